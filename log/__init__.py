@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Events come in; text, JSON lines, XML and a summary go out."""

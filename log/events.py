@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The events of the log: what the decoder builds and every sink renders.
+
+Tuples, because a busy host makes 100,000 of them a second and a frozen dataclass costs five times as much to build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Union
+
+
+class CutText(NamedTuple):
+    """A string of which only the beginning was kept."""
+
+    text: str
+    length: int | None  # bytes in the caller's memory without the NUL; None: longer than 1 MiB
+
+
+class Unreadable(NamedTuple):
+    """A pointer whose memory could not be read."""
+
+    address: int
+
+
+class Pointer(NamedTuple):
+    """A pointer that is shown as such: callbacks, opaque data, kinds that are not decoded."""
+
+    address: int
+
+
+class Handle(NamedTuple):
+    """A libvirt object. `fields` holds what identifies it, in display order: name, uuid, key, uri, driver, ..."""
+
+    type: str  # "domain", "network", "volume", "connect", ...
+    fields: Mapping[str, Value]
+
+    @property
+    def label(self) -> Value:
+        """What a person calls the object: the connection's URI, else its name, else its UUID."""
+        for key in ("uri", "name", "uuid", "driver"):
+            if self.fields.get(key) is not None:
+                return self.fields[key]
+        return None
+
+
+class EnumValue(NamedTuple):
+    """A number of an enum; `name` is None where libvirt has no constant for it."""
+
+    value: int
+    name: str | None
+
+
+class Flags(NamedTuple):
+    """A bitwise-or; `names` in ascending bit order, then the unknown rest as one hexadecimal number."""
+
+    value: int
+    names: tuple[str, ...]
+
+
+class Redacted(NamedTuple):
+    """A secret: only its length in bytes (None: unknown) is told."""
+
+    length: int | None
+
+
+# lists and mappings nest: arrays, typed parameters, structs
+Value = Union[None, bool, int, float, str, CutText, Unreadable, Pointer, Handle, EnumValue, Flags, Redacted, list[Any], dict[str, Any]]
+
+
+class Values:
+    """Named values in the order of the C prototype, shared by all calls whose bytes were the same.
+
+    `rendered` belongs to the sinks: a sink keeps its rendering there under a key of its own, so equal arguments
+    are rendered once.
+    """
+
+    __slots__ = ("values", "rendered")
+
+    def __init__(self, values: dict[str, Value]) -> None:
+        self.values = values
+        self.rendered: dict[str, str] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Values) and self.values == other.values
+
+    def __repr__(self) -> str:
+        return f"Values({self.values!r})"
+
+
+NO_VALUES = Values({})
+
+
+class Caller(NamedTuple):
+    """The process image behind a call; one object for all calls of it."""
+
+    pid: int
+    exe: str | None
+    cmdline: tuple[str, ...] | None  # redacted; None: could not be learnt
+    uid: int
+    user: str | None
+    loginuid: int | None
+    unit: str | None  # systemd unit, from the cgroup
+    container: str | None  # container id, from the cgroup
+
+
+class CallError(NamedTuple):
+    """libvirt's error of a failed call."""
+
+    code: int
+    name: str | None  # "VIR_ERR_NO_DOMAIN"
+    domain: str | None  # "VIR_FROM_QEMU"
+    message: str | None
+
+
+class VerdictInfo(NamedTuple):
+    """What the enforcer decided about a call."""
+
+    action: str  # "deny", "audit" or "allow"
+    rule: str
+    message: str | None = None
+
+
+class Call(NamedTuple):
+    """A call that returned, was never seen to return (`unfinished` tells why), or was denied (verdict.action "deny")."""
+
+    time: int  # ns since the epoch, at entry
+    tid: int
+    comm: str  # of the thread, when it made the call
+    caller: Caller
+    function: str
+    library: str  # "libvirt.so.0"
+    depth: int  # 0: made by the program itself; n: inside n other calls
+    write: bool
+    args: Values | None  # None: the entry record was lost
+    out: Values
+    ret: Value
+    returns: str  # "pointer", "integer" or "void": what kind of result `ret` is
+    failed: bool
+    error: CallError | None
+    duration_ns: int | None
+    client: Mapping[str, Value] | None = None
+    verdict: VerdictInfo | None = None
+    unfinished: str | None = None  # "process exited", "still running", "result lost"
+
+
+class Target(NamedTuple):
+    """A library file that probes are attached to."""
+
+    path: str
+    libvirt: str | None  # "9.0.0"
+    note: str | None = None  # why its arguments can't be decoded, if so
+
+
+class Attached(NamedTuple):
+    """Probes were attached to `targets`, which are new."""
+
+    time: int
+    version: str  # of libvirt-trace
+    functions: int
+    targets: tuple[Target, ...]
+    attach_ms: float
+    link: str  # "uprobe_multi" or "perf_event"
+    mapped_ms: float | None = None  # how long the file had been mapped before: calls in that time were missed
+
+
+class Lost(NamedTuple):
+    """Calls of which nothing is left, since the last such event."""
+
+    time: int
+    count: int
+    ring: str  # "write" or "read"
+    reason: str  # "buffer full", ...
+
+
+class End(NamedTuple):
+    """The last event."""
+
+    time: int
+    calls: int
+    failed: int
+    denied: int
+    lost: int
+    seconds: float
+
+
+Event = Union[Call, Attached, Lost, End]

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Compiles and loads trace.bpf.c: settings come in; loaded programs, their maps and rings go out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from log.errors import TraceError
+from probes import bpf, btf, records
+from probes.ring import Ring
+
+SOURCE = Path(__file__).with_name("trace.bpf.c")
+STUBS = Path(__file__).with_name("stubs")
+RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
+TASK_MEMBERS = {
+    "task_struct": ("tgid", "real_parent", "group_leader", "start_boottime", "loginuid", "mm", "self_exec_id"),
+    "mm_struct": ("arg_start", "arg_end", "uprobes_state"),
+    "uprobes_state": ("xol_area",),
+    "xol_area": ("vaddr",),
+}
+TASK_RING_BYTES = 2 << 20
+
+
+def has_uprobe_multi() -> bool:
+    """Whether one link can attach a program to many functions (Linux 6.6): tried on a path that it must refuse as no file."""
+    program = -1
+    try:
+        program = bpf.load_program(RETURN_0, "try_multi", sleepable=False, multi=True)
+        os.close(bpf.link_uprobes(program, "/", [0], [0], at_return=False))
+    except OSError as error:
+        return error.errno == errno.EBADF
+    finally:
+        if program >= 0:
+            os.close(program)
+    return True
+
+
+def has_sleepable() -> bool:
+    """Whether a uprobe program may fault pages in (Linux 6.0)."""
+    try:
+        os.close(bpf.load_program(RETURN_0, "try_sleep", sleepable=True, multi=False))
+    except OSError:
+        return False
+    return True
+
+
+class Program:
+    """The two loaded programs and everything they share with the reader.
+
+    `ring_bytes`: size of each of the two call rings, a power of two.
+    """
+
+    def __init__(self, ring_bytes: int) -> None:
+        self._fds: list[int] = []
+        self.multi = has_uprobe_multi()
+        self.sleepable = has_sleepable()
+        try:
+            self._create_maps(ring_bytes)
+            self._load()
+        except OSError as error:
+            self.close()
+            if error.errno == errno.EPERM:
+                raise TraceError("not allowed to load BPF programs: run it as root") from error
+            raise TraceError(f"the kernel refused the BPF program ({error.strerror}): Linux 5.15 or newer with BTF is needed") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _map(self, *args: int, name: str) -> int:
+        fd = bpf.create_map(*args, name=name)
+        self._fds.append(fd)
+        return fd
+
+    def _array(self, value_size: int, entries: int, name: str) -> int:
+        return self._map(bpf.MAP_ARRAY, 4, value_size, entries, bpf.F_MMAPABLE, name=name)
+
+    def _create_maps(self, ring_bytes: int) -> None:
+        settings = self._array(records.SETTINGS.size, 1, "settings")
+        entry_plans = self._array(records.PLAN_SIZE, records.MAX_PLANS, "entry_plans")
+        return_plans = self._array(records.PLAN_SIZE, records.MAX_PLANS, "return_plans")
+        counters = self._array(8, 2 * len(records.COUNTERS), "counters")
+        glob = self._array(8, 256, "glob")
+        self.settings = bpf.map_array(settings, records.SETTINGS.size)
+        self.entry_plans = bpf.map_array(entry_plans, records.PLAN_SIZE * records.MAX_PLANS)
+        self.return_plans = bpf.map_array(return_plans, records.PLAN_SIZE * records.MAX_PLANS)
+        self.counters = bpf.map_array(counters, 16 * len(records.COUNTERS))
+        self.glob = bpf.map_array(glob, 8 * 256)
+        self.filters = {
+            "pids": self._map(bpf.MAP_HASH, 4, 1, 4096, name="pids"),
+            "uids": self._map(bpf.MAP_HASH, 4, 1, 4096, name="uids"),
+            "comms": self._map(bpf.MAP_HASH, 16, 1, 4096, name="comms"),
+        }
+        rings = {name: self._map(bpf.MAP_RINGBUF, 0, 0, size, name=f"{name}_ring") for name, size in (("write", ring_bytes), ("read", ring_bytes), ("task", TASK_RING_BYTES))}
+        both = bpf.create_map_of_maps(2, rings["read"], name="rings")
+        self._fds.append(both)
+        for index, name in enumerate(("read", "write")):
+            bpf.update_map(both, index.to_bytes(4, "little"), rings[name].to_bytes(4, "little"))
+        self.rings = {name: Ring(fd, TASK_RING_BYTES if name == "task" else ring_bytes) for name, fd in rings.items()}
+        threads = bpf.create_task_storage(records.THREAD_SIZE, "threads")
+        self._fds.append(threads)
+        self._defines = {
+            "FD_SETTINGS": settings,
+            "FD_ENTRY_PLANS": entry_plans,
+            "FD_RETURN_PLANS": return_plans,
+            "FD_COUNTERS": counters,
+            "FD_GLOB": glob,
+            "FD_RINGS": both,
+            "FD_TASK_RING": rings["task"],
+            "FD_THREADS": threads,
+            "FD_PIDS": self.filters["pids"],
+            "FD_UIDS": self.filters["uids"],
+            "FD_COMMS": self.filters["comms"],
+        }
+
+    def _load(self) -> None:
+        code = compile_programs({**self._defines, **_kernel_offsets()}, sleepable=self.sleepable)
+        self.programs = {}
+        for name in ("on_entry", "on_return"):
+            self.programs[name] = self._load_one(code[name], name)
+
+    def _load_one(self, code: bytes, name: str) -> int:
+        try:
+            fd = bpf.load_program(code, name, sleepable=self.sleepable, multi=self.multi)
+        except OSError:
+            fd = bpf.load_program(code, name, sleepable=self.sleepable, multi=self.multi, log_size=1 << 20)
+        self._fds.append(fd)
+        return fd
+
+    def allow(self, kind: str, keys: Iterable[bytes]) -> None:
+        """Only processes with one of these keys; `kind`: pids, uids, comms."""
+        for key in keys:
+            bpf.update_map(self.filters[kind], key, b"\1")
+
+    def close(self) -> None:
+        """Gives everything back; links must be gone first."""
+        for ring in getattr(self, "rings", {}).values():
+            ring.close()
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+
+
+def _kernel_offsets() -> dict[str, int]:
+    offsets = btf.member_offsets(TASK_MEMBERS)
+    try:
+        defines = {
+            "TASK_TGID": offsets["task_struct", "tgid"],
+            "TASK_REAL_PARENT": offsets["task_struct", "real_parent"],
+            "TASK_GROUP_LEADER": offsets["task_struct", "group_leader"],
+            "TASK_START_BOOTTIME": offsets["task_struct", "start_boottime"],
+            "TASK_MM": offsets["task_struct", "mm"],
+            "TASK_EXEC_ID": offsets["task_struct", "self_exec_id"],
+            "MM_ARG_START": offsets["mm_struct", "arg_start"],
+            "MM_ARG_END": offsets["mm_struct", "arg_end"],
+            "MM_XOL_AREA": offsets["mm_struct", "uprobes_state"] + offsets["uprobes_state", "xol_area"],
+            "XOL_VADDR": offsets["xol_area", "vaddr"],
+        }
+    except KeyError as error:
+        raise TraceError(f"this kernel's {error.args[0][0]} has no {error.args[0][1]}: Linux 5.15 or newer with uprobes is needed") from error
+    if ("task_struct", "loginuid") in offsets:
+        defines["TASK_LOGINUID"] = offsets["task_struct", "loginuid"]
+    return defines
+
+
+@contextlib.contextmanager
+def _stub_headers() -> Iterator[None]:
+    """BCC looks for kernel headers in the folder that BCC_KERNEL_SOURCE names: there it finds our stubs as include/."""
+    old = os.environ.get("BCC_KERNEL_SOURCE")
+    with tempfile.TemporaryDirectory(prefix="libvirt-trace-") as folder:
+        os.symlink(STUBS, Path(folder, "include"))
+        os.environ["BCC_KERNEL_SOURCE"] = folder
+        try:
+            yield
+        finally:
+            if old is None:
+                del os.environ["BCC_KERNEL_SOURCE"]
+            else:
+                os.environ["BCC_KERNEL_SOURCE"] = old
+
+
+def compile_programs(defines: dict[str, int], *, sleepable: bool) -> dict[str, bytes]:
+    """Bytecode by program name."""
+    try:
+        import bcc
+    except ImportError as error:
+        raise TraceError("BCC's Python module is missing: install the package python3-bpfcc") from error
+
+    flags = [f"-D{name}={value}" for name, value in defines.items()]
+    if sleepable:
+        flags.append("-DSLEEPABLE")
+    with _stub_headers():
+        module = bcc.BPF(text=SOURCE.read_text(), cflags=[f"-I{STUBS}", "-Wno-unused", *flags])
+    return {name: module.dump_func(name) for name in ("on_entry", "on_return")}

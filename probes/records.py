@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The layouts that trace.bpf.c and the reader share: structs of records, plans and settings, as struct formats."""
+
+from __future__ import annotations
+
+import struct
+
+MAX_PLANS = 4096
+MAX_OPS = 32
+FIXED = 512
+RECORD = 8192
+INLINE_MAX = 1024
+DEEPEST = 64
+
+OP_END, OP_BLOCK, OP_STRING, OP_ONCE = range(4)
+REC_ENTRY, REC_RETURN, REC_CHUNK, REC_TASK = range(1, 5)
+
+PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_CALLS_BACK, PLAN_KEEP_ARGS, PLAN_NO_OBJECT = (1 << i for i in range(7))
+REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED = (1 << i for i in range(4))
+
+COUNTERS = ("entry", "return", "both", "chunk", "private", "thread", "depth", "task")
+
+OP = struct.Struct("<HHHHiI")  # kind, src, dst, len, off, keep
+PLAN_HEAD = struct.Struct("<IIQ")  # flags, fixed, objects
+PLAN_SIZE = PLAN_HEAD.size + MAX_OPS * OP.size
+SETTINGS = struct.Struct("<8I4Q")  # ready, self, nested, pids, uids, comms, tree, object, glob start, stay, char, end
+
+HEAD = struct.Struct("<BBHIQQIIII")  # kind, depth, flags, row, time, task, tid, seq, bad, tgid
+ENTRY_SP = 40
+ENTRY_ARGS = 48
+ENTRY_FIXED = 96
+RETURN_TIME = 40  # of the entry
+RETURN_VALUE = 48
+RETURN_ARGS = 56
+RETURN_FIXED = 56  # 104 with PLAN_KEEP_ARGS
+CHUNK = struct.Struct("<Ii")  # at 40: offset, bytes read with their NUL
+CHUNK_TEXT = 48
+TASK = struct.Struct("<QQIIIIII16s")  # at 40: start, cgroup, ppid, uid, gid, loginuid, pid in its namespace, command line's bytes, comm
+TASK_TEXT = 96
+
+STR_UNREADABLE, STR_NO_ROOM, STR_SAME = -1, -2, -3
+CHUNK_BYTES = 4096
+LENGTH_LIMIT = 1 << 20
+
+FRAME_SIZE = 80
+THREAD_SIZE = 8 + 16 + 12 + 4 + 8 + 32 + 24 + MAX_OPS + 32 + DEEPEST * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096

@@ -1,0 +1,1 @@
+/* empty: everything that BCC needs of it is in linux/kconfig.h */

@@ -1,0 +1,766 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
+/*
+ * A hit of any probed function comes in; records of the bytes that its copy plan names go out to a ring buffer.
+ *
+ * Nothing here knows libvirt: which row of `plans` belongs to a function is the attach cookie. Both programs are loaded
+ * sleepable where the kernel can, so that pages which are not resident are faulted in. probes/records.py reads the records,
+ * probes/plans.py writes the rows; their layouts must agree with the structs here (tests/unit/test_record_layout.py).
+ */
+
+#define MAX_OPS 32
+#define MAX_FRAMES 64		/* the kernel nests at most 64 return probes */
+#define FIXED 512		/* bytes of a record at places known from the plan alone */
+#define RECORD 8192		/* bytes of a record, at most; with strings behind the fixed part */
+#define CHUNK 4096
+#define MAX_NAMES 8
+#define INLINE_MAX 1024		/* bytes of a string in its call's own record, at most */
+
+enum op_kind { OP_END, OP_BLOCK, OP_STRING, OP_ONCE };
+enum record_kind { REC_ENTRY = 1, REC_RETURN, REC_CHUNK, REC_TASK };
+enum plan_flag {
+	PLAN_WRITE_RING = 1,	/* records go to the ring of calls that can change something */
+	PLAN_WANTED = 2,	/* not filtered out by function */
+	PLAN_PRIVATE = 4,	/* an inner function: recorded only inside a wanted call, no level of depth */
+	PLAN_NO_RETURN = 8,	/* has no return probe */
+	PLAN_CALLS_BACK = 16,	/* the program's own code may run inside */
+	PLAN_KEEP_ARGS = 32,	/* the return plan needs the entry's argument registers */
+	PLAN_NO_OBJECT = 64,	/* the object is known at return only: the object filter can't decide at entry */
+};
+enum record_flag {
+	REC_WRITE_RING = 1,
+	REC_ENTRY_LOST = 2,
+	REC_LONG = 4,		/* chunks of long strings follow, unless they were lost */
+	REC_TRUNCATED = 8,	/* the variable part was full before the plan's end */
+};
+enum counter {			/* per ring */
+	LOST_ENTRY, LOST_RETURN, LOST_BOTH, LOST_CHUNK, LOST_PRIVATE, LOST_THREAD, LOST_DEPTH, LOST_TASK, COUNTERS
+};
+
+/* lengths of a string that are no lengths */
+#define STR_UNREADABLE -1
+#define STR_NO_ROOM -2
+#define STR_SAME -3		/* ONCE: what is at this address has been sent by this thread, and never changes */
+
+struct op {
+	u16 kind;
+	u16 src;		/* offset in the record's fixed part of the u64 that is the base address */
+	u16 dst;		/* offset in the fixed part: of the copy (BLOCK), of the s32 length (STRING) */
+	u16 len;		/* bytes: of the block; of the string in the call's own record, at most; ONCE: operations to skip */
+	s32 off;		/* added to the base address */
+	u32 keep;		/* STRING: bytes in all, those in chunks included, at most; 0: only its length is wanted */
+};
+
+struct plan {
+	u32 flags;
+	u32 fixed;		/* size of the fixed part in bytes, multiple of 8 */
+	u64 objects;		/* bit n: operation n copies a name that the object filter looks at */
+	struct op ops[MAX_OPS];
+};
+
+struct frame {
+	u64 sp;			/* of the return address's slot */
+	u64 time;		/* ns, CLOCK_MONOTONIC */
+	u32 row;
+	u32 seq;
+	u8 depth;		/* of the call; of a PRIVATE one: of a call inside it */
+	u8 flags;		/* FRAME_* */
+	u8 ring;
+	u8 pad[5];
+	u64 args[6];
+};
+#define FRAME_WANTED 1		/* has records */
+#define FRAME_ENTRY_LOST 2
+#define FRAME_PRIVATE 4
+#define FRAME_CALLS_BACK 8
+#define FRAME_INSIDE 16		/* it or a call around it has records: errors raised in it matter */
+
+struct head {			/* of every record; offsets in bytes */
+	u8 kind;		/* 0 */
+	u8 depth;		/* 1 */
+	u16 flags;		/* 2 */
+	u32 row;		/* 4: REC_CHUNK: operation; */
+	u64 time;		/* 8: ns, CLOCK_MONOTONIC */
+	u64 task;		/* 16: id of the REC_TASK that describes the thread */
+	u32 tid;		/* 24 */
+	u32 seq;		/* 28: of the call in its thread */
+	u32 bad;		/* 32: bit n: operation n could not read its address */
+	u32 tgid;		/* 36 */
+};
+struct entry {
+	struct head h;
+	u64 sp;			/* 40 */
+	u64 args[6];		/* 48 */
+};
+struct ret {
+	struct head h;
+	u64 entry_time;		/* 40 */
+	u64 value;		/* 48 */
+	u64 args[6];		/* 56: if PLAN_KEEP_ARGS */
+};
+struct chunk {
+	struct head h;		/* row = operation */
+	u32 offset;		/* 40: of these bytes in the string */
+	s32 got;		/* 44: bytes read there, with the NUL; CHUNK: there are more; below 0: unreadable */
+	u8 text[CHUNK];		/* 48 */
+};
+#define CHUNK_STEPS 320
+#define LENGTH_LIMIT (1 << 20)
+
+#define CMDLINE 1024
+struct task_record {
+	struct head h;
+	u64 start;		/* 40: ns, CLOCK_BOOTTIME, of the process */
+	u64 cgroup;		/* 48: inode of its cgroup v2 directory */
+	u32 ppid;		/* 56 */
+	u32 uid;		/* 60: effective */
+	u32 gid;		/* 64 */
+	u32 loginuid;		/* 68 */
+	u32 ns_pid;		/* 72: pid as the process sees it */
+	u32 cmdline;		/* 76: bytes of it that follow */
+	char comm[16];		/* 80 */
+	char text[CMDLINE];	/* 96 */
+};
+
+/* A record in the making. In memory, of which the verifier assumes nothing: on the stack every count would be a state of its own. */
+struct capture {
+	u32 pos;		/* of the next byte in the variable part */
+	u32 bad;
+	u32 flags;		/* REC_TRUNCATED */
+	u32 names;		/* strings that the object filter looks at */
+	u32 longs;		/* strings of which there is more */
+	u32 next;		/* operation */
+	u64 once;		/* address that ONCE met */
+};
+
+struct follow {			/* a long string on its way out in chunks, or a name against the object globs */
+	u64 address;		/* 0: none; of globs: their states */
+	u32 offset;		/* bytes done */
+	u32 keep;
+	u32 next;		/* of capture.longs; of capture.names */
+	u32 lost;		/* chunks */
+};
+
+struct thread {
+	u64 task;		/* id of its last REC_TASK; 0: none yet */
+	u64 once;		/* last address of constant data that was sent */
+	char comm[16];
+	u32 exec_id;
+	u32 uid;
+	u32 seq;
+	u16 frames;
+	u8 wanted;
+	u8 known;
+	struct capture capture;
+	struct follow follow;
+	u8 longs[MAX_OPS];	/* operations */
+	u32 names[MAX_NAMES];	/* where in `buf` the strings are that the object filter looks at */
+	struct frame frame[MAX_FRAMES];
+	struct chunk chunk;
+	u8 buf[RECORD + 2 * INLINE_MAX];	/* behind RECORD: only for the verifier, which knows masks */
+};
+
+struct settings {
+	u32 ready;		/* 0 until every probe is attached */
+	u32 self;		/* tracer's pid: never traced */
+	u32 nested;		/* 1: calls inside calls are wanted */
+	u32 pids;		/* number of pid filters; a process passes one of each kind */
+	u32 uids;
+	u32 comms;
+	u32 tree;		/* 1: only descendants of the tracer */
+	u32 object;		/* 1: the object filter is on */
+	u64 glob_start;		/* bits of the object globs' first states */
+	u64 glob_stay;		/* bits of states that any byte keeps: those of a star */
+	u64 glob_char;		/* bits of states behind a wildcard: the rest of a UTF-8 character keeps them */
+	u64 glob_end;		/* bits of accepting states */
+};
+
+
+#define MAP(fd) ((void *)bpf_pseudo_fd(1, fd))
+#define ALWAYS static __attribute__((always_inline))
+
+static void *(*map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
+static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) = (void *)BPF_FUNC_ringbuf_output;
+static void *(*current_task)(void) = (void *)BPF_FUNC_get_current_task_btf;
+static void *(*task_storage)(void *map, void *task, void *value, u64 flags) = (void *)BPF_FUNC_task_storage_get;
+static long (*read_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_probe_read_user;
+static long (*read_user_str)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_probe_read_user_str;
+static long (*read_kernel)(void *dst, u32 size, const void *address) = (void *)BPF_FUNC_probe_read_kernel;
+static u64 (*attach_cookie)(void *ctx) = (void *)BPF_FUNC_get_attach_cookie;
+#ifdef SLEEPABLE
+static long (*copy_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_copy_from_user;
+#endif
+
+/* Keeps the compiler from proving a bound that the verifier then can't see any more. */
+#define HIDE(x) asm volatile("" : "+r"(x))
+/* Makes it read memory anew: a number from a register would have a state of its own for each round of the loop it came from. */
+#define FORGET() asm volatile("" ::: "memory")
+
+ALWAYS void count(u32 ring, u32 what)
+{
+	u32 i = (ring & 1) * COUNTERS + what;
+	u64 *n = map_lookup(MAP(FD_COUNTERS), &i);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}
+
+ALWAYS long output(u32 write_ring, void *data, u64 size)
+{
+	u32 i = write_ring & 1;
+	void *ring = map_lookup(MAP(FD_RINGS), &i);
+
+	return ring ? ring_output(ring, data, size, BPF_RB_NO_WAKEUP) : -1;
+}
+
+ALWAYS long read_block(void *dst, u32 size, u64 address)
+{
+	long err = read_user(dst, size, address);
+
+#ifdef SLEEPABLE
+	if (err)
+		err = copy_user(dst, size, address);
+#endif
+	return err;
+}
+
+/* The bytes with their NUL, or an error; where a page is not resident, the pages are brought in and it is tried once more. */
+ALWAYS long read_string(void *dst, u32 size, u64 address)
+{
+	long n = read_user_str(dst, size, address);
+
+#ifdef SLEEPABLE
+	if (n < 0) {
+		u8 byte;
+
+		copy_user(&byte, 1, address);
+		copy_user(&byte, 1, address + size - 1);	/* may be beyond the string and not there */
+		n = read_user_str(dst, size, address);
+	}
+#endif
+	return n;
+}
+
+/* Descendants of the tracer: it is a subreaper, so an orphan's line of parents still ends at it. */
+ALWAYS bool in_tree(void *task, u32 root)
+{
+	u32 i;
+
+	for (i = 0; i < 64; i++) {
+		u32 tgid = 0;
+
+		if (read_kernel(&tgid, sizeof(tgid), task + TASK_TGID) || tgid <= 1)
+			return false;
+		if (tgid == root)
+			return true;
+		if (read_kernel(&task, sizeof(task), task + TASK_REAL_PARENT) || !task)
+			return false;
+	}
+	return false;
+}
+
+ALWAYS bool passes(const struct settings *set, void *task, const char *comm, u32 tgid, u32 uid)
+{
+	if (set->tree && !in_tree(task, set->self))
+		return false;
+	if (set->pids && !map_lookup(MAP(FD_PIDS), &tgid))
+		return false;
+	if (set->uids && !map_lookup(MAP(FD_UIDS), &uid))
+		return false;
+	if (set->comms && !map_lookup(MAP(FD_COMMS), comm))
+		return false;
+	return true;
+}
+
+/* Says who the thread is, once per thread and again after an exec, a change of user or of name. */
+ALWAYS void describe_task(struct thread *t, void *task, u32 ring, u64 pid_tgid, u64 now)
+{
+	struct task_record *r = (void *)t->buf;
+	void *leader, *parent, *mm;
+	u64 arg_start = 0, arg_end = 0, size;
+
+	__builtin_memset(r, 0, __builtin_offsetof(struct task_record, text));
+	r->h.kind = REC_TASK;
+	r->h.time = now;
+	r->h.task = (now << 8) | (bpf_get_smp_processor_id() & 0xff);
+	r->h.tid = (u32)pid_tgid;
+	r->h.tgid = pid_tgid >> 32;
+	r->uid = t->uid;
+	r->gid = bpf_get_current_uid_gid() >> 32;
+	r->cgroup = bpf_get_current_cgroup_id();
+	__builtin_memcpy(r->comm, t->comm, sizeof(r->comm));
+	if (!read_kernel(&leader, sizeof(leader), task + TASK_GROUP_LEADER)) {
+		read_kernel(&r->start, sizeof(r->start), leader + TASK_START_BOOTTIME);
+		if (!read_kernel(&parent, sizeof(parent), leader + TASK_REAL_PARENT))
+			read_kernel(&r->ppid, sizeof(r->ppid), parent + TASK_TGID);
+	}
+	r->loginuid = ~0U;
+#ifdef TASK_LOGINUID
+	read_kernel(&r->loginuid, sizeof(r->loginuid), task + TASK_LOGINUID);
+#endif
+	if (!read_kernel(&mm, sizeof(mm), task + TASK_MM) && mm) {
+		read_kernel(&arg_start, sizeof(arg_start), mm + MM_ARG_START);
+		read_kernel(&arg_end, sizeof(arg_end), mm + MM_ARG_END);
+	}
+	size = arg_end - arg_start;
+	if (arg_end <= arg_start)
+		size = 0;
+	else if (size > CMDLINE)
+		size = CMDLINE;
+	HIDE(size);
+	size &= 2 * CMDLINE - 1;
+	if (size > CMDLINE)
+		size = CMDLINE;
+	if (size && read_block(r->text, size, arg_start))
+		size = 0;
+	r->cmdline = size;
+	size = (size + __builtin_offsetof(struct task_record, text) + 7) & ~7ULL;
+	size &= 2 * CMDLINE - 1;
+	if (ring_output(MAP(FD_TASK_RING), r, size, BPF_RB_NO_WAKEUP)) {
+		t->task = 0;		/* the next hit tries again; until then the reader asks /proc */
+		t->known = 0;
+		count(ring, LOST_TASK);
+		return;
+	}
+	t->task = r->h.task;
+	t->known = 1;
+}
+
+struct comm {
+	u64 half[2];
+};
+
+/* The thread's state, up to date with who it is; NULL: nothing to do for this hit. */
+ALWAYS struct thread *get_thread(const struct settings *set, u32 ring, u64 pid_tgid, u64 now)
+{
+	void *task = current_task();
+	struct thread *t = task_storage(MAP(FD_THREADS), task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct comm comm, *old;
+	u32 exec_id = 0, uid = bpf_get_current_uid_gid();
+
+	if (!t) {
+		count(ring, LOST_THREAD);
+		return 0;
+	}
+	bpf_get_current_comm(&comm, sizeof(comm));
+	exec_id = *(u32 *)(task + TASK_EXEC_ID);
+	old = (void *)t->comm;
+	if (t->known && t->exec_id == exec_id && t->uid == uid && old->half[0] == comm.half[0] && old->half[1] == comm.half[1])
+		return t;
+	if (t->exec_id != exec_id) {
+		t->frames = 0;
+		t->once = 0;
+		t->exec_id = exec_id;
+	}
+	t->uid = uid;
+	*old = comm;
+	t->wanted = passes(set, task, t->comm, pid_tgid >> 32, uid);
+	t->known = 1;
+	if (t->wanted)
+		describe_task(t, task, ring, pid_tgid, now);
+	return t;
+}
+
+#define FIELD(t, offset, type) (*(type *)((t)->buf + ((offset) & (FIXED - 1) & ~(sizeof(type) - 1))))
+
+/* One string of at most `keep` bytes into the variable part; returns what its length slot says. */
+ALWAYS s32 take_string(struct thread *t, u64 address, u32 keep)
+{
+	struct capture *c = &t->capture;
+	u32 at = c->pos;
+	long n;
+
+	if (at > RECORD - INLINE_MAX - 16) {
+		c->flags |= REC_TRUNCATED;
+		return STR_NO_ROOM;
+	}
+	HIDE(at);
+	at &= RECORD - 1;
+	if (keep > INLINE_MAX)
+		keep = INLINE_MAX;
+	HIDE(keep);
+	keep &= 2 * INLINE_MAX - 1;
+	n = read_string(t->buf + at, keep + 1, address);
+	if (n < 0)
+		return STR_UNREADABLE;
+	if (n > 0)
+		n--;		/* its NUL; some kernels return 0 for "" */
+	c->pos = at + ((n + 8) & ~7UL);
+	return n;
+}
+
+ALWAYS void run_plan(struct thread *t, const struct plan *p)
+{
+	struct capture *c = &t->capture;
+	u32 step;
+
+	c->pos = p->fixed;
+	c->next = 0;
+	c->bad = c->flags = c->names = c->longs = 0;
+	c->once = t->once;
+
+	for (step = 0; step < MAX_OPS; step++) {
+		u32 i = c->next++ & (MAX_OPS - 1);
+		const struct op *op = &p->ops[i];
+		u64 address;
+		u32 size;
+
+		if (op->kind == OP_END)
+			break;
+		address = FIELD(t, op->src, u64);
+		if (op->kind == OP_BLOCK) {
+			u32 dst = op->dst & (FIXED - 1);
+
+			size = op->len;
+			HIDE(size);
+			size &= FIXED - 1;
+			if (address && read_block(t->buf + dst, size, address + op->off)) {
+				c->bad |= 1U << i;
+				address = 0;
+			}
+			if (!address) {
+				/* what hangs on it must read as NULL */
+				read_kernel(t->buf + dst, size, 0);
+			}
+		} else if (op->kind == OP_ONCE) {
+			c->once = address;
+			if (address && address == t->once) {
+				FIELD(t, op->dst, s32) = STR_SAME;
+				c->next += op->len;
+			}
+		} else if (op->kind == OP_STRING) {
+			s32 n = 0;
+
+			if (address) {
+				n = take_string(t, address + op->off, op->len);
+				if (n == STR_UNREADABLE)
+					c->bad |= 1U << i;
+				else if (n >= op->len)
+					t->longs[c->longs++ & (MAX_OPS - 1)] = i;
+				if (n > 0 && p->objects >> i & 1)
+					t->names[c->names++ & (MAX_NAMES - 1)] = c->pos - ((n + 8) & ~7UL);
+			}
+			FIELD(t, op->dst, s32) = n;
+		}
+	}
+}
+
+/*
+ * Choices without a branch, which the verifier would follow both ways in every round of a loop: all ones if x < 0, else 0; and
+ * what can be made of it. HIDE() keeps the compiler from finding the branch again.
+ */
+ALWAYS s64 if_negative(s64 x)
+{
+	x >>= 63;
+	HIDE(x);
+	return x;
+}
+
+ALWAYS s64 at_least_0(s64 x)
+{
+	return x & ~if_negative(x);
+}
+
+ALWAYS s64 smaller(s64 a, s64 b)
+{
+	return b + ((a - b) & if_negative(a - b));
+}
+
+/*
+ * What did not fit into the call's own record: the rest of long strings, up to `keep`, and how long they are.
+ * The loop's state is in memory, of which the verifier assumes nothing: its rounds look alike to it.
+ */
+ALWAYS void follow_strings(struct thread *t, const struct plan *p, u32 ring)
+{
+	struct follow *w = &t->follow;
+	struct chunk *c = &t->chunk;
+	u32 step, which = (ring & 1) * COUNTERS + LOST_CHUNK;
+	u64 *lost;
+
+	__builtin_memcpy(&c->h, t->buf, sizeof(c->h));
+	c->h.kind = REC_CHUNK;
+	w->next = 0;
+	w->address = 0;
+	w->lost = 0;
+	for (step = 0; step < CHUNK_STEPS; step++) {
+		s64 n, data, more;
+
+		if (!w->address) {
+			const struct op *op;
+
+			if (w->next >= t->capture.longs)
+				break;
+			c->h.row = t->longs[w->next++ & (MAX_OPS - 1)];
+			op = &p->ops[c->h.row & (MAX_OPS - 1)];
+			w->address = FIELD(t, op->src, u64) + op->off;
+			w->offset = op->len;
+			w->keep = op->keep;
+		}
+		n = read_string(c->text, CHUNK, w->address + w->offset);
+		c->offset = w->offset;
+		c->got = n;
+		data = at_least_0(smaller((s64)w->keep - w->offset, n - 1));
+		w->offset += at_least_0(n - 1);
+		more = if_negative(CHUNK - 1 - n) & if_negative((s64)w->offset - LENGTH_LIMIT);
+		w->address &= more;
+		if (more && !data)
+			continue;
+		data = (data + __builtin_offsetof(struct chunk, text) + 7) & ~7U;
+		HIDE(data);
+		data &= 2 * CHUNK - 1;
+		w->lost -= if_negative(output(ring, c, data));
+	}
+	lost = map_lookup(MAP(FD_COUNTERS), &which);
+	if (lost)
+		__sync_fetch_and_add(lost, w->lost);
+}
+
+/*
+ * Whether a name in the record matches one of the object globs, run as one automaton: a bit of `state` is a place in a pattern.
+ * Its memory is the thread's, for the reason that follow_strings() gives.
+ */
+ALWAYS bool object_matches(const struct settings *set, struct thread *t)
+{
+	struct follow *w = &t->follow;
+	u32 step;
+
+	w->next = 0;
+	w->offset = t->names[0];
+	w->address = set->glob_start;
+	for (step = 0; step < MAX_NAMES * 64; step++) {
+		u32 byte;
+		u64 *accepts, stay;
+
+		if (w->next >= t->capture.names)
+			return false;
+		byte = t->buf[w->offset++ & (RECORD - 1)];
+		if (!byte) {
+			if (w->address & set->glob_end)
+				return true;
+			w->next++;
+			w->offset = t->names[w->next & (MAX_NAMES - 1)];
+			w->address = set->glob_start;
+			continue;
+		}
+		accepts = map_lookup(MAP(FD_GLOB), &byte);
+		if (!accepts)
+			return true;
+		stay = set->glob_stay;
+		if ((byte & 0xc0) == 0x80)
+			stay |= set->glob_char;
+		w->address = ((w->address & *accepts) << 1) | (w->address & stay);
+	}
+	return true;		/* too long to tell here: the reader decides */
+}
+
+ALWAYS long send(struct thread *t, u32 ring)
+{
+	u64 size = t->capture.pos;
+
+	HIDE(size);
+	size &= RECORD - 1;
+	if (output(ring, t->buf, size))
+		return -1;
+	t->once = t->capture.once;
+	return 0;
+}
+
+
+/* Whether the function whose return slot is at `sp` was jumped to by one with a return probe: it returns to the kernel's page. */
+ALWAYS bool is_tail_call(u64 sp)
+{
+	void *task = (void *)bpf_get_current_task(), *mm = 0, *area = 0;
+	u64 slot = 0, page = 0;
+
+	if (read_kernel(&mm, sizeof(mm), task + TASK_MM) || read_kernel(&area, sizeof(area), mm + MM_XOL_AREA) || !area ||
+	    read_kernel(&page, sizeof(page), area + XOL_VADDR) || read_user(&slot, sizeof(slot), sp))
+		return false;
+	return slot - page < 4096;
+}
+
+/* Drops the frames of calls that will not return: the stack is above them, or another call uses their place on it. */
+ALWAYS void drop_dead_frames(struct thread *t, u64 sp)
+{
+	u32 i;
+
+	for (i = 0; i < MAX_FRAMES; i++) {
+		u32 n = t->frames;
+		struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+
+		if (!n || f->sp > sp)
+			break;
+		if (f->sp == sp) {
+			if (is_tail_call(sp))
+				break;
+		}
+		t->frames = n - 1;
+		FORGET();
+	}
+	FORGET();
+}
+
+/* Pops the frame of the call that returns, and those of inner calls that did not; NULL: it is none that was seen to begin. */
+ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
+{
+	u32 i, found = 0;
+
+	for (i = 0; i < MAX_FRAMES; i++) {
+		u32 n = t->frames - 1;
+		struct frame *f = &t->frame[n & (MAX_FRAMES - 1)];
+
+		if (n >= MAX_FRAMES || f->sp > sp)
+			break;
+		t->frames = n;
+		FORGET();
+		if (f->sp == sp && f->row == row) {
+			found = 1;
+			break;
+		}
+	}
+	FORGET();
+	return found ? &t->frame[t->frames & (MAX_FRAMES - 1)] : 0;
+}
+
+/* Whether the function was called from the library that it is in; cookie: plan row, offset in the text, size of the text. */
+ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie)
+{
+	u64 caller = 0, text = ctx->ip - (u32)(cookie >> 16);
+
+	read_user(&caller, sizeof(caller), ctx->sp);
+	return caller - text < (cookie >> 48) << 16;
+}
+
+int on_entry(struct pt_regs *ctx)
+{
+	u64 cookie = attach_cookie(ctx), pid_tgid = bpf_get_current_pid_tgid(), now;
+	u32 row = cookie & 0xffff, n, flags = 0, ring, zero = 0;
+	struct settings *set = map_lookup(MAP(FD_SETTINGS), &zero);
+	struct plan *p = map_lookup(MAP(FD_ENTRY_PLANS), &row);
+	struct thread *t;
+	struct frame *f;
+	struct entry *e;
+	u8 depth = 0;
+
+	if (!set || !set->ready || !p || pid_tgid >> 32 == set->self)
+		return 0;
+	ring = p->flags & PLAN_WRITE_RING;
+	now = bpf_ktime_get_ns();
+	t = get_thread(set, ring, pid_tgid, now);
+	if (!t || !t->wanted)
+		return 0;
+	drop_dead_frames(t, ctx->sp);
+	n = t->frames;
+	if (n) {
+		f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+		flags = f->flags & FRAME_INSIDE;
+		depth = f->depth;
+		if (p->flags & PLAN_PRIVATE)
+			ring = f->ring;
+		if (!(f->flags & FRAME_PRIVATE) && (!(f->flags & FRAME_CALLS_BACK) || called_by_library(ctx, cookie)))
+			depth++;
+	}
+	if (p->flags & PLAN_PRIVATE) {
+		if (!flags)
+			return 0;
+		flags |= FRAME_PRIVATE | FRAME_WANTED;
+	} else if (p->flags & PLAN_WANTED && (!depth || set->nested)) {
+		flags |= FRAME_WANTED | FRAME_INSIDE;
+	}
+	if (p->flags & PLAN_CALLS_BACK)
+		flags |= FRAME_CALLS_BACK;
+	if (n >= MAX_FRAMES) {
+		if (flags & FRAME_WANTED)
+			count(ring, LOST_DEPTH);
+		return 0;
+	}
+	f = &t->frame[n & (MAX_FRAMES - 1)];
+	f->sp = ctx->sp;
+	f->time = now;
+	f->row = row;
+	f->depth = depth;
+	f->ring = ring;
+	if (p->flags & PLAN_KEEP_ARGS) {
+		f->args[0] = ctx->di;
+		f->args[1] = ctx->si;
+		f->args[2] = ctx->dx;
+		f->args[3] = ctx->cx;
+		f->args[4] = ctx->r8;
+		f->args[5] = ctx->r9;
+	}
+	if (flags & FRAME_WANTED) {
+		e = (void *)t->buf;
+		e->h.kind = REC_ENTRY;
+		e->h.depth = depth;
+		e->h.flags = ring;
+		e->h.row = row;
+		e->h.time = now;
+		e->h.task = t->task;
+		e->h.tid = (u32)pid_tgid;
+		e->h.tgid = pid_tgid >> 32;
+		e->h.seq = f->seq = ++t->seq;
+		e->args[0] = ctx->di;
+		e->args[1] = ctx->si;
+		e->args[2] = ctx->dx;
+		e->args[3] = ctx->cx;
+		e->args[4] = ctx->r8;
+		e->args[5] = ctx->r9;
+		e->sp = ctx->sp;
+		run_plan(t, p);
+		e->h.bad = t->capture.bad;
+		e->h.flags |= t->capture.flags | (t->capture.longs ? REC_LONG : 0);
+		if (set->object && !(p->flags & (PLAN_PRIVATE | PLAN_NO_OBJECT)) && !(t->capture.bad & p->objects) &&
+		    !object_matches(set, t)) {
+			flags &= ~(FRAME_WANTED | FRAME_INSIDE);
+		} else if (send(t, ring)) {
+			count(ring, p->flags & PLAN_PRIVATE ? LOST_PRIVATE : LOST_ENTRY);
+			flags |= FRAME_ENTRY_LOST;
+		} else if (t->capture.longs) {
+			follow_strings(t, p, ring);
+		}
+	}
+	f->flags = flags;
+	if (!(p->flags & PLAN_NO_RETURN))
+		t->frames = n + 1;
+	return 0;
+}
+
+int on_return(struct pt_regs *ctx)
+{
+	u32 row = attach_cookie(ctx) & 0xffff, zero = 0;
+	struct settings *set = map_lookup(MAP(FD_SETTINGS), &zero);
+	struct plan *p = map_lookup(MAP(FD_RETURN_PLANS), &row);
+	struct thread *t = task_storage(MAP(FD_THREADS), current_task(), 0, 0);
+	u64 sp = ctx->sp - 8, pid_tgid;
+	struct frame *f;
+	struct ret *r;
+
+	if (!set || !p || !t)
+		return 0;		/* no thread: the call was under way when the probes came, or before a fork */
+	f = pop_frame(t, sp, row);
+	if (!f || !(f->flags & FRAME_WANTED))
+		return 0;
+	pid_tgid = bpf_get_current_pid_tgid();
+	r = (void *)t->buf;
+	r->h.kind = REC_RETURN;
+	r->h.depth = f->depth;
+	r->h.flags = f->ring;
+	r->h.row = row;
+	r->h.time = bpf_ktime_get_ns();
+	r->h.task = t->task;
+	r->h.tid = (u32)pid_tgid;
+	r->h.tgid = pid_tgid >> 32;
+	r->h.seq = f->seq;
+	if (p->flags & PLAN_KEEP_ARGS)
+		__builtin_memcpy(r->args, f->args, sizeof(r->args));
+	r->entry_time = f->time;
+	r->value = ctx->ax;
+	if (f->flags & FRAME_ENTRY_LOST)
+		r->h.flags |= REC_ENTRY_LOST;
+	run_plan(t, p);
+	r->h.bad = t->capture.bad;
+	r->h.flags |= t->capture.flags | (t->capture.longs ? REC_LONG : 0);
+	if (send(t, f->ring))
+		count(f->ring, f->flags & FRAME_PRIVATE ? LOST_PRIVATE : f->flags & FRAME_ENTRY_LOST ? LOST_BOTH : LOST_RETURN);
+	else if (t->capture.longs)
+		follow_strings(t, p, f->ring);
+	return 0;
+}
