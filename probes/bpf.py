@@ -147,18 +147,16 @@ def link_perf_event(program: int, event: int, cookie: int) -> int:
     return _close_on_exec(bpf(LINK_CREATE, struct.pack("<IIIIQ", program, event, PERF_EVENT, 0, cookie)))
 
 
-def open_perf_uprobe(kind: int, path: str, offset: int, *, at_return: bool) -> int:
-    """A uprobe as a perf event of PMU type `kind` (/sys/bus/event_source/devices/uprobe/type), for every process."""
+def open_perf_uprobe(kind: int, path: str, offset: int, *, at_return: bool, pid: int = -1) -> int:
+    """A uprobe as a perf event of PMU type `kind` (/sys/bus/event_source/devices/uprobe/type), for one or (-1) every process."""
     where = ctypes.create_string_buffer(os.fsencode(path))
     # struct perf_event_attr: type, size, config (bit 0: at return), sample_period, sample_type, read_format, flags,
     # wakeup_events, bp_type, config1 = uprobe_path, config2 = probe_offset
     attributes = struct.pack("<IIQQQQQIIQQ", kind, 112, 1 if at_return else 0, 0, 0, 0, 0, 0, 0, ctypes.addressof(where), offset)
     buffer = ctypes.create_string_buffer(attributes.ljust(112, b"\0"), 112)
     cloexec = 8
-    fd = syscall(
-        SYS_PERF_EVENT_OPEN, buffer, ctypes.c_long(-1), ctypes.c_long(0), ctypes.c_long(-1), ctypes.c_ulong(cloexec)
-    )
-    return fd
+    cpu = 0 if pid < 0 else -1
+    return syscall(SYS_PERF_EVENT_OPEN, buffer, ctypes.c_long(pid), ctypes.c_long(cpu), ctypes.c_long(-1), ctypes.c_ulong(cloexec))
 
 
 def map_array(fd: int, size: int) -> mmap.mmap:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pickle
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -185,15 +186,46 @@ def _stub_headers() -> Iterator[None]:
 
 
 def compile_programs(defines: dict[str, int], *, sleepable: bool) -> dict[str, bytes]:
-    """Bytecode by program name."""
+    """Bytecode by program name. BCC and its compiler live in a child process, so that the tracer stays small."""
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(receiving)
+        status = 1
+        try:
+            answer: dict[str, bytes] | str
+            try:
+                answer = _compile(defines, sleepable)
+                status = 0
+            except TraceError as error:
+                answer = str(error)
+            with os.fdopen(sending, "wb") as pipe:
+                pickle.dump(answer, pipe)
+        finally:
+            os._exit(status)
+    os.close(sending)
+    with os.fdopen(receiving, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(child, 0)
+    if not data:
+        raise TraceError("the BPF compiler died: is the package python3-bpfcc complete?")
+    answer = pickle.loads(data)
+    if isinstance(answer, str):
+        raise TraceError(answer)
+    return answer
+
+
+def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:
     try:
         import bcc
     except ImportError as error:
         raise TraceError("BCC's Python module is missing: install the package python3-bpfcc") from error
-
     flags = [f"-D{name}={value}" for name, value in defines.items()]
     if sleepable:
         flags.append("-DSLEEPABLE")
     with _stub_headers():
-        module = bcc.BPF(text=SOURCE.read_text(), cflags=[f"-I{STUBS}", "-Wno-unused", *flags])
+        try:
+            module = bcc.BPF(text=SOURCE.read_text(), cflags=[f"-I{STUBS}", "-Wno-unused", *flags])
+        except Exception as error:  # BCC raises this class itself
+            raise TraceError(f"BCC could not compile {SOURCE.name}: {error}") from error
     return {name: module.dump_func(name) for name in ("on_entry", "on_return")}

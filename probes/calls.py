@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Puts calls together: records in order of time come in, events go out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from log.events import NO_VALUES, Call, Caller, CallError, Value, Values
+from probes import records, values
+from probes.api import ApiTable, Function, is_write_call
+from probes.plans import Plan
+from probes.raised import RaisedErrors
+
+CACHED = 16384  # decoded arguments kept, by their bytes
+
+
+class Row(NamedTuple):
+    """What a plan row stands for."""
+
+    function: Function | None
+    private: str | None  # name of an inner function
+    library: str
+    entry: Plan
+    ret: Plan | None
+    returns: str  # "pointer", "integer", "void"
+
+
+class Task(NamedTuple):
+    """A thread as it was when it made a call."""
+
+    caller: Caller
+    comm: str
+
+
+class Open:
+    """A call that has begun."""
+
+    __slots__ = ("raw", "row", "seq", "depth", "task", "tgid", "pieces", "ret", "ret_pieces")
+
+    def __init__(self, raw: bytes, row: int, seq: int, depth: int, task: int, tgid: int) -> None:
+        self.raw: bytes | None = raw
+        self.row = row
+        self.seq = seq
+        self.depth = depth
+        self.task = task
+        self.tgid = tgid
+        self.pieces: dict[int, list[values.Piece]] = {}
+        self.ret: bytes | None = None
+        self.ret_pieces: dict[int, list[values.Piece]] = {}
+
+
+class Calls:
+    """The calls under way, by thread, and how they end.
+
+    `find_task`: describes the thread (task id, pid, tid) of a record.
+    `offset_ns`: what is added to CLOCK_MONOTONIC to have the time since the epoch.
+    """
+
+    def __init__(self, rows: list[Row], table: ApiTable, find_task: Callable[[int, int, int], Task], offset_ns: int) -> None:
+        self.rows = rows
+        self.offset_ns = offset_ns
+        self.shown_without_entry = 0
+        self._find_task = find_task
+        self._errors = RaisedErrors(table)
+        self._open: dict[int, list[Open]] = {}
+        self._waiting: dict[int, Open] = {}  # returned, but the rest of a long string is still to come
+        self._constants: dict[int, dict[int, values.Copied]] = {}
+        self._cache: dict[tuple[int, int, bytes], Values] = {}
+
+    def feed(self, raws: Iterable[bytes]) -> list[Call]:
+        """The calls that these records end."""
+        ended: list[Call] = []
+        unpack, rows = records.HEAD.unpack_from, self.rows
+        for raw in raws:
+            kind, depth, flags, row, _, task, tid, seq, _, tgid = unpack(raw)
+            if kind == records.REC_CHUNK:
+                self._add_piece(raw, row, tid, seq, ended)
+                continue
+            if self._waiting and tid in self._waiting:
+                ended.append(self._finish(self._waiting.pop(tid), tid))
+            if rows[row].private is not None:
+                self._inner(rows[row], kind, raw, tid, tgid)
+                continue
+            stack = self._open.get(tid)
+            if kind == records.REC_ENTRY:
+                self._errors.reset(tid)
+                call = Open(raw, row, seq, depth, task, tgid)
+                if stack is None:
+                    self._open[tid] = [call]
+                    continue
+                while stack and stack[-1].depth >= depth:
+                    ended.append(self._unfinished(stack.pop(), tid, "result lost"))
+                stack.append(call)
+                continue
+            if stack and stack[-1].seq == seq:
+                call = stack.pop()
+            else:
+                while stack and stack[-1].seq > seq:
+                    ended.append(self._unfinished(stack.pop(), tid, "result lost"))
+                if stack and stack[-1].seq == seq:
+                    call = stack.pop()
+                elif flags & records.REC_ENTRY_LOST:
+                    call = Open(b"", row, seq, depth, task, tgid)
+                    call.raw = None
+                    self.shown_without_entry += 1
+                else:
+                    continue
+            call.ret = raw
+            if flags & records.REC_LONG:
+                self._waiting[tid] = call
+            else:
+                ended.append(self._finish(call, tid))
+        return ended
+
+    def thread_exited(self, tid: int) -> list[Call]:
+        """The calls that the thread did not come back from."""
+        self._errors.forget(tid)
+        ended = []
+        if waiting := self._waiting.pop(tid, None):
+            ended.append(self._finish(waiting, tid))
+        for call in reversed(self._open.pop(tid, [])):
+            ended.append(self._unfinished(call, tid, "process exited"))
+        return ended
+
+    def process_exited(self, pid: int) -> None:
+        """Nothing more comes from it."""
+        self._constants.pop(pid, None)
+
+    def open_threads(self) -> list[tuple[int, int]]:
+        """(pid, tid) of threads inside a call."""
+        return [(stack[0].tgid, tid) for tid, stack in self._open.items() if stack]
+
+    def open_calls(self) -> int:
+        """How many calls are under way."""
+        return sum(len(stack) for stack in self._open.values())
+
+    def close(self) -> list[Call]:
+        """What is still under way when tracing ends."""
+        ended = [self._finish(call, tid) for tid, call in self._waiting.items()]
+        for tid, stack in self._open.items():
+            ended.extend(self._unfinished(call, tid, "still running") for call in reversed(stack))
+        self._waiting.clear()
+        self._open.clear()
+        return ended
+
+    def _add_piece(self, raw: bytes, op: int, tid: int, seq: int, ended: list[Call]) -> None:
+        offset, got = records.CHUNK.unpack_from(raw, records.HEAD.size)
+        piece = values.Piece(op, offset, got, raw[records.CHUNK_TEXT :])
+        waiting = self._waiting.get(tid)
+        if waiting and waiting.seq == seq:
+            self._clip(waiting.ret_pieces, piece, waiting, at_return=True)
+            if self._is_complete(waiting):
+                ended.append(self._finish(self._waiting.pop(tid), tid))
+            return
+        for call in reversed(self._open.get(tid, [])):
+            if call.seq == seq:
+                self._clip(call.pieces, piece, call, at_return=False)
+                return
+
+    def _clip(self, pieces: dict[int, list[values.Piece]], piece: values.Piece, call: Open, *, at_return: bool) -> None:
+        """Adds a piece without the padding that made its record's length a multiple of 8."""
+        plan = self.rows[call.row].ret if at_return else self.rows[call.row].entry
+        keep = plan.ops[piece.op][5] if plan and piece.op < len(plan.ops) else 0
+        size = max(0, min(piece.got - 1, keep - piece.offset))
+        pieces.setdefault(piece.op, []).append(piece._replace(text=piece.text[:size]))
+
+    def _is_complete(self, call: Open) -> bool:
+        plan, raw = self.rows[call.row].ret, call.ret
+        assert plan is not None and raw is not None
+        for text in plan.texts:
+            length = int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True)
+            if length >= text.size and any(raw[text.source : text.source + 8]):
+                pieces = call.ret_pieces.get(text.op)
+                if not pieces or (pieces[-1].got >= records.CHUNK_BYTES and pieces[-1].offset + pieces[-1].got <= records.LENGTH_LIMIT):
+                    return False
+        return True
+
+    def _inner(self, row: Row, kind: int, raw: bytes, tid: int, tgid: int) -> None:
+        assert row.private is not None
+        constants = self._constants.setdefault(tgid, {})
+        if kind == records.REC_ENTRY:
+            self._errors.entered(tid, row.private, row.entry.decode(raw, {}, constants))
+        elif row.ret is not None:
+            self._errors.returned(tid, row.private, row.ret.decode(raw, {}, constants))
+
+    def _decode(self, plan: Plan, raw: bytes, pieces: dict[int, list[values.Piece]], row: int, tgid: int, start: int) -> Values:
+        """The decoded values; calls whose bytes are the same share them. Bytes before `start` are not decoded."""
+        key = (tgid, row if start == records.ENTRY_ARGS else ~row, raw[start:])
+        found = self._cache.get(key)
+        if found is not None:
+            return found
+        constants = self._constants.get(tgid)
+        if constants is None:
+            constants = self._constants[tgid] = {}
+        result = Values(plan.decode(raw, pieces, constants))
+        if not pieces and len(raw) < 2048:
+            if len(self._cache) >= CACHED:
+                self._cache.clear()
+            self._cache[key] = result
+        return result
+
+    def _finish(self, call: Open, tid: int) -> Call:
+        row = self.rows[call.row]
+        raw = call.ret
+        assert raw is not None
+        entry_time = int.from_bytes(raw[40:48], "little")
+        ended = int.from_bytes(raw[8:16], "little")
+        result: Value = None
+        failed, error = False, None
+        if row.ret is not None and row.returns != "void":
+            result = self._decode(row.ret, raw, call.ret_pieces, call.row, call.tgid, records.RETURN_VALUE).values.get("ret")
+            failed, error = self._judge(row, raw, tid)
+        return self._build(call, tid, row, entry_time, result, failed, error, ended - entry_time, None)
+
+    def _judge(self, row: Row, raw: bytes, tid: int) -> tuple[bool, CallError | None]:
+        function = row.function
+        if function is None:
+            return False, None
+        value = values.integer(function.result.kind, int.from_bytes(raw[48:56], "little"))
+        how = function.failure
+        failed = (
+            (how == "negative" and value < 0)
+            or (how == "null" and value == 0)
+            or (how == "zero" and value == 0)
+            or (how in ("minus_one", "minus_one_if_error") and value in (-1, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF))
+        )
+        if not failed:
+            return False, None
+        error = self._errors.error(tid)
+        if error is None and how in ("minus_one_if_error", "zero"):
+            return False, None
+        return True, error
+
+    def _unfinished(self, call: Open, tid: int, reason: str) -> Call:
+        assert call.raw is not None
+        started = int.from_bytes(call.raw[8:16], "little")
+        return self._build(call, tid, self.rows[call.row], started, None, False, None, None, reason)
+
+    def _build(
+        self,
+        call: Open,
+        tid: int,
+        row: Row,
+        started: int,
+        result: Value,
+        failed: bool,
+        error: CallError | None,
+        duration: int | None,
+        unfinished: str | None,
+    ) -> Call:
+        task = self._find_task(call.task, call.tgid, tid)
+        args = None if call.raw is None else self._decode(row.entry, call.raw, call.pieces, call.row, call.tgid, records.ENTRY_ARGS)
+        function = row.function
+        name = function.name if function else "?"
+        write = function is not None and function.is_write
+        if function is not None and function.access == "conditional" and call.raw is not None:
+            write = is_write_call(function, self._registers(function, call.raw))
+        return Call(
+            started + self.offset_ns,
+            tid,
+            task.comm,
+            task.caller,
+            name,
+            row.library,
+            call.depth,
+            write,
+            args,
+            NO_VALUES,
+            result,
+            row.returns,
+            failed,
+            error,
+            duration,
+            unfinished=unfinished,
+        )
+
+    @staticmethod
+    def _registers(function: Function, raw: bytes) -> dict[str, int]:
+        integers = [param for param in function.params if param.kind != "double"][:6]
+        return {param.name: values.integer(param.kind, int.from_bytes(raw[48 + 8 * i : 56 + 8 * i], "little")) for i, param in enumerate(integers)}

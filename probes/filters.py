@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which calls are wanted: options come in; settings for the kernel and a test for finished calls go out."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from log.events import Call, CutText, Handle, Value
+from probes import records
+from probes.api import Function
+from probes.globs import compile_globs
+from probes.program import Program
+
+_WILD = set("*?[")
+_NAME_FIELDS = ("name", "usage", "portdev", "domain")
+_NAME_ARGS = ("name", "usageID", "portdev")
+
+
+
+
+@dataclass(frozen=True)
+class Filters:
+    """The user's choice; an empty tuple leaves everything in."""
+
+    pids: tuple[int, ...] = ()
+    uids: tuple[int, ...] = ()
+    comms: tuple[str, ...] = ()  # names or globs
+    functions: tuple[str, ...] = ()  # globs; "!" before one leaves out
+    objects: tuple[str, ...] = ()  # globs
+    writes: bool = False
+    failed: bool = False
+    slower_ns: int | None = None
+    nested: bool = False
+    plumbing: bool = False
+    tree: bool = False  # only descendants of the tracer
+
+    def probes(self, function: Function) -> bool:
+        """Whether the function is probed: plumbing is only when asked for. Others are even when they aren't wanted, to tell
+        the calls that a program makes from those that libvirt makes inside them."""
+        return function.access != "plumbing" or self.plumbing or self._named(function.name)
+
+    def wants(self, function: Function) -> bool:
+        """Whether calls of the function are recorded."""
+        if self.writes and not function.is_write:
+            return False
+        if any(fnmatch.fnmatchcase(function.name, glob[1:]) for glob in self.functions if glob.startswith("!")):
+            return False
+        return self._named(function.name) or not any(not glob.startswith("!") for glob in self.functions)
+
+    def _named(self, name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, glob) for glob in self.functions if not glob.startswith("!"))
+
+    def settings(self, program: Program, self_pid: int) -> bytes:
+        """The settings for the kernel, not ready yet; fills its filter maps."""
+        program.allow("pids", (pid.to_bytes(4, "little") for pid in self.pids))
+        program.allow("uids", (uid.to_bytes(4, "little") for uid in self.uids))
+        names = () if any(_WILD & set(comm) for comm in self.comms) else self.comms
+        program.allow("comms", (name.encode(errors="surrogateescape")[:15].ljust(16, b"\0") for name in names))
+        automaton = compile_globs(self.objects) if self.objects else None
+        if automaton:
+            program.glob[: 8 * 256] = b"".join(bits.to_bytes(8, "little") for bits in automaton.accepts)
+        return records.SETTINGS.pack(
+            0,
+            self_pid,
+            self.nested,
+            bool(self.pids),
+            bool(self.uids),
+            bool(names),
+            self.tree,
+            automaton is not None,
+            *((automaton.start, automaton.stay, automaton.char, automaton.end) if automaton else (0, 0, 0, 0)),
+        )
+
+    def keeps(self, call: Call) -> bool:
+        """Whether a finished call is shown: what the kernel could not decide."""
+        if self.failed and not (call.failed or (call.verdict and call.verdict.action == "deny")):
+            return False
+        if self.slower_ns is not None and call.duration_ns is not None and call.duration_ns < self.slower_ns:
+            return False
+        if self.writes and not call.write:
+            return False
+        if self.comms and not any(fnmatch.fnmatchcase(call.comm, comm) or comm[:15] == call.comm for comm in self.comms):
+            return False
+        return not self.objects or self._on_object(call)
+
+    def _on_object(self, call: Call) -> bool:
+        if call.args is None:
+            return True  # lost: it can't be told
+        return any(fnmatch.fnmatchcase(name, glob) for name in _names(call) for glob in self.objects)
+
+
+def _names(call: Call) -> Iterable[str]:
+    assert call.args is not None
+    for key, value in (*call.args.values.items(), ("", call.ret)):
+        if isinstance(value, Handle):
+            yield from _texts(value.fields.get(field) for field in _NAME_FIELDS)
+        elif key in _NAME_ARGS:
+            yield from _texts((value,))
+
+
+def _texts(found: Iterable[Value] | Sequence[Value]) -> Iterable[str]:
+    for value in found:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, CutText):
+            yield value.text

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Follows how libvirt raises errors in one thread: hits of inner functions come in, the error of a failed call goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from log.events import CallError, CutText, Value
+from probes.api import ApiTable
+
+SYSTEM_ERROR = 38  # VIR_ERR_SYSTEM_ERROR
+
+
+class RaisedErrors:
+    """The last error raised in each thread since its last public call began (every public function begins by resetting it)."""
+
+    def __init__(self, table: ApiTable) -> None:
+        self._codes = _by_value(table, "virErrorNumber")
+        self._domains = _by_value(table, "virErrorDomain")
+        self._last: dict[int, tuple[int, int | None, str | None]] = {}  # tid -> code, domain, message
+        self._making: dict[int, tuple[int, int | None, str | None]] = {}  # tid -> code, domain, detail
+
+    def reset(self, tid: int) -> None:
+        """A public call begins."""
+        if self._last:
+            self._last.pop(tid, None)
+
+    def forget(self, tid: int) -> None:
+        """The thread is gone."""
+        self._last.pop(tid, None)
+        self._making.pop(tid, None)
+
+    def entered(self, tid: int, function: str, fields: Mapping[str, Value]) -> None:
+        """An inner function was entered with these registers (argN) and texts; see probes/private.py."""
+        if function == "virReportErrorHelper":
+            self._making[tid] = (_int(fields["arg1"]), _int(fields["arg0"]), None)
+        elif function == "virReportSystemErrorFull":
+            self._making[tid] = (SYSTEM_ERROR, _int(fields["arg0"]), None)
+        elif function == "virErrorMsg":
+            _, domain, _ = self._making.get(tid, (0, None, None))
+            self._making[tid] = (_int(fields["arg0"]), domain, _text(fields["detail"]))
+        elif function == "virRaiseErrorFull":
+            message, form = _text(fields["message"]), _text(fields["format"])
+            self._last[tid] = (_int(fields["arg4"]), _int(fields["arg3"]), message if form == "%s" else form)
+        elif function == "virSetError":
+            block = fields["block"]
+            assert isinstance(block, bytes)
+            code, domain = (int.from_bytes(block[at : at + 4], "little", signed=True) for at in (0, 4))
+            if code:
+                self._last[tid] = (code, domain, _text(fields["message"]))
+
+    def returned(self, tid: int, function: str, fields: Mapping[str, Value]) -> None:
+        """virErrorMsg returned the format that its detail goes into."""
+        if function == "virErrorMsg" and tid in self._making:
+            code, domain, detail = self._making.pop(tid)
+            form = _text(fields["format"]) or ""
+            self._last[tid] = (code, domain, form.replace("%s", detail, 1) if detail is not None else form)
+
+    def error(self, tid: int) -> CallError | None:
+        """The error that the thread's failed call leaves behind."""
+        last = self._last.get(tid)
+        if last is None:
+            return None
+        code, domain, message = last
+        return CallError(code, self._codes.get(code), None if domain is None else self._domains.get(domain, str(domain)), message)
+
+
+def _by_value(table: ApiTable, enum: str) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for name, value in table.enums[enum].constants.items() if enum in table.enums else ():
+        names.setdefault(value, name)
+    return names
+
+
+def _int(value: Value) -> int:
+    assert isinstance(value, int)
+    return value & 0x7FFFFFFF
+
+
+def _text(value: Value) -> str | None:
+    if isinstance(value, CutText):
+        return value.text + "..."
+    return value if isinstance(value, str) else None
