@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 _is_plain = re.compile(r"[ !#-\[\]-~]*").fullmatch
 # NULL, numbers and addresses would be taken for values that are not names
@@ -36,7 +35,6 @@ def escape(text: str) -> str:
     return _suspect_unquoted.sub(_escaped, text)
 
 
-@lru_cache(maxsize=4096)
 def name(text: str) -> str:
     """The bare text where it is a plain word (`web1`, `qemu:///system`), else as `quote` has it."""
     return text if _is_plain_name(text) else quote(text)
@@ -57,21 +55,18 @@ def decode_bytes(data: bytes) -> str:
 
 def well_formed(text: str) -> str:
     """The text without lone surrogates, which UTF-8 can't encode: those in it become bytes, as in `decode_bytes`."""
-    if _surrogate.search(text):
-        return _surrogate_or_backslash.sub(_as_bytes, text)
+    if not text.isascii() and _surrogate.search(text):
+        return _surrogate_or_backslash.sub(as_bytes, text)
     return text
 
 
-def hex_bytes(data: bytes) -> str:
-    """`\\xNN` for every byte."""
-    return "".join([f"\\x{byte:02x}" for byte in data])
-
-
-def _as_bytes(match: re.Match[str]) -> str:
+def as_bytes(match: re.Match[str]) -> str:
+    """For `re.sub`: `\\xNN` for each byte of the character that matched, two backslashes for a backslash."""
     char = match[0]
     if char == "\\":
         return "\\\\"
-    return hex_bytes(char.encode("utf-8", "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass"))
+    data = char.encode("utf-8", "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass")
+    return "".join([f"\\x{byte:02x}" for byte in data])
 
 
 def _escaped(match: re.Match[str]) -> str:

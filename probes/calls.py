@@ -60,7 +60,7 @@ class Calls:
     def __init__(self, rows: list[Row], table: ApiTable, find_task: Callable[[int, int, int], Task], offset_ns: int) -> None:
         self.rows = rows
         self.offset_ns = offset_ns
-        self.shown_without_entry = 0
+        self.shown_without_entry = [0, 0]  # by ring
         self._find_task = find_task
         self._errors = RaisedErrors(table)
         self._open: dict[int, list[Open]] = {}
@@ -103,7 +103,7 @@ class Calls:
                 elif flags & records.REC_ENTRY_LOST:
                     call = Open(b"", row, seq, depth, task, tgid)
                     call.raw = None
-                    self.shown_without_entry += 1
+                    self.shown_without_entry[flags & records.REC_WRITE_RING] += 1
                 else:
                     continue
             call.ret = raw
@@ -221,14 +221,13 @@ class Calls:
         how = function.failure
         failed = (
             (how == "negative" and value < 0)
-            or (how == "null" and value == 0)
-            or (how == "zero" and value == 0)
+            or (how in ("null", "null_if_error", "zero") and value == 0)
             or (how in ("minus_one", "minus_one_if_error") and value in (-1, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF))
         )
         if not failed:
             return False, None
         error = self._errors.error(tid)
-        if error is None and how in ("minus_one_if_error", "zero"):
+        if error is None and how in ("minus_one_if_error", "null_if_error"):
             return False, None
         return True, error
 

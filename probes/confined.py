@@ -13,6 +13,7 @@ import os
 import struct
 
 from probes import bpf
+from probes.links import UPROBE_PMU
 
 SYS_URETPROBE = 335
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
@@ -23,8 +24,9 @@ _CODE = b"\x55\x5d\xc3"
 _FILTER = struct.pack("<" + "HBBI" * 4, 0x20, 0, 0, 0, 0x15, 0, 1, SYS_URETPROBE, 0x06, 0, 0, _KILL, 0x06, 0, 0, _ALLOW)
 
 
-def returns_kill_confined(pmu: int) -> bool:
-    """True where a process under seccomp dies of a return probe; `pmu`: the uprobe PMU's type number."""
+def returns_kill_confined() -> bool:
+    """True where a process under seccomp dies of a return probe."""
+    pmu = int(UPROBE_PMU.read_text())
     code = os.memfd_create("libvirt-trace-probe", 0)
     os.write(code, _CODE.ljust(mmap.PAGESIZE, b"\0"))
     waiting, go = os.pipe()

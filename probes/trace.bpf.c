@@ -112,7 +112,7 @@ struct task_record {
 	u64 start;		/* 40: ns, CLOCK_BOOTTIME, of the process */
 	u64 cgroup;		/* 48: inode of its cgroup v2 directory */
 	u32 ppid;		/* 56 */
-	u32 uid;		/* 60: effective */
+	u32 uid;		/* 60: real */
 	u32 gid;		/* 64 */
 	u32 loginuid;		/* 68 */
 	u32 ns_pid;		/* 72: pid as the process sees it */

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""An event comes in; one line of JSON goes out: `type` first, pure UTF-8, safe to show on a terminal.
+
+Lines are put together from fragments that are encoded once: the arguments' in Values.rendered, the caller's and the names'
+in bounded caches. `json.dumps` of a dict would cost four times as much a call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from json.encoder import encode_basestring, encode_basestring_ascii  # type: ignore[attr-defined]
+from math import isfinite, isnan
+from typing import Any
+
+from log.events import (
+    NO_VALUES,
+    Attached,
+    Call,
+    Caller,
+    CallError,
+    CutText,
+    End,
+    EnumValue,
+    Event,
+    Flags,
+    Handle,
+    Lost,
+    Pointer,
+    Redacted,
+    Unreadable,
+    Value,
+    Values,
+)
+from log.quote import is_visible, well_formed
+
+_SECOND = 1_000_000_000  # ns
+_LITERAL = {True: "true", False: "false", None: "null"}
+
+
+def line(event: Event) -> str:
+    """One event as one JSON object in the shape of "Events as JSON lines" of the README, with its newline."""
+    if type(event) is Call:
+        return _call(event)
+    return _OTHERS[type(event)](event)
+
+
+def value(item: Value) -> str:
+    """A value as JSON: integers exact to 64 bits, doubles that are not finite as "NaN", "Infinity" or "-Infinity"."""
+    return _ENCODERS[type(item)](item)
+
+
+def string(text: str) -> str:
+    """A JSON string; what a terminal might obey or hide is escaped, lone surrogates are as `well_formed` has them."""
+    if text.isascii():
+        return encode_basestring_ascii(text)
+    text = well_formed(text)
+    return encode_basestring(text) if is_visible(text.replace("\n", "")) else encode_basestring_ascii(text)
+
+
+_word = lru_cache(maxsize=2048)(string)  # for what comes again and is short: functions, libraries, thread names
+
+
+def _call(call: Call) -> str:
+    (
+        start,
+        tid,
+        comm,
+        caller,
+        function,
+        library,
+        depth,
+        write,
+        args,
+        out,
+        ret,
+        _,
+        failed,
+        error,
+        duration,
+        client,
+        verdict,
+        unfinished,
+    ) = call
+    pid, who = _fragments(caller, _caller)
+    second, ns = divmod(start, _SECOND)
+    kind, end = "call", "}\n"
+    result = f'"ret":{ret if type(ret) is int else value(ret)},'
+    if unfinished is not None:
+        kind, end = "unfinished", f',"reason":{_word(unfinished)}}}\n'
+        result = ""
+    elif verdict is not None and verdict.action == "deny":
+        kind, end = "verdict", f',"action":"deny","rule":{_word(verdict.rule)},"message":{value(verdict.message)}}}\n'
+    return (
+        f'{{"type":"{kind}","time":"{_clock(second)}.{ns:09d}Z","pid":{pid},"tid":{tid},"comm":{_word(comm)},{who},'
+        f'"function":{_word(function)},"library":{_word(library)},"depth":{depth},"write":{_LITERAL[write]},'
+        f'"args":{"null" if args is None else args.rendered.get("json") or _values(args)},'
+        f'"out":{"{}" if out is NO_VALUES else out.rendered.get("json") or _values(out)},'
+        f'{result}"failed":{_LITERAL[failed]},"error":{"null" if error is None else _error(error)},'
+        f'"duration_ns":{"null" if duration is None else duration},'
+        f'"client":{"null" if client is None else _fragments(client, _client)[1]},'
+        f'"verdict":{"null" if verdict is None else _verdict(verdict.action, verdict.rule)}{end}'
+    )
+
+
+def _values(values: Values) -> str:
+    text = values.rendered["json"] = _mapping(values.values)
+    return text
+
+
+_shared: dict[int, tuple[object, tuple[str, str]]] = {}
+_SHARED_MAX = 1024
+
+
+def _fragments(thing: Any, build: Callable[[Any], tuple[str, str]]) -> tuple[str, str]:
+    """What `build` makes of an object that many calls share: by identity, as hashing a command line costs too much."""
+    known = _shared.get(id(thing))
+    if known is not None and known[0] is thing:  # held here, so its id can't be another's
+        return known[1]
+    if len(_shared) >= _SHARED_MAX:
+        _shared.clear()
+    fragments = build(thing)
+    _shared[id(thing)] = (thing, fragments)
+    return fragments
+
+
+def _caller(caller: Caller) -> tuple[str, str]:
+    fields = caller._asdict()
+    pid = fields.pop("pid")
+    return str(pid), _mapping(fields)[1:-1]
+
+
+def _client(client: Mapping[str, Value]) -> tuple[str, str]:
+    return "", _mapping(client)
+
+
+@lru_cache(maxsize=1024)
+def _error(error: CallError) -> str:
+    return _mapping(error._asdict())
+
+
+@lru_cache(maxsize=1024)
+def _verdict(action: str, rule: str) -> str:
+    return _mapping({"action": action, "rule": rule})
+
+
+@lru_cache(maxsize=64)
+def _clock(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def _time(ns: int) -> str:
+    second, ns = divmod(ns, _SECOND)
+    return f'"time":"{_clock(second)}.{ns:09d}Z"'
+
+
+def _attached(event: Attached) -> str:
+    targets = []
+    for target in event.targets:
+        fields: dict[str, Value] = {"path": target.path, "libvirt": target.libvirt}
+        if target.note is not None:
+            fields["note"] = target.note
+        targets.append(fields)
+    rest: dict[str, Value] = {
+        "version": event.version,
+        "functions": event.functions,
+        "targets": targets,
+        "attach_ms": event.attach_ms,
+        "link": event.link,
+    }
+    if event.mapped_ms is not None:
+        rest["mapped_ms"] = event.mapped_ms
+    return _rare("attached", event.time, rest)
+
+
+def _lost(event: Lost) -> str:
+    return _rare("lost", event.time, {"count": event.count, "ring": event.ring, "reason": event.reason})
+
+
+def _end(event: End) -> str:
+    fields = event._asdict()
+    return _rare("end", fields.pop("time"), fields)
+
+
+def _rare(kind: str, ns: int, fields: Mapping[str, Value]) -> str:
+    return f'{{"type":"{kind}",{_time(ns)},{_mapping(fields)[1:]}\n'
+
+
+def _mapping(fields: Mapping[str, Value]) -> str:
+    return "{" + ",".join([f"{_word(key)}:{_ENCODERS[type(item)](item)}" for key, item in fields.items()]) + "}"
+
+
+def _list(items: list[Value] | tuple[Value, ...]) -> str:
+    return "[" + ",".join([_ENCODERS[type(item)](item) for item in items]) + "]"
+
+
+def _float(number: float) -> str:
+    if isfinite(number):
+        return repr(number)
+    return '"NaN"' if isnan(number) else '"Infinity"' if number > 0 else '"-Infinity"'
+
+
+def _handle(handle: Handle) -> str:
+    return _mapping({"type": handle.type, **handle.fields})
+
+
+def _cut(text: CutText) -> str:
+    return f'{{"text":{string(text.text)},"length":{"null" if text.length is None else text.length},"cut":true}}'
+
+
+_ENCODERS: dict[type, Callable[[Any], str]] = {
+    type(None): lambda item: "null",
+    bool: lambda item: _LITERAL[item],
+    int: str,
+    float: _float,
+    str: string,
+    list: _list,
+    tuple: _list,
+    dict: _mapping,
+    CutText: _cut,
+    Unreadable: lambda item: f'{{"unreadable":"{item.address:#x}"}}',
+    Pointer: lambda item: f'{{"pointer":"{item.address:#x}"}}',
+    Handle: _handle,
+    EnumValue: lambda item: f'{{"value":{item.value},"name":{value(item.name)}}}',
+    Flags: lambda item: f'{{"value":{item.value},"names":{_list(item.names)}}}',
+    Redacted: lambda item: f'{{"redacted":true,"length":{value(item.length)}}}',
+}
+_OTHERS: dict[type, Callable[[Any], str]] = {Attached: _attached, Lost: _lost, End: _end}

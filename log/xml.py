@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A call comes in; one line of XML goes out, in the `<methodResponse>` shape that libvirt auditors already parse.
+
+Beside calls only a loss has a line: a log that hid it would claim to be complete.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from log.events import Call, CutText, EnumValue, Event, Flags, Handle, Lost, Pointer, Redacted, Unreadable, Value, Values
+from log.quote import as_bytes, is_visible
+
+_is_plain = re.compile(r"[ !#-%'-;=?-~]*").fullmatch
+_is_element = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*").fullmatch
+_suspect = re.compile(r"[^ !#-%'-;=?-~]")
+# what no XML 1.0 document can hold, not even as a character reference
+_IMPOSSIBLE = r"\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff"
+_impossible = re.compile(f"[{_IMPOSSIBLE}]")
+_impossible_or_backslash = re.compile(rf"[{_IMPOSSIBLE}\\]")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
+
+
+def line(event: Event) -> str:
+    """A call or a loss as one XML document with its newline; "" for other events."""
+    if isinstance(event, Lost):
+        ring, reason = content(event.ring), content(event.reason)
+        return f"<lost><count>{event.count}</count><ring>{ring}</ring><reason>{reason}</reason></lost>\n"
+    if not isinstance(event, Call):
+        return ""
+    param = '<param lost="true"/>' if event.args is None else f"<param>{_arguments(event.args)}</param>"
+    out = f"<out>{_arguments(event.out)}</out>" if event.out.values else ""
+    end = ""
+    if event.unfinished is not None:
+        end = f"<unfinished>{content(event.unfinished)}</unfinished>"
+    elif event.verdict is not None and event.verdict.action == "deny":
+        end = f"<denied>{content(event.verdict.rule)}</denied>"
+    function = content(event.function)
+    return f"<methodResponse><event>{function}</event><state>{_state(event)}</state>{param}{out}{end}</methodResponse>\n"
+
+
+def content(text: str) -> str:
+    """Text for an element or a quoted attribute: parses back to the same, but for what XML can't hold, which is `\\xNN`.
+
+    As in `decode_bytes`, every backslash of such a text is doubled. Control and invisible characters, line ends among
+    them, are character references.
+    """
+    if _is_plain(text):
+        return text
+    if _impossible.search(text):
+        text = _impossible_or_backslash.sub(as_bytes, text)
+    return _suspect.sub(_reference, text)
+
+
+def _reference(match: re.Match[str]) -> str:
+    char = match[0]
+    return _ENTITIES.get(char) or (char if is_visible(char) else f"&#{ord(char)};")
+
+
+def _state(call: Call) -> str:
+    if call.unfinished is not None or call.returns == "void":
+        return ""
+    if call.returns == "pointer":
+        return "0" if call.ret is None else "1"
+    ret = call.ret.value if isinstance(call.ret, (EnumValue, Flags)) else call.ret
+    return str(int(ret)) if isinstance(ret, int) else ""
+
+
+def _arguments(values: Values) -> str:
+    text = values.rendered.get("xml")
+    if text is None:
+        named = False
+        parts = []
+        for key, item in values.values.items():
+            if not named and isinstance(item, Handle):
+                key, named = "name", True
+            parts.append(_element(key, item))
+        text = values.rendered["xml"] = "".join(parts)
+    return text
+
+
+def _element(key: str, item: Value) -> str:
+    tag, attributes = (key, "") if _is_element(key) else ("field", f' name="{content(key)}"')
+    more, inner = _body(item)
+    attributes += more
+    return f"<{tag}{attributes}>{inner}</{tag}>" if inner else f"<{tag}{attributes}/>"
+
+
+def _body(item: Value) -> tuple[str, str]:
+    """A value's attributes and content; numbers and text are content, what qualifies them is in attributes."""
+    if isinstance(item, str):
+        return "", content(item)
+    if isinstance(item, Handle):
+        return _body(item.label)
+    if isinstance(item, CutText):
+        length = "" if item.length is None else f' length="{item.length}"'
+        return f' cut="true"{length}', content(item.text)
+    if isinstance(item, Flags):
+        return (f' names="{content("|".join(item.names))}"' if item.names else ""), str(item.value)
+    if isinstance(item, EnumValue):
+        return ("" if item.name is None else f' constant="{content(item.name)}"'), str(item.value)
+    if isinstance(item, Unreadable):
+        return f' unreadable="{item.address:#x}"', ""
+    if isinstance(item, Pointer):
+        return "", f"{item.address:#x}"
+    if isinstance(item, Redacted):
+        return ' redacted="true"' + ("" if item.length is None else f' length="{item.length}"'), ""
+    if item is None:
+        return ' null="true"', ""
+    if isinstance(item, Mapping):
+        return "", "".join([_element(key, inner) for key, inner in item.items()])
+    if isinstance(item, (list, tuple)):
+        return "", "".join([_element("item", inner) for inner in item])
+    return "", str(item).lower() if isinstance(item, bool) else str(item)

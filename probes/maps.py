@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Finds libvirt in processes: /proc/PID/maps comes in, the executable mappings of its libraries come out."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+# package managers write libvirt.so.0.9000.0.dpkg-new or libvirt.so.0.9000.0;65f3c1 and rename; the mapping keeps that name
+LIBRARIES = ("libvirt.so", "libvirt-qemu.so", "libvirt-lxc.so")
+ENFORCER = "libvirt-trace-enforcer.so"
+
+# looked for first: a pattern for whole lines takes five times as long
+_NAME = re.compile(rb"/(?:" + b"|".join(re.escape(name.encode()) for name in (*LIBRARIES, ENFORCER)) + rb")[^/\n]*$", re.M)
+_LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) ([0-9]+) +(/.*)")
+_DELETED = " (deleted)"
+
+
+class Mapping(NamedTuple):
+    """Code of a library in a process: addresses [start, end), and the file as the kernel names it there."""
+
+    pid: int
+    start: int
+    end: int
+    major: int
+    minor: int
+    inode: int
+    path: str  # in the process's own root; may end in " (deleted)"
+
+
+def is_library(path: str) -> bool:
+    """Whether a file of that name may be one of libvirt's libraries; its ELF header has the last word."""
+    return path.rpartition("/")[2].startswith(LIBRARIES)
+
+
+def is_enforcer(path: str) -> bool:
+    """Whether it is the enforcer's library."""
+    return path.rpartition("/")[2].removesuffix(_DELETED) == ENFORCER
+
+
+def pids(proc: Path) -> list[int]:
+    """Every process there is, ascending."""
+    return sorted(int(name) for name in os.listdir(proc) if name.isdecimal())
+
+
+def scan(proc: Path = Path("/proc")) -> Iterator[Mapping]:
+    """The mappings of every process. Processes that end meanwhile, and those that may not be read, have none."""
+    for pid in pids(proc):
+        yield from read(pid, proc)
+
+
+def read(pid: int, proc: Path = Path("/proc")) -> Iterator[Mapping]:
+    """The mappings of one process."""
+    try:
+        with open(f"{proc}/{pid}/maps", "rb", buffering=0) as file:
+            data = file.readall()
+    except OSError:
+        return
+    for name in _NAME.finditer(data):
+        match = _LINE.fullmatch(data, data.rfind(b"\n", 0, name.start()) + 1, name.end())
+        if match:
+            start, end, major, minor = (int(match[i], 16) for i in range(1, 5))
+            path = os.fsdecode(match[6]).replace("\\012", "\n")  # the only character that the kernel escapes here
+            yield Mapping(pid, start, end, major, minor, int(match[5]), path)

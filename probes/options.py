@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The command line of tracing: words come in, checked options go out."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import pwd
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from log.errors import TraceError
+from probes.filters import Filters
+
+EXAMPLES = """\
+examples:
+  libvirt-trace                                  every libvirt call on this host
+  libvirt-trace -w                               only calls that change something
+  libvirt-trace -x -n virsh                      virsh's calls that failed
+  libvirt-trace -f 'virDomain*' --object web1    what happens to domain web1
+  libvirt-trace --slower 100 -c                  calls over 100 ms, and a summary at the end
+  libvirt-trace --json -o /var/log/libvirt.jsonl
+  libvirt-trace -- virsh start web1              what one command does
+  libvirt-trace list 'virDomainMigrate*'         functions and their arguments
+  libvirt-trace ps                               processes that have libvirt loaded
+"""
+STRING_MAX = 65536
+BUFFER_MAX = 1024
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, with where to look."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"libvirt-trace: {message}; see libvirt-trace --help\n")
+
+
+def tracing_parser(version: str) -> Parser:
+    """The options of tracing; COMMAND is split off before."""
+    parser = Parser(
+        prog="libvirt-trace",
+        usage="libvirt-trace [OPTIONS] [-- COMMAND [ARG...]]\n       libvirt-trace list [GLOB...]\n       libvirt-trace ps",
+        description="Shows every libvirt call of every process: arguments, result, error and duration. Needs root.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    which = parser.add_argument_group("which calls")
+    which.add_argument("-p", metavar="PID", dest="pids", action="append", default=[], type=_pid, help="only of this process (repeatable)")
+    which.add_argument("-u", metavar="USER", dest="users", action="append", default=[], help="only of this user, name or number (repeatable)")
+    which.add_argument("-n", metavar="COMM", dest="comms", action="append", default=[], help="only of processes of this name (repeatable)")
+    which.add_argument("-f", metavar="GLOB", dest="functions", action="append", default=[], help="only these functions; !GLOB leaves out (repeatable)")
+    which.add_argument("--object", metavar="GLOB", dest="objects", action="append", default=[], help="only on objects of this name (repeatable)")
+    which.add_argument("-w", "--writes", action="store_true", help="only calls that change state")
+    which.add_argument("-x", "--failed", action="store_true", help="only calls that failed or were denied")
+    which.add_argument("--slower", metavar="MS", type=_milliseconds, help="only calls that took longer")
+    which.add_argument("--nested", action="store_true", help="calls that libvirt makes inside another call, indented")
+    which.add_argument("-a", "--all", action="store_true", help="the plumbing too: error, reference and event-loop helpers")
+    which.add_argument("--all-processes", action="store_true", help="with COMMAND: every other process too")
+    how = parser.add_argument_group("what is shown, and where")
+    how.add_argument("-s", metavar="BYTES", dest="string", type=_string_size, default=256, help=f"bytes of a string to keep (256; at most {STRING_MAX})")
+    how.add_argument("-c", "--summary", action="store_true", help="at the end, a table per function: calls, errors, times")
+    how.add_argument("--format", choices=("text", "json", "xml"), help="how events are written (text; json with -o)")
+    how.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
+    how.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there too, as JSON lines unless --format says otherwise")
+    how.add_argument("--no-redact", dest="redact", action="store_false", help="show passwords and other secrets")
+    when = parser.add_argument_group("when to stop")
+    when.add_argument("-d", metavar="SECONDS", dest="seconds", type=_seconds, help="stop after that long")
+    when.add_argument("--max-events", metavar="N", type=_count, help="stop after that many calls")
+    tuning = parser.add_argument_group("how it attaches")
+    tuning.add_argument("--library", metavar="PATH", dest="libraries", action="append", default=[], type=Path, help="attach to this file as well (repeatable)")
+    tuning.add_argument("--buffer-size", metavar="MIB", type=_buffer_size, default=8, help="size of each of the two buffers (8)")
+    tuning.add_argument("--returns", action="store_true", help="use return probes even where they kill confined processes")
+    tuning.add_argument("--debug", action="store_true", help="show tracebacks and what is attached")
+    parser.add_argument("--version", action="version", version=f"libvirt-trace {version}")
+    return parser
+
+
+def list_parser() -> Parser:
+    """The options of `list`."""
+    parser = Parser(prog="libvirt-trace list", description="Lists libvirt's public functions: class, arguments, result.", allow_abbrev=False)
+    parser.add_argument("globs", metavar="GLOB", nargs="*", help="only functions that match one of these")
+    parser.add_argument("--json", action="store_true", help="as JSON lines")
+    return parser
+
+
+def ps_parser() -> Parser:
+    """The options of `ps`."""
+    parser = Parser(prog="libvirt-trace ps", description="Lists the processes that have libvirt loaded.", allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="as JSON lines")
+    return parser
+
+
+def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
+    """The filters that the options ask for."""
+    return Filters(
+        pids=tuple(options.pids),
+        uids=tuple(_uid(user) for user in options.users),
+        comms=tuple(options.comms),
+        functions=tuple(options.functions),
+        objects=tuple(options.objects),
+        writes=options.writes,
+        failed=options.failed,
+        slower_ns=options.slower,
+        nested=options.nested,
+        plumbing=options.all,
+        tree=tree,
+    )
+
+
+def split_command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Options, and the command behind the first "--"."""
+    words = list(arguments)
+    if "--" not in words:
+        return words, []
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
+
+
+def _uid(user: str) -> int:
+    if user.isdecimal() and int(user) < 1 << 32:
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise TraceError(f'no user "{user}" on this host: give a user name or number to -u') from None
+
+
+def _number(text: str, what: str, low: float, high: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return number
+
+
+def _whole(text: str, what: str, low: int, high: int) -> int:
+    if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return int(text)
+
+
+def _pid(text: str) -> int:
+    return _whole(text, "a process id", 1, 1 << 22)
+
+
+def _count(text: str) -> int:
+    return _whole(text, "a number of calls", 1, 1 << 62)
+
+
+def _string_size(text: str) -> int:
+    return _whole(text, f"a number of bytes up to {STRING_MAX}", 0, STRING_MAX)
+
+
+def _buffer_size(text: str) -> int:
+    size = _whole(text, f"a number of MiB up to {BUFFER_MAX}", 1, BUFFER_MAX)
+    return 1 << (size - 1).bit_length()  # the kernel wants a power of two
+
+
+def _milliseconds(text: str) -> int:
+    return int(_number(text, "a time in milliseconds", 0, 1e12) * 1e6)
+
+
+def _seconds(text: str) -> float:
+    return _number(text, "a time in seconds", 0, 1e9)

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A tracing session: attaches to every libvirt there is and comes, and turns what the rings hold into events."""
+
+from __future__ import annotations
+
+import bisect
+import os
+import struct
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from log.errors import TraceError
+from log.events import Attached, Call, Event, Lost
+from log.events import Target as TargetEvent
+from probes import plans, private, records
+from probes.api import ApiTable, Function
+from probes.calls import Calls, Row, Task
+from probes.filters import Filters
+from probes.links import Links, Probe
+from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, watch_maps
+from probes.processes import Captured, Processes
+from probes.program import Program
+from probes.targets import Target, Targets
+
+_TIME = struct.Struct("<Q")
+_TIME_AT = 8
+# a record is stamped before it is sent, and may sleep in between to fault a page in
+SETTLED_NS = 10_000_000
+TASKS = 65536
+LOST_REASONS = {"both": "buffer full", "thread": "no memory", "depth": "calls nested too deeply"}
+
+
+class Options(NamedTuple):
+    """What a session is to do."""
+
+    filters: Filters
+    limits: plans.Limits
+    ring_bytes: int
+    returns: bool  # return probes
+    libraries: tuple[Path, ...]
+    version: str
+
+
+class Session:
+    """Everything that is attached, and the calls under way."""
+
+    def __init__(self, options: Options, table: ApiTable) -> None:
+        self._options = options
+        self._table = table
+        self._rows: list[Row] = []
+        self._row_of: dict[tuple[str | None, str], int] = {}
+        self._tasks: OrderedDict[int, Task] = OrderedDict()
+        self._links: list[Links] = []
+        self._unsettled: list[bytes] = []
+        self._exits: list[Exited] = []
+        self._reported = {(ring, name): 0 for ring in (0, 1) for name in records.COUNTERS}
+        self._processes = Processes()
+        self._targets = Targets(options.libraries)
+        self._watch = watch_maps()
+        self._program = Program(options.ring_bytes)
+        self._calls = Calls(self._rows, table, self._find_task, time.time_ns() - time.monotonic_ns())
+
+    def start(self) -> Attached:
+        """Attaches to every libvirt on the host; from here on calls are seen."""
+        program, filters = self._program, self._options.filters
+        settings = filters.settings(program, os.getpid())
+        program.settings[: len(settings)] = settings
+        targets = self._targets.scan()
+        if not targets:
+            raise TraceError("no libvirt.so.0 on this host: install libvirt0, or name the file with --library PATH")
+        event = self._attach(targets, None)
+        program.settings[:4] = (1).to_bytes(4, "little")
+        return event
+
+    def poll(self) -> list[Event]:
+        """The events since the last time, in order of their end."""
+        events: list[Event] = []
+        for record in self._watch.poll():
+            if isinstance(record, Exited):
+                self._exits.append(record)
+            elif isinstance(record, Mapped):
+                self._processes.mapped(record)
+                if target := self._targets.mapped(record):
+                    events.append(self._attach([target], record.time))
+            elif isinstance(record, Exec | Forked):
+                self._processes.noticed(record)
+            elif isinstance(record, Dropped):
+                if new := self._targets.scan():
+                    events.append(self._attach(new, None))
+        events.extend(self._drain(time.monotonic_ns() - SETTLED_NS))
+        events.extend(self._lost())
+        return events
+
+    def stop(self) -> list[Event]:
+        """Detaches; the last events."""
+        self._program.settings[:4] = bytes(4)
+        for links in self._links:
+            links.close()
+        self._links.clear()
+        now = time.monotonic_ns()
+        self._exits.extend(record for record in self._watch.poll() if isinstance(record, Exited))
+        events: list[Event] = self._drain(now + SETTLED_NS)
+        events.extend(self._kept(self._calls.close()))
+        events.extend(self._lost(final=True))
+        self._program.close()
+        return events
+
+    def waiting_bytes(self) -> int:
+        """How much the rings hold."""
+        return sum(ring.used() for ring in self._program.rings.values())
+
+    def open_calls(self) -> int:
+        """How many calls are under way."""
+        return self._calls.open_calls()
+
+    def _attach(self, targets: Sequence[Target], mapped: int | None) -> Attached:
+        started = time.monotonic_ns()
+        shown, count, kind = [], 0, "uprobe_multi" if self._program.multi else "perf_event"
+        for target in targets:
+            probes = self._probes(target)
+            programs = self._program.programs
+            links = Links(target.path_for_kernel, probes, programs["on_entry"], programs["on_return"], multi=self._program.multi)
+            self._links.append(links)
+            count += sum(1 for name, _ in target.functions if self._options.filters.probes(self._function(name, target.soname)))
+            shown.append(TargetEvent(target.path, target.version, target.layout.reason))
+        took = (time.monotonic_ns() - started) / 1e6
+        missed = None if mapped is None else (time.monotonic_ns() - mapped) / 1e6
+        return Attached(time.time_ns(), self._options.version, count, tuple(shown), round(took, 1), kind, missed)
+
+    def _function(self, name: str, library: str) -> Function:
+        function = self._table.by_name.get(name)
+        if function is None:
+            self._table = self._table.with_unknown({library: [name]})
+            function = self._table.by_name[name]
+        return function
+
+    def _probes(self, target: Target) -> list[Probe]:
+        layout, probes = target.layout, []
+        for name, offset in target.functions:
+            function = self._function(name, target.soname)
+            if self._options.filters.probes(function):
+                row = self._public_row(function, layout.name, layout.offsets, target)
+                probes.append(self._probe(row, offset, target))
+        for inner in private.PRIVATE:
+            offset = target.private.get(inner.name, 0)
+            if offset and layout.name:
+                probes.append(self._probe(self._private_row(inner, target), offset, target))
+        return probes
+
+    def _probe(self, row: int, offset: int, target: Target) -> Probe:
+        start, size = target.text
+        cookie = row | (offset - start & 0xFFFFFFFF) << 16 | min(size + 0xFFFF >> 16, 0xFFFF) << 48
+        return Probe(offset, cookie, self._options.returns and self._rows[row].ret is not None)
+
+    def _public_row(self, function: Function, layout: str | None, offsets: plans.Offsets, target: Target) -> int:
+        key = (layout, function.name)
+        if key in self._row_of:
+            return self._row_of[key]
+        flags = records.PLAN_WRITE_RING if function.is_write else 0
+        flags |= records.PLAN_WANTED if self._options.filters.wants(function) else 0
+        flags |= records.PLAN_CALLS_BACK if function.calls_back else 0
+        flags |= 0 if self._options.returns else records.PLAN_NO_RETURN
+        if function.result.kind == "handle" and function.result.object != "connect":
+            flags |= records.PLAN_NO_OBJECT
+        limits, table = self._options.limits, self._table
+        if target.is_32_bit:
+            entry = ret = plans.raw_plan(flags, registers=0)
+        elif not function.params and function.result.kind == "raw":
+            entry, ret = plans.raw_plan(flags, registers=6), plans.raw_plan(flags, registers=0)
+        else:
+            entry = plans.entry_plan(function, table, offsets, limits, flags)
+            ret = plans.return_plan(function, table, offsets, limits, flags)
+        kind = function.result.kind
+        returns = "void" if kind == "void" else "pointer" if kind in ("string", "handle", "pointer", "callback") else "integer"
+        return self._add_row(key, Row(function, None, function.library, entry, ret, returns))
+
+    def _private_row(self, inner: private.Private, target: Target) -> int:
+        key = (target.layout.name, inner.name)
+        if key in self._row_of:
+            return self._row_of[key]
+        entry, ret = plans.private_plans(inner, self._options.limits, records.PLAN_PRIVATE | records.PLAN_WANTED)
+        return self._add_row(key, Row(None, inner.name, target.soname, entry, ret, "void"))
+
+    def _add_row(self, key: tuple[str | None, str], row: Row) -> int:
+        number = self._row_of[key] = len(self._rows)
+        if number >= records.MAX_PLANS:
+            raise TraceError(f"more than {records.MAX_PLANS} functions to probe")
+        self._rows.append(row)
+        size, program = records.PLAN_SIZE, self._program
+        program.entry_plans[number * size : (number + 1) * size] = row.entry.pack()
+        program.return_plans[number * size : (number + 1) * size] = (row.ret or row.entry).pack()
+        return number
+
+    def _drain(self, settled: int) -> list[Event]:
+        rings = self._program.rings
+        # tasks last: what a call refers to was sent before it
+        calls = [rings["read"].read(), rings["write"].read()]
+        self._learn_tasks(rings["task"].read())
+        raws = self._unsettled + calls[0] + calls[1]
+        if (calls[0] and calls[1]) or (self._unsettled and raws):
+            raws.sort(key=_time_of)
+        end = bisect.bisect_right(raws, settled, key=_time_of) if raws and _time_of(raws[-1]) > settled else len(raws)
+        self._unsettled = raws[end:]
+        ended = self._calls.feed(raws[:end])
+        later = []
+        for record in self._exits:
+            if record.time > settled:
+                later.append(record)
+                continue
+            ended.extend(self._calls.thread_exited(record.tid))
+            if record.pid == record.tid:
+                self._calls.process_exited(record.pid)
+        self._exits = later
+        return self._kept(ended)
+
+    def _kept(self, calls: list[Call]) -> list[Event]:
+        keeps = self._options.filters.keeps
+        return [call for call in calls if keeps(call)]
+
+    def _learn_tasks(self, raws: Sequence[bytes]) -> None:
+        for raw in raws:
+            _, _, _, _, _, task, tid, _, _, tgid = records.HEAD.unpack_from(raw)
+            start, cgroup, ppid, uid, gid, loginuid, _, size, comm = records.TASK.unpack_from(raw, records.HEAD.size)
+            name = comm.partition(b"\0")[0].decode(errors="backslashreplace")
+            captured = Captured(
+                tgid, ppid, uid, gid, None if loginuid == 0xFFFFFFFF else loginuid, cgroup, start,
+                raw[records.TASK_TEXT : records.TASK_TEXT + size] or None, name, None,
+            )  # fmt: skip
+            self._tasks[task] = Task(self._processes.lookup(tgid, start, captured), name)
+        while len(self._tasks) > TASKS:
+            self._tasks.popitem(last=False)
+
+    def _find_task(self, task: int, pid: int, tid: int) -> Task:
+        found = self._tasks.get(task)
+        if found is not None:
+            return found
+        # its record was lost
+        try:
+            comm = Path(f"/proc/{pid}/task/{tid}/comm").read_text(errors="backslashreplace").rstrip("\n")
+        except OSError:
+            comm = "?"
+        return Task(self._processes.lookup(pid), comm)
+
+    def _lost(self, *, final: bool = False) -> list[Event]:
+        counters = struct.unpack_from(f"<{2 * len(records.COUNTERS)}Q", self._program.counters)
+        events: list[Event] = []
+        for ring, ring_name in enumerate(("read", "write")):
+            values = dict(zip(records.COUNTERS, counters[ring * len(records.COUNTERS) :], strict=False))
+            for name, reason in LOST_REASONS.items():
+                new = values[name] - self._reported[ring, name]
+                if new:
+                    self._reported[ring, name] = values[name]
+                    events.append(Lost(time.time_ns(), new, ring_name, reason))
+            if final:
+                # entries that were lost and whose calls never returned
+                rest = values["entry"] - values["both"] - self._calls.shown_without_entry[ring]
+                if rest > 0:
+                    events.append(Lost(time.time_ns(), rest, ring_name, "buffer full"))
+        return events
+
+
+def _time_of(raw: bytes) -> int:
+    return int(_TIME.unpack_from(raw, _TIME_AT)[0])

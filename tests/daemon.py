@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A private libvirtd with QEMU guests: own mount namespace, own socket, nothing of the host's libvirt is read or changed."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from xml.sax.saxutils import escape
+
+from tests.needs import PATIENCE
+
+# libvirtd wants its own folders and, whatever qemu.conf says, a user libvirt-qemu: both exist in its mount namespace only.
+# Without /run it finds no D-Bus and so neither the host's systemd nor its firewall.
+START = r"""
+for folder in /run /etc/libvirt /var/lib /var/cache /var/log; do mkdir -p $folder; mount -t tmpfs -o mode=755 tmpfs $folder; done
+cp "$1/qemu.conf" /etc/libvirt
+{ cat /etc/passwd; echo libvirt-qemu:x:64055:64055::/nonexistent:/usr/sbin/nologin; } >/run/passwd
+{ cat /etc/group; echo libvirt-qemu:x:64055:; } >/run/group
+mount --bind /run/passwd /etc/passwd
+mount --bind /run/group /etc/group
+exec libvirtd --config "$1/libvirtd.conf"
+"""
+LIBVIRTD_CONF = """
+unix_sock_dir = "{folder}"
+unix_sock_rw_perms = "0777"
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+host_uuid = "6d0b7e0a-0a4e-4b53-9f3e-6f1d5b6b3c11"
+log_outputs = "3:stderr"
+"""
+# guests run as root, without what would need virtlogd, cgroups or a security module
+QEMU_CONF = """
+user = "root"
+group = "root"
+security_driver = "none"
+stdio_handler = "file"
+cgroup_controllers = []
+namespaces = []
+"""
+DOMAIN = """
+<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>64</memory>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><memballoon model='none'/></devices>
+</domain>
+"""
+
+
+class Guest(NamedTuple):
+    """A running domain."""
+
+    name: str
+    uuid: str
+    pid: int  # of its QEMU process
+
+
+class Daemon:
+    """The libvirtd process; `uri` connects to it from anywhere on the host, as any user."""
+
+    def __init__(self) -> None:
+        self._folder = folder = Path(tempfile.mkdtemp(prefix="libvirtd-"))
+        folder.chmod(0o755)  # other users are clients too
+        self._log = folder / "log"
+        (folder / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder))
+        (folder / "qemu.conf").write_text(QEMU_CONF)
+        self.uri = f"qemu:///system?socket={folder}/libvirt-sock"
+        # libvirtd tells whoever started it when it accepts connections, the way systemd asks for
+        self._ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._ready.bind(str(folder / "ready"))
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                ["unshare", "--mount", "sh", "-eu", "-c", START, "sh", str(folder)],  # each step is an exec: one process, one pid
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "NOTIFY_SOCKET": str(folder / "ready"), "LC_ALL": "C"},
+            )
+        self.pid = self._process.pid
+        self._namespace = 0  # inode of its mount namespace; 0: not known yet
+
+    @property
+    def log(self) -> str:
+        """What libvirtd has logged: warnings and errors."""
+        return self._log.read_text()
+
+    def wait_ready(self, seconds: float = 30) -> None:
+        """Return when libvirtd says that it accepts connections."""
+        deadline = time.monotonic() + seconds * PATIENCE
+        self._ready.settimeout(0.2)
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                if b"READY=1" in self._ready.recv(4096):
+                    self._namespace = os.stat(f"/proc/{self.pid}/ns/mnt").st_ino
+                    return
+            except TimeoutError:
+                pass
+        raise AssertionError(f"libvirtd did not get ready (exit status {self._process.poll()}):\n{self.log}")
+
+    def virsh(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `virsh ARGUMENTS` on this daemon, in plain English."""
+        result = subprocess.run(
+            ["virsh", "--quiet", "-c", self.uri, *arguments],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60 * PATIENCE,
+            env={**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": "en"},
+        )
+        if check:
+            assert result.returncode == 0, f"virsh {arguments}: {result.stderr}\n{self.log}"
+        return result
+
+    def create(self, name: str) -> Guest:
+        """A new running guest of this name."""
+        description = self._folder / "domain.xml"
+        description.write_text(DOMAIN.format(name=escape(name)))
+        self.virsh("create", str(description))
+        uuid = self.virsh("domuuid", name).stdout.strip()
+        (pid,) = (pid for pid in self._members() if uuid.encode() in Path(f"/proc/{pid}/cmdline").read_bytes())
+        return Guest(name, uuid, pid)
+
+    def end(self, guest: Guest) -> None:
+        """Destroy the guest, if it still runs."""
+        self.virsh("destroy", guest.uuid, check=False)
+
+    def _members(self) -> Iterator[int]:
+        """Pids of the processes in the daemon's mount namespace: it, its guests, its helpers, and nothing else."""
+        for entry in os.listdir("/proc"):
+            try:
+                if entry.isdigit() and os.stat(f"/proc/{entry}/ns/mnt").st_ino == self._namespace:
+                    yield int(entry)
+            except OSError:  # it has ended
+                continue
+
+    def stop(self) -> None:
+        """End libvirtd, then whatever it left running."""
+        self._end_processes()
+        self._ready.close()
+        shutil.rmtree(self._folder)
+
+    def _end_processes(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(20 * PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for pid in self._members():
+            try:
+                handle = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            try:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                select.select([handle], [], [], 10 * PATIENCE)
+            except ProcessLookupError:
+                pass
+            finally:
+                os.close(handle)

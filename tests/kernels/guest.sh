@@ -1,0 +1,7 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# guest.sh [PYTEST-ARG...]: what runs inside an emulated kernel: a look at it, then the kernel tests. Slow, so with more patience.
+set -eu
+echo "Linux $(uname -r), BTF: $(test -e /sys/kernel/btf/vmlinux && echo yes || echo no)"
+export LIBVIRT_TRACE_REQUIRE=kernel LIBVIRT_TRACE_PATIENCE="${LIBVIRT_TRACE_PATIENCE:-10}" PYTHONDONTWRITEBYTECODE=1
+exec /usr/bin/python3 -m pytest -p no:cacheprovider --timeout 1800 tests/kernel "$@"

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The Debian 13 root is what the other tests take it for."""
+
+import os
+
+
+def test_virsh_is_of_libvirt_11(trixie):
+    assert trixie.run("virsh", "--version").stdout.strip() == "11.3.0"
+
+
+def test_test_driver_lists_its_domain(trixie):
+    listing = trixie.run("virsh", "-c", "test:///default", "list", "--all")
+    assert (listing.returncode, listing.stderr) == (0, "")
+    assert listing.stdout.split()[-3:] == ["1", "test", "running"]
+
+
+def test_python_binding_is_of_libvirt_11(trixie):
+    assert trixie.run("python3", "-c", "import libvirt; print(libvirt.getVersion())").stdout.strip() == "11003000"
+
+
+def test_process_has_a_root_of_its_own(trixie):
+    process = trixie.start("sh", "-c", "echo ready; exec sleep 60")
+    try:
+        assert process.stdout.readline() == "ready\n"
+        mine, its = os.stat("/proc/self/ns/mnt").st_ino, os.stat(f"/proc/{process.pid}/ns/mnt").st_ino
+        assert its != mine
+        with open(f"/proc/{process.pid}/root/etc/debian_version") as version:
+            assert version.read().startswith("13")
+    finally:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a folder of tests needs of the machine: where it is missing, its tests are skipped, or fail when they are required."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = "/usr/bin/python3"
+TRIXIE = ROOT / ".cache" / "trixie"
+REQUIRED = frozenset(filter(None, os.environ.get("LIBVIRT_TRACE_REQUIRE", "").split(",")))
+# emulated kernels are slow: every time limit of the tests is multiplied by this
+PATIENCE = float(os.environ.get("LIBVIRT_TRACE_PATIENCE", "1"))
+
+
+def lack(folder: str, what: str) -> NoReturn:
+    """Skip the running test because `what` is missing; fail it where LIBVIRT_TRACE_REQUIRE names its folder."""
+    if folder in REQUIRED:
+        pytest.fail(f"{what}, and LIBVIRT_TRACE_REQUIRE has {folder}", pytrace=False)
+    pytest.skip(f"{what} (`make deps` installs what is missing; LIBVIRT_TRACE_REQUIRE={folder} makes this a failure)")
+
+
+def program(name: str) -> Callable[[], str | None]:
+    """A check that says that the program is missing, or None."""
+    return lambda: None if shutil.which(name) else f"{name} is not installed"
+
+
+def root() -> str | None:
+    """Why tests that need root can't run, or None."""
+    return None if os.geteuid() == 0 else "not root"
+
+
+@cache
+def bpf() -> str | None:
+    """Why BPF can't be used, or None: a map is made to find out."""
+    from probes.bpf import MAP_ARRAY, create_map
+
+    try:
+        os.close(create_map(MAP_ARRAY, 4, 4, 1))
+    except OSError as error:
+        return f"no BPF: {error.strerror}"
+    return None if Path("/sys/kernel/btf/vmlinux").exists() else "no BPF: the kernel has no BTF"
+
+
+def trixie() -> str | None:
+    """Why the Debian 13 root can't be used, or None."""
+    return None if (TRIXIE / "complete").exists() else "no Debian 13 root: `make check-libvirts` makes it"
+
+
+NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
+    "unit": (),
+    "preload": (program("gcc"), program("virsh")),
+    "kernel": (root, bpf, program("gcc"), program("virsh")),
+    "system": (root, bpf, program("gcc"), program("virsh"), program("libvirtd"), program("qemu-system-x86_64")),
+    "libvirts": (root, bpf, trixie),
+    "bench": (root, bpf, program("gcc"), program("bpftrace"), program("ltrace")),
+}
+
+
+def check(folder: str) -> None:
+    """Skip or fail the running test if its folder's needs are not met."""
+    for need in NEEDS.get(folder, ()):
+        if missing := need():
+            lack(folder, missing)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""JSON lines: the documented contract to the letter, and for any value what json.dumps of a plain dict would mean."""
+
+import datetime
+import json
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from log import jsonl
+from log.events import CallError, CutText, EnumValue, Flags, Handle, Pointer, Redacted, Target, Unreadable, Values, VerdictInfo
+from log.quote import well_formed
+from tests.unit.log_samples import (
+    ATTACHED,
+    CALLER,
+    CONNECT,
+    DESTROY,
+    END,
+    HOSTILE,
+    LOST,
+    START,
+    UUID,
+    any_text,
+    any_value,
+    any_values,
+    call_on,
+)
+
+
+def test_call_line_is_the_documented_one():
+    assert jsonl.line(DESTROY) == (
+        '{"type":"call","time":"2023-11-15T09:24:11.403660789Z","pid":41207,"tid":41207,"comm":"virsh","exe":"/usr/bin/virsh",'
+        '"cmdline":["virsh","destroy","web1"],"uid":0,"user":"root","loginuid":1000,"unit":null,"container":null,'
+        '"function":"virDomainDestroyFlags","library":"libvirt.so.0","depth":0,"write":true,'
+        f'"args":{{"domain":{{"type":"domain","name":"web1","uuid":"{UUID}"}},'
+        '"flags":{"value":1,"names":["VIR_DOMAIN_DESTROY_GRACEFUL"]}},'
+        '"out":{},"ret":0,"failed":false,"error":null,"duration_ns":4100000,"client":null,"verdict":null}\n'
+    )
+
+
+def test_failed_call_carries_its_error():
+    error = CallError(42, "VIR_ERR_NO_DOMAIN", "VIR_FROM_QEMU", "Domain not found")
+    parsed = json.loads(jsonl.line(DESTROY._replace(ret=-1, failed=True, error=error)))
+    assert (parsed["ret"], parsed["failed"]) == (-1, True)
+    assert parsed["error"] == {"code": 42, "name": "VIR_ERR_NO_DOMAIN", "domain": "VIR_FROM_QEMU", "message": "Domain not found"}
+
+
+def test_denied_call_is_a_verdict():
+    denied = DESTROY._replace(ret=-1, failed=True, duration_ns=None, verdict=VerdictInfo("deny", "keep-web", "ask first"))
+    parsed = json.loads(jsonl.line(denied))
+    assert list(parsed)[0] == "type" and parsed["type"] == "verdict"
+    assert list(parsed)[-3:] == ["action", "rule", "message"]
+    assert (parsed["action"], parsed["rule"], parsed["message"], parsed["ret"]) == ("deny", "keep-web", "ask first", -1)
+    assert parsed["duration_ns"] is None
+
+
+def test_audited_call_stays_a_call():
+    parsed = json.loads(jsonl.line(DESTROY._replace(verdict=VerdictInfo("audit", "keep-web"))))
+    assert parsed["type"] == "call" and parsed["verdict"] == {"action": "audit", "rule": "keep-web"}
+
+
+def test_unfinished_call_has_a_reason_and_no_result():
+    parsed = json.loads(jsonl.line(DESTROY._replace(ret=None, duration_ns=None, unfinished="process exited")))
+    assert parsed["type"] == "unfinished" and parsed["reason"] == "process exited" and "ret" not in parsed
+
+
+def test_lost_arguments_are_null():
+    assert json.loads(jsonl.line(DESTROY._replace(args=None)))["args"] is None
+
+
+def test_values_have_the_documented_shapes():
+    values = {
+        "cut": CutText("abc", 18211),
+        "endless": CutText("abc", None),
+        "bad": Unreadable(0x7F12),
+        "callback": Pointer(0x401000),
+        "null": None,
+        "state": EnumValue(1, "VIR_DOMAIN_RUNNING"),
+        "odd": EnumValue(99, None),
+        "flags": Flags(0x81, ("VIR_A", "0x80")),
+        "secret": Redacted(12),
+        "handle": Handle("volume", {"name": "a", "key": "/a"}),
+        "params": {"cpu_shares": 2**64 - 1, "ok": True},
+        "list": [1, -(2**63), "x"],
+        "doubles": [1.5, math.nan, math.inf, -math.inf],
+    }
+    assert json.loads(jsonl.line(DESTROY._replace(out=Values(values))))["out"] == {
+        "cut": {"text": "abc", "length": 18211, "cut": True},
+        "endless": {"text": "abc", "length": None, "cut": True},
+        "bad": {"unreadable": "0x7f12"},
+        "callback": {"pointer": "0x401000"},
+        "null": None,
+        "state": {"value": 1, "name": "VIR_DOMAIN_RUNNING"},
+        "odd": {"value": 99, "name": None},
+        "flags": {"value": 129, "names": ["VIR_A", "0x80"]},
+        "secret": {"redacted": True, "length": 12},
+        "handle": {"type": "volume", "name": "a", "key": "/a"},
+        "params": {"cpu_shares": 18446744073709551615, "ok": True},
+        "list": [1, -9223372036854775808, "x"],
+        "doubles": [1.5, "NaN", "Infinity", "-Infinity"],
+    }
+
+
+def test_other_events_have_the_documented_shapes():
+    assert jsonl.line(ATTACHED) == (
+        '{"type":"attached","time":"2023-11-15T09:24:11.403660789Z","version":"1.0","functions":526,'
+        '"targets":[{"path":"/usr/lib/libvirt.so.0","libvirt":"9.0.0"}],"attach_ms":9.8,"link":"uprobe_multi"}\n'
+    )
+    assert jsonl.line(LOST) == ('{"type":"lost","time":"2023-11-15T09:24:11.403660789Z","count":12,"ring":"read","reason":"buffer full"}\n')
+    assert jsonl.line(END) == (
+        '{"type":"end","time":"2023-11-15T09:24:11.403660789Z","calls":1234,"failed":5,"denied":1,"lost":0,"seconds":12.34}\n'
+    )
+
+
+def test_attached_event_tells_what_is_unusual():
+    target = Target("/lib32/libvirt.so.0", None, "32-bit: arguments are not decoded")
+    parsed = json.loads(jsonl.line(ATTACHED._replace(targets=(target,), mapped_ms=120.5)))
+    assert parsed["targets"] == [{"path": "/lib32/libvirt.so.0", "libvirt": None, "note": "32-bit: arguments are not decoded"}]
+    assert parsed["mapped_ms"] == 120.5
+
+
+def test_hostile_name_is_one_line_of_visible_characters_and_parses_back():
+    line = jsonl.line(call_on(HOSTILE))
+    assert line.count("\n") == 1 and line[:-1].isprintable()
+    assert json.loads(line)["args"]["domain"]["name"] == HOSTILE
+
+
+def test_visible_letters_are_written_as_they_are():
+    assert '"name":"Büro 東京"' in jsonl.line(call_on("Büro 東京"))
+
+
+def test_shared_arguments_are_encoded_once():
+    values = Values({"domain": CONNECT})
+    first = jsonl.line(DESTROY._replace(args=values))
+    values.values.clear()
+    assert jsonl.line(DESTROY._replace(args=values)) == first
+
+
+def test_equal_ids_of_dead_callers_are_not_mixed_up():
+    for pid in range(5000):
+        assert json.loads(jsonl.line(DESTROY._replace(caller=CALLER._replace(pid=pid))))["pid"] == pid
+
+
+@given(
+    args=st.none() | any_values,
+    out=any_values,
+    ret=any_value,
+    comm=any_text,
+    cmdline=st.none() | st.lists(any_text, max_size=3).map(tuple),
+    start=st.integers(0, 2**63 - 1),
+    error=st.none() | st.builds(CallError, st.integers(0, 2**31 - 1), st.none() | any_text, st.none() | any_text, st.none() | any_text),
+    client=st.none() | st.dictionaries(any_text, any_value, max_size=3),
+    verdict=st.none() | st.builds(VerdictInfo, st.sampled_from(["allow", "audit", "deny"]), any_text, st.none() | any_text),
+)
+def test_any_call_means_the_same_as_its_plain_dict(args, out, ret, comm, cmdline, start, error, client, verdict):
+    caller = CALLER._replace(cmdline=cmdline)
+    call = DESTROY._replace(args=args, out=out, ret=ret, comm=comm, caller=caller, time=start, error=error, client=client, verdict=verdict)
+    line = jsonl.line(call)
+    assert line.endswith("}\n") and line[:-1].isprintable()
+    second, ns = divmod(start, 10**9)
+    at = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=second)
+    expected = {"type": "call", "time": f"{at:%Y-%m-%dT%H:%M:%S}.{ns:09d}Z", "pid": 41207, "tid": 41207, "comm": comm}
+    expected |= caller._asdict() | {"function": call.function, "library": "libvirt.so.0", "depth": 0, "write": True}
+    expected |= {"args": args and args.values, "out": out.values, "ret": ret, "failed": False}
+    expected |= {"error": error and error._asdict(), "duration_ns": 4100000, "client": client}
+    expected |= {"verdict": verdict and {"action": verdict.action, "rule": verdict.rule}}
+    if verdict and verdict.action == "deny":
+        expected |= {"type": "verdict", "action": "deny", "rule": verdict.rule, "message": verdict.message}
+    assert json.loads(line) == json.loads(json.dumps(_plain(expected)))
+
+
+def _plain(item):
+    if isinstance(item, str):
+        return well_formed(item)
+    if isinstance(item, float) and not math.isfinite(item):
+        return "NaN" if math.isnan(item) else "Infinity" if item > 0 else "-Infinity"
+    if isinstance(item, CutText):
+        return {"text": well_formed(item.text), "length": item.length, "cut": True}
+    if isinstance(item, Unreadable):
+        return {"unreadable": hex(item.address)}
+    if isinstance(item, Pointer):
+        return {"pointer": hex(item.address)}
+    if isinstance(item, Handle):
+        return _plain({"type": item.type, **item.fields})
+    if isinstance(item, (EnumValue, Flags)):
+        return _plain(item._asdict())
+    if isinstance(item, Redacted):
+        return {"redacted": True, "length": item.length}
+    if isinstance(item, dict):
+        return {well_formed(key): _plain(inner) for key, inner in item.items()}
+    if isinstance(item, (list, tuple)):
+        return [_plain(inner) for inner in item]
+    return item
+
+
+def test_time_is_exact_to_the_nanosecond():
+    assert '"time":"2023-11-15T09:24:11.000000001Z"' in jsonl.line(DESTROY._replace(time=START // 10**9 * 10**9 + 1))

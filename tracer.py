@@ -1,0 +1,267 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""libvirt-trace, the command: options come in, the session and the sinks are wired together, and their loop runs here."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from log import VERSION  # noqa: E402
+from log.console import Screen, make_console, open_screen  # noqa: E402
+from log.errors import TraceError  # noqa: E402
+from log.events import Call, End, Event, Lost  # noqa: E402
+from log.output import FORMATS, Sink, open_file  # noqa: E402
+from log.quote import escape  # noqa: E402
+from log.summary import Summary  # noqa: E402
+from probes import listing  # noqa: E402
+from probes.api import load_api  # noqa: E402
+from probes.confined import returns_kill_confined  # noqa: E402
+from probes.command import CANNOT_START, Command  # noqa: E402
+from probes.options import filters_of, list_parser, ps_parser, split_command, tracing_parser  # noqa: E402
+from probes.plans import Limits  # noqa: E402
+from probes.ps import libvirt_processes  # noqa: E402
+from probes.session import Options, Session  # noqa: E402
+
+# s between two looks at the rings: short while much comes in, longer when nothing does
+BUSY, IDLE = 0.005, 0.05
+BUSY_BYTES = 1 << 18
+
+
+class Tally:
+    """What the last line reports."""
+
+    def __init__(self) -> None:
+        self.calls = self.failed = self.denied = self.lost = 0
+        self.started = time.monotonic()
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Counts a batch."""
+        for event in events:
+            if type(event) is Call:
+                self.calls += 1
+                if event.verdict is not None and event.verdict.action == "deny":
+                    self.denied += 1
+                elif event.failed:
+                    self.failed += 1
+            elif type(event) is Lost:
+                self.lost += event.count
+
+    def end(self) -> End:
+        """The last event."""
+        return End(time.time_ns(), self.calls, self.failed, self.denied, self.lost, round(time.monotonic() - self.started, 3))
+
+
+class Signals:
+    """What was asked of us since the last look."""
+
+    def __init__(self) -> None:
+        self.stop = 0
+        self.terminate = False
+        self.reopen = False
+        signal.signal(signal.SIGINT, self._note)
+        signal.signal(signal.SIGTERM, self._note)
+        signal.signal(signal.SIGHUP, self._note)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # writing says it
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self.reopen = True
+            return
+        self.stop += 1
+        self.terminate |= number == signal.SIGTERM
+
+
+class Log:
+    """All sinks, and the numbers of what went through."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._screen: Sink | None = None
+        self.tally = Tally()
+        self.summary = Summary() if options.summary else None
+        self._sinks: list[Sink] = []
+        self._form = options.format or "text"
+        if options.output:
+            self._sinks.append(open_file(os.fspath(options.output), FORMATS[options.format or "json"], self.complain))
+
+    def open_screen(self) -> None:
+        """Begins to show events."""
+        self._screen = open_screen(sys.stdout, self._form, self.complain)
+        self._sinks.insert(0, self._screen)
+        if self.summary:
+            self._sinks.append(self.summary)
+
+    def complain(self, message: str) -> None:
+        """A line for the user, without mixing it up with the status line."""
+        line = f"libvirt-trace: {escape(message)}"
+        if isinstance(self._screen, Screen) and os.isatty(2):
+            self._screen.message(line)
+        else:
+            with contextlib.suppress(OSError):
+                print(line, file=sys.stderr, flush=True)
+
+    def write(self, events: Sequence[Event]) -> None:
+        """Passes a batch on to every sink; the loss of one is no loss of the others."""
+        self.tally.add(events)
+        gone: BrokenPipeError | None = None
+        for sink in self._sinks:
+            try:
+                sink.write(events)
+            except BrokenPipeError as error:
+                gone = error
+        if gone:
+            raise gone
+
+    def tick(self, open_calls: int) -> None:
+        """Keeps the status line up to date."""
+        if isinstance(self._screen, Screen):
+            self._screen.tick(open_calls)
+
+    def reopen(self) -> None:
+        """Lets go of files that were moved away."""
+        for sink in self._sinks:
+            sink.reopen()
+
+    def close(self) -> None:
+        """The last event, the summary, and a line about it all on standard error."""
+        end = self.tally.end()
+        with contextlib.suppress(BrokenPipeError):
+            self.write([end])
+        for sink in self._sinks:
+            with contextlib.suppress(BrokenPipeError):
+                sink.close()
+        self._screen = None
+        if self.summary:
+            on = sys.stdout if self._form == "text" else sys.stderr
+            with contextlib.suppress(OSError):
+                self.summary.show(make_console(on))
+                on.flush()
+        self.complain(
+            f"{end.calls} calls, {end.failed} failed, {end.denied} denied, {end.lost} lost in {end.seconds:.1f} s"
+        )
+
+
+def run(session: Session, log: Log, signals: Signals, options: argparse.Namespace, command: Command | None) -> None:
+    """The loop: moves events from the session to the log until it is time to stop."""
+    deadline = None if options.seconds is None else time.monotonic() + options.seconds
+    left = options.max_events
+    while True:
+        if signals.reopen:
+            signals.reopen = False
+            log.reopen()
+        if command:
+            command.reap()
+            if signals.terminate:
+                command.terminate()
+        # COMMAND shares the terminal's Ctrl-C: the log goes on until it has ended, unless asked twice
+        ending = (
+            (command is not None and command.status is not None)
+            or signals.stop > (1 if command and not signals.terminate else 0)
+            or (deadline is not None and time.monotonic() >= deadline)
+        )
+        events = session.stop() if ending else session.poll()
+        if left is not None:
+            events, left = first_calls(events, left)
+        if events:
+            log.write(events)
+        if ending or left == 0:
+            return
+        log.tick(session.open_calls())
+        time.sleep(BUSY if session.waiting_bytes() > BUSY_BYTES or len(events) > 500 else IDLE)
+
+
+def first_calls(events: Sequence[Event], left: int) -> tuple[list[Event], int]:
+    """The events up to the `left`-th call, and how many are left then."""
+    chosen: list[Event] = []
+    for event in events:
+        if type(event) is Call:
+            if left == 0:
+                break
+            left -= 1
+        chosen.append(event)
+    return chosen, left
+
+
+def trace(arguments: Sequence[str]) -> int:
+    """Traces; the exit status is COMMAND's, if there is one."""
+    words, argv = split_command(arguments)
+    parser = tracing_parser(VERSION)
+    options = parser.parse_args(words)
+    if "--" in arguments and not argv:
+        parser.error("no COMMAND after --")
+    if os.geteuid() != 0:
+        raise TraceError("tracing needs root: run it with sudo")
+    tree = bool(argv) and not options.all_processes
+    filters = filters_of(options, tree=tree)
+    log = Log(options)
+    signals = Signals()
+    command = Command(argv) if argv else None
+    table = load_api()
+    for warning in table.warnings:
+        log.complain(warning)
+    returns = True
+    if not options.returns and returns_kill_confined():
+        returns = False
+        log.complain("on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same")
+    limits = Limits(options.string, options.redact)
+    session = Session(Options(filters, limits, options.buffer_size << 20, returns, tuple(options.libraries), VERSION), table)
+    if not options.redact:
+        log.complain("secrets are shown, because of --no-redact")
+    attached = session.start()
+    log.open_screen()
+    try:
+        log.write([attached])
+        if command and (why := command.go()):
+            session.stop()
+            raise TraceError(f"can't start {argv[0]}: {why.lower()}")
+        run(session, log, signals, options, command)
+    except BrokenPipeError:
+        session.stop()
+        if command:
+            command.wait()
+    log.close()
+    return command.status or 0 if command else 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; exit status 0, 1 (failure), 2 (usage), 125 (COMMAND could not be started) or COMMAND's."""
+    debug = "--debug" in arguments
+    try:
+        if arguments[:1] == ["list"]:
+            return show_functions(arguments[1:])
+        if arguments[:1] == ["ps"]:
+            return show_processes(arguments[1:])
+        return trace(arguments)
+    except TraceError as error:
+        if debug:
+            raise
+        print(f"libvirt-trace: {escape(str(error))}", file=sys.stderr)
+        return CANNOT_START if str(error).startswith("can't start ") else 1
+    except BrokenPipeError:
+        # nobody reads: that is no failure, and nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def show_functions(arguments: Sequence[str]) -> int:
+    """libvirt-trace list"""
+    options = list_parser().parse_args(arguments)
+    lines = listing.functions(load_api(), options.globs, as_json=options.json)
+    if not lines:
+        raise TraceError(f"no function matches {' '.join(options.globs)}")
+    print("\n".join(lines), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
