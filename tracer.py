@@ -24,7 +24,6 @@ from log.quote import escape  # noqa: E402
 from log.summary import Summary  # noqa: E402
 from probes import listing  # noqa: E402
 from probes.api import load_api  # noqa: E402
-from probes.confined import returns_kill_confined  # noqa: E402
 from probes.command import CANNOT_START, Command  # noqa: E402
 from probes.options import filters_of, list_parser, ps_parser, split_command, tracing_parser  # noqa: E402
 from probes.plans import Limits  # noqa: E402
@@ -204,15 +203,10 @@ def trace(arguments: Sequence[str]) -> int:
     log = Log(options)
     signals = Signals()
     command = Command(argv) if argv else None
-    table = load_api()
-    for warning in table.warnings:
-        log.complain(warning)
-    returns = True
-    if not options.returns and returns_kill_confined():
-        returns = False
-        log.complain("on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same")
     limits = Limits(options.string, options.redact)
-    session = Session(Options(filters, limits, options.buffer_size << 20, returns, tuple(options.libraries), VERSION), table)
+    session = Session(Options(filters, limits, options.buffer_size << 20, options.returns, tuple(options.libraries), VERSION))
+    for warning in session.warnings:
+        log.complain(warning)
     if not options.redact:
         log.complain("secrets are shown, because of --no-redact")
     attached = session.start()

@@ -78,18 +78,17 @@ class Screen:
         self._calls_rated = 0
 
     def write(self, events: Sequence[Event]) -> None:
+        """Show the events, all but `end`, and below them the new status. BrokenPipeError: the terminal is gone."""
         paint = self._paint
         parts: list[str] = []
         for event in events:
-            kind = type(event)
-            if kind is End:
+            if type(event) is End:
                 continue
-            if kind is Call:
+            if type(event) is Call:
                 self._calls += 1
-                verdict = event.verdict  # type: ignore[union-attr]
-                self._denied += verdict is not None and verdict.action == "deny"
-            elif kind is Lost:
-                self._lost += event.count  # type: ignore[union-attr]
+                self._denied += event.verdict is not None and event.verdict.action == "deny"
+            elif type(event) is Lost:
+                self._lost += event.count
             parts += [paint[role] % piece for role, piece in text.segments(event)]
         if parts:
             self._draw("".join(parts))
@@ -105,9 +104,10 @@ class Screen:
             self._draw("")
 
     def reopen(self) -> None:
-        return
+        """A screen is no file."""
 
     def close(self) -> None:
+        """Take the status line away."""
         if self._status:
             send(self._fd, _ERASE.encode())
             self._status = ""

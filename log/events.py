@@ -79,7 +79,7 @@ class Values:
 
     def __init__(self, values: dict[str, Value]) -> None:
         self.values = values
-        self.rendered: dict[str, str] = {}
+        self.rendered: dict[str, Any] = {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Values) and self.values == other.values
@@ -168,7 +168,7 @@ class Lost(NamedTuple):
     """Calls of which nothing is left, since the last such event."""
 
     time: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     ring: str  # "write" or "read"
     reason: str  # "buffer full", ...
 

@@ -62,6 +62,7 @@ class Output:
         self._complained: float | None = None  # s, monotonic
 
     def write(self, events: Sequence[Event]) -> None:
+        """Write a line each, in one go. BrokenPipeError: this is standard output and nobody reads it any more."""
         if self._missing:
             now = time.time_ns()
             events = [*(Lost(now, count, ring, f"not written: {self._cause}") for ring, count in self._missing.items()), *events]
@@ -84,6 +85,7 @@ class Output:
         self._failed(error)
 
     def reopen(self) -> None:
+        """Open the file's name anew; where that fails, keep the file that is open and complain."""
         if self._path is None:
             return
         try:
@@ -95,6 +97,7 @@ class Output:
         self._fd, self._rest = fd, b""
 
     def close(self) -> None:
+        """Try once more what was left out, and say how much is missing in the end."""
         if self._missing or self._rest:
             self.write([])
         if self._missing_ever:
@@ -114,7 +117,7 @@ class Output:
 
     def _leave_out(self, events: Sequence[Event], lines: Sequence[str], written: int) -> None:
         """Count the calls behind the first `written` lines as missing."""
-        unwritten = [event for event, line in zip(events, lines) if line][written:]
+        unwritten = [event for event, line in zip(events, lines, strict=True) if line][written:]
         for event in unwritten:
             if isinstance(event, Call):
                 self._missing["write" if event.write else "read"] += 1

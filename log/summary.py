@@ -31,6 +31,7 @@ class Durations:
         self._buckets: dict[int, int] = {}
 
     def add(self, ns: int) -> None:
+        """Count one duration."""
         self.count += 1
         self.total += ns
         if ns > self.max:
@@ -62,6 +63,7 @@ class Summary:
         self._functions: dict[str, _Function] = {}
 
     def write(self, events: Sequence[Event]) -> None:
+        """Count the calls; a denied one is no error, an unfinished one has no duration."""
         for event in events:
             if type(event) is not Call:
                 continue
@@ -77,26 +79,27 @@ class Summary:
                 function.durations.add(event.duration_ns)
 
     def reopen(self) -> None:
-        return
+        """Nothing is open."""
 
     def close(self) -> None:
-        return
+        """The table is shown when the log is complete, by `show`."""
 
     def rows(self) -> list[tuple[str, ...]]:
         """A row a function under HEADINGS, the longest total first, and a last one with the sums."""
         longest = sorted(self._functions.items(), key=lambda item: (-item[1].durations.total, -item[1].calls, item[0]))
         rows = [_row(name(label), function) for label, function in longest]
         functions = self._functions.values()
-        sums = [sum(counts) for counts in zip(*((f.calls, f.errors, f.denied, f.durations.total) for f in functions))] or [0] * 4
-        return [*rows, ("total", *map(str, sums[:3]), duration(sums[3]), "", "", "", "", "")]
+        calls, errors, denied = sum(f.calls for f in functions), sum(f.errors for f in functions), sum(f.denied for f in functions)
+        total = sum(f.durations.total for f in functions)
+        return [*rows, ("total", str(calls), str(errors), str(denied), duration(total), "", "", "", "", "")]
 
     def table(self) -> str:
         """The table as plain text, in columns."""
         rows = [HEADINGS, *self.rows()]
-        widths = [max(map(len, column)) for column in zip(*rows)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = []
         for first, *rest in rows:
-            cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:]))]
+            cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
             lines.append("  ".join(cells).rstrip() + "\n")
         return "".join(lines)
 
@@ -111,7 +114,7 @@ class Summary:
             table.add_column(heading, no_wrap=True, justify="left" if left else "right", style="function" if left else "number")
         *rows, sums = self.rows()
         for cells in rows:
-            table.add_row(*(Text(cell, _style(heading, cell)) for heading, cell in zip(HEADINGS, cells)))
+            table.add_row(*(Text(cell, _style(heading, cell)) for heading, cell in zip(HEADINGS, cells, strict=True)))
         table.add_section()
         table.add_row(*map(Text, sums), style="dim")
         # a table that is wider than the window is for the terminal to wrap: cut numbers would be wrong numbers

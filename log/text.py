@@ -43,7 +43,7 @@ def line(event: Event) -> str:
 def segments(event: Event) -> Iterator[tuple[str, str]]:
     """The same line as (role, text) pairs; the roles are the keys of `console.THEME`, "" is for punctuation."""
     pieces = _pieces(event)
-    return zip(pieces[::2], pieces[1::2])
+    return zip(pieces[::2], pieces[1::2], strict=True)
 
 
 def duration(ns: int) -> str:
@@ -136,7 +136,7 @@ def _error(error: CallError) -> str:
 
 def _values(values: Values) -> list[str]:
     """`name=value, ...` as pieces, made once for all calls that share the values."""
-    pieces = values.rendered.get("text")
+    pieces: list[str] | None = values.rendered.get("text")
     if pieces is None:
         pieces = values.rendered["text"] = _fields(values.values)
     return pieces
@@ -174,11 +174,11 @@ def _handle(handle: Handle) -> list[str]:
 
 
 def _flags(flags: Flags) -> list[str]:
-    return ["constant", "|".join([name(flag) for flag in flags.names])] if flags.names else ["number", str(flags.value)]
+    return ["constant", escape("|".join(flags.names))] if flags.names else ["number", str(flags.value)]
 
 
 def _enum(item: EnumValue) -> list[str]:
-    return ["number", f"{item.value} /* unknown */"] if item.name is None else ["constant", name(item.name)]
+    return ["number", f"{item.value} /* unknown */"] if item.name is None else ["constant", escape(item.name)]
 
 
 def _redacted(item: Redacted) -> list[str]:

@@ -68,7 +68,7 @@ def _state(call: Call) -> str:
 
 
 def _arguments(values: Values) -> str:
-    text = values.rendered.get("xml")
+    text: str | None = values.rendered.get("xml")
     if text is None:
         named = False
         parts = []

@@ -72,7 +72,7 @@ def read_xml(directory: Path) -> Described:
             continue
         try:
             symbols = ElementTree.parse(path).findall("./symbols/*")
-        except (OSError, ElementTree.ParseError) as error:
+        except (OSError, LookupError, ValueError, ElementTree.ParseError) as error:
             found.warnings.append(f"{path}: {error}")
             continue
         for symbol in symbols:
@@ -101,7 +101,7 @@ def _add_symbol(found: Described, symbol: ElementTree.Element, library: str, tex
         fields = symbol.findall("field")
         if fields:  # handles are opaque
             found.structs[name] = tuple((field.get("name", ""), field.get("type", "")) for field in fields)
-            found.field_texts.update({f"{name}.{field.get('name')}": field.get("info", "") for field in fields})
+            found.field_texts.update({f"{name}.{field.get('name', '')}": field.get("info", "") for field in fields})
     elif symbol.tag == "typedef":
         found.typedefs[name] = ctype
     elif symbol.tag == "functype":

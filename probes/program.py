@@ -52,7 +52,7 @@ def has_sleepable() -> bool:
 
 
 class Program:
-    """The two loaded programs and everything they share with the reader.
+    """The two programs and everything they share with the reader; they are compiled while the caller goes on.
 
     `ring_bytes`: size of each of the two call rings, a power of two.
     """
@@ -61,17 +61,22 @@ class Program:
         self._fds: list[int] = []
         self.multi = has_uprobe_multi()
         self.sleepable = has_sleepable()
+        self.programs: dict[str, int] = {}
         try:
             self._create_maps(ring_bytes)
-            self._load()
         except OSError as error:
             self.close()
-            if error.errno == errno.EPERM:
-                raise TraceError("not allowed to load BPF programs: run it as root") from error
-            raise TraceError(f"the kernel refused the BPF program ({error.strerror}): Linux 5.15 or newer with BTF is needed") from error
-        except BaseException:
-            self.close()
-            raise
+            raise _refused(error) from error
+        self._compilation = Compilation({**self._defines, **_kernel_offsets()}, sleepable=self.sleepable)
+
+    def load(self) -> None:
+        """Waits for the compiler and loads the programs: from then on `programs` has on_entry and on_return."""
+        code = self._compilation.result()
+        try:
+            for name in ("on_entry", "on_return"):
+                self.programs[name] = self._load_one(code[name], name)
+        except OSError as error:
+            raise _refused(error) from error
 
     def _map(self, *args: int, name: str) -> int:
         fd = bpf.create_map(*args, name=name)
@@ -119,12 +124,6 @@ class Program:
             "FD_COMMS": self.filters["comms"],
         }
 
-    def _load(self) -> None:
-        code = compile_programs({**self._defines, **_kernel_offsets()}, sleepable=self.sleepable)
-        self.programs = {}
-        for name in ("on_entry", "on_return"):
-            self.programs[name] = self._load_one(code[name], name)
-
     def _load_one(self, code: bytes, name: str) -> int:
         try:
             fd = bpf.load_program(code, name, sleepable=self.sleepable, multi=self.multi)
@@ -145,6 +144,12 @@ class Program:
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
+
+
+def _refused(error: OSError) -> TraceError:
+    if error.errno == errno.EPERM:
+        return TraceError("not allowed to load BPF programs: run it as root")
+    return TraceError(f"the kernel refused the BPF program ({error.strerror}): Linux 5.15 or newer with BTF is needed")
 
 
 def _kernel_offsets() -> dict[str, int]:
@@ -185,34 +190,39 @@ def _stub_headers() -> Iterator[None]:
                 os.environ["BCC_KERNEL_SOURCE"] = old
 
 
-def compile_programs(defines: dict[str, int], *, sleepable: bool) -> dict[str, bytes]:
-    """Bytecode by program name. BCC and its compiler live in a child process, so that the tracer stays small."""
-    receiving, sending = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(receiving)
-        status = 1
-        try:
-            answer: dict[str, bytes] | str
+class Compilation:
+    """The compiler at work in a child process, so that the tracer stays small and does other things meanwhile."""
+
+    def __init__(self, defines: dict[str, int], *, sleepable: bool) -> None:
+        receiving, sending = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            os.close(receiving)
             try:
-                answer = _compile(defines, sleepable)
-                status = 0
-            except TraceError as error:
-                answer = str(error)
-            with os.fdopen(sending, "wb") as pipe:
-                pickle.dump(answer, pipe)
-        finally:
-            os._exit(status)
-    os.close(sending)
-    with os.fdopen(receiving, "rb") as pipe:
-        data = pipe.read()
-    os.waitpid(child, 0)
-    if not data:
-        raise TraceError("the BPF compiler died: is the package python3-bpfcc complete?")
-    answer = pickle.loads(data)
-    if isinstance(answer, str):
-        raise TraceError(answer)
-    return answer
+                answer: dict[str, bytes] | str
+                try:
+                    answer = _compile(defines, sleepable)
+                except TraceError as error:
+                    answer = str(error)
+                with os.fdopen(sending, "wb") as pipe:
+                    pickle.dump(answer, pipe)
+            finally:
+                os._exit(0)
+        os.close(sending)
+        self._receiving = receiving
+
+    def result(self) -> dict[str, bytes]:
+        """Bytecode by program name; waits for it."""
+        with os.fdopen(self._receiving, "rb") as pipe:
+            data = pipe.read()
+        os.waitpid(self._child, 0)
+        if not data:
+            raise TraceError("the BPF compiler died: is the package python3-bpfcc complete?")
+        answer = pickle.loads(data)
+        if isinstance(answer, str):
+            raise TraceError(answer)
+        assert isinstance(answer, dict)
+        return answer
 
 
 def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:

@@ -16,8 +16,9 @@ from log.errors import TraceError
 from log.events import Attached, Call, Event, Lost
 from log.events import Target as TargetEvent
 from probes import plans, private, records
-from probes.api import ApiTable, Function
+from probes.api import Function, load_api
 from probes.calls import Calls, Row, Task
+from probes.confined import returns_kill_confined
 from probes.filters import Filters
 from probes.links import Links, Probe
 from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, watch_maps
@@ -39,7 +40,7 @@ class Options(NamedTuple):
     filters: Filters
     limits: plans.Limits
     ring_bytes: int
-    returns: bool  # return probes
+    force_returns: bool  # return probes even where they kill confined processes
     libraries: tuple[Path, ...]
     version: str
 
@@ -47,9 +48,12 @@ class Options(NamedTuple):
 class Session:
     """Everything that is attached, and the calls under way."""
 
-    def __init__(self, options: Options, table: ApiTable) -> None:
+    def __init__(self, options: Options) -> None:
+        self._program = Program(options.ring_bytes)  # first: its compiler works in the background
         self._options = options
-        self._table = table
+        self._table = load_api()
+        self.returns = options.force_returns or not returns_kill_confined()
+        self.warnings = list(self._table.warnings)
         self._rows: list[Row] = []
         self._row_of: dict[tuple[str | None, str], int] = {}
         self._tasks: OrderedDict[int, Task] = OrderedDict()
@@ -60,8 +64,9 @@ class Session:
         self._processes = Processes()
         self._targets = Targets(options.libraries)
         self._watch = watch_maps()
-        self._program = Program(options.ring_bytes)
-        self._calls = Calls(self._rows, table, self._find_task, time.time_ns() - time.monotonic_ns())
+        if not self.returns:
+            self.warnings.append("on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same")
+        self._calls = Calls(self._rows, self._table, self._find_task, time.time_ns() - time.monotonic_ns())
 
     def start(self) -> Attached:
         """Attaches to every libvirt on the host; from here on calls are seen."""
@@ -71,7 +76,9 @@ class Session:
         targets = self._targets.scan()
         if not targets:
             raise TraceError("no libvirt.so.0 on this host: install libvirt0, or name the file with --library PATH")
-        event = self._attach(targets, None)
+        probes = [self._probes(target) for target in targets]
+        program.load()
+        event = self._attach(targets, probes, None)
         program.settings[:4] = (1).to_bytes(4, "little")
         return event
 
@@ -84,12 +91,12 @@ class Session:
             elif isinstance(record, Mapped):
                 self._processes.mapped(record)
                 if target := self._targets.mapped(record):
-                    events.append(self._attach([target], record.time))
+                    events.append(self._attach_new([target], record.time))
             elif isinstance(record, Exec | Forked):
                 self._processes.noticed(record)
             elif isinstance(record, Dropped):
                 if new := self._targets.scan():
-                    events.append(self._attach(new, None))
+                    events.append(self._attach_new(new, None))
         events.extend(self._drain(time.monotonic_ns() - SETTLED_NS))
         events.extend(self._lost())
         return events
@@ -116,13 +123,15 @@ class Session:
         """How many calls are under way."""
         return self._calls.open_calls()
 
-    def _attach(self, targets: Sequence[Target], mapped: int | None) -> Attached:
+    def _attach_new(self, targets: Sequence[Target], mapped: int | None) -> Attached:
+        return self._attach(targets, [self._probes(target) for target in targets], mapped)
+
+    def _attach(self, targets: Sequence[Target], probes: Sequence[list[Probe]], mapped: int | None) -> Attached:
         started = time.monotonic_ns()
         shown, count, kind = [], 0, "uprobe_multi" if self._program.multi else "perf_event"
-        for target in targets:
-            probes = self._probes(target)
-            programs = self._program.programs
-            links = Links(target.path_for_kernel, probes, programs["on_entry"], programs["on_return"], multi=self._program.multi)
+        programs = self._program.programs
+        for target, chosen in zip(targets, probes, strict=True):
+            links = Links(target.path_for_kernel, chosen, programs["on_entry"], programs["on_return"], multi=self._program.multi)
             self._links.append(links)
             count += sum(1 for name, _ in target.functions if self._options.filters.probes(self._function(name, target.soname)))
             shown.append(TargetEvent(target.path, target.version, target.layout.reason))
@@ -153,7 +162,7 @@ class Session:
     def _probe(self, row: int, offset: int, target: Target) -> Probe:
         start, size = target.text
         cookie = row | (offset - start & 0xFFFFFFFF) << 16 | min(size + 0xFFFF >> 16, 0xFFFF) << 48
-        return Probe(offset, cookie, self._options.returns and self._rows[row].ret is not None)
+        return Probe(offset, cookie, self.returns and self._rows[row].ret is not None)
 
     def _public_row(self, function: Function, layout: str | None, offsets: plans.Offsets, target: Target) -> int:
         key = (layout, function.name)
@@ -162,7 +171,7 @@ class Session:
         flags = records.PLAN_WRITE_RING if function.is_write else 0
         flags |= records.PLAN_WANTED if self._options.filters.wants(function) else 0
         flags |= records.PLAN_CALLS_BACK if function.calls_back else 0
-        flags |= 0 if self._options.returns else records.PLAN_NO_RETURN
+        flags |= 0 if self.returns else records.PLAN_NO_RETURN
         if function.result.kind == "handle" and function.result.object != "connect":
             flags |= records.PLAN_NO_OBJECT
         limits, table = self._options.limits, self._table

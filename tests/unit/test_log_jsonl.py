@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log import jsonl
-from log.events import CallError, CutText, EnumValue, Flags, Handle, Pointer, Redacted, Target, Unreadable, Values, VerdictInfo
+from log.events import CallError, CutText, EnumValue, Flags, Handle, Pointer, Redacted, Target, Unreadable, Value, Values, VerdictInfo
 from log.quote import well_formed
 from tests.unit.log_samples import (
     ATTACHED,
@@ -49,7 +49,7 @@ def test_failed_call_carries_its_error():
 def test_denied_call_is_a_verdict():
     denied = DESTROY._replace(ret=-1, failed=True, duration_ns=None, verdict=VerdictInfo("deny", "keep-web", "ask first"))
     parsed = json.loads(jsonl.line(denied))
-    assert list(parsed)[0] == "type" and parsed["type"] == "verdict"
+    assert next(iter(parsed)) == "type" and parsed["type"] == "verdict"
     assert list(parsed)[-3:] == ["action", "rule", "message"]
     assert (parsed["action"], parsed["rule"], parsed["message"], parsed["ret"]) == ("deny", "keep-web", "ask first", -1)
     assert parsed["duration_ns"] is None
@@ -70,7 +70,7 @@ def test_lost_arguments_are_null():
 
 
 def test_values_have_the_documented_shapes():
-    values = {
+    values: dict[str, Value] = {
         "cut": CutText("abc", 18211),
         "endless": CutText("abc", None),
         "bad": Unreadable(0x7F12),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log import xml
-from log.events import CutText, EnumValue, Flags, Handle, Pointer, Redacted, Unreadable, Values, VerdictInfo
+from log.events import CutText, EnumValue, Flags, Handle, Pointer, Redacted, Unreadable, Value, Values, VerdictInfo
 from tests.unit.log_samples import ATTACHED, CONNECT, DESTROY, END, HOSTILE, LOST, WEB1, any_text, any_value, any_values, call_on
 
 SUSPEND = DESTROY._replace(function="virDomainSuspend", args=Values({"domain": WEB1}))
@@ -25,8 +25,15 @@ def test_call_line_is_the_one_that_auditors_parse():
 
 @pytest.mark.parametrize(
     "ret, returns, state",
-    [(-1, "integer", "-1"), (EnumValue(3, None), "integer", "3"), (None, "pointer", "0"), (WEB1, "pointer", "1")]
-    + [("web1", "pointer", "1"), (None, "void", ""), (None, "integer", "")],
+    [
+        (-1, "integer", "-1"),
+        (EnumValue(3, None), "integer", "3"),
+        (None, "integer", ""),
+        (WEB1, "pointer", "1"),
+        ("web1", "pointer", "1"),
+        (None, "pointer", "0"),
+        (None, "void", ""),
+    ],
 )
 def test_state_is_the_result(ret, returns, state):
     assert f"<state>{state}</state>" in xml.line(SUSPEND._replace(ret=ret, returns=returns))
@@ -53,7 +60,7 @@ def test_only_calls_and_losses_have_a_line():
 
 
 def test_every_argument_is_an_element():
-    args = {
+    args: dict[str, Value] = {
         "conn": CONNECT,
         "dom": WEB1,
         "xml": CutText("<a/>", 99),
