@@ -22,12 +22,13 @@ from log.events import Call, End, Event, Lost  # noqa: E402
 from log.output import FORMATS, Sink, open_file  # noqa: E402
 from log.quote import escape  # noqa: E402
 from log.summary import Summary  # noqa: E402
+from log.text import end_summary  # noqa: E402
 from probes import listing  # noqa: E402
 from probes.api import load_api  # noqa: E402
 from probes.command import CANNOT_START, Command  # noqa: E402
 from probes.options import filters_of, list_parser, ps_parser, split_command, tracing_parser  # noqa: E402
 from probes.plans import Limits  # noqa: E402
-from probes.ps import libvirt_processes  # noqa: E402
+from probes.ps import list_processes, render_json, render_table  # noqa: E402
 from probes.session import Options, Session  # noqa: E402
 
 # s between two looks at the rings: short while much comes in, longer when nothing does
@@ -91,9 +92,10 @@ class Log:
         if options.output:
             self._sinks.append(open_file(os.fspath(options.output), FORMATS[options.format or "json"], self.complain))
 
-    def open_screen(self) -> None:
-        """Begins to show events."""
-        self._screen = open_screen(sys.stdout, self._form, self.complain)
+    def open_screen(self, status: bool) -> None:
+        """Begins to show events, and to count the time."""
+        self.tally.started = time.monotonic()
+        self._screen = open_screen(sys.stdout, self._form, self.complain, status)
         self._sinks.insert(0, self._screen)
         if self.summary:
             self._sinks.append(self.summary)
@@ -143,9 +145,7 @@ class Log:
             with contextlib.suppress(OSError):
                 self.summary.show(make_console(on))
                 on.flush()
-        self.complain(
-            f"{end.calls} calls, {end.failed} failed, {end.denied} denied, {end.lost} lost in {end.seconds:.1f} s"
-        )
+        self.complain(end_summary(end))
 
 
 def run(session: Session, log: Log, signals: Signals, options: argparse.Namespace, command: Command | None) -> None:
@@ -210,24 +210,27 @@ def trace(arguments: Sequence[str]) -> int:
     if not options.redact:
         log.complain("secrets are shown, because of --no-redact")
     attached = session.start()
-    log.open_screen()
+    log.open_screen(status=command is None)
     try:
         log.write([attached])
         if command and (why := command.go()):
-            session.stop()
             raise TraceError(f"can't start {argv[0]}: {why.lower()}")
         run(session, log, signals, options, command)
     except BrokenPipeError:
         session.stop()
         if command:
             command.wait()
+    except TraceError:
+        session.stop()
+        log.close()
+        raise
     log.close()
     return command.status or 0 if command else 0
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; exit status 0, 1 (failure), 2 (usage), 125 (COMMAND could not be started) or COMMAND's."""
-    debug = "--debug" in arguments
+    debug = "--debug" in split_command(arguments)[0]
     try:
         if arguments[:1] == ["list"]:
             return show_functions(arguments[1:])
@@ -254,6 +257,27 @@ def show_functions(arguments: Sequence[str]) -> int:
     if not lines:
         raise TraceError(f"no function matches {' '.join(options.globs)}")
     print("\n".join(lines), flush=True)
+    return 0
+
+
+def show_processes(arguments: Sequence[str]) -> int:
+    """libvirt-trace ps"""
+    options = ps_parser().parse_args(arguments)
+    if os.geteuid() != 0:
+        raise TraceError("looking into other users' processes needs root: run it with sudo")
+    rows = list_processes()
+    if not rows and not options.json:
+        print("libvirt-trace: no process has libvirt loaded", file=sys.stderr)
+        return 0
+    print((render_json if options.json else render_table)(rows), end="", flush=True)
+    return 0
+
+
+def show_processes(arguments: Sequence[str]) -> int:
+    """libvirt-trace ps"""
+    options = ps_parser().parse_args(arguments)
+    rows = list_processes()
+    print((render_json if options.json else render_table)(rows), end="", flush=True)
     return 0
 
 

@@ -14,7 +14,7 @@ from rich.theme import Theme
 
 from log import text
 from log.events import Call, End, Event, Lost
-from log.output import FORMATS, Complain, Output, Sink, send
+from log.output import FORMATS, Complain, Output, send
 
 # the sixteen colours that every terminal has set to suit its background
 THEME = {
@@ -37,7 +37,7 @@ _ERASE = "\r\x1b[2K"
 _REDRAW = 0.2  # s between two status lines when nothing is logged
 
 
-def open_screen(file: TextIO, form: str, complain: Complain, status: bool = True) -> Sink:
+def open_screen(file: TextIO, form: str, complain: Complain, status: bool = True) -> Screen | Output:
     """The sink for standard output: a Screen for text on a terminal that can move its cursor, else plain lines.
 
     The text form leaves `end` out: it is said on standard error. `status` False: no status line, for when the traced

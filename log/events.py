@@ -7,7 +7,7 @@ Tuples, because a busy host makes 100,000 of them a second and a frozen dataclas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 
 class CutText(NamedTuple):
@@ -65,7 +65,9 @@ class Redacted(NamedTuple):
 
 
 # lists and mappings nest: arrays, typed parameters, structs
-Value = Union[None, bool, int, float, str, CutText, Unreadable, Pointer, Handle, EnumValue, Flags, Redacted, list[Any], dict[str, Any]]
+Value = (
+    None | bool | int | float | str | CutText | Unreadable | Pointer | Handle | EnumValue | Flags | Redacted | list[Any] | dict[str, Any]
+)
 
 
 class Values:
@@ -75,7 +77,7 @@ class Values:
     are rendered once.
     """
 
-    __slots__ = ("values", "rendered")
+    __slots__ = ("rendered", "values")
 
     def __init__(self, values: dict[str, Value]) -> None:
         self.values = values
@@ -184,4 +186,4 @@ class End(NamedTuple):
     seconds: float
 
 
-Event = Union[Call, Attached, Lost, End]
+Event = Call | Attached | Lost | End

@@ -2,7 +2,7 @@
 """An event comes in; one line of JSON goes out: `type` first, pure UTF-8, safe to show on a terminal.
 
 Lines are put together from fragments that are encoded once: the arguments' in Values.rendered, the caller's and the names'
-in bounded caches. `json.dumps` of a dict would cost four times as much a call.
+in bounded caches. A dict through `json.dumps` costs several times as much.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LITERAL = {True: "true", False: "false", None: "null"}
 
 
 def line(event: Event) -> str:
-    """One event as one JSON object in the shape of "Events as JSON lines" of the README, with its newline."""
+    """One event as one JSON object in its documented shape, with its newline."""
     if type(event) is Call:
         return _call(event)
     return _OTHERS[type(event)](event)

@@ -111,6 +111,7 @@ class ApiTable:
 
     @functools.cached_property
     def by_name(self) -> dict[str, Function]:
+        """The functions by their name."""
         return {function.name: function for function in self.functions}
 
     def struct_behind(self, ctype: str) -> str | None:

@@ -46,6 +46,7 @@ _OBJECTS = {
 _READ_PERMISSIONS = re.compile(r"(getattr|read|search-[\w-]+)\Z")
 _BITS = re.compile(r"\b(bitwise|binary)[- ]or\b|\bbitset\b", re.IGNORECASE)
 
+
 class Described(NamedTuple):
     """What one or more directories say; constants keep their sentinels."""
 
@@ -88,9 +89,10 @@ def read_xml(directory: Path) -> Described:
     return found._replace(libvirt=max(versions, default=()))
 
 
-def _add_symbol(found: Described, symbol: ElementTree.Element, library: str, texts: dict[str, tuple[str, str]], macros: dict[str, str]) -> None:
-    name = symbol.get("name", "")
-    ctype = symbol.get("type", "")
+def _add_symbol(
+    found: Described, symbol: ElementTree.Element, library: str, texts: dict[str, tuple[str, str]], macros: dict[str, str]
+) -> None:
+    name, ctype = symbol.get("name", ""), symbol.get("type", "")
     if symbol.tag == "function":
         found.functions[name] = (library, symbol)
     elif symbol.tag == "enum":

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from log.events import NO_VALUES, Call, Caller, CallError, Value, Values
 from probes import records, values
 from probes.api import ApiTable, Function, is_write_call
-from probes.plans import Plan
+from probes.plans import Constants, Plan
 from probes.raised import RaisedErrors
 
 CACHED = 16384  # decoded arguments kept, by their bytes
@@ -65,8 +65,8 @@ class Calls:
         self._errors = RaisedErrors(table)
         self._open: dict[int, list[Open]] = {}
         self._waiting: dict[int, Open] = {}  # returned, but the rest of a long string is still to come
-        self._constants: dict[int, dict[int, values.Copied]] = {}
-        self._cache: dict[tuple[int, int, bytes], Values] = {}
+        self._constants: dict[int, Constants] = {}
+        self._cache: dict[tuple[int, int, int, bytes], Values] = {}
 
     def feed(self, raws: Iterable[bytes]) -> list[Call]:
         """The calls that these records end."""
@@ -178,7 +178,7 @@ class Calls:
 
     def _inner(self, row: Row, kind: int, raw: bytes, tid: int, tgid: int) -> None:
         assert row.private is not None
-        constants = self._constants.setdefault(tgid, {})
+        constants = self._constants.setdefault(tgid, Constants())
         if kind == records.REC_ENTRY:
             self._errors.entered(tid, row.private, row.entry.decode(raw, {}, constants))
         elif row.ret is not None:
@@ -186,14 +186,15 @@ class Calls:
 
     def _decode(self, plan: Plan, raw: bytes, pieces: dict[int, list[values.Piece]], row: int, tgid: int, start: int) -> Values:
         """The decoded values; calls whose bytes are the same share them. Bytes before `start` are not decoded."""
-        key = (tgid, row if start == records.ENTRY_ARGS else ~row, raw[start:])
+        constants = self._constants.get(tgid)
+        if constants is None:
+            constants = self._constants[tgid] = Constants()
+        key = (tgid, row if start == records.ENTRY_ARGS else ~row, constants.version, raw[start:])
         found = self._cache.get(key)
         if found is not None:
             return found
-        constants = self._constants.get(tgid)
-        if constants is None:
-            constants = self._constants[tgid] = {}
         result = Values(plan.decode(raw, pieces, constants))
+        key = (*key[:2], constants.version, key[3])
         if not pieces and len(raw) < 2048:
             if len(self._cache) >= CACHED:
                 self._cache.clear()

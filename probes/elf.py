@@ -19,14 +19,8 @@ MACHINES = {3: "i386", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86-64", 183: "
 PT_LOAD, PT_DYNAMIC, PT_NOTE = 1, 2, 4
 PF_X = 1
 DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SONAME = 4, 5, 6, 10, 14
-DT_GNU_HASH, DT_VERSYM, DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = (
-    0x6FFFFEF5,
-    0x6FFFFFF0,
-    0x6FFFFFFC,
-    0x6FFFFFFD,
-    0x6FFFFFFE,
-    0x6FFFFFFF,
-)
+DT_GNU_HASH, DT_VERSYM = 0x6FFFFEF5, 0x6FFFFFF0
+DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = range(0x6FFFFFFC, 0x70000000)
 STT_FUNC = 2
 VER_FLG_BASE = 1
 NT_GNU_BUILD_ID = 3
@@ -172,7 +166,7 @@ def _program_headers(file: _File, wide: bool, order: str) -> tuple[dict[int, int
     header = struct.Struct(order + ("32xQ14xHH" if wide else "28xI10xHH"))  # e_phoff, e_phentsize, e_phnum
     start, size, count = header.unpack(file.read(0, header.size))
     entry = struct.Struct(order + ("II6Q" if wide else "8I"))
-    if count and size != entry.size or count > MOST_HEADERS:
+    if (count and size != entry.size) or count > MOST_HEADERS:
         raise file.bad("its program headers have an unknown size or are too many")
     dynamic: dict[int, int] = {}
     parts: list[tuple[int, int]] = []
@@ -292,7 +286,7 @@ def _names(
     imports: set[str] = set()
     entry = struct.Struct(order + ("IBBHQQ" if wide else "IIIBBH"))
     text, start, length, shift = file.text, 0, 0, 0  # of the segment that the last function was in
-    for fields, index in zip(entry.iter_unpack(symbols), indexes):
+    for fields, index in zip(entry.iter_unpack(symbols), indexes, strict=True):
         name, info, _, section, address, size = fields if wide else (fields[0], *fields[3:], fields[1], fields[2])
         if section == 0:
             imports.add(text(strings, name))

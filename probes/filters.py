@@ -71,7 +71,10 @@ class Filters:
             bool(names),
             self.tree,
             automaton is not None,
+            self.writes,
+            0,
             *((automaton.start, automaton.stay, automaton.char, automaton.end) if automaton else (0, 0, 0, 0)),
+            0,
         )
 
     def keeps(self, call: Call) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from probes import api_xml
-from probes.api import LIBRARIES, Enum, Function
+from probes.api import Enum, Function
 
 
 def read_access(path: Path) -> dict[str, str]:
@@ -34,7 +34,6 @@ def generate(xml_dirs: Iterable[Path], access: Path) -> str:
     if all_of_them.warnings or not all_of_them.functions:
         raise ValueError("; ".join(all_of_them.warnings) or "no API description found")
     found = api_xml.functions(all_of_them, read_access(access))
-    assert tuple(dict.fromkeys(function.library for function in found)) == LIBRARIES[: len({function.library for function in found})]
     parts = {
         "functions": _array(_function(function) for function in found),
         "enums": _object((name, _enum(enum)) for name, enum in api_xml.enums(all_of_them, found).items()),
@@ -58,7 +57,8 @@ def _function(function: Function) -> str:
 
 def _short(values: Any) -> dict[str, Any]:
     """The fields of a NamedTuple without those that have their default value."""
-    return {name: value for name, value in values._asdict().items() if name not in values._field_defaults or value != values._field_defaults[name]}
+    defaults = values._field_defaults
+    return {name: value for name, value in values._asdict().items() if name not in defaults or value != defaults[name]}
 
 
 def _enum(enum: Enum) -> str:
@@ -77,7 +77,7 @@ def _object(items: Iterable[tuple[str, str]]) -> str:
 def main() -> None:
     """Write the table, or say why not."""
     parser = argparse.ArgumentParser(description="Make the bundled API table.")
-    parser.add_argument("--xml", type=Path, action="append", required=True, metavar="DIR", help="a directory with libvirt-api.xml (repeatable)")
+    parser.add_argument("--xml", type=Path, action="append", required=True, metavar="DIR", help="where libvirt-api.xml is (repeatable)")
     parser.add_argument("--access", type=Path, required=True, metavar="FILE", help="which functions need a writable connection")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     options = parser.parse_args()

@@ -73,9 +73,13 @@ EVIDENCE: dict[str, tuple[str, ...]] = {
 # movdqu and their AVX forms. Stack slots (register 4 without REX.B) are left out. Looking from every byte on, not only where
 # instructions begin, finds a few more that aren't there: harmless, as only what must be there is asked for.
 _READS = rb"(?:[\x8b\x8d\xf6]|\x0f[\x10\x6f]|\xc5.[\x10\x6f])"
-_NEAR = re.compile(rb"(?=" + _READS + rb"[\x40-\x43\x45-\x4b\x4d-\x53\x55-\x5b\x5d-\x63\x65-\x6b\x6d-\x73\x75-\x7b\x7d-\x7f]([\x00-\x7f]))", re.S)
+_NEAR = re.compile(
+    rb"(?=" + _READS + rb"[\x40-\x43\x45-\x4b\x4d-\x53\x55-\x5b\x5d-\x63\x65-\x6b\x6d-\x73\x75-\x7b\x7d-\x7f]([\x00-\x7f]))", re.S
+)
 _NEAR_R12 = re.compile(rb"(?=[\x41\x45\x49\x4d](?:[\x8b\x8d\xf6]|\x0f[\x10\x6f])[\x44\x4c\x54\x5c\x64\x6c\x74\x7c]\x24([\x00-\x7f]))", re.S)
-_FAR = re.compile(rb"(?=[\x8b\x8d][\x80-\x83\x85-\x8b\x8d-\x93\x95-\x9b\x9d-\xa3\xa5-\xab\xad-\xb3\xb5-\xbb\xbd-\xbf](.\x00\x00\x00))", re.S)
+_FAR = re.compile(
+    rb"(?=[\x8b\x8d][\x80-\x83\x85-\x8b\x8d-\x93\x95-\x9b\x9d-\xa3\xa5-\xab\xad-\xb3\xb5-\xbb\xbd-\xbf](.\x00\x00\x00))", re.S
+)
 
 _MOST_CODE = 4096  # bytes of one function; the longest accessor has 400
 

@@ -88,7 +88,7 @@ class Exited(NamedTuple):
 class Dropped(NamedTuple):
     """So many records did not fit into a ring."""
 
-    count: int
+    records: int
 
 
 Record = Mapped | Exec | Forked | Exited | Dropped

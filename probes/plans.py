@@ -11,7 +11,28 @@ from probes import private, records, values
 from probes.api import ApiTable, Function, Param, Result
 
 Offsets = Mapping[str, Mapping[str, int]]  # object type -> field -> bytes
-Read = Callable[[bytes, list[values.Copied]], Value]
+
+
+class Constants:
+    """What a process's threads have sent once: (ONCE_*, address) -> value; `version` changes when one is replaced."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._values: dict[tuple[int, int], Value] = {}
+
+    def get(self, key: tuple[int, int]) -> Value:
+        """The value; None where its record was lost."""
+        return self._values.get(key)
+
+    def learn(self, key: tuple[int, int], value: Value) -> None:
+        """Another connection may be at the address now."""
+        if self._values.get(key) != value:
+            self.version += 1
+            self._values[key] = value
+
+
+Read = Callable[[bytes, list[values.Copied], Constants], Value]
+ONCE_DRIVER, ONCE_CONNECT = range(2)
 
 # what a handle shows, in order: the field, how it is read ("text", "uuid"), whether the object filter looks at it
 _FIELDS: dict[str, tuple[tuple[str, str, bool], ...]] = {
@@ -43,6 +64,14 @@ class Limits(NamedTuple):
     redact: bool
 
 
+class Condition(NamedTuple):
+    """What makes a call one that changes something: one of records.ALWAYS_SO, ANY_BIT, EQUALS; an argument and its bits."""
+
+    kind: int = records.ALWAYS_SO
+    argument: int = 0
+    bits: int = 0
+
+
 class Plan(NamedTuple):
     """What the kernel copies at one probe, and how to read it."""
 
@@ -52,16 +81,17 @@ class Plan(NamedTuple):
     ops: tuple[tuple[int, int, int, int, int, int], ...]
     texts: tuple[values.Text, ...]
     fields: tuple[tuple[str, Read], ...]
+    condition: Condition = Condition()
 
     def pack(self) -> bytes:
         """A row of the plan map."""
-        row = records.PLAN_HEAD.pack(self.flags, self.fixed, self.objects) + b"".join(records.OP.pack(*op) for op in self.ops)
+        row = records.PLAN_HEAD.pack(self.flags, self.fixed, *self.condition, self.objects) + b"".join(records.OP.pack(*op) for op in self.ops)
         return row.ljust(records.PLAN_SIZE, b"\0")
 
-    def decode(self, raw: bytes, pieces: Mapping[int, list[values.Piece]], constants: dict[int, values.Copied]) -> dict[str, Value]:
+    def decode(self, raw: bytes, pieces: Mapping[int, list[values.Piece]], constants: Constants) -> dict[str, Value]:
         """The record's values by name."""
-        texts = values.read_texts(raw, self.texts, self.fixed, pieces, constants)
-        return {name: read(raw, texts) for name, read in self.fields}
+        texts = values.read_texts(raw, self.texts, self.fixed, pieces)
+        return {name: read(raw, texts, constants) for name, read in self.fields}
 
 
 class _Builder:
@@ -85,26 +115,34 @@ class _Builder:
         self.ops.append((records.OP_BLOCK, source, at, length, offset, 0))
         return at
 
-    def text(self, source: int, *, keep: int | None = None, name: bool = False, once: int = 0, slot: int | None = None) -> int:
+    def text(self, source: int, *, keep: int | None = None, name: bool = False, mark: int = 0) -> int:
         """Copies the string at *source; its index among the texts. `keep` bytes of it, by default as many as the user wants."""
         keep = self.limits.string if keep is None else keep
         size = min(keep, records.INLINE_MAX)
-        slot = self._room(4) if slot is None else slot
+        slot = self._room(4)
         if name:
             self.objects |= 1 << len(self.ops)
-        self.texts.append(values.Text(len(self.ops), source, slot, size, once))
+        self.texts.append(values.Text(len(self.ops), source, slot, size, mark))
         self.ops.append((records.OP_STRING, source, slot, size, 0, keep))
         return len(self.texts) - 1
 
-    def driver(self, connect: int, offsets: Offsets) -> int:
-        """Copies the driver name of the connection at *connect; its index among the texts."""
-        return self.driver_of(self.block(connect, offsets["connect"]["driver"], 8))
+    def once(self, source: int, which: int, build: Callable[[int], Read]) -> Read:
+        """What `build` copies hangs on the address at `source` and doesn't change: a thread sends it once."""
+        mark = self._room(4)
+        at = len(self.ops)
+        self.ops.append((records.OP_ONCE, source, mark, 0, 0, which))
+        inner = build(mark)
+        self.ops[at] = (records.OP_ONCE, source, mark, len(self.ops) - at - 1, 0, which)
 
-    def driver_of(self, driver: int) -> int:
-        """The same for the address of a driver: constant data, so it is sent once a thread."""
-        slot = self._room(4)
-        self.ops.append((records.OP_ONCE, driver, slot, 2, 0, 0))
-        return self.text(self.block(driver, 0, 8), keep=DRIVER_NAME, once=driver, slot=slot)
+        def read(raw: bytes, texts: list[values.Copied], constants: Constants) -> Value:
+            key = (which, _u64(raw, source))
+            if values.was_sent_before(raw, mark):
+                return constants.get(key)
+            value = inner(raw, texts, constants)
+            constants.learn(key, value)
+            return value
+
+        return read
 
     def plan(self, flags: int, fields: list[tuple[str, Read]]) -> Plan:
         """The finished plan."""
@@ -118,28 +156,43 @@ def _u64(raw: bytes, at: int) -> int:
 
 
 def _read_text(index: int, redact: bool) -> Read:
-    return lambda raw, texts: values.string_value(texts[index], redact=redact)
+    return lambda raw, texts, constants: values.string_value(texts[index], redact=redact)
+
+
+def _read_driver(build: _Builder, connect: int, offsets: Offsets) -> Read:
+    """Copies the name of the driver behind the connection whose address is at `connect`."""
+
+    def copy(mark: int) -> Read:
+        driver = build.block(connect, offsets["connect"]["driver"], 8)
+        return _read_text(build.text(build.block(driver, 0, 8), keep=DRIVER_NAME, mark=mark), False)
+
+    return build.once(connect, ONCE_DRIVER, copy)
 
 
 def _read_connect(build: _Builder, source: int, offsets: Offsets) -> Read:
-    place = offsets["connect"]
+    return build.once(source, ONCE_CONNECT, lambda mark: _copy_connect(build, source, offsets, mark))
+
+
+def _copy_connect(build: _Builder, source: int, offsets: Offsets, mark: int) -> Read:
+    place, redact = offsets["connect"], build.limits.redact
     first = place["flags"]
     block = build.block(source, first, place["driver"] + 8 - first)
+    driver = block + place["driver"] - first
     uri = build.block(block + place["uri"] - first, 0, 48)
-    parts = {name: build.text(uri + at, keep=min(256, build.limits.string)) for name, at in _URI.items() if name != "port"}
-    driver = build.driver_of(block + place["driver"] - first)
-    redact = build.limits.redact
+    keep = min(256, build.limits.string)
+    parts = {name: build.text(uri + at, keep=keep, mark=mark) for name, at in _URI.items() if name != "port"}
+    name = build.text(build.block(driver, 0, 8), keep=DRIVER_NAME, mark=mark)
 
-    def read(raw: bytes, texts: list[values.Copied]) -> Value:
+    def read(raw: bytes, texts: list[values.Copied], constants: Constants) -> Value:
         address = _u64(raw, source)
         if not address:
             return None
-        if not _u64(raw, block + place["driver"] - first):
+        if not _u64(raw, driver):
             return Unreadable(address)
         port = int.from_bytes(raw[uri + _URI["port"] : uri + _URI["port"] + 4], "little", signed=True)
-        text = {name: values.string_value(texts[index], redact=redact) for name, index in parts.items()}
+        text = {part: values.string_value(texts[index], redact=redact) for part, index in parts.items()}
         fields: dict[str, Value] = {"uri": _join_uri(text, port) if text["scheme"] else None}
-        fields["driver"] = values.string_value(texts[driver])
+        fields["driver"] = values.string_value(texts[name])
         if raw[block] & 1:
             fields["readonly"] = True
         return Handle("connect", fields)
@@ -170,7 +223,7 @@ def _read_handle(build: _Builder, source: int, kind: str, offsets: Offsets) -> R
     for field, how, is_name in shown:
         at = block + place[field] - first
         if how == "uuid":
-            readers.append((_SHOWN_AS.get(field, field), lambda raw, texts, at=at: values.uuid_value(raw[at : at + 16])))  # type: ignore[misc]
+            readers.append((_SHOWN_AS.get(field, field), lambda raw, texts, constants, at=at: values.uuid_value(raw[at : at + 16])))  # type: ignore[misc]
         else:
             readers.append((_SHOWN_AS.get(field, field), _read_text(build.text(at, name=is_name), build.limits.redact)))
     connect = block + owner - first
@@ -180,16 +233,16 @@ def _read_handle(build: _Builder, source: int, kind: str, offsets: Offsets) -> R
         label = "domain" if parent == "domain" else "network"
         readers.append((label, _read_text(build.text(above + inner["name"] - inner["conn"], name=True), build.limits.redact)))
         connect = above
-    driver = build.driver(connect, offsets)
+    driver = _read_driver(build, connect, offsets)
 
-    def read(raw: bytes, texts: list[values.Copied]) -> Value:
+    def read(raw: bytes, texts: list[values.Copied], constants: Constants) -> Value:
         address = _u64(raw, source)
         if not address:
             return None
         if not any(raw[block : block + end - first]):
             return Unreadable(address)
-        fields = {name: reader(raw, texts) for name, reader in readers}
-        fields["driver"] = values.string_value(texts[driver])
+        fields = {name: reader(raw, texts, constants) for name, reader in readers}
+        fields["driver"] = driver(raw, texts, constants)
         return Handle(kind, fields)
 
     return read
@@ -201,14 +254,14 @@ def _read_value(build: _Builder, what: Param | Result, source: int, table: ApiTa
     if what.secret and limits.redact:
         if kind in ("string", "xml"):
             index = build.text(source, keep=0)
-            return lambda raw, texts: values.secret_value(texts[index])
-        return lambda raw, texts: Redacted(None) if _u64(raw, source) else None
+            return lambda raw, texts, constants: values.secret_value(texts[index])
+        return lambda raw, texts, constants: Redacted(None) if _u64(raw, source) else None
     if kind in ("string", "xml"):
         return _read_text(build.text(source, name=is_name), limits.redact)
     if kind == "handle" and what.object in offsets:
         return _read_handle(build, source, what.object, offsets)
     if kind == "double":
-        return lambda raw, texts: Unreadable(0)  # in an SSE register, which a uprobe can't see
+        return lambda raw, texts, constants: Unreadable(0)  # in an SSE register, which a uprobe can't see
     if kind in ("i32", "u32", "i64", "u64", "u8"):
         enum = table.enums.get(what.enum) if what.enum else None
         decode: Callable[[int], Value]
@@ -217,9 +270,9 @@ def _read_value(build: _Builder, what: Param | Result, source: int, table: ApiTa
         elif enum:
             decode = values.enum_decoder(enum, kind)
         else:
-            return lambda raw, texts: values.integer(kind, _u64(raw, source))
-        return lambda raw, texts: decode(_u64(raw, source))
-    return lambda raw, texts: values.pointer_value(_u64(raw, source))
+            return lambda raw, texts, constants: values.integer(kind, _u64(raw, source))
+        return lambda raw, texts, constants: decode(_u64(raw, source))
+    return lambda raw, texts, constants: values.pointer_value(_u64(raw, source))
 
 
 def entry_plan(function: Function, table: ApiTable, offsets: Offsets, limits: Limits, flags: int) -> Plan:
@@ -233,7 +286,15 @@ def entry_plan(function: Function, table: ApiTable, offsets: Offsets, limits: Li
     for param in function.params:
         is_name = not on_object and param.kind == "string" and param.name in ("name", "usageID", "portdev")
         fields.append((param.name, _read_value(build, param, places.get(param.name, 0), table, offsets, is_name=is_name)))
-    return build.plan(flags, fields)
+    return build.plan(flags, fields)._replace(condition=_condition(function, [param.name for param in integers]))
+
+
+def _condition(function: Function, arguments: list[str]) -> Condition:
+    when = function.write_when
+    if when is None or when.argument not in arguments[:4]:
+        return Condition()
+    kind, bits = (records.ANY_BIT, when.any_bits) if when.equals is None else (records.EQUALS, when.equals)
+    return Condition(kind, arguments.index(when.argument), bits)
 
 
 def return_plan(function: Function, table: ApiTable, offsets: Offsets, limits: Limits, flags: int) -> Plan:
@@ -250,7 +311,7 @@ def raw_plan(flags: int, *, registers: int) -> Plan:
     fields: list[tuple[str, Read]] = []
     for i in range(registers):
         at = records.ENTRY_ARGS + 8 * i
-        fields.append((f"arg{i}", lambda raw, texts, at=at: _u64(raw, at)))  # type: ignore[misc]
+        fields.append((f"arg{i}", lambda raw, texts, constants, at=at: _u64(raw, at)))  # type: ignore[misc]
     return Plan(flags, records.ENTRY_FIXED, 0, (), (), tuple(fields))
 
 
@@ -258,12 +319,12 @@ def private_plans(function: private.Private, limits: Limits, flags: int) -> tupl
     """Entry and return plans of an inner function; a reader finds its texts and registers as fields."""
     build = _Builder(records.ENTRY_FIXED, limits)
     places = {"sp": records.ENTRY_SP, **{f"arg{i}": records.ENTRY_ARGS + 8 * i for i in range(6)}}
-    fields: list[tuple[str, Read]] = [(f"arg{i}", lambda raw, texts, at=places[f"arg{i}"]: _u64(raw, at)) for i in range(6)]  # type: ignore[misc]
+    fields: list[tuple[str, Read]] = [(f"arg{i}", lambda raw, texts, constants, at=places[f"arg{i}"]: _u64(raw, at)) for i in range(6)]  # type: ignore[misc]
     for item in function.entry:
         if isinstance(item, private.Block):
             at = build.block(places[item.base], item.offset, item.length)
             places.update({name: at + inner for name, inner in item.pointers.items()})
-            fields.append(("block", lambda raw, texts, at=at, n=item.length: raw[at : at + n]))  # type: ignore[misc, return-value, arg-type]
+            fields.append(("block", lambda raw, texts, constants, at=at, n=item.length: raw[at : at + n]))  # type: ignore[misc, return-value, arg-type]
         else:
             fields.append((item.name, _read_text(build.text(places[item.source], keep=records.INLINE_MAX), limits.redact)))
     entry = build.plan(flags | (0 if function.ret else records.PLAN_NO_RETURN), fields)

@@ -149,7 +149,8 @@ class Program:
 def _refused(error: OSError) -> TraceError:
     if error.errno == errno.EPERM:
         return TraceError("not allowed to load BPF programs: run it as root")
-    return TraceError(f"the kernel refused the BPF program ({error.strerror}): Linux 5.15 or newer with BTF is needed")
+    why = (error.strerror or "").strip().splitlines()[-2:]  # of the verifier's log, if there is one
+    return TraceError(f"the kernel refused the BPF program ({'; '.join(why)}): Linux 5.15 or newer with BTF is needed")
 
 
 def _kernel_offsets() -> dict[str, int]:

@@ -15,15 +15,19 @@ DEEPEST = 64
 OP_END, OP_BLOCK, OP_STRING, OP_ONCE = range(4)
 REC_ENTRY, REC_RETURN, REC_CHUNK, REC_TASK = range(1, 5)
 
-PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_CALLS_BACK, PLAN_KEEP_ARGS, PLAN_NO_OBJECT = (1 << i for i in range(7))
+PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_CALLS_BACK, PLAN_KEEP_ARGS, PLAN_NO_OBJECT, PLAN_OPENS = (
+    1 << i for i in range(8)
+)
 REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED = (1 << i for i in range(4))
 
 COUNTERS = ("entry", "return", "both", "chunk", "private", "thread", "depth", "task")
 
 OP = struct.Struct("<HHHHiI")  # kind, src, dst, len, off, keep
-PLAN_HEAD = struct.Struct("<IIQ")  # flags, fixed, objects
+PLAN_HEAD = struct.Struct("<IIHHIQ")  # flags, fixed, condition, its argument, its bits, objects
+ALWAYS_SO, ANY_BIT, EQUALS = range(3)
 PLAN_SIZE = PLAN_HEAD.size + MAX_OPS * OP.size
-SETTINGS = struct.Struct("<8I4Q")  # ready, self, nested, pids, uids, comms, tree, object, glob start, stay, char, end
+# ready, self, nested, pids, uids, comms, tree, object, writes, padding, glob start, stay, char, end, generation of connections
+SETTINGS = struct.Struct("<10I5Q")
 
 HEAD = struct.Struct("<BBHIQQIIII")  # kind, depth, flags, row, time, task, tid, seq, bad, tgid
 ENTRY_SP = 40
@@ -43,4 +47,4 @@ CHUNK_BYTES = 4096
 LENGTH_LIMIT = 1 << 20
 
 FRAME_SIZE = 80
-THREAD_SIZE = 8 + 16 + 12 + 4 + 8 + 32 + 24 + MAX_OPS + 32 + DEEPEST * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096
+THREAD_SIZE = 72 + 40 + 24 + MAX_OPS + 32 + DEEPEST * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096

@@ -14,8 +14,8 @@ from typing import NamedTuple
 REDACTED = "<redacted>"
 DEEPEST = 4  # command lines inside command lines: sudo sh -c "ssh host 'virsh ...'"
 
-# the words that name a secret, at the end of an option or key: --root-password, vnc_passwd, but not password-file
-_SECRET_WORD = r"(?:pass(?:word|wd|phrase|code)?|passwd|pwd|secret[_-]?(?:value|key)|token|api[_-]?key)"
+# the words that name a secret, at the end of an option or key: --root-password, vncPasswd, but not password-file or compass
+_SECRET_WORD = r"(?:pass(?:word|wd|phrase)|(?<![a-z0-9])(?:pass|pwd|passcode|token|secret[_-]?key|api[_-]?key))"
 
 
 class Pattern(NamedTuple):
@@ -31,18 +31,18 @@ def _pattern(reason: str, text: str) -> Pattern:
 
 # looked for anywhere in a word of a command line; what a quoted value holds ends with its quote, another one at a comma or blank
 PATTERNS = (
-    _pattern("user info in URIs: qemu+tcp://user:secret@host/", r"[a-z][a-z0-9+.-]*://[^\s/?#:@'\"]*:(?P<secret>[^\s/'\"]*)@"),
+    _pattern("user info in URIs: qemu+tcp://user:secret@host/", r"[a-z0-9+.-]://[^\s/?#:@'\"]*:(?P<secret>[^\s/'\"]*)@"),
     _pattern(
         "key=value: virt-install --graphics vnc,password=secret, XML attributes, PASSWORD=secret in front of a command",
-        rf"(?<![a-z0-9])(?:[a-z0-9_.-]*[_.-])?{_SECRET_WORD}\s*=\s*(?:'(?P<secret>[^']*)|\"(?P<secret2>[^\"]*)|(?P<secret3>[^\s,;&'\"]+))",
+        rf"{_SECRET_WORD}\s*=\s*(?:'(?P<secret>[^']*)|\"(?P<secret2>[^\"]*)|(?P<secret3>[^\s,;&'\"]+))",
     ),
     _pattern(
         "JSON: virsh qemu-monitor-command and qemu-agent-command",
-        rf"(?P<quote>\\*[\"'])(?:[a-z0-9_.-]*[_.-])?{_SECRET_WORD}(?P=quote)\s*:\s*(?P=quote)(?P<secret>.*?)(?P=quote)",
+        rf"{_SECRET_WORD}(?P<quote>\\{{0,7}}[\"'])\s*:\s*(?P=quote)(?P<secret>.*?)(?P=quote)",
     ),
-    _pattern("XML elements", rf"<(?P<tag>(?:[a-z0-9_.-]*[_.-])?{_SECRET_WORD})(?:\s[^>]*)?>(?P<secret>[^<]*)"),
-    _pattern("QEMU's monitor: set_password vnc secret, change vnc password secret", r"\bset_password\s+\w+\s+(?P<secret>\S+)"),
-    _pattern("QEMU's monitor: set_password vnc secret, change vnc password secret", r"\bchange\s+vnc\s+password\s+(?P<secret>\S+)"),
+    _pattern("XML elements", rf"<[a-z0-9_.-]{{0,40}}?{_SECRET_WORD}(?:\s[^<>]*)?>(?P<secret>[^<]*)"),
+    _pattern("QEMU's monitor: set_password vnc secret", r"\bset_password\s+\w+\s+(?P<secret>\S+)"),
+    _pattern("the same: change vnc password secret", r"\bchange\s+vnc\s+password\s+(?P<secret>\S+)"),
     _pattern("QEMU's secrets: -object secret,id=a,data=secret", r"\bsecret,(?:[^\s]*,)?data=(?P<secret>[^\s,]+)"),
     _pattern("QEMU's secrets in JSON", r'"qom-type"\s*:\s*"secret".*?"data"\s*:\s*"(?P<secret>[^"]*)'),
     _pattern("libguestfs: --root-password password:secret, --password user:password:secret", r"(?:^|[\s=:])password:(?P<secret>[^\s:]+)"),
@@ -50,7 +50,7 @@ PATTERNS = (
 )
 
 # --root-password secret, --password=secret; an option word of its own, so the words around it are needed
-_OPTION = re.compile(rf"--?(?:[a-z0-9_.-]*[_.-])?{_SECRET_WORD}", re.I)
+_OPTION = re.compile(rf"--?[a-z0-9_.-]*{_SECRET_WORD}", re.I)
 
 
 class Command(NamedTuple):
@@ -69,6 +69,7 @@ COMMANDS = {
 _WORTH_A_LOOK = re.compile(rf"{_SECRET_WORD}|://|:key:|secret|set-user-password", re.I)
 # words of a shell command line and what separates commands
 _WORD = re.compile(r"(?:[^\s;&|'\"\\]|\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"|['\"\\])+|[;&|\n]+", re.S)
+_BLANK = re.compile(r"\s")
 _SEPARATOR = re.compile(r"[;&|\n]+")
 _QUOTING = re.compile(r"\\(.)|['\"]", re.S)
 
@@ -89,8 +90,8 @@ def _redact_words(words: Sequence[str], depth: int) -> list[str]:
     result = [word if hidden is None else hidden for word, hidden in zip(words, _hide(words), strict=True)]
     for at, word in enumerate(result):
         if word == words[at]:
-            inner = _redact_line(word, depth + 1) if depth < DEEPEST and re.search(r"\s", word) else word
-            result[at] = _redact_text(inner)
+            word = _redact_text(word)  # before quotes are taken off
+            result[at] = _redact_line(word, depth + 1) if depth < DEEPEST and _BLANK.search(word) else word
     return result
 
 

@@ -21,7 +21,7 @@ from probes.calls import Calls, Row, Task
 from probes.confined import returns_kill_confined
 from probes.filters import Filters
 from probes.links import Links, Probe
-from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, watch_maps
+from probes.mapwatch import Dropped, Exited, Mapped, Record, watch_maps
 from probes.processes import Captured, Processes
 from probes.program import Program
 from probes.targets import Target, Targets
@@ -31,6 +31,8 @@ _TIME_AT = 8
 # a record is stamped before it is sent, and may sleep in between to fault a page in
 SETTLED_NS = 10_000_000
 TASKS = 65536
+SWEEP_NS = 1_000_000_000
+SWEEPS_UNUSED = 60
 LOST_REASONS = {"both": "buffer full", "thread": "no memory", "depth": "calls nested too deeply"}
 
 
@@ -57,9 +59,11 @@ class Session:
         self._rows: list[Row] = []
         self._row_of: dict[tuple[str | None, str], int] = {}
         self._tasks: OrderedDict[int, Task] = OrderedDict()
-        self._links: list[Links] = []
+        self._links: dict[int, Links] = {}  # by the target's descriptor
         self._unsettled: list[bytes] = []
         self._exits: list[Exited] = []
+        self._swept = self._sweeps = 0
+        self._stopped = False
         self._reported = {(ring, name): 0 for ring in (0, 1) for name in records.COUNTERS}
         self._processes = Processes()
         self._targets = Targets(options.libraries)
@@ -84,34 +88,33 @@ class Session:
 
     def poll(self) -> list[Event]:
         """The events since the last time, in order of their end."""
-        events: list[Event] = []
-        for record in self._watch.poll():
-            if isinstance(record, Exited):
-                self._exits.append(record)
-            elif isinstance(record, Mapped):
-                self._processes.mapped(record)
-                if target := self._targets.mapped(record):
-                    events.append(self._attach_new([target], record.time))
-            elif isinstance(record, Exec | Forked):
-                self._processes.noticed(record)
-            elif isinstance(record, Dropped):
-                if new := self._targets.scan():
-                    events.append(self._attach_new(new, None))
-        events.extend(self._drain(time.monotonic_ns() - SETTLED_NS))
+        settled = time.monotonic_ns() - SETTLED_NS
+        # what a call refers to was known before it: its task, and the exec that made its process
+        calls, tasks = self._read_rings()
+        events = self._notice(self._watch.poll())
+        events.extend(self._kept(self._put_together(calls, tasks, settled)))
+        if settled > self._swept + SWEEP_NS:
+            self._swept = settled
+            self._sweep()
         events.extend(self._lost())
         return events
 
     def stop(self) -> list[Event]:
-        """Detaches; the last events."""
+        """Detaches; the last events. A second time there are none."""
+        if self._stopped:
+            return []
+        self._stopped = True
         self._program.settings[:4] = bytes(4)
-        for links in self._links:
+        for links in self._links.values():
             links.close()
         self._links.clear()
-        now = time.monotonic_ns()
-        self._exits.extend(record for record in self._watch.poll() if isinstance(record, Exited))
-        events: list[Event] = self._drain(now + SETTLED_NS)
-        events.extend(self._kept(self._calls.close()))
+        calls, tasks = self._read_rings()
+        events = self._notice([record for record in self._watch.poll() if not isinstance(record, Mapped)])
+        ended = self._put_together(calls, tasks, time.monotonic_ns() + SETTLED_NS)
+        events.extend(self._kept(ended + self._calls.close()))
         events.extend(self._lost(final=True))
+        self._watch.close()
+        self._targets.close()
         self._program.close()
         return events
 
@@ -132,7 +135,7 @@ class Session:
         programs = self._program.programs
         for target, chosen in zip(targets, probes, strict=True):
             links = Links(target.path_for_kernel, chosen, programs["on_entry"], programs["on_return"], multi=self._program.multi)
-            self._links.append(links)
+            self._links[target.fd] = links
             count += sum(1 for name, _ in target.functions if self._options.filters.probes(self._function(name, target.soname)))
             shown.append(TargetEvent(target.path, target.version, target.layout.reason))
         took = (time.monotonic_ns() - started) / 1e6
@@ -172,8 +175,9 @@ class Session:
         flags |= records.PLAN_WANTED if self._options.filters.wants(function) else 0
         flags |= records.PLAN_CALLS_BACK if function.calls_back else 0
         flags |= 0 if self.returns else records.PLAN_NO_RETURN
-        if function.result.kind == "handle" and function.result.object != "connect":
-            flags |= records.PLAN_NO_OBJECT
+        if function.result.kind == "handle":
+            opens = function.result.object == "connect" and not any(param.kind == "handle" for param in function.params)
+            flags |= records.PLAN_OPENS if opens else records.PLAN_NO_OBJECT
         limits, table = self._options.limits, self._table
         if target.is_32_bit:
             entry = ret = plans.raw_plan(flags, registers=0)
@@ -203,14 +207,34 @@ class Session:
         program.return_plans[number * size : (number + 1) * size] = (row.ret or row.entry).pack()
         return number
 
-    def _drain(self, settled: int) -> list[Event]:
+    def _read_rings(self) -> tuple[list[bytes], list[bytes]]:
         rings = self._program.rings
-        # tasks last: what a call refers to was sent before it
-        calls = [rings["read"].read(), rings["write"].read()]
-        self._learn_tasks(rings["task"].read())
-        raws = self._unsettled + calls[0] + calls[1]
-        if (calls[0] and calls[1]) or (self._unsettled and raws):
+        read, write = rings["read"].read(), rings["write"].read()
+        tasks = rings["task"].read()  # last: a call's task was sent before it
+        raws = self._unsettled + read + write
+        if (read and write) or self._unsettled:
             raws.sort(key=_time_of)
+        return raws, tasks
+
+    def _notice(self, seen: Sequence[Record]) -> list[Event]:
+        """Processes that begin and end, and libraries that they load."""
+        events: list[Event] = []
+        for record in seen:
+            if isinstance(record, Exited):
+                self._exits.append(record)
+            elif isinstance(record, Mapped):
+                self._processes.mapped(record)
+                if target := self._targets.mapped(record):
+                    events.append(self._attach_new([target], record.time))
+            else:
+                self._processes.noticed(record)
+                if isinstance(record, Dropped) and (new := self._targets.scan()):
+                    events.append(self._attach_new(new, None))
+        return events
+
+    def _put_together(self, raws: list[bytes], tasks: Sequence[bytes], settled: int) -> list[Call]:
+        """The calls that ended up to the time `settled`; what is later may still get company from before it."""
+        self._learn_tasks(tasks)
         end = bisect.bisect_right(raws, settled, key=_time_of) if raws and _time_of(raws[-1]) > settled else len(raws)
         self._unsettled = raws[end:]
         ended = self._calls.feed(raws[:end])
@@ -223,7 +247,20 @@ class Session:
             if record.pid == record.tid:
                 self._calls.process_exited(record.pid)
         self._exits = later
-        return self._kept(ended)
+        return ended
+
+    def _sweep(self) -> None:
+        """Threads whose end was not told (events of the kernel get lost, or there are none), and libraries that nobody uses."""
+        now = time.monotonic_ns()
+        for pid, tid in self._calls.open_threads():
+            if not os.path.exists(f"/proc/{pid}/task/{tid}"):
+                self._exits.append(Exited(now, pid, tid))
+        self._sweeps += 1
+        if self._sweeps % SWEEPS_UNUSED == 0:
+            for target in self._targets.unused():
+                if links := self._links.pop(target.fd, None):
+                    links.close()
+                target.close()
 
     def _kept(self, calls: list[Call]) -> list[Event]:
         keeps = self._options.filters.keeps
@@ -231,14 +268,14 @@ class Session:
 
     def _learn_tasks(self, raws: Sequence[bytes]) -> None:
         for raw in raws:
-            _, _, _, _, _, task, tid, _, _, tgid = records.HEAD.unpack_from(raw)
+            _, _, _, _, time_ns, task, _, _, _, tgid = records.HEAD.unpack_from(raw)
             start, cgroup, ppid, uid, gid, loginuid, _, size, comm = records.TASK.unpack_from(raw, records.HEAD.size)
             name = comm.partition(b"\0")[0].decode(errors="backslashreplace")
             captured = Captured(
                 tgid, ppid, uid, gid, None if loginuid == 0xFFFFFFFF else loginuid, cgroup, start,
                 raw[records.TASK_TEXT : records.TASK_TEXT + size] or None, name, None,
             )  # fmt: skip
-            self._tasks[task] = Task(self._processes.lookup(tgid, start, captured), name)
+            self._tasks[task] = Task(self._processes.lookup(tgid, start, captured, time_ns), name)
         while len(self._tasks) > TASKS:
             self._tasks.popitem(last=False)
 

@@ -11,7 +11,6 @@ import ctypes
 import glob
 import os
 import re
-import stat
 import subprocess
 import sys
 from collections import OrderedDict
@@ -26,7 +25,7 @@ from probes.layouts import Layout, choose_layout
 from probes.mapwatch import Mapped
 
 SONAMES = tuple(f"{name}.0" for name in maps.LIBRARIES)
-STANDARD_FOLDERS = ("/usr/lib/*-linux-gnu", "/lib/*-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib", "/usr/local/lib64", "/usr/local/lib")
+STANDARD_FOLDERS = ("/usr/lib/*-linux-gnu", "/lib/*-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib", "/usr/local/lib*")
 PRIVATE_NAMES = frozenset(inner.name for inner in private.PRIVATE)
 OVERLAYFS = 0x794C7630  # linux/magic.h
 MOST_REFUSED = 4096  # files that were looked at and are no targets
@@ -97,16 +96,28 @@ class Targets:
         end = record.start + record.length
         return self._find(maps.Mapping(record.pid, record.start, end, record.major, record.minor, record.inode, record.path))[1]
 
+    def of(self, mapping: maps.Mapping) -> Target | None:
+        """The target that is mapped there, known or new; None when it is none or can't be opened."""
+        return self._find(mapping)[0] if maps.is_library(mapping.path) else None
+
     def unused(self) -> list[Target]:
         """Targets that no process maps any more, now forgotten: detach from them and close them.
 
         An open file keeps the file system of a container that has ended, and the space of a deleted library.
         """
-        used = {found for mapping in maps.scan(self._proc) if (found := self._find(mapping)[0])}
+        used = {self.of(mapping) for mapping in maps.scan(self._proc)}
         gone = {target for target in self._known.values() if target not in self._kept and target not in used}
         self._known = {key: target for key, target in self._known.items() if target not in gone}
         self._by_mapping = {key: target for key, target in self._by_mapping.items() if target not in gone}
         return sorted(gone, key=lambda target: target.path)
+
+    def close(self) -> None:
+        """Closes every target."""
+        for target in set(self._known.values()):
+            target.close()
+        self._known.clear()
+        self._by_mapping.clear()
+        self._kept.clear()
 
     def _keep(self, path: str, *, is_given: bool) -> list[Target]:
         """The target of that path, if it is new; it stays for good."""

@@ -18,12 +18,13 @@
 enum op_kind { OP_END, OP_BLOCK, OP_STRING, OP_ONCE };
 enum record_kind { REC_ENTRY = 1, REC_RETURN, REC_CHUNK, REC_TASK };
 enum plan_flag {
-	PLAN_WRITE_RING = 1,	/* records go to the ring of calls that can change something */
+	PLAN_WRITE_RING = 1,	/* records go to the ring of calls that change something, unless `condition` tells otherwise */
 	PLAN_WANTED = 2,	/* not filtered out by function */
 	PLAN_PRIVATE = 4,	/* an inner function: recorded only inside a wanted call, no level of depth */
 	PLAN_NO_RETURN = 8,	/* has no return probe */
 	PLAN_CALLS_BACK = 16,	/* the program's own code may run inside */
 	PLAN_KEEP_ARGS = 32,	/* the return plan needs the entry's argument registers */
+	PLAN_OPENS = 128,	/* makes a connection: what is at an address may have become another one */
 	PLAN_NO_OBJECT = 64,	/* the object is known at return only: the object filter can't decide at entry */
 };
 enum record_flag {
@@ -39,7 +40,8 @@ enum counter {			/* per ring */
 /* lengths of a string that are no lengths */
 #define STR_UNREADABLE -1
 #define STR_NO_ROOM -2
-#define STR_SAME -3		/* ONCE: what is at this address has been sent by this thread, and never changes */
+#define STR_SAME -3		/* ONCE: this thread has sent what is at this address, and it has not changed */
+#define ONCES 2			/* addresses that a thread remembers to have sent */
 
 struct op {
 	u16 kind;
@@ -47,12 +49,22 @@ struct op {
 	u16 dst;		/* offset in the fixed part: of the copy (BLOCK), of the s32 length (STRING) */
 	u16 len;		/* bytes: of the block; of the string in the call's own record, at most; ONCE: operations to skip */
 	s32 off;		/* added to the base address */
-	u32 keep;		/* STRING: bytes in all, those in chunks included, at most; 0: only its length is wanted */
+	u32 keep;		/* STRING: bytes in all, those in chunks included, at most; 0: only its length is wanted.
+				   ONCE: which of the addresses that a thread remembers */
+};
+
+enum condition {		/* what makes a call one that changes something */
+	ALWAYS_SO,
+	ANY_BIT,		/* the argument has one of condition_bits */
+	EQUALS,			/* the argument is condition_bits */
 };
 
 struct plan {
 	u32 flags;
 	u32 fixed;		/* size of the fixed part in bytes, multiple of 8 */
+	u16 condition;
+	u16 condition_arg;	/* 0 to 3 */
+	u32 condition_bits;
 	u64 objects;		/* bit n: operation n copies a name that the object filter looks at */
 	struct op ops[MAX_OPS];
 };
@@ -129,7 +141,7 @@ struct capture {
 	u32 names;		/* strings that the object filter looks at */
 	u32 longs;		/* strings of which there is more */
 	u32 next;		/* operation */
-	u64 once;		/* address that ONCE met */
+	u64 once[ONCES];	/* addresses that ONCE met */
 };
 
 struct follow {			/* a long string on its way out in chunks, or a name against the object globs */
@@ -142,10 +154,13 @@ struct follow {			/* a long string on its way out in chunks, or a name against t
 
 struct thread {
 	u64 task;		/* id of its last REC_TASK; 0: none yet */
-	u64 once;		/* last address of constant data that was sent */
+	u64 once[ONCES];	/* last addresses of which everything was sent, while no connection was opened */
+	u64 generation;		/* settings.generation then */
 	char comm[16];
 	u32 exec_id;
 	u32 uid;
+	u32 tid;
+	u32 tgid;
 	u32 seq;
 	u16 frames;
 	u8 wanted;
@@ -168,10 +183,13 @@ struct settings {
 	u32 comms;
 	u32 tree;		/* 1: only descendants of the tracer */
 	u32 object;		/* 1: the object filter is on */
+	u32 writes;		/* 1: only calls that change something */
+	u32 pad;
 	u64 glob_start;		/* bits of the object globs' first states */
 	u64 glob_stay;		/* bits of states that any byte keeps: those of a star */
 	u64 glob_char;		/* bits of states behind a wildcard: the rest of a UTF-8 character keeps them */
 	u64 glob_end;		/* bits of accepting states */
+	u64 generation;		/* of connections: how often one was opened, on the whole host; written here */
 };
 
 
@@ -348,10 +366,12 @@ ALWAYS struct thread *get_thread(const struct settings *set, u32 ring, u64 pid_t
 		return t;
 	if (t->exec_id != exec_id) {
 		t->frames = 0;
-		t->once = 0;
+		t->once[0] = t->once[1] = 0;
 		t->exec_id = exec_id;
 	}
 	t->uid = uid;
+	t->tid = (u32)pid_tgid;
+	t->tgid = pid_tgid >> 32;
 	*old = comm;
 	t->wanted = passes(set, task, t->comm, pid_tgid >> 32, uid);
 	t->known = 1;
@@ -388,7 +408,7 @@ ALWAYS s32 take_string(struct thread *t, u64 address, u32 keep)
 	return n;
 }
 
-ALWAYS void run_plan(struct thread *t, const struct plan *p)
+ALWAYS void run_plan(const struct settings *set, struct thread *t, const struct plan *p)
 {
 	struct capture *c = &t->capture;
 	u32 step;
@@ -396,7 +416,12 @@ ALWAYS void run_plan(struct thread *t, const struct plan *p)
 	c->pos = p->fixed;
 	c->next = 0;
 	c->bad = c->flags = c->names = c->longs = 0;
-	c->once = t->once;
+	if (t->generation != set->generation) {
+		t->generation = set->generation;
+		t->once[0] = t->once[1] = 0;
+	}
+	c->once[0] = t->once[0];
+	c->once[1] = t->once[1];
 
 	for (step = 0; step < MAX_OPS; step++) {
 		u32 i = c->next++ & (MAX_OPS - 1);
@@ -422,8 +447,11 @@ ALWAYS void run_plan(struct thread *t, const struct plan *p)
 				read_kernel(t->buf + dst, size, 0);
 			}
 		} else if (op->kind == OP_ONCE) {
-			c->once = address;
-			if (address && address == t->once) {
+			u32 which = op->keep & (ONCES - 1);
+
+			c->once[which] = address;
+			FIELD(t, op->dst, s32) = 0;
+			if (address && address == t->once[which]) {
 				FIELD(t, op->dst, s32) = STR_SAME;
 				c->next += op->len;
 			}
@@ -560,7 +588,8 @@ ALWAYS long send(struct thread *t, u32 ring)
 	size &= RECORD - 1;
 	if (output(ring, t->buf, size))
 		return -1;
-	t->once = t->capture.once;
+	t->once[0] = t->capture.once[0];
+	t->once[1] = t->capture.once[1];
 	return 0;
 }
 
@@ -629,10 +658,31 @@ ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie)
 	return caller - text < (cookie >> 48) << 16;
 }
 
+/* Whether the plan's condition makes this a call that only reads. */
+ALWAYS bool only_reads(const struct plan *p, struct pt_regs *ctx)
+{
+	u32 value = ctx->di, second = ctx->si, third = ctx->dx, fourth = ctx->cx;
+
+	/* read before it is known which is meant: the verifier wants constant offsets into ctx */
+	HIDE(value);
+	HIDE(second);
+	HIDE(third);
+	HIDE(fourth);
+	if (p->condition_arg == 1)
+		value = second;
+	else if (p->condition_arg == 2)
+		value = third;
+	else if (p->condition_arg == 3)
+		value = fourth;
+	if (p->condition == EQUALS)
+		return value != p->condition_bits;
+	return !(value & p->condition_bits);
+}
+
 int on_entry(struct pt_regs *ctx)
 {
 	u64 cookie = attach_cookie(ctx), pid_tgid = bpf_get_current_pid_tgid(), now;
-	u32 row = cookie & 0xffff, n, flags = 0, ring, zero = 0;
+	u32 row = cookie & 0xffff, n, flags = 0, ring, wanted, zero = 0;
 	struct settings *set = map_lookup(MAP(FD_SETTINGS), &zero);
 	struct plan *p = map_lookup(MAP(FD_ENTRY_PLANS), &row);
 	struct thread *t;
@@ -643,6 +693,12 @@ int on_entry(struct pt_regs *ctx)
 	if (!set || !set->ready || !p || pid_tgid >> 32 == set->self)
 		return 0;
 	ring = p->flags & PLAN_WRITE_RING;
+	wanted = p->flags & PLAN_WANTED;
+	if (p->condition && only_reads(p, ctx)) {
+		ring = 0;
+		if (set->writes)
+			wanted = 0;
+	}
 	now = bpf_ktime_get_ns();
 	t = get_thread(set, ring, pid_tgid, now);
 	if (!t || !t->wanted)
@@ -662,7 +718,7 @@ int on_entry(struct pt_regs *ctx)
 		if (!flags)
 			return 0;
 		flags |= FRAME_PRIVATE | FRAME_WANTED;
-	} else if (p->flags & PLAN_WANTED && (!depth || set->nested)) {
+	} else if (wanted && (!depth || set->nested)) {
 		flags |= FRAME_WANTED | FRAME_INSIDE;
 	}
 	if (p->flags & PLAN_CALLS_BACK)
@@ -704,7 +760,7 @@ int on_entry(struct pt_regs *ctx)
 		e->args[4] = ctx->r8;
 		e->args[5] = ctx->r9;
 		e->sp = ctx->sp;
-		run_plan(t, p);
+		run_plan(set, t, p);
 		e->h.bad = t->capture.bad;
 		e->h.flags |= t->capture.flags | (t->capture.longs ? REC_LONG : 0);
 		if (set->object && !(p->flags & (PLAN_PRIVATE | PLAN_NO_OBJECT)) && !(t->capture.bad & p->objects) &&
@@ -729,16 +785,17 @@ int on_return(struct pt_regs *ctx)
 	struct settings *set = map_lookup(MAP(FD_SETTINGS), &zero);
 	struct plan *p = map_lookup(MAP(FD_RETURN_PLANS), &row);
 	struct thread *t = task_storage(MAP(FD_THREADS), current_task(), 0, 0);
-	u64 sp = ctx->sp - 8, pid_tgid;
+	u64 sp = ctx->sp - 8;
 	struct frame *f;
 	struct ret *r;
 
 	if (!set || !p || !t)
 		return 0;		/* no thread: the call was under way when the probes came, or before a fork */
+	if (p->flags & PLAN_OPENS)
+		__sync_fetch_and_add(&set->generation, 1);
 	f = pop_frame(t, sp, row);
 	if (!f || !(f->flags & FRAME_WANTED))
 		return 0;
-	pid_tgid = bpf_get_current_pid_tgid();
 	r = (void *)t->buf;
 	r->h.kind = REC_RETURN;
 	r->h.depth = f->depth;
@@ -746,8 +803,8 @@ int on_return(struct pt_regs *ctx)
 	r->h.row = row;
 	r->h.time = bpf_ktime_get_ns();
 	r->h.task = t->task;
-	r->h.tid = (u32)pid_tgid;
-	r->h.tgid = pid_tgid >> 32;
+	r->h.tid = t->tid;
+	r->h.tgid = t->tgid;
 	r->h.seq = f->seq;
 	if (p->flags & PLAN_KEEP_ARGS)
 		__builtin_memcpy(r->args, f->args, sizeof(r->args));
@@ -755,7 +812,7 @@ int on_return(struct pt_regs *ctx)
 	r->value = ctx->ax;
 	if (f->flags & FRAME_ENTRY_LOST)
 		r->h.flags |= REC_ENTRY_LOST;
-	run_plan(t, p);
+	run_plan(set, t, p);
 	r->h.bad = t->capture.bad;
 	r->h.flags |= t->capture.flags | (t->capture.longs ? REC_LONG : 0);
 	if (send(t, f->ring))

@@ -26,7 +26,7 @@ class Text(NamedTuple):
     source: int  # of the u64 pointer
     slot: int  # of the s32 length
     size: int  # bytes in the call's own record, at most
-    once: int  # of the u64 address of constant data that the string belongs to; 0: none
+    mark: int  # of the s32 that says whether the string was left out, as sent before; 0: it never is
 
 
 class Piece(NamedTuple):
@@ -93,18 +93,26 @@ def flags_decoder(enum: Enum | None, kind: str) -> Callable[[int], Value]:
     return decode
 
 
-def read_texts(raw: bytes, texts: tuple[Text, ...], fixed: int, pieces: Mapping[int, list[Piece]], constants: dict[int, Copied]) -> list[Copied]:
-    """The strings of a record, in order; `constants`: those of constant data by its address, learnt and used here."""
+LEFT_OUT = Copied(0, None, None)
+
+
+def was_sent_before(raw: bytes, mark: int) -> bool:
+    """Whether what an OP_ONCE guards was left out of the record; `mark`: where that is said."""
+    return int.from_bytes(raw[mark : mark + 4], "little", signed=True) == records.STR_SAME
+
+
+def read_texts(raw: bytes, texts: tuple[Text, ...], fixed: int, pieces: Mapping[int, list[Piece]]) -> list[Copied]:
+    """The strings of a record, in order."""
     result: list[Copied] = []
     at = fixed
     for text in texts:
+        if text.mark and was_sent_before(raw, text.mark):
+            result.append(LEFT_OUT)
+            continue
         address = int.from_bytes(raw[text.source : text.source + 8], "little")
         length = int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True)
         copied: Copied
-        if text.once and length == records.STR_SAME:
-            key = int.from_bytes(raw[text.once : text.once + 8], "little")
-            copied = constants.get(key, Copied(key, None, None))
-        elif not address:
+        if not address:
             copied = Copied(0, None, None)
         elif length == records.STR_NO_ROOM:
             copied = Copied(address, b"", None)
@@ -115,8 +123,6 @@ def read_texts(raw: bytes, texts: tuple[Text, ...], fixed: int, pieces: Mapping[
             at += (length + 8) & ~7
             if length >= text.size:
                 copied = _join(copied, pieces.get(text.op, []))
-            if text.once:
-                constants[int.from_bytes(raw[text.once : text.once + 8], "little")] = copied
         result.append(copied)
     return result
 

@@ -11,6 +11,7 @@ arguments=$(for argument; do printf " '%s'" "$(printf %s "$argument" | sed "s/'/
 failed=
 mkdir -p "$cache"
 for meta in ${KERNELS:-linux-image-$arch linux-image-6.12-$arch}; do
+	apt-cache show "$meta" >/dev/null 2>&1 || apt-get -qq update
 	image=$(apt-cache depends "$meta" | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }')
 	: "${image:?apt knows no kernel behind $meta: add bookworm-security, then apt-get update}"
 	if [ ! -d "$cache/$image" ]; then

@@ -18,6 +18,7 @@ HIDDEN = {
     "option with an equals sign": ["tool", f"--password={SECRET}", "next"],
     "option that begins like another": ["tool", "--password", "--s3cr3t!"],
     "passwd": ["tool", "--passwd", SECRET],
+    "camel case": ["tool", "--adminPassword", SECRET, f"userPassword={SECRET}"],
     "passphrase": ["tool", "--key-passphrase", SECRET],
     "single dash": ["tool", "-password", SECRET],
     "set-user-password": ["virsh", "set-user-password", "web1", "root", SECRET, "--encrypted"],
@@ -139,7 +140,28 @@ def test_any_words_come_back_as_many(words):
     assert len(redact_cmdline(["virsh", "set-user-password", *words])) == len(words) + 2
 
 
-@pytest.mark.parametrize("piece", ["'", '"', '\\"', "password=", "password:", "://a:", "<password ", '{"password":"', "secret,", '"qom-type":"secret"', "-p"])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "'",
+        '"',
+        '\\"',
+        "password=",
+        "password:",
+        "://a:",
+        "<password ",
+        '{"password":"',
+        "secret,",
+        '"qom-type":"secret"',
+        "-p",
+        "\\",
+        "a",
+        "a.",
+        "pass",
+        "<",
+        " ",
+    ],
+)
 def test_long_command_lines_are_quick(piece):
     words = ["bash", "-c", "password " + piece * (16384 // len(piece))]
     started = time.perf_counter()

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Finds out who a process is: what the kernel captured, /proc and the watch come in, a Caller comes out.
+
+A process may have ended, its number may be another's, or it may have become another program before anyone looks; so /proc is
+believed where it shows the process that made the call, and the rest is what was captured or noticed in time.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+from log.events import Caller
+from probes import cgroups
+from probes.mapwatch import Dropped, Exec, Forked, Mapped
+from probes.redact import redact_cmdline
+
+NO_ID = 0xFFFFFFFF  # the kernel's own "no user"
+CMDLINE_CAPTURED = 1024  # CMDLINE of trace.bpf.c: a longer one is cut there
+CMDLINE_MOST = 16384  # bytes of a command line that are kept
+CUT = "..."  # stands for the words that are not
+MOST_PROCESSES, MOST_IMAGES, MOST_USERS, MOST_CGROUPS = 16384, 4, 4096, 4096
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_NS = 1_000_000_000
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Captured(NamedTuple):
+    """What the kernel says of the process that made a call, at the call."""
+
+    pid: int
+    ppid: int
+    uid: int
+    gid: int
+    loginuid: int | None
+    cgroup_id: int  # of its cgroup in version 2; 0: not known
+    start_ns: int  # when it began, on CLOCK_BOOTTIME; 0: not known
+    cmdline: bytes | None  # words that end with NUL; its first 1024 bytes
+    comm: str
+    exe: str | None
+
+
+class _Image(NamedTuple):
+    """What a process runs since a time (CLOCK_MONOTONIC, ns)."""
+
+    since: int
+    exe: str | None
+
+
+class _Shown(NamedTuple):
+    """What /proc shows of a process; None: it does not."""
+
+    exe: str | None
+    cmdline: bytes | None
+    uid: int | None
+    loginuid: int | None
+    cgroup: str | None
+
+
+_NOTHING = _Shown(None, None, None, None, None)
+
+
+class _Recent(OrderedDict[K, V], Generic[K, V]):
+    """A mapping that keeps the `most` last used entries."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def put(self, key: K, value: V) -> V:
+        """Keeps it, in place of the one that was not used for longest."""
+        self[key] = value
+        self.move_to_end(key)
+        if len(self) > self._most:
+            self.popitem(last=False)
+        return value
+
+    def learn(self, key: K, find: Callable[[K], V]) -> V:
+        """What is kept, else what `find` says."""
+        return self.put(key, self[key] if key in self else find(key))
+
+
+class Processes:
+    """Who processes are, including those that have just ended."""
+
+    def __init__(self, proc: Path = Path("/proc"), numbers: cgroups.Numbers | None = None) -> None:
+        self._proc = proc
+        self._numbers = numbers or cgroups.Numbers()
+        self._images: _Recent[int, tuple[_Image, ...]] = _Recent(MOST_PROCESSES)
+        self._users: _Recent[int, str | None] = _Recent(MOST_USERS)
+        self._paths: _Recent[int, str] = _Recent(MOST_CGROUPS)
+
+    def mapped(self, record: Mapped) -> None:
+        """Notes what a process runs after an exec."""
+        if record.is_program:
+            before = self._images.get(record.pid, ())
+            if before and before[-1].exe is None:
+                self._note(record.pid, (*before[:-1], _Image(before[-1].since, record.path)))
+            else:
+                self._note(record.pid, (*before, _Image(record.time, record.path)))
+
+    def noticed(self, record: Exec | Forked | Dropped) -> None:
+        """Notes that a process becomes another program, or that a child runs what its parent runs."""
+        if isinstance(record, Dropped):  # any of them may have become another program unseen
+            self._images.clear()
+        elif isinstance(record, Exec):
+            self._note(record.pid, (*self._images.get(record.pid, ()), _Image(record.time, None)))
+        elif record.pid != record.ppid:
+            if record.ppid not in self._images:  # older than the watch
+                self._note(record.ppid, (_Image(0, _read_link(f"{self._proc}/{record.ppid}/exe")),))
+            self._note(record.pid, (_Image(record.time, self._images[record.ppid][-1].exe),))
+
+    def lookup(self, pid: int, start_time: int | None = None, captured: Captured | None = None, at: int | None = None) -> Caller:
+        """The caller: `start_time` is on CLOCK_BOOTTIME, `at` (when it called) on CLOCK_MONOTONIC, both in ns."""
+        shown = self._show(pid, start_time or (captured.start_ns if captured else 0))
+        if captured is None:
+            uid = NO_ID if shown.uid is None else shown.uid
+            captured = Captured(pid, 0, uid, NO_ID, shown.loginuid, 0, 0, None, "", None)
+        exe, cmdline = shown.exe, shown.cmdline
+        if not exe or not _is_same(shown.cmdline, captured.cmdline):
+            # without a later exec, it is the same program with another title
+            exe = self._remembered(pid, at) or captured.exe or exe
+            cmdline = captured.cmdline or cmdline
+        place = self._place(shown.cgroup, captured.cgroup_id)
+        return Caller(
+            pid=pid,
+            exe=exe,
+            cmdline=None if cmdline is None else redact_cmdline(split_cmdline(cmdline)),
+            uid=captured.uid,
+            user=self.user(captured.uid),
+            loginuid=captured.loginuid,
+            unit=place.unit,
+            container=place.container,
+        )
+
+    def user(self, uid: int) -> str | None:
+        """The name of the user on this host."""
+        return self._users.learn(uid, _user_name)
+
+    def _note(self, pid: int, images: tuple[_Image, ...]) -> None:
+        self._images.put(pid, images[-MOST_IMAGES:])
+
+    def _remembered(self, pid: int, at: int | None) -> str | None:
+        """What the process ran then."""
+        images = [image for image in self._images.get(pid, ()) if at is None or image.since <= at]
+        return images[-1].exe if images else None
+
+    def _place(self, shown: str | None, number: int) -> cgroups.Place:
+        if shown is not None:
+            return cgroups.parse(shown)
+        # kept when it has gone: its last process may be the one that is asked for
+        path = (self._numbers.path(number) or self._paths.get(number)) if number else None
+        if path is None:
+            return cgroups.Place(None, None)
+        return cgroups.place_of(self._paths.put(number, path))
+
+    def _show(self, pid: int, start_ns: int) -> _Shown:
+        """What /proc shows, if it is the process that began then (0: whichever it is)."""
+        try:
+            # by descriptor: it stays with this process, whoever gets its number
+            folder = os.open(f"{self._proc}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return _NOTHING
+        try:
+            stat = _read(folder, "stat", 4096)
+            fields = stat.rpartition(b")")[2].split() if stat else []
+            if len(fields) < 20 or fields[0] in (b"Z", b"X") or (start_ns and abs(int(fields[19]) - start_ns * _TICKS // _NS) > 1):
+                return _NOTHING
+            cgroup = _read(folder, "cgroup", 65536)
+            loginuid = _read(folder, "loginuid", 32)
+            return _Shown(
+                exe=_read_link("exe", folder),
+                cmdline=_read(folder, "cmdline", CMDLINE_MOST),
+                uid=_effective_uid(_read(folder, "status", 8192)),
+                loginuid=None if loginuid is None or int(loginuid) == NO_ID else int(loginuid),
+                cgroup=None if cgroup is None else cgroup.decode(errors="surrogateescape"),
+            )
+        except ValueError:
+            return _NOTHING
+        finally:
+            os.close(folder)
+
+
+def split_cmdline(data: bytes) -> tuple[str, ...]:
+    """The words of a command line. One that was cut loses its last word: half a URI does not show that it holds a password."""
+    is_cut = len(data) >= CMDLINE_MOST or (len(data) >= CMDLINE_CAPTURED and not data.endswith(b"\0"))
+    words = data.removesuffix(b"\0").split(b"\0") if data else []
+    if is_cut:
+        words = [*words[:-1], CUT.encode()]
+    return tuple(word.decode(errors="surrogateescape") for word in words)
+
+
+def _is_same(shown: bytes | None, captured: bytes | None) -> bool:
+    """Whether /proc still shows the program that called, going by its command line."""
+    return not captured or not shown or shown.startswith(captured)
+
+
+def _user_name(uid: int) -> str | None:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return None
+
+
+def _effective_uid(status: bytes | None) -> int | None:
+    for line in (status or b"").splitlines():
+        if line.startswith(b"Uid:"):
+            return int(line.split()[2])
+    return None
+
+
+def _read_link(path: str, folder: int | None = None) -> str | None:
+    try:
+        return os.readlink(path, dir_fd=folder)
+    except OSError:
+        return None
+
+
+def _read(folder: int, name: str, most: int) -> bytes | None:
+    """The beginning of a file of /proc/PID; None when the process has gone or does not let us."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return None
+    try:
+        data = b""
+        while len(data) < most and (part := os.read(fd, most - len(data))):
+            data += part
+        return data
+    except OSError:
+        return None
+    finally:
+        os.close(fd)

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Destinations: whole lines whatever happens to the disk or the reader, and an honest account of what is missing."""
+
+import json
+import os
+import resource
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from log import jsonl, text, xml
+from log.errors import TraceError
+from log.output import Output, open_file
+from tests.unit.log_samples import ATTACHED, DESTROY, LOST
+
+ROOT = Path(__file__).parents[2]
+LINE = jsonl.line(DESTROY)
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+def open_json(path, said):
+    return open_file(str(path), jsonl.line, said.append)
+
+
+def write_and_close(sink, calls):
+    sink.write([DESTROY] * calls)
+    sink.close()
+
+
+def test_file_is_private_and_gets_every_line(tmp_path, said):
+    sink = open_json(tmp_path / "log", said)
+    sink.write([ATTACHED, DESTROY])
+    sink.write([DESTROY])
+    sink.close()
+    assert (tmp_path / "log").read_text() == jsonl.line(ATTACHED) + LINE + LINE
+    assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
+    assert said == []
+
+
+def test_existing_file_is_appended_to(tmp_path, said):
+    (tmp_path / "log").write_text("before\n")
+    sink = open_json(tmp_path / "log", said)
+    sink.write([DESTROY])
+    sink.close()
+    assert (tmp_path / "log").read_text() == "before\n" + LINE
+
+
+def test_symbolic_link_is_refused(tmp_path, said):
+    (tmp_path / "log").symlink_to(tmp_path / "shadow")
+    with pytest.raises(TraceError, match=r"log: is a symbolic link; name the file itself$"):
+        open_json(tmp_path / "log", said)
+    assert not (tmp_path / "shadow").exists()
+
+
+@pytest.mark.parametrize(
+    "path, complaint",
+    [
+        ("/", "/: can't write there: is a directory"),
+        ("/nonexistent/log", "/nonexistent/log: can't write there: no such file or directory"),
+        ("/dev/fd/987654", "/dev/fd/987654: no such descriptor is open"),
+        ("a\x1b\0b", '"a\\x1b\\x00b": is not a file name'),
+    ],
+)
+def test_what_cannot_be_opened_is_said(path, complaint, said):
+    with pytest.raises(TraceError) as error:
+        open_json(path, said)
+    assert str(error.value) == complaint
+
+
+def test_pipe_without_a_reader_is_refused_at_once(tmp_path, said):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TraceError, match=r"pipe: nobody reads it; start its reader first$"):
+        open_json(tmp_path / "pipe", said)
+
+
+def test_own_descriptor_is_written_to_as_it_is(tmp_path, said):
+    with open(tmp_path / "log", "wb") as file:
+        file.write(b"before\n")
+        file.flush()
+        sink = open_json(f"/dev/fd/{file.fileno()}", said)
+        sink.write([DESTROY])
+        sink.close()
+        file.write(b"after\n")
+    assert (tmp_path / "log").read_text() == f"before\n{LINE}after\n"
+
+
+def test_reopen_follows_a_rotation(tmp_path, said):
+    sink = open_json(tmp_path / "log", said)
+    sink.write([DESTROY])
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    sink.write([ATTACHED])
+    sink.reopen()
+    sink.write([LOST])
+    sink.close()
+    assert (tmp_path / "log.1").read_text() == LINE + jsonl.line(ATTACHED)
+    assert (tmp_path / "log").read_text() == jsonl.line(LOST)
+    assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
+
+
+def test_failed_reopen_keeps_the_old_file(tmp_path, said):
+    sink = open_json(tmp_path / "log", said)
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    (tmp_path / "log").mkdir()
+    sink.reopen()
+    sink.write([DESTROY])
+    sink.close()
+    assert (tmp_path / "log.1").read_text() == LINE
+    assert said == [f"{tmp_path}/log: can't write there: is a directory; still writing to the file that was open"]
+
+
+def test_full_disk_is_reported_once_and_counted(said):
+    sink = open_json("/dev/full", said)
+    for _ in range(3):
+        sink.write([DESTROY, DESTROY])
+    assert said == ["/dev/full: no space left on device; tracing goes on, and calls that can't be written there are counted"]
+    sink.close()
+    assert said[1:] == ["/dev/full: 6 calls were not written (no space left on device)"]
+
+
+@pytest.mark.parametrize("render", [jsonl.line, text.line, xml.line])
+def test_disk_that_fills_up_within_a_line_leaves_whole_lines_and_tells_what_is_missing(tmp_path, said, render):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    line = render(DESTROY)
+    sink = open_file(str(tmp_path / "log"), render, said.append)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 * len(line) + 20, limits[1]))
+        sink.write([DESTROY] * 5)
+        assert (tmp_path / "log").read_text() == line * 2
+        sink.write([DESTROY._replace(write=False), LOST, ATTACHED])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    sink.write([DESTROY])
+    sink.close()
+    lines = (tmp_path / "log").read_text().splitlines(keepends=True)
+    assert lines[:2] == [line] * 2 and lines[4:] == [line]
+    if render is jsonl.line:
+        lost = {event["ring"]: event["count"] for event in map(json.loads, lines[2:4])}
+        assert lost == {"write": 3, "read": 13}
+        assert json.loads(lines[2])["reason"] == "not written: file too large"
+    assert said == [
+        f"{tmp_path}/log: file too large; tracing goes on, and calls that can't be written there are counted",
+        f"{tmp_path}/log: 4 calls were not written (file too large)",
+    ]
+
+
+def test_pipe_goes_on_with_its_next_reader(tmp_path, said):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink = open_json(path, said)
+    os.close(reader)
+    sink.write([DESTROY, DESTROY])
+    assert said == [f"{path}: its reader is gone; tracing goes on, and calls that can't be written there are counted"]
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink.write([DESTROY])
+    lost, call = os.read(reader, 65536).decode().splitlines()
+    assert (json.loads(lost)["count"], json.loads(lost)["reason"]) == (2, "not written: its reader is gone")
+    assert call + "\n" == LINE
+    sink.close()
+    os.close(reader)
+
+
+def test_line_that_a_reader_left_half_is_finished_for_the_next(tmp_path, said):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    first = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink = open_json(path, said)
+    os.set_blocking(first, True)
+    calls = [DESTROY] * 1000  # more than a pipe holds
+    writing = threading.Thread(target=sink.write, args=(calls,))
+    writing.start()
+    got = os.read(first, 10)
+    os.close(first)
+    writing.join()
+    second = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(second, True)
+    writing = threading.Thread(target=write_and_close, args=(sink, 1))
+    writing.start()
+    with open(second, "rb") as file:
+        got += file.read()
+    writing.join()
+    events = [json.loads(line) for line in got.splitlines()]
+    lost = [event for event in events if event["type"] == "lost"]
+    assert len(lost) == 1 and lost[0]["count"] + len(events) - 1 == 1001
+
+
+def test_slow_reader_of_a_non_blocking_pipe_gets_every_line(said):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    sink = Output(writer, "pipe", jsonl.line, said.append)
+    writing = threading.Thread(target=write_and_close, args=(sink, 1000))
+    writing.start()
+    with open(reader) as file:
+        assert file.read() == LINE * 1000
+    writing.join()
+    assert said == []
+
+
+PIPED = """
+import sys
+from log.console import open_screen
+from tests.unit.log_samples import DESTROY
+sink = open_screen(sys.stdout, "json", print)
+try:
+    while True:
+        sink.write([DESTROY] * 100)
+except BrokenPipeError:
+    print("ended", file=sys.stderr)
+"""
+
+
+def test_closed_standard_output_ends_the_tracer():
+    with subprocess.Popen([sys.executable, "-c", PIPED], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout and program.stderr
+        assert program.stdout.readline() == LINE
+        program.stdout.close()
+        assert program.stderr.read() == "ended\n"
+
+
+def test_full_disk_behind_standard_output_is_only_reported():
+    code = (
+        PIPED.replace("while True:", "for _ in range(3):").replace("print)", "lambda line: print(line, file=sys.stderr))") + "sink.close()"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == (
+        "standard output: no space left on device; tracing goes on, and calls that can't be written there are counted\n"
+        "standard output: 300 calls were not written (no space left on device)\n"
+    )
