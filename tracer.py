@@ -78,6 +78,8 @@ class Signals:
             return
         self.stop += 1
         self.terminate |= number == signal.SIGTERM
+        if self.stop > 3:
+            raise KeyboardInterrupt  # out of a write to a reader that does not read
 
 
 class Log:

@@ -109,7 +109,7 @@ class Session:
             links.close()
         self._links.clear()
         calls, tasks = self._read_rings()
-        events = self._notice([record for record in self._watch.poll() if not isinstance(record, Mapped)])
+        events = self._notice(self._watch.poll())
         ended = self._put_together(calls, tasks, time.monotonic_ns() + SETTLED_NS)
         events.extend(self._kept(ended + self._calls.close()))
         events.extend(self._lost(final=True))
@@ -224,11 +224,11 @@ class Session:
                 self._exits.append(record)
             elif isinstance(record, Mapped):
                 self._processes.mapped(record)
-                if target := self._targets.mapped(record):
+                if not self._stopped and (target := self._targets.mapped(record)):
                     events.append(self._attach_new([target], record.time))
             else:
                 self._processes.noticed(record)
-                if isinstance(record, Dropped) and (new := self._targets.scan()):
+                if not self._stopped and isinstance(record, Dropped) and (new := self._targets.scan()):
                     events.append(self._attach_new(new, None))
         return events
 
