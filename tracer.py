@@ -13,23 +13,28 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+try:
+    import rich as _rich  # noqa: F401 - said here, since it is imported everywhere
+except ModuleNotFoundError:
+    sys.exit("libvirt-trace: Python's module rich is missing: install the package python3-rich")
+
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from log import VERSION  # noqa: E402
-from log.console import Screen, make_console, open_screen  # noqa: E402
-from log.errors import TraceError  # noqa: E402
-from log.events import Call, End, Event, Lost  # noqa: E402
-from log.output import FORMATS, Sink, open_file  # noqa: E402
-from log.quote import escape  # noqa: E402
-from log.summary import Summary  # noqa: E402
-from log.text import end_summary  # noqa: E402
-from probes import listing  # noqa: E402
-from probes.api import load_api  # noqa: E402
-from probes.command import CANNOT_START, Command  # noqa: E402
-from probes.options import filters_of, list_parser, ps_parser, split_command, tracing_parser  # noqa: E402
-from probes.plans import Limits  # noqa: E402
-from probes.ps import list_processes, render_json, render_table  # noqa: E402
-from probes.session import Options, Session  # noqa: E402
+from log import VERSION
+from log.console import Screen, make_console, open_screen
+from log.errors import TraceError
+from log.events import Call, End, Event, Lost
+from log.output import FORMATS, Sink, open_file
+from log.quote import escape
+from log.summary import Summary
+from log.text import end_summary
+from probes import listing
+from probes.api import load_api
+from probes.command import CANNOT_START, Command
+from probes.options import filters_of, list_parser, ps_parser, split_command, tracing_parser
+from probes.plans import Limits
+from probes.ps import list_processes, render_json, render_table
+from probes.session import Options, Session
 
 # s between two looks at the rings: short while much comes in, longer when nothing does
 BUSY, IDLE = 0.005, 0.05
@@ -207,11 +212,11 @@ def trace(arguments: Sequence[str]) -> int:
     command = Command(argv) if argv else None
     limits = Limits(options.string, options.redact)
     session = Session(Options(filters, limits, options.buffer_size << 20, options.returns, tuple(options.libraries), VERSION))
-    for warning in session.warnings:
-        log.complain(warning)
     if not options.redact:
         log.complain("secrets are shown, because of --no-redact")
     attached = session.start()
+    for warning in session.warnings:
+        log.complain(warning)
     log.open_screen(status=command is None)
     try:
         log.write([attached])
@@ -271,14 +276,6 @@ def show_processes(arguments: Sequence[str]) -> int:
     if not rows and not options.json:
         print("libvirt-trace: no process has libvirt loaded", file=sys.stderr)
         return 0
-    print((render_json if options.json else render_table)(rows), end="", flush=True)
-    return 0
-
-
-def show_processes(arguments: Sequence[str]) -> int:
-    """libvirt-trace ps"""
-    options = ps_parser().parse_args(arguments)
-    rows = list_processes()
     print((render_json if options.json else render_table)(rows), end="", flush=True)
     return 0
 

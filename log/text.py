@@ -6,6 +6,7 @@ Both are the same list of pieces, `role, text, role, text, ...`, so a colour can
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -191,11 +192,15 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _attached(event: Attached) -> str:
+    alike: dict[tuple[str, str | None, str | None], list[str]] = {}
+    for path, libvirt, note in event.targets:
+        alike.setdefault((os.path.dirname(path), libvirt, note), []).append(path)
     where = []
-    for target in event.targets:
-        version = "version unknown" if target.libvirt is None else f"libvirt {escape(target.libvirt)}"
-        note = "" if target.note is None else f"; {escape(target.note)}"
-        where.append(f"{name(target.path)} ({version}{note})")
+    for (folder, libvirt, note), paths in alike.items():
+        version = "version unknown" if libvirt is None else f"libvirt {escape(libvirt)}"
+        files = f", {len(paths)} files" if len(paths) > 1 else ""
+        reason = "" if note is None else f"; {escape(note)}"
+        where.append(f"{name(folder if files else paths[0])} ({version}{files}{reason})")
     late = "" if event.mapped_ms is None else f"; mapped {event.mapped_ms:.0f}ms before, calls in that time were missed"
     return f"attached to {event.functions} functions in {', '.join(where)}, {event.attach_ms:.1f}ms, {escape(event.link)}{late}"
 

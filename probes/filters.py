@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,6 +53,17 @@ class Filters:
 
     def _named(self, name: str) -> bool:
         return any(fnmatch.fnmatchcase(name, glob) for glob in self.functions if not glob.startswith("!"))
+
+    def unknown(self, names: Collection[str]) -> list[str]:
+        """A complaint for each glob of -f that matches none of the names: else a wrong letter looks like a quiet host."""
+        complaints = []
+        for glob in self.functions:
+            wanted = glob.removeprefix("!")
+            if not fnmatch.filter(names, wanted):
+                close = difflib.get_close_matches(wanted, names, 1)
+                hint = f'did you mean "{close[0]}"?' if close else "libvirt-trace list shows them all"
+                complaints.append(f'no function is called "{wanted}"; {hint}')
+        return complaints
 
     def settings(self, program: Program, self_pid: int) -> bytes:
         """The settings for the kernel, not ready yet; fills its filter maps."""

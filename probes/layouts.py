@@ -69,9 +69,9 @@ EVIDENCE: dict[str, tuple[str, ...]] = {
     "virDomainLxcOpenNamespace": ("domain.conn", "connect.flags", "connect.driver"),  # libvirt-lxc.so.0
 }
 
-# Instructions that read, or take the address of, [register + displacement]: mov and movss of any width, lea, test byte; movups,
-# movdqu and their AVX forms. Stack slots (register 4 without REX.B) are left out. Looking from every byte on, not only where
-# instructions begin, finds a few more that aren't there: harmless, as only what must be there is asked for.
+# Instructions that read, or take the address of, [register + displacement]: mov of any width, lea, test byte; movups, movdqu and
+# their AVX forms; without optimisation also add. Stack slots (register 4 without REX.B) are left out. Looking from every byte on,
+# not only where instructions begin, finds a few more that aren't there: harmless, as only what must be there is asked for.
 _READS = rb"(?:[\x8b\x8d\xf6]|\x0f[\x10\x6f]|\xc5.[\x10\x6f])"
 _NEAR = re.compile(
     rb"(?=" + _READS + rb"[\x40-\x43\x45-\x4b\x4d-\x53\x55-\x5b\x5d-\x63\x65-\x6b\x6d-\x73\x75-\x7b\x7d-\x7f]([\x00-\x7f]))", re.S
@@ -80,6 +80,7 @@ _NEAR_R12 = re.compile(rb"(?=[\x41\x45\x49\x4d](?:[\x8b\x8d\xf6]|\x0f[\x10\x6f])
 _FAR = re.compile(
     rb"(?=[\x8b\x8d][\x80-\x83\x85-\x8b\x8d-\x93\x95-\x9b\x9d-\xa3\xa5-\xab\xad-\xb3\xb5-\xbb\xbd-\xbf](.\x00\x00\x00))", re.S
 )
+_ADDED = re.compile(rb"(?=\x83[\xc0-\xc7]([\x00-\x7f]))", re.S)
 
 _MOST_CODE = 4096  # bytes of one function; the longest accessor has 400
 
@@ -113,7 +114,7 @@ def choose_layout(elf: Elf, fd: int) -> Layout:
 
 def displacements(code: bytes) -> frozenset[int]:
     """The distances from a register at which x86-64 machine code reads memory."""
-    near = {match[1][0] for pattern in (_NEAR, _NEAR_R12) for match in pattern.finditer(code)}
+    near = {match[1][0] for pattern in (_NEAR, _NEAR_R12, _ADDED) for match in pattern.finditer(code)}
     return frozenset(near | {match[1][0] for match in _FAR.finditer(code)})
 
 

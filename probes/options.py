@@ -15,15 +15,20 @@ from probes.filters import Filters
 
 EXAMPLES = """\
 examples:
-  libvirt-trace                                  every libvirt call on this host
-  libvirt-trace -w                               only calls that change something
-  libvirt-trace -x -n virsh                      virsh's calls that failed
-  libvirt-trace -f 'virDomain*' --object web1    what happens to domain web1
-  libvirt-trace --slower 100 -c                  calls over 100 ms, and a summary at the end
-  libvirt-trace --json -o /var/log/libvirt.jsonl
-  libvirt-trace -- virsh start web1              what one command does
-  libvirt-trace list 'virDomainMigrate*'         functions and their arguments
-  libvirt-trace ps                               processes that have libvirt loaded
+  libvirt-trace                             every libvirt call on this host
+  libvirt-trace -w                          only calls that change something
+  libvirt-trace -x -n virsh                 virsh's calls that failed
+  libvirt-trace --object web1               what happens to domain web1
+  libvirt-trace -f 'virDomain*' -f '!*Get*' some functions and not others
+  libvirt-trace --slower 100 -c             calls over 100 ms, then a summary
+  libvirt-trace -w -o changes.json          all changes, as JSON lines in a file
+  libvirt-trace -- virsh start web1         what one command does
+  libvirt-trace list '*Migrate*'            functions and their arguments
+  libvirt-trace ps                          processes that have libvirt loaded
+
+exit status: COMMAND's, if there is one (125: it could not be started); else 0,
+1 after a failure, 2 for wrong usage. Ctrl-C ends tracing with 0.
+See also libvirt-trace(8).
 """
 STRING_MAX = 65536
 BUFFER_MAX = 1024
@@ -33,46 +38,49 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, with where to look."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"libvirt-trace: {message}; see libvirt-trace --help\n")
+        words = message.partition("unrecognized arguments: ")[2]
+        # "libvirt-trace virsh list" is what one types first
+        hint = " (-- goes before a COMMAND)" if words and words[0] != "-" and self.prog == "libvirt-trace" else ""
+        self.exit(2, f"libvirt-trace: {message}{hint}; see {self.prog} --help\n")
 
 
 def tracing_parser(version: str) -> Parser:
     """The options of tracing; COMMAND is split off before."""
     parser = Parser(
         prog="libvirt-trace",
-        usage="libvirt-trace [OPTIONS] [-- COMMAND [ARG...]]\n       libvirt-trace list [GLOB...]\n       libvirt-trace ps",
-        description="Shows every libvirt call of every process: arguments, result, error and duration. Needs root.",
+        usage="libvirt-trace [OPTIONS] [-- COMMAND [ARG...]]\n       libvirt-trace list [--json] [GLOB...]\n       libvirt-trace ps [--json]",
+        description="Shows every libvirt call of every process: arguments, result, error, duration.\nNeeds root. Without options: all calls that programs make, save the plumbing.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
         allow_abbrev=False,
     )
     which = parser.add_argument_group("which calls")
     which.add_argument("-p", metavar="PID", dest="pids", action="append", default=[], type=_pid, help="only of this process (repeatable)")
-    which.add_argument("-u", metavar="USER", dest="users", action="append", default=[], help="only of this user, name or number (repeatable)")
+    which.add_argument("-u", metavar="USER", dest="users", action="append", default=[], type=_uid, help="only of this user, name or number (repeatable)")
     which.add_argument("-n", metavar="COMM", dest="comms", action="append", default=[], help="only of processes of this name (repeatable)")
     which.add_argument("-f", metavar="GLOB", dest="functions", action="append", default=[], help="only these functions; !GLOB leaves out (repeatable)")
     which.add_argument("--object", metavar="GLOB", dest="objects", action="append", default=[], help="only on objects of this name (repeatable)")
     which.add_argument("-w", "--writes", action="store_true", help="only calls that change state")
     which.add_argument("-x", "--failed", action="store_true", help="only calls that failed or were denied")
-    which.add_argument("--slower", metavar="MS", type=_milliseconds, help="only calls that took longer")
-    which.add_argument("--nested", action="store_true", help="calls that libvirt makes inside another call, indented")
-    which.add_argument("-a", "--all", action="store_true", help="the plumbing too: error, reference and event-loop helpers")
-    which.add_argument("--all-processes", action="store_true", help="with COMMAND: every other process too")
+    which.add_argument("--slower", metavar="MS", type=_milliseconds, help="only calls that took longer (milliseconds)")
+    which.add_argument("--nested", action="store_true", help="also calls that libvirt makes inside another call")
+    which.add_argument("-a", "--all", action="store_true", help="the plumbing too: error, reference, event helpers")
+    which.add_argument("--all-processes", action="store_true", help="with COMMAND: all other processes too")
     how = parser.add_argument_group("what is shown, and where")
     how.add_argument("-s", metavar="BYTES", dest="string", type=_string_size, default=256, help=f"bytes of a string to keep (256; at most {STRING_MAX})")
-    how.add_argument("-c", "--summary", action="store_true", help="at the end, a table per function: calls, errors, times")
-    how.add_argument("--format", choices=("text", "json", "xml"), help="how events are written (text; json with -o)")
+    how.add_argument("-c", "--summary", action="store_true", help="at the end, a table: calls, errors, times")
+    how.add_argument("--format", metavar="FORMAT", choices=("text", "json", "xml"), help="text, json or xml (text; json in the -o file)")
     how.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
-    how.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there too, as JSON lines unless --format says otherwise")
+    how.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there too (SIGHUP: reopen it)")
     how.add_argument("--no-redact", dest="redact", action="store_false", help="show passwords and other secrets")
     when = parser.add_argument_group("when to stop")
     when.add_argument("-d", metavar="SECONDS", dest="seconds", type=_seconds, help="stop after that long")
     when.add_argument("--max-events", metavar="N", type=_count, help="stop after that many calls")
     tuning = parser.add_argument_group("how it attaches")
     tuning.add_argument("--library", metavar="PATH", dest="libraries", action="append", default=[], type=Path, help="attach to this file as well (repeatable)")
-    tuning.add_argument("--buffer-size", metavar="MIB", type=_buffer_size, default=8, help="size of each of the two buffers (8)")
-    tuning.add_argument("--returns", action="store_true", help="use return probes even where they kill confined processes")
-    tuning.add_argument("--debug", action="store_true", help="show tracebacks and what is attached")
+    tuning.add_argument("--buffer-size", metavar="MIB", type=_buffer_size, default=8, help="size of each of the two buffers (8; at most 1024)")
+    tuning.add_argument("--returns", action="store_true", help="return probes even where they kill processes")
+    tuning.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     parser.add_argument("--version", action="version", version=f"libvirt-trace {version}")
     return parser
 
@@ -93,10 +101,13 @@ def ps_parser() -> Parser:
 
 
 def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
-    """The filters that the options ask for."""
+    """The filters that the options ask for. TraceError for a process that is not there."""
+    for pid in options.pids:
+        if not Path(f"/proc/{pid}").exists():
+            raise TraceError(f"no process has the id {pid}")
     return Filters(
         pids=tuple(options.pids),
-        uids=tuple(_uid(user) for user in options.users),
+        uids=tuple(options.users),
         comms=tuple(options.comms),
         functions=tuple(options.functions),
         objects=tuple(options.objects),
@@ -124,7 +135,7 @@ def _uid(user: str) -> int:
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
-        raise TraceError(f'no user "{user}" on this host: give a user name or number to -u') from None
+        raise argparse.ArgumentTypeError(f"no user {user!r} on this host") from None
 
 
 def _number(text: str, what: str, low: float, high: float) -> float:

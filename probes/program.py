@@ -20,7 +20,8 @@ SOURCE = Path(__file__).with_name("trace.bpf.c")
 STUBS = Path(__file__).with_name("stubs")
 RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
 TASK_MEMBERS = {
-    "task_struct": ("tgid", "real_parent", "group_leader", "start_boottime", "loginuid", "mm", "self_exec_id"),
+    "task_struct": ("tgid", "real_parent", "group_leader", "start_boottime", "loginuid", "mm", "self_exec_id", "cred"),
+    "cred": ("uid", "gid"),
     "mm_struct": ("arg_start", "arg_end", "uprobes_state"),
     "uprobes_state": ("xol_area",),
     "xol_area": ("vaddr",),
@@ -162,6 +163,9 @@ def _kernel_offsets() -> dict[str, int]:
             "TASK_GROUP_LEADER": offsets["task_struct", "group_leader"],
             "TASK_START_BOOTTIME": offsets["task_struct", "start_boottime"],
             "TASK_MM": offsets["task_struct", "mm"],
+            "TASK_CRED": offsets["task_struct", "cred"],
+            "CRED_UID": offsets["cred", "uid"],
+            "CRED_GID": offsets["cred", "gid"],
             "TASK_EXEC_ID": offsets["task_struct", "self_exec_id"],
             "MM_ARG_START": offsets["mm_struct", "arg_start"],
             "MM_ARG_END": offsets["mm_struct", "arg_end"],

@@ -82,6 +82,7 @@ class Session:
             raise TraceError("no libvirt.so.0 on this host: install libvirt0, or name the file with --library PATH")
         probes = [self._probes(target) for target in targets]
         program.load()
+        self.warnings += filters.unknown(self._table.by_name)
         event = self._attach(targets, probes, None)
         program.settings[:4] = (1).to_bytes(4, "little")
         return event

@@ -108,7 +108,9 @@ def test_reading_libvirt_is_quick():
     assert min(times) < 0.03
 
 
-@pytest.mark.parametrize("flags", [(), ("-Wl,--hash-style=sysv",), ("-Wl,--hash-style=gnu", "-s"), ("-m32",)], ids=["both", "sysv", "stripped", "32 bit"])
+@pytest.mark.parametrize(
+    "flags", [(), ("-Wl,--hash-style=sysv",), ("-Wl,--hash-style=gnu", "-s"), ("-m32",)], ids=["both", "sysv", "stripped", "32 bit"]
+)
 def test_small_library(tmp_path, flags):
     elf = read(build(tmp_path, *flags))
     assert elf.bits == (32 if "-m32" in flags else 64)
@@ -157,7 +159,9 @@ def test_truncated_library_is_refused(small):
 
 def test_sparse_giant_is_refused(small):
     fd = os.memfd_create("elf", os.MFD_CLOEXEC)
-    os.write(fd, small[:64] + struct.pack("<IIQQQQQQ", 2, 4, 4096, 4096, 4096, 1 << 40, 1 << 40, 8) * struct.unpack_from("<H", small, 56)[0])
+    os.write(
+        fd, small[:64] + struct.pack("<IIQQQQQQ", 2, 4, 4096, 4096, 4096, 1 << 40, 1 << 40, 8) * struct.unpack_from("<H", small, 56)[0]
+    )
     os.ftruncate(fd, 1 << 41)
     with pytest.raises(TraceError, match="too large"):
         read_elf(fd, "file")

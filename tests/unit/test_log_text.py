@@ -149,6 +149,10 @@ def test_flag_rest_is_not_quoted_as_if_it_were_a_name():
             'attached to 526 functions in "/a b" (version unknown; 32-bit), 9.8ms, uprobe_multi; '
             "mapped 120ms before, calls in that time were missed",
         ),
+        (
+            ATTACHED._replace(targets=(*ATTACHED.targets, Target("/usr/lib/libvirt-qemu.so.0", "9.0.0"), Target("/a/libvirt.so.0", "9.0.0"))),
+            "attached to 526 functions in /usr/lib (libvirt 9.0.0, 2 files), /a/libvirt.so.0 (libvirt 9.0.0), 9.8ms, uprobe_multi",
+        ),
         (LOST, "lost 12 read calls: buffer full; a larger --buffer-size or fewer functions (-f) may help"),
         (END, "1234 calls, 5 failed, 1 denied, 0 lost in 12.3s"),
     ],
