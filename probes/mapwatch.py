@@ -38,7 +38,7 @@ _TASK = struct.Struct("<8xIIII")  # pid, ppid, tid, ptid
 _MMAP2 = struct.Struct("<8xIIQQQIIQQII")  # pid, tid, address, length, offset, major, minor, inode, generation, prot, flags; then the file
 _HEAD_AT, _TAIL_AT = 1024, 1032  # struct perf_event_mmap_page: data_head, data_tail
 
-# starting a process writes 1 to 5 KiB of records, so a CPU may start hundreds between two polls
+# starting a process writes 0.6 to 5 KiB of records, so a CPU may start hundreds between two polls
 MOST_PAGES, LEAST_PAGES, ALL_PAGES = 128, 16, 4096  # of a ring, of a ring, of all rings
 # a record is stamped before it is written: one that is younger than this may have an elder that isn't there yet
 SETTLED_NS = 1_000_000

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from log.errors import TraceError
 from probes import bpf, btf, records
+from probes.bytecode import with_jumps_back
 from probes.ring import Ring
 
 SOURCE = Path(__file__).with_name("trace.bpf.c")
@@ -243,4 +244,4 @@ def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:
             module = bcc.BPF(text=SOURCE.read_text(), cflags=[f"-I{STUBS}", "-Wno-unused", *flags])
         except Exception as error:  # BCC raises this class itself
             raise TraceError(f"BCC could not compile {SOURCE.name}: {error}") from error
-    return {name: module.dump_func(name) for name in ("on_entry", "on_return")}
+    return {name: with_jumps_back(module.dump_func(name)) for name in ("on_entry", "on_return")}

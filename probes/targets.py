@@ -28,6 +28,7 @@ SONAMES = tuple(f"{name}.0" for name in maps.LIBRARIES)
 STANDARD_FOLDERS = ("/usr/lib/*-linux-gnu", "/lib/*-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib", "/usr/local/lib*")
 PRIVATE_NAMES = frozenset(inner.name for inner in private.PRIVATE)
 OVERLAYFS = 0x794C7630  # linux/magic.h
+MOST_FUNCTIONS = 1024  # of a file; libvirt 12.8 has 526
 MOST_REFUSED = 4096  # files that were looked at and are no targets
 
 _CACHED = re.compile(rf"^\s+(?:{'|'.join(map(re.escape, SONAMES))}) \(.*\) => (/.*)$", re.M)
@@ -69,36 +70,53 @@ class Targets:
         self._proc = proc
         self._given = list(libraries)
         self._known: dict[Hashable, Target] = {}
+        self._untold: list[Target] = []  # known, but neither scan() nor mapped() has returned them
         self._kept: set[Target] = set()  # the host's and the user's: attached to whether they are mapped or not
         self._refused: OrderedDict[Hashable, None] = OrderedDict()
         self._by_mapping: dict[tuple[int, int, int], Target] = {}  # major, minor, inode
 
     def scan(self) -> list[Target]:
-        """Targets that were not known before, of the host, the user and every process.
+        """Targets that were not told before, of the user, the host and every process.
 
         Raises TraceError for a file of the user's that is no target; others are passed over.
         """
-        new: list[Target] = []
         while self._given:
-            new += self._keep(str(self._given.pop(0)), is_given=True)
+            self._keep(str(self._given.pop(0)), is_given=True)
         for path in host_libraries():
-            new += self._keep(path, is_given=False)
+            self._keep(path, is_given=False)
         for mapping in maps.scan(self._proc):
-            if maps.is_library(mapping.path):
-                _, target = self._find(mapping)
-                new += [target] if target else []
+            self.of(mapping)
+        new, self._untold = self._untold, []
         return new
 
     def mapped(self, record: Mapped) -> Target | None:
-        """The target that a process has just mapped, if it was not known before."""
-        if not maps.is_library(record.path):
-            return None
+        """The target that a process has just mapped, if it was not told before."""
         end = record.start + record.length
-        return self._find(maps.Mapping(record.pid, record.start, end, record.major, record.minor, record.inode, record.path))[1]
+        target = self.of(maps.Mapping(record.pid, record.start, end, record.major, record.minor, record.inode, record.path))
+        if target is None or target not in self._untold:
+            return None
+        self._untold.remove(target)
+        return target
 
     def of(self, mapping: maps.Mapping) -> Target | None:
-        """The target that is mapped there, known or new; None when it is none or can't be opened."""
-        return self._find(mapping)[0] if maps.is_library(mapping.path) else None
+        """The target that is mapped there; None when it is none or can't be opened."""
+        place = (mapping.major, mapping.minor, mapping.inode)
+        if not maps.is_library(mapping.path):
+            return None
+        if place in self._by_mapping:
+            return self._by_mapping[place]
+        fd = self._open(mapping)
+        if fd is None:
+            return None
+        device = os.fstat(fd).st_dev
+        try:
+            target = self._learn(fd, mapping.path)
+        except TraceError:
+            return None
+        # where they differ (btrfs), the pair in the mapping stands for several files
+        if (os.major(device), os.minor(device)) == place[:2]:
+            self._by_mapping[place] = target
+        return target
 
     def unused(self) -> list[Target]:
         """Targets that no process maps any more, now forgotten: detach from them and close them.
@@ -109,6 +127,10 @@ class Targets:
         gone = {target for target in self._known.values() if target not in self._kept and target not in used}
         self._known = {key: target for key, target in self._known.items() if target not in gone}
         self._by_mapping = {key: target for key, target in self._by_mapping.items() if target not in gone}
+        for target in gone.intersection(self._untold):
+            self._untold.remove(target)
+            gone.remove(target)
+            target.close()
         return sorted(gone, key=lambda target: target.path)
 
     def close(self) -> None:
@@ -119,41 +141,18 @@ class Targets:
         self._by_mapping.clear()
         self._kept.clear()
 
-    def _keep(self, path: str, *, is_given: bool) -> list[Target]:
-        """The target of that path, if it is new; it stays for good."""
+    def _keep(self, path: str, *, is_given: bool) -> None:
+        """The target of that path stays for good."""
         try:
             # not to wait for the other end, should it be a pipe
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._kept.add(self._learn(fd, path))
         except OSError as error:
             if is_given:
                 raise TraceError(f"can't open {path}: {error.strerror}") from error
-            return []
-        try:
-            target, is_new = self._learn(fd, path)
         except TraceError:
             if is_given:
                 raise
-            return []
-        self._kept.add(target)
-        return [target] if is_new else []
-
-    def _find(self, mapping: maps.Mapping) -> tuple[Target | None, Target | None]:
-        """What is mapped there: the target, and the same again if it is new."""
-        place = (mapping.major, mapping.minor, mapping.inode)
-        if place in self._by_mapping:
-            return self._by_mapping[place], None
-        fd = self._open(mapping)
-        if fd is None:
-            return None, None
-        device = os.fstat(fd).st_dev
-        try:
-            target, is_new = self._learn(fd, mapping.path)
-        except TraceError:
-            return None, None
-        # where they differ (btrfs), the pair in the mapping stands for several files
-        if (os.major(device), os.minor(device)) == place[:2]:
-            self._by_mapping[place] = target
-        return target, target if is_new else None
 
     def _open(self, mapping: maps.Mapping) -> int | None:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -180,14 +179,14 @@ class Targets:
         os.close(fd)
         return None
 
-    def _learn(self, fd: int, path: str) -> tuple[Target, bool]:
-        """The target of the open file and whether it is new; takes over the descriptor, or raises TraceError."""
+    def _learn(self, fd: int, path: str) -> Target:
+        """The target of the open file; takes over the descriptor. Raises TraceError when it is none."""
         status = os.fstat(fd)
         sought, remembered = _identities(fd, status)
         for key in sought:
             if key in self._known:
                 os.close(fd)
-                return self._known[key], False
+                return self._known[key]
         fingerprint = (status.st_dev, *_fingerprint(status))
         try:
             if fingerprint in self._refused:
@@ -200,7 +199,8 @@ class Targets:
                 self._refused.popitem(last=False)
             raise
         self._known.update(dict.fromkeys(remembered, target))
-        return target, True
+        self._untold.append(target)
+        return target
 
 
 def host_libraries() -> list[str]:
@@ -240,6 +240,8 @@ def _read(fd: int, status: os.stat_result, path: str) -> Target:
     if elf.soname not in SONAMES:
         raise TraceError(f"{path} is none of {', '.join(SONAMES)}: it calls itself {elf.soname or 'nothing'}")
     functions, aliases = _public_functions(elf.functions)
+    if len(functions) > MOST_FUNCTIONS:
+        raise TraceError(f"{path} is not libvirt: it has too many functions")
     return Target(
         path=path,
         device=status.st_dev,

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The watch on a real kernel: processes that live for milliseconds, rings that wrap and overflow, and a kernel without perf events."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from probes import bpf, mapwatch
+from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, PerfWatch, ProcWatch, Record, watch_maps
+from tests.needs import PATIENCE
+
+LOAD = "import ctypes, sys; ctypes.CDLL('libvirt.so.0'); print('loaded', flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def watch() -> Iterator[mapwatch.Watch]:
+    started = watch_maps()
+    assert isinstance(started, PerfWatch)
+    yield started
+    started.close()
+
+
+def poll_until(watch: mapwatch.Watch, wanted: Callable[[Record], bool], seconds: float = 5) -> list[Record]:
+    """Every record up to the end of the poll that brought a wanted one."""
+    told: list[Record] = []
+    deadline = time.monotonic() + seconds * PATIENCE
+    while time.monotonic() < deadline:
+        new = watch.poll()
+        told += new
+        if any(map(wanted, new)):
+            return told
+        time.sleep(0.002)
+    raise AssertionError(f"not among {len(told)} records")
+
+
+def is_exit(pid: int) -> Callable[[Record], bool]:
+    return lambda item: isinstance(item, Exited) and item.pid == pid == item.tid
+
+
+def test_short_lived_process_is_told_whole(watch):
+    before = time.monotonic_ns()
+    child = subprocess.Popen(["virsh", "--version"], stdout=subprocess.DEVNULL)
+    child.wait()
+    after = time.monotonic_ns()
+    told = poll_until(watch, is_exit(child.pid))
+    assert not any(isinstance(item, Dropped) for item in told)
+    own = [item for item in told if not isinstance(item, Dropped) and item.pid == child.pid]
+    assert all(before <= item.time <= after for item in own)
+    assert [item.time for item in own] == sorted(item.time for item in own)
+    kinds = [type(item) for item in own if not (isinstance(item, Forked | Exited) and item.tid != item.pid)]
+    assert kinds == [Forked, Exec, Mapped, Mapped, Mapped, Mapped, Exited]
+    assert own[0][2:] == (os.getpid(), child.pid)
+    assert own[1][2] == "virsh"
+    program, *libraries = (item for item in own if isinstance(item, Mapped))
+    assert (program.path, program.is_program) == (os.path.realpath("/usr/bin/virsh"), True)
+    assert {os.path.basename(item.path).split(".so")[0] for item in libraries} == {"libvirt", "libvirt-qemu", "libvirt-lxc"}
+    for item in libraries:
+        status = os.stat(item.path)
+        assert (os.makedev(item.major, item.minor), item.inode) == (status.st_dev, status.st_ino)
+
+
+def test_mapping_is_where_proc_shows_it(watch):
+    child = subprocess.Popen([sys.executable, "-c", LOAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin and child.stdout
+    child.stdout.readline()
+    told = poll_until(watch, lambda item: isinstance(item, Mapped) and item.pid == child.pid and "/libvirt.so" in item.path)
+    mapped = next(item for item in told if isinstance(item, Mapped) and item.pid == child.pid and not item.is_program)
+    link = f"/proc/{child.pid}/map_files/{mapped.start:x}-{mapped.start + mapped.length:x}"
+    assert os.readlink(link) == mapped.path
+    child.stdin.close()
+    child.stdout.close()
+    child.wait()
+
+
+def test_threads_and_forks(watch):
+    script = "import os, threading; t = threading.Thread(target=print); t.start(); t.join(); pid = os.fork(); pid and os.waitpid(pid, 0)"
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+    child.wait()
+    told = poll_until(watch, is_exit(child.pid))
+    forks = [item for item in told if isinstance(item, Forked) and item.ppid == child.pid]
+    assert [item.pid == child.pid for item in forks] == [True, False]  # the thread, the child
+    assert any(is_exit(forks[1].pid)(item) for item in told)
+
+
+def test_rings_that_wrap_lose_nothing(monkeypatch):
+    monkeypatch.setattr(mapwatch, "MOST_PAGES", 16)
+    watch = PerfWatch()
+    shell = subprocess.Popen(["sh", "-c", "for i in $(seq 300); do /bin/true; done"])
+    told: list[Record] = []
+    while shell.poll() is None:
+        told += watch.poll()
+        time.sleep(0.001)
+    told += poll_until(watch, is_exit(shell.pid))
+    heads = [int.from_bytes(ring._map[1024:1032], "little") for ring in watch._rings]
+    assert max(heads) > 2 * watch._rings[0].size
+    assert not any(isinstance(item, Dropped) for item in told)
+    started = [item.pid for item in told if isinstance(item, Forked) and item.ppid == shell.pid and item.pid != shell.pid]
+    programs = {item.pid for item in told if isinstance(item, Mapped) and item.is_program and item.path == os.path.realpath("/bin/true")}
+    ended = {item.pid for item in told if isinstance(item, Exited)}
+    assert len(started) == 301  # with the substitution
+    assert len(programs & set(started)) == 300
+    assert ended >= set(started)
+    watch.close()
+
+
+def test_ring_that_overflows_says_so(monkeypatch):
+    monkeypatch.setattr(mapwatch, "MOST_PAGES", 1)
+    monkeypatch.setattr(mapwatch, "LEAST_PAGES", 1)
+    watch = PerfWatch()
+    subprocess.run(["sh", "-c", "for i in $(seq 50); do /bin/true; done"], check=True)
+    time.sleep(0.002)
+    watch.poll()
+    told: list[Record] = []
+    deadline = time.monotonic() + 5 * PATIENCE
+    while not any(isinstance(item, Dropped) for item in told) and time.monotonic() < deadline:
+        subprocess.run(["true"], check=True)  # the count comes with the next record that fits
+        told += watch.poll()
+    assert any(isinstance(item, Dropped) and item.records > 0 for item in told)
+    watch.close()
+
+
+def test_kernel_that_refuses_is_looked_at_through_proc(monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(bpf, "syscall", refuse)
+    watch = watch_maps()
+    assert isinstance(watch, ProcWatch)
+    assert watch.polls
+    watch.poll()
+    child = subprocess.Popen([sys.executable, "-c", LOAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin and child.stdout
+    child.stdout.readline()
+    told = poll_until(watch, lambda item: isinstance(item, Mapped) and item.pid == child.pid)
+    assert all(isinstance(item, Mapped | Exited) for item in told)
+    child.stdin.close()
+    child.stdout.close()
+    child.wait()
+    poll_until(watch, is_exit(child.pid))
+    watch.close()
+
+
+def test_watching_leaves_nothing_open():
+    before = set(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        watch_maps().close()
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_watching_hundreds_of_starts_is_cheap(watch):
+    shell = subprocess.Popen(["sh", "-c", "for i in $(seq 200); do /bin/true; done"])
+    used, told = 0.0, 0
+    while shell.poll() is None:
+        started = time.process_time()
+        told += len(watch.poll())
+        used += time.process_time() - started
+        time.sleep(0.02)
+    assert told >= 600
+    assert used / 200 < 0.001 * PATIENCE

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Targets on a real host: libraries that are there, are mapped, have been deleted or replaced, or are in another mount namespace."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from log.errors import TraceError
+from probes import maps, mapwatch, targets
+from probes.targets import Target, Targets
+from tests.needs import PATIENCE
+
+LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
+LOAD = "import ctypes, sys; [ctypes.CDLL(path) for path in sys.argv[1:]]; print('loaded', flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def load() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """load(LIBRARY..., before=COMMAND): a process that has them loaded until its standard input is closed."""
+    children = []
+
+    def start(*libraries: str | Path, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        command = [*before, sys.executable, "-c", LOAD, *map(str, libraries)]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        children.append(child)
+        assert child.stdout and child.stdout.readline() == "loaded\n"
+        return child
+
+    yield start
+    for child in children:
+        end(child)
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    for pipe in (child.stdin, child.stdout):
+        assert pipe
+        pipe.close()
+    child.wait()
+
+
+@pytest.fixture
+def known() -> Iterator[Targets]:
+    """Targets after a first scan."""
+    found = Targets()
+    found.scan()
+    yield found
+    found.close()
+
+
+def copy(folder: Path, name: str = "libvirt.so.0.9000.0") -> Path:
+    return Path(shutil.copy(LIBVIRT, folder / name))
+
+
+def build(
+    folder: Path, *flags: str, soname: str = "libvirt.so.0", versions: str = "LIBVIRT_0.9.9 { virA; }; LIBVIRT_0.9.11 { virB; virC; };"
+) -> Path:
+    source, script, output = folder / "small.c", folder / "small.map", folder / "libvirt.so.0"
+    source.write_text('int virA(void) { return 1; }\nint virC(void) { return 2; }\nint virB(void) __attribute__((alias("virC")));\n')
+    script.write_text(versions)
+    common = ["-shared", "-fPIC", "-nostdlib", f"-Wl,-soname,{soname}", f"-Wl,--version-script={script}"]
+    subprocess.run(["gcc", *common, *flags, "-o", output, source], check=True)
+    return output
+
+
+def is_file(target: Target, path: str | Path) -> bool:
+    return os.path.samestat(os.stat(target.path_for_kernel), os.stat(path))
+
+
+def test_host_libraries_are_found_though_nobody_has_them_loaded():
+    found = Targets()
+    by_soname = {target.soname: target for target in found.scan()}
+    assert set(by_soname) == {"libvirt.so.0", "libvirt-qemu.so.0", "libvirt-lxc.so.0"}
+    for soname, target in by_soname.items():
+        assert is_file(target, f"/usr/lib/x86_64-linux-gnu/{soname}")
+        assert (target.device, target.inode) == (os.stat(target.path).st_dev, os.stat(target.path).st_ino)
+        version = subprocess.check_output(["dpkg-query", "-W", "-f", "${Version}", "libvirt0"], text=True).split("-")[0]
+        assert target.version == version
+        assert (target.layout.name, target.is_32_bit) == ("gobject", False)
+    assert found.scan() == []
+    found.close()
+
+
+def test_functions_are_those_that_nm_lists_as_public():
+    found = Targets()
+    for target in found.scan():
+        lines = subprocess.check_output(["nm", "-D", "--defined-only", target.path], text=True).splitlines()
+        public = {m[1] for line in lines if (m := re.fullmatch(r"\S+ T (\S+?)@@LIBVIRT_(?:QEMU_|LXC_)?[0-9.]+", line))}
+        assert {name for name, _ in target.functions} | set(target.aliases) == public
+        assert len({offset for _, offset in target.functions}) == len(target.functions)
+        inner = targets.PRIVATE_NAMES if target.soname == "libvirt.so.0" else set()
+        assert set(target.private) == inner
+        assert all(target.text[0] <= offset < sum(target.text) for _, offset in target.functions)
+    found.close()
+
+
+def test_standard_folders_serve_where_there_is_no_cache(monkeypatch):
+    expected = set(targets.host_libraries())
+    assert expected
+
+    def refuse(*arguments, **options):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(targets.subprocess, "run", refuse)
+    assert expected <= set(targets.host_libraries())
+
+
+def test_library_of_the_user(tmp_path):
+    given = copy(tmp_path, "any-name.so")
+    found = Targets([given])
+    assert is_file(found.scan()[0], given)
+    assert found.unused() == []
+    found.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "can't open"),
+        (lambda path: path.write_text("#!/bin/sh\n" * 10), "is not an ELF file"),
+        (lambda path: shutil.copy("/lib/x86_64-linux-gnu/libc.so.6", path), "it calls itself libc.so.6"),
+        (lambda path: shutil.copy("/bin/true", path), "it calls itself nothing"),
+        (lambda path: os.mkfifo(path), "is not a file"),
+        (lambda path: path.mkdir(), "is not a file"),
+    ],
+    ids=["missing", "script", "libc", "program", "pipe", "folder"],
+)
+def test_library_of_the_user_that_is_none(tmp_path, make, message):
+    path = tmp_path / "libvirt.so.0"
+    make(path)
+    found = Targets([path])
+    with pytest.raises(TraceError, match=message) as caught:
+        found.scan()
+    assert str(path) in str(caught.value)
+    found.close()
+
+
+def test_copy_of_a_process_is_found_once(tmp_path, load, known):
+    path = copy(tmp_path)
+    os.link(path, tmp_path / "libvirt.so.0.twin")
+    load(path)
+    load(tmp_path / "libvirt.so.0.twin")
+    new = known.scan()
+    assert len(new) == 1
+    assert is_file(new[0], path)
+    assert known.scan() == []
+
+
+def test_deleted_library(tmp_path, load, known):
+    path = copy(tmp_path)
+    expected = os.stat(path)
+    load(path)
+    path.unlink()
+    (target,) = known.scan()
+    assert target.path == f"{path} (deleted)"
+    assert (target.device, target.inode) == (expected.st_dev, expected.st_ino)
+    assert Path(target.path_for_kernel).read_bytes() == Path(LIBVIRT).read_bytes()
+
+
+def test_replaced_library_is_a_second_target(tmp_path, load, known):
+    path = copy(tmp_path)
+    load(path)
+    (old,) = known.scan()
+    # as package managers do it: the new file takes the place of the old one, which lives on in processes
+    copy(tmp_path, "libvirt.so.0.9000.0.dpkg-new").rename(path)
+    load(path)
+    (new,) = known.scan()
+    assert is_file(new, path)
+    assert not is_file(old, path)
+
+
+def in_namespace(script: str) -> tuple[str, ...]:
+    return ("unshare", "-m", "--propagation", "private", "sh", "-eu", "-c", f'{script}; exec "$@"', "sh")
+
+
+def test_library_in_another_mount_namespace(tmp_path, load, known):
+    load(tmp_path / "libvirt.so.0", before=in_namespace(f"mount -t tmpfs none {tmp_path}; cp {LIBVIRT} {tmp_path}/libvirt.so.0"))
+    assert not (tmp_path / "libvirt.so.0").exists()
+    (target,) = known.scan()
+    assert target.path == f"{tmp_path}/libvirt.so.0"
+    assert Path(target.path_for_kernel).read_bytes() == Path(LIBVIRT).read_bytes()
+
+
+def test_same_number_in_two_file_systems_is_two_targets(tmp_path, load, known):
+    script = f"mount -t tmpfs none {tmp_path}; cp -p {LIBVIRT} {tmp_path}/libvirt.so.0"
+    for _ in range(2):
+        load(tmp_path / "libvirt.so.0", before=in_namespace(script))
+    first, second = known.scan()
+    assert first.inode == second.inode
+    assert first.device != second.device
+
+
+def test_overlays_on_one_file_are_one_target(tmp_path, load, known):
+    script = f"""mount -t tmpfs none {tmp_path}; cd {tmp_path}; mkdir lower u1 w1 o1 u2 w2 o2; cp {LIBVIRT} lower/libvirt.so.0
+        mount -t overlay o1 -o lowerdir=lower,upperdir=u1,workdir=w1 o1
+        mount -t overlay o2 -o lowerdir=lower,upperdir=u2,workdir=w2 o2"""
+    libraries = [tmp_path / folder / "libvirt.so.0" for folder in ("o1", "o2", "lower")]
+    child = load(*libraries, before=in_namespace(script))
+    mapped = [mapping for mapping in maps.read(child.pid) if maps.is_library(mapping.path)]
+    assert len({mapping.path for mapping in mapped}) == 3
+    assert len(known.scan()) == 1
+
+
+def test_file_that_only_has_the_name_is_passed_over(tmp_path, load, known):
+    load(shutil.copy("/lib/x86_64-linux-gnu/libm.so.6", tmp_path / "libvirt.so.0"))
+    assert known.scan() == []
+    assert known.scan() == []
+
+
+def test_unused_targets_are_let_go(tmp_path, load, known):
+    path = copy(tmp_path)
+    child = load(path)
+    (target,) = known.scan()
+    assert known.unused() == []
+    end(child)
+    other = copy(tmp_path, "libvirt.so.0.other")
+    load(other)
+    assert known.unused() == [target]
+    assert known.unused() == []
+    target.close()
+    load(path)
+    assert {new.path for new in known.scan()} == {str(path), str(other)}
+
+
+def wait_mapped(watch: mapwatch.Watch, path: str) -> mapwatch.Mapped:
+    deadline = time.monotonic() + 5 * PATIENCE
+    while time.monotonic() < deadline:
+        for record in watch.poll():
+            if isinstance(record, mapwatch.Mapped) and record.path == path:
+                return record
+        time.sleep(0.005)
+    raise AssertionError(f"{path} was not noticed")
+
+
+def test_mapping_that_is_noticed_becomes_a_target(tmp_path, load, known):
+    watch = mapwatch.watch_maps()
+    path = copy(tmp_path)
+    load(path)
+    record = wait_mapped(watch, str(path))
+    target = known.mapped(record)
+    assert target and is_file(target, path)
+    assert known.mapped(record) is None
+    # one that the loader splits after it was noticed
+    second = copy(tmp_path, "libvirt.so.0.second")
+    load(second)
+    record = wait_mapped(watch, str(second))
+    assert known.mapped(record._replace(start=record.start - 4096, length=record.length + 8192))
+    watch.close()
+
+
+def test_library_of_a_process_that_has_gone_is_found_by_its_path(tmp_path, load, known):
+    watch = mapwatch.watch_maps()
+    path = copy(tmp_path)
+    end(load(path))
+    record = wait_mapped(watch, str(path))
+    other = copy(tmp_path, "libvirt.so.0.other")
+    assert known.mapped(record._replace(path=str(other))) is None  # not the file that was mapped
+    target = known.mapped(record)
+    assert target and is_file(target, path)
+    watch.close()
+
+
+def test_functions_at_one_place_are_probed_once(tmp_path):
+    found = Targets([build(tmp_path)])
+    target = found.scan()[0]  # the user's come first
+    assert [name for name, _ in target.functions] == ["virA", "virB"]
+    assert target.aliases == {"virC": "virB"}
+    assert target.version == "0.9.11"  # the newest public node, by number
+    found.close()
+
+
+def test_32_bit_library_is_said_to_be_one(tmp_path):
+    found = Targets([build(tmp_path, "-m32")])
+    target = found.scan()[0]
+    assert target.is_32_bit
+    assert "32-bit" in (target.layout.reason or "")
+    assert target.functions
+    found.close()
+
+
+def test_library_with_absurdly_many_functions_is_refused(tmp_path):
+    names = [f"vir{number}" for number in range(targets.MOST_FUNCTIONS + 1)]
+    (tmp_path / "more.h").write_text("".join(f"int {name}(void) {{ return {number}; }}\n" for number, name in enumerate(names)))
+    path = build(tmp_path, "-include", str(tmp_path / "more.h"), versions=f"LIBVIRT_1.0 {{ {'; '.join(names)}; }};")
+    with pytest.raises(TraceError, match="too many functions"):
+        Targets([path]).scan()
