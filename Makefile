@@ -60,7 +60,10 @@ deps-demo:
 	$(call need,$(RUN_PACKAGES) $(DEMO_PACKAGES))
 
 demo: deps-demo ## trace a few real libvirt calls of virsh and Python on libvirt's test driver
+	@echo 'virsh lists, suspends and resumes a domain and asks for one that does not exist;'
+	@echo 'Python changes its memory and shuts it down. It exists in memory only. All calls:'
 	@$(SUDO) $(PYTHON) -E -s tracer.py -- sh -eu tests/demo.sh
+	@echo 'Next: sudo ./tracer.py shows what all programs here do with libvirt.'
 
 check: deps lint ## lint and every test, none skipped (PYTEST_ARGS selects)
 	@$(SUDO) env LIBVIRT_TRACE_REQUIRE=unit,preload,kernel,system $(PYTEST) $(PYTEST_ARGS)
@@ -94,7 +97,7 @@ check-libvirts: deps ## trace virsh and Python of Debian 13, with libvirt 11.3
 	@test -e .cache/trixie/complete || $(SUDO) tests/roots/make.sh trixie .cache/trixie libvirt-clients python3-libvirt
 	@$(SUDO) env LIBVIRT_TRACE_REQUIRE=libvirts $(PYTEST) tests/libvirts $(PYTEST_ARGS)
 
-install: ## copy to PREFIX (/usr/local)
+install: $(if $(DESTDIR),,deps-run) ## copy to PREFIX (/usr/local)
 	@for file in $$(find tracer.py probes log $(wildcard enforcer) -type f ! -path '*/__pycache__/*'); do \
 		install -D -m 644 "$$file" "$(DESTDIR)$(LIBRARY)/$$file"; done
 	@install -d "$(DESTDIR)$(PREFIX)/bin"

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 try:
@@ -68,7 +69,9 @@ class Tally:
 class Signals:
     """What was asked of us since the last look."""
 
-    def __init__(self) -> None:
+    def __init__(self, reopens: bool) -> None:
+        """`reopens`: there is a file that SIGHUP reopens; else it means that the terminal is gone."""
+        self._reopens = reopens
         self.stop = 0
         self.terminate = False
         self.reopen = False
@@ -78,11 +81,11 @@ class Signals:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # writing says it
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
+        if number == signal.SIGHUP and self._reopens:
             self.reopen = True
             return
         self.stop += 1
-        self.terminate |= number == signal.SIGTERM
+        self.terminate |= number != signal.SIGINT
         if self.stop > 3:
             raise KeyboardInterrupt  # out of a write to a reader that does not read
 
@@ -205,10 +208,11 @@ def trace(arguments: Sequence[str]) -> int:
         parser.error("no COMMAND after --")
     if os.geteuid() != 0:
         raise TraceError("tracing needs root: run it with sudo")
+    Path("/proc/self/comm").write_text("libvirt-trace")  # for ps, top and pkill
     tree = bool(argv) and not options.all_processes
     filters = filters_of(options, tree=tree)
     log = Log(options)
-    signals = Signals()
+    signals = Signals(reopens=options.output is not None)
     command = Command(argv) if argv else None
     limits = Limits(options.string, options.redact)
     session = Session(Options(filters, limits, options.buffer_size << 20, options.returns, tuple(options.libraries), VERSION))
@@ -220,19 +224,31 @@ def trace(arguments: Sequence[str]) -> int:
     log.open_screen(status=command is None)
     try:
         log.write([attached])
-        if command and (why := command.go()):
-            raise TraceError(f"can't start {argv[0]}: {why.lower()}")
+        if command:
+            command.go()
         run(session, log, signals, options, command)
     except BrokenPipeError:
         session.stop()
-        if command:
-            command.wait()
     except TraceError:
         session.stop()
         log.close()
         raise
     log.close()
-    return command.status or 0 if command else 0
+    return wait(command, signals, log) if command else 0
+
+
+def wait(command: Command, signals: Signals, log: Log) -> int:
+    """The exit status of COMMAND, which may outlive the tracing of it; 0 if the user does not want to wait."""
+    if not command.started:
+        command.go()  # nobody reads the log, but it was asked for
+    command.reap()
+    if command.status is None:
+        log.complain(f"waiting for the command, process {command.pid}")
+    asked = max(signals.stop, 1)
+    while command.status is None and signals.stop <= asked:
+        time.sleep(IDLE)
+        command.reap()
+    return command.status or 0
 
 
 def main(arguments: Sequence[str]) -> int:

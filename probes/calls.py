@@ -36,13 +36,14 @@ class Task(NamedTuple):
 class Open:
     """A call that has begun."""
 
-    __slots__ = ("raw", "row", "seq", "depth", "task", "tgid", "pieces", "ret", "ret_pieces")
+    __slots__ = ("raw", "row", "seq", "depth", "level", "task", "tgid", "pieces", "ret", "ret_pieces")
 
-    def __init__(self, raw: bytes, row: int, seq: int, depth: int, task: int, tgid: int) -> None:
+    def __init__(self, raw: bytes, row: int, seq: int, depth: int, task: int, tgid: int, level: int = 0) -> None:
         self.raw: bytes | None = raw
         self.row = row
         self.seq = seq
         self.depth = depth
+        self.level = level
         self.task = task
         self.tgid = tgid
         self.pieces: dict[int, list[values.Piece]] = {}
@@ -84,12 +85,11 @@ class Calls:
                 continue
             stack = self._open.get(tid)
             if kind == records.REC_ENTRY:
-                self._errors.reset(tid)
-                call = Open(raw, row, seq, depth, task, tgid)
+                call = Open(raw, row, seq, depth, task, tgid, flags >> records.REC_LEVEL)
                 if stack is None:
                     self._open[tid] = [call]
                     continue
-                while stack and stack[-1].depth >= depth:
+                while stack and stack[-1].level >= call.level:
                     ended.append(self._unfinished(stack.pop(), tid, "result lost"))
                 stack.append(call)
                 continue
@@ -179,10 +179,11 @@ class Calls:
     def _inner(self, row: Row, kind: int, raw: bytes, tid: int, tgid: int) -> None:
         assert row.private is not None
         constants = self._constants.setdefault(tgid, Constants())
+        time = int.from_bytes(raw[8:16], "little")
         if kind == records.REC_ENTRY:
-            self._errors.entered(tid, row.private, row.entry.decode(raw, {}, constants))
+            self._errors.entered(tid, time, row.private, row.entry.decode(raw, {}, constants))
         elif row.ret is not None:
-            self._errors.returned(tid, row.private, row.ret.decode(raw, {}, constants))
+            self._errors.returned(tid, time, row.private, row.ret.decode(raw, {}, constants))
 
     def _decode(self, plan: Plan, raw: bytes, pieces: dict[int, list[values.Piece]], row: int, tgid: int, start: int) -> Values:
         """The decoded values; calls whose bytes are the same share them. Bytes before `start` are not decoded."""
@@ -211,10 +212,10 @@ class Calls:
         failed, error = False, None
         if row.ret is not None and row.returns != "void":
             result = self._decode(row.ret, raw, call.ret_pieces, call.row, call.tgid, records.RETURN_VALUE).values.get("ret")
-            failed, error = self._judge(row, raw, tid)
+            failed, error = self._judge(row, raw, tid, entry_time)
         return self._build(call, tid, row, entry_time, result, failed, error, ended - entry_time, None)
 
-    def _judge(self, row: Row, raw: bytes, tid: int) -> tuple[bool, CallError | None]:
+    def _judge(self, row: Row, raw: bytes, tid: int, entry_time: int) -> tuple[bool, CallError | None]:
         function = row.function
         if function is None:
             return False, None
@@ -227,7 +228,7 @@ class Calls:
         )
         if not failed:
             return False, None
-        error = self._errors.error(tid)
+        error = self._errors.error(tid, entry_time)
         if error is None and how in ("minus_one_if_error", "null_if_error"):
             return False, None
         return True, error

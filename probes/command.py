@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Sequence
 
+from log.errors import TraceError
 from probes.bpf import libc
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -22,7 +23,9 @@ class Command:
         libc.prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0)
         waiting, self._go = os.pipe()
         self._failed, failed = os.pipe()
+        self.started = False
         self.status: int | None = None
+        self._name = argv[0]
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._go)
@@ -43,16 +46,16 @@ class Command:
         finally:
             os._exit(CANNOT_START)
 
-    def go(self) -> str | None:
-        """Lets it start; why it could not, if so."""
+    def go(self) -> None:
+        """Lets it start. TraceError: it could not."""
+        self.started = True
         os.write(self._go, b"\1")
         os.close(self._go)
         why = os.read(self._failed, 4096)  # ends when the exec closes the other side
         os.close(self._failed)
         if why:
             self.reap()
-            return why.decode()
-        return None
+            raise TraceError(f"can't start {self._name}: {why.decode().lower()}")
 
     def reap(self) -> None:
         """Collects what has exited: COMMAND, whose exit status is kept, and orphans that came to us."""
@@ -65,12 +68,6 @@ class Command:
                 return
             if pid == self.pid:
                 self._ended(status)
-
-    def wait(self) -> None:
-        """Returns when it has ended."""
-        while self.status is None:
-            _, status = os.waitpid(self.pid, 0)
-            self._ended(status)
 
     def _ended(self, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)

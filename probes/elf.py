@@ -16,13 +16,11 @@ from log.errors import TraceError
 
 MACHINES = {3: "i386", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86-64", 183: "aarch64", 243: "riscv", 258: "loongarch"}
 
-PT_LOAD, PT_DYNAMIC, PT_NOTE = 1, 2, 4
-PF_X = 1
+PT_LOAD, PT_DYNAMIC, PT_NOTE, PF_X = 1, 2, 4, 1
 DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SONAME = 4, 5, 6, 10, 14
 DT_GNU_HASH, DT_VERSYM = 0x6FFFFEF5, 0x6FFFFFF0
 DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = range(0x6FFFFFFC, 0x70000000)
-STT_FUNC = 2
-VER_FLG_BASE = 1
+STT_FUNC, VER_FLG_BASE = 2, 1
 NT_GNU_BUILD_ID = 3
 
 # Any container can present a file of its own making. libvirt.so.0 12.8: 12 program headers, 6,900 symbols, tables of 250 KB.
@@ -92,12 +90,15 @@ class _File:
             raise self.bad("it is truncated")
         if length > MOST_BYTES:
             raise self.bad("a table in it is too large")
-        try:
-            data = os.pread(self.fd, length, offset)
-        except OSError as error:
-            raise TraceError(f"can't read {self.name}: {error.strerror}") from error
-        if len(data) != length:
-            raise self.bad("it is truncated")
+        data = b""
+        while len(data) < length:  # network file systems give less at a time
+            try:
+                part = os.pread(self.fd, length - len(data), offset + len(data))
+            except OSError as error:
+                raise TraceError(f"can't read {self.name}: {error.strerror}") from error
+            if not part:
+                raise self.bad("it is truncated")
+            data += part
         return data
 
     def locate(self, address: int) -> tuple[int, int]:

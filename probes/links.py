@@ -47,14 +47,18 @@ class Links:
     def _link_events(self, path: str, probes: list[Probe], program: int, at_return: bool) -> None:
         kind = int(UPROBE_PMU.read_text())
         _allow_files(2 * len(probes))
-        for probe in probes:
-            event = bpf.open_perf_uprobe(kind, path, probe.offset, at_return=at_return)
-            self.fds.append(event)
-            self.fds.append(bpf.link_perf_event(program, event, probe.cookie))
+        links = []
+        try:
+            for probe in probes:
+                event = bpf.open_perf_uprobe(kind, path, probe.offset, at_return=at_return)
+                self.fds.append(event)
+                links.append(bpf.link_perf_event(program, event, probe.cookie))
+        finally:
+            self.fds.extend(links)
 
     def close(self) -> None:
-        """Detaches. The kernel releases the links of perf events in the background: links first, then their events."""
-        for fd in reversed(self.fds):
+        """Detaches. Events go before their links: a link keeps its event, and the kernel releases links in the background."""
+        for fd in self.fds:
             os.close(fd)
         self.fds.clear()
 

@@ -19,9 +19,9 @@ examples:
   libvirt-trace -w                          only calls that change something
   libvirt-trace -x -n virsh                 virsh's calls that failed
   libvirt-trace --object web1               what happens to domain web1
-  libvirt-trace -f 'virDomain*' -f '!*Get*' some functions and not others
+  libvirt-trace -f '*Set*' -f '!*Memory*'   some functions and not others
   libvirt-trace --slower 100 -c             calls over 100 ms, then a summary
-  libvirt-trace -w -o changes.json          all changes, as JSON lines in a file
+  libvirt-trace -w -o changes.json          changes, in a file as JSON lines
   libvirt-trace -- virsh start web1         what one command does
   libvirt-trace list '*Migrate*'            functions and their arguments
   libvirt-trace ps                          processes that have libvirt loaded
@@ -56,10 +56,16 @@ def tracing_parser(version: str) -> Parser:
     )
     which = parser.add_argument_group("which calls")
     which.add_argument("-p", metavar="PID", dest="pids", action="append", default=[], type=_pid, help="only of this process (repeatable)")
-    which.add_argument("-u", metavar="USER", dest="users", action="append", default=[], type=_uid, help="only of this user, name or number (repeatable)")
+    which.add_argument(
+        "-u", metavar="USER", dest="users", action="append", default=[], type=_uid, help="only of this user, name or number (repeatable)"
+    )
     which.add_argument("-n", metavar="COMM", dest="comms", action="append", default=[], help="only of processes of this name (repeatable)")
-    which.add_argument("-f", metavar="GLOB", dest="functions", action="append", default=[], help="only these functions; !GLOB leaves out (repeatable)")
-    which.add_argument("--object", metavar="GLOB", dest="objects", action="append", default=[], help="only on objects of this name (repeatable)")
+    which.add_argument(
+        "-f", metavar="GLOB", dest="functions", action="append", default=[], help="only these functions; !GLOB leaves out (repeatable)"
+    )
+    which.add_argument(
+        "--object", metavar="GLOB", dest="objects", action="append", default=[], help="only on objects of this name (repeatable)"
+    )
     which.add_argument("-w", "--writes", action="store_true", help="only calls that change state")
     which.add_argument("-x", "--failed", action="store_true", help="only calls that failed or were denied")
     which.add_argument("--slower", metavar="MS", type=_milliseconds, help="only calls that took longer (milliseconds)")
@@ -67,7 +73,9 @@ def tracing_parser(version: str) -> Parser:
     which.add_argument("-a", "--all", action="store_true", help="the plumbing too: error, reference, event helpers")
     which.add_argument("--all-processes", action="store_true", help="with COMMAND: all other processes too")
     how = parser.add_argument_group("what is shown, and where")
-    how.add_argument("-s", metavar="BYTES", dest="string", type=_string_size, default=256, help=f"bytes of a string to keep (256; at most {STRING_MAX})")
+    how.add_argument(
+        "-s", metavar="BYTES", dest="string", type=_string_size, default=256, help=f"bytes of a string to keep (256; at most {STRING_MAX})"
+    )
     how.add_argument("-c", "--summary", action="store_true", help="at the end, a table: calls, errors, times")
     how.add_argument("--format", metavar="FORMAT", choices=("text", "json", "xml"), help="text, json or xml (text; json in the -o file)")
     how.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
@@ -77,8 +85,18 @@ def tracing_parser(version: str) -> Parser:
     when.add_argument("-d", metavar="SECONDS", dest="seconds", type=_seconds, help="stop after that long")
     when.add_argument("--max-events", metavar="N", type=_count, help="stop after that many calls")
     tuning = parser.add_argument_group("how it attaches")
-    tuning.add_argument("--library", metavar="PATH", dest="libraries", action="append", default=[], type=Path, help="attach to this file as well (repeatable)")
-    tuning.add_argument("--buffer-size", metavar="MIB", type=_buffer_size, default=8, help="size of each of the two buffers (8; at most 1024)")
+    tuning.add_argument(
+        "--library",
+        metavar="PATH",
+        dest="libraries",
+        action="append",
+        default=[],
+        type=Path,
+        help="attach to this file as well (repeatable)",
+    )
+    tuning.add_argument(
+        "--buffer-size", metavar="MIB", type=_buffer_size, default=8, help="size of each of the two buffers (8; at most 1024)"
+    )
     tuning.add_argument("--returns", action="store_true", help="return probes even where they kill processes")
     tuning.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     parser.add_argument("--version", action="version", version=f"libvirt-trace {version}")
@@ -87,7 +105,9 @@ def tracing_parser(version: str) -> Parser:
 
 def list_parser() -> Parser:
     """The options of `list`."""
-    parser = Parser(prog="libvirt-trace list", description="Lists libvirt's public functions: class, arguments, result.", allow_abbrev=False)
+    parser = Parser(
+        prog="libvirt-trace list", description="Lists libvirt's public functions: class, arguments, result.", allow_abbrev=False
+    )
     parser.add_argument("globs", metavar="GLOB", nargs="*", help="only functions that match one of these")
     parser.add_argument("--json", action="store_true", help="as JSON lines")
     return parser

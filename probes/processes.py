@@ -122,7 +122,7 @@ class Processes:
         if captured is None:
             uid = NO_ID if shown.uid is None else shown.uid
             captured = Captured(pid, 0, uid, NO_ID, shown.loginuid, 0, 0, None, "", None)
-        exe, cmdline = shown.exe, shown.cmdline
+        exe, cmdline = shown.exe, shown.cmdline or captured.cmdline
         if not exe or not _is_same(shown.cmdline, captured.cmdline):
             # without a later exec, it is the same program with another title
             exe = self._remembered(pid, at) or captured.exe or exe

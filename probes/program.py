@@ -181,7 +181,7 @@ def _kernel_offsets() -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _stub_headers() -> Iterator[None]:
+def stub_headers() -> Iterator[None]:
     """BCC looks for kernel headers in the folder that BCC_KERNEL_SOURCE names: there it finds our stubs as include/."""
     old = os.environ.get("BCC_KERNEL_SOURCE")
     with tempfile.TemporaryDirectory(prefix="libvirt-trace-") as folder:
@@ -239,7 +239,7 @@ def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:
     flags = [f"-D{name}={value}" for name, value in defines.items()]
     if sleepable:
         flags.append("-DSLEEPABLE")
-    with _stub_headers():
+    with stub_headers():
         try:
             module = bcc.BPF(text=SOURCE.read_text(), cflags=[f"-I{STUBS}", "-Wno-unused", *flags])
         except Exception as error:  # BCC raises this class itself

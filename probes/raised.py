@@ -12,26 +12,24 @@ SYSTEM_ERROR = 38  # VIR_ERR_SYSTEM_ERROR
 
 
 class RaisedErrors:
-    """The last error raised in each thread since its last public call began (every public function begins by resetting it)."""
+    """The last error raised in each thread. It is the one of a failed call if it was raised since the call began.
+
+    libvirt resets its errors when a public call begins, and puts them back after calls that it makes while it cleans up.
+    """
 
     def __init__(self, table: ApiTable) -> None:
         self._codes = _by_value(table, "virErrorNumber")
         self._domains = _by_value(table, "virErrorDomain")
-        self._last: dict[int, tuple[int, int | None, str | None]] = {}  # tid -> code, domain, message
+        self._last: dict[int, tuple[int, int, int | None, str | None]] = {}  # tid -> time, code, domain, message
         self._making: dict[int, tuple[int, int | None, str | None]] = {}  # tid -> code, domain, detail
-
-    def reset(self, tid: int) -> None:
-        """A public call begins."""
-        if self._last:
-            self._last.pop(tid, None)
 
     def forget(self, tid: int) -> None:
         """The thread is gone."""
         self._last.pop(tid, None)
         self._making.pop(tid, None)
 
-    def entered(self, tid: int, function: str, fields: Mapping[str, Value]) -> None:
-        """An inner function was entered with these registers (argN) and texts; see probes/private.py."""
+    def entered(self, tid: int, time: int, function: str, fields: Mapping[str, Value]) -> None:
+        """An inner function was entered at `time` (ns) with these registers (argN) and texts; see probes/private.py."""
         if function == "virReportErrorHelper":
             self._making[tid] = (_int(fields["arg1"]), _int(fields["arg0"]), None)
         elif function == "virReportSystemErrorFull":
@@ -41,27 +39,26 @@ class RaisedErrors:
             self._making[tid] = (_int(fields["arg0"]), domain, _text(fields["detail"]))
         elif function == "virRaiseErrorFull":
             message, form = _text(fields["message"]), _text(fields["format"])
-            self._last[tid] = (_int(fields["arg4"]), _int(fields["arg3"]), message if form == "%s" else form)
+            self._last[tid] = (time, _int(fields["arg4"]), _int(fields["arg3"]), message if form == "%s" else form)
         elif function == "virSetError":
             block = fields["block"]
             assert isinstance(block, bytes)
             code, domain = (int.from_bytes(block[at : at + 4], "little", signed=True) for at in (0, 4))
             if code:
-                self._last[tid] = (code, domain, _text(fields["message"]))
+                self._last[tid] = (time, code, domain, _text(fields["message"]))
 
-    def returned(self, tid: int, function: str, fields: Mapping[str, Value]) -> None:
+    def returned(self, tid: int, time: int, function: str, fields: Mapping[str, Value]) -> None:
         """virErrorMsg returned the format that its detail goes into."""
         if function == "virErrorMsg" and tid in self._making:
             code, domain, detail = self._making.pop(tid)
             form = _text(fields["format"]) or ""
-            self._last[tid] = (code, domain, form.replace("%s", detail, 1) if detail is not None else form)
+            self._last[tid] = (time, code, domain, form.replace("%s", detail, 1) if detail is not None else form)
 
-    def error(self, tid: int) -> CallError | None:
-        """The error that the thread's failed call leaves behind."""
-        last = self._last.get(tid)
-        if last is None:
+    def error(self, tid: int, since: int) -> CallError | None:
+        """The error that the thread's failed call leaves behind, which began at the time `since` (ns)."""
+        time, code, domain, message = self._last.get(tid, (0, 0, None, None))
+        if time < since:
             return None
-        code, domain, message = last
         return CallError(code, self._codes.get(code), None if domain is None else self._domains.get(domain, str(domain)), message)
 
 

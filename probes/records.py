@@ -19,6 +19,7 @@ PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_CALLS_BACK, PLA
     1 << i for i in range(8)
 )
 REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED = (1 << i for i in range(4))
+REC_LEVEL = 8  # an entry's flags >> REC_LEVEL: calls around it that were probed
 
 COUNTERS = ("entry", "return", "both", "chunk", "private", "thread", "depth", "task")
 

@@ -32,6 +32,8 @@ enum record_flag {
 	REC_ENTRY_LOST = 2,
 	REC_LONG = 4,		/* chunks of long strings follow, unless they were lost */
 	REC_TRUNCATED = 8,	/* the variable part was full before the plan's end */
+	/* REC_ENTRY, in the upper byte: calls around it that were probed; those on its level or above will not return */
+	REC_LEVEL = 8,
 };
 enum counter {			/* per ring */
 	LOST_ENTRY, LOST_RETURN, LOST_BOTH, LOST_CHUNK, LOST_PRIVATE, LOST_THREAD, LOST_DEPTH, LOST_TASK, COUNTERS
@@ -651,13 +653,26 @@ ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
 	return found ? &t->frame[t->frames & (MAX_FRAMES - 1)] : 0;
 }
 
-/* Whether the function was called from the library that it is in; cookie: plan row, offset in the text, size of the text. */
+/*
+ * Whether the function was called by the library that it is in; cookie: plan row, offset in the text, size of the text. A return
+ * address there is not enough: a callback of the program that ends in a jump to the function leaves libvirt's, but libvirt called
+ * it through a pointer.
+ */
 ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie)
 {
-	u64 caller = 0, text = ctx->ip - (u32)(cookie >> 16);
+	u64 caller = 0, text = ctx->ip - (u32)(cookie >> 16), size = (cookie >> 48) << 16;
+	struct {
+		u8 zero, prefix, code, mode;
+		s32 distance;
+	} call = {};			/* the instruction, right-aligned */
 
 	read_user(&caller, sizeof(caller), ctx->sp);
-	return caller - text < (cookie >> 48) << 16;
+	if (caller - text >= size || read_user(&call.prefix, 7, caller - 7))
+		return false;
+	if (call.mode == 0xe8)		/* call function: a local one or its entry in the linkage table */
+		return caller + call.distance - text < size;
+	/* call *distance(%rip): the linkage table's slot, which is near */
+	return call.code == 0xff && call.mode == 0x15 && call.distance + (1 << 27) >= 0 && call.distance < 1 << 27;
 }
 
 /* Whether the plan's condition makes this a call that only reads. */
@@ -713,7 +728,7 @@ int on_entry(struct pt_regs *ctx)
 		depth = f->depth;
 		if (p->flags & PLAN_PRIVATE)
 			ring = f->ring;
-		if (!(f->flags & FRAME_PRIVATE) && (!(f->flags & FRAME_CALLS_BACK) || called_by_library(ctx, cookie)))
+		if (!(f->flags & FRAME_PRIVATE) && (!(f->flags & FRAME_CALLS_BACK) || f->sp == ctx->sp || called_by_library(ctx, cookie)))
 			depth++;
 	}
 	if (p->flags & PLAN_PRIVATE) {
@@ -748,7 +763,7 @@ int on_entry(struct pt_regs *ctx)
 		e = (void *)t->buf;
 		e->h.kind = REC_ENTRY;
 		e->h.depth = depth;
-		e->h.flags = ring;
+		e->h.flags = ring | n << REC_LEVEL;
 		e->h.row = row;
 		e->h.time = now;
 		e->h.task = t->task;

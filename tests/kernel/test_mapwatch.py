@@ -89,22 +89,23 @@ def test_threads_and_forks(watch):
 
 
 def test_rings_that_wrap_lose_nothing(monkeypatch):
-    monkeypatch.setattr(mapwatch, "MOST_PAGES", 16)
+    monkeypatch.setattr(mapwatch, "MOST_PAGES", 64)
     watch = PerfWatch()
-    shell = subprocess.Popen(["sh", "-c", "for i in $(seq 300); do /bin/true; done"])
+    cpu = min(os.sched_getaffinity(0))
+    shell = subprocess.Popen(["taskset", "-c", str(cpu), "sh", "-c", "for i in $(seq 1000); do /bin/true; done"])
     told: list[Record] = []
     while shell.poll() is None:
         told += watch.poll()
         time.sleep(0.001)
     told += poll_until(watch, is_exit(shell.pid))
     heads = [int.from_bytes(ring._map[1024:1032], "little") for ring in watch._rings]
-    assert max(heads) > 2 * watch._rings[0].size
+    assert max(heads) > 1.5 * watch._rings[0].size
     assert not any(isinstance(item, Dropped) for item in told)
     started = [item.pid for item in told if isinstance(item, Forked) and item.ppid == shell.pid and item.pid != shell.pid]
     programs = {item.pid for item in told if isinstance(item, Mapped) and item.is_program and item.path == os.path.realpath("/bin/true")}
     ended = {item.pid for item in told if isinstance(item, Exited)}
-    assert len(started) == 301  # with the substitution
-    assert len(programs & set(started)) == 300
+    assert len(started) == 1001  # with the substitution
+    assert len(programs & set(started)) == 1000
     assert ended >= set(started)
     watch.close()
 
@@ -161,5 +162,6 @@ def test_watching_hundreds_of_starts_is_cheap(watch):
         told += len(watch.poll())
         used += time.process_time() - started
         time.sleep(0.02)
-    assert told >= 600
+    told += len(poll_until(watch, is_exit(shell.pid)))
+    assert told >= 800  # fork, exec, program and exit of each
     assert used / 200 < 0.001 * PATIENCE

@@ -109,7 +109,7 @@ def test_standard_folders_serve_where_there_is_no_cache(monkeypatch):
     def refuse(*arguments, **options):
         raise FileNotFoundError
 
-    monkeypatch.setattr(targets.subprocess, "run", refuse)
+    monkeypatch.setattr(subprocess, "run", refuse)
     assert expected <= set(targets.host_libraries())
 
 

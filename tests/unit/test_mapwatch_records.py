@@ -136,12 +136,12 @@ def test_looking_at_proc_tells_what_is_new(tmp_path):
     (tmp_path / "12").mkdir()
     (tmp_path / "12" / "maps").write_text(MAPS)
     told = watch.poll()
-    assert [(item.pid, item.start, item.length, item.inode) for item in told] == [
+    assert [(item.pid, item.start, item.length, item.inode) for item in told if isinstance(item, Mapped)] == [
         (12, 0x7F0000010000, 0x10000, 42),
         (12, 0x7F0000030000, 0x10000, 43),
     ]
     assert watch.poll() == []
     (tmp_path / "12" / "maps").unlink()
     (tmp_path / "12").rmdir()
-    assert [(item.pid, item.tid) for item in watch.poll()] == [(12, 12)]
+    assert [item[1:] for item in watch.poll()] == [(12, 12)]
     assert watch.poll() == []

@@ -200,11 +200,16 @@ def test_user_names_are_those_of_this_host(who):
 
 def test_real_process():
     who = Processes()
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["cat", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin and child.stdout
+    child.stdin.write(b"x\n")
+    child.stdin.flush()
+    child.stdout.readline()  # from here on it is cat, not yet so when Popen returns
     caller = who.lookup(child.pid)
-    assert (caller.exe, caller.cmdline) == (os.path.realpath("/usr/bin/sleep"), ("sleep", "60"))
+    assert (caller.exe, caller.cmdline) == (os.path.realpath("/usr/bin/cat"), ("cat", "-"))
     assert (caller.uid, caller.user) == (os.geteuid(), pwd.getpwuid(os.geteuid()).pw_name)
-    child.kill()
+    child.stdin.close()
+    child.stdout.close()
     child.wait()
     assert who.lookup(child.pid).cmdline is None
 

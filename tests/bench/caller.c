@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A number of calls to virDomainGetName on libvirt's test driver comes in, flat out or at a steady pace; what they took goes out.
+ *
+ *	bench-caller burst CALLS BURSTS PAUSE_MS	prints ns per call, a line a burst; between bursts a reader may catch up
+ *	bench-caller pace CALLS_PER_SECOND SECONDS	prints the calls made and the seconds they took
+ */
+#define _GNU_SOURCE
+#include <libvirt/libvirt.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static long long now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+/* On the last CPU: the tracer, which is free to run anywhere, is left the others. */
+static void pin(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(sysconf(_SC_NPROCESSORS_ONLN) - 1, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+static void burst(virDomainPtr domain, long calls, long bursts, long pause_ms)
+{
+	long long start;
+	long i;
+
+	for (; bursts > 0; bursts--) {
+		start = now();
+		for (i = 0; i < calls; i++)
+			virDomainGetName(domain);
+		printf("%.1f\n", (double)(now() - start) / calls);
+		usleep(pause_ms * 1000);
+	}
+}
+
+/* Waits without sleeping: a sleep's end comes 50 us late. What a preemption delayed is made up for at once. */
+static void pace(virDomainPtr domain, long rate, double seconds)
+{
+	long calls = rate * seconds, i;
+	long long start = now();
+
+	for (i = 0; i < calls; i++) {
+		while (now() < start + i * 1000000000LL / rate)
+			;
+		virDomainGetName(domain);
+	}
+	printf("%ld %.6f\n", calls, (now() - start) / 1e9);
+}
+
+int main(int argc, char **argv)
+{
+	virConnectPtr conn = virConnectOpen("test:///default");
+	virDomainPtr domain = conn ? virDomainLookupByName(conn, "test") : NULL;
+
+	if (!domain)
+		return 1;
+	pin();
+	virDomainGetName(domain);	/* the first call costs more */
+	if (argc == 5 && !strcmp(argv[1], "burst"))
+		burst(domain, atol(argv[2]), atol(argv[3]), atol(argv[4]));
+	else if (argc == 4 && !strcmp(argv[1], "pace"))
+		pace(domain, atol(argv[2]), atof(argv[3]));
+	else
+		return 2;
+	virDomainFree(domain);
+	virConnectClose(conn);
+	return 0;
+}

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How many calls a second are written without loss: a caller at a steady pace comes in; the highest pace that is kept goes out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from probes.targets import Target
+from tests.bench.runs import CALLER, Command, Ended, Programs, Rounds, call, remove
+from tests.bench.table import Row
+
+PART = "load"
+RATES = (50_000, 75_000, 100_000, 125_000, 150_000, 200_000, 250_000)  # calls/s
+SECONDS = 5
+QUICK_RATES, QUICK_SECONDS = (25_000, 50_000), 1
+
+
+class Kept(NamedTuple):
+    """The highest rate without loss, 0 if there is none; how many of its calls were made, and its run."""
+
+    rate: float
+    made: float
+    ended: Ended | None
+
+
+def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
+    """JSON lines to a file, and text to a pipe."""
+    rates, seconds = (QUICK_RATES, QUICK_SECONDS) if rounds.quick else (RATES, SECONDS)
+    table, peak = [], 0
+    for what, options, to_file, target in (
+        ("JSON lines to a file", ("--json",), True, "at least 100,000"),
+        ("text to a pipe", (), False, ""),
+    ):
+        kept, highest = _search(programs, rates, seconds, options, to_file=to_file)
+        peak = max(peak, highest)
+        table.append(Row(PART, f"{what}: {seconds} s without loss", kept.rate, "calls/s", target=target))
+        if kept.ended:
+            table.append(Row(PART, f"{what}: processor time of the reader", kept.ended.cpu_s / kept.made * 1e6, "us a call"))
+    table.append(Row(PART, "peak resident memory", peak / (1 << 20), "MiB", target="under 200 MB"))
+    return table
+
+
+def _search(programs: Programs, rates: tuple[int, ...], seconds: int, options: tuple[str, ...], *, to_file: bool) -> tuple[Kept, int]:
+    """Halves the rates until the highest that is kept is found; the peak of resident memory of all runs, in bytes."""
+    kept, peak, low, high = Kept(0, 0, None), 0, 0, len(rates)
+    while low < high:
+        middle = (low + high) // 2
+        made, took, ended = _run(programs, rates[middle], seconds, options, to_file=to_file)
+        peak = max(peak, ended.peak_bytes)
+        if ended.lost == 0 and ended.calls >= made:
+            kept, low = Kept(made / took, made, ended), middle + 1
+        else:
+            high = middle
+    return kept, peak
+
+
+def _run(programs: Programs, rate: int, seconds: int, options: tuple[str, ...], *, to_file: bool) -> tuple[float, float, Ended]:
+    log = programs.folder / "rate.log" if to_file else None
+    command = Command(*options, "-n", CALLER, "-f", "virDomainGetName", log=log)
+    try:
+        made, took = call(programs, "pace", rate, seconds)
+        command.settle()
+    finally:
+        ended = command.stop()
+        if log:
+            remove(log)
+    return made, took, ended

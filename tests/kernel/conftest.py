@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs callers under the tracer: what they print is what the log must show."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.needs import PATIENCE, PYTHON, ROOT
+from tests.tracing import Event, Result, Tracer
+
+TRACER = (PYTHON, "-E", "-s", str(ROOT / "tracer.py"))
+# COMMAND's facts go to a file, so that they don't mix with the log
+TO_FILE = ("sh", "-c", 'exec "$@" >"$0"')
+NODE = """\
+<node>
+  <auth><user password='swordfish'>fred</user></auth>
+  <domain type='test'><name>test</name><memory>8388608</memory><os><type>hvm</type></os></domain>
+</node>
+"""
+_clock = re.compile(r"[0-9:.]{15} ")
+_duration = re.compile(r" <[0-9.]+(?:ns|us|ms|s)>(?=$| AUDITED)")
+_notice = re.compile(r"[0-9:.]{15} libvirt-trace: ")
+_who = re.compile(r"[0-9]+ \S+ \S+ ")
+
+
+class Run(NamedTuple):
+    """A caller that was traced: the log, and the facts that it printed."""
+
+    result: Result
+    facts: list[Any]
+
+    def calls(self, function: str | None = None) -> list[Event]:
+        """The calls of the log."""
+        return self.result.calls(function)
+
+    def call(self, function: str) -> Event:
+        """The one call of that function."""
+        (call,) = self.calls(function)
+        return call
+
+
+def read_facts(path: Path) -> list[Any]:
+    """One JSON value a line."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def bare(line: str) -> str:
+    """A line of the text form without time, process and duration."""
+    return _who.sub("", _clock.sub("", _duration.sub("", line), count=1), count=1)
+
+
+@pytest.fixture
+def traced(trace: Callable[..., Tracer], tmp_path: Path) -> Callable[..., Run]:
+    """traced(PROGRAM, ARGUMENT..., options=(), lost=0): runs it as COMMAND to its end."""
+
+    def run(*command: object, options: tuple[str, ...] = (), lost: int | None = 0, seconds: float = 60) -> Run:
+        facts = tmp_path / "facts"
+        tracer = trace(*options, "--", *TO_FILE, str(facts), *map(str, command), attached=False)
+        result = tracer.finish(seconds, lost)
+        assert not result.output, "nothing but events on standard output"
+        return Run(result, read_facts(facts))
+
+    return run
+
+
+@pytest.fixture
+def traced_text(tmp_path: Path) -> Callable[..., tuple[list[str], list[Any]]]:
+    """traced_text(PROGRAM, ARGUMENT..., options=()): the calls' lines in the text form, and the facts."""
+
+    def run(*command: object, options: tuple[str, ...] = ()) -> tuple[list[str], list[Any]]:
+        facts = tmp_path / "facts"
+        argv = [*TRACER, *options, "--", *TO_FILE, str(facts), *map(str, command)]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60 * PATIENCE)
+        assert b" 0 lost in " in done.stderr, done.stderr
+        text = done.stdout.decode()
+        assert text.endswith("\n")
+        calls = [line for line in text.split("\n")[:-1] if not _notice.match(line)]
+        return calls, read_facts(facts)
+
+    return run
+
+
+@pytest.fixture
+def untraced(tmp_path: Path) -> Callable[..., tuple[int, list[Any]]]:
+    """untraced(PROGRAM, ARGUMENT...): exit status and facts of a run without this tracer."""
+
+    def run(*command: object) -> tuple[int, list[Any]]:
+        facts = tmp_path / "untraced"
+        with facts.open("wb") as file:
+            done = subprocess.run([os.fspath(command[0]), *map(str, command[1:])], stdout=file, timeout=60 * PATIENCE)  # type: ignore[call-overload]
+        return done.returncode, read_facts(facts)
+
+    return run
+
+
+@pytest.fixture
+def auth_uri(tmp_path: Path) -> str:
+    """A URI of the test driver that asks for a user name and a password, by a callback inside virConnectOpenAuth."""
+    path = tmp_path / "node.xml"
+    path.write_text(NODE)
+    return f"test://{path}"

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Cgroups by number, on the real file system of version 2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from probes import cgroups
+from probes.processes import Captured, Processes
+
+ID = "fedcba9876543210" * 4
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """The cgroup of a made-up container."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    root = next((line.split()[4] for line in lines if " - cgroup2 " in line), None)
+    if root is None:
+        pytest.skip("no cgroup file system of version 2 is mounted: mount -t cgroup2 none FOLDER")
+    path = Path(root, f"docker-{ID}.scope")
+    path.mkdir()
+    yield path
+    if path.exists():
+        path.rmdir()
+
+
+def test_cgroup_is_found_by_its_number(folder):
+    numbers = cgroups.Numbers()
+    number = folder.stat().st_ino
+    assert numbers.path(number) == f"/{folder.name}"
+    folder.rmdir()
+    assert numbers.path(number) is None
+    assert numbers.path(0) is None
+    assert numbers.path(1 << 63) is None
+    before = set(os.listdir("/proc/self/fd"))
+    numbers.close()
+    assert len(set(os.listdir("/proc/self/fd"))) == len(before) - 1
+
+
+def test_container_of_a_process_that_has_gone(folder):
+    child = subprocess.Popen(["sleep", "60"])
+    (folder / "cgroup.procs").write_text(str(child.pid))
+    who = Processes()
+    captured = Captured(child.pid, 1, 0, 0, None, folder.stat().st_ino, 0, b"sleep\0" + b"60\0", "sleep", None)
+    assert who.lookup(child.pid, None, captured).container == ID
+    child.kill()
+    child.wait()
+    assert who.lookup(child.pid, None, captured).container == ID
+    folder.rmdir()
+    assert who.lookup(child.pid, None, captured).container == ID  # it was asked for before
+    assert Processes().lookup(child.pid, None, captured).container is None

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The command as a user meets it: how it ends, what it says on standard error, what a terminal shows."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.needs import PATIENCE, PYTHON, ROOT
+
+TRACER = [PYTHON, "-E", "-s", str(ROOT / "tracer.py")]
+VIRSH = ["virsh", "-q", "-c", "test:///default"]
+SECONDS = 60 * PATIENCE
+TOTALS = re.compile(r"libvirt-trace: [0-9]+ calls?, [0-9]+ failed, 0 denied, 0 lost in [0-9.]+s")
+
+
+def run(*words: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*TRACER, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, **options)
+
+
+def on_terminal(*words: str, **environment: str) -> str:
+    """What a terminal gets to see until the command has ended."""
+    master, slave = pty.openpty()
+    env = {**os.environ, "TERM": "xterm-256color", **environment}
+    tracer = subprocess.Popen([*TRACER, *words], stdin=slave, stdout=slave, stderr=slave, env=env)
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(master, 65536)
+        except OSError:  # the last one that had it open has ended
+            break
+    os.close(master)
+    assert tracer.wait(SECONDS) == 0, shown
+    return shown.decode()
+
+
+@pytest.mark.parametrize("status", [0, 7])
+def test_exit_status_is_that_of_the_command(status):
+    assert run("--", "sh", "-c", f"exit {status}").returncode == status
+
+
+def test_command_that_can_not_be_started_is_said_and_the_log_has_an_end():
+    result = run("--json", "--", "/nonexistent/command")
+
+    assert result.returncode == 125
+    assert result.stdout.splitlines()[-1].startswith('{"type":"end",')
+    assert result.stderr.splitlines()[-1] == "libvirt-trace: can't start /nonexistent/command: no such file or directory"
+
+
+def test_command_that_outlives_its_tracing_is_waited_for():
+    result = run("-d", "0.1", "--", "sh", "-c", "sleep 1.5; exit 7")
+
+    assert result.returncode == 7
+    assert re.search("^libvirt-trace: waiting for the command, process [0-9]+$", result.stderr, re.M)
+
+
+def test_termination_is_passed_on_to_the_command(trace):
+    tracer = trace("--", "sleep", "1000")
+
+    assert tracer.stop(signal.SIGTERM).status == 128 + signal.SIGTERM
+
+
+def test_reader_that_goes_away_ends_tracing_without_a_word_too_many(tmp_path):
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    assert reader.stdin and reader.wait(SECONDS) == 0
+    command = ["sh", "-c", f"touch {tmp_path}/done; exit 7"]
+
+    result = subprocess.run([*TRACER, "--", *command], stdout=reader.stdin, stderr=subprocess.PIPE, text=True, timeout=SECONDS)
+
+    said = [line for line in result.stderr.splitlines() if not TOTALS.fullmatch(line)]
+    assert [line for line in said if not line.startswith("libvirt-trace: waiting for the command")] == []
+    assert (tmp_path / "done").exists()
+    assert result.returncode == 7
+
+
+def test_hangup_ends_tracing_where_no_file_can_be_opened_anew(trace):
+    assert trace().stop(signal.SIGHUP).status == 0
+
+
+def test_hangup_begins_a_new_file(trace, tmp_path):
+    file, moved = tmp_path / "log", tmp_path / "log.1"
+    tracer = trace("-n", "virsh", "-f", "virDomainSuspend", "-o", str(file))
+    subprocess.run([*VIRSH, "suspend", "test"], check=True)
+    tracer.wait_for(lambda event: event["type"] == "call")
+    file.rename(moved)
+    tracer.process.send_signal(signal.SIGHUP)
+    while not file.exists():
+        assert tracer.process.poll() is None
+    subprocess.run([*VIRSH, "suspend", "test"], check=True)
+    tracer.stop()
+
+    assert [re.match('{"type":"([a-z]+)"', line)[1] for line in moved.read_text().splitlines()] == ["attached", "call"]
+    assert [re.match('{"type":"([a-z]+)"', line)[1] for line in file.read_text().splitlines()] == ["call", "end"]
+
+
+def test_misspelt_function_is_complained_of():
+    result = run("-f", "virDomainDestory", "-d", "0")
+
+    assert 'libvirt-trace: no function is called "virDomainDestory"; did you mean "virDomainDestroy"?' in result.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    "module, complaint",
+    [
+        ("bcc", "BCC's Python module is missing: install the package python3-bpfcc"),
+        ("rich", "Python's module rich is missing: install the package python3-rich"),
+    ],
+)
+def test_missing_module_is_named_with_its_package(module, complaint, tmp_path):
+    (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError('No module named {module}')\n")
+    command = [PYTHON, str(ROOT / "tracer.py"), "--", "touch", str(tmp_path / "started")]
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", f"libvirt-trace: {complaint}\n")
+    assert not Path(tmp_path / "started").exists()
+
+
+def test_terminal_shows_colours_and_a_status_line():
+    shown = on_terminal("-n", "no-such-name", "-d", "1")
+
+    assert "\x1b[2m" in shown
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert "0 calls/s, 0 open, 0 denied, 0 lost" in shown
+    assert TOTALS.fullmatch(shown.splitlines()[-1].rpartition("\x1b[2K")[2])  # the status line is gone
+
+
+def test_terminal_that_the_command_uses_has_no_status_line():
+    assert " calls/s" not in on_terminal("--", "sleep", "0.5")
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_plain_terminal_gets_no_colours(environment):
+    shown = on_terminal("-f", "virDomainSuspend", "--", *VIRSH, "suspend", "test", **environment)
+
+    assert " virDomainSuspend(domain=test) = 0 <" in shown
+    assert "\x1b" not in shown
+
+
+def test_process_goes_by_the_name_of_the_command(trace):
+    assert Path(f"/proc/{trace().pid}/comm").read_text() == "libvirt-trace\n"

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The list of processes that have libvirt loaded, and how it is rendered."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from probes.maps import ENFORCER
+from probes.ps import Row, list_processes, render_json, render_table
+
+LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
+LOAD = "import ctypes, sys; [ctypes.CDLL(path) for path in sys.argv[1:]]; print('loaded', flush=True); sys.stdin.read()"
+
+ROWS = [
+    Row(7, 0, "root", "libvirtd", "/usr/sbin/libvirtd", ("/usr/lib/libvirt.so.0.9000.0",), ("9.0.0",), "libvirtd.service", None, True),
+    Row(
+        123456, 4711, None, "a\x1b[31m\nb", None, ("/a/libvirt.so.0 (deleted)", "/b/libvirt.so.0"), (), None, "0123456789abcdef" * 4, False
+    ),
+]
+
+
+@pytest.mark.parametrize("enforced", [False, True])
+def test_process_is_listed(tmp_path, enforced):
+    enforcer = tmp_path / ENFORCER
+    subprocess.run(["gcc", "-shared", "-nostdlib", "-x", "c", "-", "-o", enforcer], input=b"void f(void) { }", check=True)
+    libraries = [LIBVIRT, *([str(enforcer)] if enforced else [])]
+    child = subprocess.Popen([sys.executable, "-c", LOAD, *libraries], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin and child.stdout
+    child.stdout.readline()
+    started = time.perf_counter()
+    rows = list_processes()
+    assert time.perf_counter() - started < 5
+    (row,) = [row for row in rows if row.pid == child.pid]
+    assert (row.exe, row.files) == (os.path.realpath(sys.executable), (LIBVIRT,))
+    assert row.libvirt == (subprocess.check_output(["dpkg-query", "-W", "-f", "${Version}", "libvirt0"], text=True).split("-")[0],)
+    assert row.enforced is enforced
+    assert [row.pid for row in rows] == sorted(row.pid for row in rows)
+    child.stdin.close()
+    child.stdout.close()
+    child.wait()
+    assert child.pid not in {row.pid for row in list_processes()}
+
+
+def test_table():
+    assert render_table(ROWS) == (
+        "PID     USER  COMM          LIBVIRT  ENFORCED  UNIT              CONTAINER     EXE                 FILES\n"
+        "7       root  libvirtd      9.0.0    yes       libvirtd.service  -             /usr/sbin/libvirtd  /usr/lib/libvirt.so.0.9000.0\n"
+        "123456  4711  a\\x1b[31m\\nb  -        no        -                 0123456789ab  -"
+        "                   /a/libvirt.so.0 (deleted),/b/libvirt.so.0\n"
+    )
+    assert render_table([]).split() == ["PID", "USER", "COMM", "LIBVIRT", "ENFORCED", "UNIT", "CONTAINER", "EXE", "FILES"]
+
+
+def test_json_lines():
+    lines = [json.loads(line) for line in render_json(ROWS).splitlines()]
+    assert lines == [{name: list(value) if isinstance(value, tuple) else value for name, value in row._asdict().items()} for row in ROWS]
+    odd = ROWS[0]._replace(comm='a\udcff"\\')
+    assert json.loads(render_json([odd]).encode())["comm"] == 'a\\xff"\\\\'

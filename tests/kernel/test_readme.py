@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The README's examples on libvirt's test driver print what the README shows; `make demo` is as it promises."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+from probes.confined import returns_kill_confined
+from tests import readme
+from tests.needs import PATIENCE, ROOT
+
+
+@pytest.fixture(autouse=True)
+def comparable_machine():
+    """Results come from return probes, and versions from the libvirt that the examples were made with."""
+    if returns_kill_confined():
+        pytest.skip("on this kernel there are no return probes, hence no results")
+    installed = subprocess.run(["virsh", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if f"(libvirt {installed}, " not in readme.README.read_text():
+        pytest.skip(f"the README's examples were made with another libvirt than {installed}")
+
+
+@pytest.mark.parametrize(
+    "example", [each for each in readme.examples() if each.needs_root and not each.elsewhere], ids=lambda each: each.command
+)
+def test_example_with_a_command_prints_what_the_readme_shows(example, tmp_path):
+    printed = readme.run(example, readme.bin_folder(tmp_path))
+
+    assert readme.separate(printed) == readme.separate(example.output)
+
+
+def test_first_example_prints_what_the_readme_shows(tmp_path):
+    example = readme.examples()[0]
+    assert example.command == "sudo libvirt-trace"
+
+    printed = readme.run_meanwhile(example, readme.bin_folder(tmp_path), {})
+
+    assert readme.comparable(printed) == readme.comparable(example.output)
+
+
+def test_demo_traces_23_calls_and_ends():
+    result = subprocess.run(
+        ["make", "--no-print-directory", "demo"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120 * PATIENCE,
+        check=True,
+    )
+
+    assert re.search(r"^libvirt-trace: 23 calls, 2 failed, 0 denied, 0 lost in [0-9.]+s$", result.stderr, re.M), result.stderr
+    lines = result.stdout.splitlines()
+    traced = [line for line in lines if re.match(r"[0-9:.]{15} [0-9]+ (virsh|python3) ", line)]
+    assert len(traced) == 23
+    assert re.search(r" virDomainSetMemory\(domain=test, memory=1048576\) = 0 <[0-9.]+[num]?s>$", traced[-3])
+    assert not lines[0].startswith(traced[0][:3]) and lines[-1].startswith("Next: ")  # a word before and after

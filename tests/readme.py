@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The README's examples: its ```console blocks come in, commands and the lines that they must print come out, comparable."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.needs import PATIENCE, PYTHON, ROOT
+
+README = ROOT / "README.md"
+INTERRUPT = "^C"
+# messages in plain English; a size that no line is cut at
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANGUAGE": "en", "COLUMNS": "80"}
+
+_BLOCK = re.compile(r"(?P<before>[^\n]*)\n\n```console\n(?P<block>.*?)```\n\n(?P<after>[^\n]*)", re.S)
+_EVENT = re.compile(r'[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6} |\{"type":')
+_PID = re.compile(r"^TIME ([0-9]+) ")
+_VARYING = (
+    (re.compile(r"^[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6} "), "TIME "),
+    (re.compile(r"0x[0-9a-f]{6,}"), "POINTER"),
+    (re.compile(r"(?<=<)[0-9.]+(?:ns|us|ms|s)(?=>$)"), "TIME"),
+    (re.compile(r"(?<=files\), )[0-9.]+ms, (?:uprobe_multi|perf_event)$"), "TIME, LINK"),  # an older kernel has the other link
+    (re.compile(r"(?<= lost in )[0-9.]+s$"), "TIME"),
+)
+_ROW = re.compile(r"\w+(?: +[0-9]+){3} +[0-9.]+[num]?s")  # of the table of -c
+_SPAN = re.compile(r" +[0-9.]+(?:ns|us|ms|s)\b")
+_VARYING_FIELDS = frozenset({"time", "pid", "tid", "attach_ms", "link", "duration_ns", "seconds"})
+# depends on who runs the test
+_WHENCE = frozenset({"loginuid", "unit", "container"})
+
+
+class Example(NamedTuple):
+    """A command in the README and what the README says that it prints."""
+
+    command: str
+    output: list[str]
+    elsewhere: str | None  # the command that is run meanwhile; None: the first one ends by itself
+
+    @property
+    def needs_root(self) -> bool:
+        """Whether it begins with sudo."""
+        return self.command.startswith("sudo ")
+
+
+def examples() -> list[Example]:
+    """Every example of the README, in its order."""
+    found = []
+    for match in _BLOCK.finditer(README.read_text()):
+        first, *output = match["block"].splitlines()
+        assert first.startswith("$ ") and not any(line.startswith("$ ") for line in output), match["block"]
+        elsewhere = None
+        if INTERRUPT in output:
+            commands = re.findall(r"`(virsh [^`]+)`", match["before"] + match["after"])
+            assert len(commands) == 1, f"what is run elsewhere, while {first}: {commands}"
+            elsewhere = commands[0]
+        found.append(Example(first.removeprefix("$ "), output, elsewhere))
+    return found
+
+
+def example(begin: str) -> Example:
+    """The one example whose command begins like this."""
+    (found,) = (example for example in examples() if f"{example.command} ".startswith(f"{begin} "))
+    return found
+
+
+def comparable(lines: Iterable[str]) -> list[str]:
+    """The lines with time stamps, durations and pointers replaced, and process ids numbered in order of appearance."""
+    pids: dict[str, str] = {}
+    return [_comparable(line, pids) for line in lines]
+
+
+def separate(lines: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
+    """The log, the table of -c sorted by function, and the rest: what else is printed comes between the lines of the log."""
+    log: list[str] = []
+    table: list[str] = []
+    rest: list[str] = []
+    for line in lines:
+        (log if _EVENT.match(line) else table if _ROW.match(line) else rest).append(line)
+    return comparable(log), sorted(comparable(table)), comparable(rest)
+
+
+def run(example: Example, bin_folder: Path) -> list[str]:
+    """What an example that ends by itself prints, standard error included."""
+    result = subprocess.run(
+        ["sh", "-c", example.command.removeprefix("sudo ")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=_environment(bin_folder, {}),
+        timeout=60 * PATIENCE,
+    )
+    return result.stdout.splitlines()
+
+
+def run_meanwhile(example: Example, bin_folder: Path, environment: Mapping[str, str], pids: Iterable[int] = ()) -> list[str]:
+    """What an example prints, until Ctrl-C, of the command that is run elsewhere (and of the processes `pids`)."""
+    env = _environment(bin_folder, environment)
+    tracer = subprocess.Popen(
+        ["sh", "-c", f"exec {example.command.removeprefix('sudo ')}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=env,
+    )
+    try:
+        assert tracer.stdout and example.elsewhere
+        attached = tracer.stdout.readline().rstrip("\n")
+        assert " attached to " in attached, attached
+        caller = subprocess.Popen(
+            shlex.split(example.elsewhere), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env
+        )
+        caller.wait(60 * PATIENCE)
+        tracer.send_signal(signal.SIGINT)
+        rest, _ = tracer.communicate(timeout=60 * PATIENCE)
+        assert tracer.returncode == 0
+    finally:
+        if tracer.poll() is None:
+            tracer.kill()
+            tracer.wait()
+    wanted = {str(pid) for pid in (caller.pid, *pids)}
+    *log, end = rest.splitlines()
+    mine = [line for line in log if line.split(" ", 2)[1] in wanted]
+    if len(mine) < len(log):
+        # other programs on this machine used libvirt meanwhile: they count too
+        end = re.sub(r"[0-9]+ calls, [0-9]+ failed", f"{len(mine)} calls, {sum(' VIR_ERR_' in line for line in mine)} failed", end)
+    return [attached, *mine, INTERRUPT, end]
+
+
+def bin_folder(folder: Path) -> Path:
+    """The folder, with the command in it as it is installed."""
+    command = folder / "libvirt-trace"
+    command.write_text(f'#!/bin/sh\nexec {PYTHON} -E -s {ROOT}/tracer.py "$@"\n')
+    command.chmod(0o755)
+    return folder
+
+
+def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
+    return {**os.environ, **ENVIRONMENT, **more, "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def _comparable(line: str, pids: dict[str, str]) -> str:
+    if line.startswith('{"type":'):
+        return json.dumps({key: _field(key, value, pids) for key, value in json.loads(line).items()})
+    for pattern, word in _VARYING:
+        line = pattern.sub(word, line)
+    if match := _PID.match(line):
+        line = f"TIME {_number(match[1], pids)} {line[match.end() :]}"
+    return " ".join(_SPAN.sub(" TIME", line).split()) if _ROW.match(line) else line
+
+
+def _field(key: str, value: object, pids: dict[str, str]) -> object:
+    if key == "pid":
+        return _number(str(value), pids)
+    return key.upper() if key in _VARYING_FIELDS or key in _WHENCE else value
+
+
+def _number(pid: str, pids: dict[str, str]) -> str:
+    return pids.setdefault(pid, f"PID{len(pids) + 1}")

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""README, man page and --help agree with the command: every option is described, every example is one that works."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+
+import pytest
+
+from log import jsonl
+from probes.options import list_parser, ps_parser, split_command, tracing_parser
+from tests import readme
+from tests.needs import PYTHON, ROOT, lack
+from tests.unit.log_samples import ATTACHED, DESTROY, END, LOST
+
+MANUAL = ROOT / "tracer.8"
+PARSERS = {"": tracing_parser("0"), "list": list_parser(), "ps": ps_parser()}
+
+
+def options_of(parser: argparse.ArgumentParser) -> dict[str, str | None]:
+    """Every spelling of every option, with the name of its argument in lower case."""
+    return {
+        spelling: action.metavar.lower() if isinstance(action.metavar, str) else None
+        for action in parser._actions
+        for spelling in action.option_strings
+    }
+
+
+def options_in_manual() -> dict[str, str | None]:
+    """The options that the man page has an item for: `.It Fl o Ar file , Fl -output Ar file`."""
+    found: dict[str, str | None] = {}
+    for item in re.findall(r"^\.It (Fl .*)$", MANUAL.read_text(), re.M):
+        for spelling in item.split(" , "):
+            words = spelling.split()
+            assert words[0] == "Fl" and (len(words) == 2 or (len(words) == 4 and words[2] == "Ar")), item
+            found[f"-{words[1]}"] = words[3] if len(words) == 4 else None
+    return found
+
+
+def example_lines() -> list[str]:
+    """Commands from the README, the examples of --help and those of the man page."""
+    text = readme.README.read_text()
+    inline = re.findall(r"`(?:sudo )?(libvirt-trace [^`]+)`", text)
+    shown = [example.command.removeprefix("sudo ") for example in readme.examples()]
+    helped = re.findall(r"^  (libvirt-trace(?: .*?)?)(?:  .*)?$", PARSERS[""].epilog or "", re.M)
+    manual = re.findall(r"^\.Dl [#$] (libvirt-trace.*)$", MANUAL.read_text(), re.M)
+    assert min(map(len, (inline, shown, helped, manual))) > 2
+    return [*inline, *shown, *helped, *manual]
+
+
+def test_manual_describes_every_option_and_no_other():
+    assert options_in_manual() == options_of(PARSERS[""])
+
+
+@pytest.mark.parametrize("command", ["list", "ps"])
+def test_manual_has_the_options_of_a_subcommand(command):
+    synopsis = MANUAL.read_text().partition(".Sh SYNOPSIS")[2].partition(".Sh")[0]
+    lines = synopsis.partition(f".Cm {command}\n")[2].partition(".Nm")[0]
+
+    shown = {f"-{option}" for option in re.findall(r"^\.Op Fl (\S+)$", lines, re.M)}
+    assert shown == set(options_of(PARSERS[command])) - {"-h", "--help"}
+    for option in shown:
+        assert f"{command} [{option}]" in PARSERS[""].format_usage()
+
+
+def test_readme_names_no_option_that_does_not_exist():
+    named = re.findall(r"`(--?[a-z][a-z-]*)", readme.README.read_text())
+
+    assert named and set(named) <= set(options_of(PARSERS[""]))
+
+
+@pytest.mark.parametrize("line", example_lines())
+def test_example_is_understood(line):
+    words = shlex.split(line)[1:]
+    command = words.pop(0) if words[:1] in (["list"], ["ps"]) else ""
+    before, _ = split_command(words)
+    try:
+        PARSERS[command].parse_args(before)
+    except SystemExit as end:
+        assert end.code == 0, line  # --help
+
+
+@pytest.mark.parametrize("example", [each for each in readme.examples() if not each.needs_root], ids=lambda each: each.command)
+def test_example_without_root_prints_what_the_readme_shows(example, tmp_path):
+    assert readme.run(example, readme.bin_folder(tmp_path)) == example.output
+
+
+def test_readme_is_short():
+    assert len(readme.README.read_text().splitlines()) <= 200
+
+
+@pytest.mark.parametrize("event", [ATTACHED._replace(mapped_ms=1.5), DESTROY, LOST, END], ids=lambda event: type(event).__name__)
+def test_every_field_of_an_event_is_in_readme_and_manual(event):
+    fields = json.loads(jsonl.line(event))
+    contract = readme.README.read_text().partition("## Events as JSON lines")[2].partition("\n## ")[0]
+    manual = MANUAL.read_text().partition(".Ss JSON lines")[2].partition(".Ss")[0]
+    assert contract and manual
+    for name in fields:
+        assert re.search(rf"[`\"]{name}[`\"]", contract), name
+        assert re.search(rf"(?<!\w){name}(?!\w)", manual), name
+
+
+def test_manual_renders_without_a_warning():
+    if not shutil.which("man"):
+        lack("unit", "man is not installed")
+    result = subprocess.run(["man", "--warnings=w", "-l", MANUAL], capture_output=True, text=True, env={**os.environ, "MANWIDTH": "80"})
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "libvirt-trace" in result.stdout
+
+
+def test_help_fits_a_terminal_and_describes_every_option():
+    env = {**os.environ, "COLUMNS": "80"}
+    text = subprocess.check_output([PYTHON, "-E", "-s", ROOT / "tracer.py", "--help"], text=True, env=env)
+
+    lines = text.splitlines()
+    assert max(map(len, lines)) < 80
+    described = [match.end() for line in lines if (match := re.match(r"  -.*?\S  +(?=\S)", line))]
+    assert len(described) == len(PARSERS[""]._actions)
+    assert len(set(described)) == 1  # aligned

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Wrong words on the command line are answered in one line that says what is wrong and where to look."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+import tracer
+from probes.filters import Filters
+from probes.options import split_command, tracing_parser
+
+LAST_PID = 1 << 22  # never given to a process: pids end before it
+
+
+@pytest.mark.parametrize(
+    "words, complaint",
+    [
+        ("--bogus", "unrecognized arguments: --bogus; see libvirt-trace --help"),
+        ("virsh list", "unrecognized arguments: virsh list (-- goes before a COMMAND); see libvirt-trace --help"),
+        ("-w --", "no COMMAND after --; see libvirt-trace --help"),
+        ("-p abc", "argument -p: 'abc' is not a process id; see libvirt-trace --help"),
+        ("-u no-such-user", "argument -u: no user 'no-such-user' on this host; see libvirt-trace --help"),
+        ("-d soon", "argument -d: 'soon' is not a time in seconds; see libvirt-trace --help"),
+        ("--slower -1", "argument --slower: '-1' is not a time in milliseconds; see libvirt-trace --help"),
+        ("-s 65537", "argument -s: '65537' is not a number of bytes up to 65536; see libvirt-trace --help"),
+        ("--max-events 0", "argument --max-events: '0' is not a number of calls; see libvirt-trace --help"),
+        ("--buffer-size 1025", "argument --buffer-size: '1025' is not a number of MiB up to 1024; see libvirt-trace --help"),
+        ("--wri", "unrecognized arguments: --wri; see libvirt-trace --help"),
+        ("list --all", "unrecognized arguments: --all; see libvirt-trace list --help"),
+        ("ps 1", "unrecognized arguments: 1; see libvirt-trace ps --help"),
+    ],
+)
+def test_wrong_words_are_explained_in_one_line(words, complaint, capsys):
+    with pytest.raises(SystemExit) as end:
+        tracer.main(words.split())
+
+    assert end.value.code == 2
+    assert capsys.readouterr() == ("", f"libvirt-trace: {complaint}\n")
+
+
+def test_tracing_without_root_says_what_to_do(monkeypatch, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    assert tracer.main(["--", "true"]) == 1
+    assert capsys.readouterr() == ("", "libvirt-trace: tracing needs root: run it with sudo\n")
+
+
+def test_process_that_is_not_there_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+    assert tracer.main(["-p", str(LAST_PID)]) == 1
+    assert capsys.readouterr() == ("", f"libvirt-trace: no process has the id {LAST_PID}\n")
+
+
+def test_list_says_when_nothing_matches(capsys):
+    assert tracer.main(["list", "virDomainDestory"]) == 1
+    assert capsys.readouterr() == ("", "libvirt-trace: no function matches virDomainDestory\n")
+
+
+def test_options_of_the_command_are_its_own():
+    assert split_command(["-w", "--", "virsh", "--", "-x"]) == (["-w"], ["virsh", "--", "-x"])
+    assert split_command(["-w"]) == (["-w"], [])
+
+
+def test_numbers_have_the_units_that_help_promises():
+    options = tracing_parser("0").parse_args(["--slower", "1.5", "--buffer-size", "5", "-d", "0.5", "-u", "0", "-u", "root"])
+
+    assert (options.slower, options.buffer_size, options.seconds, options.users) == (1_500_000, 8, 0.5, [0, 0])
+
+
+def test_function_pattern_that_matches_nothing_is_complained_of():
+    names = ["virDomainDestroy", "virDomainSuspend"]
+
+    assert Filters(functions=("virDomain*", "!*Suspend", "virDomainDestroy")).unknown(names) == []
+    assert Filters(functions=("virDomainDestory", "!xyz*")).unknown(names) == [
+        'no function is called "virDomainDestory"; did you mean "virDomainDestroy"?',
+        'no function is called "xyz*"; libvirt-trace list shows them all',
+    ]
