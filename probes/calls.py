@@ -50,6 +50,12 @@ class Open:
         self.ret: bytes | None = None
         self.ret_pieces: dict[int, list[values.Piece]] = {}
 
+    @property
+    def started(self) -> int:
+        """ns, CLOCK_MONOTONIC."""
+        assert self.raw is not None
+        return int.from_bytes(self.raw[8:16], "little")
+
 
 class Calls:
     """The calls under way, by thread, and how they end.
@@ -121,6 +127,15 @@ class Calls:
             ended.append(self._finish(waiting, tid))
         for call in reversed(self._open.pop(tid, [])):
             ended.append(self._unfinished(call, tid, "process exited"))
+        return ended
+
+    def process_replaced(self, pid: int, when: int) -> list[Call]:
+        """The calls of all its threads that began before it became another program, at the time `when` (ns)."""
+        ended = []
+        for tid, stack in self._open.items():
+            if stack and stack[0].tgid == pid and stack[0].started < when:
+                ended.extend(self._unfinished(call, tid, "process exited") for call in reversed(stack))
+                stack.clear()
         return ended
 
     def process_exited(self, pid: int) -> None:
@@ -234,9 +249,7 @@ class Calls:
         return True, error
 
     def _unfinished(self, call: Open, tid: int, reason: str) -> Call:
-        assert call.raw is not None
-        started = int.from_bytes(call.raw[8:16], "little")
-        return self._build(call, tid, self.rows[call.row], started, None, False, None, None, reason)
+        return self._build(call, tid, self.rows[call.row], call.started, None, False, None, None, reason)
 
     def _build(
         self,

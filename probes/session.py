@@ -21,7 +21,7 @@ from probes.calls import Calls, Row, Task
 from probes.confined import returns_kill_confined
 from probes.filters import Filters
 from probes.links import Links, Probe
-from probes.mapwatch import Dropped, Exited, Mapped, Record, watch_maps
+from probes.mapwatch import Dropped, Exec, Exited, Mapped, Record, watch_maps
 from probes.processes import Captured, Processes
 from probes.program import Program
 from probes.targets import Target, Targets
@@ -61,7 +61,7 @@ class Session:
         self._tasks: OrderedDict[int, Task] = OrderedDict()
         self._links: dict[int, Links] = {}  # by the target's descriptor
         self._unsettled: list[bytes] = []
-        self._exits: list[Exited] = []
+        self._exits: list[Exited | Exec] = []
         self._swept = self._sweeps = 0
         self._stopped = False
         self._reported = {(ring, name): 0 for ring in (0, 1) for name in records.COUNTERS}
@@ -228,6 +228,8 @@ class Session:
                 if not self._stopped and (target := self._targets.mapped(record)):
                     events.append(self._attach_new([target], record.time))
             else:
+                if isinstance(record, Exec):
+                    self._exits.append(record)
                 self._processes.noticed(record)
                 if not self._stopped and isinstance(record, Dropped) and (new := self._targets.scan()):
                     events.append(self._attach_new(new, None))
@@ -236,18 +238,25 @@ class Session:
     def _put_together(self, raws: list[bytes], tasks: Sequence[bytes], settled: int) -> list[Call]:
         """The calls that ended up to the time `settled`; what is later may still get company from before it."""
         self._learn_tasks(tasks)
+        due = sorted((record for record in self._exits if record.time <= settled), key=lambda record: record.time)
+        self._exits = [record for record in self._exits if record.time > settled]
+        if due:
+            raws.sort(key=_time_of)  # those of one ring alone are only nearly in order
         end = bisect.bisect_right(raws, settled, key=_time_of) if raws and _time_of(raws[-1]) > settled else len(raws)
-        self._unsettled = raws[end:]
-        ended = self._calls.feed(raws[:end])
-        later = []
-        for record in self._exits:
-            if record.time > settled:
-                later.append(record)
+        ended: list[Call] = []
+        at = 0
+        for record in due:
+            before = bisect.bisect_right(raws, record.time, at, end, key=_time_of)
+            ended.extend(self._calls.feed(raws[at:before]))
+            at = before
+            if isinstance(record, Exec):
+                ended.extend(self._calls.process_replaced(record.pid, record.time))
                 continue
             ended.extend(self._calls.thread_exited(record.tid))
             if record.pid == record.tid:
                 self._calls.process_exited(record.pid)
-        self._exits = later
+        ended.extend(self._calls.feed(raws[at:end]))
+        self._unsettled = raws[end:]
         return ended
 
     def _sweep(self) -> None:

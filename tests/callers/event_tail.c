@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * An event callback that ends in a jump to virDomainSuspend or virDomainResume, which raise the next event, 23 times. Libvirt calls
+ * them as far as their return address tells; it was the program. Prints each function in order.
+ */
+
+#include "caller.h"
+
+static int events;
+
+static int on_event(virConnectPtr conn, virDomainPtr domain, int event, int detail, void *data)
+{
+	(void)conn;
+	(void)event;
+	(void)detail;
+	(void)data;
+	if (events++ >= CALLS)
+		return 0;
+	return events & 1 ? virDomainSuspend(domain) : virDomainResume(domain);
+}
+
+int main(void)
+{
+	virConnectPtr conn;
+
+	check(!virEventRegisterDefaultImpl(), "virEventRegisterDefaultImpl");
+	conn = open_test();
+	check(virConnectDomainEventRegister(conn, on_event, NULL, NULL) >= 0, "virConnectDomainEventRegister");
+	check(!virDomainReboot(find_domain(conn, "test"), 0), "virDomainReboot");	/* raises the first event */
+	while (events <= CALLS)
+		check(!virEventRunDefaultImpl(), "virEventRunDefaultImpl");
+	for (int i = 0; i < CALLS; i++)
+		printf("\"%s\"\n", i & 1 ? "virDomainResume" : "virDomainSuspend");
+	return 0;
+}
