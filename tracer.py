@@ -32,8 +32,8 @@ from log.text import end_summary
 from probes import listing
 from probes.api import load_api
 from probes.command import CANNOT_START, Command
+from probes.copying import Limits
 from probes.options import filters_of, list_parser, ps_parser, split_command, tracing_parser
-from probes.plans import Limits
 from probes.ps import list_processes, render_json, render_table
 from probes.session import Options, Session
 

@@ -29,7 +29,7 @@ MULTI_RETURN = 1
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def syscall(number: int, *args: int | ctypes.Array[ctypes.c_char] | None) -> int:
+def syscall(number: int, *args: ctypes.c_long | ctypes.c_ulong | ctypes.Array[ctypes.c_char]) -> int:
     """The result of a system call; OSError with its errno when it failed."""
     result = int(libc.syscall(ctypes.c_long(number), *args))
     if result < 0:
@@ -56,9 +56,7 @@ def _close_on_exec(fd: int) -> int:
 
 def create_map(kind: int, key_size: int, value_size: int, entries: int, flags: int = 0, name: str = "") -> int:
     """A new map's descriptor."""
-    return _close_on_exec(
-        bpf(MAP_CREATE, struct.pack("<IIIIIII16s", kind, key_size, value_size, entries, flags, 0, 0, name.encode()[:15]))
-    )
+    return _close_on_exec(bpf(MAP_CREATE, struct.pack("<IIIIIII16s", kind, key_size, value_size, entries, flags, 0, 0, name.encode()[:15])))
 
 
 def create_map_of_maps(entries: int, like: int, name: str = "") -> int:
@@ -80,7 +78,9 @@ def create_task_storage(value_size: int, name: str) -> int:
     blob = ctypes.create_string_buffer(header + types + strings)
     btf = bpf(BTF_LOAD, struct.pack("<QQIIII", ctypes.addressof(blob), 0, len(blob) - 1, 0, 0, 0))
     try:
-        attributes = struct.pack("<IIIIIII16sIIII", MAP_TASK_STORAGE, 4, value_size, 0, F_NO_PREALLOC, 0, 0, name.encode()[:15], 0, btf, 1, 3)
+        attributes = struct.pack(
+            "<IIIIIII16sIIII", MAP_TASK_STORAGE, 4, value_size, 0, F_NO_PREALLOC, 0, 0, name.encode()[:15], 0, btf, 1, 3
+        )
         return _close_on_exec(bpf(MAP_CREATE, attributes))
     finally:
         os.close(btf)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from log.events import NO_VALUES, Call, Caller, CallError, Value, Values
 from probes import records, values
 from probes.api import ApiTable, Function, is_write_call
-from probes.plans import Constants, Plan
+from probes.copying import Constants, Plan
 from probes.raised import RaisedErrors
 
 CACHED = 16384  # decoded arguments kept, by their bytes
@@ -36,7 +36,7 @@ class Task(NamedTuple):
 class Open:
     """A call that has begun."""
 
-    __slots__ = ("raw", "row", "seq", "depth", "level", "task", "tgid", "pieces", "ret", "ret_pieces")
+    __slots__ = ("depth", "level", "pieces", "raw", "ret", "ret_pieces", "row", "seq", "task", "tgid")
 
     def __init__(self, raw: bytes, row: int, seq: int, depth: int, task: int, tgid: int, level: int = 0) -> None:
         self.raw: bytes | None = raw
@@ -122,7 +122,7 @@ class Calls:
     def thread_exited(self, tid: int) -> list[Call]:
         """The calls that the thread did not come back from."""
         self._errors.forget(tid)
-        ended = []
+        ended: list[Call] = []
         if waiting := self._waiting.pop(tid, None):
             ended.append(self._finish(waiting, tid))
         for call in reversed(self._open.pop(tid, [])):
@@ -292,4 +292,7 @@ class Calls:
     @staticmethod
     def _registers(function: Function, raw: bytes) -> dict[str, int]:
         integers = [param for param in function.params if param.kind != "double"][:6]
-        return {param.name: values.integer(param.kind, int.from_bytes(raw[48 + 8 * i : 56 + 8 * i], "little")) for i, param in enumerate(integers)}
+        return {
+            param.name: values.integer(param.kind, int.from_bytes(raw[48 + 8 * i : 56 + 8 * i], "little"))
+            for i, param in enumerate(integers)
+        }

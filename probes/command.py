@@ -42,7 +42,7 @@ class Command:
             if os.read(waiting, 1):
                 os.execvp(argv[0], argv)
         except OSError as error:
-            os.write(failed, os.strerror(error.errno).encode())
+            os.write(failed, os.strerror(error.errno or 0).encode())
         finally:
             os._exit(CANNOT_START)
 

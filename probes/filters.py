@@ -7,7 +7,6 @@ import difflib
 import fnmatch
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from log.events import Call, CutText, Handle, Value
 from probes import records
@@ -18,8 +17,6 @@ from probes.program import Program
 _WILD = set("*?[")
 _NAME_FIELDS = ("name", "usage", "portdev", "domain")
 _NAME_ARGS = ("name", "usageID", "portdev")
-
-
 
 
 @dataclass(frozen=True)

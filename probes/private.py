@@ -17,7 +17,7 @@ class Block(NamedTuple):
     base: str
     offset: int
     length: int
-    pointers: dict[str, int] = {}  # names of the pointers in it, and where
+    pointers: tuple[tuple[str, int], ...]  # names of the pointers in it, and where
 
 
 class Text(NamedTuple):
@@ -41,10 +41,10 @@ PRIVATE = (
     Private("virErrorMsg", entry=(Text("detail", "arg1"),), ret=(Text("format", "value"),)),  # arg0 code
     Private(
         "virRaiseErrorFull",  # arg3 domain, arg4 code; on the stack: str1, str2, str3, int1, int2, fmt, ...
-        entry=(Block("sp", 48, 16, {"fmt": 0, "first": 8}), Text("format", "fmt"), Text("message", "first")),
+        entry=(Block("sp", 48, 16, (("fmt", 0), ("first", 8))), Text("format", "fmt"), Text("message", "first")),
     ),
     Private(
         "virSetError",  # arg0: const virError *: int code, int domain, char *message
-        entry=(Block("arg0", 0, 16, {"text": 8}), Text("message", "text")),
+        entry=(Block("arg0", 0, 16, (("text", 8),)), Text("message", "text")),
     ),
 )

@@ -104,7 +104,10 @@ class Program:
             "uids": self._map(bpf.MAP_HASH, 4, 1, 4096, name="uids"),
             "comms": self._map(bpf.MAP_HASH, 16, 1, 4096, name="comms"),
         }
-        rings = {name: self._map(bpf.MAP_RINGBUF, 0, 0, size, name=f"{name}_ring") for name, size in (("write", ring_bytes), ("read", ring_bytes), ("task", TASK_RING_BYTES))}
+        rings = {
+            name: self._map(bpf.MAP_RINGBUF, 0, 0, size, name=f"{name}_ring")
+            for name, size in (("write", ring_bytes), ("read", ring_bytes), ("task", TASK_RING_BYTES))
+        }
         both = bpf.create_map_of_maps(2, rings["read"], name="rings")
         self._fds.append(both)
         for index, name in enumerate(("read", "write")):
@@ -174,7 +177,9 @@ def _kernel_offsets() -> dict[str, int]:
             "XOL_VADDR": offsets["xol_area", "vaddr"],
         }
     except KeyError as error:
-        raise TraceError(f"this kernel's {error.args[0][0]} has no {error.args[0][1]}: Linux 5.15 or newer with uprobes is needed") from error
+        raise TraceError(
+            f"this kernel's {error.args[0][0]} has no {error.args[0][1]}: Linux 5.15 or newer with uprobes is needed"
+        ) from error
     if ("task_struct", "loginuid") in offsets:
         defines["TASK_LOGINUID"] = offsets["task_struct", "loginuid"]
     return defines

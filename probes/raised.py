@@ -41,11 +41,10 @@ class RaisedErrors:
             message, form = _text(fields["message"]), _text(fields["format"])
             self._last[tid] = (time, _int(fields["arg4"]), _int(fields["arg3"]), message if form == "%s" else form)
         elif function == "virSetError":
-            block = fields["block"]
-            assert isinstance(block, bytes)
-            code, domain = (int.from_bytes(block[at : at + 4], "little", signed=True) for at in (0, 4))
-            if code:
-                self._last[tid] = (time, code, domain, _text(fields["message"]))
+            both = fields["block"]  # its first eight bytes: code, domain
+            assert isinstance(both, int)
+            if code := _int(both):
+                self._last[tid] = (time, code, _int(both >> 32), _text(fields["message"]))
 
     def returned(self, tid: int, time: int, function: str, fields: Mapping[str, Value]) -> None:
         """virErrorMsg returned the format that its detail goes into."""

@@ -22,7 +22,7 @@ class Ring:
 
     def used(self) -> int:
         """Bytes that wait."""
-        return _POSITION.unpack_from(self._producer)[0] - _POSITION.unpack_from(self._consumer)[0]
+        return int(_POSITION.unpack_from(self._producer)[0] - _POSITION.unpack_from(self._consumer)[0])
 
     def read(self) -> list[bytes]:
         """Every record that was complete when the call began, in order; their room is given back."""

@@ -19,6 +19,7 @@ from probes import plans, private, records
 from probes.api import Function, load_api
 from probes.calls import Calls, Row, Task
 from probes.confined import returns_kill_confined
+from probes.copying import Limits, Offsets
 from probes.filters import Filters
 from probes.links import Links, Probe
 from probes.mapwatch import Dropped, Exec, Exited, Mapped, Record, watch_maps
@@ -40,7 +41,7 @@ class Options(NamedTuple):
     """What a session is to do."""
 
     filters: Filters
-    limits: plans.Limits
+    limits: Limits
     ring_bytes: int
     force_returns: bool  # return probes even where they kill confined processes
     libraries: tuple[Path, ...]
@@ -69,7 +70,9 @@ class Session:
         self._targets = Targets(options.libraries)
         self._watch = watch_maps()
         if not self.returns:
-            self.warnings.append("on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same")
+            self.warnings.append(
+                "on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same"
+            )
         self._calls = Calls(self._rows, self._table, self._find_task, time.time_ns() - time.monotonic_ns())
 
     def start(self) -> Attached:
@@ -168,7 +171,7 @@ class Session:
         cookie = row | (offset - start & 0xFFFFFFFF) << 16 | min(size + 0xFFFF >> 16, 0xFFFF) << 48
         return Probe(offset, cookie, self.returns and self._rows[row].ret is not None)
 
-    def _public_row(self, function: Function, layout: str | None, offsets: plans.Offsets, target: Target) -> int:
+    def _public_row(self, function: Function, layout: str | None, offsets: Offsets, target: Target) -> int:
         key = (layout, function.name)
         if key in self._row_of:
             return self._row_of[key]
@@ -201,7 +204,7 @@ class Session:
     def _add_row(self, key: tuple[str | None, str], row: Row) -> int:
         number = self._row_of[key] = len(self._rows)
         if number >= records.MAX_PLANS:
-            raise TraceError(f"more than {records.MAX_PLANS} functions to probe")
+            raise TraceError(f"more than {records.MAX_PLANS} functions to probe")  # only where libraries are made up
         self._rows.append(row)
         size, program = records.PLAN_SIZE, self._program
         program.entry_plans[number * size : (number + 1) * size] = row.entry.pack()

@@ -75,7 +75,7 @@ class Cost:
     def ways(self) -> list[Way]:
         """What is compared, the null pair first."""
         function = load_api().by_name[FUNCTION]
-        limits = plans.Limits(256, True)
+        limits = Limits(256, True)
         arguments = (function, load_api(), self._target.layout.offsets, limits, records.PLAN_WANTED)
         entry, ret = plans.entry_plan(*arguments), plans.return_plan(*arguments)
         named = 1 + next(i for i, op in enumerate(entry.ops) if op[0] == records.OP_STRING)
@@ -87,11 +87,19 @@ class Cost:
             Way("nothing attached", contextlib.nullcontext, 50 * CALLS),
             Way(OURS, self._command, target=TARGET, pause_ms=CATCH_UP_MS),
             Way("  its programs alone, registers and times", lambda: self._plans(bare, bare_return), pause_ms=CATCH_UP_MS),
-            Way("  and the domain's name and UUID", lambda: self._plans(entry._replace(ops=entry.ops[:named]), bare_return), pause_ms=CATCH_UP_MS),
+            Way(
+                "  and the domain's name and UUID",
+                lambda: self._plans(entry._replace(ops=entry.ops[:named]), bare_return),
+                pause_ms=CATCH_UP_MS,
+            ),
             Way("  and driver and result: everything", lambda: self._plans(entry, ret), pause_ms=CATCH_UP_MS),
             Way(BPFTRACE, self._bpftrace, pause_ms=CATCH_UP_MS),
             Way("ltrace", contextlib.nullcontext, CALLS // 40, before=("ltrace", "-e", FUNCTION, "-o", "/dev/null")),
-            Way("preloaded logger: fprintf, fflush", contextlib.nullcontext, env=(("LD_PRELOAD", str(self._programs.logger)), ("BENCH_LOG", log))),
+            Way(
+                "preloaded logger: fprintf, fflush",
+                contextlib.nullcontext,
+                env=(("LD_PRELOAD", str(self._programs.logger)), ("BENCH_LOG", log)),
+            ),
         ]
 
     def measure(self, way: Way) -> float:

@@ -50,7 +50,9 @@ def build(folder: Path) -> Programs:
 def call(programs: Programs, *arguments: object, before: Sequence[str] = (), env: Mapping[str, str] | None = None) -> list[float]:
     """The numbers that the caller prints; `before` are words that its command line begins with."""
     argv = [*before, str(programs.caller), *map(str, arguments)]
-    out = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, timeout=120 * PATIENCE, env={**os.environ, **(env or {})}).stdout
+    out = subprocess.run(
+        argv, stdout=subprocess.PIPE, text=True, check=True, timeout=120 * PATIENCE, env={**os.environ, **(env or {})}
+    ).stdout
     return [float(word) for word in out.split()]
 
 

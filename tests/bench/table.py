@@ -27,7 +27,10 @@ def render(rows: Sequence[Row]) -> str:
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEADINGS))]
     lines = []
     for line in cells:
-        fitted = [cell.rjust(width) if column in (2, 4) else cell.ljust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        fitted = [
+            cell.rjust(width) if column in (2, 4) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         lines.append("  ".join(fitted).rstrip())
     lines.insert(1, "-" * max(map(len, lines)))
     return "\n".join(lines)

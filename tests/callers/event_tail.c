@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * An event callback that ends in a jump to virDomainSuspend or virDomainResume, which raise the next event, 23 times. Libvirt calls
- * them as far as their return address tells; it was the program. Prints each function in order.
+ * An event callback that ends in a jump to virDomainSuspend or virDomainResume, which raise the next event, 23 times after
+ * a first. As far as the return addresses tell, libvirt calls them; it was the program. Prints each function in order.
  */
 
 #include "caller.h"
@@ -16,7 +16,7 @@ static int on_event(virConnectPtr conn, virDomainPtr domain, int event, int deta
 	(void)data;
 	if (events++ >= CALLS)
 		return 0;
-	return events & 1 ? virDomainSuspend(domain) : virDomainResume(domain);
+	return events & 1 ? virDomainResume(domain) : virDomainSuspend(domain);
 }
 
 int main(void)
@@ -26,10 +26,10 @@ int main(void)
 	check(!virEventRegisterDefaultImpl(), "virEventRegisterDefaultImpl");
 	conn = open_test();
 	check(virConnectDomainEventRegister(conn, on_event, NULL, NULL) >= 0, "virConnectDomainEventRegister");
-	check(!virDomainReboot(find_domain(conn, "test"), 0), "virDomainReboot");	/* raises the first event */
+	check(!virDomainSuspend(find_domain(conn, "test")), "virDomainSuspend");	/* raises the first event */
 	while (events <= CALLS)
 		check(!virEventRunDefaultImpl(), "virEventRunDefaultImpl");
-	for (int i = 0; i < CALLS; i++)
+	for (int i = 0; i <= CALLS; i++)
 		printf("\"%s\"\n", i & 1 ? "virDomainResume" : "virDomainSuspend");
 	return 0;
 }

@@ -94,7 +94,33 @@ def read_all(terminal: int) -> bytes:
 
 # lengths
 
-AROUND = [0, 1, 2, 7, 8, 9, 255, 256, 257, 1022, 1023, 1024, 1025, 1026, 4094, 4095, 4096, 4097, 5119, 5120, 8190, 8191, 65535, 65536, 65537]
+AROUND = [
+    0,
+    1,
+    2,
+    7,
+    8,
+    9,
+    255,
+    256,
+    257,
+    1022,
+    1023,
+    1024,
+    1025,
+    1026,
+    4094,
+    4095,
+    4096,
+    4097,
+    5119,
+    5120,
+    8190,
+    8191,
+    65535,
+    65536,
+    65537,
+]
 MIB = 1 << 20
 
 
@@ -132,7 +158,13 @@ def test_garbage_pointers_are_shown_as_such(caller, traced: Traced, untraced) ->
     assert status == 0
     assert run.facts == facts, "the program gets the same results as without the tracer"
     assert len(facts) == 55
-    names = {"virDomainLookupByName": "name", "virDomainDefineXML": "xml", "virDomainGetName": "domain", "virConnectIsAlive": "conn", "virDomainGetOSType": "domain"}
+    names = {
+        "virDomainLookupByName": "name",
+        "virDomainDefineXML": "xml",
+        "virDomainGetName": "domain",
+        "virConnectIsAlive": "conn",
+        "virDomainGetOSType": "domain",
+    }
     for function, arg in names.items():
         calls = run.calls(function)
         expected = [fact for fact in facts if fact["function"] == function]

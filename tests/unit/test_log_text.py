@@ -150,7 +150,9 @@ def test_flag_rest_is_not_quoted_as_if_it_were_a_name():
             "mapped 120ms before, calls in that time were missed",
         ),
         (
-            ATTACHED._replace(targets=(*ATTACHED.targets, Target("/usr/lib/libvirt-qemu.so.0", "9.0.0"), Target("/a/libvirt.so.0", "9.0.0"))),
+            ATTACHED._replace(
+                targets=(*ATTACHED.targets, Target("/usr/lib/libvirt-qemu.so.0", "9.0.0"), Target("/a/libvirt.so.0", "9.0.0"))
+            ),
             "attached to 526 functions in /usr/lib (libvirt 9.0.0, 2 files), /a/libvirt.so.0 (libvirt 9.0.0), 9.8ms, uprobe_multi",
         ),
         (LOST, "lost 12 read calls: buffer full; a larger --buffer-size or fewer functions (-f) may help"),
