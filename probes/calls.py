@@ -89,29 +89,23 @@ class Calls:
             if rows[row].private is not None:
                 self._inner(rows[row], kind, raw, tid, tgid)
                 continue
-            stack = self._open.get(tid)
+            stack = self._open.setdefault(tid, [])
             if kind == records.REC_ENTRY:
-                call = Open(raw, row, seq, depth, task, tgid, flags >> records.REC_LEVEL)
-                if stack is None:
-                    self._open[tid] = [call]
-                    continue
-                while stack and stack[-1].level >= call.level:
+                level = flags >> records.REC_LEVEL
+                while stack and stack[-1].level >= level:
                     ended.append(self._unfinished(stack.pop(), tid, "result lost"))
-                stack.append(call)
+                stack.append(Open(raw, row, seq, depth, task, tgid, level))
                 continue
+            while stack and stack[-1].seq > seq:
+                ended.append(self._unfinished(stack.pop(), tid, "result lost"))
             if stack and stack[-1].seq == seq:
                 call = stack.pop()
+            elif flags & records.REC_ENTRY_LOST:
+                call = Open(b"", row, seq, depth, task, tgid)
+                call.raw = None
+                self.shown_without_entry[flags & records.REC_WRITE_RING] += 1
             else:
-                while stack and stack[-1].seq > seq:
-                    ended.append(self._unfinished(stack.pop(), tid, "result lost"))
-                if stack and stack[-1].seq == seq:
-                    call = stack.pop()
-                elif flags & records.REC_ENTRY_LOST:
-                    call = Open(b"", row, seq, depth, task, tgid)
-                    call.raw = None
-                    self.shown_without_entry[flags & records.REC_WRITE_RING] += 1
-                else:
-                    continue
+                continue
             call.ret = raw
             if flags & records.REC_LONG:
                 self._waiting[tid] = call
@@ -131,7 +125,7 @@ class Calls:
 
     def process_replaced(self, pid: int, when: int) -> list[Call]:
         """The calls of all its threads that began before it became another program, at the time `when` (ns)."""
-        ended = []
+        ended: list[Call] = []
         for tid, stack in self._open.items():
             if stack and stack[0].tgid == pid and stack[0].started < when:
                 ended.extend(self._unfinished(call, tid, "process exited") for call in reversed(stack))

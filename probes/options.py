@@ -38,6 +38,8 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, with where to look."""
 
     def error(self, message: str) -> NoReturn:
+        """Ends with status 2."""
+        """Ends with exit status 2."""
         words = message.partition("unrecognized arguments: ")[2]
         # "libvirt-trace virsh list" is what one types first
         hint = " (-- goes before a COMMAND)" if words and words[0] != "-" and self.prog == "libvirt-trace" else ""
@@ -48,8 +50,13 @@ def tracing_parser(version: str) -> Parser:
     """The options of tracing; COMMAND is split off before."""
     parser = Parser(
         prog="libvirt-trace",
-        usage="libvirt-trace [OPTIONS] [-- COMMAND [ARG...]]\n       libvirt-trace list [--json] [GLOB...]\n       libvirt-trace ps [--json]",
-        description="Shows every libvirt call of every process: arguments, result, error, duration.\nNeeds root. Without options: all calls that programs make, save the plumbing.",
+        usage=(
+            "libvirt-trace [OPTIONS] [-- COMMAND [ARG...]]\n       libvirt-trace list [--json] [GLOB...]\n       libvirt-trace ps [--json]"
+        ),
+        description=(
+            "Shows every libvirt call of every process: arguments, result, error, duration.\n"
+            "Needs root. Without options: all calls that programs make, save the plumbing."
+        ),
         epilog=EXAMPLES,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
         allow_abbrev=False,

@@ -80,8 +80,8 @@ class Program:
         except OSError as error:
             raise _refused(error) from error
 
-    def _map(self, *args: int, name: str) -> int:
-        fd = bpf.create_map(*args, name=name)
+    def _map(self, kind: int, key_size: int, value_size: int, entries: int, flags: int = 0, *, name: str) -> int:
+        fd = bpf.create_map(kind, key_size, value_size, entries, flags, name)
         self._fds.append(fd)
         return fd
 

@@ -15,16 +15,17 @@ from typing import NamedTuple
 from log.errors import TraceError
 from log.events import Attached, Call, Event, Lost
 from log.events import Target as TargetEvent
-from probes import plans, private, records
-from probes.api import Function, load_api
-from probes.calls import Calls, Row, Task
+from probes import records
+from probes.api import load_api
+from probes.calls import Calls, Task
 from probes.confined import returns_kill_confined
-from probes.copying import Limits, Offsets
+from probes.copying import Limits
 from probes.filters import Filters
 from probes.links import Links, Probe
 from probes.mapwatch import Dropped, Exec, Exited, Mapped, Record, watch_maps
 from probes.processes import Captured, Processes
 from probes.program import Program
+from probes.rows import ROW, Rows
 from probes.targets import Target, Targets
 
 _TIME = struct.Struct("<Q")
@@ -54,11 +55,10 @@ class Session:
     def __init__(self, options: Options) -> None:
         self._program = Program(options.ring_bytes)  # first: its compiler works in the background
         self._options = options
-        self._table = load_api()
-        self.returns = options.force_returns or not returns_kill_confined()
-        self.warnings = list(self._table.warnings)
-        self._rows: list[Row] = []
-        self._row_of: dict[tuple[str | None, str], int] = {}
+        table = load_api()
+        returns = options.force_returns or not returns_kill_confined()
+        self.warnings = list(table.warnings)
+        self._rows = Rows(self._program, table, options.filters, options.limits, returns=returns)
         self._tasks: OrderedDict[int, Task] = OrderedDict()
         self._links: dict[int, Links] = {}  # by the target's descriptor
         self._unsettled: list[bytes] = []
@@ -69,11 +69,11 @@ class Session:
         self._processes = Processes()
         self._targets = Targets(options.libraries)
         self._watch = watch_maps()
-        if not self.returns:
+        if not returns:
             self.warnings.append(
                 "on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same"
             )
-        self._calls = Calls(self._rows, self._table, self._find_task, time.time_ns() - time.monotonic_ns())
+        self._calls = Calls(self._rows.rows, table, self._find_task, time.time_ns() - time.monotonic_ns())
 
     def start(self) -> Attached:
         """Attaches to every libvirt on the host; from here on calls are seen."""
@@ -83,9 +83,9 @@ class Session:
         targets = self._targets.scan()
         if not targets:
             raise TraceError("no libvirt.so.0 on this host: install libvirt0, or name the file with --library PATH")
-        probes = [self._probes(target) for target in targets]
+        probes = [self._rows.probes(target) for target in targets]
         program.load()
-        self.warnings += filters.unknown(self._table.by_name)
+        self.warnings += filters.unknown(self._rows.names())
         event = self._attach(targets, probes, None)
         program.settings[:4] = (1).to_bytes(4, "little")
         return event
@@ -131,7 +131,7 @@ class Session:
         return self._calls.open_calls()
 
     def _attach_new(self, targets: Sequence[Target], mapped: int | None) -> Attached:
-        return self._attach(targets, [self._probes(target) for target in targets], mapped)
+        return self._attach(targets, [self._rows.probes(target) for target in targets], mapped)
 
     def _attach(self, targets: Sequence[Target], probes: Sequence[list[Probe]], mapped: int | None) -> Attached:
         started = time.monotonic_ns()
@@ -140,76 +140,11 @@ class Session:
         for target, chosen in zip(targets, probes, strict=True):
             links = Links(target.path_for_kernel, chosen, programs["on_entry"], programs["on_return"], multi=self._program.multi)
             self._links[target.fd] = links
-            count += sum(1 for name, _ in target.functions if self._options.filters.probes(self._function(name, target.soname)))
+            count += sum(self._rows.rows[probe.cookie & ROW].private is None for probe in chosen)
             shown.append(TargetEvent(target.path, target.version, target.layout.reason))
         took = (time.monotonic_ns() - started) / 1e6
         missed = None if mapped is None else (time.monotonic_ns() - mapped) / 1e6
         return Attached(time.time_ns(), self._options.version, count, tuple(shown), round(took, 1), kind, missed)
-
-    def _function(self, name: str, library: str) -> Function:
-        function = self._table.by_name.get(name)
-        if function is None:
-            self._table = self._table.with_unknown({library: [name]})
-            function = self._table.by_name[name]
-        return function
-
-    def _probes(self, target: Target) -> list[Probe]:
-        layout, probes = target.layout, []
-        for name, offset in target.functions:
-            function = self._function(name, target.soname)
-            if self._options.filters.probes(function):
-                row = self._public_row(function, layout.name, layout.offsets, target)
-                probes.append(self._probe(row, offset, target))
-        for inner in private.PRIVATE:
-            offset = target.private.get(inner.name, 0)
-            if offset and layout.name:
-                probes.append(self._probe(self._private_row(inner, target), offset, target))
-        return probes
-
-    def _probe(self, row: int, offset: int, target: Target) -> Probe:
-        start, size = target.text
-        cookie = row | (offset - start & 0xFFFFFFFF) << 16 | min(size + 0xFFFF >> 16, 0xFFFF) << 48
-        return Probe(offset, cookie, self.returns and self._rows[row].ret is not None)
-
-    def _public_row(self, function: Function, layout: str | None, offsets: Offsets, target: Target) -> int:
-        key = (layout, function.name)
-        if key in self._row_of:
-            return self._row_of[key]
-        flags = records.PLAN_WRITE_RING if function.is_write else 0
-        flags |= records.PLAN_WANTED if self._options.filters.wants(function) else 0
-        flags |= records.PLAN_CALLS_BACK if function.calls_back else 0
-        flags |= 0 if self.returns else records.PLAN_NO_RETURN
-        if function.result.kind == "handle":
-            opens = function.result.object == "connect" and not any(param.kind == "handle" for param in function.params)
-            flags |= records.PLAN_OPENS if opens else records.PLAN_NO_OBJECT
-        limits, table = self._options.limits, self._table
-        if target.is_32_bit:
-            entry = ret = plans.raw_plan(flags, registers=0)
-        elif not function.params and function.result.kind == "raw":
-            entry, ret = plans.raw_plan(flags, registers=6), plans.raw_plan(flags, registers=0)
-        else:
-            entry = plans.entry_plan(function, table, offsets, limits, flags)
-            ret = plans.return_plan(function, table, offsets, limits, flags)
-        kind = function.result.kind
-        returns = "void" if kind == "void" else "pointer" if kind in ("string", "handle", "pointer", "callback") else "integer"
-        return self._add_row(key, Row(function, None, function.library, entry, ret, returns))
-
-    def _private_row(self, inner: private.Private, target: Target) -> int:
-        key = (target.layout.name, inner.name)
-        if key in self._row_of:
-            return self._row_of[key]
-        entry, ret = plans.private_plans(inner, self._options.limits, records.PLAN_PRIVATE | records.PLAN_WANTED)
-        return self._add_row(key, Row(None, inner.name, target.soname, entry, ret, "void"))
-
-    def _add_row(self, key: tuple[str | None, str], row: Row) -> int:
-        number = self._row_of[key] = len(self._rows)
-        if number >= records.MAX_PLANS:
-            raise TraceError(f"more than {records.MAX_PLANS} functions to probe")  # only where libraries are made up
-        self._rows.append(row)
-        size, program = records.PLAN_SIZE, self._program
-        program.entry_plans[number * size : (number + 1) * size] = row.entry.pack()
-        program.return_plans[number * size : (number + 1) * size] = (row.ret or row.entry).pack()
-        return number
 
     def _read_rings(self) -> tuple[list[bytes], list[bytes]]:
         rings = self._program.rings

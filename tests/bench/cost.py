@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from probes import bpf, plans, records
 from probes.api import load_api
+from probes.copying import Limits, Plan
 from probes.filters import Filters
 from probes.links import Links, Probe
 from probes.program import RETURN_0, Program
@@ -124,7 +125,7 @@ class Cost:
         return self._linked(self._null, self._null)
 
     @contextlib.contextmanager
-    def _plans(self, entry: plans.Plan, ret: plans.Plan) -> Iterator[None]:
+    def _plans(self, entry: Plan, ret: Plan) -> Iterator[None]:
         """The kernel's half, with a reader that throws away what it reads."""
         program, size = self._program, records.PLAN_SIZE
         program.entry_plans[:size], program.return_plans[:size] = entry.pack(), ret.pack()

@@ -27,13 +27,13 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
     """JSON lines to a file, and text to a pipe."""
     rates, seconds = (QUICK_RATES, QUICK_SECONDS) if rounds.quick else (RATES, SECONDS)
     table, peak = [], 0
-    for what, options, to_file, target in (
+    for what, options, to_file, aim in (
         ("JSON lines to a file", ("--json",), True, "at least 100,000"),
         ("text to a pipe", (), False, ""),
     ):
         kept, highest = _search(programs, rates, seconds, options, to_file=to_file)
         peak = max(peak, highest)
-        table.append(Row(PART, f"{what}: {seconds} s without loss", kept.rate, "calls/s", target=target))
+        table.append(Row(PART, f"{what}: {seconds} s without loss", kept.rate, "calls/s", target=aim))
         if kept.ended:
             table.append(Row(PART, f"{what}: processor time of the reader", kept.ended.cpu_s / kept.made * 1e6, "us a call"))
     table.append(Row(PART, "peak resident memory", peak / (1 << 20), "MiB", target="under 200 MB"))

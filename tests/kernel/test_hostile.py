@@ -176,3 +176,153 @@ def test_garbage_pointers_are_shown_as_such(caller, traced: Traced, untraced) ->
                 assert call["reason"] == "process exited"
     wrong_object = run.call("virDomainGetMaxVcpus")
     assert (wrong_object["ret"], wrong_object["error"]["name"]) == (-1, "VIR_ERR_INVALID_DOMAIN")
+
+
+@pytest.mark.parametrize("size", [4096, 3 * 65536])
+def test_a_string_that_changes_while_it_is_read(caller, traced: Traced, size: int) -> None:
+    run = traced(caller("changing"), size, options=("-s", "65536"))
+    calls = run.calls("virDomainLookupByName")
+    assert [len(calls)] == run.facts
+    for call in calls:
+        assert (call["ret"], call["error"]["name"], call["args"]["conn"]) == (None, "VIR_ERR_INVALID_CONN", None)
+        name = call["args"]["name"]
+        if "unreadable" not in name:
+            text = name if isinstance(name, str) else name["text"]
+            assert set(text) <= set("abc")
+            assert len(text) <= 65536
+
+
+# threads, processes, and calls that do not return
+
+
+def test_200_threads(caller, traced: Traced) -> None:
+    run = traced(caller("threads"), 200)
+    assert len(run.facts) == 200
+    calls = run.calls("virDomainLookupByName")
+    got = sorted((call["tid"], call["args"]["name"], call["depth"], call["error"]["name"]) for call in calls)
+    assert got == sorted((tid, name, 0, "VIR_ERR_NO_DOMAIN") for tid, name in run.facts for _ in range(CALLS))
+
+
+def inside(caller, traced: Traced, what: str, uri: str, *command: object, options: tuple[str, ...] = ()) -> Run:
+    run = traced(caller("inside"), what, uri, *command, options=options)
+    assert {call["depth"] for call in run.calls() if call["library"] == "libvirt.so.0"} == {0}
+    return run
+
+
+def counts(run: Run, function: str) -> dict[int, int]:
+    """Calls of the function by process, all of which returned."""
+    result: dict[int, int] = {}
+    for call in run.calls(function):
+        assert call["type"] == "call"
+        result[call["pid"]] = result.get(call["pid"], 0) + 1
+    return result
+
+
+@pytest.mark.parametrize("what", ["call", "signal"])
+def test_calls_from_a_callback_are_the_programs(caller, traced: Traced, auth_uri: str, what: str) -> None:
+    """Also from a signal handler on a stack of its own."""
+    run = inside(caller, traced, what, auth_uri, options=("--nested", "-f", "virConnectOpenAuth", "-f", "virDomainGet*"))
+    (fact,) = run.facts
+    assert counts(run, "virDomainGetName") == counts(run, "virDomainGetID") == {fact["pid"]: CALLS}
+    opened = run.call("virConnectOpenAuth")
+    assert (opened["type"], opened["ret"]["uri"]) == ("call", auth_uri)
+    order = [call["function"] for call in run.calls()]
+    assert order == ["virDomainGetName"] * CALLS + ["virConnectOpenAuth"] + ["virDomainGetID"] * CALLS
+
+
+def test_a_connection_opened_in_a_callback(caller, traced: Traced, auth_uri: str) -> None:
+    run = inside(caller, traced, "open", auth_uri)
+    uris = [call["ret"]["uri"] for call in run.calls() if call["function"].startswith("virConnectOpen")]
+    assert uris == ["test:///default", "test:///default", auth_uri]
+    assert run.call("virConnectClose")["args"]["conn"]["uri"] == "test:///default"
+
+
+def test_a_callback_that_ends_in_a_call(caller, traced: Traced, auth_uri: str) -> None:
+    """It returns into libvirt, as if libvirt had made the call."""
+    assert jumps_to(caller("inside"), "ask") >= {"virDomainSuspend"}
+    run = inside(caller, traced, "tail", auth_uri)
+    suspended = run.call("virDomainSuspend")
+    assert (suspended["type"], suspended["depth"], suspended["ret"]) == ("call", 0, 0)
+    assert run.call("virConnectOpenAuth")["ret"]["uri"] == auth_uri
+
+
+@pytest.mark.parametrize("options", [(), ("-a",)], ids=["", "all"])
+def test_an_event_callback_that_ends_in_a_call(caller, traced: Traced, options: tuple[str, ...]) -> None:
+    assert jumps_to(caller("event_tail"), "on_event") == {"virDomainSuspend", "virDomainResume"}
+    run = traced(caller("event_tail"), options=options)
+    calls = [call for call in run.calls() if call["function"] in ("virDomainSuspend", "virDomainResume")]
+    assert [call["function"] for call in calls] == run.facts
+    assert {(call["type"], call["depth"], call["ret"]) for call in calls} == {("call", 0, 0)}
+    if options:
+        assert {call["type"] for call in run.calls("virEventRunDefaultImpl")} == {"call"}
+
+
+def jumps_to(program: Path, function: str) -> set[str]:
+    """The functions of other libraries that the function ends in."""
+    code = subprocess.check_output(["objdump", "-d", f"--disassemble={function}", program], text=True)
+    return set(re.findall(r"\tjmp +[0-9a-f]+ <(\w+)@plt>", code))
+
+
+def test_functions_that_end_in_another(caller, traced: Traced) -> None:
+    run = traced(caller("tail_inside"), options=("-a", "--nested", "-f", "virDomainCreate*", "-f", "virReset*", "-f", "virDomainDestroy"))
+    made = [call for call in run.calls() if call["function"] in ("virDomainCreateLinux", "virDomainCreateXML")]
+    assert [(call["function"], call["depth"], call["ret"]["name"]) for call in made] == [
+        ("virDomainCreateXML", 1, "web1"),
+        ("virDomainCreateLinux", 0, "web1"),
+    ] * CALLS
+    outer = [call for call in run.calls("virResetLastError") if call["depth"] == 0]
+    assert [call["type"] for call in outer] == ["call"] * CALLS
+    assert {call["type"] for call in run.calls()} == {"call"}
+
+
+def test_a_fork_inside_a_call(caller, traced: Traced, auth_uri: str) -> None:
+    run = inside(caller, traced, "fork", auth_uri)
+    parent, child = (fact["pid"] for fact in sorted(run.facts, key=lambda fact: fact["pid"] != run.calls("virConnectOpenAuth")[0]["pid"]))
+    opened = run.call("virConnectOpenAuth")  # the parent's: it began before there was a child
+    assert (opened["type"], opened["pid"], opened["ret"]["uri"]) == ("call", parent, auth_uri)
+    assert counts(run, "virDomainGetName") == {child: CALLS}
+    assert counts(run, "virDomainGetID") == {parent: CALLS, child: CALLS}
+
+
+def test_a_fork_in_another_thread_during_a_call(caller, traced: Traced, auth_uri: str) -> None:
+    run = inside(caller, traced, "fork-elsewhere", auth_uri)
+    (fact,) = run.facts
+    assert run.call("virConnectOpenAuth")["ret"]["uri"] == auth_uri
+    assert list(counts(run, "virDomainGetName").values()) == [CALLS]
+    assert counts(run, "virDomainGetID") == {fact["pid"]: CALLS}
+
+
+def test_a_program_started_inside_a_call(caller, traced: Traced, auth_uri: str) -> None:
+    """posix_spawn shares the stack until the exec."""
+    run = inside(caller, traced, "spawn", auth_uri, caller("inside"), "nothing", auth_uri)
+    assert len(run.facts) == 2
+    assert counts(run, "virConnectOpenAuth") == {fact["pid"]: 1 for fact in run.facts}
+    assert counts(run, "virDomainGetID") == {fact["pid"]: CALLS for fact in run.facts}
+
+
+@pytest.mark.parametrize("what", ["exec", "exec-in-thread"])
+def test_a_program_replaced_inside_a_call(caller, traced: Traced, auth_uri: str, what: str) -> None:
+    run = inside(caller, traced, what, auth_uri, caller("inside"), "nothing", auth_uri)
+    (fact,) = run.facts
+    first, second = run.calls("virConnectOpenAuth")
+    assert (first["type"], first["reason"], first["cmdline"][1]) == ("unfinished", "process exited", what)
+    assert (second["type"], second["ret"]["uri"], second["cmdline"][1]) == ("call", auth_uri, "nothing")
+    assert counts(run, "virDomainGetID") == {fact["pid"]: CALLS}
+
+
+@pytest.mark.parametrize(("what", "status"), [("kill", 137), ("exit", 0), ("end-thread", 0)])
+def test_a_call_that_ends_with_its_process(caller, traced: Traced, auth_uri: str, what: str, status: int) -> None:
+    run = inside(caller, traced, what, auth_uri)
+    call = run.call("virConnectOpenAuth")
+    assert (call["type"], call["reason"], call["args"]["name"]) == ("unfinished", "process exited", auth_uri)
+    assert run.result.status == status
+    assert len(run.calls("virDomainGetID")) == (CALLS if what == "end-thread" else 0)
+
+
+def test_a_jump_out_of_a_call(caller, traced: Traced, auth_uri: str) -> None:
+    run = inside(caller, traced, "longjmp", auth_uri)
+    (fact,) = run.facts
+    assert fact["opened"] is False
+    call = run.call("virConnectOpenAuth")
+    assert (call["type"], call["reason"]) == ("unfinished", "result lost")
+    assert counts(run, "virDomainGetID") == {fact["pid"]: CALLS}
