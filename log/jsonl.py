@@ -36,6 +36,7 @@ from log.events import (
 from log.quote import is_visible, well_formed
 
 _SECOND = 1_000_000_000  # ns
+_SHORT = 64  # characters
 _LITERAL = {True: "true", False: "false", None: "null"}
 
 
@@ -83,23 +84,26 @@ def _call(call: Call) -> str:
         verdict,
         unfinished,
     ) = call
-    pid, who = _fragments(caller, _caller)
     second, ns = divmod(start, _SECOND)
     kind, end = "call", "}\n"
-    result = f'"ret":{ret if type(ret) is int else value(ret)},'
+    if type(ret) is int:
+        result = f'"ret":{ret},'
+    elif type(ret) is str and len(ret) < _SHORT:
+        result = f'"ret":{_word(ret)},'
+    else:
+        result = f'"ret":{value(ret)},'
     if unfinished is not None:
         kind, end = "unfinished", f',"reason":{_word(unfinished)}}}\n'
         result = ""
     elif verdict is not None and verdict.action == "deny":
         kind, end = "verdict", f',"action":"deny","rule":{_word(verdict.rule)},"message":{value(verdict.message)}}}\n'
     return (
-        f'{{"type":"{kind}","time":"{_clock(second)}.{ns:09d}Z","pid":{pid},"tid":{tid},"comm":{_word(comm)},{who},'
-        f'"function":{_word(function)},"library":{_word(library)},"depth":{depth},"write":{_LITERAL[write]},'
+        f'{{"type":"{kind}","time":"{_clock(second)}.{ns:09d}Z",{_who(caller, tid, comm)},{_what(function, library, depth, write)},'
         f'"args":{"null" if args is None else args.rendered.get("json") or _values(args)},'
         f'"out":{"{}" if out is NO_VALUES else out.rendered.get("json") or _values(out)},'
         f'{result}"failed":{_LITERAL[failed]},"error":{"null" if error is None else _error(error)},'
         f'"duration_ns":{"null" if duration is None else duration},'
-        f'"client":{"null" if client is None else _fragments(client, _client)[1]},'
+        f'"client":{"null" if client is None else _client(client)},'
         f'"verdict":{"null" if verdict is None else _verdict(verdict.action, verdict.rule)}{end}'
     )
 
@@ -109,30 +113,42 @@ def _values(values: Values) -> str:
     return text
 
 
-_shared: dict[int, tuple[object, tuple[str, str]]] = {}
-_SHARED_MAX = 1024
+# by identity, as hashing a command line costs too much; the object is held, so that its id can't become another's
+_callers: dict[int, tuple[Caller, dict[tuple[int, str], str]]] = {}
+_clients: dict[int, tuple[object, str]] = {}
+_SHARED_MAX, _THREADS_MAX = 1024, 256
 
 
-def _fragments(thing: Any, build: Callable[[Any], tuple[str, str]]) -> tuple[str, str]:
-    """What `build` makes of an object that many calls share: by identity, as hashing a command line costs too much."""
-    known = _shared.get(id(thing))
-    if known is not None and known[0] is thing:  # held here, so its id can't be another's
+def _who(caller: Caller, tid: int, comm: str) -> str:
+    known = _callers.get(id(caller))
+    if known is None or known[0] is not caller:
+        if len(_callers) >= _SHARED_MAX:
+            _callers.clear()
+        known = _callers[id(caller)] = (caller, {})
+    threads = known[1]
+    text = threads.get((tid, comm))
+    if text is None:
+        if len(threads) >= _THREADS_MAX:
+            threads.clear()
+        fields = caller._asdict()
+        text = threads[tid, comm] = f'"pid":{fields.pop("pid")},"tid":{tid},"comm":{_word(comm)},{_mapping(fields)[1:-1]}'
+    return text
+
+
+@lru_cache(maxsize=4096)
+def _what(function: str, library: str, depth: int, write: bool) -> str:
+    return f'"function":{_word(function)},"library":{_word(library)},"depth":{depth},"write":{_LITERAL[write]}'
+
+
+def _client(client: Mapping[str, Value]) -> str:
+    known = _clients.get(id(client))
+    if known is not None and known[0] is client:
         return known[1]
-    if len(_shared) >= _SHARED_MAX:
-        _shared.clear()
-    fragments = build(thing)
-    _shared[id(thing)] = (thing, fragments)
-    return fragments
-
-
-def _caller(caller: Caller) -> tuple[str, str]:
-    fields = caller._asdict()
-    pid = fields.pop("pid")
-    return str(pid), _mapping(fields)[1:-1]
-
-
-def _client(client: Mapping[str, Value]) -> tuple[str, str]:
-    return "", _mapping(client)
+    if len(_clients) >= _SHARED_MAX:
+        _clients.clear()
+    text = _mapping(client)
+    _clients[id(client)] = (client, text)
+    return text
 
 
 @lru_cache(maxsize=1024)

@@ -18,26 +18,30 @@ class Ring:
         self.size = size
         self._consumer = mmap.mmap(fd, mmap.PAGESIZE)
         self._producer = mmap.mmap(fd, mmap.PAGESIZE + 2 * size, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
-        self._data = memoryview(self._producer)[mmap.PAGESIZE :]
 
     def used(self) -> int:
         """Bytes that wait."""
         return int(_POSITION.unpack_from(self._producer)[0] - _POSITION.unpack_from(self._consumer)[0])
 
-    def read(self) -> list[bytes]:
-        """Every record that was complete when the call began, in order; their room is given back."""
+    def read(self, most: int | None = None) -> list[bytes]:
+        """The records that were complete when the call began, in order; their room is given back.
+
+        `most`: with the record that reaches so many bytes it ends, though there are more.
+        """
         consumed = position = _POSITION.unpack_from(self._consumer)[0]
         produced = _POSITION.unpack_from(self._producer)[0]
+        if most is not None and produced - consumed > most:
+            produced = consumed + most
         result: list[bytes] = []
-        add, data, mask, unpack = result.append, self._data, self.size - 1, _HEADER.unpack_from
+        add, data, mask, unpack = result.append, self._producer, self.size - 1, _HEADER.unpack_from
         while position < produced:
-            at = position & mask
+            at = mmap.PAGESIZE + (position & mask)
             length = unpack(data, at)[0]
             if length & _BUSY:
                 break
             size = length & _LENGTH
             if not length & _DISCARDED:
-                add(bytes(data[at + 8 : at + 8 + size]))
+                add(data[at + 8 : at + 8 + size])
             position += (size + 15) & ~7
         if position != consumed:
             _POSITION.pack_into(self._consumer, 0, position)
@@ -45,6 +49,5 @@ class Ring:
 
     def close(self) -> None:
         """Unmaps the ring."""
-        self._data.release()
         self._producer.close()
         self._consumer.close()
