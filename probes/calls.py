@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from log.events import NO_VALUES, Call, Caller, CallError, Value, Values
@@ -12,7 +13,11 @@ from probes.api import ApiTable, Function, is_write_call
 from probes.copying import Constants, Plan
 from probes.raised import RaisedErrors
 
-CACHED = 16384  # decoded arguments kept, by their bytes
+CACHED = 16384  # decoded arguments and results kept, by their bytes
+
+Pieces = dict[int, list[values.Piece]]  # of long strings, by operation
+_NO_PIECES: Mapping[int, list[values.Piece]] = {}
+_RETURN = struct.Struct("<8xQ24xQ")  # of a return record: its time, the entry's
 
 
 class Row(NamedTuple):
@@ -46,9 +51,9 @@ class Open:
         self.level = level
         self.task = task
         self.tgid = tgid
-        self.pieces: dict[int, list[values.Piece]] = {}
+        self.pieces: Pieces | None = None
         self.ret: bytes | None = None
-        self.ret_pieces: dict[int, list[values.Piece]] = {}
+        self.ret_pieces: Pieces | None = None
 
     @property
     def started(self) -> int:
@@ -73,7 +78,7 @@ class Calls:
         self._open: dict[int, list[Open]] = {}
         self._waiting: dict[int, Open] = {}  # returned, but the rest of a long string is still to come
         self._constants: dict[int, Constants] = {}
-        self._cache: dict[tuple[int, int, int, bytes], Values] = {}
+        self._cache: dict[tuple[int, int, int, bytes], tuple[Values, bool]] = {}
 
     def feed(self, raws: Iterable[bytes]) -> list[Call]:
         """The calls that these records end."""
@@ -158,16 +163,20 @@ class Calls:
         piece = values.Piece(op, offset, got, raw[records.CHUNK_TEXT :])
         waiting = self._waiting.get(tid)
         if waiting and waiting.seq == seq:
+            if waiting.ret_pieces is None:
+                waiting.ret_pieces = {}
             self._clip(waiting.ret_pieces, piece, waiting, at_return=True)
             if self._is_complete(waiting):
                 ended.append(self._finish(self._waiting.pop(tid), tid))
             return
         for call in reversed(self._open.get(tid, [])):
             if call.seq == seq:
+                if call.pieces is None:
+                    call.pieces = {}
                 self._clip(call.pieces, piece, call, at_return=False)
                 return
 
-    def _clip(self, pieces: dict[int, list[values.Piece]], piece: values.Piece, call: Open, *, at_return: bool) -> None:
+    def _clip(self, pieces: Pieces, piece: values.Piece, call: Open, *, at_return: bool) -> None:
         """Adds a piece without the padding that made its record's length a multiple of 8."""
         plan = self.rows[call.row].ret if at_return else self.rows[call.row].entry
         keep = plan.ops[piece.op][5] if plan and piece.op < len(plan.ops) else 0
@@ -180,7 +189,7 @@ class Calls:
         for text in plan.texts:
             length = int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True)
             if length >= text.size and any(raw[text.source : text.source + 8]):
-                pieces = call.ret_pieces.get(text.op)
+                pieces = call.ret_pieces.get(text.op) if call.ret_pieces else None
                 if not pieces or (pieces[-1].got >= records.CHUNK_BYTES and pieces[-1].offset + pieces[-1].got <= records.LENGTH_LIMIT):
                     return False
         return True
@@ -194,53 +203,43 @@ class Calls:
         elif row.ret is not None:
             self._errors.returned(tid, time, row.private, row.ret.decode(raw, {}, constants))
 
-    def _decode(self, plan: Plan, raw: bytes, pieces: dict[int, list[values.Piece]], row: int, tgid: int, start: int) -> Values:
-        """The decoded values; calls whose bytes are the same share them. Bytes before `start` are not decoded."""
+    def _decode(self, plan: Plan, raw: bytes, pieces: Pieces | None, row: int, tgid: int, start: int) -> tuple[Values, bool]:
+        """The decoded values, and whether a result is one that failures have; calls whose bytes are the same share them.
+
+        Bytes before `start` are not decoded.
+        """
         constants = self._constants.get(tgid)
         if constants is None:
             constants = self._constants[tgid] = Constants()
-        key = (tgid, row if start == records.ENTRY_ARGS else ~row, constants.version, raw[start:])
-        found = self._cache.get(key)
-        if found is not None:
-            return found
-        result = Values(plan.decode(raw, pieces, constants))
-        key = (*key[:2], constants.version, key[3])
+        data = raw[start:]
+        if not pieces:
+            found = self._cache.get((tgid, row if start == records.ENTRY_ARGS else ~row, constants.version, data))
+            if found is not None:
+                return found
+        decoded = Values(plan.decode(raw, pieces or _NO_PIECES, constants))
+        function = self.rows[row].function
+        fails = start == records.RETURN_VALUE and function is not None and _is_failure(function, data)
         if not pieces and len(raw) < 2048:
             if len(self._cache) >= CACHED:
                 self._cache.clear()
-            self._cache[key] = result
-        return result
+            # decoding may have changed the version
+            self._cache[tgid, row if start == records.ENTRY_ARGS else ~row, constants.version, data] = decoded, fails
+        return decoded, fails
 
     def _finish(self, call: Open, tid: int) -> Call:
-        row = self.rows[call.row]
-        raw = call.ret
+        row, raw = self.rows[call.row], call.ret
         assert raw is not None
-        entry_time = int.from_bytes(raw[40:48], "little")
-        ended = int.from_bytes(raw[8:16], "little")
+        ended, entry_time = _RETURN.unpack_from(raw)
         result: Value = None
         failed, error = False, None
         if row.ret is not None and row.returns != "void":
-            result = self._decode(row.ret, raw, call.ret_pieces, call.row, call.tgid, records.RETURN_VALUE).values.get("ret")
-            failed, error = self._judge(row, raw, tid, entry_time)
+            decoded, failed = self._decode(row.ret, raw, call.ret_pieces, call.row, call.tgid, records.RETURN_VALUE)
+            result = decoded.values.get("ret")
+            if failed:
+                error = self._errors.error(tid, entry_time)
+                # these return the same value when there is nothing to tell
+                failed = error is not None or row.function is None or row.function.failure not in ("minus_one_if_error", "null_if_error")
         return self._build(call, tid, row, entry_time, result, failed, error, ended - entry_time, None)
-
-    def _judge(self, row: Row, raw: bytes, tid: int, entry_time: int) -> tuple[bool, CallError | None]:
-        function = row.function
-        if function is None:
-            return False, None
-        value = values.integer(function.result.kind, int.from_bytes(raw[48:56], "little"))
-        how = function.failure
-        failed = (
-            (how == "negative" and value < 0)
-            or (how in ("null", "null_if_error", "zero") and value == 0)
-            or (how in ("minus_one", "minus_one_if_error") and value in (-1, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF))
-        )
-        if not failed:
-            return False, None
-        error = self._errors.error(tid, entry_time)
-        if error is None and how in ("minus_one_if_error", "null_if_error"):
-            return False, None
-        return True, error
 
     def _unfinished(self, call: Open, tid: int, reason: str) -> Call:
         return self._build(call, tid, self.rows[call.row], call.started, None, False, None, None, reason)
@@ -258,29 +257,35 @@ class Calls:
         unfinished: str | None,
     ) -> Call:
         task = self._find_task(call.task, call.tgid, tid)
-        args = None if call.raw is None else self._decode(row.entry, call.raw, call.pieces, call.row, call.tgid, records.ENTRY_ARGS)
-        function = row.function
-        name = function.name if function else "?"
+        args, function = None, row.function
+        if call.raw is not None:
+            args, _ = self._decode(row.entry, call.raw, call.pieces, call.row, call.tgid, records.ENTRY_ARGS)
         write = function is not None and function.is_write
-        if function is not None and function.access == "conditional" and call.raw is not None:
+        if write and function is not None and function.access == "conditional" and call.raw is not None:
             write = is_write_call(function, self._registers(function, call.raw))
-        return Call(
-            started + self.offset_ns,
-            tid,
-            task.comm,
-            task.caller,
-            name,
-            row.library,
-            call.depth,
-            write,
-            args,
-            NO_VALUES,
-            result,
-            row.returns,
-            failed,
-            error,
-            duration,
-            unfinished=unfinished,
+        # the constructor costs twice as much
+        return tuple.__new__(
+            Call,
+            (
+                started + self.offset_ns,
+                tid,
+                task.comm,
+                task.caller,
+                function.name if function is not None else "?",
+                row.library,
+                call.depth,
+                write,
+                args,
+                NO_VALUES,
+                result,
+                row.returns,
+                failed,
+                error,
+                duration,
+                None,  # client
+                None,  # verdict
+                unfinished,
+            ),
         )
 
     @staticmethod
@@ -290,3 +295,14 @@ class Calls:
             param.name: values.integer(param.kind, int.from_bytes(raw[48 + 8 * i : 56 + 8 * i], "little"))
             for i, param in enumerate(integers)
         }
+
+
+def _is_failure(function: Function, result: bytes) -> bool:
+    """Whether the result, in the first 8 bytes, is what the function returns when it fails."""
+    value = values.integer(function.result.kind, int.from_bytes(result[:8], "little"))
+    how = function.failure
+    return (
+        (how == "negative" and value < 0)
+        or (how in ("null", "null_if_error", "zero") and value == 0)
+        or (how in ("minus_one", "minus_one_if_error") and value in (-1, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF))
+    )
