@@ -39,7 +39,8 @@ from probes.session import Options, Session
 
 # s between two looks at the rings: short while much comes in, longer when nothing does
 BUSY, IDLE = 0.005, 0.05
-BUSY_BYTES = 1 << 18
+BUSY_EVENTS = 500  # of one look
+BEHIND = 1 << 18  # bytes in the rings that leave no time to sleep
 
 
 class Tally:
@@ -176,15 +177,20 @@ def run(session: Session, log: Log, signals: Signals, options: argparse.Namespac
             or signals.stop > (1 if command and not signals.terminate else 0)
             or (deadline is not None and time.monotonic() >= deadline)
         )
-        events = session.stop() if ending else session.poll()
+        if ending:
+            session.detach()
+        waiting = session.waiting_bytes()
+        done = ending and waiting < BEHIND
+        events = session.stop() if done else session.poll()
         if left is not None:
             events, left = first_calls(events, left)
         if events:
             log.write(events)
-        if ending or left == 0:
+        if done or left == 0:
             return
         log.tick(session.open_calls())
-        time.sleep(BUSY if session.waiting_bytes() > BUSY_BYTES or len(events) > 500 else IDLE)
+        if waiting < BEHIND:
+            time.sleep(BUSY if len(events) > BUSY_EVENTS else IDLE)
 
 
 def first_calls(events: Sequence[Event], left: int) -> tuple[list[Event], int]:

@@ -7,6 +7,7 @@ import difflib
 import fnmatch
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from log.events import Call, CutText, Handle, Value
 from probes import records
@@ -86,15 +87,20 @@ class Filters:
             0,
         )
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nothing is left to decide when a call has finished."""
+        return not (self.failed or self.slower_ns is not None or self.writes or self.comms or self.objects)
+
     def keeps(self, call: Call) -> bool:
-        """Whether a finished call is shown: what the kernel could not decide."""
+        """Whether a finished call is shown: what the kernel could not decide. Always, where `keeps_all`."""
         if self.failed and not (call.failed or (call.verdict and call.verdict.action == "deny")):
             return False
         if self.slower_ns is not None and call.duration_ns is not None and call.duration_ns < self.slower_ns:
             return False
         if self.writes and not call.write:
             return False
-        if self.comms and not any(fnmatch.fnmatchcase(call.comm, comm) or comm[:15] == call.comm for comm in self.comms):
+        if self.comms and not _is_one_of(call.comm, self.comms):
             return False
         return not self.objects or self._on_object(call)
 
@@ -102,6 +108,12 @@ class Filters:
         if call.args is None:
             return True  # lost: it can't be told
         return any(fnmatch.fnmatchcase(name, glob) for name in _names(call) for glob in self.objects)
+
+
+@lru_cache(maxsize=1024)
+def _is_one_of(name: str, globs: tuple[str, ...]) -> bool:
+    """Whether a thread's name, of which the kernel keeps 15 characters, is meant by one of the names or globs."""
+    return any(fnmatch.fnmatchcase(name, glob) or glob[:15] == name for glob in globs)
 
 
 def _names(call: Call) -> Iterable[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import bisect
+import operator
 import os
 import struct
 import time
@@ -28,10 +29,12 @@ from probes.program import Program
 from probes.rows import ROW, Rows
 from probes.targets import Target, Targets
 
-_TIME = struct.Struct("<Q")
-_TIME_AT = 8
+# of a record, as bytes that compare like the number: it is little-endian, and this is it backwards
+_time_of = operator.itemgetter(slice(15, 7, -1))
 # a record is stamped before it is sent, and may sleep in between to fault a page in
 SETTLED_NS = 10_000_000
+UNLIMITED = 1 << 63
+AT_A_TIME = 2 << 20  # bytes of a ring that a poll takes: more would be a mountain of events
 TASKS = 65536
 SWEEP_NS = 1_000_000_000
 SWEEPS_UNUSED = 60
@@ -64,7 +67,7 @@ class Session:
         self._unsettled: list[bytes] = []
         self._exits: list[Exited | Exec] = []
         self._swept = self._sweeps = 0
-        self._stopped = False
+        self._detached = self._stopped = False
         self._reported = {(ring, name): 0 for ring in (0, 1) for name in records.COUNTERS}
         self._processes = Processes()
         self._targets = Targets(options.libraries)
@@ -94,25 +97,32 @@ class Session:
         """The events since the last time, in order of their end."""
         settled = time.monotonic_ns() - SETTLED_NS
         # what a call refers to was known before it: its task, and the exec that made its process
-        calls, tasks = self._read_rings()
+        calls, tasks, complete = self._read_rings(AT_A_TIME)
         events = self._notice(self._watch.poll())
-        events.extend(self._kept(self._put_together(calls, tasks, settled)))
+        events.extend(self._kept(self._put_together(calls, tasks, min(settled, complete))))
         if settled > self._swept + SWEEP_NS:
             self._swept = settled
             self._sweep()
         events.extend(self._lost())
         return events
 
+    def detach(self) -> None:
+        """Ends the tracing of calls; those that were made can still be polled."""
+        if self._detached:
+            return
+        self._detached = True
+        self._program.settings[:4] = bytes(4)
+        for links in self._links.values():
+            links.close()
+        self._links.clear()
+
     def stop(self) -> list[Event]:
         """Detaches; the last events. A second time there are none."""
         if self._stopped:
             return []
         self._stopped = True
-        self._program.settings[:4] = bytes(4)
-        for links in self._links.values():
-            links.close()
-        self._links.clear()
-        calls, tasks = self._read_rings()
+        self.detach()
+        calls, tasks, _ = self._read_rings(None)
         events = self._notice(self._watch.poll())
         ended = self._put_together(calls, tasks, time.monotonic_ns() + SETTLED_NS)
         events.extend(self._kept(ended + self._calls.close()))
@@ -146,14 +156,21 @@ class Session:
         missed = None if mapped is None else (time.monotonic_ns() - mapped) / 1e6
         return Attached(time.time_ns(), self._options.version, count, tuple(shown), round(took, 1), kind, missed)
 
-    def _read_rings(self) -> tuple[list[bytes], list[bytes]]:
-        rings = self._program.rings
-        read, write = rings["read"].read(), rings["write"].read()
+    def _read_rings(self, most: int | None) -> tuple[list[bytes], list[bytes], int]:
+        """Records of calls and of tasks, and up to which time (ns) they are complete, if a ring holds more than `most` bytes."""
+        rings, complete = self._program.rings, UNLIMITED
+        found: list[list[bytes]] = []
+        for ring in (rings["read"], rings["write"]):
+            has_more = most is not None and ring.used() > most
+            raws = ring.read(most)
+            if has_more and raws:
+                complete = min(complete, int.from_bytes(_time_of(raws[-1]), "big") - SETTLED_NS)
+            found.append(raws)
         tasks = rings["task"].read()  # last: a call's task was sent before it
-        raws = self._unsettled + read + write
-        if (read and write) or self._unsettled:
+        raws = self._unsettled + found[0] + found[1]
+        if (found[0] and found[1]) or self._unsettled:
             raws.sort(key=_time_of)
-        return raws, tasks
+        return raws, tasks, complete
 
     def _notice(self, seen: Sequence[Record]) -> list[Event]:
         """Processes that begin and end, and libraries that they load."""
@@ -163,13 +180,13 @@ class Session:
                 self._exits.append(record)
             elif isinstance(record, Mapped):
                 self._processes.mapped(record)
-                if not self._stopped and (target := self._targets.mapped(record)):
+                if not self._detached and (target := self._targets.mapped(record)):
                     events.append(self._attach_new([target], record.time))
             else:
                 if isinstance(record, Exec):
                     self._exits.append(record)
                 self._processes.noticed(record)
-                if not self._stopped and isinstance(record, Dropped) and (new := self._targets.scan()):
+                if not self._detached and isinstance(record, Dropped) and (new := self._targets.scan()):
                     events.append(self._attach_new(new, None))
         return events
 
@@ -180,11 +197,11 @@ class Session:
         self._exits = [record for record in self._exits if record.time > settled]
         if due:
             raws.sort(key=_time_of)  # those of one ring alone are only nearly in order
-        end = bisect.bisect_right(raws, settled, key=_time_of) if raws and _time_of(raws[-1]) > settled else len(raws)
+        end = bisect.bisect_right(raws, _key(settled), key=_time_of)
         ended: list[Call] = []
         at = 0
         for record in due:
-            before = bisect.bisect_right(raws, record.time, at, end, key=_time_of)
+            before = bisect.bisect_right(raws, _key(record.time), at, end, key=_time_of)
             ended.extend(self._calls.feed(raws[at:before]))
             at = before
             if isinstance(record, Exec):
@@ -211,8 +228,8 @@ class Session:
                 target.close()
 
     def _kept(self, calls: list[Call]) -> list[Event]:
-        keeps = self._options.filters.keeps
-        return [call for call in calls if keeps(call)]
+        filters = self._options.filters
+        return list(calls) if filters.keeps_all else [call for call in calls if filters.keeps(call)]
 
     def _learn_tasks(self, raws: Sequence[bytes]) -> None:
         for raw in raws:
@@ -256,5 +273,6 @@ class Session:
         return events
 
 
-def _time_of(raw: bytes) -> int:
-    return int(_TIME.unpack_from(raw, _TIME_AT)[0])
+def _key(time_ns: int) -> bytes:
+    """What `_time_of` gives for this time."""
+    return time_ns.to_bytes(8, "big")

@@ -215,6 +215,13 @@ static long (*copy_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_co
 /* Makes it read memory anew: a number from a register would have a state of its own for each round of the loop it came from. */
 #define FORGET() asm volatile("" ::: "memory")
 
+/*
+ * From 6.13 on the kernel gives programs of this kind one stack per CPU, though these sleep: a hit that waits for a page would find
+ * it overwritten by the next one there, and the kernel would crash. Not so with a tail call (helper 12) in the code, even where it
+ * is never reached and the verifier takes it out.
+ */
+#define OWN_STACK() do { u64 zero; asm volatile("%0 = 0\n\tif %0 == 0 goto +1\n\tcall 12" : "=r"(zero)); } while (0)
+
 ALWAYS void count(u32 ring, u32 what)
 {
 	u32 i = (ring & 1) * COUNTERS + what;
@@ -707,6 +714,7 @@ int on_entry(struct pt_regs *ctx)
 	struct entry *e;
 	u8 depth = 0;
 
+	OWN_STACK();
 	if (!set || !set->ready || !p || pid_tgid >> 32 == set->self)
 		return 0;
 	ring = p->flags & PLAN_WRITE_RING;
@@ -806,6 +814,7 @@ int on_return(struct pt_regs *ctx)
 	struct frame *f;
 	struct ret *r;
 
+	OWN_STACK();
 	if (!set || !p || !t)
 		return 0;		/* no thread: the call was under way when the probes came, or before a fork */
 	if (p->flags & PLAN_OPENS)

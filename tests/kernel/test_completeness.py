@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Every call is seen, once: the log against a second counter, which shares nothing with the tracer but the kernel."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from probes import program
+from tests.kernel.every_function import TIMES
+from tests.needs import PYTHON, ROOT
+
+LIBRARY = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
+COUNTER = """
+struct key { u32 tgid; u32 function; };
+BPF_HASH(hits, struct key, u64, 65536);
+int count(struct pt_regs *ctx) {
+    u64 (*cookie)(void *) = (void *)174;
+    struct key key = { bpf_get_current_pid_tgid() >> 32, (u32)cookie(ctx) };
+    hits.increment(key);
+    return 0;
+}
+"""
+PYTHON_WORK = """
+import libvirt, os
+print(os.getpid())
+libvirt.registerErrorHandler(lambda *_: None, None)
+for _ in range(23):
+    connection = libvirt.open("test:///default")
+    domain = connection.lookupByName("test")
+    domain.info(), domain.state(), domain.suspend(), domain.resume(), domain.XMLDesc(), domain.UUIDString()
+    pool = connection.storagePoolLookupByName("default-pool")
+    pool.info(), pool.listVolumes(), connection.listAllDomains(), connection.getInfo(), connection.networkLookupByName("default").bridgeName()
+    for failing in (lambda: connection.lookupByName("nosuch"), lambda: domain.create()):
+        try:
+            failing()
+        except libvirt.libvirtError:
+            pass
+    connection.close()
+"""
+
+
+class Witness:
+    """Counts the hits of public functions per process, by a BPF program of its own."""
+
+    def __init__(self) -> None:
+        import bcc
+
+        if not program.has_uprobe_multi():
+            pytest.skip("no uprobe_multi on this kernel: the second counter needs it")
+        symbols = subprocess.check_output(["nm", "-D", "--defined-only", "--with-symbol-versions", LIBRARY], text=True)
+        public = [line.split() for line in symbols.splitlines() if "@@LIBVIRT_" in line and "PRIVATE" not in line and " T " in line]
+        self.names = [name.partition("@")[0] for _, _, name in public]
+        # in this library code is where its addresses say: the first segments are mapped one to one
+        offsets = [int(address, 16) for address, _, _ in public]
+        with program.stub_headers():
+            self._bpf = bcc.BPF(text=COUNTER.encode(), cflags=[f"-I{program.STUBS}"])
+        function = self._bpf.load_func(b"count", bcc.BPF.KPROBE, None, 48)
+        path = ctypes.create_string_buffer(LIBRARY.encode())
+        places, cookies = (ctypes.c_uint64 * len(offsets))(*offsets), (ctypes.c_uint64 * len(offsets))(*range(len(offsets)))
+        attributes = ctypes.create_string_buffer(
+            struct.pack(
+                "<IIIIQQQQIII",
+                *(function.fd, 0, 48, 0, ctypes.addressof(path), ctypes.addressof(places), 0, ctypes.addressof(cookies), len(offsets), 0, 0),
+            )
+        )
+        self._link = ctypes.CDLL(None, use_errno=True).syscall(321, 28, attributes, len(attributes) - 1)
+        assert self._link >= 0, os.strerror(ctypes.get_errno())
+
+    def counts(self, pids: set[int]) -> Counter[str]:
+        """Hits by function, of these processes."""
+        result: Counter[str] = Counter()
+        for key, value in self._bpf[b"hits"].items():
+            if key.tgid in pids:
+                result[self.names[key.function]] += value.value
+        return result
+
+    def close(self) -> None:
+        os.close(self._link)
+
+
+@pytest.fixture
+def witness():
+    witness = Witness()
+    yield witness
+    witness.close()
+
+
+def test_every_call_of_a_workload_is_in_the_log(trace, witness, caller):
+    tracer = trace("-a", "--nested")
+    work = [PYTHON, "-c", PYTHON_WORK]
+    every = subprocess.run(
+        [PYTHON, str(Path(__file__).with_name("every_function.py"))],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    pids = {int(every[0]), int(subprocess.run(work, capture_output=True, text=True, check=True).stdout)}
+    for _ in range(TIMES):
+        with subprocess.Popen(["virsh", "-q", "-c", "test:///default", "dominfo test; domstate nosuch"], stdout=-3, stderr=-3) as virsh:
+            pids.add(virsh.pid)
+    result = tracer.stop()
+
+    calls = [call for pid in pids for call in result.calls(pid=pid) if call["library"] == "libvirt.so.0"]
+    seen, expected = Counter(call["function"] for call in calls), witness.counts(pids)
+    assert seen == expected
+    assert len(expected) >= 150
+    made = dict(zip(every[1::2], map(int, every[2::2]), strict=True))
+    mine = Counter(call["function"] for call in result.calls(pid=int(every[0])) if call["depth"] == 0 and call["failed"])
+    assert {name: mine[name] for name in made if mine[name] != TIMES} == {}
