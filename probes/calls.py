@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple
 
 from log.events import NO_VALUES, Call, Caller, CallError, Value, Values
 from probes import records, values
 from probes.api import ApiTable, Function, is_write_call
-from probes.copying import Constants, Plan
+from probes.copying import Constants, Plan, u64
 from probes.raised import RaisedErrors
 
 CACHED = 16384  # decoded arguments and results kept, by their bytes
@@ -78,7 +78,7 @@ class Calls:
         self._open: dict[int, list[Open]] = {}
         self._waiting: dict[int, Open] = {}  # returned, but the rest of a long string is still to come
         self._constants: dict[int, Constants] = {}
-        self._cache: dict[tuple[int, int, int, bytes], tuple[Values, bool]] = {}
+        self._cache: dict[tuple[int, bool, Hashable], tuple[Values, bool]] = {}
 
     def feed(self, raws: Iterable[bytes]) -> list[Call]:
         """The calls that these records end."""
@@ -203,27 +203,22 @@ class Calls:
         elif row.ret is not None:
             self._errors.returned(tid, time, row.private, row.ret.decode(raw, {}, constants))
 
-    def _decode(self, plan: Plan, raw: bytes, pieces: Pieces | None, row: int, tgid: int, start: int) -> tuple[Values, bool]:
-        """The decoded values, and whether a result is one that failures have; calls whose bytes are the same share them.
-
-        Bytes before `start` are not decoded.
-        """
+    def _decode(self, plan: Plan, raw: bytes, pieces: Pieces | None, row: int, tgid: int, at_return: bool) -> tuple[Values, bool]:
+        """The decoded values, and whether a result is one that failures have; calls that differ in nothing else share them."""
         constants = self._constants.get(tgid)
         if constants is None:
             constants = self._constants[tgid] = Constants()
-        data = raw[start:]
-        if not pieces:
-            found = self._cache.get((tgid, row if start == records.ENTRY_ARGS else ~row, constants.version, data))
-            if found is not None:
-                return found
+        key = (constants.version, at_return, plan.key(raw))
+        found = self._cache.get(key)
+        if found is not None and not pieces:
+            return found
         decoded = Values(plan.decode(raw, pieces or _NO_PIECES, constants))
         function = self.rows[row].function
-        fails = start == records.RETURN_VALUE and function is not None and _is_failure(function, data)
-        if not pieces and len(raw) < 2048:
+        fails = at_return and function is not None and _is_failure(function, raw)
+        if not pieces and len(raw) < 2048 and plan.is_told_by_key(raw):
             if len(self._cache) >= CACHED:
                 self._cache.clear()
-            # decoding may have changed the version
-            self._cache[tgid, row if start == records.ENTRY_ARGS else ~row, constants.version, data] = decoded, fails
+            self._cache[key] = decoded, fails
         return decoded, fails
 
     def _finish(self, call: Open, tid: int) -> Call:
@@ -233,7 +228,7 @@ class Calls:
         result: Value = None
         failed, error = False, None
         if row.ret is not None and row.returns != "void":
-            decoded, failed = self._decode(row.ret, raw, call.ret_pieces, call.row, call.tgid, records.RETURN_VALUE)
+            decoded, failed = self._decode(row.ret, raw, call.ret_pieces, call.row, call.tgid, True)
             result = decoded.values.get("ret")
             if failed:
                 error = self._errors.error(tid, entry_time)
@@ -259,7 +254,7 @@ class Calls:
         task = self._find_task(call.task, call.tgid, tid)
         args, function = None, row.function
         if call.raw is not None:
-            args, _ = self._decode(row.entry, call.raw, call.pieces, call.row, call.tgid, records.ENTRY_ARGS)
+            args, _ = self._decode(row.entry, call.raw, call.pieces, call.row, call.tgid, False)
         write = function is not None and function.is_write
         if write and function is not None and function.access == "conditional" and call.raw is not None:
             write = is_write_call(function, self._registers(function, call.raw))
@@ -297,9 +292,9 @@ class Calls:
         }
 
 
-def _is_failure(function: Function, result: bytes) -> bool:
-    """Whether the result, in the first 8 bytes, is what the function returns when it fails."""
-    value = values.integer(function.result.kind, int.from_bytes(result[:8], "little"))
+def _is_failure(function: Function, raw: bytes) -> bool:
+    """Whether the result is what the function returns when it fails."""
+    value = values.integer(function.result.kind, u64(raw, records.RETURN_VALUE))
     how = function.failure
     return (
         (how == "negative" and value < 0)

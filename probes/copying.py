@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+import operator
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 from log.events import Value
@@ -13,10 +15,15 @@ Offsets = Mapping[str, Mapping[str, int]]  # object type -> field -> bytes
 
 
 class Constants:
-    """What a process's threads have sent once: (ONCE_*, address) -> value; `version` changes when one is replaced."""
+    """What a process's threads have sent once: (ONCE_*, address) -> value.
+
+    `version` is a number that no others had; it changes when a value is replaced.
+    """
+
+    _versions = itertools.count()
 
     def __init__(self) -> None:
-        self.version = 0
+        self.version = next(self._versions)
         self._values: dict[tuple[int, int], Value] = {}
 
     def get(self, key: tuple[int, int]) -> Value:
@@ -26,7 +33,7 @@ class Constants:
     def learn(self, key: tuple[int, int], value: Value) -> None:
         """Another connection may be at the address now."""
         if self._values.get(key) != value:
-            self.version += 1
+            self.version = next(self._versions)
             self._values[key] = value
 
 
@@ -57,6 +64,8 @@ class Plan(NamedTuple):
     ops: tuple[tuple[int, int, int, int, int, int], ...]
     texts: tuple[values.Text, ...]
     fields: tuple[tuple[str, Read], ...]
+    key: Callable[[bytes], Hashable]  # what of a record the values depend on, if is_told_by_key()
+    present: tuple[int, ...] = ()  # where addresses are that are no NULL then
     condition: Condition = Condition()
 
     def pack(self) -> bytes:
@@ -71,6 +80,18 @@ class Plan(NamedTuple):
         texts = values.read_texts(raw, self.texts, self.fixed, pieces)
         return {name: read(raw, texts, constants) for name, read in self.fields}
 
+    def is_told_by_key(self, raw: bytes) -> bool:
+        """Whether a record with the same key has the same values: all was readable, nothing NULL, empty, cut or sent once."""
+        if any(raw[32:36]) or not all(u64(raw, at) for at in self.present):
+            return False
+        for text in self.texts:
+            if text.mark:
+                if not values.was_sent_before(raw, text.mark):
+                    return False
+            elif not 0 < int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True) < text.size:
+                return False
+        return True
+
 
 class Builder:
     """Operations and their places in the record, one after the other."""
@@ -81,6 +102,17 @@ class Builder:
         self.ops: list[tuple[int, int, int, int, int, int]] = []
         self.texts: list[values.Text] = []
         self.objects = 0
+        self._shown: list[slice] = []
+        self._present: list[int] = []
+
+    def shows(self, at: int, size: int) -> int:
+        """A reader looks at these bytes, which are not those of a text; where they are."""
+        self._shown.append(slice(at, at + size))
+        return at
+
+    def follows(self, at: int) -> None:
+        """A reader wants to know of the address there only whether it is NULL."""
+        self._present.append(at)
 
     def _room(self, size: int) -> int:
         at = self.fixed
@@ -100,13 +132,16 @@ class Builder:
         slot = self._room(4)
         if name:
             self.objects |= 1 << len(self.ops)
+        if not mark:
+            self.shows(slot, 4)
         self.texts.append(values.Text(len(self.ops), source, slot, size, mark))
         self.ops.append((records.OP_STRING, source, slot, size, 0, keep))
         return len(self.texts) - 1
 
     def once(self, source: int, which: int, build: Callable[[int], Read]) -> Read:
         """What `build` copies hangs on the address at `source` and doesn't change: a thread sends it once."""
-        mark = self._room(4)
+        self.shows(source, 8)
+        mark = self.shows(self._room(4), 4)
         at = len(self.ops)
         self.ops.append((records.OP_ONCE, source, mark, 0, 0, which))
         inner = build(mark)
@@ -126,7 +161,13 @@ class Builder:
         """The finished plan."""
         if len(self.ops) > records.MAX_OPS or self.fixed > records.FIXED:
             raise ValueError(f"copy plan too large: {len(self.ops)} operations, {self.fixed} bytes")
-        return Plan(flags, self.fixed, self.objects, tuple(self.ops), tuple(self.texts), tuple(fields))
+        key = key_of(self.fixed, self._shown)
+        return Plan(flags, self.fixed, self.objects, tuple(self.ops), tuple(self.texts), tuple(fields), key, tuple(self._present))
+
+
+def key_of(fixed: int, shown: Sequence[slice]) -> Callable[[bytes], Hashable]:
+    """A Plan.key of these bytes, the plan's row, which operations failed, and the texts behind the fixed part."""
+    return operator.itemgetter(slice(4, 8), slice(32, 36), *shown, slice(fixed, None))
 
 
 def u64(raw: bytes, at: int) -> int:

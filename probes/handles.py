@@ -34,8 +34,9 @@ _URI = {"scheme": 0, "server": 8, "user": 16, "port": 24, "path": 32, "query": 4
 DRIVER_NAME = 64  # bytes of it, at most
 
 
-def read_uuid(at: int) -> Read:
+def read_uuid(build: Builder, at: int) -> Read:
     """Reads the 16 bytes there."""
+    build.shows(at, 16)
     return lambda raw, texts, constants: values.uuid_value(raw[at : at + 16])
 
 
@@ -100,11 +101,13 @@ def read_handle(build: Builder, source: int, kind: str, offsets: Offsets) -> Rea
     owner = place[parent] if parent else place["conn"]
     first, end = min([owner, *starts]), max([owner + 8, *wanted])
     block = build.block(source, first, end - first)
+    build.follows(source)
+    build.follows(block + owner - first)
     readers: list[tuple[str, Read]] = []
     for field, how, is_name in shown:
         at = block + place[field] - first
         if how == "uuid":
-            readers.append((_SHOWN_AS.get(field, field), read_uuid(at)))
+            readers.append((_SHOWN_AS.get(field, field), read_uuid(build, at)))
         else:
             readers.append((_SHOWN_AS.get(field, field), read_text(build.text(at, name=is_name), build.limits.redact)))
     connect = block + owner - first

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from log.events import Redacted, Unreadable, Value
 from probes import private, records, values
 from probes.api import ApiTable, Function, Param, Result
-from probes.copying import Builder, Condition, Limits, Offsets, Plan, Read, read_text, u64
+from probes.copying import Builder, Condition, Limits, Offsets, Plan, Read, key_of, read_text, u64
 from probes.handles import read_handle
 
 
@@ -19,6 +19,7 @@ def _read_value(build: Builder, what: Param | Result, source: int, table: ApiTab
         if kind in ("string", "xml"):
             index = build.text(source, keep=0)
             return lambda raw, texts, constants: values.secret_value(texts[index])
+        build.shows(source, 8)
         return lambda raw, texts, constants: Redacted(None) if u64(raw, source) else None
     if kind in ("string", "xml"):
         return read_text(build.text(source, name=is_name), limits.redact)
@@ -26,7 +27,8 @@ def _read_value(build: Builder, what: Param | Result, source: int, table: ApiTab
         return read_handle(build, source, what.object, offsets)
     if kind == "double":
         return lambda raw, texts, constants: Unreadable(0)  # in an SSE register, which a uprobe can't see
-    if kind in ("i32", "u32", "i64", "u64", "u8"):
+    build.shows(source, values.SIZES.get(kind, 8))
+    if kind in values.SIZES:
         enum = table.enums.get(what.enum) if what.enum else None
         decode: Callable[[int], Value]
         if getattr(what, "flags", False) or (enum and enum.is_flags):
@@ -80,7 +82,8 @@ def raw_plan(flags: int, *, registers: int) -> Plan:
     for i in range(registers):
         at = records.ENTRY_ARGS + 8 * i
         fields.append((f"arg{i}", _read_register(at)))
-    return Plan(flags, records.ENTRY_FIXED, 0, (), (), tuple(fields))
+    shown = slice(records.ENTRY_ARGS, records.ENTRY_ARGS + 8 * registers)
+    return Plan(flags, records.ENTRY_FIXED, 0, (), (), tuple(fields), key_of(records.ENTRY_FIXED, [shown]))
 
 
 def private_plans(function: private.Private, limits: Limits, flags: int) -> tuple[Plan, Plan | None]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from probes import records
 from probes.api import Enum
 from probes.redact import redact_uri
 
+SIZES = {"i32": 4, "u32": 4, "i64": 8, "u64": 8, "u8": 1}  # bytes of the C type
 _SIGNED = {"i32": 32, "i64": 64}
 _UNSIGNED = {"u8": 8, "u32": 32, "u64": 64}
 _USER_INFO = re.compile(r"://[^/?#]*@")
@@ -171,7 +171,8 @@ def whole_characters(text: bytes) -> bytes:
 
 def uuid_value(raw: bytes) -> str:
     """16 bytes in the usual form."""
-    return str(uuid.UUID(bytes=raw))
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def pointer_value(raw: int) -> Value:

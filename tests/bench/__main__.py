@@ -70,7 +70,7 @@ def _machine(target: Target, rounds: Rounds, seconds: float) -> str:
     processor = f"{os.cpu_count()} x {model[1] if model else platform.machine()}"
     return (
         f"Linux {platform.release()}, {processor}, libvirt {target.version}, {bpftrace}\n"
-        f"medians of {rounds.count} interleaved rounds, {seconds:.0f} s in all; load average {os.getloadavg()[0]:.1f}"
+        f"medians of {rounds.number} interleaved rounds, {seconds:.0f} s in all; load average {os.getloadavg()[0]:.1f}"
     )
 
 

@@ -18,7 +18,7 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
     """Start, stop and idling."""
     log = programs.folder / "command.jsonl"
     starts, stops = [], []
-    for _ in range(rounds.count):
+    for _ in range(rounds.number):
         command = Command("--json", log=log)
         starts.append(command.start_s)
         stops.append(command.stop().stop_s)

@@ -185,7 +185,7 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
         null, *ways = cost.ways()
         pairs: list[list[float]] = [[] for _ in ways]
         taken: list[list[float]] = [[] for _ in ways]
-        for _ in range(rounds.count):
+        for _ in range(rounds.number):
             for index, way in enumerate(ways):
                 pairs[index].append(cost.measure(null))
                 taken[index].append(cost.measure(way))

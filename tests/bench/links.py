@@ -27,13 +27,13 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
     count, a_round = len(names), BCC_QUICK if rounds.quick else BCC_FUNCTIONS
     program = bpf.load_program(RETURN_0, "nothing", sleepable=False, multi=True)
     ours, theirs = [], []
-    for turn in range(rounds.count):
+    for turn in range(rounds.number):
         ours.append(_time_links(target, program))
         theirs.append(_time_bcc(target, [names[(turn * a_round + i) % count] for i in range(a_round)]))
     os.close(program)
     attach, detach = (median(times) for times in zip(*ours, strict=True))
     bcc_attach, bcc_detach = (median(times) for times in zip(*theirs, strict=True))
-    bcc = f"BCC, {rounds.count * a_round} functions"
+    bcc = f"BCC, {rounds.number * a_round} functions"
     return [
         Row(PART, f"libvirt-trace, {count} functions: attach", attach * 1e3, "ms", target="under 50 ms a library"),
         Row(PART, f"libvirt-trace, {count} functions: detach", detach * 1e3, "ms", target="under 300 ms a library"),

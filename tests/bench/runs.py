@@ -25,7 +25,7 @@ _LOOK, _STILL = 0.002, 0.2  # s
 class Rounds(NamedTuple):
     """How much is measured."""
 
-    count: int
+    number: int
     quick: bool
 
 

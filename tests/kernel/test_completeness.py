@@ -36,7 +36,8 @@ for _ in range(23):
     domain = connection.lookupByName("test")
     domain.info(), domain.state(), domain.suspend(), domain.resume(), domain.XMLDesc(), domain.UUIDString()
     pool = connection.storagePoolLookupByName("default-pool")
-    pool.info(), pool.listVolumes(), connection.listAllDomains(), connection.getInfo(), connection.networkLookupByName("default").bridgeName()
+    pool.info(), pool.listVolumes(), connection.listAllDomains(), connection.getInfo()
+    connection.networkLookupByName("default").bridgeName()
     for failing in (lambda: connection.lookupByName("nosuch"), lambda: domain.create()):
         try:
             failing()
@@ -64,12 +65,10 @@ class Witness:
         function = self._bpf.load_func(b"count", bcc.BPF.KPROBE, None, 48)
         path = ctypes.create_string_buffer(LIBRARY.encode())
         places, cookies = (ctypes.c_uint64 * len(offsets))(*offsets), (ctypes.c_uint64 * len(offsets))(*range(len(offsets)))
-        attributes = ctypes.create_string_buffer(
-            struct.pack(
-                "<IIIIQQQQIII",
-                *(function.fd, 0, 48, 0, ctypes.addressof(path), ctypes.addressof(places), 0, ctypes.addressof(cookies), len(offsets), 0, 0),
-            )
-        )
+        where, which, whose = (ctypes.addressof(item) for item in (path, places, cookies))
+        # union bpf_attr, link_create.uprobe_multi
+        link = struct.pack("<IIIIQQQQIII", function.fd, 0, 48, 0, where, which, 0, whose, len(offsets), 0, 0)
+        attributes = ctypes.create_string_buffer(link)
         self._link = ctypes.CDLL(None, use_errno=True).syscall(321, 28, attributes, len(attributes) - 1)
         assert self._link >= 0, os.strerror(ctypes.get_errno())
 

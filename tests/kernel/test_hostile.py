@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import pytest
 
 from tests.kernel.conftest import TO_FILE, TRACER, Run, bare, read_facts
 from tests.needs import PATIENCE
-from tests.tracing import Event
 
 Traced = Callable[..., Run]
 CALLS = 23

@@ -1,0 +1,2 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
+/* empty: see kconfig.h */

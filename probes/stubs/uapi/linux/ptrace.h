@@ -1,1 +1,2 @@
-/* empty: everything that BCC needs of it is in linux/kconfig.h */
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
+/* empty: see linux/kconfig.h */

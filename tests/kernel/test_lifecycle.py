@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How tracing begins and ends, what it leaves behind, and libraries that come and go meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from probes.elf import read_elf
+from tests.kernel.conftest import TRACER, Run
+from tests.needs import PATIENCE
+from tests.tracing import Tracer
+
+CALLS = 23
+LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
+BREAKPOINT = 0xCC  # int3
+
+
+class Steps:
+    """A caller that makes calls when it is told to."""
+
+    def __init__(self, program: Path, before: tuple[str, ...] = (), env: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [*before, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+        )
+        self._expect("ready")
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def _expect(self, word: str) -> None:
+        assert self.process.stdout
+        assert self.process.stdout.readline() == f"{word}\n", "the caller has ended"
+
+    def call(self, count: int = CALLS) -> None:
+        """Makes so many calls of virDomainGetName."""
+        assert self.process.stdin
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        self._expect(str(count))
+
+    def end(self) -> int:
+        """The exit status."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe
+            pipe.close()
+        return self.process.wait(20 * PATIENCE)
+
+    def code_of(self, function: str) -> int:
+        """The first byte of a function of libvirt.so.0 as the process runs it."""
+        for line in Path(f"/proc/{self.pid}/maps").read_text().splitlines():
+            if found := re.match(r"([0-9a-f]+)-[0-9a-f]+ r-xp ([0-9a-f]+) .*/libvirt\.so\.0\.\S+", line):
+                start, offset = (int(part, 16) for part in found.groups())
+                break
+        with open(LIBVIRT, "rb") as library:
+            at = next(f.offset for f in read_elf(library.fileno(), LIBVIRT).functions if f.name == function)
+        with open(f"/proc/{self.pid}/mem", "rb", buffering=0) as memory:
+            memory.seek(start + at - offset)
+            return memory.read(1)[0]
+
+
+@pytest.fixture
+def steps(caller) -> Iterator[Callable[..., Steps]]:
+    """steps(before=COMMAND, env=...): a caller that waits for its steps."""
+    running: list[Steps] = []
+
+    def start(before: tuple[str, ...] = (), env: dict[str, str] | None = None) -> Steps:
+        running.append(Steps(caller("steps"), before, env))
+        return running[-1]
+
+    yield start
+    for step in running:
+        if step.process.poll() is None:
+            step.process.kill()
+        step.end()
+
+
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds * PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
+
+
+def names(tracer: Tracer, pid: int) -> list[object]:
+    return [call["ret"] for call in tracer.calls("virDomainGetName", pid)]
+
+
+# beginning and end
+
+
+def test_the_first_call_of_a_command_is_seen(caller, traced: Callable[..., Run]) -> None:
+    run = traced(caller("names"), options=("-a",))
+    first = run.calls()[:2]
+    assert [(call["function"], call["depth"]) for call in first] == [("virSetErrorFunc", 0), ("virConnectOpen", 0)]
+    assert run.result.events[0]["type"] == "attached"
+
+
+def test_two_tracers_see_everything(trace, steps) -> None:
+    first = trace()
+    second = trace()
+    step = steps()
+    step.call()
+    for tracer in (first, second):
+        tracer.stop(lost=None)
+        assert names(tracer, step.pid) == ["test"] * CALLS
+    step.call()
+    assert step.end() == 0
+
+
+def test_one_tracer_leaves_and_the_other_goes_on(trace, steps) -> None:
+    step = steps()
+    first = trace("-p", str(step.pid))
+    second = trace("-p", str(step.pid))
+    step.call()
+    first.stop()
+    step.call()
+    second.stop()
+    assert (len(names(first, step.pid)), len(names(second, step.pid))) == (CALLS, 2 * CALLS)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_tracing_cleanly(trace, steps, number: int) -> None:
+    step = steps()
+    tracer = trace("-p", str(step.pid))
+    step.call()
+    result = tracer.stop(number)
+    assert result.status == 0
+    assert (result.end["calls"], len(result.calls())) == (CALLS, CALLS)
+    assert re.fullmatch(r"libvirt-trace: 23 calls, 0 failed, 0 denied, 0 lost in [0-9.]+s\n", result.stderr)
+    step.call()
+    assert step.end() == 0
+
+
+def links_of(pid: int) -> set[int]:
+    """The BPF links that a process holds."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
+        if match := re.search(r"^link_id:\s+([0-9]+)$", entry.read_text(), re.M):
+            found.add(int(match[1]))
+    return found
+
+
+def link_exists(number: int) -> bool:
+    from probes import bpf
+
+    command = 30  # BPF_LINK_GET_FD_BY_ID
+    try:
+        fd = bpf.bpf(command, number.to_bytes(4, "little") + bytes(12))
+    except OSError:
+        return False
+    os.close(fd)
+    return True
+
+
+def test_a_killed_tracer_leaves_nothing_behind(trace, steps) -> None:
+    step = steps()
+    before = step.code_of("virDomainGetName")
+    tracer = trace("-p", str(step.pid))
+    step.call()
+    tracer.wait_for(lambda event: event["type"] == "call" and event["function"] == "virDomainGetName", count=CALLS)
+    links = links_of(tracer.pid)
+    assert links and all(link_exists(link) for link in links)
+    assert step.code_of("virDomainGetName") == BREAKPOINT
+    tracer.kill()
+    wait_until(lambda: not any(link_exists(link) for link in links), "links are still there")
+    step.call()
+    assert step.end() == 0
+    if before != BREAKPOINT:  # nobody else traces
+        fresh = steps()
+        assert fresh.code_of("virDomainGetName") == before
+
+
+def test_a_process_runs_its_own_code_again_when_tracing_ends(trace, steps) -> None:
+    step = steps()
+    before = step.code_of("virDomainGetName")
+    tracer = trace("-p", str(step.pid))
+    assert step.code_of("virDomainGetName") == BREAKPOINT
+    tracer.stop()
+    if before != BREAKPOINT:
+        wait_until(lambda: step.code_of("virDomainGetName") == before, "the breakpoint is still there")
+    step.call()
+    assert step.end() == 0
+
+
+def test_a_tracer_killed_inside_a_call_harms_nobody(caller, trace, auth_uri: str, tmp_path: Path) -> None:
+    """The call returns through a probe whose owner is gone."""
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    os.mkfifo(ready)
+    os.mkfifo(go)
+    tracer = trace("-f", "virConnectOpenAuth")
+    step = subprocess.Popen(
+        [caller("inside"), "spawn", auth_uri, "/bin/sh", "-c", f"echo >{ready}; read line <{go}"], stdout=subprocess.PIPE, text=True
+    )
+    assert ready.read_text() == "\n"
+    tracer.kill()
+    go.write_text("\n")
+    out, _ = step.communicate(timeout=20 * PATIENCE)
+    assert step.returncode == 0
+    assert json.loads(out)["opened"] is True
+
+
+def test_a_call_under_way_at_the_end_is_listed(caller, trace, auth_uri: str, tmp_path: Path) -> None:
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    os.mkfifo(ready)
+    os.mkfifo(go)
+    tracer = trace("-f", "virConnectOpenAuth")
+    step = subprocess.Popen(
+        [caller("inside"), "spawn", auth_uri, "/bin/sh", "-c", f"echo >{ready}; read line <{go}"], stdout=subprocess.PIPE, text=True
+    )
+    assert ready.read_text() == "\n"
+    tracer.stop(lost=None)
+    go.write_text("\n")
+    step.communicate(timeout=20 * PATIENCE)
+    assert step.returncode == 0
+    (call,) = tracer.calls("virConnectOpenAuth", step.pid)
+    assert (call["type"], call["reason"], call["args"]["name"]) == ("unfinished", "still running", auth_uri)
+
+
+def test_a_call_that_began_before_tracing(caller, trace, auth_uri: str, tmp_path: Path) -> None:
+    """It is not seen, and those after it are."""
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    os.mkfifo(ready)
+    os.mkfifo(go)
+    step = subprocess.Popen(
+        [caller("inside"), "spawn", auth_uri, "/bin/sh", "-c", f"echo >{ready}; read line <{go}"], stdout=subprocess.PIPE, text=True
+    )
+    assert ready.read_text() == "\n"
+    tracer = trace("-p", str(step.pid))
+    go.write_text("\n")
+    step.communicate(timeout=20 * PATIENCE)
+    result = tracer.stop()
+    assert step.returncode == 0
+    assert [(call["type"], call["function"]) for call in result.calls()] == [("call", "virDomainGetID")] * CALLS
+
+
+def test_a_reader_that_leaves_harms_nobody(steps) -> None:
+    step = steps()
+    argv = [*TRACER, "--json", "-p", str(step.pid)]
+    tracer = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert tracer.stdout and tracer.stderr
+    assert '"type":"attached"' in tracer.stdout.readline()
+    tracer.stdout.close()
+    step.call()
+    assert tracer.wait(20 * PATIENCE) == 0
+    assert re.fullmatch(r"libvirt-trace: [0-9]+ calls, .*\n", tracer.stderr.read())
+    tracer.stderr.close()
+    step.call()
+    assert step.end() == 0
+
+
+def test_a_full_disk_is_reported_and_harms_nobody(caller, traced: Callable[..., Run]) -> None:
+    run = traced(caller("lengths"), *range(CALLS), options=("-o", "/dev/full"))
+    assert run.facts == list(range(CALLS))
+    assert len(run.calls("virDomainGetName")) == CALLS
+    lines = [line for line in run.result.stderr.splitlines() if "/dev/full" in line]
+    assert "no space left on device" in lines[0]
+    assert re.search(r"/dev/full: [0-9]+ calls were not written", lines[-1])
+
+
+def test_a_log_beside_the_screen(caller, traced: Callable[..., Run], tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    run = traced(caller("lengths"), *range(CALLS), options=("-o", str(log)))
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert [json.loads(line) for line in log.read_text().splitlines()] == run.result.events
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+def test_without_root_one_line_says_what_to_do() -> None:
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *TRACER, "--", "true"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20 * PATIENCE, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "libvirt-trace: tracing needs root: run it with sudo\n")
+
+
+# libraries
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A folder with a copy of libvirt.so.0, for LD_LIBRARY_PATH."""
+    folder = tmp_path / "lib"
+    folder.mkdir()
+    shutil.copy(LIBVIRT, folder / "libvirt.so.0.9000.99")
+    (folder / "libvirt.so.0").symlink_to("libvirt.so.0.9000.99")
+    return folder
+
+
+def is_attached_to(path: Path) -> Callable[[dict[str, object]], bool]:
+    return lambda event: event["type"] == "attached" and any(target["path"] == str(path) for target in event["targets"])  # type: ignore[attr-defined]
+
+
+def test_a_library_that_appears_is_attached_within_a_second(trace, steps, copy: Path) -> None:
+    tracer = trace()
+    started = time.monotonic()
+    step = steps(env={"LD_LIBRARY_PATH": str(copy)})
+    event = tracer.wait_for(is_attached_to(copy / "libvirt.so.0.9000.99"))
+    assert time.monotonic() - started < PATIENCE
+    assert event["functions"] > 400
+    assert 0 < event["mapped_ms"] < 1000 * PATIENCE
+    step.call()
+    tracer.stop(lost=None)
+    assert names(tracer, step.pid) == ["test"] * CALLS
+
+
+def test_a_deleted_library_that_still_runs(trace, steps, copy: Path) -> None:
+    step = steps(env={"LD_LIBRARY_PATH": str(copy)})
+    shutil.rmtree(copy)
+    tracer = trace("-p", str(step.pid))
+    step.call()
+    result = tracer.stop()
+    assert names(tracer, step.pid) == ["test"] * CALLS
+    assert any(target["path"] == f"{copy}/libvirt.so.0.9000.99 (deleted)" for target in result.events[0]["targets"])
+
+
+def test_a_library_that_is_replaced_while_it_runs(trace, steps, copy: Path) -> None:
+    """As a package upgrade does it: processes that run keep the old file, new ones get the new file."""
+    path = copy / "libvirt.so.0.9000.99"
+    old = steps(env={"LD_LIBRARY_PATH": str(copy)})
+    tracer = trace()
+    shutil.copy(path, copy / "new")
+    (copy / "new").rename(path)
+    new = steps(env={"LD_LIBRARY_PATH": str(copy)})
+    tracer.wait_for(is_attached_to(path), count=2)
+    for step in (old, new):
+        step.call()
+    tracer.stop(lost=None)
+    assert names(tracer, old.pid) == names(tracer, new.pid) == ["test"] * CALLS
+
+
+@pytest.mark.parametrize("before_tracing", [True, False], ids=["before", "while tracing"])
+def test_a_library_in_another_mount_namespace(trace, steps, copy: Path, before_tracing: bool) -> None:
+    """Its path leads nowhere from here, or to another file."""
+    hidden = copy / "inside"
+    hidden.mkdir()
+    script = f'mount -t tmpfs tmpfs "{hidden}" && cp "{copy}"/libvirt.so.0* "{hidden}" && exec env LD_LIBRARY_PATH="{hidden}" "$0"'
+    before = ("unshare", "-m", "sh", "-c", script)
+    tracer = None if before_tracing else trace()
+    step = steps(before=before)
+    tracer = tracer or trace()
+    tracer.wait_for(is_attached_to(hidden / "libvirt.so.0"))
+    assert not (hidden / "libvirt.so.0").exists()
+    step.call()
+    tracer.stop(lost=None)
+    assert names(tracer, step.pid) == ["test"] * CALLS
