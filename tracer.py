@@ -70,9 +70,13 @@ class Tally:
 class Signals:
     """What was asked of us since the last look."""
 
-    def __init__(self, reopens: bool) -> None:
-        """`reopens`: there is a file that SIGHUP reopens; else it means that the terminal is gone."""
+    def __init__(self, *, reopens: bool, patience: int) -> None:
+        """`reopens`: there is a file that SIGHUP reopens; else it means that the terminal is gone.
+
+        `patience`: as often as that one has to ask to get out of a write to a reader that does not read.
+        """
         self._reopens = reopens
+        self._patience = patience
         self.stop = 0
         self.terminate = False
         self.reopen = False
@@ -87,8 +91,8 @@ class Signals:
             return
         self.stop += 1
         self.terminate |= number != signal.SIGINT
-        if self.stop > 3:
-            raise KeyboardInterrupt  # out of a write to a reader that does not read
+        if self.stop >= self._patience:
+            raise KeyboardInterrupt
 
 
 class Log:
@@ -218,7 +222,7 @@ def trace(arguments: Sequence[str]) -> int:
     tree = bool(argv) and not options.all_processes
     filters = filters_of(options, tree=tree)
     log = Log(options)
-    signals = Signals(reopens=options.output is not None)
+    signals = Signals(reopens=options.output is not None, patience=3 if argv else 2)
     command = Command(argv) if argv else None
     limits = Limits(options.string, options.redact)
     session = Session(Options(filters, limits, options.buffer_size << 20, options.returns, tuple(options.libraries), VERSION))

@@ -114,24 +114,21 @@ def _values(values: Values) -> str:
 
 
 # by identity, as hashing a command line costs too much; the object is held, so that its id can't become another's
-_callers: dict[int, tuple[Caller, dict[tuple[int, str], str]]] = {}
+_callers: dict[tuple[int, int, str], tuple[Caller, str]] = {}
 _clients: dict[int, tuple[object, str]] = {}
-_SHARED_MAX, _THREADS_MAX = 1024, 256
+_SHARED_MAX = 4096
 
 
 def _who(caller: Caller, tid: int, comm: str) -> str:
-    known = _callers.get(id(caller))
-    if known is None or known[0] is not caller:
-        if len(_callers) >= _SHARED_MAX:
-            _callers.clear()
-        known = _callers[id(caller)] = (caller, {})
-    threads = known[1]
-    text = threads.get((tid, comm))
-    if text is None:
-        if len(threads) >= _THREADS_MAX:
-            threads.clear()
-        fields = caller._asdict()
-        text = threads[tid, comm] = f'"pid":{fields.pop("pid")},"tid":{tid},"comm":{_word(comm)},{_mapping(fields)[1:-1]}'
+    key = (id(caller), tid, comm)
+    known = _callers.get(key)
+    if known is not None and known[0] is caller:
+        return known[1]
+    if len(_callers) >= _SHARED_MAX:
+        _callers.clear()
+    fields = caller._asdict()
+    text = f'"pid":{fields.pop("pid")},"tid":{tid},"comm":{_word(comm)},{_mapping(fields)[1:-1]}'
+    _callers[key] = (caller, text)
     return text
 
 

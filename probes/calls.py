@@ -78,7 +78,7 @@ class Calls:
         self._open: dict[int, list[Open]] = {}
         self._waiting: dict[int, Open] = {}  # returned, but the rest of a long string is still to come
         self._constants: dict[int, Constants] = {}
-        self._cache: dict[tuple[int, bool, Hashable], tuple[Values, bool]] = {}
+        self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool]] = {}
 
     def feed(self, raws: Iterable[bytes]) -> list[Call]:
         """The calls that these records end."""
@@ -100,6 +100,8 @@ class Calls:
                 while stack and stack[-1].level >= level:
                     ended.append(self._unfinished(stack.pop(), tid, "result lost"))
                 stack.append(Open(raw, row, seq, depth, task, tgid, level))
+                if flags & records.REC_ONCE:
+                    self._decode(rows[row].entry, raw, None, row, tgid, False)  # for what it teaches
                 continue
             while stack and stack[-1].seq > seq:
                 ended.append(self._unfinished(stack.pop(), tid, "result lost"))
@@ -208,7 +210,7 @@ class Calls:
         constants = self._constants.get(tgid)
         if constants is None:
             constants = self._constants[tgid] = Constants()
-        key = (constants.version, at_return, plan.key(raw))
+        key = (constants.version, ~row if at_return else row, plan.key(raw))
         found = self._cache.get(key)
         if found is not None and not pieces:
             return found

@@ -166,8 +166,8 @@ class Builder:
 
 
 def key_of(fixed: int, shown: Sequence[slice]) -> Callable[[bytes], Hashable]:
-    """A Plan.key of these bytes, the plan's row, which operations failed, and the texts behind the fixed part."""
-    return operator.itemgetter(slice(4, 8), slice(32, 36), *shown, slice(fixed, None))
+    """A Plan.key of these bytes, of which operations failed, and of the texts behind the fixed part."""
+    return operator.itemgetter(slice(32, 36), *shown, slice(fixed, None))
 
 
 def u64(raw: bytes, at: int) -> int:

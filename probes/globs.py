@@ -63,7 +63,8 @@ class _Token(NamedTuple):
     wild: bool  # may stand for a character of several bytes
 
 
-_ANY = frozenset(range(1, 256))
+# a character's first byte; the further ones keep the state behind it
+_ANY = frozenset(byte for byte in range(1, 256) if byte & 0xC0 != 0x80)
 
 
 def _tokens(pattern: str) -> list[_Token | str] | None:

@@ -18,7 +18,7 @@ REC_ENTRY, REC_RETURN, REC_CHUNK, REC_TASK = range(1, 5)
 PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_CALLS_BACK, PLAN_KEEP_ARGS, PLAN_NO_OBJECT, PLAN_OPENS = (
     1 << i for i in range(8)
 )
-REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED = (1 << i for i in range(4))
+REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED, REC_ONCE = (1 << i for i in range(5))
 REC_LEVEL = 8  # an entry's flags >> REC_LEVEL: calls around it that were probed
 
 COUNTERS = ("entry", "return", "both", "chunk", "private", "thread", "depth", "task")

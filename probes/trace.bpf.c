@@ -32,6 +32,7 @@ enum record_flag {
 	REC_ENTRY_LOST = 2,
 	REC_LONG = 4,		/* chunks of long strings follow, unless they were lost */
 	REC_TRUNCATED = 8,	/* the variable part was full before the plan's end */
+	REC_ONCE = 16,		/* has something that is sent once: calls inside this one rely on it, and end before it */
 	/* REC_ENTRY, in the upper byte: calls around it that were probed; those on its level or above will not return */
 	REC_LEVEL = 8,
 };
@@ -139,7 +140,7 @@ struct task_record {
 struct capture {
 	u32 pos;		/* of the next byte in the variable part */
 	u32 bad;
-	u32 flags;		/* REC_TRUNCATED */
+	u32 flags;		/* REC_TRUNCATED, REC_ONCE */
 	u32 names;		/* strings that the object filter looks at */
 	u32 longs;		/* strings of which there is more */
 	u32 next;		/* operation */
@@ -465,6 +466,8 @@ ALWAYS void run_plan(const struct settings *set, struct thread *t, const struct 
 			if (address && address == t->once[which]) {
 				FIELD(t, op->dst, s32) = STR_SAME;
 				c->next += op->len;
+			} else if (address) {
+				c->flags |= REC_ONCE;
 			}
 		} else if (op->kind == OP_STRING) {
 			s32 n = 0;

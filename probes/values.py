@@ -58,8 +58,7 @@ def enum_decoder(enum: Enum, kind: str) -> Callable[[int], Value]:
     """Values by name; of constants that share a value, the first."""
     names: dict[int, str] = {}
     for name, value in enum.constants.items():
-        if not name.endswith("_LAST"):
-            names.setdefault(value, name)
+        names.setdefault(value, name)
 
     def decode(raw: int) -> Value:
         value = integer(kind, raw)

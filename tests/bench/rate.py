@@ -16,11 +16,10 @@ QUICK_RATES, QUICK_SECONDS = (25_000, 50_000), 1
 
 
 class Kept(NamedTuple):
-    """The highest rate without loss, 0 if there is none; how many of its calls were made, and its run."""
+    """The highest rate without loss, 0 if there is none, in calls/s; processor time of the reader then, in us a call."""
 
     rate: float
-    made: float
-    ended: Ended | None
+    reader_us: float
 
 
 def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
@@ -34,23 +33,23 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
         kept, highest = _search(programs, rates, seconds, options, to_file=to_file)
         peak = max(peak, highest)
         table.append(Row(PART, f"{what}: {seconds} s without loss", kept.rate, "calls/s", target=aim))
-        if kept.ended:
-            table.append(Row(PART, f"{what}: processor time of the reader", kept.ended.cpu_s / kept.made * 1e6, "us a call"))
+        table.append(Row(PART, f"{what}: processor time of the reader", kept.reader_us, "us a call"))
     table.append(Row(PART, "peak resident memory", peak / (1 << 20), "MiB", target="under 200 MB"))
     return table
 
 
 def _search(programs: Programs, rates: tuple[int, ...], seconds: int, options: tuple[str, ...], *, to_file: bool) -> tuple[Kept, int]:
     """Halves the rates until the highest that is kept is found; the peak of resident memory of all runs, in bytes."""
-    kept, peak, low, high = Kept(0, 0, None), 0, 0, len(rates)
+    kept, peak, low, high = Kept(0, 0), 0, 0, len(rates)
     while low < high:
         middle = (low + high) // 2
         made, took, ended = _run(programs, rates[middle], seconds, options, to_file=to_file)
         peak = max(peak, ended.peak_bytes)
+        reader_us = ended.cpu_s / max(ended.calls, 1) * 1e6
         if ended.lost == 0 and ended.calls >= made:
-            kept, low = Kept(made / took, made, ended), middle + 1
+            kept, low = Kept(made / took, reader_us), middle + 1
         else:
-            high = middle
+            kept, high = Kept(kept.rate, kept.reader_us or reader_us), middle
     return kept, peak
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from probes import program
 from tests.kernel.every_function import TIMES
+from tests.kernel.with_handles import MADE
 from tests.needs import PYTHON, ROOT
 
 LIBRARY = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
@@ -27,6 +28,7 @@ int count(struct pt_regs *ctx) {
     return 0;
 }
 """
+SETUP = {name for name, _ in MADE.values()}
 PYTHON_WORK = """
 import libvirt, os
 print(os.getpid())
@@ -91,17 +93,19 @@ def witness():
     witness.close()
 
 
-def test_every_call_of_a_workload_is_in_the_log(trace, witness, caller):
-    tracer = trace("-a", "--nested")
+def run_script(name: str) -> tuple[int, Counter[str]]:
+    """The process id, and what it says it called."""
+    argv, env = [PYTHON, str(Path(__file__).with_name(name))], {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout.split()
+    return int(words[0]), Counter(dict(zip(words[1::2], map(int, words[2::2]), strict=True)))
+
+
+def test_every_call_of_a_workload_is_in_the_log(trace, witness):
+    tracer = trace("-a", "--nested", "--buffer-size", "64")
     work = [PYTHON, "-c", PYTHON_WORK]
-    every = subprocess.run(
-        [PYTHON, str(Path(__file__).with_name("every_function.py"))],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    pids = {int(every[0]), int(subprocess.run(work, capture_output=True, text=True, check=True).stdout)}
+    refused_pid, refused = run_script("every_function.py")
+    answered_pid, answered = run_script("with_handles.py")
+    pids = {refused_pid, answered_pid, int(subprocess.run(work, capture_output=True, text=True, check=True).stdout)}
     for _ in range(TIMES):
         with subprocess.Popen(["virsh", "-q", "-c", "test:///default", "dominfo test; domstate nosuch"], stdout=-3, stderr=-3) as virsh:
             pids.add(virsh.pid)
@@ -111,6 +115,12 @@ def test_every_call_of_a_workload_is_in_the_log(trace, witness, caller):
     seen, expected = Counter(call["function"] for call in calls), witness.counts(pids)
     assert seen == expected
     assert len(expected) >= 150
-    made = dict(zip(every[1::2], map(int, every[2::2]), strict=True))
-    mine = Counter(call["function"] for call in result.calls(pid=int(every[0])) if call["depth"] == 0 and call["failed"])
-    assert {name: mine[name] for name in made if mine[name] != TIMES} == {}
+    for pid, made in (refused_pid, refused), (answered_pid, answered):
+        assert len(made) >= 150
+        mine = Counter(call["function"] for call in result.calls(pid=pid) if call["depth"] == 0)
+        assert {name: mine[name] for name in made if mine[name] != TIMES} == dict.fromkeys(
+            SETUP & made.keys() if made is answered else (), TIMES + 1
+        )
+    assert all(call["failed"] for call in result.calls(pid=refused_pid) if call["function"] in refused and call["depth"] == 0)
+    succeeded = {call["function"] for call in result.calls(pid=answered_pid) if call["depth"] == 0 and not call["failed"]}
+    assert len(succeeded & answered.keys()) >= 100

@@ -122,7 +122,7 @@ AROUND = [
 MIB = 1 << 20
 
 
-@pytest.mark.parametrize("keep", [0, 1, 255, 256, 1023, 1024, 1025, 4096, 65535, 65536])
+@pytest.mark.parametrize("keep", [0, 1, 255, 256, 1024, 4096, 65536])
 def test_strings_are_cut_where_asked_and_keep_their_length(caller, traced: Traced, keep: int) -> None:
     run = traced(caller("lengths"), *AROUND, options=("-s", str(keep)))
     assert run.facts == AROUND

@@ -244,6 +244,20 @@ def test_a_call_that_began_before_tracing(caller, trace, auth_uri: str, tmp_path
     assert [(call["type"], call["function"]) for call in result.calls()] == [("call", "virDomainGetID")] * CALLS
 
 
+def test_the_first_call_after_attaching_and_the_one_inside_it_know_their_connection(caller, trace) -> None:
+    """What describes a connection is sent once, with the outer call; the inner one ends first."""
+    with subprocess.Popen([caller("late")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as step:
+        assert step.stdout
+        assert step.stdout.readline() == "ready\n"
+        tracer = trace("--nested", "-p", str(step.pid))
+        step.communicate("\n", timeout=20 * PATIENCE)
+    result = tracer.stop()
+    assert step.returncode == 0
+    conn = {"type": "connect", "uri": "test:///default", "driver": "Test"}
+    got = [(call["function"], call["depth"], call["args"]["conn"], call["ret"]["driver"]) for call in result.calls()]
+    assert got == [("virDomainCreateXML", 1, conn, "Test"), ("virDomainCreateLinux", 0, conn, "Test")]
+
+
 def test_a_reader_that_leaves_harms_nobody(steps) -> None:
     step = steps()
     argv = [*TRACER, "--json", "-p", str(step.pid)]

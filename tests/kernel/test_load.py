@@ -52,6 +52,8 @@ def test_a_flood_of_reads_loses_no_write_and_every_loss_is_counted(caller, tmp_p
     print(f"made {made.total()}, seen {seen.total()}, lost {dict(lost)}, without result {dict(unfinished)}")
     assert sum(made.values()) == sum(seen.values()) + sum(lost.values())
     assert all(count <= made[key] for key, count in seen.items())
-    assert set(unfinished) <= {"", "result lost"}
+    # the last call of a process may have lost its result too: that looks like one that did not return
+    assert unfinished["process exited"] <= 2
+    assert set(unfinished) <= {"", "result lost", "process exited"}
     assert end["lost"] == lost["read"]
     assert end["calls"] == sum(seen.values())

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tracer
 from probes.filters import Filters
@@ -78,3 +80,38 @@ def test_function_pattern_that_matches_nothing_is_complained_of():
         'no function is called "virDomainDestory"; did you mean "virDomainDestroy"?',
         'no function is called "xyz*"; libvirt-trace list shows them all',
     ]
+
+
+WORDS = ["-p", "-u", "-n", "-f", "--object", "-w", "-x", "--slower", "--nested", "-a", "-s", "-d", "--max-events", "--all-processes", "-c"]
+WORDS += [
+    "--json",
+    "--format",
+    "-o",
+    "--library",
+    "--buffer-size",
+    "--returns",
+    "--debug",
+    "text",
+    "xml",
+    "0",
+    "1",
+    "23",
+    "-1",
+    "1e400",
+    "nan",
+]
+WORDS += ["65536", "65537", "root", "!vir*", "[", "--", "", "٣", "99999999999999999999", "--no-redact", "--slower=0.5", "-s0", "\udcff"]
+
+
+@given(st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=8)), max_size=6))
+def test_any_words_are_understood_or_refused(words):
+    own, _ = split_command(words)
+    try:
+        options = tracing_parser("0").parse_args(own)
+    except SystemExit as end:
+        assert end.code in ((0, 2) if {"-h", "--help", "--version"} & set(own) else (2,))
+        return
+    assert 0 <= options.string <= 65536
+    assert options.buffer_size & (options.buffer_size - 1) == 0
+    assert options.seconds is None or options.seconds >= 0
+    assert options.slower is None or options.slower >= 0

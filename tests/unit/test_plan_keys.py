@@ -38,7 +38,6 @@ def record(plan: Plan, chance: random.Random) -> bytearray:
     """A record in which no address is NULL, every string is there, and what is sent once was sent before."""
     raw = bytearray(chance.randrange(1, 256) for _ in range(plan.fixed))
     raw[32:36] = bytes(4)
-    raw[4:8] = bytes(4)
     for text in plan.texts:
         if text.mark:
             raw[text.mark : text.mark + 4] = records.STR_SAME.to_bytes(4, "little", signed=True)

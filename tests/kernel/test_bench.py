@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The benchmark runs, and its table has every row; what the numbers are is not a test's business."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+from tests import needs
+
+ROWS = {
+    "cost of a call": (
+        "null pair",
+        "nothing attached",
+        "libvirt-trace --json, everything captured",
+        "calls that it lost",
+        "its programs alone, registers and times",
+        "and the domain's name and UUID",
+        "and driver and result: everything",
+        "bpftrace, the same fields",
+        "calls that it lost",
+        "ltrace",
+        "preloaded logger",
+    ),
+    "attaching": (
+        "libvirt-trace, \\d+ functions: attach",
+        "libvirt-trace, \\d+ functions: detach",
+        "attach a function",
+        "detach a function",
+        "BCC, 4 functions: attach a function",
+        "BCC, 4 functions: detach a function",
+    ),
+    "the command": ('start to "attached"', "SIGINT to its exit", "processor, 2 s idle", "peak resident memory, idle"),
+    "load": (
+        "JSON lines to a file: 1 s without loss",
+        "JSON lines to a file: processor time of the reader",
+        "text to a pipe: 1 s without loss",
+        "text to a pipe: processor time of the reader",
+        "peak resident memory",
+    ),
+}
+
+
+def test_bench_prints_every_row():
+    if needs.PATIENCE > 1:
+        pytest.skip("what an emulated kernel costs says nothing")
+    for need in needs.NEEDS["bench"]:
+        if missing := need():
+            needs.lack("kernel", missing)
+    run = subprocess.run([needs.PYTHON, "-m", "tests.bench", "--quick"], cwd=needs.ROOT, capture_output=True, text=True, timeout=240)
+    assert run.returncode == 0, run.stderr
+    machine, rounds, headings, rule, *lines = run.stdout.splitlines()
+    assert machine.startswith("Linux ") and "rounds" in rounds and headings.split()[:4] == ["part", "what", "value", "unit"]
+    assert set(rule) == {"-"}
+    expected = [(part, what) for part, names in ROWS.items() for what in names]
+    assert len(lines) == len(expected), run.stdout
+    for line, (part, what) in zip(lines, expected, strict=True):
+        assert re.match(rf"{part} +{what}.* {{2}}[0-9.,]+  \S", line), line
