@@ -3,6 +3,10 @@
 
 import os
 
+from probes.elf import read_elf
+from probes.layouts import choose_layout
+from tests.needs import TRIXIE
+
 
 def test_virsh_is_of_libvirt_11(trixie):
     assert trixie.run("virsh", "--version").stdout.strip() == "11.3.0"
@@ -29,3 +33,12 @@ def test_process_has_a_root_of_its_own(trixie):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_objects_have_the_known_layout():
+    paths = [path for path in TRIXIE.glob("usr/lib/*/libvirt*.so.0") if "admin" not in path.name]
+    assert paths
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        assert choose_layout(read_elf(fd, str(path)), fd).name == "gobject", path
+        os.close(fd)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import glob
 import os
 import subprocess
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 from probes.elf import read_elf
 from probes.layouts import EVIDENCE, LAYOUTS, choose_layout, displacements
-from tests.needs import TRIXIE
 
 HOST = "/usr/lib/x86_64-linux-gnu"
 GOBJECT = LAYOUTS["gobject"]
@@ -72,13 +70,6 @@ def test_installed_library_agrees_in_every_function():
             kind, field = place.split(".")
             assert GOBJECT[kind][field] in found, (name, place)
     os.close(fd)
-
-
-@pytest.mark.skipif(not TRIXIE.exists(), reason="no Debian 13 root")
-def test_debian_13_has_gobject():
-    for path in glob.glob(f"{TRIXIE}/usr/lib/*/libvirt*.so.0"):
-        if "admin" not in path:
-            assert layout_of(path).name == "gobject", path
 
 
 @pytest.mark.parametrize("flags", [("-O2",), ("-O0",), ("-Os",), ("-O3", "-mavx2"), ("-O2", "-fno-omit-frame-pointer")], ids=" ".join)
