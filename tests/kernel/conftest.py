@@ -7,7 +7,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import pytest
 from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.tracing import Event, Result, Tracer
 
+CALLS = 23  # of everything that is counted: a prime
 TRACER = (PYTHON, "-E", "-s", str(ROOT / "tracer.py"))
 # COMMAND's facts go to a file, so that they don't mix with the log
 TO_FILE = ("sh", "-c", 'exec "$@" >"$0"')
@@ -55,6 +56,38 @@ def read_facts(path: Path) -> list[Any]:
 def bare(line: str) -> str:
     """A line of the text form without time, process and duration."""
     return _who.sub("", _clock.sub("", _duration.sub("", line), count=1), count=1)
+
+
+class Steps:
+    """A caller that makes calls when it is told to."""
+
+    def __init__(self, program: Path, before: tuple[str, ...] = (), env: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [*before, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+        )
+        self._expect("ready")
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def _expect(self, word: str) -> None:
+        assert self.process.stdout
+        assert self.process.stdout.readline() == f"{word}\n", "the caller has ended"
+
+    def call(self, count: int = CALLS) -> None:
+        """Makes so many calls of virDomainGetName."""
+        assert self.process.stdin
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        self._expect(str(count))
+
+    def end(self) -> int:
+        """The exit status."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe
+            pipe.close()
+        return self.process.wait(20 * PATIENCE)
 
 
 @pytest.fixture
@@ -107,3 +140,19 @@ def auth_uri(tmp_path: Path) -> str:
     path = tmp_path / "node.xml"
     path.write_text(NODE)
     return f"test://{path}"
+
+
+@pytest.fixture
+def steps(caller) -> Iterator[Callable[..., Steps]]:
+    """steps(before=COMMAND, env=...): a caller that waits for its steps."""
+    running: list[Steps] = []
+
+    def start(before: tuple[str, ...] = (), env: dict[str, str] | None = None) -> Steps:
+        running.append(Steps(caller("steps"), before, env))
+        return running[-1]
+
+    yield start
+    for step in running:
+        if step.process.poll() is None:
+            step.process.kill()
+        step.end()

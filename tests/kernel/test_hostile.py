@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import TO_FILE, TRACER, Run, bare, read_facts
-from tests.needs import PATIENCE
+from tests.kernel.conftest import CALLS, TO_FILE, TRACER, Run, bare, read_facts
+from tests.needs import PATIENCE, PYTHON
 
 Traced = Callable[..., Run]
-CALLS = 23
 
 
 def to_bytes(fact: str) -> bytes:
@@ -145,6 +144,27 @@ def test_lengths_are_exact_to_a_mebibyte(caller, traced: Traced) -> None:
     expected = [logged_text(filled(length), 65536) for length in lengths]
     assert [call["args"]["name"] for call in run.calls("virDomainLookupByName")[1:]] == expected
     assert [call["ret"] for call in run.calls("virDomainGetName")] == expected
+
+
+BIG_XML = """
+import libvirt, sys
+text = "".join(chr(ord("a") + (i % 23 + i // 23) % 26) for i in range(5 << 20))
+xml = "<domain type='test'><name>big</name><description>%s</description><memory>1024</memory><os><type>hvm</type></os></domain>" % text
+domain = libvirt.open("test:///default").defineXML(xml)
+assert text in domain.XMLDesc()
+print(len(xml))
+"""
+
+
+def test_an_xml_of_5_megabytes(traced: Traced) -> None:
+    run = traced(PYTHON, "-c", BIG_XML, options=("-s", "65536"))
+    start = "<domain type='test'><name>big</name><description>"
+    assert run.facts[0] > 5 << 20
+    expected = {"text": start + filled(65536 - len(start)), "length": None, "cut": True}
+    assert run.call("virDomainDefineXML")["args"]["xml"] == expected
+    shown = run.call("virDomainGetXMLDesc")["ret"]
+    assert (len(shown["text"]), shown["length"], shown["cut"]) == (65536, None, True)
+    assert filled(60000) in shown["text"]
 
 
 # pointers

@@ -10,79 +10,18 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from probes.elf import read_elf
-from tests.kernel.conftest import TRACER, Run
+from tests.kernel.conftest import CALLS, TRACER, Run, Steps
 from tests.needs import PATIENCE
 from tests.tracing import Tracer
 
-CALLS = 23
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 BREAKPOINT = 0xCC  # int3
-
-
-class Steps:
-    """A caller that makes calls when it is told to."""
-
-    def __init__(self, program: Path, before: tuple[str, ...] = (), env: dict[str, str] | None = None) -> None:
-        self.process = subprocess.Popen(
-            [*before, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
-        )
-        self._expect("ready")
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def _expect(self, word: str) -> None:
-        assert self.process.stdout
-        assert self.process.stdout.readline() == f"{word}\n", "the caller has ended"
-
-    def call(self, count: int = CALLS) -> None:
-        """Makes so many calls of virDomainGetName."""
-        assert self.process.stdin
-        self.process.stdin.write(f"{count}\n")
-        self.process.stdin.flush()
-        self._expect(str(count))
-
-    def end(self) -> int:
-        """The exit status."""
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe
-            pipe.close()
-        return self.process.wait(20 * PATIENCE)
-
-    def code_of(self, function: str) -> int:
-        """The first byte of a function of libvirt.so.0 as the process runs it."""
-        for line in Path(f"/proc/{self.pid}/maps").read_text().splitlines():
-            if found := re.match(r"([0-9a-f]+)-[0-9a-f]+ r-xp ([0-9a-f]+) .*/libvirt\.so\.0\.\S+", line):
-                start, offset = (int(part, 16) for part in found.groups())
-                break
-        with open(LIBVIRT, "rb") as library:
-            at = next(f.offset for f in read_elf(library.fileno(), LIBVIRT).functions if f.name == function)
-        with open(f"/proc/{self.pid}/mem", "rb", buffering=0) as memory:
-            memory.seek(start + at - offset)
-            return memory.read(1)[0]
-
-
-@pytest.fixture
-def steps(caller) -> Iterator[Callable[..., Steps]]:
-    """steps(before=COMMAND, env=...): a caller that waits for its steps."""
-    running: list[Steps] = []
-
-    def start(before: tuple[str, ...] = (), env: dict[str, str] | None = None) -> Steps:
-        running.append(Steps(caller("steps"), before, env))
-        return running[-1]
-
-    yield start
-    for step in running:
-        if step.process.poll() is None:
-            step.process.kill()
-        step.end()
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = 20) -> None:
@@ -90,6 +29,19 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = 20) -> None
     while not true():
         assert time.monotonic() < deadline, what
         time.sleep(0.005)
+
+
+def code_of(step: Steps, function: str) -> int:
+    """The first byte of a function of libvirt.so.0 as the process runs it."""
+    for line in Path(f"/proc/{step.pid}/maps").read_text().splitlines():
+        if found := re.match(r"([0-9a-f]+)-[0-9a-f]+ r-xp ([0-9a-f]+) .*/libvirt\.so\.0\.\S+", line):
+            start, offset = (int(part, 16) for part in found.groups())
+            break
+    with open(LIBVIRT, "rb") as library:
+        at = next(f.offset for f in read_elf(library.fileno(), LIBVIRT).functions if f.name == function)
+    with open(f"/proc/{step.pid}/mem", "rb", buffering=0) as memory:
+        memory.seek(start + at - offset)
+        return memory.read(1)[0]
 
 
 def names(tracer: Tracer, pid: int) -> list[object]:
@@ -165,30 +117,30 @@ def link_exists(number: int) -> bool:
 
 def test_a_killed_tracer_leaves_nothing_behind(trace, steps) -> None:
     step = steps()
-    before = step.code_of("virDomainGetName")
+    before = code_of(step, "virDomainGetName")
     tracer = trace("-p", str(step.pid))
     step.call()
     tracer.wait_for(lambda event: event["type"] == "call" and event["function"] == "virDomainGetName", count=CALLS)
     links = links_of(tracer.pid)
     assert links and all(link_exists(link) for link in links)
-    assert step.code_of("virDomainGetName") == BREAKPOINT
+    assert code_of(step, "virDomainGetName") == BREAKPOINT
     tracer.kill()
     wait_until(lambda: not any(link_exists(link) for link in links), "links are still there")
     step.call()
     assert step.end() == 0
     if before != BREAKPOINT:  # nobody else traces
         fresh = steps()
-        assert fresh.code_of("virDomainGetName") == before
+        assert code_of(fresh, "virDomainGetName") == before
 
 
 def test_a_process_runs_its_own_code_again_when_tracing_ends(trace, steps) -> None:
     step = steps()
-    before = step.code_of("virDomainGetName")
+    before = code_of(step, "virDomainGetName")
     tracer = trace("-p", str(step.pid))
-    assert step.code_of("virDomainGetName") == BREAKPOINT
+    assert code_of(step, "virDomainGetName") == BREAKPOINT
     tracer.stop()
     if before != BREAKPOINT:
-        wait_until(lambda: step.code_of("virDomainGetName") == before, "the breakpoint is still there")
+        wait_until(lambda: code_of(step, "virDomainGetName") == before, "the breakpoint is still there")
     step.call()
     assert step.end() == 0
 

@@ -9,10 +9,9 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-from tests.kernel.conftest import TO_FILE, TRACER, read_facts
+from tests.kernel.conftest import CALLS, TO_FILE, TRACER, read_facts
 from tests.tracing import Event
 
-CALLS = 23
 SECONDS = float(os.environ.get("LIBVIRT_TRACE_FLOOD", "20"))
 
 
