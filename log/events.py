@@ -127,6 +127,7 @@ class Call(NamedTuple):
     """A call that returned, was never seen to return (`unfinished` tells why), or was denied (verdict.action "deny")."""
 
     time: int  # ns since the epoch, at entry
+    duration_ns: int | None
     tid: int
     comm: str  # of the thread, when it made the call
     caller: Caller
@@ -140,10 +141,11 @@ class Call(NamedTuple):
     returns: str  # "pointer", "integer" or "void": what kind of result `ret` is
     failed: bool
     error: CallError | None
-    duration_ns: int | None
     client: Mapping[str, Value] | None = None
     verdict: VerdictInfo | None = None
     unfinished: str | None = None  # "process exited", "still running", "result lost"
+    # one object for calls that differ in nothing but time and duration: a sink keeps its rendering there, under a key of its own
+    alike: dict[str, Any] | None = None
 
 
 class Target(NamedTuple):

@@ -36,7 +36,6 @@ from log.events import (
 from log.quote import is_visible, well_formed
 
 _SECOND = 1_000_000_000  # ns
-_SHORT = 64  # characters
 _LITERAL = {True: "true", False: "false", None: "null"}
 
 
@@ -64,48 +63,38 @@ _word = lru_cache(maxsize=2048)(string)  # for what comes again and is short: fu
 
 
 def _call(call: Call) -> str:
-    (
-        start,
-        tid,
-        comm,
-        caller,
-        function,
-        library,
-        depth,
-        write,
-        args,
-        out,
-        ret,
-        _,
-        failed,
-        error,
-        duration,
-        client,
-        verdict,
-        unfinished,
-    ) = call
+    start, duration, alike = call[0], call[1], call[-1]
+    parts: tuple[str, str, str] | None = None
+    if alike is not None:
+        parts = alike.get("json")
+    if parts is None:
+        parts = _parts(call)
+        if alike is not None:
+            alike["json"] = parts
     second, ns = divmod(start, _SECOND)
-    kind, end = "call", "}\n"
-    if type(ret) is int:
-        result = f'"ret":{ret},'
-    elif type(ret) is str and len(ret) < _SHORT:
-        result = f'"ret":{_word(ret)},'
-    else:
-        result = f'"ret":{value(ret)},'
-    if unfinished is not None:
-        kind, end = "unfinished", f',"reason":{_word(unfinished)}}}\n'
-        result = ""
+    before, middle, after = parts
+    return f"{before}{_clock(second)}.{ns:09d}{middle}{'null' if duration is None else duration}{after}"
+
+
+def _parts(call: Call) -> tuple[str, str, str]:
+    """A call's line but for its time and its duration: what stands before, between and after them."""
+    args, out, error, client, verdict = call.args, call.out, call.error, call.client, call.verdict
+    kind, end, result = "call", "}\n", f'"ret":{value(call.ret)},'
+    if call.unfinished is not None:
+        kind, end, result = "unfinished", f',"reason":{_word(call.unfinished)}}}\n', ""
     elif verdict is not None and verdict.action == "deny":
         kind, end = "verdict", f',"action":"deny","rule":{_word(verdict.rule)},"message":{value(verdict.message)}}}\n'
-    return (
-        f'{{"type":"{kind}","time":"{_clock(second)}.{ns:09d}Z",{_who(caller, tid, comm)},{_what(function, library, depth, write)},'
+    middle = (
+        f'Z",{_who(call.caller, call.tid, call.comm)},{_what(call.function, call.library, call.depth, call.write)},'
         f'"args":{"null" if args is None else args.rendered.get("json") or _values(args)},'
         f'"out":{"{}" if out is NO_VALUES else out.rendered.get("json") or _values(out)},'
-        f'{result}"failed":{_LITERAL[failed]},"error":{"null" if error is None else _error(error)},'
-        f'"duration_ns":{"null" if duration is None else duration},'
-        f'"client":{"null" if client is None else _client(client)},'
+        f'{result}"failed":{_LITERAL[call.failed]},"error":{"null" if error is None else _error(error)},"duration_ns":'
+    )
+    after = (
+        f',"client":{"null" if client is None else _client(client)},'
         f'"verdict":{"null" if verdict is None else _verdict(verdict.action, verdict.rule)}{end}'
     )
+    return f'{{"type":"{kind}","time":"', middle, after
 
 
 def _values(values: Values) -> str:

@@ -74,9 +74,25 @@ def _pieces(event: Event) -> list[str]:
 
 
 def _call(call: Call) -> list[str]:
+    before, after = _parts(call)
+    took = call.duration_ns
+    return ["time", _clock(call.time), *before, *(() if took is None else ("duration", f" <{duration(took)}>")), *after]
+
+
+def _parts(call: Call) -> tuple[list[str], list[str]]:
+    """The pieces between a call's time and its duration, and those behind it; once for all calls that are alike."""
+    if call.alike is None:
+        return _before(call), _after(call)
+    parts: tuple[list[str], list[str]] | None = call.alike.get("text")
+    if parts is None:
+        parts = call.alike["text"] = _before(call), _after(call)
+    return parts
+
+
+def _before(call: Call) -> list[str]:
     who = _who(call.caller.pid, call.comm, call.caller.user, call.caller.uid)
     indent = INDENT * call.depth if call.depth else ""
-    pieces = ["time", _clock(call.time), "process", who, "function", indent + _function(call.function)]
+    pieces = ["process", who, "function", indent + _function(call.function)]
     if call.args is None:
         pieces += _ARGS_LOST
     elif call.out is NO_VALUES or not call.out.values:
@@ -85,20 +101,20 @@ def _call(call: Call) -> list[str]:
         arrow = " => " if call.args.values else "=> "
         pieces += ("", "(", *_values(call.args), "", arrow, *_values(call.out), "", ")")
     if call.unfinished is not None:
-        pieces += ("", " = ", "notice", f"? <unfinished: {escape(call.unfinished)}>", "", "\n")
+        pieces += ("", " = ", "notice", f"? <unfinished: {escape(call.unfinished)}>")
         return pieces
     pieces += ("", " = ", *_result(call))
-    verdict = call.verdict
-    if verdict is not None and verdict.action == "deny":
-        pieces += ("", " ", "denied", f"DENIED by rule {quote(verdict.rule)}")
+    if call.verdict is not None and call.verdict.action == "deny":
+        pieces += ("", " ", "denied", f"DENIED by rule {quote(call.verdict.rule)}")
     elif call.error is not None:
         pieces += ("", " ", "failed", _error(call.error))
-    if call.duration_ns is not None:
-        pieces += ("duration", f" <{duration(call.duration_ns)}>")
-    if verdict is not None and verdict.action == "audit":
-        pieces += ("", " ", "denied", f"AUDITED by rule {quote(verdict.rule)}")
-    pieces += ("", "\n")
     return pieces
+
+
+def _after(call: Call) -> list[str]:
+    if call.unfinished is None and call.verdict is not None and call.verdict.action == "audit":
+        return ["", " ", "denied", f"AUDITED by rule {quote(call.verdict.rule)}", "", "\n"]
+    return ["", "\n"]
 
 
 @lru_cache(maxsize=1024)

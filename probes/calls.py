@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from probes.copying import Constants, Plan, u64
 from probes.raised import RaisedErrors
 
 CACHED = 16384  # decoded arguments and results kept, by their bytes
+SHORT = 2048  # bytes of a record that is worth keeping
 
 Pieces = dict[int, list[values.Piece]]  # of long strings, by operation
 _NO_PIECES: Mapping[int, list[values.Piece]] = {}
@@ -38,28 +40,30 @@ class Task(NamedTuple):
     comm: str
 
 
-class Open:
+class Open(NamedTuple):
     """A call that has begun."""
 
-    __slots__ = ("depth", "level", "pieces", "raw", "ret", "ret_pieces", "row", "seq", "task", "tgid")
-
-    def __init__(self, raw: bytes, row: int, seq: int, depth: int, task: int, tgid: int, level: int = 0) -> None:
-        self.raw: bytes | None = raw
-        self.row = row
-        self.seq = seq
-        self.depth = depth
-        self.level = level
-        self.task = task
-        self.tgid = tgid
-        self.pieces: Pieces | None = None
-        self.ret: bytes | None = None
-        self.ret_pieces: Pieces | None = None
+    raw: bytes | None  # its entry record; None: lost
+    row: int
+    seq: int
+    depth: int
+    task: int
+    tgid: int
+    level: int
 
     @property
     def started(self) -> int:
         """ns, CLOCK_MONOTONIC."""
         assert self.raw is not None
         return int.from_bytes(self.raw[8:16], "little")
+
+
+class Returned(NamedTuple):
+    """A call that has returned, while the rest of a long string is still to come."""
+
+    call: Open
+    raw: bytes  # its return record
+    pieces: Pieces
 
 
 class Calls:
@@ -75,31 +79,34 @@ class Calls:
         self.shown_without_entry = [0, 0]  # by ring
         self._find_task = find_task
         self._errors = RaisedErrors(table)
-        self._open: dict[int, list[Open]] = {}
-        self._waiting: dict[int, Open] = {}  # returned, but the rest of a long string is still to come
+        self._open: defaultdict[int, list[Open]] = defaultdict(list)
+        self._pieces: dict[tuple[int, int], Pieces] = {}  # of open calls' arguments, by thread and number
+        self._waiting: dict[int, Returned] = {}
         self._constants: dict[int, Constants] = {}
         self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool]] = {}
+        self._alike: dict[Hashable, tuple[object, ...]] = {}
 
     def feed(self, raws: Iterable[bytes]) -> list[Call]:
         """The calls that these records end."""
         ended: list[Call] = []
-        unpack, rows = records.HEAD.unpack_from, self.rows
+        unpack, rows, opened, waiting = records.HEAD.unpack_from, self.rows, self._open, self._waiting
+        new = tuple.__new__  # the constructor costs twice as much
         for raw in raws:
             kind, depth, flags, row, _, task, tid, seq, _, tgid = unpack(raw)
             if kind == records.REC_CHUNK:
                 self._add_piece(raw, row, tid, seq, ended)
                 continue
-            if self._waiting and tid in self._waiting:
-                ended.append(self._finish(self._waiting.pop(tid), tid))
+            if waiting and tid in waiting:
+                ended.append(self._finish(*waiting.pop(tid), tid))
             if rows[row].private is not None:
                 self._inner(rows[row], kind, raw, tid, tgid)
                 continue
-            stack = self._open.setdefault(tid, [])
+            stack = opened[tid]
             if kind == records.REC_ENTRY:
                 level = flags >> records.REC_LEVEL
                 while stack and stack[-1].level >= level:
                     ended.append(self._unfinished(stack.pop(), tid, "result lost"))
-                stack.append(Open(raw, row, seq, depth, task, tgid, level))
+                stack.append(new(Open, (raw, row, seq, depth, task, tgid, level)))
                 if flags & records.REC_ONCE:
                     self._decode(rows[row].entry, raw, None, row, tgid, False)  # for what it teaches
                 continue
@@ -108,16 +115,14 @@ class Calls:
             if stack and stack[-1].seq == seq:
                 call = stack.pop()
             elif flags & records.REC_ENTRY_LOST:
-                call = Open(b"", row, seq, depth, task, tgid)
-                call.raw = None
+                call = Open(None, row, seq, depth, task, tgid, 0)
                 self.shown_without_entry[flags & records.REC_WRITE_RING] += 1
             else:
                 continue
-            call.ret = raw
             if flags & records.REC_LONG:
-                self._waiting[tid] = call
+                waiting[tid] = Returned(call, raw, {})
             else:
-                ended.append(self._finish(call, tid))
+                ended.append(self._finish(call, raw, None, tid))
         return ended
 
     def thread_exited(self, tid: int) -> list[Call]:
@@ -125,7 +130,7 @@ class Calls:
         self._errors.forget(tid)
         ended: list[Call] = []
         if waiting := self._waiting.pop(tid, None):
-            ended.append(self._finish(waiting, tid))
+            ended.append(self._finish(*waiting, tid))
         for call in reversed(self._open.pop(tid, [])):
             ended.append(self._unfinished(call, tid, "process exited"))
         return ended
@@ -143,6 +148,11 @@ class Calls:
         """Nothing more comes from it."""
         self._constants.pop(pid, None)
 
+    def forget_idle(self) -> None:
+        """Of threads outside any call nothing is kept."""
+        for tid in [tid for tid, stack in self._open.items() if not stack]:
+            del self._open[tid]
+
     def open_threads(self) -> list[tuple[int, int]]:
         """(pid, tid) of threads inside a call."""
         return [(stack[0].tgid, tid) for tid, stack in self._open.items() if stack]
@@ -153,7 +163,7 @@ class Calls:
 
     def close(self) -> list[Call]:
         """What is still under way when tracing ends."""
-        ended = [self._finish(call, tid) for tid, call in self._waiting.items()]
+        ended = [self._finish(*waiting, tid) for tid, waiting in self._waiting.items()]
         for tid, stack in self._open.items():
             ended.extend(self._unfinished(call, tid, "still running") for call in reversed(stack))
         self._waiting.clear()
@@ -164,34 +174,30 @@ class Calls:
         offset, got = records.CHUNK.unpack_from(raw, records.HEAD.size)
         piece = values.Piece(op, offset, got, raw[records.CHUNK_TEXT :])
         waiting = self._waiting.get(tid)
-        if waiting and waiting.seq == seq:
-            if waiting.ret_pieces is None:
-                waiting.ret_pieces = {}
-            self._clip(waiting.ret_pieces, piece, waiting, at_return=True)
+        if waiting and waiting.call.seq == seq:
+            self._clip(waiting.pieces, piece, self.rows[waiting.call.row].ret)
             if self._is_complete(waiting):
-                ended.append(self._finish(self._waiting.pop(tid), tid))
+                ended.append(self._finish(*self._waiting.pop(tid), tid))
             return
         for call in reversed(self._open.get(tid, [])):
             if call.seq == seq:
-                if call.pieces is None:
-                    call.pieces = {}
-                self._clip(call.pieces, piece, call, at_return=False)
+                self._clip(self._pieces.setdefault((tid, seq), {}), piece, self.rows[call.row].entry)
                 return
 
-    def _clip(self, pieces: Pieces, piece: values.Piece, call: Open, *, at_return: bool) -> None:
+    @staticmethod
+    def _clip(pieces: Pieces, piece: values.Piece, plan: Plan | None) -> None:
         """Adds a piece without the padding that made its record's length a multiple of 8."""
-        plan = self.rows[call.row].ret if at_return else self.rows[call.row].entry
         keep = plan.ops[piece.op][5] if plan and piece.op < len(plan.ops) else 0
         size = max(0, min(piece.got - 1, keep - piece.offset))
         pieces.setdefault(piece.op, []).append(piece._replace(text=piece.text[:size]))
 
-    def _is_complete(self, call: Open) -> bool:
-        plan, raw = self.rows[call.row].ret, call.ret
-        assert plan is not None and raw is not None
+    def _is_complete(self, waiting: Returned) -> bool:
+        plan, raw = self.rows[waiting.call.row].ret, waiting.raw
+        assert plan is not None
         for text in plan.texts:
             length = int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True)
             if length >= text.size and any(raw[text.source : text.source + 8]):
-                pieces = call.ret_pieces.get(text.op) if call.ret_pieces else None
+                pieces = waiting.pieces.get(text.op)
                 if not pieces or (pieces[-1].got >= records.CHUNK_BYTES and pieces[-1].offset + pieces[-1].got <= records.LENGTH_LIMIT):
                     return False
         return True
@@ -205,11 +211,15 @@ class Calls:
         elif row.ret is not None:
             self._errors.returned(tid, time, row.private, row.ret.decode(raw, {}, constants))
 
-    def _decode(self, plan: Plan, raw: bytes, pieces: Pieces | None, row: int, tgid: int, at_return: bool) -> tuple[Values, bool]:
-        """The decoded values, and whether a result is one that failures have; calls that differ in nothing else share them."""
+    def _constants_of(self, tgid: int) -> Constants:
         constants = self._constants.get(tgid)
         if constants is None:
             constants = self._constants[tgid] = Constants()
+        return constants
+
+    def _decode(self, plan: Plan, raw: bytes, pieces: Pieces | None, row: int, tgid: int, at_return: bool) -> tuple[Values, bool]:
+        """The decoded values, and whether a result is one that failures have; calls that differ in nothing else share them."""
+        constants = self._constants_of(tgid)
         key = (constants.version, ~row if at_return else row, plan.key(raw))
         found = self._cache.get(key)
         if found is not None and not pieces:
@@ -217,33 +227,50 @@ class Calls:
         decoded = Values(plan.decode(raw, pieces or _NO_PIECES, constants))
         function = self.rows[row].function
         fails = at_return and function is not None and _is_failure(function, raw)
-        if not pieces and len(raw) < 2048 and plan.is_told_by_key(raw):
+        if not pieces and _is_shared(plan, raw):
             if len(self._cache) >= CACHED:
                 self._cache.clear()
             self._cache[key] = decoded, fails
         return decoded, fails
 
-    def _finish(self, call: Open, tid: int) -> Call:
-        row, raw = self.rows[call.row], call.ret
-        assert raw is not None
-        ended, entry_time = _RETURN.unpack_from(raw)
+    def _finish(self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int) -> Call:
+        """`raw`: the call's return record."""
+        row, entry = self.rows[call.row], call.raw
+        ended, started = _RETURN.unpack_from(raw)
+        pieces = self._pieces.pop((tid, call.seq), None) if self._pieces else None
+        key: Hashable = None
+        if entry is not None and pieces is None and ret_pieces is None:
+            version = self._constants_of(call.tgid).version
+            key = (version, call.row, call.task, call.depth, row.entry.key(entry), row.ret.key(raw) if row.ret else None)
+            alike = self._alike.get(key)
+            if alike is not None:
+                return tuple.__new__(Call, (started + self.offset_ns, ended - started, *alike))
         result: Value = None
-        failed, error = False, None
+        fails, failed, error = False, False, None
         if row.ret is not None and row.returns != "void":
-            decoded, failed = self._decode(row.ret, raw, call.ret_pieces, call.row, call.tgid, True)
+            decoded, fails = self._decode(row.ret, raw, ret_pieces, call.row, call.tgid, True)
             result = decoded.values.get("ret")
-            if failed:
-                error = self._errors.error(tid, entry_time)
+            if fails:
+                error = self._errors.error(tid, started)
                 # these return the same value when there is nothing to tell
                 failed = error is not None or row.function is None or row.function.failure not in ("minus_one_if_error", "null_if_error")
-        return self._build(call, tid, row, entry_time, result, failed, error, ended - entry_time, None)
+        built = self._build(call, pieces, tid, row, started, result, failed, error, ended - started, None)
+        if fails or key is None or entry is None or not _is_shared(row.entry, entry) or not (row.ret is None or _is_shared(row.ret, raw)):
+            return built
+        if len(self._alike) >= CACHED:
+            self._alike.clear()
+        built = built._replace(alike={})
+        self._alike[key] = built[2:]
+        return built
 
     def _unfinished(self, call: Open, tid: int, reason: str) -> Call:
-        return self._build(call, tid, self.rows[call.row], call.started, None, False, None, None, reason)
+        pieces = self._pieces.pop((tid, call.seq), None) if self._pieces else None
+        return self._build(call, pieces, tid, self.rows[call.row], call.started, None, False, None, None, reason)
 
     def _build(
         self,
         call: Open,
+        pieces: Pieces | None,
         tid: int,
         row: Row,
         started: int,
@@ -256,33 +283,27 @@ class Calls:
         task = self._find_task(call.task, call.tgid, tid)
         args, function = None, row.function
         if call.raw is not None:
-            args, _ = self._decode(row.entry, call.raw, call.pieces, call.row, call.tgid, False)
+            args, _ = self._decode(row.entry, call.raw, pieces, call.row, call.tgid, False)
         write = function is not None and function.is_write
         if write and function is not None and function.access == "conditional" and call.raw is not None:
             write = is_write_call(function, self._registers(function, call.raw))
-        # the constructor costs twice as much
-        return tuple.__new__(
-            Call,
-            (
-                started + self.offset_ns,
-                tid,
-                task.comm,
-                task.caller,
-                function.name if function is not None else "?",
-                row.library,
-                call.depth,
-                write,
-                args,
-                NO_VALUES,
-                result,
-                row.returns,
-                failed,
-                error,
-                duration,
-                None,  # client
-                None,  # verdict
-                unfinished,
-            ),
+        return Call(
+            time=started + self.offset_ns,
+            duration_ns=duration,
+            tid=tid,
+            comm=task.comm,
+            caller=task.caller,
+            function=function.name if function is not None else "?",
+            library=row.library,
+            depth=call.depth,
+            write=write,
+            args=args,
+            out=NO_VALUES,
+            ret=result,
+            returns=row.returns,
+            failed=failed,
+            error=error,
+            unfinished=unfinished,
         )
 
     @staticmethod
@@ -303,3 +324,8 @@ def _is_failure(function: Function, raw: bytes) -> bool:
         or (how in ("null", "null_if_error", "zero") and value == 0)
         or (how in ("minus_one", "minus_one_if_error") and value in (-1, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF))
     )
+
+
+def _is_shared(plan: Plan, raw: bytes) -> bool:
+    """Whether what the record says may be kept for others with the same key."""
+    return len(raw) < SHORT and plan.is_told_by_key(raw)

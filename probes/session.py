@@ -34,7 +34,7 @@ _time_of = operator.itemgetter(slice(15, 7, -1))
 # a record is stamped before it is sent, and may sleep in between to fault a page in
 SETTLED_NS = 10_000_000
 UNLIMITED = 1 << 63
-AT_A_TIME = 2 << 20  # bytes of a ring that a poll takes: more would be a mountain of events
+AT_A_TIME = 1 << 19  # bytes of a ring that a poll takes: more would be a mountain of events
 TASKS = 65536
 SWEEP_NS = 1_000_000_000
 SWEEPS_UNUSED = 60
@@ -222,6 +222,7 @@ class Session:
                 self._exits.append(Exited(now, pid, tid))
         self._sweeps += 1
         if self._sweeps % SWEEPS_UNUSED == 0:
+            self._calls.forget_idle()
             for target in self._targets.unused():
                 if links := self._links.pop(target.fd, None):
                     links.close()
