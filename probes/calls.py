@@ -241,7 +241,7 @@ class Calls:
         key: Hashable = None
         if entry is not None and pieces is None and ret_pieces is None:
             version = self._constants_of(call.tgid).version
-            key = (version, call.row, call.task, call.depth, row.entry.key(entry), row.ret.key(raw) if row.ret else None)
+            key = (version, call.row, tid, call.task, call.depth, row.entry.key(entry), row.ret.key(raw) if row.ret else None)
             alike = self._alike.get(key)
             if alike is not None:
                 return tuple.__new__(Call, (started + self.offset_ns, ended - started, *alike))

@@ -23,6 +23,7 @@ from probes.plans import entry_plan, private_plans, return_plan
 TABLE = load_api()
 OFFSETS = LAYOUTS["gobject"]
 LIMITS = Limits(4096, True)
+MASK = (1 << 64) - 1
 TASK = Task(Caller(1, None, None, 0, "root", None, None, None), "caller")
 
 
@@ -248,3 +249,22 @@ def test_garbage_never_raises_and_every_event_can_be_written(raws):
         assert line.count("\n") == 1
         assert text.line(event)[:-1].isprintable()
         assert xml.line(event).count("\n") == 1
+
+
+# calls that are alike
+
+
+@given(st.lists(st.tuples(st.integers(1, 2), st.integers(0, 1), st.integers(0, 2), st.integers(-1, 1)), max_size=40))
+def test_a_call_reads_the_same_whatever_was_before_it(made):
+    """The reader keeps what calls have in common; `made`: thread, depth, argument and result of each."""
+    rows, raws = [row("virEventRemoveTimeout")], []
+    for at, (tid, depth, number, result) in enumerate(made):
+        time, took = 1000 * at, 1 + at % 3
+        entry = records.HEAD.pack(records.REC_ENTRY, depth, 0, 0, time, 0, tid, at, 0, 1) + struct.pack("<Q6Q", 0, number, 0, 0, 0, 0, 0)
+        ret = records.HEAD.pack(records.REC_RETURN, depth, 0, 0, time + took, 0, tid, at, 0, 1) + struct.pack("<QQ", time, result & MASK)
+        raws.append([entry, ret])
+    together = new_calls(rows).feed([raw for pair in raws for raw in pair])
+    alone = [new_calls(rows).feed(pair)[0] for pair in raws]
+    assert [call._replace(alike=None) for call in together] == [call._replace(alike=None) for call in alone]
+    for render in (jsonl.line, text.line, xml.line):
+        assert [render(call) for call in together] == [render(call) for call in alone]
