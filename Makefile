@@ -88,7 +88,7 @@ test-unit: deps ## the tests in plain Python
 bench: deps ## the cost of a call, beside other tools, as one table
 	@$(SUDO) $(PYTHON) -m tests.bench
 
-check-kernels: deps .venv/virtme ## the kernel tests on Debian's 6.1 and 6.12 kernels, emulated (KERNELS, PYTEST_ARGS select)
+check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernels, emulated (KERNELS, PYTEST_ARGS select)
 	$(call need,$(KERNEL_PACKAGES))
 	@tests/kernels/run.sh $(PYTEST_ARGS)
 

@@ -25,6 +25,7 @@ def on_disk(tmp_path: Path) -> Iterator[Path]:
     path.unlink(missing_ok=True)
 
 
+@pytest.mark.other_kernels
 def test_strings_and_objects_on_pages_that_are_not_resident(caller, traced: Callable[..., Run], on_disk: Path) -> None:
     run = traced(caller("evicted"), on_disk, options=("-s", "4096"))
     assert len(run.facts) == 2

@@ -58,6 +58,7 @@ def test_the_first_call_of_a_command_is_seen(caller, traced: Callable[..., Run])
     assert run.result.events[0]["type"] == "attached"
 
 
+@pytest.mark.other_kernels
 def test_two_tracers_see_everything(trace, steps) -> None:
     first = trace()
     second = trace()
@@ -115,6 +116,7 @@ def link_exists(number: int) -> bool:
     return True
 
 
+@pytest.mark.other_kernels
 def test_a_killed_tracer_leaves_nothing_behind(trace, steps) -> None:
     step = steps()
     before = code_of(step, "virDomainGetName")
@@ -265,6 +267,7 @@ def is_attached_to(path: Path) -> Callable[[dict[str, object]], bool]:
     return lambda event: event["type"] == "attached" and any(target["path"] == str(path) for target in event["targets"])  # type: ignore[attr-defined]
 
 
+@pytest.mark.other_kernels
 def test_a_library_that_appears_is_attached_within_a_second(trace, steps, copy: Path) -> None:
     tracer = trace()
     started = time.monotonic()
