@@ -143,7 +143,7 @@ class Call(NamedTuple):
     error: CallError | None
     client: Mapping[str, Value] | None = None
     verdict: VerdictInfo | None = None
-    unfinished: str | None = None  # "process exited", "still running", "result lost"
+    unfinished: str | None = None  # "process exited", "still running", "result lost", "no return probe"
     # one object for calls that differ in nothing but time and duration: a sink keeps its rendering there, under a key of its own
     alike: dict[str, Any] | None = None
 

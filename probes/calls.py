@@ -15,6 +15,7 @@ from probes.copying import Constants, Plan, u64
 from probes.raised import RaisedErrors
 
 CACHED = 16384  # decoded arguments and results kept, by their bytes
+NO_RETURN = "no return probe"
 SHORT = 2048  # bytes of a record that is worth keeping
 
 Pieces = dict[int, list[values.Piece]]  # of long strings, by operation
@@ -29,7 +30,7 @@ class Row(NamedTuple):
     private: str | None  # name of an inner function
     library: str
     entry: Plan
-    ret: Plan | None
+    ret: Plan | None  # None: has no return probe
     returns: str  # "pointer", "integer", "void"
 
 
@@ -148,6 +149,14 @@ class Calls:
         """Nothing more comes from it."""
         self._constants.pop(pid, None)
 
+    def give_up(self, when: int) -> list[Call]:
+        """The calls that began before the time `when` (ns): they have no return probe that would tell their end."""
+        ended: list[Call] = []
+        for tid, stack in self._open.items():
+            while stack and stack[0].started < when:
+                ended.append(self._unfinished(stack.pop(0), tid, NO_RETURN))
+        return ended
+
     def forget_idle(self) -> None:
         """Of threads outside any call nothing is kept."""
         for tid in [tid for tid, stack in self._open.items() if not stack]:
@@ -265,7 +274,8 @@ class Calls:
 
     def _unfinished(self, call: Open, tid: int, reason: str) -> Call:
         pieces = self._pieces.pop((tid, call.seq), None) if self._pieces else None
-        return self._build(call, pieces, tid, self.rows[call.row], call.started, None, False, None, None, reason)
+        row = self.rows[call.row]
+        return self._build(call, pieces, tid, row, call.started, None, False, None, None, reason if row.ret else NO_RETURN)
 
     def _build(
         self,

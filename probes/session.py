@@ -59,7 +59,7 @@ class Session:
         self._program = Program(options.ring_bytes)  # first: its compiler works in the background
         self._options = options
         table = load_api()
-        returns = options.force_returns or not returns_kill_confined()
+        self._returns = returns = options.force_returns or not returns_kill_confined()
         self.warnings = list(table.warnings)
         self._rows = Rows(self._program, table, options.filters, options.limits, returns=returns)
         self._tasks: OrderedDict[int, Task] = OrderedDict()
@@ -211,6 +211,8 @@ class Session:
             if record.pid == record.tid:
                 self._calls.process_exited(record.pid)
         ended.extend(self._calls.feed(raws[at:end]))
+        if not self._returns:
+            ended.extend(self._calls.give_up(settled - SETTLED_NS))
         self._unsettled = raws[end:]
         return ended
 

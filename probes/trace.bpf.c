@@ -741,6 +741,8 @@ int on_entry(struct pt_regs *ctx)
 			ring = f->ring;
 		if (!(f->flags & FRAME_PRIVATE) && (!(f->flags & FRAME_CALLS_BACK) || f->sp == ctx->sp || called_by_library(ctx, cookie)))
 			depth++;
+	} else if (p->flags & PLAN_NO_RETURN) {
+		depth = called_by_library(ctx, cookie);	/* no frames tell */
 	}
 	if (p->flags & PLAN_PRIVATE) {
 		if (!flags)

@@ -17,7 +17,7 @@ import pytest
 
 from probes.elf import read_elf
 from tests.kernel.conftest import CALLS, TRACER, Run, Steps
-from tests.needs import PATIENCE
+from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.tracing import Tracer
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
@@ -49,6 +49,29 @@ def names(tracer: Tracer, pid: int) -> list[object]:
 
 
 # beginning and end
+
+# as on a kernel whose return probes kill processes under seccomp
+NO_RETURNS = """
+import sys
+from probes import session
+session.returns_kill_confined = lambda: True
+import tracer
+sys.exit(tracer.main(sys.argv[1:]))
+"""
+
+
+def test_without_return_probes_calls_are_shown_by_their_begin(caller, tmp_path: Path) -> None:
+    argv = [PYTHON, "-c", NO_RETURNS, "--json", "--", "sh", "-c", 'exec "$@" >"$0"', str(tmp_path / "facts"), str(caller("steps"))]
+    done = subprocess.run(argv, cwd=ROOT, input=f"{CALLS}\n", capture_output=True, text=True, timeout=60 * PATIENCE)
+    warning, totals = done.stderr.splitlines()
+    assert warning == (
+        "libvirt-trace: on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same"
+    )
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    calls = events[1:-1]
+    assert totals.startswith(f"libvirt-trace: {len(calls)} calls, 0 failed, 0 denied, 0 lost in ")
+    assert {(call["type"], call["reason"], call["depth"]) for call in calls} == {("unfinished", "no return probe", 0)}
+    assert [call["args"]["domain"]["name"] for call in calls if call["function"] == "virDomainGetName"] == ["test"] * CALLS
 
 
 def test_the_first_call_of_a_command_is_seen(caller, traced: Callable[..., Run]) -> None:
