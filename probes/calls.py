@@ -295,7 +295,8 @@ class Calls:
         if call.raw is not None:
             args, _ = self._decode(row.entry, call.raw, pieces, call.row, call.tgid, False)
         write = function is not None and function.is_write
-        if write and function is not None and function.access == "conditional" and call.raw is not None:
+        narrow = row.entry.flags & records.PLAN_32BIT  # its arguments are elsewhere
+        if write and function is not None and function.access == "conditional" and call.raw is not None and not narrow:
             write = is_write_call(function, self._registers(function, call.raw))
         return Call(
             time=started + self.offset_ns,

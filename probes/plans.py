@@ -86,6 +86,21 @@ def raw_plan(flags: int, *, registers: int) -> Plan:
     return Plan(flags, records.ENTRY_FIXED, 0, (), (), tuple(fields), key_of(records.ENTRY_FIXED, [shown]))
 
 
+def raw_return_plan(result: Result, flags: int) -> Plan:
+    """The plan of a result behind which nothing can be read: a number, or an address; `result.kind` "raw": the register."""
+    build = Builder(records.RETURN_FIXED, Limits(0, True))
+    at = build.shows(records.RETURN_VALUE, 8)
+    narrow, kind = flags & records.PLAN_32BIT, result.kind
+    if kind == "void" or (narrow and kind in ("i64", "u64")):  # of these a 32-bit result has another half elsewhere
+        return build.plan(flags, [])
+    mask = (1 << 32) - 1 if narrow else (1 << 64) - 1
+    if kind == "raw":
+        return build.plan(flags, [("ret", _read_register(at))])
+    if kind in values.SIZES:
+        return build.plan(flags, [("ret", lambda raw, texts, constants: values.integer(kind, u64(raw, at)))])
+    return build.plan(flags, [("ret", lambda raw, texts, constants: values.pointer_value(u64(raw, at) & mask))])
+
+
 def private_plans(function: private.Private, limits: Limits, flags: int) -> tuple[Plan, Plan | None]:
     """Entry and return plans of an inner function; a reader finds its texts and registers as fields."""
     build = Builder(records.ENTRY_FIXED, limits)

@@ -72,9 +72,10 @@ class Rows:
             flags |= records.PLAN_OPENS if opens else records.PLAN_NO_OBJECT
         limits, table, offsets = self._limits, self._table, target.layout.offsets
         if target.is_32_bit:
-            entry = ret = plans.raw_plan(flags, registers=0)
+            flags |= records.PLAN_32BIT
+            entry, ret = plans.raw_plan(flags, registers=0), plans.raw_return_plan(function.result, flags)
         elif not function.params and function.result.kind == "raw":
-            entry, ret = plans.raw_plan(flags, registers=6), plans.raw_plan(flags, registers=0)
+            entry, ret = plans.raw_plan(flags, registers=6), plans.raw_return_plan(function.result, flags)
         else:
             entry = plans.entry_plan(function, table, offsets, limits, flags)
             ret = plans.return_plan(function, table, offsets, limits, flags)

@@ -25,6 +25,7 @@ enum plan_flag {
 	PLAN_CALLS_BACK = 16,	/* the program's own code may run inside */
 	PLAN_KEEP_ARGS = 32,	/* the return plan needs the entry's argument registers */
 	PLAN_OPENS = 128,	/* makes a connection: what is at an address may have become another one */
+	PLAN_32BIT = 256,	/* of a 32-bit library: return addresses have four bytes */
 	PLAN_NO_OBJECT = 64,	/* the object is known at return only: the object filter can't decide at entry */
 };
 enum record_flag {
@@ -609,7 +610,7 @@ ALWAYS long send(struct thread *t, u32 ring)
 
 
 /* Whether the function whose return slot is at `sp` was jumped to by one with a return probe: it returns to the kernel's page. */
-ALWAYS bool is_tail_call(u64 sp)
+ALWAYS bool is_tail_call(u64 sp, u32 plan_flags)
 {
 	void *task = (void *)bpf_get_current_task(), *mm = 0, *area = 0;
 	u64 slot = 0, page = 0;
@@ -617,11 +618,13 @@ ALWAYS bool is_tail_call(u64 sp)
 	if (read_kernel(&mm, sizeof(mm), task + TASK_MM) || read_kernel(&area, sizeof(area), mm + MM_XOL_AREA) || !area ||
 	    read_kernel(&page, sizeof(page), area + XOL_VADDR) || read_user(&slot, sizeof(slot), sp))
 		return false;
+	if (plan_flags & PLAN_32BIT)
+		slot = (u32)slot;
 	return slot - page < 4096;
 }
 
 /* Drops the frames of calls that will not return: the stack is above them, or another call uses their place on it. */
-ALWAYS void drop_dead_frames(struct thread *t, u64 sp)
+ALWAYS void drop_dead_frames(struct thread *t, u64 sp, u32 plan_flags)
 {
 	u32 i;
 
@@ -632,7 +635,7 @@ ALWAYS void drop_dead_frames(struct thread *t, u64 sp)
 		if (!n || f->sp > sp)
 			break;
 		if (f->sp == sp) {
-			if (is_tail_call(sp))
+			if (is_tail_call(sp, plan_flags))
 				break;
 		}
 		t->frames = n - 1;
@@ -668,7 +671,7 @@ ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
  * address there is not enough: a callback of the program that ends in a jump to the function leaves libvirt's, but libvirt called
  * it through a pointer.
  */
-ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie)
+ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 {
 	u64 caller = 0, text = ctx->ip - (u32)(cookie >> 16), size = (cookie >> 48) << 16;
 	struct {
@@ -677,6 +680,8 @@ ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie)
 	} call = {};			/* the instruction, right-aligned */
 
 	read_user(&caller, sizeof(caller), ctx->sp);
+	if (plan_flags & PLAN_32BIT)
+		caller = (u32)caller;
 	if (caller - text >= size || read_user(&call.prefix, 7, caller - 7))
 		return false;
 	if (call.mode == 0xe8)		/* call function: a local one or its entry in the linkage table */
@@ -731,7 +736,7 @@ int on_entry(struct pt_regs *ctx)
 	t = get_thread(set, ring, pid_tgid, now);
 	if (!t || !t->wanted)
 		return 0;
-	drop_dead_frames(t, ctx->sp);
+	drop_dead_frames(t, ctx->sp, p->flags);
 	n = t->frames;
 	if (n) {
 		f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
@@ -739,10 +744,10 @@ int on_entry(struct pt_regs *ctx)
 		depth = f->depth;
 		if (p->flags & PLAN_PRIVATE)
 			ring = f->ring;
-		if (!(f->flags & FRAME_PRIVATE) && (!(f->flags & FRAME_CALLS_BACK) || f->sp == ctx->sp || called_by_library(ctx, cookie)))
+		if (!(f->flags & FRAME_PRIVATE) && (!(f->flags & FRAME_CALLS_BACK) || f->sp == ctx->sp || called_by_library(ctx, cookie, p->flags)))
 			depth++;
 	} else if (p->flags & PLAN_NO_RETURN) {
-		depth = called_by_library(ctx, cookie);	/* no frames tell */
+		depth = called_by_library(ctx, cookie, p->flags);	/* no frames tell */
 	}
 	if (p->flags & PLAN_PRIVATE) {
 		if (!flags)
@@ -815,7 +820,6 @@ int on_return(struct pt_regs *ctx)
 	struct settings *set = map_lookup(MAP(FD_SETTINGS), &zero);
 	struct plan *p = map_lookup(MAP(FD_RETURN_PLANS), &row);
 	struct thread *t = task_storage(MAP(FD_THREADS), current_task(), 0, 0);
-	u64 sp = ctx->sp - 8;
 	struct frame *f;
 	struct ret *r;
 
@@ -824,7 +828,7 @@ int on_return(struct pt_regs *ctx)
 		return 0;		/* no thread: the call was under way when the probes came, or before a fork */
 	if (p->flags & PLAN_OPENS)
 		__sync_fetch_and_add(&set->generation, 1);
-	f = pop_frame(t, sp, row);
+	f = pop_frame(t, ctx->sp - (p->flags & PLAN_32BIT ? 4 : 8), row);
 	if (!f || !(f->flags & FRAME_WANTED))
 		return 0;
 	r = (void *)t->buf;
