@@ -143,9 +143,37 @@ class Call(NamedTuple):
     error: CallError | None
     client: Mapping[str, Value] | None = None
     verdict: VerdictInfo | None = None
+    parent: str | None = None  # id of the call that caused it, in another process
+    one_of: tuple[str, ...] = ()  # ids of the calls of which one caused it, where they can't be told apart
+    children: tuple[Any, ...] = ()  # Call, Command and DomainEvent: what it caused, in order of their end
     unfinished: str | None = None  # "process exited", "still running", "result lost", "no return probe"
     # one object for calls that differ in nothing but time and duration: a sink keeps its rendering there, under a key of its own
     alike: dict[str, Any] | None = None
+
+
+class Command(NamedTuple):
+    """What a daemon told a virtual machine's monitor while it was in a call."""
+
+    time: int  # ns since the epoch
+    duration_ns: int | None  # until the answer; None: there was none
+    tid: int
+    comm: str
+    caller: Caller
+    text: Value  # JSON, secrets redacted
+    parent: str | None  # id of the call
+
+
+class DomainEvent(NamedTuple):
+    """A domain began or ceased to run, or otherwise changed."""
+
+    time: int  # ns since the epoch
+    tid: int
+    comm: str
+    caller: Caller  # the daemon, or the program with a driver in it
+    domain: Handle
+    event: str  # "stopped"
+    detail: str  # libvirt's own reason: "crashed"
+    parent: str | None  # id of the call that did it; None: no call did
 
 
 class Target(NamedTuple):
@@ -188,4 +216,9 @@ class End(NamedTuple):
     seconds: float
 
 
-Event = Call | Attached | Lost | End
+Event = Call | Command | DomainEvent | Attached | Lost | End
+
+
+def call_id(tid: int, time: int) -> str:
+    """What a call is known by, over all processes: no thread begins two in a nanosecond."""
+    return f"{tid}-{time}"

@@ -20,7 +20,9 @@ from log.events import (
     Call,
     Caller,
     CallError,
+    Command,
     CutText,
+    DomainEvent,
     End,
     EnumValue,
     Event,
@@ -32,6 +34,7 @@ from log.events import (
     Unreadable,
     Value,
     Values,
+    call_id,
 )
 from log.quote import is_visible, well_formed
 
@@ -73,7 +76,7 @@ def _call(call: Call) -> str:
             alike["json"] = parts
     second, ns = divmod(start, _SECOND)
     before, middle, after = parts
-    return f"{before}{_clock(second)}.{ns:09d}{middle}{'null' if duration is None else duration}{after}"
+    return f'{before}{_clock(second)}.{ns:09d}Z","id":"{call[2]}-{start}{middle}{"null" if duration is None else duration}{after}'
 
 
 def _parts(call: Call) -> tuple[str, str, str]:
@@ -85,13 +88,14 @@ def _parts(call: Call) -> tuple[str, str, str]:
     elif verdict is not None and verdict.action == "deny":
         kind, end = "verdict", f',"action":"deny","rule":{_word(verdict.rule)},"message":{value(verdict.message)}}}\n'
     middle = (
-        f'Z",{_who(call.caller, call.tid, call.comm)},{_what(call.function, call.library, call.depth, call.write)},'
+        f'",{_who(call.caller, call.tid, call.comm)},{_what(call.function, call.library, call.depth, call.write)},'
         f'"args":{"null" if args is None else args.rendered.get("json") or _values(args)},'
         f'"out":{"{}" if out is NO_VALUES else out.rendered.get("json") or _values(out)},'
         f'{result}"failed":{_LITERAL[call.failed]},"error":{"null" if error is None else _error(error)},"duration_ns":'
     )
+    one_of = f'"one_of":{_list(call.one_of)},' if call.one_of else ""
     after = (
-        f',"client":{"null" if client is None else _client(client)},'
+        f',"parent":{value(call.parent)},{one_of}"client":{"null" if client is None else _client(client)},'
         f'"verdict":{"null" if verdict is None else _verdict(verdict.action, verdict.rule)}{end}'
     )
     return f'{{"type":"{kind}","time":"', middle, after
@@ -155,6 +159,20 @@ def _clock(second: int) -> str:
 def _time(ns: int) -> str:
     second, ns = divmod(ns, _SECOND)
     return f'"time":"{_clock(second)}.{ns:09d}Z"'
+
+
+def _command(event: Command) -> str:
+    fields: dict[str, Value] = {"text": event.text, "duration_ns": event.duration_ns, "parent": event.parent}
+    return _of_process("monitor", event, fields)
+
+
+def _domain(event: DomainEvent) -> str:
+    return _of_process("domain", event, {"domain": event.domain, "event": event.event, "detail": event.detail, "parent": event.parent})
+
+
+def _of_process(kind: str, event: Command | DomainEvent, fields: Mapping[str, Value]) -> str:
+    known = f'"id":"{call_id(event.tid, event.time)}",{_who(event.caller, event.tid, event.comm)}'
+    return f'{{"type":"{kind}",{_time(event.time)},{known},{_mapping(fields)[1:]}\n'
 
 
 def _attached(event: Attached) -> str:
@@ -228,4 +246,4 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
     Flags: lambda item: f'{{"value":{item.value},"names":{_list(item.names)}}}',
     Redacted: lambda item: f'{{"redacted":true,"length":{value(item.length)}}}',
 }
-_OTHERS: dict[type, Callable[[Any], str]] = {Attached: _attached, Lost: _lost, End: _end}
+_OTHERS: dict[type, Callable[[Any], str]] = {Command: _command, DomainEvent: _domain, Attached: _attached, Lost: _lost, End: _end}

@@ -8,11 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple
 
-from log.events import NO_VALUES, Call, Caller, CallError, Value, Values
-from probes import records, values
+from log.events import NO_VALUES, Call, Caller, CallError, Command, DomainEvent, Event, Handle, Value, Values, call_id
+from probes import records, serving, values
 from probes.api import ApiTable, Function, is_write_call
 from probes.copying import Constants, Plan, u64
+from probes.lifecycle import CHECK, LIFECYCLE, MONITOR, Lifecycle, found_by, uuid_of, with_true_name
 from probes.raised import RaisedErrors
+from probes.redact import redact_json
+from probes.serving import Message, Origins, Sent, Served
 
 CACHED = 16384  # decoded arguments and results kept, by their bytes
 NO_RETURN = "no return probe"
@@ -20,6 +23,7 @@ SHORT = 2048  # bytes of a record that is worth keeping
 
 Pieces = dict[int, list[values.Piece]]  # of long strings, by operation
 _NO_PIECES: Mapping[int, list[values.Piece]] = {}
+_SPECIAL = records.REC_ONCE | records.REC_SERVING  # flags of few entry records
 _RETURN = struct.Struct("<8xQ24xQ")  # of a return record: its time, the entry's
 
 
@@ -39,6 +43,22 @@ class Task(NamedTuple):
 
     caller: Caller
     comm: str
+    served: Served | None = None  # what it was doing for a client
+    is_daemon: bool = False  # of a process that has drivers loaded as modules
+
+
+class Extra:
+    """What few calls under way have beside their entry record."""
+
+    __slots__ = ("checked", "children", "command", "origins", "pieces", "sent")
+
+    def __init__(self) -> None:
+        self.pieces: Pieces | None = None  # of long arguments
+        self.sent: list[Message] = []
+        self.origins: list[Sent] = []
+        self.children: list[Event] = []
+        self.command: tuple[int, Value] | None = None  # to a monitor that has not answered: time (ns), text
+        self.checked: tuple[str, Value] | None = None  # UUID and name of the domain that the driver found
 
 
 class Open(NamedTuple):
@@ -81,15 +101,17 @@ class Calls:
         self._find_task = find_task
         self._errors = RaisedErrors(table)
         self._open: defaultdict[int, list[Open]] = defaultdict(list)
-        self._pieces: dict[tuple[int, int], Pieces] = {}  # of open calls' arguments, by thread and number
+        self._extra: dict[tuple[int, int], Extra] = {}  # of open calls, by thread and number
+        self._origins = Origins()
+        self._lifecycle = Lifecycle(table)
         self._waiting: dict[int, Returned] = {}
         self._constants: dict[int, Constants] = {}
         self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool]] = {}
         self._alike: dict[Hashable, tuple[object, ...]] = {}
 
-    def feed(self, raws: Iterable[bytes]) -> list[Call]:
-        """The calls that these records end."""
-        ended: list[Call] = []
+    def feed(self, raws: Iterable[bytes]) -> list[Event]:
+        """The calls that these records end, and what else they tell."""
+        ended: list[Event] = []
         unpack, rows, opened, waiting = records.HEAD.unpack_from, self.rows, self._open, self._waiting
         new = tuple.__new__  # the constructor costs twice as much
         for raw in raws:
@@ -100,7 +122,7 @@ class Calls:
             if waiting and tid in waiting:
                 ended.append(self._finish(*waiting.pop(tid), tid))
             if rows[row].private is not None:
-                self._inner(rows[row], kind, raw, tid, tgid)
+                self._inner(rows[row], raw, ended)
                 continue
             stack = opened[tid]
             if kind == records.REC_ENTRY:
@@ -108,8 +130,8 @@ class Calls:
                 while stack and stack[-1].level >= level:
                     ended.append(self._unfinished(stack.pop(), tid, "result lost"))
                 stack.append(new(Open, (raw, row, seq, depth, task, tgid, level)))
-                if flags & records.REC_ONCE:
-                    self._decode(rows[row].entry, raw, None, row, tgid, False)  # for what it teaches
+                if flags & _SPECIAL:
+                    self._began(stack[-1], flags, tid)
                 continue
             while stack and stack[-1].seq > seq:
                 ended.append(self._unfinished(stack.pop(), tid, "result lost"))
@@ -126,19 +148,31 @@ class Calls:
                 ended.append(self._finish(call, raw, None, tid))
         return ended
 
-    def thread_exited(self, tid: int) -> list[Call]:
+    def _began(self, call: Open, flags: int, tid: int) -> None:
+        if flags & records.REC_ONCE:
+            assert call.raw is not None
+            self._decode(self.rows[call.row].entry, call.raw, None, call.row, call.tgid, False)  # for what it teaches
+        if flags & records.REC_SERVING and not call.depth:
+            served = self._find_task(call.task, call.tgid, tid).served
+            if served and (origins := self._origins.of(served)):
+                self._extra_of(tid, call).origins = origins
+
+    def _extra_of(self, tid: int, call: Open) -> Extra:
+        return self._extra.setdefault((tid, call.seq), Extra())
+
+    def thread_exited(self, tid: int) -> list[Event]:
         """The calls that the thread did not come back from."""
         self._errors.forget(tid)
-        ended: list[Call] = []
+        ended: list[Event] = []
         if waiting := self._waiting.pop(tid, None):
             ended.append(self._finish(*waiting, tid))
         for call in reversed(self._open.pop(tid, [])):
             ended.append(self._unfinished(call, tid, "process exited"))
         return ended
 
-    def process_replaced(self, pid: int, when: int) -> list[Call]:
+    def process_replaced(self, pid: int, when: int) -> list[Event]:
         """The calls of all its threads that began before it became another program, at the time `when` (ns)."""
-        ended: list[Call] = []
+        ended: list[Event] = []
         for tid, stack in self._open.items():
             if stack and stack[0].tgid == pid and stack[0].started < when:
                 ended.extend(self._unfinished(call, tid, "process exited") for call in reversed(stack))
@@ -149,9 +183,9 @@ class Calls:
         """Nothing more comes from it."""
         self._constants.pop(pid, None)
 
-    def give_up(self, when: int) -> list[Call]:
+    def give_up(self, when: int) -> list[Event]:
         """The calls that began before the time `when` (ns): they have no return probe that would tell their end."""
-        ended: list[Call] = []
+        ended: list[Event] = []
         for tid, stack in self._open.items():
             while stack and stack[0].started < when:
                 ended.append(self._unfinished(stack.pop(0), tid, NO_RETURN))
@@ -170,16 +204,16 @@ class Calls:
         """How many calls are under way."""
         return sum(len(stack) for stack in self._open.values())
 
-    def close(self) -> list[Call]:
+    def close(self) -> list[Event]:
         """What is still under way when tracing ends."""
-        ended = [self._finish(*waiting, tid) for tid, waiting in self._waiting.items()]
+        ended: list[Event] = [self._finish(*waiting, tid) for tid, waiting in self._waiting.items()]
         for tid, stack in self._open.items():
             ended.extend(self._unfinished(call, tid, "still running") for call in reversed(stack))
         self._waiting.clear()
         self._open.clear()
         return ended
 
-    def _add_piece(self, raw: bytes, op: int, tid: int, seq: int, ended: list[Call]) -> None:
+    def _add_piece(self, raw: bytes, op: int, tid: int, seq: int, ended: list[Event]) -> None:
         offset, got = records.CHUNK.unpack_from(raw, records.HEAD.size)
         piece = values.Piece(op, offset, got, raw[records.CHUNK_TEXT :])
         waiting = self._waiting.get(tid)
@@ -190,7 +224,9 @@ class Calls:
             return
         for call in reversed(self._open.get(tid, [])):
             if call.seq == seq:
-                self._clip(self._pieces.setdefault((tid, seq), {}), piece, self.rows[call.row].entry)
+                extra = self._extra_of(tid, call)
+                extra.pieces = extra.pieces or {}
+                self._clip(extra.pieces, piece, self.rows[call.row].entry)
                 return
 
     @staticmethod
@@ -211,14 +247,65 @@ class Calls:
                     return False
         return True
 
-    def _inner(self, row: Row, kind: int, raw: bytes, tid: int, tgid: int) -> None:
-        assert row.private is not None
-        constants = self._constants.setdefault(tgid, Constants())
-        time = int.from_bytes(raw[8:16], "little")
-        if kind == records.REC_ENTRY:
-            self._errors.entered(tid, time, row.private, row.entry.decode(raw, {}, constants))
-        elif row.ret is not None:
-            self._errors.returned(tid, time, row.private, row.ret.decode(raw, {}, constants))
+    def _inner(self, row: Row, raw: bytes, ended: list[Event]) -> None:
+        kind, _, _, _, time, task, tid, _, _, tgid = records.HEAD.unpack_from(raw)
+        name, entered = row.private, kind == records.REC_ENTRY
+        plan = row.entry if entered else row.ret
+        assert name is not None
+        if plan is None:
+            return
+        fields = plan.decode(raw, {}, self._constants_of(tgid))
+        stack = self._open[tid]
+        call = stack[-1] if stack else None
+        if name == serving.SEND:
+            if call:
+                self._sends(call, tid, serving.sent(fields))
+        elif name == MONITOR:
+            if call:
+                self._commands(call, tid, fields if entered else None, time, ended)
+        elif name == LIFECYCLE:
+            self._changed(call, self._find_task(task, tgid, tid), tid, time, fields, ended)
+        elif name == CHECK:
+            if call:
+                self._extra_of(tid, call).checked = uuid_of(fields), fields["name"]
+        elif entered:
+            self._errors.entered(tid, time, name, fields)
+        else:
+            self._errors.returned(tid, time, name, fields)
+
+    def _sends(self, call: Open, tid: int, message: Message) -> None:
+        served = self._find_task(call.task, call.tgid, tid).served
+        client_pid = served.client["pid"] if served and served.client else None
+        self._extra_of(tid, call).sent.append(message)
+        self._origins.send(message, Sent(call.tgid, tid, call.seq, self._id(call, tid), client_pid))
+
+    def _commands(self, call: Open, tid: int, fields: Mapping[str, Value] | None, time: int, ended: list[Event]) -> None:
+        extra = self._extra_of(tid, call)
+        if fields is not None:
+            extra.command = time, redact_json(fields["text"])
+        elif extra.command:
+            began, text = extra.command
+            task = self._find_task(call.task, call.tgid, tid)
+            command = Command(began + self.offset_ns, time - began, tid, task.comm, task.caller, text, self._id(call, tid))
+            extra.command = None
+            extra.children.append(command)
+            ended.append(command)
+
+    def _changed(self, call: Open | None, task: Task, tid: int, time: int, fields: Mapping[str, Value], ended: list[Event]) -> None:
+        """A domain began or ceased to run. A client is told so too, by its daemon, which is no news."""
+        extra = self._extra.get((tid, call.seq)) if call else None
+        if not task.is_daemon and (call is None or (extra and extra.sent)):
+            return
+        domain = Handle("domain", {"name": fields["name"], "uuid": uuid_of(fields)})
+        event, detail = self._lifecycle.names(fields)
+        parent = self._id(call, tid) if call else None
+        changed = DomainEvent(time + self.offset_ns, tid, task.comm, task.caller, domain, event, detail, parent)
+        if call:
+            self._extra_of(tid, call).children.append(changed)
+        ended.append(changed)
+
+    def _id(self, call: Open, tid: int) -> str:
+        return call_id(tid, call.started + self.offset_ns)
 
     def _constants_of(self, tgid: int) -> Constants:
         constants = self._constants.get(tgid)
@@ -246,9 +333,9 @@ class Calls:
         """`raw`: the call's return record."""
         row, entry = self.rows[call.row], call.raw
         ended, started = _RETURN.unpack_from(raw)
-        pieces = self._pieces.pop((tid, call.seq), None) if self._pieces else None
+        extra = self._extra.pop((tid, call.seq), None) if self._extra else None
         key: Hashable = None
-        if entry is not None and pieces is None and ret_pieces is None:
+        if entry is not None and extra is None and ret_pieces is None:
             version = self._constants_of(call.tgid).version
             key = (version, call.row, tid, call.task, call.depth, row.entry.key(entry), row.ret.key(raw) if row.ret else None)
             alike = self._alike.get(key)
@@ -263,8 +350,10 @@ class Calls:
                 error = self._errors.error(tid, started)
                 # these return the same value when there is nothing to tell
                 failed = error is not None or row.function is None or row.function.failure not in ("minus_one_if_error", "null_if_error")
-        built = self._build(call, pieces, tid, row, started, result, failed, error, ended - started, None)
-        if fails or key is None or entry is None or not _is_shared(row.entry, entry) or not (row.ret is None or _is_shared(row.ret, raw)):
+        built = self._build(call, extra, tid, row, started, result, failed, error, ended - started, None)
+        if fails or key is None or entry is None or built.client is not None:
+            return built
+        if not _is_shared(row.entry, entry) or not (row.ret is None or _is_shared(row.ret, raw)):
             return built
         if len(self._alike) >= CACHED:
             self._alike.clear()
@@ -273,14 +362,14 @@ class Calls:
         return built
 
     def _unfinished(self, call: Open, tid: int, reason: str) -> Call:
-        pieces = self._pieces.pop((tid, call.seq), None) if self._pieces else None
+        extra = self._extra.pop((tid, call.seq), None) if self._extra else None
         row = self.rows[call.row]
-        return self._build(call, pieces, tid, row, call.started, None, False, None, None, reason if row.ret else NO_RETURN)
+        return self._build(call, extra, tid, row, call.started, None, False, None, None, reason if row.ret else NO_RETURN)
 
     def _build(
         self,
         call: Open,
-        pieces: Pieces | None,
+        extra: Extra | None,
         tid: int,
         row: Row,
         started: int,
@@ -293,12 +382,17 @@ class Calls:
         task = self._find_task(call.task, call.tgid, tid)
         args, function = None, row.function
         if call.raw is not None:
-            args, _ = self._decode(row.entry, call.raw, pieces, call.row, call.tgid, False)
+            args, _ = self._decode(row.entry, call.raw, extra.pieces if extra else None, call.row, call.tgid, False)
         write = function is not None and function.is_write
         narrow = row.entry.flags & records.PLAN_32BIT  # its arguments are elsewhere
         if write and function is not None and function.access == "conditional" and call.raw is not None and not narrow:
             write = is_write_call(function, self._registers(function, call.raw))
-        return Call(
+        client: serving.Client | None = None
+        if task.served:
+            client = task.served.client or serving.UNKNOWN
+        elif task.is_daemon:
+            client = serving.OWN
+        built = Call(
             time=started + self.offset_ns,
             duration_ns=duration,
             tid=tid,
@@ -314,8 +408,26 @@ class Calls:
             returns=row.returns,
             failed=failed,
             error=error,
+            client=client,
             unfinished=unfinished,
         )
+        return self._linked(built, call, tid, extra) if extra else built
+
+    def _linked(self, built: Call, call: Open, tid: int, extra: Extra) -> Call:
+        """With what it caused and what caused it."""
+        for message in extra.sent:
+            self._origins.ended(message, tid, call.seq)
+        origins = extra.origins
+        built = built._replace(
+            children=tuple(extra.children),
+            parent=origins[0].id if len(origins) == 1 else None,
+            one_of=tuple(origin.id for origin in origins) if len(origins) > 1 else (),
+        )
+        for uuid, name in [extra.checked] if extra.checked else found_by(extra.children):
+            built = with_true_name(built, uuid, name)
+        if len(origins) == 1 and (parent := self._extra.get((origins[0].tid, origins[0].number))):
+            parent.children.append(built)
+        return built
 
     @staticmethod
     def _registers(function: Function, raw: bytes) -> dict[str, int]:

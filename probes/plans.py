@@ -72,6 +72,10 @@ def return_plan(function: Function, table: ApiTable, offsets: Offsets, limits: L
     return build.plan(flags, fields)
 
 
+def _read_number(at: int, size: int) -> Read:
+    return lambda raw, texts, constants: int.from_bytes(raw[at : at + size], "little")
+
+
 def _read_register(at: int) -> Read:
     return lambda raw, texts, constants: u64(raw, at)
 
@@ -110,12 +114,13 @@ def private_plans(function: private.Private, limits: Limits, flags: int) -> tupl
         if isinstance(item, private.Block):
             at = build.block(places[item.base], item.offset, item.length)
             places.update({name: at + inner for name, inner in item.pointers})
-            fields.append(("block", _read_register(at)))
+            fields.append((item.name, _read_number(at, item.length)))
         else:
             fields.append((item.name, read_text(build.text(places[item.source], keep=records.INLINE_MAX), limits.redact)))
-    entry = build.plan(flags | (0 if function.ret else records.PLAN_NO_RETURN), fields)
-    if not function.ret:
-        return entry, None
+    flags |= function.flags
+    if function.ret is None:
+        return build.plan(flags | records.PLAN_NO_RETURN, fields), None
+    entry = build.plan(flags, fields)
     build = Builder(records.RETURN_FIXED, limits)
     fields = [(item.name, read_text(build.text(records.RETURN_VALUE, keep=records.INLINE_MAX), False)) for item in function.ret]
     return entry, build.plan(flags, fields)

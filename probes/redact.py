@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from log.events import CutText, Value
+
 REDACTED = "<redacted>"
 DEEPEST = 4  # command lines inside command lines: sudo sh -c "ssh host 'virsh ...'"
 
@@ -84,6 +86,15 @@ def redact_cmdline(words: Sequence[str]) -> tuple[str, ...]:
 def redact_uri(uri: str) -> str:
     """A URI, or text with URIs in it, without the passwords of their user info and parameters."""
     return _redact_text(uri) if _WORTH_A_LOOK.search(uri) else uri
+
+
+def redact_json(value: Value) -> Value:
+    """A message to a monitor without its secrets, and without the end of its line."""
+    if isinstance(value, str):
+        return redact_uri(value.rstrip("\r\n"))
+    if isinstance(value, CutText):
+        return value._replace(text=redact_uri(value.text + '"').removesuffix('"'))  # a value that was cut ends there
+    return value
 
 
 def _redact_words(words: Sequence[str], depth: int) -> list[str]:
