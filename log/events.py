@@ -174,6 +174,7 @@ class DomainEvent(NamedTuple):
     event: str  # "stopped"
     detail: str  # libvirt's own reason: "crashed"
     parent: str | None  # id of the call that did it; None: no call did
+    one_of: tuple[str, ...] = ()  # ids of the calls of which one did it, where they can't be told apart
 
 
 class Target(NamedTuple):

@@ -167,7 +167,10 @@ def _command(event: Command) -> str:
 
 
 def _domain(event: DomainEvent) -> str:
-    return _of_process("domain", event, {"domain": event.domain, "event": event.event, "detail": event.detail, "parent": event.parent})
+    fields: dict[str, Value] = {"domain": event.domain, "event": event.event, "detail": event.detail, "parent": event.parent}
+    if event.one_of:
+        fields["one_of"] = list(event.one_of)
+    return _of_process("domain", event, fields)
 
 
 def _of_process(kind: str, event: Command | DomainEvent, fields: Mapping[str, Value]) -> str:

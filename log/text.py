@@ -120,7 +120,7 @@ def _command(command: Command, level: int) -> list[str]:
 
 
 def _domain(event: DomainEvent, level: int) -> list[str]:
-    why = "" if event.parent else ", by no call"
+    why = "" if event.parent else f", by one of {len(event.one_of)} calls" if event.one_of else ", by no call"
     what = ("", INDENT * level, "function", "domain", "", " ", *_handle(event.domain), "notice", f" {escape(event.event)}: ")
     return [*_clock_and_who(event), *what, "notice", f"{escape(event.detail)}{why}", "", "\n"]
 
@@ -186,10 +186,10 @@ def _for(client: Mapping[str, Value]) -> str:
     if client.get("daemon"):
         return "for itself "
     exe, pid = client.get("exe"), client.get("pid")
-    user = next((str(client[key]) for key in ("sasl", "x509", "user", "uid") if client.get(key) is not None), "?")
+    user = next((name(str(client[key])) for key in ("sasl", "x509", "user", "uid") if client.get(key) is not None), "?")
     words = [str(pid)] if pid is not None else []
     words += [name(os.path.basename(exe))] if isinstance(exe, str) else []
-    return f"for {' '.join([*words, name(user)])} "
+    return f"for {' '.join([*words, user])} "
 
 
 _function = lru_cache(maxsize=2048)(name)  # an unknown function's name is what a file in some container says

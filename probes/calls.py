@@ -296,13 +296,26 @@ class Calls:
         extra = self._extra.get((tid, call.seq)) if call else None
         if not task.is_daemon and (call is None or (extra and extra.sent)):
             return
+        # a monitor has a thread of its own, which is told what a call has done before the call is
+        causes = [(tid, call)] if call else self._changing(task.caller.pid, fields["uuid"])
+        ids = tuple(self._id(cause, thread) for thread, cause in causes)
+        parent, one_of = (ids[0], ()) if len(ids) == 1 else (None, ids)
         domain = Handle("domain", {"name": fields["name"], "uuid": uuid_of(fields)})
         event, detail = self._lifecycle.names(fields)
-        parent = self._id(call, tid) if call else None
-        changed = DomainEvent(time + self.offset_ns, tid, task.comm, task.caller, domain, event, detail, parent)
-        if call:
-            self._extra_of(tid, call).children.append(changed)
+        changed = DomainEvent(time + self.offset_ns, tid, task.comm, task.caller, domain, event, detail, parent, one_of)
+        if parent:
+            self._extra_of(*causes[0]).children.append(changed)
         ended.append(changed)
+
+    def _changing(self, pid: int, uuid: Value) -> list[tuple[int, Open]]:
+        """The threads and calls of the process that may be changing the domain."""
+        assert isinstance(uuid, int)
+        sought = uuid.to_bytes(16, "little")
+        return [
+            (tid, stack[0])
+            for tid, stack in self._open.items()
+            if stack and stack[0].tgid == pid and stack[0].raw and sought in stack[0].raw and self._is_write(stack[0])
+        ]
 
     def _id(self, call: Open, tid: int) -> str:
         return call_id(tid, call.started + self.offset_ns)
@@ -381,12 +394,9 @@ class Calls:
     ) -> Call:
         task = self._find_task(call.task, call.tgid, tid)
         args, function = None, row.function
+        write = self._is_write(call)
         if call.raw is not None:
             args, _ = self._decode(row.entry, call.raw, extra.pieces if extra else None, call.row, call.tgid, False)
-        write = function is not None and function.is_write
-        narrow = row.entry.flags & records.PLAN_32BIT  # its arguments are elsewhere
-        if write and function is not None and function.access == "conditional" and call.raw is not None and not narrow:
-            write = is_write_call(function, self._registers(function, call.raw))
         client: serving.Client | None = None
         if task.served:
             client = task.served.client or serving.UNKNOWN
@@ -412,6 +422,15 @@ class Calls:
             unfinished=unfinished,
         )
         return self._linked(built, call, tid, extra) if extra else built
+
+    def _is_write(self, call: Open) -> bool:
+        row = self.rows[call.row]
+        function = row.function
+        if function is None or not function.is_write:
+            return False
+        if function.access != "conditional" or call.raw is None or row.entry.flags & records.PLAN_32BIT:  # whose arguments are elsewhere
+            return True
+        return is_write_call(function, self._registers(function, call.raw))
 
     def _linked(self, built: Call, call: Open, tid: int, extra: Extra) -> Call:
         """With what it caused and what caused it."""
