@@ -401,7 +401,8 @@ class Calls:
         if task.served:
             client = task.served.client or serving.UNKNOWN
         elif task.is_daemon:
-            client = serving.OWN
+            is_own = call.raw is not None and not call.raw[2] & records.REC_SERVING
+            client = serving.OWN if is_own else serving.UNKNOWN  # whose record was lost
         built = Call(
             time=started + self.offset_ns,
             duration_ns=duration,

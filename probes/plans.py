@@ -112,7 +112,7 @@ def private_plans(function: private.Private, limits: Limits, flags: int) -> tupl
     fields: list[tuple[str, Read]] = [(f"arg{i}", _read_register(places[f"arg{i}"])) for i in range(6)]
     for item in function.entry:
         if isinstance(item, private.Block):
-            at = build.block(places[item.base], item.offset, item.length)
+            at = build.shows(build.block(places[item.base], item.offset, item.length), item.length)
             places.update({name: at + inner for name, inner in item.pointers})
             fields.append((item.name, _read_number(at, item.length)))
         else:

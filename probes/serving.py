@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 from log.events import Caller, CutText, Value
+from probes.copying import Constants, Plan
 from probes.private import MOST_ATTRIBUTES
 
 DISPATCH, IDENTITY, SEND = "virNetServerProgramDispatch", "virIdentitySetCurrent", "virNetClientProgramCall"
@@ -74,14 +75,22 @@ class Clients:
     def __init__(self, lookup: Callable[[int], Caller]) -> None:
         self._lookup = lookup
         self._known: OrderedDict[tuple[Value, ...], Client] = OrderedDict()
+        self._copied: OrderedDict[Hashable, Client] = OrderedDict()
 
-    def of(self, fields: Mapping[str, Value]) -> Client | None:
-        """The client of an IDENTITY record; None: there is none."""
+    def of(self, raw: bytes, plan: Plan) -> Client:
+        """The client of an IDENTITY record: a connection has the same bytes each time."""
+        copied = plan.key(raw)
+        client = self._copied.get(copied)
+        if client is None:
+            client = self._copied[copied] = self._read(plan.decode(raw, {}, Constants()))
+            if len(self._copied) > MOST_CLIENTS:
+                self._copied.popitem(last=False)
+        return client
+
+    def _read(self, fields: Mapping[str, Value]) -> Client:
         block = fields["block"]
         assert isinstance(block, int)
         count, found = block & 0xFFFFFFFF, {}
-        if not block >> 64:
-            return None
         for i in range(min(count, MOST_ATTRIBUTES)):
             name, value, text = fields[f"name{i}"], fields[f"value{i}"], fields[f"text{i}"]
             assert isinstance(name, int) and isinstance(value, int)

@@ -256,14 +256,14 @@ class Session:
 
     def _learn_served(self, raw: bytes, row: Row, task: int, tid: int, tgid: int) -> None:
         """What a thread does for a client: `task` stands for it from now on, until the next."""
-        fields = row.entry.decode(raw, {}, Constants())
         if row.private == serving.DISPATCH:
+            fields = row.entry.decode(raw, {}, Constants())
             before = self._tasks.get(self._own.get(tid, 0))
             if before is None:
                 before = self._find_task(0, tgid, tid)
             self._tasks[task] = before._replace(served=Served(serving.dispatched(fields), None))
         elif (known := self._tasks.get(task)) and known.served and known.served.client is None:  # drivers change it for a while
-            self._tasks[task] = known._replace(served=known.served._replace(client=self._clients.of(fields)))
+            self._tasks[task] = known._replace(served=known.served._replace(client=self._clients.of(raw, row.entry)))
 
     def _learn_tasks(self, raws: Sequence[bytes]) -> None:
         for raw in raws:

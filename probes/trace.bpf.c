@@ -26,7 +26,7 @@ enum plan_flag {
 	PLAN_KEEP_ARGS = 32,	/* the return plan needs the entry's argument registers */
 	PLAN_OPENS = 128,	/* makes a connection: what is at an address may have become another one */
 	PLAN_SERVES = 512,	/* PRIVATE: what runs in it is done for somebody else: its record, in the ring of tasks, begins to say for whom */
-	PLAN_SERVED = 1024,	/* PRIVATE: its record, in the ring of tasks, goes on to say so */
+	PLAN_SERVED = 1024,	/* PRIVATE: its record, in the ring of tasks, goes on to say so, unless its first argument is NULL */
 	PLAN_ALWAYS = 2048,	/* PRIVATE: recorded outside of calls too */
 	PLAN_32BIT = 256,	/* of a 32-bit library: return addresses have four bytes */
 	PLAN_NO_OBJECT = 64,	/* the object is known at return only: the object filter can't decide at entry */
@@ -766,7 +766,7 @@ int on_entry(struct pt_regs *ctx)
 	if (p->flags & PLAN_PRIVATE) {
 		if (p->flags & PLAN_SERVES)
 			t->serving = new_id(bpf_ktime_get_ns());
-		else if (p->flags & PLAN_SERVED ? !t->serving : !flags && !(p->flags & PLAN_ALWAYS))
+		else if (p->flags & PLAN_SERVED ? !t->serving || !ctx->di : !flags && !(p->flags & PLAN_ALWAYS))
 			return 0;
 		flags |= FRAME_PRIVATE | FRAME_WANTED;
 	} else if (wanted && (!depth || set->nested)) {

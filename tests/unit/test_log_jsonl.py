@@ -4,6 +4,7 @@
 import datetime
 import json
 import math
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -206,7 +207,7 @@ def test_any_call_means_the_same_as_its_plain_dict(args, out, ret, comm, cmdline
     assert line.endswith("}\n") and line[:-1].isprintable()
     second, ns = divmod(start, 10**9)
     at = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=second)
-    expected = {"type": "call", "time": f"{at:%Y-%m-%dT%H:%M:%S}.{ns:09d}Z", "id": f"41207-{start}"}
+    expected: dict[str, Any] = {"type": "call", "time": f"{at:%Y-%m-%dT%H:%M:%S}.{ns:09d}Z", "id": f"41207-{start}"}
     expected |= {"pid": 41207, "tid": 41207, "comm": comm}
     expected |= caller._asdict() | {"function": call.function, "library": "libvirt.so.0", "depth": 0, "write": True}
     expected |= {"args": args and args.values, "out": out.values, "ret": ret, "failed": False}

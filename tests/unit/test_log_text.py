@@ -20,6 +20,7 @@ from log.events import (
     Redacted,
     Target,
     Unreadable,
+    Value,
     Values,
     VerdictInfo,
 )
@@ -225,7 +226,7 @@ def test_any_call_is_one_visible_line_and_its_segments_are_the_same(args, out, r
 # what daemons do for a call
 
 DAEMON = DESTROY.caller._replace(pid=812, exe="/usr/sbin/libvirtd")
-CLIENT = {"pid": 41207, "uid": 0, "user": "root", "sasl": None, "x509": None, "exe": "/usr/bin/virsh"}
+CLIENT: dict[str, Value] = {"pid": 41207, "uid": 0, "user": "root", "sasl": None, "x509": None, "exe": "/usr/bin/virsh"}
 MONITOR = Command(DESTROY.time + 2000, 1_000, 9, "rpc-libvirtd", DAEMON, '{"execute":"quit"}', "9-1")
 STOPPED = DomainEvent(DESTROY.time + 3000, 9, "rpc-libvirtd", DAEMON, WEB1, "stopped", "destroyed", "9-1")
 SERVED = DESTROY._replace(
