@@ -10,7 +10,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN_PACKAGES = python3-bpfcc python3-rich linux-libc-dev
 DEMO_PACKAGES = libvirt-clients python3-libvirt
 # libvirtd's drivers are only recommended by its package; virtlogd, D-Bus and the libvirtd service are not needed
-TEST_PACKAGES = bpftrace gcc libc6-dev libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev ltrace man-db pkg-config \
+TEST_PACKAGES = bpftrace gcc libc6-dev libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev ltrace man-db openssl pkg-config \
 	python3-hypothesis python3-pytest python3-pytest-timeout python3-venv qemu-system-x86 shellcheck util-linux
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev

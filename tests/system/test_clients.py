@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon import CLIENT_NAME
 from tests.needs import PATIENCE, PYTHON
 from tests.tracing import Event, Result, Tracer
 
@@ -152,6 +153,44 @@ def test_what_a_daemon_does_for_a_command_is_shown(trace: Callable[..., Tracer],
     served = lookups(result, libvirtd.pid)
     assert [call["args"]["name"] for call in served] == ["nosuch"]
     assert {call["client"]["pid"] for call in served} == virsh
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_clients_over_the_network(trace: Callable[..., Tracer], libvirtd, transport: str):
+    """The transport knows no process: a certificate's name, if there is one, and an address; so no call is taken for the origin."""
+    client = Asker(libvirtd.tcp_uri if transport == "tcp" else libvirtd.tls_uri)
+    try:
+        tracer = trace("-f", "virDomainLookupByName")
+        client.ask()
+        (address,) = connections(client.pid)
+        result = tracer.stop()
+    finally:
+        client.end()
+    served = lookups(result, libvirtd.pid)
+    assert [call["args"]["name"] for call in served] == [f"{client.pid} {number}" for number in range(CALLS)]
+    known = {key: served[0]["client"][key] for key in ("pid", "uid", "user", "sasl", "x509", "readonly", "address")}
+    nobody = {"pid": None, "uid": None, "user": None, "sasl": None, "readonly": False, "address": address}
+    assert known == {**nobody, "x509": CLIENT_NAME if transport == "tls" else None}
+    assert all(call["client"] == served[0]["client"] and call["parent"] is None for call in served)
+
+
+def connections(pid: int) -> list[str]:
+    """Local ends of the process's TCP connections, as address:port."""
+    inodes = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
+    found = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if f"socket:[{fields[9]}]" in inodes:
+            address, port = fields[1].split(":")
+            found.append(f"{socket.inet_ntoa(bytes.fromhex(address)[::-1])}:{int(port, 16)}")
+    return found
+
+
+def test_read_only_client(trace: Callable[..., Tracer], libvirtd):
+    tracer = trace()
+    libvirtd.virsh("--readonly", "-c", libvirtd.uri.replace("libvirt-sock", "libvirt-sock-ro"), "list")
+    served = tracer.stop().calls("virConnectListAllDomains", libvirtd.pid)
+    assert [(call["client"]["readonly"], call["client"]["address"]) for call in served] == [(True, None)]
 
 
 def test_16_clients_at_once(trace: Callable[..., Tracer], libvirtd, asker):
