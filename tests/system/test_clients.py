@@ -230,6 +230,37 @@ sys.exit(any(one.wait() for one in running))
 
 # the tree
 
+TWO_CONNECTIONS = """
+import os, sys, threading, libvirt
+libvirt.registerErrorHandler(lambda *_: None, None)
+def ask(connection, which):
+    for number in range(300):
+        try:
+            connection.lookupByName(f"{which} {number}")
+        except libvirt.libvirtError:
+            pass
+connections = [libvirt.open(sys.argv[1]) for _ in "ab"]
+threads = [threading.Thread(target=ask, args=pair) for pair in zip(connections, "ab")]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_two_connections_of_a_process(trace: Callable[..., Tracer], libvirtd):
+    """They send the same serials at the same time: the origin is right, or one of those that are named."""
+    tracer = trace("-f", "virDomainLookupByName")
+    subprocess.run([PYTHON, "-c", TWO_CONNECTIONS, libvirtd.uri], check=True, timeout=60 * PATIENCE)
+    result = tracer.stop()
+    served = lookups(result, libvirtd.pid)
+    names = {call["id"]: call["args"]["name"] for call in result.calls() if call["client"] is None}
+    assert len(served) == 2 * 300
+    for call in served:
+        origins = [call["parent"]] if call["parent"] else call["one_of"]
+        assert len(origins) == (1 if call["parent"] else 2)
+        assert call["args"]["name"] in [names[origin] for origin in origins]
+
 
 def test_suspend_as_a_tree(trace: Callable[..., Tracer], libvirtd, guest):
     tracer = trace("-w", "--object", guest.name)
