@@ -9,13 +9,14 @@ import os
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.daemon import CLIENT_NAME
-from tests.needs import PATIENCE, PYTHON
+from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.tracing import Event, Result, Tracer
 
 CALLS = 23
@@ -340,3 +341,39 @@ def test_client_that_speaks_the_protocol_itself(trace: Callable[..., Tracer], li
     assert [(call["pid"], call["client"]["pid"], call["parent"]) for call in served] == [(libvirtd.pid, os.getpid(), None)]
     assert served[0]["client"]["exe"] == os.readlink("/proc/self/exe")
     assert {call["pid"] for call in result.calls()} == {libvirtd.pid}
+
+
+# ps
+
+
+def ps(*options: str) -> str:
+    command = [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "ps", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60 * PATIENCE).stdout
+
+
+def test_ps_lists_the_clients_of_a_daemon(libvirtd, asker):
+    began = int(time.time())
+    local, remote = asker(), Asker(libvirtd.tls_uri)
+    try:
+        (address,) = connections(remote.pid)
+        rows = [json.loads(line) for line in ps("--json").splitlines()]
+        table = ps().splitlines()
+    finally:
+        remote.end()
+    (row,) = (row for row in rows if row["pid"] == libvirtd.pid)
+    found = {client.pop("id"): client for client in row["clients"]}
+    since = [client.pop("since") for client in found.values()]
+    assert all(began <= when <= time.time() for when in since)
+    nobody = {"server": "libvirtd", "pid": None, "uid": None, "user": None, "sasl": None, "x509": None, "address": None, "readonly": False}
+    assert list(found.values()) == [
+        {**nobody, "transport": "unix", "pid": local.pid, "uid": 0, "user": "root"},
+        {**nobody, "transport": "tls", "address": address, "x509": CLIENT_NAME},
+    ]
+    (at,) = (at for at, line in enumerate(table) if line.startswith(f"{libvirtd.pid} "))
+    stamps = [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when)) for when in since]
+    assert table[at + 1 : at + 3] == [
+        f"  client of libvirtd: process {local.pid}, root, unix, since {stamps[0]}",
+        f"  client of libvirtd: {address}, {CLIENT_NAME}, tls, since {stamps[1]}",
+    ]
+    (asking,) = (row for row in rows if row["pid"] == local.pid)
+    assert asking["clients"] is None
