@@ -94,7 +94,7 @@ check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernel
 
 check-libvirts: deps ## trace virsh and Python of Debian 13, with libvirt 11.3, and a 32-bit virsh
 	$(call need,$(ROOT_PACKAGES))
-	@test -e .cache/trixie/complete || $(SUDO) tests/roots/make.sh trixie .cache/trixie libvirt-clients python3-libvirt
+	@test -e .cache/trixie/usr/sbin/libvirtd || $(SUDO) tests/roots/make.sh trixie .cache/trixie libvirt-clients libvirt-daemon python3-libvirt
 	@test -e .cache/i386/complete || $(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients
 	@$(SUDO) env LIBVIRT_TRACE_REQUIRE=libvirts $(PYTEST) tests/libvirts $(PYTEST_ARGS)
 
