@@ -56,7 +56,7 @@ def list_processes(proc: Path = Path("/proc")) -> list[Row]:
             libvirt=tuple(dict.fromkeys(target.version for target in found if target and target.version)),
             unit=caller.unit,
             container=caller.container,
-            enforced=len(libraries) < len(mappings),
+            enforced=any(maps.is_enforcer(mapping.path) for mapping in mappings),
             clients=_clients(pid, proc) if any(maps.is_driver(mapping.path) for mapping in mappings) else None,
         )
         rows.append(row)

@@ -8,11 +8,11 @@ unix_sock_dir = "/tmp/sockets"
 auth_unix_rw = "none"
 auth_unix_ro = "none"
 END
-libvirtd --config /tmp/sockets/libvirtd.conf -d 2>/dev/null
+libvirtd --config /tmp/sockets/libvirtd.conf --pid-file /tmp/sockets/pid -d 2>/dev/null
+trap 'kill $(cat /tmp/sockets/pid)' EXIT
 until [ -S /tmp/sockets/libvirt-sock ]; do sleep 0.1; done
 setpriv --reuid=65534 --clear-groups virsh -r -c 'test+unix:///default?socket=/tmp/sockets/libvirt-sock-ro' domstate test
 virsh -c 'test+unix:///default?socket=/tmp/sockets/libvirt-sock' 'suspend test; destroy nosuch'
-kill $(cat /run/libvirtd.pid)
 """
 
 
