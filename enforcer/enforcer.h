@@ -141,9 +141,14 @@ struct source {			/* where a call names an object */
 	uint8_t kind;
 	uint8_t argument;
 	uint8_t type;
-	uint8_t second;		/* BY_PARAMS: argument with their number; BY_XML of a volume: the pool */
+	uint8_t second;		/* BY_PARAMS: argument with their number */
 };
-enum source_kind { BY_HANDLE = 1, BY_NAME, BY_UUID, BY_UUID_TEXT, BY_XML, BY_PARAMS, BY_UNKNOWN, SOURCE_KINDS };
+enum source_kind {
+	BY_HANDLE = 1, BY_NAME, BY_UUID, BY_UUID_TEXT, BY_XML, BY_PARAMS, BY_UNKNOWN,
+	BY_CONNECTION,		/* a handle that only tells the connection */
+	IN_POOL,		/* the pool of the volume that the next source names */
+	SOURCE_KINDS
+};
 enum object_type {
 	CONNECT, DOMAIN, NETWORK, POOL, VOLUME, INTERFACE, NODEDEVICE, SECRET, NWFILTER, BINDING, NETWORKPORT, SNAPSHOT, CHECKPOINT,
 	STREAM, OBJECT_TYPES
@@ -184,6 +189,7 @@ struct object {
 	const char *parent;	/* of "PARENT/NAME", terminated; NULL */
 	size_t length;
 	bool parent_is_name;	/* a snapshot is named by its domain, too */
+	bool only_parent;	/* of the next object: no object of the call itself */
 	uint8_t uuid[16];
 	void *lookup;		/* a handle to free afterwards: `name` is in it */
 };

@@ -109,7 +109,7 @@ bool glob_matches(const char *glob, const char *text, size_t length)
 		yes_ && !no_ ? YES : NO;				\
 	})
 
-static bool object_is(const struct head *head, const struct object *object, const char *glob)
+static bool object_is(const struct object *object, const char *glob)
 {
 	char full[2 * NAME_MAX_BYTES];
 	size_t n;
@@ -118,7 +118,6 @@ static bool object_is(const struct head *head, const struct object *object, cons
 		return true;
 	if (!object->parent || !strchr(glob, '/'))
 		return false;
-	(void)head;
 	/* a name of libvirt's is a file name or shorter; what doesn't fit matches nothing but "*" */
 	n = append(full, sizeof(full), 0, object->parent);
 	n = append(full, sizeof(full), n, "/");
@@ -134,7 +133,7 @@ static enum certainty object_matches(const struct head *head, const struct condi
 
 	if (object->has_name != YES)
 		return object->has_name;
-	return LIST(c, object_is(head, object, at(head, globs[i])));
+	return LIST(c, object_is(object, at(head, globs[i])));
 }
 
 static enum certainty uuid_matches(const struct head *head, const struct condition *c, const struct object *object)
@@ -150,16 +149,21 @@ static enum certainty uuid_matches(const struct head *head, const struct conditi
 static enum certainty objects_match(struct question *ask, const struct condition *c, bool all)
 {
 	enum certainty result = all ? YES : NO;
+	bool any = false;
 
 	find_objects(ask);
 	if (ask->is_uncertain_list)
 		return UNKNOWN;
-	if (!ask->object_count)
+	for (unsigned i = 0; i < ask->object_count; i++)
+		any |= !ask->objects[i].only_parent;
+	if (!any)
 		return NO;
 	for (unsigned i = 0; i < ask->object_count; i++) {
 		const struct object *object = &ask->objects[i];
 		enum certainty one;
 
+		if (object->only_parent)
+			continue;
 		one = c->kind == IS_UUID ? uuid_matches(ask->head, c, object) : object_matches(ask->head, c, object);
 		while (i + 1 < ask->object_count && ask->objects[i + 1].parent_is_name) {
 			enum certainty inner;

@@ -199,6 +199,13 @@ static enum xml_shape shape_of(enum object_type type)
 	return type == INTERFACE || type == NWFILTER ? NAME_ATTRIBUTE : type == BINDING ? PORTDEV_ATTRIBUTE : type == SECRET ? USAGE : NAME_CHILD;
 }
 
+/* A volume's name is one in the pool that the call names before it. */
+static void set_pool(struct question *ask, struct object *volume)
+{
+	if (volume > ask->objects && volume[-1].only_parent && volume[-1].has_name == YES)
+		volume->parent = volume[-1].name;
+}
+
 static void add_xml(struct question *ask, const struct source *source, const char *xml)
 {
 	struct object *object = add(ask, source->type);
@@ -216,6 +223,7 @@ static void add_xml(struct question *ask, const struct source *source, const cha
 	object->length = found.length;
 	object->has_uuid = found.has_uuid;
 	memcpy(object->uuid, found.uuid, 16);
+	set_pool(ask, object);
 }
 
 /* virTypedParameter: char field[80]; int type; union value. Migrations name their destination there. */
@@ -256,14 +264,16 @@ void find_objects(struct question *ask)
 		case BY_HANDLE:
 			add_handle(ask, source->type, (const void *)value);
 			break;
+		case IN_POOL:
+			object = add_handle(ask, POOL, (const void *)value);
+			if (object)
+				object->only_parent = true;
+			break;
 		case BY_NAME:
 			object = value ? add(ask, source->type) : NULL;
 			if (object) {
-				const void *pool = (const void *)ask->call->args[0];
-
 				set_name(object, (const char *)value);
-				if (source->type == VOLUME && is_known(ask, POOL, pool))
-					object->parent = text_at(pool, layouts[POOL].name);
+				set_pool(ask, object);
 			}
 			break;
 		case BY_UUID:
@@ -376,7 +386,7 @@ static void *known_connection(struct question *ask, void *conn)
 }
 
 /* The connection that the call works on, for its error and its URI; NULL: it can't be told. */
-static void *connection(struct question *ask)
+void *connection_of(struct question *ask)
 {
 	const struct source *source = at(ask->head, ask->row->sources);
 
@@ -384,14 +394,16 @@ static void *connection(struct question *ask)
 		const void *handle = (const void *)argument(ask->call, source->argument);
 		enum object_type type = source->type;
 
-		if (source->kind != BY_HANDLE)
+		if (source->kind != BY_HANDLE && source->kind != BY_CONNECTION && source->kind != IN_POOL)
 			continue;
+		if (type == CONNECT)
+			return known_connection(ask, (void *)handle);
 		while (is_known(ask, type, handle) && !layouts[type].conn && layouts[type].parent) {
 			handle = (const void *)text_at(handle, layouts[type].parent);
 			type = layouts[type].parent_type;
 		}
 		if (is_known(ask, type, handle) && layouts[type].conn)
-			return (void *)text_at(handle, layouts[type].conn);
+			return known_connection(ask, (void *)text_at(handle, layouts[type].conn));
 	}
 	return NULL;
 }
@@ -425,16 +437,4 @@ void find_connection(struct question *ask)
 	ask->is_readonly = *(const uint32_t *)(conn + CONNECT_FLAGS_OFFSET) & 1 ? YES : NO;
 	if (text_at(conn, URI_OFFSET) && join_uri(ask->uri, sizeof(ask->uri), text_at(conn, URI_OFFSET)))
 		ask->has_uri = YES;
-}
-
-void *connection_of(struct question *ask)
-{
-	const struct source *source = at(ask->head, ask->row->sources);
-	void *conn;
-
-	for (unsigned i = 0; i < ask->row->source_count; i++, source++)
-		if (source->kind == BY_HANDLE && source->type == CONNECT)
-			return known_connection(ask, (void *)argument(ask->call, source->argument));
-	conn = connection(ask);
-	return conn ? known_connection(ask, conn) : NULL;
 }

@@ -89,6 +89,12 @@ class Targets:
         new, self._untold = self._untold, []
         return new
 
+    def host(self) -> list[Target]:
+        """The host's own libraries, whether any process uses them or not."""
+        for path in host_libraries():
+            self._keep(path, is_given=False)
+        return sorted(self._kept, key=lambda target: target.path)
+
     def mapped(self, record: Mapped) -> Target | None:
         """The target that a process has just mapped, if it was not told before."""
         end = record.start + record.length
