@@ -140,9 +140,9 @@ class _Reader:
             if len(self.errors) == before:
                 rules.append(rule)
         names: set[str] = set()
-        for self.rule, rule in enumerate(rules if not self.errors else []):
+        for rule in rules:
             if rule.name in names:
-                self.wrong(f"there is another rule {quote(rule.name)}", "name")
+                self.errors.append((rule.line, f"there is another rule {quote(rule.name)}"))
             names.add(rule.name)
         if self.errors:
             raise PolicyError(*(f"{self.origin}:{line}: {message}" for line, message in sorted(self.errors)))
