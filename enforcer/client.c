@@ -26,9 +26,7 @@ void find_who(struct who *who)
 	*who = (struct who){ .daemon = is_daemon, .uid = -1, .gid = -1, .pid = -1 };
 	if (!is_daemon) {
 		who->is_known = true;
-		who->uid = geteuid();
-		who->gid = getegid();
-		who->pid = 0;	/* this one */
+		who->pid = 0;	/* this one; its user when somebody asks: that takes system calls */
 		return;
 	}
 	get_current = (current *)symbol("virIdentityGetCurrent");
@@ -54,6 +52,14 @@ void find_who(struct who *who)
 	if (!get_x509 || get_x509(who->hold, &who->x509) != 1)
 		who->x509 = NULL;
 	who->is_known = who->pid != getpid();
+}
+
+void find_user(struct who *who)
+{
+	if (who->daemon || who->uid != (uint32_t)-1)
+		return;
+	who->uid = geteuid();
+	who->gid = getegid();
 }
 
 void forget_who(struct who *who)

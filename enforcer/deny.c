@@ -122,6 +122,7 @@ static void log_denial(struct question *ask, const char *rule, const char *messa
 	n = begin_line(line, sizeof(line));
 	n = append(line, sizeof(line), n, "denied ");
 	n = append(line, sizeof(line), n, functions[ask->call->number].name);
+	find_user(&ask->who);
 	if (ask->who.uid != (uint32_t)-1) {
 		n = append(line, sizeof(line), n, " for uid ");
 		n = append_number(line, sizeof(line), n, ask->who.uid);

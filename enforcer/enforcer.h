@@ -234,6 +234,7 @@ bool read_uuid(const char *text, size_t length, uint8_t uuid[16]);
 /* client.c: who is behind the thread */
 extern bool is_daemon;
 void find_who(struct who *who);
+void find_user(struct who *who);
 void forget_who(struct who *who);
 void find_exe(struct question *ask);
 

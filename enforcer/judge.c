@@ -229,6 +229,7 @@ static enum certainty holds(struct question *ask, const struct condition *c, boo
 	case IS_UUID:
 		return objects_match(ask, c, allows);
 	case IS_USER:
+		find_user(&ask->who);
 		return LIST(c, is_principal(head, &ask->who, (const struct principal *)at(head, c->items) + i));
 	case IS_URI:
 		find_connection(ask);
