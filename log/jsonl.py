@@ -32,6 +32,7 @@ from log.events import (
     Unreadable,
     Value,
     Values,
+    VerdictInfo,
 )
 from log.quote import is_visible, well_formed
 
@@ -104,7 +105,7 @@ def _call(call: Call) -> str:
         f'{result}"failed":{_LITERAL[failed]},"error":{"null" if error is None else _error(error)},'
         f'"duration_ns":{"null" if duration is None else duration},'
         f'"client":{"null" if client is None else _client(client)},'
-        f'"verdict":{"null" if verdict is None else _verdict(verdict.action, verdict.rule)}{end}'
+        f'"verdict":{"null" if verdict is None else _verdict(verdict)}{end}'
     )
 
 
@@ -154,8 +155,9 @@ def _error(error: CallError) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _verdict(action: str, rule: str) -> str:
-    return _mapping({"action": action, "rule": rule})
+def _verdict(verdict: VerdictInfo) -> str:
+    note = {} if verdict.note is None else {"note": verdict.note}
+    return _mapping({"action": verdict.action, "rule": verdict.rule or None, **note})
 
 
 @lru_cache(maxsize=64)

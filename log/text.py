@@ -97,6 +97,10 @@ def _call(call: Call) -> list[str]:
         pieces += ("duration", f" <{duration(call.duration_ns)}>")
     if verdict is not None and verdict.action == "audit":
         pieces += ("", " ", "denied", f"AUDITED by rule {quote(verdict.rule)}")
+    elif verdict is not None and verdict.action == "not enforced":
+        pieces += ("", " ", "denied", "NOT ENFORCED")
+    if verdict is not None and verdict.note is not None:
+        pieces += ("", " ", "notice", f"({escape(verdict.note)})")
     pieces += ("", "\n")
     return pieces
 

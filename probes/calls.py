@@ -7,11 +7,12 @@ import struct
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple
 
-from log.events import NO_VALUES, Call, Caller, CallError, Value, Values
+from log.events import NO_VALUES, Call, Caller, CallError, Value, Values, VerdictInfo
 from probes import records, values
 from probes.api import ApiTable, Function, is_write_call
 from probes.copying import Constants, Plan, u64
 from probes.raised import RaisedErrors
+from probes.verdicts import NOT_ENFORCED, Said, error_of, read_verdict
 
 CACHED = 16384  # decoded arguments and results kept, by their bytes
 
@@ -41,7 +42,7 @@ class Task(NamedTuple):
 class Open:
     """A call that has begun."""
 
-    __slots__ = ("depth", "level", "pieces", "raw", "ret", "ret_pieces", "row", "seq", "task", "tgid")
+    __slots__ = ("depth", "level", "pieces", "raw", "ret", "ret_pieces", "row", "seq", "task", "tgid", "verdict")
 
     def __init__(self, raw: bytes, row: int, seq: int, depth: int, task: int, tgid: int, level: int = 0) -> None:
         self.raw: bytes | None = raw
@@ -54,6 +55,7 @@ class Open:
         self.pieces: Pieces | None = None
         self.ret: bytes | None = None
         self.ret_pieces: Pieces | None = None
+        self.verdict: VerdictInfo | None = None
 
     @property
     def started(self) -> int:
@@ -67,13 +69,23 @@ class Calls:
 
     `find_task`: describes the thread (task id, pid, tid) of a record.
     `offset_ns`: what is added to CLOCK_MONOTONIC to have the time since the epoch.
+    `covered`: numbers of the functions that a policy covers for a process.
     """
 
-    def __init__(self, rows: list[Row], table: ApiTable, find_task: Callable[[int, int, int], Task], offset_ns: int) -> None:
+    def __init__(
+        self,
+        rows: list[Row],
+        table: ApiTable,
+        find_task: Callable[[int, int, int], Task],
+        offset_ns: int,
+        covered: Callable[[int], frozenset[int]] = lambda pid: frozenset(),
+    ) -> None:
         self.rows = rows
         self.offset_ns = offset_ns
         self.shown_without_entry = [0, 0]  # by ring
         self._find_task = find_task
+        self._covered = covered
+        self._said: dict[int, Said] = {}  # verdicts by thread: the call is still to come
         self._errors = RaisedErrors(table)
         self._open: dict[int, list[Open]] = {}
         self._waiting: dict[int, Open] = {}  # returned, but the rest of a long string is still to come
@@ -91,15 +103,17 @@ class Calls:
                 continue
             if self._waiting and tid in self._waiting:
                 ended.append(self._finish(self._waiting.pop(tid), tid))
-            if rows[row].private is not None:
-                self._inner(rows[row], kind, raw, tid, tgid)
+            if kind == records.REC_DENIED or rows[row].private is not None:
+                ended.extend(self._aside(kind, raw, row, tid, tgid, task))
                 continue
             stack = self._open.setdefault(tid, [])
             if kind == records.REC_ENTRY:
                 level = flags >> records.REC_LEVEL
                 while stack and stack[-1].level >= level:
                     ended.append(self._unfinished(stack.pop(), tid, "result lost"))
-                stack.append(Open(raw, row, seq, depth, task, tgid, level))
+                call = Open(raw, row, seq, depth, task, tgid, level)
+                call.verdict = self._verdict_on(raw, row, depth, tid, tgid)
+                stack.append(call)
                 if flags & records.REC_ONCE:
                     self._decode(rows[row].entry, raw, None, row, tgid, False)  # for what it teaches
                 continue
@@ -123,6 +137,7 @@ class Calls:
     def thread_exited(self, tid: int) -> list[Call]:
         """The calls that the thread did not come back from."""
         self._errors.forget(tid)
+        self._said.pop(tid, None)
         ended: list[Call] = []
         if waiting := self._waiting.pop(tid, None):
             ended.append(self._finish(waiting, tid))
@@ -223,6 +238,37 @@ class Calls:
             self._cache[key] = decoded, fails
         return decoded, fails
 
+    def _aside(self, kind: int, raw: bytes, row: int, tid: int, tgid: int, task: int) -> list[Call]:
+        """Records that are neither the beginning nor the end of a call: of inner functions and of the enforcer."""
+        if kind == records.REC_DENIED:
+            return [self._denied(raw, row, tid, tgid, task)]
+        if kind == records.REC_VERDICT:
+            self._said[tid] = read_verdict(self.rows[row].entry, raw)
+        else:
+            self._inner(self.rows[row], kind, raw, tid, tgid)
+        return []
+
+    def _verdict_on(self, raw: bytes, row: int, depth: int, tid: int, tgid: int) -> VerdictInfo | None:
+        """What the enforcer said of the call that begins; that nobody asked it, where a policy covers the function."""
+        function = self.rows[row].function
+        said = self._said.pop(tid, None) if self._said and not depth else None
+        if function is None or depth:
+            return None
+        if said is not None and said.number == function.number and said.sp == u64(raw, records.ENTRY_SP):
+            return said.info
+        return NOT_ENFORCED if function.number in self._covered(tgid) else None
+
+    def _denied(self, raw: bytes, row: int, tid: int, tgid: int, task: int) -> Call:
+        """A call that the enforcer sent back."""
+        function = self.rows[row].function
+        said = self._said.pop(tid, None)
+        call = Open(raw, row, 0, 0, task, tgid)
+        call.verdict = said.info if said else VerdictInfo("deny", "")
+        result: Value = None
+        if function is not None and said is not None and self.rows[row].returns == "integer":
+            result = values.integer(function.result.kind, said.result)
+        return self._build(call, tid, self.rows[row], call.started, result, True, error_of(call.verdict), None, None)
+
     def _finish(self, call: Open, tid: int) -> Call:
         row, raw = self.rows[call.row], call.ret
         assert raw is not None
@@ -280,7 +326,7 @@ class Calls:
                 error,
                 duration,
                 None,  # client
-                None,  # verdict
+                call.verdict,
                 unfinished,
             ),
         )
