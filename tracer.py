@@ -308,6 +308,9 @@ def show_processes(arguments: Sequence[str]) -> int:
         print("libvirt-trace: no process has libvirt loaded", file=sys.stderr)
         return 0
     print((render_json if options.json else render_table)(rows), end="", flush=True)
+    for row in rows:
+        if row.uncovered:
+            print(escape(f"libvirt-trace: the enforcer in process {row.pid} is too old for {', '.join(row.uncovered)}"), file=sys.stderr)
     return 0
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from enforcer.compiled import Summary
 from log.quote import escape, well_formed
 from probes import maps
+from probes.api import load_api
+from probes.coverage import policies_of
 from probes.processes import Processes
 from probes.targets import Targets
 
@@ -31,18 +35,22 @@ class Row(NamedTuple):
     unit: str | None
     container: str | None
     enforced: bool  # the enforcer's library is loaded too
+    policies: tuple[Mapping[str, object], ...] = ()  # in force there: origin, mode, age_s
+    uncovered: tuple[str, ...] = ()  # public functions of its libvirt that the enforcer has no stub for
 
 
 def list_processes(proc: Path = Path("/proc")) -> list[Row]:
     """The rows, by pid."""
     targets, processes = Targets(proc=proc), Processes(proc)
+    known = load_api(()).by_name
     rows = []
     for pid, group in itertools.groupby(maps.scan(proc), key=lambda mapping: mapping.pid):
         mappings = list(group)
         libraries = [mapping for mapping in mappings if not maps.is_enforcer(mapping.path)]
         if not libraries:
             continue
-        found = (targets.of(mapping) for mapping in libraries)
+        found = [targets.of(mapping) for mapping in libraries]
+        enforced = len(libraries) < len(mappings)
         caller = processes.lookup(pid)
         row = Row(
             pid=pid,
@@ -54,11 +62,33 @@ def list_processes(proc: Path = Path("/proc")) -> list[Row]:
             libvirt=tuple(dict.fromkeys(target.version for target in found if target and target.version)),
             unit=caller.unit,
             container=caller.container,
-            enforced=len(libraries) < len(mappings),
+            enforced=enforced,
+            policies=tuple(_policy(summary) for summary in policies_of(pid, proc)) if enforced else (),
+            uncovered=tuple(sorted({name for t in found if t for name, _ in t.functions} - known.keys())) if enforced else (),
         )
         rows.append(row)
     targets.close()
     return rows
+
+
+def _policy(summary: Summary) -> Mapping[str, object]:
+    return {"origin": summary.origin, "mode": summary.mode, "age_s": max(0, int(time.time()) - summary.made)}
+
+
+def _age(seconds: object) -> str:
+    assert isinstance(seconds, int)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _enforced(row: Row) -> str:
+    if not row.policies:
+        return "no policy" if row.enforced else "no"
+    return ", ".join(
+        f"{policy['origin']} {'audit ' if policy['mode'] == 'audit' else ''}{_age(policy['age_s'])}" for policy in row.policies
+    )
 
 
 def render_table(rows: Iterable[Row]) -> str:
@@ -77,14 +107,15 @@ def render_json(rows: Iterable[Row]) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
     return well_formed(value) if isinstance(value, str) else value
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     container = row.container[:SHORT_ID] if row.container and len(row.container) == 64 else row.container
     user = str(row.uid) if row.user is None else row.user
-    enforced = "yes" if row.enforced else "no"
-    texts = (str(row.pid), user, row.comm, ",".join(row.libvirt), enforced, row.unit, container, row.exe, ",".join(row.files))
+    texts = (str(row.pid), user, row.comm, ",".join(row.libvirt), _enforced(row), row.unit, container, row.exe, ",".join(row.files))
     return tuple(escape(text) if text else "-" for text in texts)
 
 
