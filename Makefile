@@ -12,8 +12,9 @@ RUN_PACKAGES = python3-bpfcc python3-rich linux-libc-dev
 BUILD_PACKAGES = gcc libc6-dev
 DEMO_PACKAGES = libvirt-clients python3-libvirt
 # libvirtd's drivers are only recommended by its package; virtlogd, D-Bus and the libvirtd service are not needed
-TEST_PACKAGES = bpftrace gcc libc6-dev libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev ltrace man-db pkg-config \
-	python3-hypothesis python3-pytest python3-pytest-timeout python3-venv qemu-system-x86 shellcheck util-linux
+TEST_PACKAGES = bpftrace $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon libvirt-daemon-driver-qemu \
+	libvirt-dev ltrace man-db pkg-config python3-hypothesis python3-lxml python3-pytest python3-pytest-timeout python3-venv \
+	qemu-system-x86 qemu-user shellcheck util-linux virtinst
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
 ROOT_PACKAGES = debootstrap
@@ -67,7 +68,7 @@ deps-demo:
 
 demo: deps-demo build-deps enforcer ## trace a few real libvirt calls of virsh and Python on libvirt's test driver
 	@echo 'virsh lists, suspends and resumes a domain and asks for one that does not exist;'
-	@echo 'Python changes its memory and shuts it down. It exists in memory only. All calls:'
+	@echo 'Python changes its memory and shuts it down; a policy denies virsh to destroy it. It exists in memory only. All calls:'
 	@$(SUDO) $(PYTHON) -E -s tracer.py -- sh -eu tests/demo.sh
 	@echo 'Next: sudo ./tracer.py shows what all programs here do with libvirt.'
 

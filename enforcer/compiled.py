@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from enforcer.rules import Policy, Principal, Rule, flag_constants
 from enforcer.sources import KINDS, TYPES, names_objects, sources_of
-from log.errors import TraceError
 from probes.api import ApiTable, Function
 
 HEAD = struct.Struct("<8sII32sQIIIIIIII")
@@ -28,8 +27,9 @@ RULE = struct.Struct("<IIIIII")
 CONDITION = struct.Struct("<HHIIIQ")
 ACTIONS = {"allow": 1, "audit": 2, "deny": 3}
 (
-    IS_OBJECT, IS_UUID, IS_USER, IS_URI, IS_READONLY, IS_EXE, FLAGS_ANY, FLAGS_ALL, FLAGS_NONE, ARG_EQUALS, CONTAINS, CONTAINS_XML,
-) = range(1, 13)  # fmt: skip
+    IS_OBJECT, IS_UUID, IS_USER, IS_URI, IS_READONLY, IS_EXE,
+    FLAGS_ANY, FLAGS_ALL, FLAGS_NONE, ARG_EQUALS, ARG_DIFFERS, CONTAINS, CONTAINS_XML,
+) = range(1, 14)  # fmt: skip
 PRINCIPALS = {"uid": 0, "gid": 1, "sasl": 2, "x509": 3}
 PREFIX_MAX = 32
 ARGUMENTS_MAX = 16
@@ -135,9 +135,7 @@ def _is_class(access: str, function: Function) -> Condition:
     argument = next(i for i, param in enumerate(function.params) if param.name == when.argument)
     if when.equals is None:
         return Condition(FLAGS_ANY if access == "write" else FLAGS_NONE, argument, value=when.any_bits)
-    if access == "write":
-        return Condition(ARG_EQUALS, argument, value=when.equals)
-    raise TraceError(f"class read can't be told for {function.name}; leave it out with function = [..., {'!' + function.name!r}]")
+    return Condition(ARG_EQUALS if access == "write" else ARG_DIFFERS, argument, value=when.equals)
 
 
 def covered_names(rule: Rule, table: ApiTable) -> list[str]:

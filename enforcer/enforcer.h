@@ -120,7 +120,7 @@ enum condition_kind {
 	IS_READONLY,		/* value */
 	IS_EXE,			/* strings: globs */
 	FLAGS_ANY, FLAGS_ALL, FLAGS_NONE,	/* bits: value, argument */
-	ARG_EQUALS,		/* value, argument */
+	ARG_EQUALS, ARG_DIFFERS,	/* value, argument */
 	CONTAINS,		/* strings: one is in the string argument */
 	CONTAINS_XML,		/* the same, where another spelling may mean it, too */
 	CONDITION_KINDS

@@ -248,6 +248,8 @@ static enum certainty holds(struct question *ask, const struct condition *c, boo
 		return (uint32_t)argument(ask->call, c->argument) & c->value ? NO : YES;
 	case ARG_EQUALS:
 		return (uint32_t)argument(ask->call, c->argument) == c->value ? YES : NO;
+	case ARG_DIFFERS:
+		return (uint32_t)argument(ask->call, c->argument) != c->value ? YES : NO;
 	default:
 		return contains(ask, c);
 	}
