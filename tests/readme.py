@@ -95,6 +95,7 @@ def run(example: Example, bin_folder: Path) -> list[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        cwd=ROOT,
         env=_environment(bin_folder, {}),
         timeout=60 * PATIENCE,
     )

@@ -105,7 +105,7 @@ WARNINGS = {
     '[[rule]]\nname = "a"\naction = "deny"\nfunction = "virNodeSuspendForDuration"\nobject = "x"': (
         'p.toml:1: rule "a" never matches: its functions are about no object'
     ),
-    '[[rule]]\nname = "a"\naction = "deny"\nfunction = "virDomain*"\n\n[[rule]]\nname = "b"\naction = "allow"\nfunction = "virDomainSuspend"': (
+    '[[rule]]\nname = "a"\naction = "deny"\nclass = "write"\n\n[[rule]]\nname = "b"\naction = "allow"\nclass = "write"\nuser = "root"': (
         'p.toml:6: rule "b" never matches: rule "a" (line 1) decides before it'
     ),
 }
