@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from probes.targets import Target, Targets, host_libraries
-from tests.bench import command, cost, links, rate
+from tests.bench import command, cost, enforcer, links, rate
 from tests.bench.runs import Programs, Rounds, build
 from tests.bench.table import Row, render
 from tests.needs import NEEDS
@@ -25,6 +25,7 @@ PARTS: dict[str, Callable[[Programs, Target, Rounds], list[Row]]] = {
     "links": links.rows,
     "command": command.rows,
     "rate": rate.rows,
+    "enforcer": enforcer.rows,
 }
 ROUNDS, QUICK_ROUNDS = 5, 1
 

@@ -40,6 +40,16 @@ ROWS = {
         "text to a pipe: processor time of the reader",
         "peak resident memory",
     ),
+    "enforcer": (
+        "a call that is not enforced",
+        "a call without a rule: more",
+        "with a rule that looks at the name: more",
+        "with 1,000 of them: more",
+        "1,000 whose names begin like the domain's: more",
+        "start of a program without libvirt: more",
+        "start of one with libvirt: more",
+        "size of the library",
+    ),
 }
 
 
@@ -57,4 +67,4 @@ def test_bench_prints_every_row():
     expected = [(part, what) for part, names in ROWS.items() for what in names]
     assert len(lines) == len(expected), run.stdout
     for line, (part, what) in zip(lines, expected, strict=True):
-        assert re.match(rf"{part} +{what}.* {{2}}[0-9.,]+  \S", line), line
+        assert re.match(rf"{part} +{what}.* {{2}}-?[0-9.,]+  \S", line), line
