@@ -8,10 +8,13 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # what libvirt-trace needs to run; its BPF program is compiled by BCC, which needs <linux/...> but no kernel headers
 RUN_PACKAGES = python3-bpfcc python3-rich linux-libc-dev
+# to build the enforcer's library, which needs nothing but libc
+BUILD_PACKAGES = gcc libc6-dev
 DEMO_PACKAGES = libvirt-clients python3-libvirt
 # libvirtd's drivers are only recommended by its package; virtlogd, D-Bus and the libvirtd service are not needed
-TEST_PACKAGES = bpftrace gcc libc6-dev libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev ltrace man-db openssl pkg-config \
-	python3-hypothesis python3-pytest python3-pytest-timeout python3-venv qemu-system-x86 shellcheck util-linux
+TEST_PACKAGES = bpftrace $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon libvirt-daemon-driver-qemu \
+	libvirt-dev ltrace man-db openssl pkg-config python3-hypothesis python3-lxml python3-pytest python3-pytest-timeout python3-venv \
+	qemu-system-x86 qemu-user shellcheck util-linux virtinst
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
 ROOT_PACKAGES = debootstrap
@@ -22,6 +25,10 @@ SHELL_SCRIPTS = .ci/run $(wildcard tests/*.sh tests/*/*.sh)
 PYTEST = $(PYTHON) -m pytest
 PYTEST_ARGS =
 LIBRARY = $(PREFIX)/lib/libvirt-trace
+ENFORCER = libvirt-trace-enforcer.so
+ENFORCER_SOURCES = $(wildcard enforcer/*.c) enforcer/enter-x86-64.S enforcer/build/stubs.S
+ENFORCER_FLAGS = -std=gnu11 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Ienforcer/build -Ienforcer
+ENFORCER_LINK = -shared -Wl,--version-script=enforcer/exports.map -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--hash-style=both
 MANUAL = $(PREFIX)/share/man/man8/libvirt-trace.8
 
 # $(call need,PACKAGES): installs those that are missing; when there are none, apt is not asked
@@ -45,7 +52,7 @@ define tools
 	@touch $@
 endef
 
-.PHONY: help deps deps-run deps-demo demo check lint test-unit bench check-kernels check-libvirts install uninstall clean
+.PHONY: help deps deps-run deps-demo demo check lint test-unit bench enforcer build-deps check-kernels check-libvirts install uninstall clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -59,13 +66,25 @@ deps-run:
 deps-demo:
 	$(call need,$(RUN_PACKAGES) $(DEMO_PACKAGES))
 
-demo: deps-demo ## trace a few real libvirt calls of virsh and Python on libvirt's test driver
+demo: deps-demo build-deps enforcer ## trace a few real libvirt calls of virsh and Python on libvirt's test driver
 	@echo 'virsh lists, suspends and resumes a domain and asks for one that does not exist;'
-	@echo 'Python changes its memory and shuts it down. It exists in memory only. All calls:'
+	@echo 'Python changes its memory and shuts it down; a policy denies virsh to destroy it. It exists in memory only. All calls:'
 	@$(SUDO) $(PYTHON) -E -s tracer.py -- sh -eu tests/demo.sh
 	@echo 'Next: sudo ./tracer.py shows what all programs here do with libvirt.'
 
-check: deps lint ## lint and every test, none skipped (PYTEST_ARGS selects)
+enforcer: enforcer/build/$(ENFORCER) ## build the library that denies calls
+
+enforcer/build/stubs.S enforcer/build/table.h &: enforcer/generate.py probes/api.json probes/api.py
+	@$(PYTHON) -m enforcer.generate enforcer/build
+	@touch enforcer/build/stubs.S enforcer/build/table.h
+
+enforcer/build/$(ENFORCER): $(ENFORCER_SOURCES) enforcer/enforcer.h enforcer/exports.map enforcer/build/table.h
+	@$(CC) $(ENFORCER_FLAGS) -o $@ $(ENFORCER_SOURCES) $(ENFORCER_LINK) -s
+
+build-deps:
+	$(call need,$(BUILD_PACKAGES))
+
+check: deps enforcer lint ## lint and every test, none skipped (PYTEST_ARGS selects)
 	@$(SUDO) env LIBVIRT_TRACE_REQUIRE=unit,preload,kernel,system $(PYTEST) $(PYTEST_ARGS)
 
 lint: deps .venv/linters ## formatting, types, shell scripts, the man page, licence lines
@@ -85,7 +104,7 @@ lint: deps .venv/linters ## formatting, types, shell scripts, the man page, lice
 test-unit: deps ## the tests in plain Python
 	@$(PYTEST) tests/unit $(PYTEST_ARGS)
 
-bench: deps ## the cost of a call, beside other tools, as one table
+bench: deps enforcer ## the cost of a call, beside other tools, as one table
 	@$(SUDO) $(PYTHON) -m tests.bench
 
 check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernels, emulated (KERNELS, PYTEST_ARGS select)
@@ -98,9 +117,10 @@ check-libvirts: deps ## trace virsh and Python of Debian 13, with libvirt 11.3, 
 	@test -e .cache/i386/complete || $(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients
 	@$(SUDO) env LIBVIRT_TRACE_REQUIRE=libvirts $(PYTEST) tests/libvirts $(PYTEST_ARGS)
 
-install: $(if $(DESTDIR),,deps-run) ## copy to PREFIX (/usr/local)
-	@for file in $$(find tracer.py probes log $(wildcard enforcer) -type f ! -path '*/__pycache__/*'); do \
+install: $(if $(DESTDIR),,deps-run build-deps) enforcer ## copy to PREFIX (/usr/local)
+	@for file in $$(find tracer.py probes log -type f ! -path '*/__pycache__/*') enforcer/*.py; do \
 		install -D -m 644 "$$file" "$(DESTDIR)$(LIBRARY)/$$file"; done
+	@install -m 755 enforcer/build/$(ENFORCER) "$(DESTDIR)$(LIBRARY)/enforcer/$(ENFORCER)"
 	@install -d "$(DESTDIR)$(PREFIX)/bin"
 	@printf '#!/bin/sh\nexec %s -E -s %s/tracer.py "$$@"\n' $(PYTHON) $(LIBRARY) >"$(DESTDIR)$(PREFIX)/bin/libvirt-trace"
 	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/libvirt-trace"
@@ -110,5 +130,5 @@ uninstall: ## remove what install copied
 	rm -rf "$(DESTDIR)$(LIBRARY)" "$(DESTDIR)$(PREFIX)/bin/libvirt-trace" "$(DESTDIR)$(MANUAL)"
 
 clean: ## remove what the targets above made here: tools, downloads, caches
-	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf enforcer/build .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -270,11 +270,16 @@ def main(arguments: Sequence[str]) -> int:
             return show_functions(arguments[1:])
         if arguments[:1] == ["ps"]:
             return show_processes(arguments[1:])
+        if arguments[:1] in (["policy"], ["enforce"]):
+            from enforcer.options import run_enforce, run_policy  # only here: tracing needs no policy
+
+            return (run_policy if arguments[0] == "policy" else run_enforce)(arguments[1:])
         return trace(arguments)
     except TraceError as error:
         if debug:
             raise
-        print(f"libvirt-trace: {escape(str(error))}", file=sys.stderr)
+        for line in error.args:  # a policy may have several mistakes
+            print(f"libvirt-trace: {escape(str(line))}", file=sys.stderr)
         return CANNOT_START if str(error).startswith("can't start ") else 1
     except BrokenPipeError:
         # nobody reads: that is no failure, and nothing is left to say
@@ -304,6 +309,9 @@ def show_processes(arguments: Sequence[str]) -> int:
         print("libvirt-trace: no process has libvirt loaded", file=sys.stderr)
         return 0
     print((render_json if options.json else render_table)(rows), end="", flush=True)
+    for row in rows:
+        if row.uncovered:
+            print(escape(f"libvirt-trace: the enforcer in process {row.pid} is too old for {', '.join(row.uncovered)}"), file=sys.stderr)
     return 0
 
 

@@ -3,4 +3,4 @@
 
 
 class TraceError(Exception):
-    """What happened, then what to do: one line, lower case, without the program's name."""
+    """What happened, then what to do: one line each, lower case, without the program's name."""

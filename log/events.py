@@ -118,9 +118,10 @@ class CallError(NamedTuple):
 class VerdictInfo(NamedTuple):
     """What the enforcer decided about a call."""
 
-    action: str  # "deny", "audit" or "allow"
-    rule: str
+    action: str  # "deny", "audit", "allow"; "not enforced": a policy covers the function, but nobody asked it
+    rule: str  # "": none matched
     message: str | None = None
+    note: str | None = None  # where a handle says something else than its driver
 
 
 class Call(NamedTuple):

@@ -34,6 +34,7 @@ from log.events import (
     Unreadable,
     Value,
     Values,
+    VerdictInfo,
     call_id,
 )
 from log.quote import is_visible, well_formed
@@ -96,7 +97,7 @@ def _parts(call: Call) -> tuple[str, str, str]:
     one_of = f'"one_of":{_list(call.one_of)},' if call.one_of else ""
     after = (
         f',"parent":{value(call.parent)},{one_of}"client":{"null" if client is None else _client(client)},'
-        f'"verdict":{"null" if verdict is None else _verdict(verdict.action, verdict.rule)}{end}'
+        f'"verdict":{"null" if verdict is None else _verdict(verdict)}{end}'
     )
     return f'{{"type":"{kind}","time":"', middle, after
 
@@ -147,8 +148,9 @@ def _error(error: CallError) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _verdict(action: str, rule: str) -> str:
-    return _mapping({"action": action, "rule": rule})
+def _verdict(verdict: VerdictInfo) -> str:
+    note = {} if verdict.note is None else {"note": verdict.note}
+    return _mapping({"action": verdict.action, "rule": verdict.rule or None, **note})
 
 
 @lru_cache(maxsize=64)

@@ -171,9 +171,16 @@ def _before(call: Call) -> list[str]:
 
 
 def _after(call: Call) -> list[str]:
-    if call.unfinished is None and call.verdict is not None and call.verdict.action == "audit":
-        return ["", " ", "denied", f"AUDITED by rule {quote(call.verdict.rule)}", "", "\n"]
-    return ["", "\n"]
+    pieces: list[str] = []
+    verdict = call.verdict
+    if verdict is not None and call.unfinished is None:
+        if verdict.action == "audit":
+            pieces += ("", " ", "denied", f"AUDITED by rule {quote(verdict.rule)}")
+        elif verdict.action == "not enforced":
+            pieces += ("", " ", "denied", "NOT ENFORCED")
+        if verdict.note is not None:
+            pieces += ("", " ", "notice", f"({escape(verdict.note)})")
+    return [*pieces, "", "\n"]
 
 
 @lru_cache(maxsize=1024)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple
 
-from log.events import NO_VALUES, Call, Caller, CallError, Command, DomainEvent, Event, Handle, Value, Values, call_id
+from log.events import NO_VALUES, Call, Caller, CallError, Command, DomainEvent, Event, Handle, Value, Values, VerdictInfo, call_id
 from probes import records, serving, values
 from probes.api import ApiTable, Function, is_write_call
 from probes.copying import Constants, Plan, u64
@@ -16,6 +16,7 @@ from probes.lifecycle import CHECK, LIFECYCLE, MONITOR, Lifecycle, found_by, uui
 from probes.raised import RaisedErrors
 from probes.redact import redact_json
 from probes.serving import Message, Origins, Sent, Served
+from probes.verdicts import NOT_ENFORCED, Said, error_of, read_verdict
 
 CACHED = 16384  # decoded arguments and results kept, by their bytes
 NO_RETURN = "no return probe"
@@ -50,10 +51,11 @@ class Task(NamedTuple):
 class Extra:
     """What few calls under way have beside their entry record."""
 
-    __slots__ = ("checked", "children", "command", "origins", "pieces", "sent")
+    __slots__ = ("checked", "children", "command", "origins", "pieces", "sent", "verdict")
 
     def __init__(self) -> None:
         self.pieces: Pieces | None = None  # of long arguments
+        self.verdict: VerdictInfo | None = None
         self.sent: list[Message] = []
         self.origins: list[Sent] = []
         self.children: list[Event] = []
@@ -92,13 +94,24 @@ class Calls:
 
     `find_task`: describes the thread (task id, pid, tid) of a record.
     `offset_ns`: what is added to CLOCK_MONOTONIC to have the time since the epoch.
+    `covered`: numbers of the functions that a policy covers for a process.
     """
 
-    def __init__(self, rows: list[Row], table: ApiTable, find_task: Callable[[int, int, int], Task], offset_ns: int) -> None:
+    def __init__(
+        self,
+        rows: list[Row],
+        table: ApiTable,
+        find_task: Callable[[int, int, int], Task],
+        offset_ns: int,
+        covered: Callable[[int], frozenset[int]] = lambda pid: frozenset(),
+    ) -> None:
         self.rows = rows
         self.offset_ns = offset_ns
         self.shown_without_entry = [0, 0]  # by ring
         self._find_task = find_task
+        self._covered = covered
+        self.covering = True  # whether there may be a policy anywhere
+        self._said: dict[int, Said] = {}  # verdicts by thread: the call is still to come
         self._errors = RaisedErrors(table)
         self._open: defaultdict[int, list[Open]] = defaultdict(list)
         self._extra: dict[tuple[int, int], Extra] = {}  # of open calls, by thread and number
@@ -112,6 +125,7 @@ class Calls:
     def feed(self, raws: Iterable[bytes]) -> list[Event]:
         """The calls that these records end, and what else they tell."""
         ended: list[Event] = []
+        covering = self.covering
         unpack, rows, opened, waiting = records.HEAD.unpack_from, self.rows, self._open, self._waiting
         new = tuple.__new__  # the constructor costs twice as much
         for raw in raws:
@@ -121,8 +135,8 @@ class Calls:
                 continue
             if waiting and tid in waiting:
                 ended.append(self._finish(*waiting.pop(tid), tid))
-            if rows[row].private is not None:
-                self._inner(rows[row], raw, ended)
+            if kind >= records.REC_VERDICT or rows[row].private is not None:
+                self._aside(kind, raw, row, ended)
                 continue
             stack = opened[tid]
             if kind == records.REC_ENTRY:
@@ -130,7 +144,7 @@ class Calls:
                 while stack and stack[-1].level >= level:
                     ended.append(self._unfinished(stack.pop(), tid, "result lost"))
                 stack.append(new(Open, (raw, row, seq, depth, task, tgid, level)))
-                if flags & _SPECIAL:
+                if flags & _SPECIAL or covering:
                     self._began(stack[-1], flags, tid)
                 continue
             while stack and stack[-1].seq > seq:
@@ -152,6 +166,8 @@ class Calls:
         if flags & records.REC_ONCE:
             assert call.raw is not None
             self._decode(self.rows[call.row].entry, call.raw, None, call.row, call.tgid, False)  # for what it teaches
+        if verdict := self._verdict_on(call, tid):
+            self._extra_of(tid, call).verdict = verdict
         if flags & records.REC_SERVING and not call.depth:
             served = self._find_task(call.task, call.tgid, tid).served
             if served and (origins := self._origins.of(served)):
@@ -163,6 +179,7 @@ class Calls:
     def thread_exited(self, tid: int) -> list[Event]:
         """The calls that the thread did not come back from."""
         self._errors.forget(tid)
+        self._said.pop(tid, None)
         ended: list[Event] = []
         if waiting := self._waiting.pop(tid, None):
             ended.append(self._finish(*waiting, tid))
@@ -342,6 +359,40 @@ class Calls:
             self._cache[key] = decoded, fails
         return decoded, fails
 
+    def _aside(self, kind: int, raw: bytes, row: int, ended: list[Event]) -> None:
+        """Records that are neither the beginning nor the end of a call: of inner functions and of the enforcer."""
+        if kind == records.REC_VERDICT:
+            self._said[records.HEAD.unpack_from(raw)[6]] = read_verdict(self.rows[row].entry, raw)
+        elif kind == records.REC_DENIED:
+            ended.append(self._denied(raw, row))
+        else:
+            self._inner(self.rows[row], raw, ended)
+
+    def _verdict_on(self, call: Open, tid: int) -> VerdictInfo | None:
+        """What the enforcer said of the call that begins; that nobody asked it, where a policy covers the function."""
+        function = self.rows[call.row].function
+        if function is None or call.depth or call.raw is None:
+            return None
+        said = self._said.pop(tid, None)
+        if said is not None and said.number == function.number and said.sp == u64(call.raw, records.ENTRY_SP):
+            return said.info
+        return NOT_ENFORCED if function.number in self._covered(call.tgid) else None
+
+    def _denied(self, raw: bytes, row: int) -> Call:
+        """A call that the enforcer sent back."""
+        _, _, _, _, started, task, tid, seq, _, tgid = records.HEAD.unpack_from(raw)
+        function = self.rows[row].function
+        said = self._said.pop(tid, None)
+        call = Open(raw, row, seq, 0, task, tgid, 0)
+        extra = Extra()
+        extra.verdict = said.info if said else VerdictInfo("deny", "")
+        if (served := self._find_task(task, tgid, tid).served) is not None:
+            extra.origins = self._origins.of(served)
+        result: Value = None
+        if function is not None and said is not None and self.rows[row].returns == "integer":
+            result = values.integer(function.result.kind, said.result)
+        return self._build(call, extra, tid, self.rows[row], started, result, True, error_of(extra.verdict), None, None)
+
     def _finish(self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int) -> Call:
         """`raw`: the call's return record."""
         row, entry = self.rows[call.row], call.raw
@@ -439,6 +490,7 @@ class Calls:
             self._origins.ended(message, tid, call.seq)
         origins = extra.origins
         built = built._replace(
+            verdict=extra.verdict,
             children=tuple(extra.children),
             parent=origins[0].id if len(origins) == 1 else None,
             one_of=tuple(origin.id for origin in origins) if len(origins) > 1 else (),

@@ -17,7 +17,7 @@ from log.errors import TraceError
 MACHINES = {3: "i386", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86-64", 183: "aarch64", 243: "riscv", 258: "loongarch"}
 
 PT_LOAD, PT_DYNAMIC, PT_NOTE, PF_X = 1, 2, 4, 1
-DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SONAME = 4, 5, 6, 10, 14
+DT_NEEDED, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SONAME = 1, 4, 5, 6, 10, 14
 DT_GNU_HASH, DT_VERSYM = 0x6FFFFEF5, 0x6FFFFFF0
 DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = range(0x6FFFFFFC, 0x70000000)
 STT_FUNC, VER_FLG_BASE = 2, 1
@@ -55,6 +55,7 @@ class Elf(NamedTuple):
     needs: tuple[str, ...]  # version nodes that it needs of others
     functions: tuple[Function, ...]
     imports: frozenset[str]  # names that it wants from others
+    is_dynamic: bool = True  # the loader loads libraries for it; a static program needs none
 
 
 class _Segment(NamedTuple):
@@ -159,6 +160,7 @@ def read_elf(fd: int, name: str) -> Elf:
         needs=needed,
         functions=functions,
         imports=imports,
+        is_dynamic=DT_NEEDED in dynamic,
     )
 
 

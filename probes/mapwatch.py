@@ -153,7 +153,7 @@ class Parser:
         is_program = pid in self._starting and path.startswith("/")
         if is_program:
             self._starting.discard(pid)
-        if is_program or maps.is_library(path):
+        if is_program or maps.is_library(path) or maps.is_enforcer(path):
             result.append(Mapped(_time(raw), pid, tid, start, length, major, minor, inode, path, is_program))
 
 
@@ -277,8 +277,7 @@ class ProcWatch:
         stamp, result = time.monotonic_ns(), list[Record]()
         found = {}
         for entry in maps.scan(self._proc):
-            if not maps.is_enforcer(entry.path):
-                found[entry.pid, entry.start, entry.major, entry.minor, entry.inode] = entry
+            found[entry.pid, entry.start, entry.major, entry.minor, entry.inode] = entry
         for key, entry in found.items():
             if key not in self._mapped:
                 pid, start, end, major, minor, inode, path = entry

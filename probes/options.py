@@ -25,6 +25,8 @@ examples:
   libvirt-trace -- virsh start web1         what one command does
   libvirt-trace list '*Migrate*'            functions and their arguments
   libvirt-trace ps                          processes that have libvirt loaded
+  libvirt-trace enforce --policy keep.toml -- virsh
+                                            virsh, with some calls denied
 
 exit status: COMMAND's, if there is one (125: it could not be started); else 0,
 1 after a failure, 2 for wrong usage. Ctrl-C ends tracing with 0.
@@ -38,7 +40,6 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, with where to look."""
 
     def error(self, message: str) -> NoReturn:
-        """Ends with status 2."""
         """Ends with exit status 2."""
         words = message.partition("unrecognized arguments: ")[2]
         # "libvirt-trace virsh list" is what one types first
@@ -51,7 +52,12 @@ def tracing_parser(version: str) -> Parser:
     parser = Parser(
         prog="libvirt-trace",
         usage=(
-            "libvirt-trace [OPTIONS] [-- COMMAND [ARG...]]\n       libvirt-trace list [--json] [GLOB...]\n       libvirt-trace ps [--json]"
+            "libvirt-trace [OPTIONS] [-- COMMAND [ARG...]]\n"
+            "       libvirt-trace list [--json] [GLOB...]\n"
+            "       libvirt-trace ps [--json]\n"
+            "       libvirt-trace enforce [--policy FILE] -- COMMAND [ARG...]\n"
+            "       libvirt-trace enforce --service UNIT [--policy FILE | --remove]\n"
+            "       libvirt-trace policy check|explain|apply FILE"
         ),
         description=(
             "Shows every libvirt call of every process: arguments, result, error, duration.\n"

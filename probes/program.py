@@ -17,6 +17,7 @@ from probes import bpf, btf, records
 from probes.bytecode import with_jumps_back
 from probes.ring import Ring
 
+PROGRAMS = ("on_entry", "on_return", "on_verdict")
 SOURCE = Path(__file__).with_name("trace.bpf.c")
 STUBS = Path(__file__).with_name("stubs")
 RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
@@ -54,7 +55,7 @@ def has_sleepable() -> bool:
 
 
 class Program:
-    """The two programs and everything they share with the reader; they are compiled while the caller goes on.
+    """The programs and everything they share with the reader; they are compiled while the caller goes on.
 
     `ring_bytes`: size of each of the two call rings, a power of two.
     """
@@ -72,10 +73,10 @@ class Program:
         self._compilation = Compilation({**self._defines, **_kernel_offsets()}, sleepable=self.sleepable)
 
     def load(self) -> None:
-        """Waits for the compiler and loads the programs: from then on `programs` has on_entry and on_return."""
+        """Waits for the compiler and loads the programs: from then on `programs` has PROGRAMS."""
         code = self._compilation.result()
         try:
-            for name in ("on_entry", "on_return"):
+            for name in PROGRAMS:
                 self.programs[name] = self._load_one(code[name], name)
         except OSError as error:
             raise _refused(error) from error
@@ -94,6 +95,9 @@ class Program:
         return_plans = self._array(records.PLAN_SIZE, records.MAX_PLANS, "return_plans")
         counters = self._array(8, 2 * len(records.COUNTERS), "counters")
         glob = self._array(8, 256, "glob")
+        verdict_rows = self._array(8, records.MAX_VERDICT_ROWS, "verdict_rows")
+        self.verdict_rows = bpf.map_array(verdict_rows, 8 * records.MAX_VERDICT_ROWS)
+        self.verdict_rows[:] = b"\xff" * (8 * records.MAX_VERDICT_ROWS)
         self.settings = bpf.map_array(settings, records.SETTINGS.size)
         self.entry_plans = bpf.map_array(entry_plans, records.PLAN_SIZE * records.MAX_PLANS)
         self.return_plans = bpf.map_array(return_plans, records.PLAN_SIZE * records.MAX_PLANS)
@@ -123,6 +127,7 @@ class Program:
             "FD_COUNTERS": counters,
             "FD_GLOB": glob,
             "FD_RINGS": both,
+            "FD_VERDICT_ROWS": verdict_rows,
             "FD_TASK_RING": rings["task"],
             "FD_THREADS": threads,
             "FD_PIDS": self.filters["pids"],
@@ -250,4 +255,4 @@ def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:
             module = bcc.BPF(text=SOURCE.read_text(), cflags=[f"-I{STUBS}", "-Wno-unused", *flags])
         except Exception as error:  # BCC raises this class itself
             raise TraceError(f"BCC could not compile {SOURCE.name}: {error}") from error
-    return {name: with_jumps_back(module.dump_func(name)) for name in ("on_entry", "on_return")}
+    return {name: with_jumps_back(module.dump_func(name)) for name in PROGRAMS}

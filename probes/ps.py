@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from enforcer.compiled import Summary
 from log.quote import escape, well_formed
 from probes import maps
 from probes.admin import Connected, clients
+from probes.api import load_api
+from probes.coverage import policies_of
 from probes.processes import Processes
 from probes.targets import Targets
 
@@ -32,19 +36,23 @@ class Row(NamedTuple):
     unit: str | None
     container: str | None
     enforced: bool  # the enforcer's library is loaded too
+    policies: tuple[Mapping[str, object], ...] = ()  # in force there: origin, mode, age_s
+    uncovered: tuple[str, ...] = ()  # public functions of its libvirt that the enforcer has no stub for
     clients: tuple[Connected, ...] | None = None  # of a daemon; None: it is none, or does not say
 
 
 def list_processes(proc: Path = Path("/proc")) -> list[Row]:
     """The rows, by pid."""
     targets, processes = Targets(proc=proc), Processes(proc)
+    known = load_api(()).by_name
     rows = []
     for pid, group in itertools.groupby(maps.scan(proc), key=lambda mapping: mapping.pid):
         mappings = list(group)
         libraries = [mapping for mapping in mappings if not maps.is_enforcer(mapping.path) and not maps.is_driver(mapping.path)]
         if not libraries:
             continue
-        found = (targets.of(mapping) for mapping in libraries)
+        found = [targets.of(mapping) for mapping in libraries]
+        enforced = any(maps.is_enforcer(mapping.path) for mapping in mappings)
         caller = processes.lookup(pid)
         row = Row(
             pid=pid,
@@ -56,12 +64,34 @@ def list_processes(proc: Path = Path("/proc")) -> list[Row]:
             libvirt=tuple(dict.fromkeys(target.version for target in found if target and target.version)),
             unit=caller.unit,
             container=caller.container,
-            enforced=any(maps.is_enforcer(mapping.path) for mapping in mappings),
+            enforced=enforced,
+            policies=tuple(_policy(summary) for summary in policies_of(pid, proc)) if enforced else (),
+            uncovered=tuple(sorted({name for t in found if t for name, _ in t.functions} - known.keys())) if enforced else (),
             clients=_clients(pid, proc) if any(maps.is_driver(mapping.path) for mapping in mappings) else None,
         )
         rows.append(row)
     targets.close()
     return rows
+
+
+def _policy(summary: Summary) -> Mapping[str, object]:
+    return {"origin": summary.origin, "mode": summary.mode, "age_s": max(0, int(time.time()) - summary.made)}
+
+
+def _age(seconds: object) -> str:
+    assert isinstance(seconds, int)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _enforced(row: Row) -> str:
+    if not row.policies:
+        return "no policy" if row.enforced else "no"
+    return ", ".join(
+        f"{policy['origin']} {'audit ' if policy['mode'] == 'audit' else ''}{_age(policy['age_s'])}" for policy in row.policies
+    )
 
 
 def render_table(rows: Sequence[Row]) -> str:
@@ -73,7 +103,7 @@ def render_table(rows: Sequence[Row]) -> str:
     return "".join(f"{line}\n" for line, more in zip(lines, below, strict=True) for line in (line, *more))
 
 
-def render_json(rows: Iterable[Row]) -> str:
+def render_json(rows: Sequence[Row]) -> str:
     """One object a line, the names of Row."""
     return "".join(json.dumps({name: _plain(value) for name, value in row._asdict().items()}, ensure_ascii=False) + "\n" for row in rows)
 
@@ -88,14 +118,15 @@ def _plain(value: object) -> object:
         return {name: _plain(item) for name, item in value._asdict().items()}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
     return well_formed(value) if isinstance(value, str) else value
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     container = row.container[:SHORT_ID] if row.container and len(row.container) == 64 else row.container
     user = str(row.uid) if row.user is None else row.user
-    enforced = "yes" if row.enforced else "no"
-    texts = (str(row.pid), user, row.comm, ",".join(row.libvirt), enforced, row.unit, container, row.exe, ",".join(row.files))
+    texts = (str(row.pid), user, row.comm, ",".join(row.libvirt), _enforced(row), row.unit, container, row.exe, ",".join(row.files))
     return tuple(escape(text) if text else "-" for text in texts)
 
 

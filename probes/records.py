@@ -7,13 +7,14 @@ import struct
 
 MAX_PLANS = 4096
 MAX_OPS = 32
+MAX_VERDICT_ROWS = 1024  # functions of the bundled table
 FIXED = 512
 RECORD = 8192
 INLINE_MAX = 1024
 DEEPEST = 64
 
 OP_END, OP_BLOCK, OP_STRING, OP_ONCE = range(4)
-REC_ENTRY, REC_RETURN, REC_CHUNK, REC_TASK = range(1, 5)
+REC_ENTRY, REC_RETURN, REC_CHUNK, REC_TASK, REC_VERDICT, REC_DENIED = range(1, 7)
 
 PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_CALLS_BACK, PLAN_KEEP_ARGS, PLAN_NO_OBJECT, PLAN_OPENS = (
     1 << i for i in range(8)
@@ -43,6 +44,10 @@ CHUNK = struct.Struct("<Ii")  # at 40: offset, bytes read with their NUL
 CHUNK_TEXT = 48
 TASK = struct.Struct("<QQIIIIII16s")  # at 40: start, cgroup, ppid, uid, gid, loginuid, pid in its namespace, command line's bytes, comm
 TASK_TEXT = 96
+
+VERDICT = struct.Struct("<6QQIIQQQQQ")  # args, sp, number, action, function, rule, message, note, result
+VERDICT_AT = 96  # of its copy in a REC_VERDICT
+VERDICT_ALLOW, VERDICT_AUDIT, VERDICT_DENY = 1, 2, 3
 
 STR_UNREADABLE, STR_NO_ROOM, STR_SAME = -1, -2, -3
 CHUNK_BYTES = 4096

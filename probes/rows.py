@@ -12,8 +12,10 @@ from probes.calls import Row
 from probes.copying import Limits
 from probes.filters import Filters
 from probes.links import Probe
+from probes.maps import ENFORCER
 from probes.program import Program
 from probes.targets import Target
+from probes.verdicts import VERDICT_FUNCTION, verdict_plan
 
 ROW = 0xFFFF  # bits of a cookie that are the plan row
 
@@ -40,7 +42,11 @@ class Rows:
         for name, offset in target.functions:
             function = self._function(name, target.soname)
             if self._filters.probes(function):
-                probes.append(self._probe(self._public(function, target), offset, target))
+                row = self._public(function, target)
+                probes.append(self._probe(row, offset, target))
+                if target.layout.name and function.number < records.MAX_VERDICT_ROWS:
+                    # what the enforcer denies is decoded by this row; processes of several layouts at once are rare
+                    self._program.verdict_rows[8 * function.number : 8 * function.number + 8] = row.to_bytes(8, "little")
         for inner in private.PRIVATE:
             offset = target.private.get(inner.name, 0)
             if offset and target.layout.name:
@@ -58,6 +64,13 @@ class Rows:
         start, size = target.text
         cookie = row | (offset - start & 0xFFFFFFFF) << 16 | min(size + 0xFFFF >> 16, 0xFFFF) << 48
         return Probe(offset, cookie, self.rows[row].ret is not None)
+
+    def verdicts(self) -> int:
+        """The row of the enforcer's verdict function."""
+        key = (None, VERDICT_FUNCTION)
+        if key not in self._number:
+            self._add(key, Row(None, VERDICT_FUNCTION, ENFORCER, verdict_plan(self._limits), None, "void"))
+        return self._number[key]
 
     def _public(self, function: Function, target: Target) -> int:
         key = ("32-bit" if target.is_32_bit else target.layout.name, function.name)

@@ -9,27 +9,28 @@ import os
 import struct
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from log.errors import TraceError
 from log.events import Attached, Event, Lost
 from log.events import Target as TargetEvent
-from probes import records, serving
+from probes import maps, records, serving
 from probes.api import load_api
 from probes.calls import Calls, Row, Task
 from probes.confined import returns_kill_confined
 from probes.copying import Constants, Limits
+from probes.coverage import Coverage, host_enforcers
 from probes.filters import Filters
 from probes.links import Links, Probe
-from probes.maps import has_modules
-from probes.mapwatch import Dropped, Exec, Exited, Mapped, Record, watch_maps
+from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Record, watch_maps
 from probes.processes import Captured, Processes
 from probes.program import Program
 from probes.rows import ROW, Rows
 from probes.serving import Clients
-from probes.targets import Target, Targets
+from probes.targets import Target, Targets, as_mapping
+from probes.verdicts import Enforcer, Enforcers
 
 # of a record, as bytes that compare like the number: it is little-endian, and this is it backwards
 _time_of = operator.itemgetter(slice(15, 7, -1))
@@ -68,6 +69,7 @@ class Session:
         self._own: OrderedDict[int, int] = OrderedDict()  # threads -> their last task, when they serve nobody
         self._daemons: OrderedDict[int, bool] = OrderedDict()  # pid -> whether it has drivers as modules
         self._links: dict[int, Links] = {}  # by the target's descriptor
+        self._enforcer_links: list[Links] = []
         self._unsettled: list[bytes] = []
         self._exits: list[Exited | Exec] = []
         self._swept = self._sweeps = 0
@@ -76,12 +78,16 @@ class Session:
         self._processes = Processes()
         self._clients = Clients(self._processes.lookup)
         self._targets = Targets(options.libraries)
+        self._enforcers = Enforcers()
+        self._coverage = Coverage()
         self._watch = watch_maps()
         if not returns:
             self.warnings.append(
                 "on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same"
             )
-        self._calls = Calls(self._rows.rows, table, self._find_task, time.time_ns() - time.monotonic_ns())
+        self._calls = Calls(
+            self._rows.rows, table, self._find_task, time.time_ns() - time.monotonic_ns(), covered=self._coverage.covered_for
+        )
 
     def start(self) -> Attached:
         """Attaches to every libvirt on the host; from here on calls are seen."""
@@ -95,6 +101,10 @@ class Session:
         program.load()
         self.warnings += filters.unknown(self._rows.names())
         event = self._attach(targets, probes, None)
+        self._attach_enforcers(self._enforcers.scan(host_enforcers()))
+        for mapping in maps.scan():
+            if maps.is_enforcer(mapping.path):
+                self._coverage.enforced(mapping.pid)
         program.settings[:4] = (1).to_bytes(4, "little")
         return event
 
@@ -117,9 +127,10 @@ class Session:
             return
         self._detached = True
         self._program.settings[:4] = bytes(4)
-        for links in self._links.values():
+        for links in (*self._links.values(), *self._enforcer_links):
             links.close()
         self._links.clear()
+        self._enforcer_links.clear()
 
     def stop(self) -> list[Event]:
         """Detaches; the last events. A second time there are none."""
@@ -134,6 +145,7 @@ class Session:
         events.extend(self._lost(final=True))
         self._watch.close()
         self._targets.close()
+        self._enforcers.close()
         self._program.close()
         return events
 
@@ -164,6 +176,14 @@ class Session:
         missed = None if mapped is None else (time.monotonic_ns() - mapped) / 1e6
         return Attached(time.time_ns(), self._options.version, count, tuple(shown), round(took, 1), kind, missed)
 
+    def _attach_enforcers(self, found: Iterable[Enforcer]) -> None:
+        """Has their verdicts reported. Every policy in force may be new to us."""
+        row, program = self._rows.verdicts(), self._program.programs["on_verdict"]
+        for enforcer in found:
+            self._enforcer_links.append(
+                Links(enforcer.path_for_kernel, [Probe(enforcer.offset, row, False)], program, program, multi=self._program.multi)
+            )
+
     def _read_rings(self, most: int | None) -> tuple[list[bytes], list[bytes], int]:
         """Records of calls and of tasks, and up to which time (ns) they are complete, if a ring holds more than `most` bytes."""
         rings, complete = self._program.rings, UNLIMITED
@@ -183,7 +203,7 @@ class Session:
     def _is_daemon(self, pid: int) -> bool:
         found = self._daemons.get(pid)
         if found is None:
-            found = self._daemons[pid] = has_modules(pid)
+            found = self._daemons[pid] = maps.has_modules(pid)
             if len(self._daemons) > TASKS:
                 self._daemons.popitem(last=False)
         return found
@@ -199,12 +219,18 @@ class Session:
                     self._daemons.pop(record.pid, None)
             elif isinstance(record, Mapped):
                 self._processes.mapped(record)
-                if not self._detached and (target := self._targets.mapped(record)):
+                if maps.is_enforcer(record.path) and not self._detached:
+                    self._coverage.enforced(record.pid)
+                    self._attach_enforcers(filter(None, [self._enforcers.of(as_mapping(record))]))
+                elif not self._detached and (target := self._targets.mapped(record)):
                     events.extend(self._attach_new([target], record.time))
             else:
                 if isinstance(record, Exec):
                     self._exits.append(record)
                     self._daemons.pop(record.pid, None)
+                    self._coverage.forget(record.pid)
+                elif isinstance(record, Forked):
+                    self._coverage.forked(record.pid, record.ppid)
                 self._processes.noticed(record)
                 if not self._detached and isinstance(record, Dropped) and (new := self._targets.scan()):
                     events.extend(self._attach_new(new, None))
@@ -213,6 +239,7 @@ class Session:
     def _put_together(self, raws: list[bytes], tasks: Sequence[bytes], settled: int) -> list[Event]:
         """The calls that ended up to the time `settled`; what is later may still get company from before it."""
         self._learn_tasks(tasks)
+        self._calls.covering = self._coverage.covers
         due = sorted((record for record in self._exits if record.time <= settled), key=lambda record: record.time)
         self._exits = [record for record in self._exits if record.time > settled]
         if due:
@@ -230,6 +257,7 @@ class Session:
             ended.extend(self._calls.thread_exited(record.tid))
             if record.pid == record.tid:
                 self._calls.process_exited(record.pid)
+                self._coverage.forget(record.pid)
         ended.extend(self._calls.feed(raws[at:end]))
         if not self._returns:
             ended.extend(self._calls.give_up(settled - SETTLED_NS))
@@ -239,6 +267,7 @@ class Session:
     def _sweep(self) -> None:
         """Threads whose end was not told (events of the kernel get lost, or there are none), and libraries that nobody uses."""
         now = time.monotonic_ns()
+        self._coverage.refresh()
         for pid, tid in self._calls.open_threads():
             if not os.path.exists(f"/proc/{pid}/task/{tid}"):
                 self._exits.append(Exited(now, pid, tid))

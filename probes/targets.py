@@ -89,10 +89,15 @@ class Targets:
         new, self._untold = self._untold, []
         return new
 
+    def host(self) -> list[Target]:
+        """The host's own libraries, whether any process uses them or not."""
+        for path in host_libraries():
+            self._keep(path, is_given=False)
+        return sorted(self._kept, key=lambda target: target.path)
+
     def mapped(self, record: Mapped) -> Target | None:
         """The target that a process has just mapped, if it was not told before."""
-        end = record.start + record.length
-        target = self.of(maps.Mapping(record.pid, record.start, end, record.major, record.minor, record.inode, record.path))
+        target = self.of(as_mapping(record))
         if target is None or target not in self._untold:
             return None
         self._untold.remove(target)
@@ -201,6 +206,12 @@ class Targets:
         self._known.update(dict.fromkeys(remembered, target))
         self._untold.append(target)
         return target
+
+
+def as_mapping(record: Mapped) -> maps.Mapping:
+    """The mapping that was just made."""
+    end = record.start + record.length
+    return maps.Mapping(record.pid, record.start, end, record.major, record.minor, record.inode, record.path)
 
 
 def host_libraries() -> list[str]:

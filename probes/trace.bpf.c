@@ -16,7 +16,7 @@
 #define INLINE_MAX 1024		/* bytes of a string in its call's own record, at most */
 
 enum op_kind { OP_END, OP_BLOCK, OP_STRING, OP_ONCE };
-enum record_kind { REC_ENTRY = 1, REC_RETURN, REC_CHUNK, REC_TASK };
+enum record_kind { REC_ENTRY = 1, REC_RETURN, REC_CHUNK, REC_TASK, REC_VERDICT, REC_DENIED };
 enum plan_flag {
 	PLAN_WRITE_RING = 1,	/* records go to the ring of calls that change something, unless `condition` tells otherwise */
 	PLAN_WANTED = 2,	/* not filtered out by function */
@@ -123,6 +123,22 @@ struct chunk {
 	s32 got;		/* 44: bytes read there, with the NUL; CHUNK: there are more; below 0: unreadable */
 	u8 text[CHUNK];		/* 48 */
 };
+
+/* What the enforcer says of a call before it goes on or back, as enforcer.h has it. */
+struct verdict {
+	u64 args[6];		/* 0 */
+	u64 sp;			/* 48: where a call would have its return address */
+	u32 number;		/* 56: of the function in the bundled table */
+	u32 action;		/* 60: VERDICT_* */
+	u64 function;		/* 64: strings from here on */
+	u64 rule;		/* 72 */
+	u64 message;		/* 80 */
+	u64 note;		/* 88 */
+	u64 result;		/* 96: what the caller of a denied call gets */
+};
+#define VERDICT_DENY 3
+#define VERDICT_LOOKING 4	/* the enforcer is about to call libvirt itself */
+#define ROW_LOOKING 0xffffffff
 #define CHUNK_STEPS 320
 #define LENGTH_LIMIT (1 << 20)
 
@@ -874,5 +890,88 @@ int on_return(struct pt_regs *ctx)
 		count(f->ring, f->flags & FRAME_PRIVATE ? LOST_PRIVATE : f->flags & FRAME_ENTRY_LOST ? LOST_BOTH : LOST_RETURN);
 	else if (t->capture.longs)
 		follow_strings(t, p, f->ring);
+	return 0;
+}
+
+/*
+ * The enforcer's verdict on a call. One that goes on is told by its sp from then on; one that was denied never reaches its function,
+ * so its arguments are copied here, by the same plan.
+ */
+int on_verdict(struct pt_regs *ctx)
+{
+	u64 pid_tgid = bpf_get_current_pid_tgid(), now;
+	u32 row = attach_cookie(ctx) & 0xffff, zero = 0, n;
+	u64 *of_function;
+	struct settings *set = map_lookup(MAP(FD_SETTINGS), &zero);
+	struct plan *p = map_lookup(MAP(FD_ENTRY_PLANS), &row), *call;
+	struct verdict v;
+	struct thread *t;
+	struct frame *f;
+	struct entry *e;
+
+	OWN_STACK();
+	if (!set || !set->ready || !p || pid_tgid >> 32 == set->self || read_block(&v, sizeof(v), ctx->di))
+		return 0;
+	of_function = map_lookup(MAP(FD_VERDICT_ROWS), &v.number);
+	if (!of_function || *of_function > 0xffff)
+		return 0;
+	row = *of_function;
+	call = map_lookup(MAP(FD_ENTRY_PLANS), &row);
+	now = bpf_ktime_get_ns();
+	t = get_thread(set, 1, pid_tgid, now);
+	if (!t || (!t->wanted && !t->serving) || !call)
+		return 0;
+	n = t->frames;
+	f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+	if (v.action == VERDICT_LOOKING) {
+		/* a frame for the enforcer: the calls that it makes are inside of it */
+		if (n >= MAX_FRAMES)
+			return 0;
+		f = &t->frame[n & (MAX_FRAMES - 1)];
+		f->sp = v.sp;
+		f->row = ROW_LOOKING;
+		f->depth = n ? t->frame[(n - 1) & (MAX_FRAMES - 1)].depth : 0;
+		f->flags = 0;
+		t->frames = n + 1;
+		return 0;
+	}
+	if (n && f->row == ROW_LOOKING && f->sp == v.sp)
+		t->frames = n - 1;
+	if (!(call->flags & PLAN_WANTED))
+		return 0;
+	e = (void *)t->buf;
+	e->h.kind = REC_VERDICT;
+	e->h.depth = 0;
+	e->h.flags = REC_WRITE_RING | (t->serving ? REC_SERVING : 0);
+	e->h.row = attach_cookie(ctx) & 0xffff;
+	e->h.time = now;
+	e->h.task = t->serving ? t->serving : t->task;
+	e->h.tid = (u32)pid_tgid;
+	e->h.tgid = pid_tgid >> 32;
+	e->h.seq = ++t->seq;
+	e->args[0] = ctx->di;
+	e->sp = v.sp;
+	run_plan(set, t, p);
+	e->h.bad = t->capture.bad;
+	if (send(t, 1, 0) && v.action != VERDICT_DENY)
+		count(1, LOST_PRIVATE);
+	if (v.action != VERDICT_DENY)
+		return 0;
+	e->h.kind = REC_DENIED;
+	e->h.flags = REC_WRITE_RING | (t->serving ? REC_SERVING : 0);
+	e->h.row = row;
+	e->args[0] = v.args[0];
+	e->args[1] = v.args[1];
+	e->args[2] = v.args[2];
+	e->args[3] = v.args[3];
+	e->args[4] = v.args[4];
+	e->args[5] = v.args[5];
+	run_plan(set, t, call);
+	e->h.bad = t->capture.bad;
+	e->h.flags |= t->capture.flags;
+	if (set->object && !(call->flags & PLAN_NO_OBJECT) && !(t->capture.bad & call->objects) && !object_matches(set, t))
+		return 0;
+	if (send(t, 1, 0))
+		count(1, LOST_BOTH);
 	return 0;
 }

@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import needs
 from tests.daemon import Daemon, Guest
 from tests.tracing import Tracer
 
 TESTS = Path(__file__).parent
+
+settings.register_profile("unhurried", deadline=None)  # how long an example takes says more of the machine than of the code
+settings.load_profile("unhurried")
 
 
 def folder_of(item: pytest.Item) -> str:

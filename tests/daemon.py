@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -101,7 +101,8 @@ class Guest(NamedTuple):
 class Daemon:
     """The libvirtd process; `uri` connects to it from anywhere on the host, as any user."""
 
-    def __init__(self) -> None:
+    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+        """`env`: more for the daemon's environment."""
         self._folder = folder = Path(tempfile.mkdtemp(prefix="libvirtd-"))
         folder.chmod(0o755)  # other users are clients too
         self._log = folder / "log"
@@ -123,7 +124,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "NOTIFY_SOCKET": str(folder / "ready"), "LC_ALL": "C"},
+                env={**os.environ, **(env or {}), "NOTIFY_SOCKET": str(folder / "ready"), "LC_ALL": "C"},
             )
         self.pid = self._process.pid
         self._namespace = 0  # inode of its mount namespace; 0: not known yet

@@ -98,6 +98,7 @@ def run(example: Example, bin_folder: Path) -> list[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        cwd=ROOT,
         env=_environment(bin_folder, {}),
         timeout=60 * PATIENCE,
     )
@@ -135,7 +136,8 @@ def run_meanwhile(example: Example, bin_folder: Path, environment: Mapping[str, 
     mine = [line for line in log if line.split(" ", 2)[1] in wanted]
     if len(mine) < len(log):
         # other programs on this machine used libvirt meanwhile: they count too
-        end = re.sub(r"[0-9]+ calls, [0-9]+ failed", f"{len(mine)} calls, {sum(' VIR_ERR_' in line for line in mine)} failed", end)
+        failed, denied = (sum(word in line for line in mine) for word in (" VIR_ERR_", " DENIED "))
+        end = re.sub(r"[0-9]+ calls, [0-9]+ failed, [0-9]+ denied", f"{len(mine)} calls, {failed} failed, {denied} denied", end)
     return [attached, *mine, INTERRUPT, end]
 
 

@@ -46,6 +46,16 @@ ROWS = {
         "text to a pipe: processor time of the reader",
         "peak resident memory",
     ),
+    "enforcer": (
+        "a call that is not enforced",
+        "a call without a rule: more",
+        "with a rule that looks at the name: more",
+        "with 1,000 of them: more",
+        "1,000 whose names begin like the domain's: more",
+        "start of a program without libvirt: more",
+        "start of one with libvirt: more",
+        "size of the library",
+    ),
 }
 
 

@@ -18,7 +18,20 @@ LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 LOAD = "import ctypes, sys; [ctypes.CDLL(path) for path in sys.argv[1:]]; print('loaded', flush=True); sys.stdin.read()"
 
 ROWS = [
-    Row(7, 0, "root", "libvirtd", "/usr/sbin/libvirtd", ("/usr/lib/libvirt.so.0.9000.0",), ("9.0.0",), "libvirtd.service", None, True),
+    Row(
+        7,
+        0,
+        "root",
+        "libvirtd",
+        "/usr/sbin/libvirtd",
+        ("/usr/lib/libvirt.so.0.9000.0",),
+        ("9.0.0",),
+        "libvirtd.service",
+        None,
+        True,
+        ({"origin": "/etc/web.toml", "mode": "audit", "age_s": 7300},),
+        ("virNew",),
+    ),
     Row(
         123456, 4711, None, "a\x1b[31m\nb", None, ("/a/libvirt.so.0 (deleted)", "/b/libvirt.so.0"), (), None, "0123456789abcdef" * 4, False
     ),
@@ -49,9 +62,10 @@ def test_process_is_listed(tmp_path, enforced):
 
 def test_table():
     assert render_table(ROWS) == (
-        "PID     USER  COMM          LIBVIRT  ENFORCED  UNIT              CONTAINER     EXE                 FILES\n"
-        "7       root  libvirtd      9.0.0    yes       libvirtd.service  -             /usr/sbin/libvirtd  /usr/lib/libvirt.so.0.9000.0\n"
-        "123456  4711  a\\x1b[31m\\nb  -        no        -                 0123456789ab  -"
+        "PID     USER  COMM          LIBVIRT  ENFORCED                UNIT              CONTAINER     EXE                 FILES\n"
+        "7       root  libvirtd      9.0.0    /etc/web.toml audit 2h  libvirtd.service  -             /usr/sbin/libvirtd"
+        "  /usr/lib/libvirt.so.0.9000.0\n"
+        "123456  4711  a\\x1b[31m\\nb  -        no                      -                 0123456789ab  -"
         "                   /a/libvirt.so.0 (deleted),/b/libvirt.so.0\n"
     )
     assert render_table([]).split() == ["PID", "USER", "COMM", "LIBVIRT", "ENFORCED", "UNIT", "CONTAINER", "EXE", "FILES"]

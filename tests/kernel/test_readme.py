@@ -10,6 +10,7 @@ import pytest
 
 from probes.confined import returns_kill_confined
 from tests import readme
+from tests.enforced import library
 from tests.needs import PATIENCE, ROOT
 
 
@@ -27,6 +28,7 @@ def comparable_machine():
     "example", [each for each in readme.examples() if each.needs_root and not each.elsewhere], ids=lambda each: each.command
 )
 def test_example_with_a_command_prints_what_the_readme_shows(example, tmp_path):
+    library()
     printed = readme.run(example, readme.bin_folder(tmp_path))
 
     assert readme.separate(printed) == readme.separate(example.output)
@@ -41,7 +43,7 @@ def test_first_example_prints_what_the_readme_shows(tmp_path):
     assert readme.comparable(printed) == readme.comparable(example.output)
 
 
-def test_demo_traces_23_calls_and_ends():
+def test_demo_traces_31_calls_and_ends():
     result = subprocess.run(
         ["make", "--no-print-directory", "demo"],
         cwd=ROOT,
@@ -52,9 +54,10 @@ def test_demo_traces_23_calls_and_ends():
         check=True,
     )
 
-    assert re.search(r"^libvirt-trace: 23 calls, 2 failed, 0 denied, 0 lost in [0-9.]+s$", result.stderr, re.M), result.stderr
+    assert re.search(r"^libvirt-trace: 31 calls, 3 failed, 1 denied, 0 lost in [0-9.]+s$", result.stderr, re.M), result.stderr
     lines = result.stdout.splitlines()
     traced = [line for line in lines if re.match(r"[0-9:.]{15} [0-9]+ (virsh|python3) ", line)]
-    assert len(traced) == 23
-    assert re.search(r" virDomainSetMemory\(domain=test, memory=1048576\) = 0 <[0-9.]+[num]?s>$", traced[-3])
+    assert len(traced) == 31
+    assert re.search(r" virDomainSetMemory\(domain=test, memory=1048576\) = 0 <[0-9.]+[num]?s>$", traced[-11])
+    assert traced[-3].endswith(' virDomainDestroy(domain=test) = -1 DENIED by rule "keep-test"')
     assert not lines[0].startswith(traced[0][:3]) and lines[-1].startswith("Next: ")  # a word before and after

@@ -13,14 +13,17 @@ import subprocess
 
 import pytest
 
+from enforcer.options import enforce_parser, policy_parser
+from enforcer.rules import KEYS
 from log import jsonl
 from probes.options import list_parser, ps_parser, split_command, tracing_parser
 from tests import readme
+from tests.enforced import library
 from tests.needs import PYTHON, ROOT, lack
 from tests.unit.log_samples import ATTACHED, DESTROY, END, LOST
 
 MANUAL = ROOT / "tracer.8"
-PARSERS = {"": tracing_parser("0"), "list": list_parser(), "ps": ps_parser()}
+PARSERS = {"": tracing_parser("0"), "list": list_parser(), "ps": ps_parser(), "enforce": enforce_parser(), "policy": policy_parser()}
 
 
 def options_of(parser: argparse.ArgumentParser) -> dict[str, str | None]:
@@ -72,13 +75,19 @@ def test_manual_has_the_options_of_a_subcommand(command):
 def test_readme_names_no_option_that_does_not_exist():
     named = re.findall(r"`(--?[a-z][a-z-]*)", readme.README.read_text())
 
-    assert named and set(named) <= set(options_of(PARSERS[""]))
+    assert named and set(named) <= set(options_of(PARSERS[""])) | set(options_of(PARSERS["enforce"]))
+
+
+def test_manual_describes_every_key_of_a_policy():
+    keys = MANUAL.read_text().partition(".Sh POLICIES")[2].partition(".Sh")[0]
+
+    assert set(re.findall(r"^\.It Cm (\w+)", keys, re.M)) == {*KEYS, "mode", "on_error"}
 
 
 @pytest.mark.parametrize("line", example_lines())
 def test_example_is_understood(line):
     words = shlex.split(line)[1:]
-    command = words.pop(0) if words[:1] in (["list"], ["ps"]) else ""
+    command = words.pop(0) if words[:1] in (["list"], ["ps"], ["enforce"], ["policy"]) else ""
     before, _ = split_command(words)
     try:
         PARSERS[command].parse_args(before)
@@ -88,6 +97,7 @@ def test_example_is_understood(line):
 
 @pytest.mark.parametrize("example", [each for each in readme.examples() if not each.needs_root], ids=lambda each: each.command)
 def test_example_without_root_prints_what_the_readme_shows(example, tmp_path):
+    library()
     assert readme.run(example, readme.bin_folder(tmp_path)) == example.output
 
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from probes.maps import ENFORCER
 from tests.needs import ROOT
 
 
 def make(*words: str) -> None:
     # nothing is installed with apt by a test
-    subprocess.run(["make", "--no-print-directory", *words, "RUN_PACKAGES="], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(["make", "--no-print-directory", *words, "RUN_PACKAGES=", "BUILD_PACKAGES="], cwd=ROOT, check=True, capture_output=True)
 
 
 def files_in(folder: Path) -> set[str]:
@@ -37,7 +38,8 @@ def test_everything_that_runs_is_installed(tmp_path):
 
     library = tmp_path / "usr/local/lib/libvirt-trace"
     sources = {f"{folder}/{name}" for folder in ("log", "probes") for name in files_in(ROOT / folder) if "__pycache__" not in name}
-    assert files_in(library) == {"tracer.py", *sources}
+    enforcer = {f"enforcer/{path.name}" for path in (ROOT / "enforcer").glob("*.py")} | {f"enforcer/{ENFORCER}"}
+    assert files_in(library) == {"tracer.py", *sources, *enforcer}
     assert files_in(tmp_path) - {f"usr/local/lib/libvirt-trace/{name}" for name in files_in(library)} == {
         "usr/local/bin/libvirt-trace",
         "usr/local/share/man/man8/libvirt-trace.8",

@@ -198,7 +198,8 @@ def test_equal_ids_of_dead_callers_are_not_mixed_up():
     start=st.integers(0, 2**63 - 1),
     error=st.none() | st.builds(CallError, st.integers(0, 2**31 - 1), st.none() | any_text, st.none() | any_text, st.none() | any_text),
     client=st.none() | st.dictionaries(any_text, any_value, max_size=3),
-    verdict=st.none() | st.builds(VerdictInfo, st.sampled_from(["allow", "audit", "deny"]), any_text, st.none() | any_text),
+    verdict=st.none()
+    | st.builds(VerdictInfo, st.sampled_from(["allow", "audit", "deny", "not enforced"]), any_text, *2 * [st.none() | any_text]),
 )
 def test_any_call_means_the_same_as_its_plain_dict(args, out, ret, comm, cmdline, start, error, client, verdict):
     caller = CALLER._replace(cmdline=cmdline)
@@ -212,7 +213,9 @@ def test_any_call_means_the_same_as_its_plain_dict(args, out, ret, comm, cmdline
     expected |= caller._asdict() | {"function": call.function, "library": "libvirt.so.0", "depth": 0, "write": True}
     expected |= {"args": args and args.values, "out": out.values, "ret": ret, "failed": False}
     expected |= {"error": error and error._asdict(), "duration_ns": 4100000, "parent": None, "client": client}
-    expected |= {"verdict": verdict and {"action": verdict.action, "rule": verdict.rule}}
+    expected |= {"verdict": verdict and {"action": verdict.action, "rule": verdict.rule or None}}
+    if verdict and verdict.note is not None:
+        expected["verdict"]["note"] = verdict.note
     if verdict and verdict.action == "deny":
         expected |= {"type": "verdict", "action": "deny", "rule": verdict.rule, "message": verdict.message}
     assert json.loads(line) == json.loads(json.dumps(_plain(expected)))

@@ -139,6 +139,7 @@ def test_looking_at_proc_tells_what_is_new(tmp_path):
     assert [(item.pid, item.start, item.length, item.inode) for item in told if isinstance(item, Mapped)] == [
         (12, 0x7F0000010000, 0x10000, 42),
         (12, 0x7F0000030000, 0x10000, 43),
+        (12, 0x7F0000070000, 0x10000, 45),
     ]
     assert watch.poll() == []
     (tmp_path / "12" / "maps").unlink()

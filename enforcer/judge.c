@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Judges a call: the policies in force come in; the real function's address goes out, 0 for a denied call.
+ *
+ * The first rule that matches decides. What can't be told (a name, a client's program) is settled against the caller: a rule that
+ * denies matches then, others don't. Of several objects in a call one is enough for a rule that denies or audits; a rule that
+ * allows wants all of them.
+ */
+#include <errno.h>
+#include <string.h>
+#include "enforcer.h"
+
+/* The length in bytes of the UTF-8 character there; 1 for a byte that is none. */
+static size_t character(const char *text, size_t length)
+{
+	unsigned char first = *text;
+	size_t n = first < 0xc2 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 1;
+
+	if (n > length)
+		return 1;
+	for (size_t i = 1; i < n; i++)
+		if (((unsigned char)text[i] & 0xc0) != 0x80)
+			return 1;
+	return n;
+}
+
+/* Whether the set behind `[` has the character; *after: behind its `]`, NULL: it has none and is text. */
+static bool set_has(const char *set, const char *text, size_t length, const char **after)
+{
+	bool negated = *set == '!', found = false;
+	const char *p = set + negated;
+	unsigned char c = *text;
+
+	*after = NULL;
+	do {
+		unsigned char low = *p, high;
+
+		if (!low)
+			return false;
+		if (p[1] == '-' && p[2] && p[2] != ']') {
+			high = p[2];
+			p += 3;
+		} else {
+			high = low;
+			p++;
+		}
+		found |= length == 1 && low <= c && c <= high;
+	} while (*p && *p != ']');
+	if (!*p)
+		return false;
+	*after = p + 1;
+	return found != negated;
+}
+
+bool glob_matches(const char *glob, const char *text, size_t length)
+{
+	const char *end = text + length, *star = NULL, *resume = NULL, *after;
+
+	for (;;) {
+		if (*glob == '*') {
+			star = ++glob;
+			resume = text;
+			continue;
+		}
+		if (text < end) {
+			size_t n = character(text, end - text);
+
+			if (*glob == '[') {
+				bool has = set_has(glob + 1, text, n, &after);
+
+				if (after && has) {
+					glob = after;
+					text += n;
+					continue;
+				}
+				if (!after && *text == '[') {
+					glob++;
+					text++;
+					continue;
+				}
+			} else if (*glob == '?') {
+				glob++;
+				text += n;
+				continue;
+			} else if (*glob && *glob == *text) {
+				glob++;
+				text++;
+				continue;
+			}
+		} else if (!*glob) {
+			return true;
+		}
+		if (!star || resume >= end)
+			return false;
+		resume += character(resume, end - resume);
+		text = resume;
+		glob = star;
+	}
+}
+
+/* A list with what matches first and then what must not: does it match, if item i does when matches(i)? */
+#define LIST(c, matches)						\
+	({								\
+		bool yes_ = !(c)->yes, no_ = false;			\
+		for (uint32_t i = 0; !yes_ && i < (c)->yes; i++)	\
+			yes_ = (matches);				\
+		for (uint32_t i = (c)->yes; yes_ && !no_ && i < (c)->yes + (c)->no; i++) \
+			no_ = (matches);				\
+		yes_ && !no_ ? YES : NO;				\
+	})
+
+static bool object_is(const struct object *object, const char *glob)
+{
+	char full[2 * NAME_MAX_BYTES];
+	size_t n;
+
+	if (!object->parent_is_name && glob_matches(glob, object->name, object->length))
+		return true;
+	if (!object->parent || !strchr(glob, '/'))
+		return false;
+	/* a name of libvirt's is a file name or shorter; what doesn't fit matches nothing but "*" */
+	n = append(full, sizeof(full), 0, object->parent);
+	n = append(full, sizeof(full), n, "/");
+	if (n + object->length >= sizeof(full))
+		return false;
+	memcpy(full + n, object->name, object->length);
+	return glob_matches(glob, full, n + object->length);
+}
+
+static enum certainty object_matches(const struct head *head, const struct condition *c, const struct object *object)
+{
+	const uint32_t *globs = at(head, c->items);
+
+	if (object->has_name != YES)
+		return object->has_name;
+	return LIST(c, object_is(object, at(head, globs[i])));
+}
+
+static enum certainty uuid_matches(const struct head *head, const struct condition *c, const struct object *object)
+{
+	const uint8_t (*uuids)[16] = at(head, c->items);
+
+	if (object->has_uuid != YES)
+		return object->has_uuid;
+	return LIST(c, !memcmp(uuids[i], object->uuid, 16));
+}
+
+/* `all`: of all objects, else of one. A snapshot counts together with its domain: one of its two names is enough. */
+static enum certainty objects_match(struct question *ask, const struct condition *c, bool all)
+{
+	enum certainty result = all ? YES : NO;
+	bool any = false;
+
+	find_objects(ask);
+	if (ask->is_uncertain_list)
+		return UNKNOWN;
+	for (unsigned i = 0; i < ask->object_count; i++)
+		any |= !ask->objects[i].only_parent;
+	if (!any)
+		return NO;
+	for (unsigned i = 0; i < ask->object_count; i++) {
+		const struct object *object = &ask->objects[i];
+		enum certainty one;
+
+		if (object->only_parent)
+			continue;
+		one = c->kind == IS_UUID ? uuid_matches(ask->head, c, object) : object_matches(ask->head, c, object);
+		while (i + 1 < ask->object_count && ask->objects[i + 1].parent_is_name) {
+			enum certainty inner;
+
+			object = &ask->objects[++i];
+			inner = c->kind == IS_UUID ? NO : object_matches(ask->head, c, object);
+			one = one == YES || inner == YES ? YES : one == UNKNOWN || inner == UNKNOWN ? UNKNOWN : NO;
+		}
+		if (all)
+			result = result == NO || one == NO ? NO : result == UNKNOWN || one == UNKNOWN ? UNKNOWN : YES;
+		else
+			result = result == YES || one == YES ? YES : result == UNKNOWN || one == UNKNOWN ? UNKNOWN : NO;
+	}
+	return result;
+}
+
+static bool is_principal(const struct head *head, const struct who *who, const struct principal *p)
+{
+	switch (p->kind) {
+	case UID:
+		return who->uid == p->value && who->uid != (uint32_t)-1;
+	case GID:
+		return who->gid == p->value && who->gid != (uint32_t)-1;
+	case SASL:
+		return who->sasl && glob_matches(at(head, p->value), who->sasl, strlen(who->sasl));
+	default:
+		return who->x509 && glob_matches(at(head, p->value), who->x509, strlen(who->x509));
+	}
+}
+
+static enum certainty text_matches(const struct head *head, const struct condition *c, const char *text)
+{
+	const uint32_t *globs = at(head, c->items);
+	size_t length = strlen(text);
+
+	return LIST(c, glob_matches(at(head, globs[i]), text, length));
+}
+
+static enum certainty contains(struct question *ask, const struct condition *c)
+{
+	const char *text = (const char *)argument(ask->call, c->argument);
+	const uint32_t *strings = at(ask->head, c->items);
+	bool uncertain = false;
+
+	if (!text)
+		return NO;
+	for (uint32_t i = 0; i < c->yes; i++) {
+		const char *sought = at(ask->head, strings[i]);
+
+		if (strstr(text, sought))
+			return YES;
+		uncertain |= c->kind == CONTAINS_XML && !is_plain_xml(text, sought);
+	}
+	return uncertain ? UNKNOWN : NO;
+}
+
+static enum certainty holds(struct question *ask, const struct condition *c, bool allows)
+{
+	const struct head *head = ask->head;
+
+	switch (c->kind) {
+	case IS_OBJECT:
+	case IS_UUID:
+		return objects_match(ask, c, allows);
+	case IS_USER:
+		find_user(&ask->who);
+		return LIST(c, is_principal(head, &ask->who, (const struct principal *)at(head, c->items) + i));
+	case IS_URI:
+		find_connection(ask);
+		return ask->has_uri == YES ? text_matches(head, c, ask->uri) : UNKNOWN;
+	case IS_READONLY:
+		find_connection(ask);
+		return ask->is_readonly == UNKNOWN ? UNKNOWN : (ask->is_readonly == YES) == (c->value != 0) ? YES : NO;
+	case IS_EXE:
+		find_exe(ask);
+		return ask->exe[0] ? text_matches(head, c, ask->exe) : UNKNOWN;
+	case FLAGS_ANY:
+		return (uint32_t)argument(ask->call, c->argument) & c->value ? YES : NO;
+	case FLAGS_ALL:
+		return ((uint32_t)argument(ask->call, c->argument) & c->value) == c->value ? YES : NO;
+	case FLAGS_NONE:
+		return (uint32_t)argument(ask->call, c->argument) & c->value ? NO : YES;
+	case ARG_EQUALS:
+		return (uint32_t)argument(ask->call, c->argument) == c->value ? YES : NO;
+	case ARG_DIFFERS:
+		return (uint32_t)argument(ask->call, c->argument) != c->value ? YES : NO;
+	default:
+		return contains(ask, c);
+	}
+}
+
+static bool rule_matches(struct question *ask, const struct rule *rule)
+{
+	const struct condition *c = (const struct condition *)at(ask->head, ask->head->conditions_at) + rule->first;
+	enum certainty result = YES;
+
+	for (uint32_t i = 0; i < rule->count; i++, c++) {
+		enum certainty one = holds(ask, c, rule->action == ALLOW);
+
+		if (one == NO)
+			return false;
+		if (one == UNKNOWN)
+			result = UNKNOWN;
+	}
+	return result == YES || rule->action == DENY;
+}
+
+/* The first rule of the list that matches and comes before `best`. */
+static uint32_t first_match(struct question *ask, uint32_t list, uint32_t count, uint32_t best)
+{
+	const struct rule *rules = at(ask->head, ask->head->rules_at);
+	const uint32_t *numbers = at(ask->head, list);
+
+	for (uint32_t i = 0; i < count && numbers[i] < best; i++)
+		if (rule_matches(ask, &rules[numbers[i]]))
+			return numbers[i];
+	return best;
+}
+
+/* Rules whose names all begin with a prefix are looked for by the object's name; a thousand of them cost what one does. */
+static uint32_t match_by_prefix(struct question *ask, const struct program *p, const char *name, size_t length, uint32_t best)
+{
+	const struct bucket *table = at(ask->head, p->table);
+	uint32_t hash = 0x811c9dc5, mask = (1u << p->table_bits) - 1;
+
+	for (size_t i = 0; i < length && i < PREFIX_MAX && p->lengths >> i; i++) {
+		hash = (hash ^ (uint8_t)name[i]) * 0x01000193;
+		if (!(p->lengths >> i & 1))
+			continue;
+		for (uint32_t slot = hash & mask, tries = 0; table[slot].used && tries <= mask; slot = (slot + 1) & mask, tries++)
+			if (table[slot].hash == hash)
+				best = first_match(ask, table[slot].rules, table[slot].count, best);
+	}
+	return best;
+}
+
+/* The rule that decides; NULL: none matches. */
+static const struct rule *deciding_rule(struct question *ask)
+{
+	const struct program *p = at(ask->head, ask->row->program);
+	uint32_t best;
+
+	best = first_match(ask, p->general, p->general_count, UINT32_MAX);
+	if (p->lengths) {
+		bool by_name = true;
+
+		find_objects(ask);
+		for (unsigned i = 0; i < ask->object_count; i++)
+			by_name &= ask->objects[i].has_name != UNKNOWN;
+		if (!by_name || ask->is_uncertain_list) {
+			best = first_match(ask, p->all, p->all_count, best);
+		} else {
+			for (unsigned i = 0; i < ask->object_count; i++)
+				if (ask->objects[i].has_name == YES)
+					best = match_by_prefix(ask, p, ask->objects[i].name, ask->objects[i].length, best);
+		}
+	}
+	return best == UINT32_MAX ? NULL : (const struct rule *)at(ask->head, ask->head->rules_at) + best;
+}
+
+uint64_t judge(struct call *call)
+{
+	enum verdict_action says = SAYS_ALLOW;
+	struct held *held[POLICIES] = { NULL };
+	const char *rule = NULL, *message = NULL;
+	int saved = errno;
+	struct question ask;
+	bool judged = false;
+	void *conn = NULL;
+
+	if (called_by_libvirt(call)) {
+		errno = saved;
+		return real_of(call->number);
+	}
+	ask.call = call;
+	ask.head = NULL;
+	ask.object_count = 0;
+	ask.have_objects = ask.have_exe = ask.have_uri = ask.looking = ask.is_uncertain_list = false;
+	ask.exe[0] = ask.uri[0] = ask.note[0] = 0;
+	find_who(&ask.who);
+	if (!ask.who.is_known) {
+		forget_who(&ask.who);
+		errno = saved;
+		return real_of(call->number);
+	}
+	for (unsigned which = 0; which < POLICIES && says != SAYS_DENY; which++) {
+		const struct rule *found;
+
+		held[which] = take_policy(which);
+		if (!held[which]) {
+			if (denies_without_policy(which)) {
+				judged = true;
+				says = SAYS_DENY;
+				rule = "on_error";
+				message = "the policy can't be read";
+			}
+			continue;
+		}
+		ask.head = held[which]->head;
+		ask.row = (const struct row *)at(ask.head, ask.head->rows_at) + call->number;
+		if (!ask.row->program)
+			continue;
+		judged = true;
+		found = deciding_rule(&ask);
+		if (!found)
+			continue;
+		if (found->action == DENY && !(ask.head->flags & HEAD_AUDIT))
+			says = SAYS_DENY;
+		else if (found->action != ALLOW)
+			says = SAYS_AUDIT;
+		else if (rule)
+			continue;	/* what the other policy audits stays audited */
+		rule = at(ask.head, found->name);
+		message = at(ask.head, found->message);
+	}
+	if (judged) {
+		if (says == SAYS_DENY && ask.head)
+			conn = connection_of(&ask);
+		call->result = (int64_t)functions[call->number].failure;
+		say_verdict(&ask, says, rule, message);
+		forget_objects(&ask);
+		if (says == SAYS_DENY)
+			deny(&ask, conn, rule, message);
+	}
+	forget_who(&ask.who);
+	for (unsigned which = 0; which < POLICIES; which++)
+		if (held[which])
+			drop_policy(held[which]);
+	errno = saved;
+	return says == SAYS_DENY ? 0 : real_of(call->number);
+}

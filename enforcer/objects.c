@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Finds the objects that a call is about: its arguments come in; names and UUIDs go out.
+ *
+ * In a client a handle's name is what the program has asked for. In a daemon the handle was made of what came over the wire: drivers
+ * go by the UUID, so the name proves nothing there, and the driver is asked for its own one. Where drivers go by names (volumes,
+ * interfaces, devices, bindings, snapshots), the handle's is as good as the driver's.
+ *
+ * Offsets are those of 64-bit libvirt since its objects became GObjects (6.4), the same up to now. Nothing is believed because of a
+ * version: the first handle of each kind is compared with what libvirt's own accessor says.
+ */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include "enforcer.h"
+
+typedef const char *text_accessor(void *);
+typedef int uuid_accessor(void *, uint8_t *);
+typedef void *lookup(void *, const uint8_t *);
+typedef int release(void *);
+
+struct layout {
+	const char *accessor;
+	uint8_t conn, name, uuid, parent;	/* offsets; 0: it has none */
+	bool checks_uuid;			/* the accessor gives the UUID, not the name */
+	enum object_type parent_type;		/* of `parent`; POOL: a string */
+	const char *lookup, *release;		/* how a driver goes by the UUID */
+};
+static const struct layout layouts[OBJECT_TYPES] = {
+	[DOMAIN] = { "virDomainGetName", 24, 32, 44, 0, false, 0, "virDomainLookupByUUID", "virDomainFree" },
+	[NETWORK] = { "virNetworkGetName", 24, 32, 40, 0, false, 0, "virNetworkLookupByUUID", "virNetworkFree" },
+	[POOL] = { "virStoragePoolGetName", 24, 32, 40, 0, false, 0, "virStoragePoolLookupByUUID", "virStoragePoolFree" },
+	[NWFILTER] = { "virNWFilterGetName", 24, 32, 40, 0, false, 0, "virNWFilterLookupByUUID", "virNWFilterFree" },
+	[SECRET] = { "virSecretGetUUID", 24, 56, 32, 0, true, 0, "virSecretLookupByUUID", "virSecretFree" },
+	[VOLUME] = { "virStorageVolGetName", 24, 40, 0, 32, false, POOL },
+	[INTERFACE] = { "virInterfaceGetName", 24, 32 },
+	[NODEDEVICE] = { "virNodeDeviceGetName", 24, 32 },
+	[BINDING] = { "virNWFilterBindingGetPortDev", 24, 32 },
+	[SNAPSHOT] = { "virDomainSnapshotGetName", 0, 24, 0, 32, false, DOMAIN },
+	[CHECKPOINT] = { "virDomainCheckpointGetName", 0, 24, 0, 32, false, DOMAIN },
+	[NETWORKPORT] = { "virNetworkPortGetUUID", 0, 0, 32, 24, true, NETWORK },
+};
+#define URI_OFFSET 72
+#define CONNECT_FLAGS_OFFSET 64
+
+static _Atomic(uint64_t) classes[OBJECT_TYPES];	/* of handles whose layout was found right; 1: it was found wrong */
+
+static const char *text_at(const void *object, unsigned offset)
+{
+	return *(const char *const *)((const char *)object + offset);
+}
+
+/* libvirt's functions that are asked along the way may be traced: this says that they are no calls of the program. */
+static void begin_looking(struct question *ask)
+{
+	if (!ask->looking)
+		say_verdict(ask, SAYS_LOOKING, NULL, NULL);
+	ask->looking = true;
+}
+
+/* Whether the handle's fields are where `layouts` says. The first word of an object is its class, as libvirt checks itself. */
+static bool is_known(struct question *ask, enum object_type type, const void *handle)
+{
+	uint64_t class, known = atomic_load_explicit(&classes[type], memory_order_relaxed);
+	const struct layout *layout = &layouts[type];
+	int number;
+	bool right;
+
+	if (!handle || (uint64_t)handle % 8 || (uint64_t)handle < 4096 || !layout->accessor || known == 1)
+		return false;
+	class = *(const uint64_t *)handle;
+	if (known)
+		return class == known;
+	number = find_number(layout->accessor);
+	if (number < 0 || !real_of(number))
+		return false;
+	begin_looking(ask);
+	if (layout->checks_uuid) {
+		uint8_t uuid[16];
+
+		if (((uuid_accessor *)real_of(number))((void *)handle, uuid))
+			return false;
+		right = !memcmp(uuid, (const char *)handle + layout->uuid, 16);
+	} else {
+		const char *name = ((text_accessor *)real_of(number))((void *)handle);
+
+		if (!name)
+			return false;	/* not a handle at all */
+		right = name == text_at(handle, layout->name);
+	}
+	atomic_store(&classes[type], right ? class : 1);
+	if (!right)
+		alert("libvirt's objects have an unknown layout, so that rules on names match all of them", layout->accessor);
+	return right;
+}
+
+static struct object *add(struct question *ask, enum object_type type)
+{
+	struct object *object;
+
+	if (ask->object_count == OBJECTS) {
+		ask->is_uncertain_list = true;
+		return NULL;
+	}
+	object = &ask->objects[ask->object_count++];
+	memset(object, 0, sizeof(*object));
+	object->type = type;
+	return object;
+}
+
+static void set_name(struct object *object, const char *name)
+{
+	object->has_name = name ? YES : NO;
+	object->name = name;
+	object->length = name ? strlen(name) : 0;
+}
+
+static void note_mismatch(struct question *ask, const char *says, const char *is)
+{
+	size_t length = 0;
+
+	if (ask->note[0])
+		return;
+	length = append(ask->note, sizeof(ask->note), length, "the handle says \"");
+	length = append(ask->note, sizeof(ask->note), length, says);
+	length = append(ask->note, sizeof(ask->note), length, "\", the driver \"");
+	length = append(ask->note, sizeof(ask->note), length, is);
+	append(ask->note, sizeof(ask->note), length, "\"");
+}
+
+/* The driver's own name for the UUID in the handle. */
+static void ask_driver(struct question *ask, struct object *object, const void *handle)
+{
+	const struct layout *layout = &layouts[object->type];
+	const char *says = text_at(handle, layout->name), *is;
+	int number = find_number(layout->lookup);
+	void *conn = (void *)text_at(handle, layout->conn), *own = NULL;
+
+	begin_looking(ask);
+	if (number >= 0 && real_of(number))
+		own = ((lookup *)real_of(number))(conn, object->uuid);
+	if (!own || !is_known(ask, object->type, own)) {
+		object->has_name = UNKNOWN;
+		return;
+	}
+	is = text_at(own, layout->name);
+	set_name(object, is);
+	object->lookup = own;
+	if (says && is && strcmp(says, is))
+		note_mismatch(ask, says, is);
+}
+
+static struct object *add_handle(struct question *ask, enum object_type type, const void *handle)
+{
+	const struct layout *layout = &layouts[type];
+	struct object *object;
+
+	if ((type == SNAPSHOT || type == CHECKPOINT || type == NETWORKPORT) && is_known(ask, type, handle)) {
+		/* it is named by what it belongs to */
+		object = add_handle(ask, layout->parent_type, (const void *)text_at(handle, layout->parent));
+		if (object && object->has_name == YES && layout->name) {
+			struct object *inner = add(ask, type);
+
+			if (inner) {
+				struct object *parent = &ask->objects[ask->object_count - 2];
+
+				set_name(inner, text_at(handle, layout->name));
+				inner->parent = parent->name;
+				inner->parent_is_name = true;
+			}
+		}
+		return object;
+	}
+	object = add(ask, type);
+	if (!object)
+		return NULL;
+	object->has_name = object->has_uuid = UNKNOWN;
+	if (!is_known(ask, type, handle))
+		return object;
+	object->has_uuid = NO;
+	if (layout->uuid) {
+		object->has_uuid = YES;
+		memcpy(object->uuid, (const char *)handle + layout->uuid, 16);
+	}
+	if (ask->who.daemon && layout->lookup) {
+		ask_driver(ask, object, handle);
+		return object;
+	}
+	set_name(object, text_at(handle, layout->name));
+	if (layout->parent_type == POOL)
+		object->parent = text_at(handle, layout->parent);
+	return object;
+}
+
+static enum xml_shape shape_of(enum object_type type)
+{
+	return type == INTERFACE || type == NWFILTER ? NAME_ATTRIBUTE : type == BINDING ? PORTDEV_ATTRIBUTE : type == SECRET ? USAGE : NAME_CHILD;
+}
+
+/* A volume's name is one in the pool that the call names before it. */
+static void set_pool(struct question *ask, struct object *volume)
+{
+	if (volume > ask->objects && volume[-1].only_parent && volume[-1].has_name == YES)
+		volume->parent = volume[-1].name;
+}
+
+static void add_xml(struct question *ask, const struct source *source, const char *xml)
+{
+	struct object *object = add(ask, source->type);
+	struct xml_identity found;
+
+	if (!object)
+		return;
+	if (!xml) {
+		object->has_name = object->has_uuid = NO;
+		return;
+	}
+	found = read_xml_identity(xml, shape_of(source->type));
+	object->has_name = found.has_name;
+	object->name = found.name;
+	object->length = found.length;
+	object->has_uuid = found.has_uuid;
+	memcpy(object->uuid, found.uuid, 16);
+	set_pool(ask, object);
+}
+
+/* virTypedParameter: char field[80]; int type; union value. Migrations name their destination there. */
+static void add_params(struct question *ask, const struct source *source)
+{
+	const char *params = (const char *)argument(ask->call, source->argument);
+	int count = argument(ask->call, source->second);
+
+	for (int i = 0; params && i < count; i++, params += 96) {
+		const char *value = text_at(params, 88);
+		bool is_string = *(const int *)(params + 80) == 7;	/* VIR_TYPED_PARAM_STRING */
+
+		if (!strncmp(params, "destination_name", 80)) {
+			struct object *object = add(ask, source->type);
+
+			if (object && is_string)
+				set_name(object, value);
+			else if (object)
+				object->has_name = UNKNOWN;
+		} else if (!strncmp(params, "destination_xml", 80)) {
+			add_xml(ask, source, is_string ? value : "");
+		}
+	}
+}
+
+void find_objects(struct question *ask)
+{
+	const struct source *source = at(ask->head, ask->row->sources);
+
+	if (ask->have_objects)
+		return;
+	ask->have_objects = true;
+	for (unsigned i = 0; i < ask->row->source_count; i++, source++) {
+		uint64_t value = argument(ask->call, source->argument);
+		struct object *object;
+
+		switch (source->kind) {
+		case BY_HANDLE:
+			add_handle(ask, source->type, (const void *)value);
+			break;
+		case IN_POOL:
+			object = add_handle(ask, POOL, (const void *)value);
+			if (object)
+				object->only_parent = true;
+			break;
+		case BY_NAME:
+			object = value ? add(ask, source->type) : NULL;
+			if (object) {
+				set_name(object, (const char *)value);
+				set_pool(ask, object);
+			}
+			break;
+		case BY_UUID:
+		case BY_UUID_TEXT:
+			object = value ? add(ask, source->type) : NULL;
+			if (object) {
+				object->has_uuid = YES;
+				if (source->kind == BY_UUID)
+					memcpy(object->uuid, (const void *)value, 16);
+				else if (!read_uuid((const char *)value, strlen((const char *)value), object->uuid))
+					object->has_uuid = NO;
+			}
+			break;
+		case BY_XML:
+			add_xml(ask, source, (const char *)value);
+			break;
+		case BY_PARAMS:
+			add_params(ask, source);
+			break;
+		case BY_UNKNOWN:
+			object = add(ask, source->type);
+			if (object)
+				object->has_name = object->has_uuid = UNKNOWN;
+			break;
+		}
+	}
+}
+
+void forget_objects(struct question *ask)
+{
+	for (unsigned i = 0; i < ask->object_count; i++) {
+		struct object *object = &ask->objects[i];
+		int number = object->lookup ? find_number(layouts[object->type].release) : -1;
+
+		if (number >= 0 && real_of(number))
+			((release *)real_of(number))(object->lookup);
+		object->lookup = NULL;
+	}
+}
+
+/* struct _virURI: scheme, server, user, port (int), path, query. Joined the way libvirt does, without the fragment. */
+static bool join_uri(char *buffer, size_t size, const void *uri)
+{
+	const char *scheme = text_at(uri, 0), *server = text_at(uri, 8), *user = text_at(uri, 16), *path = text_at(uri, 32),
+		   *query = text_at(uri, 40);
+	int port = *(const int *)((const char *)uri + 24);
+	bool is_v6 = server && strchr(server, ':');
+	char digits[12], *digit = digits + sizeof(digits);
+	size_t n = 0;
+
+	if (!scheme)
+		return false;
+	n = append(buffer, size, n, scheme);
+	n = append(buffer, size, n, "://");
+	if (user && *user) {
+		n = append(buffer, size, n, user);
+		n = append(buffer, size, n, "@");
+	}
+	n = append(buffer, size, n, is_v6 ? "[" : "");
+	n = append(buffer, size, n, server ? server : "");
+	n = append(buffer, size, n, is_v6 ? "]" : "");
+	if (port > 0 && server && *server) {
+		*--digit = 0;
+		for (; port; port /= 10)
+			*--digit = '0' + port % 10;
+		n = append(buffer, size, n, ":");
+		n = append(buffer, size, n, digit);
+	}
+	n = append(buffer, size, n, path ? path : "");
+	if (query && *query) {
+		n = append(buffer, size, n, "?");
+		n = append(buffer, size, n, query);
+	}
+	return n + 1 < size;	/* else it may be cut */
+}
+
+static bool copy_safely(void *to, const void *from, size_t size)
+{
+	struct iovec local = { to, size }, remote = { (void *)from, size };
+
+	return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == (ssize_t)size;
+}
+
+/* As is_known(), for connections: whether libvirt's own URI begins with the scheme found there. */
+static void *known_connection(struct question *ask, void *conn)
+{
+	uint64_t class, known = atomic_load_explicit(&classes[CONNECT], memory_order_relaxed);
+	int number = find_number("virConnectGetURI");
+	char scheme[8] = { 0 };
+	const char *uri = NULL;
+	char *text;
+
+	if (!conn || (uint64_t)conn % 8 || (uint64_t)conn < 4096 || known == 1)
+		return NULL;
+	class = *(const uint64_t *)conn;
+	if (known)
+		return class == known ? conn : NULL;
+	if (number < 0 || !real_of(number))
+		return NULL;
+	begin_looking(ask);
+	text = ((char *(*)(void *))real_of(number))(conn);
+	if (!text)
+		return NULL;
+	if (!copy_safely(&uri, (char *)conn + URI_OFFSET, sizeof(uri)) || !copy_safely(&uri, uri, sizeof(uri)) ||
+	    !copy_safely(scheme, uri, 3) || strncmp(text, scheme, strlen(scheme)))
+		class = 1;
+	free(text);
+	atomic_store(&classes[CONNECT], class);
+	return class == 1 ? NULL : conn;
+}
+
+/* The connection that the call works on, for its error and its URI; NULL: it can't be told. */
+void *connection_of(struct question *ask)
+{
+	const struct source *source = at(ask->head, ask->row->sources);
+
+	for (unsigned i = 0; i < ask->row->source_count; i++, source++) {
+		const void *handle = (const void *)argument(ask->call, source->argument);
+		enum object_type type = source->type;
+
+		if (source->kind != BY_HANDLE && source->kind != BY_CONNECTION && source->kind != IN_POOL)
+			continue;
+		if (type == CONNECT)
+			return known_connection(ask, (void *)handle);
+		while (is_known(ask, type, handle) && !layouts[type].conn && layouts[type].parent) {
+			handle = (const void *)text_at(handle, layouts[type].parent);
+			type = layouts[type].parent_type;
+		}
+		if (is_known(ask, type, handle) && layouts[type].conn)
+			return known_connection(ask, (void *)text_at(handle, layouts[type].conn));
+	}
+	return NULL;
+}
+
+/* What rules on `uri` and `readonly` ask for. */
+void find_connection(struct question *ask)
+{
+	const struct function *function = &functions[ask->call->number];
+	const char *conn;
+
+	if (ask->have_uri)
+		return;
+	ask->have_uri = true;
+	ask->has_uri = ask->is_readonly = UNKNOWN;
+	if (!strncmp(function->name, "virConnectOpen", 14)) {
+		const char *name = (const char *)ask->call->args[0];
+
+		if (name && append(ask->uri, sizeof(ask->uri), 0, name) + 1 < sizeof(ask->uri))
+			ask->has_uri = YES;
+		if (!strcmp(function->name, "virConnectOpen"))
+			ask->is_readonly = NO;
+		else if (!strcmp(function->name, "virConnectOpenReadOnly"))
+			ask->is_readonly = YES;
+		else if (!strcmp(function->name, "virConnectOpenAuth"))
+			ask->is_readonly = ask->call->args[2] & 1 ? YES : NO;
+		return;
+	}
+	conn = connection_of(ask);
+	if (!conn)
+		return;
+	ask->is_readonly = *(const uint32_t *)(conn + CONNECT_FLAGS_OFFSET) & 1 ? YES : NO;
+	if (text_at(conn, URI_OFFSET) && join_uri(ask->uri, sizeof(ask->uri), text_at(conn, URI_OFFSET)))
+		ask->has_uri = YES;
+}

@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Holds the policies in force: compiled files come in; checked, write-protected copies of them go out.
+ *
+ * A copy is a sealed memory file rather than a mapping of the policy's own, so that overwriting or truncating that one harms nobody,
+ * and `libvirt-trace ps` can read what is in force from the outside. Copies are counted while calls use them.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include "enforcer.h"
+
+#ifndef SYSTEM_POLICY
+#define SYSTEM_POLICY "/etc/libvirt-trace/policy.bin"
+#endif
+#define SIZE_MAX_POLICY (64u << 20)
+#define SLOTS 32
+#define SECOND 1000000000LL
+
+_Atomic(uint8_t) ruled[FUNCTIONS];
+
+static const uint8_t table_hash[32] = TABLE_HASH;
+static struct held slots[SLOTS] = { [0 ... SLOTS - 1] = { .users = -1 } };
+static struct {
+	char path[1024];	/* "": there is none */
+	struct held *_Atomic held;
+	struct identity refused;	/* the last file that was no good */
+	const char *_Atomic problem;
+	atomic_bool looking;
+} policies[POLICIES];
+static bool deny_on_error;
+static _Atomic(int64_t) next_look;	/* ns, CLOCK_MONOTONIC_COARSE */
+
+static struct identity identity_of(const struct stat *st)
+{
+	return (struct identity){ st->st_dev, st->st_ino, st->st_size, st->st_mtim.tv_sec * SECOND + st->st_mtim.tv_nsec,
+				  st->st_ctim.tv_sec * SECOND + st->st_ctim.tv_nsec };
+}
+
+static uint32_t fnv1a(const uint8_t *data, size_t size)
+{
+	uint32_t hash = 0x811c9dc5;
+
+	while (size--)
+		hash = (hash ^ *data++) * 0x01000193;
+	return hash;
+}
+
+/* Whether so many things of that size are inside of the policy. */
+static bool fits(const struct head *head, uint32_t offset, uint64_t count, uint32_t size)
+{
+	uint32_t alignment = size % 8 == 0 ? 8 : size % 4 == 0 ? 4 : 1;
+
+	return offset >= sizeof(*head) && offset % alignment == 0 && offset <= head->size && count * size <= head->size - offset;
+}
+
+static bool is_string(const struct head *head, uint32_t offset)
+{
+	return offset >= sizeof(*head) && offset < head->size;	/* the last byte is NUL */
+}
+
+static bool check_items(const struct head *head, const struct condition *c)
+{
+	uint64_t count = (uint64_t)c->yes + c->no;
+	const uint32_t *items = at(head, c->items);
+
+	switch (c->kind) {
+	case IS_OBJECT:
+	case IS_URI:
+	case IS_EXE:
+	case CONTAINS:
+	case CONTAINS_XML:
+		if (!fits(head, c->items, count, 4))
+			return false;
+		for (uint64_t i = 0; i < count; i++)
+			if (!is_string(head, items[i]))
+				return false;
+		return true;
+	case IS_UUID:
+		return fits(head, c->items, count, 16);
+	case IS_USER:
+		if (!fits(head, c->items, count, 8))
+			return false;
+		for (uint64_t i = 0; i < count; i++) {
+			const struct principal *p = (const struct principal *)items + i;
+
+			if (p->kind > X509 || (p->kind >= SASL && !is_string(head, p->value)))
+				return false;
+		}
+		return true;
+	}
+	return c->kind && c->kind < CONDITION_KINDS;
+}
+
+static bool check_list(const struct head *head, uint32_t offset, uint32_t count)
+{
+	const uint32_t *numbers = at(head, offset);
+
+	if (!fits(head, offset, count, 4))
+		return false;
+	for (uint32_t i = 0; i < count; i++)
+		if (numbers[i] >= head->rules)
+			return false;
+	return true;
+}
+
+static bool check_program(const struct head *head, uint32_t offset)
+{
+	const struct program *p = at(head, offset);
+	const struct bucket *table;
+
+	if (!fits(head, offset, 1, sizeof(*p)))
+		return false;
+	if (p->table_bits > 20 || !fits(head, p->table, 1ULL << p->table_bits, sizeof(*table)))
+		return false;
+	if (!check_list(head, p->all, p->all_count) || !check_list(head, p->general, p->general_count))
+		return false;
+	table = at(head, p->table);
+	for (uint32_t i = 0; i < 1u << p->table_bits; i++)
+		if (table[i].used && !check_list(head, table[i].rules, table[i].count))
+			return false;
+	return true;
+}
+
+bool check_policy(const void *data, size_t size, const char **problem)
+{
+	const struct head *head = data;
+	const struct condition *conditions;
+	const struct rule *rules;
+	const struct row *rows;
+	uint32_t checked = 0;
+
+	*problem = "it is no compiled policy";
+	if (size < sizeof(*head) || memcmp(head->magic, MAGIC, 8))
+		return false;
+	*problem = "it was compiled by another version of libvirt-trace";
+	if (head->rows != FUNCTIONS || memcmp(head->table_hash, table_hash, 32))
+		return false;
+	*problem = "it is damaged";
+	if (head->size != size || ((const char *)data)[size - 1])
+		return false;
+	if (head->check != fnv1a((const uint8_t *)data + 16, size - 16))
+		return false;
+	if (!is_string(head, head->origin) || !fits(head, head->rows_at, head->rows, sizeof(*rows)) ||
+	    !fits(head, head->rules_at, head->rules, sizeof(*rules)) ||
+	    !fits(head, head->conditions_at, head->conditions, sizeof(*conditions)))
+		return false;
+	rows = at(head, head->rows_at);
+	rules = at(head, head->rules_at);
+	conditions = at(head, head->conditions_at);
+	for (uint32_t i = 0; i < head->conditions; i++)
+		if (!check_items(head, &conditions[i]) || conditions[i].argument >= 16)
+			return false;
+	for (uint32_t i = 0; i < head->rules; i++)
+		if (!is_string(head, rules[i].name) || !is_string(head, rules[i].message) || rules[i].action > DENY ||
+		    rules[i].action < ALLOW || (uint64_t)rules[i].first + rules[i].count > head->conditions)
+			return false;
+	for (uint32_t i = 0; i < head->rows; i++) {
+		const struct source *sources = at(head, rows[i].sources);
+
+		if (!fits(head, rows[i].sources, rows[i].source_count, sizeof(*sources)) || rows[i].source_count > 16)
+			return false;
+		for (uint32_t j = 0; j < rows[i].source_count; j++)
+			if (sources[j].kind < BY_HANDLE || sources[j].kind >= SOURCE_KINDS || sources[j].argument >= 16 ||
+			    sources[j].type >= OBJECT_TYPES || sources[j].second >= 16)
+				return false;
+		/* functions mostly share their programs with their neighbours */
+		if (!rows[i].program || rows[i].program == checked)
+			continue;
+		if (functions[i].plumbing || !check_program(head, rows[i].program))
+			return false;
+		checked = rows[i].program;
+	}
+	return true;
+}
+
+/* Only for whoever may write there: what root obeys only root may write, what others obey only root and they. */
+static bool is_trusted(const struct stat *st)
+{
+	return S_ISREG(st->st_mode) && !(st->st_mode & 022) && (st->st_uid == 0 || (geteuid() != 0 && st->st_uid == geteuid()));
+}
+
+static bool read_all(int fd, void *to, size_t size)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		ssize_t n = read(fd, (char *)to + done, size - done);
+
+		if (n <= 0) {
+			if (n < 0 && errno == EINTR)
+				continue;
+			return false;
+		}
+		done += n;
+	}
+	return true;
+}
+
+/* A private copy of the open file, which nobody can write to; NULL. */
+static const void *copy_of(int fd, size_t size)
+{
+	int copy = memfd_create("libvirt-trace-policy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	void *data, *sealed = MAP_FAILED;
+
+	if (copy >= 0 && ftruncate(copy, size)) {
+		close(copy);
+		copy = -1;
+	}
+	data = mmap(NULL, size, PROT_READ | PROT_WRITE, copy < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, copy, 0);
+	if (data != MAP_FAILED && !read_all(fd, data, size)) {
+		munmap(data, size);
+		data = MAP_FAILED;
+	}
+	if (data != MAP_FAILED && copy >= 0) {
+		munmap(data, size);	/* a writable mapping can't be sealed */
+		data = MAP_FAILED;
+		if (!fcntl(copy, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+			sealed = mmap(NULL, size, PROT_READ, MAP_SHARED, copy, 0);
+		data = sealed;
+	} else if (data != MAP_FAILED) {
+		mprotect(data, size, PROT_READ);
+	}
+	if (copy >= 0)
+		close(copy);
+	return data == MAP_FAILED ? NULL : data;
+}
+
+static struct held *free_slot(void)
+{
+	for (unsigned i = 0; i < SLOTS; i++) {
+		int expected = -1;
+
+		if (atomic_compare_exchange_strong(&slots[i].users, &expected, 1 << 30))
+			return &slots[i];
+	}
+	return NULL;
+}
+
+/* Frees the slot once nobody uses it; its own share is 1 << 30, taken away when it is in force no more. */
+static void give_back(struct held *held, int share)
+{
+	if (atomic_fetch_sub(&held->users, share) != share)
+		return;
+	/* the last one: nobody can come, since it is in force no more */
+	if (held->head)
+		munmap((void *)held->head, held->size);
+	atomic_store(&held->users, -1);
+}
+
+struct held *take_policy(unsigned which)
+{
+	for (;;) {
+		struct held *held = atomic_load(&policies[which].held);
+		int users;
+
+		if (!held)
+			return NULL;
+		users = atomic_load(&held->users);
+		/* in force: its own share is there; else it has just been replaced */
+		if (users < 1 << 29 || !atomic_compare_exchange_weak(&held->users, &users, users + 1))
+			continue;
+		if (atomic_load(&policies[which].held) == held)
+			return held;
+		drop_policy(held);	/* the slot serves another policy by now */
+	}
+}
+
+void drop_policy(struct held *held)
+{
+	give_back(held, 1);
+}
+
+static void mark_rules(void)
+{
+	struct held *held[POLICIES];
+
+	for (unsigned which = 0; which < POLICIES; which++)
+		held[which] = take_policy(which);
+	for (unsigned i = 0; i < FUNCTIONS; i++) {
+		uint8_t is_ruled = 0;
+
+		for (unsigned which = 0; which < POLICIES; which++) {
+			if (held[which])
+				is_ruled |= !!((const struct row *)at(held[which]->head, held[which]->head->rows_at))[i].program;
+			else
+				is_ruled |= denies_without_policy(which) && !functions[i].plumbing;
+		}
+		atomic_store_explicit(&ruled[i], is_ruled, memory_order_relaxed);
+	}
+	for (unsigned which = 0; which < POLICIES; which++)
+		if (held[which])
+			drop_policy(held[which]);
+}
+
+bool denies_without_policy(unsigned which)
+{
+	return deny_on_error && atomic_load(&policies[which].problem);
+}
+
+const char *policy_problem(unsigned which)
+{
+	return atomic_load(&policies[which].problem);
+}
+
+static void refuse(unsigned which, const char *problem, const struct identity *identity)
+{
+	/* an old policy stays in force; without one, what on_error says is */
+	if (!atomic_load(&policies[which].held))
+		atomic_store(&policies[which].problem, problem);
+	if (memcmp(identity, &policies[which].refused, sizeof(*identity)) || !identity->inode) {
+		policies[which].refused = *identity;
+		alert(problem, policies[which].path);
+	}
+}
+
+static void load(unsigned which)
+{
+	int fd = open(policies[which].path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct identity identity = { 0 };
+	struct held *held, *old;
+	const char *problem;
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st)) {
+		problem = "it can't be opened";
+		goto bad;
+	}
+	identity = identity_of(&st);
+	problem = "it is not a file of root's that only root may write to";
+	if (!is_trusted(&st))
+		goto bad;
+	problem = "it is damaged";
+	if (st.st_size < (off_t)sizeof(struct head) || st.st_size > SIZE_MAX_POLICY)
+		goto bad;
+	problem = "too many policies are in use";
+	held = free_slot();
+	if (!held)
+		goto bad;
+	held->identity = identity;
+	held->size = st.st_size;
+	held->head = copy_of(fd, st.st_size);
+	problem = "it can't be read";
+	if (!held->head || !check_policy(held->head, held->size, &problem)) {
+		give_back(held, 1 << 30);
+		goto bad;
+	}
+	close(fd);
+	if (held->head->flags & HEAD_ON_ERROR_DENY)
+		deny_on_error = true;
+	/* first rules are looked for where there are any by the old or the new policy, then by the new one alone */
+	for (unsigned i = 0; i < FUNCTIONS; i++)
+		if (((const struct row *)at(held->head, held->head->rows_at))[i].program)
+			atomic_store_explicit(&ruled[i], 1, memory_order_relaxed);
+	old = atomic_exchange(&policies[which].held, held);
+	atomic_store(&policies[which].problem, NULL);
+	if (old)
+		give_back(old, 1 << 30);
+	mark_rules();
+	return;
+bad:
+	if (fd >= 0)
+		close(fd);
+	refuse(which, problem, &identity);
+	mark_rules();
+}
+
+static bool is_up_to_date(unsigned which, const struct identity *now)
+{
+	struct held *held = take_policy(which);
+	bool same = held && !memcmp(&held->identity, now, sizeof(*now));
+
+	if (held)
+		drop_policy(held);
+	return same || !memcmp(&policies[which].refused, now, sizeof(*now));
+}
+
+static void look(unsigned which)
+{
+	struct identity now;
+	struct stat st;
+
+	if (!policies[which].path[0])
+		return;
+	if (stat(policies[which].path, &st)) {
+		/* the system's may never have been there; one that is gone stays in force */
+		if (which == 0 && !atomic_load(&policies[which].held) && (errno == ENOENT || errno == ENOTDIR))
+			return;
+		if (!policies[which].refused.inode && !policies[which].refused.device) {
+			policies[which].refused.device = UINT64_MAX;	/* say it once */
+			if (!atomic_load(&policies[which].held))
+				atomic_store(&policies[which].problem, "it can't be opened");
+			alert("it can't be opened", policies[which].path);
+			mark_rules();
+		}
+		return;
+	}
+	now = identity_of(&st);
+	if (!is_up_to_date(which, &now))
+		load(which);
+}
+
+void look_for_changes(void)
+{
+	struct timespec now;
+	int64_t ns, next = atomic_load_explicit(&next_look, memory_order_relaxed);
+	int saved;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	ns = now.tv_sec * SECOND + now.tv_nsec;
+	if (LIKELY(ns < next) || !atomic_compare_exchange_strong(&next_look, &next, ns + SECOND))
+		return;		/* not yet, or another thread does it */
+	saved = errno;
+	atomic_store(&objects_due, true);
+	for (unsigned which = 0; which < POLICIES; which++) {
+		if (atomic_exchange(&policies[which].looking, true))
+			continue;	/* a thread has been at it for a second, or a signal came while this one is */
+		look(which);
+		atomic_store(&policies[which].looking, false);
+	}
+	errno = saved;
+}
+
+/* A fork may have come while another thread was at it; its copy of the state is what the child has. */
+static void in_child(void)
+{
+	for (unsigned which = 0; which < POLICIES; which++)
+		atomic_store(&policies[which].looking, false);
+}
+
+/* What the environment says; before main(), because the program may change it. */
+void read_environment(void)
+{
+	const char *path = getenv("LIBVIRT_TRACE_POLICY"), *on_error = getenv("LIBVIRT_TRACE_ON_ERROR");
+
+	append(policies[0].path, sizeof(policies[0].path), 0, SYSTEM_POLICY);
+	if (path)
+		append(policies[1].path, sizeof(policies[1].path), 0, path);
+	deny_on_error = on_error && !strcmp(on_error, "deny");
+	pthread_atfork(NULL, NULL, in_child);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Finds the real functions: libvirt as it is loaded, however it was loaded, comes in; their addresses go out. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "enforcer.h"
+
+const struct function functions[FUNCTIONS] = { FUNCTION_ROWS };
+_Atomic(uint64_t) reals[FUNCTIONS];
+
+#define LIBRARIES 3
+static const char sonames[LIBRARIES][20] = { "libvirt.so.0", "libvirt-qemu.so.0", "libvirt-lxc.so.0" };
+static void *_Atomic handles[LIBRARIES];
+
+
+int find_number(const char *name)
+{
+	for (unsigned i = 0; i < FUNCTIONS; i++)
+		if (!strcmp(functions[i].name, name))
+			return i;
+	return -1;
+}
+
+/*
+ * Takes the stubs of functions that the loaded libvirt lacks out of our symbol table, so that dlsym() and weak references don't
+ * find what isn't there. Before libvirt is loaded nobody knows which those are.
+ */
+static void hide_missing(unsigned library)
+{
+	const uint32_t *hash = NULL;
+	ElfW(Sym) *symbols = NULL;
+	uint64_t page = sysconf(_SC_PAGESIZE);
+	struct link_map *self;
+	Dl_info info;
+
+	if (!dladdr1(enforcer_stubs, &info, (void **)&self, RTLD_DL_LINKMAP) || !self)
+		return;
+	for (const ElfW(Dyn) *d = self->l_ld; d->d_tag != DT_NULL; d++) {
+		/* the loader adds the load address in place */
+		if (d->d_tag == DT_SYMTAB)
+			symbols = (ElfW(Sym) *)d->d_un.d_ptr;
+		else if (d->d_tag == DT_HASH)
+			hash = (const uint32_t *)d->d_un.d_ptr;
+	}
+	if (!symbols || !hash)
+		return;
+	for (uint32_t i = 0; i < hash[1]; i++) {
+		uint64_t offset = self->l_addr + symbols[i].st_value - (uint64_t)enforcer_stubs;
+		uint64_t first = (uint64_t)&symbols[i] & -page, end = (uint64_t)(&symbols[i] + 1);
+
+		if (!symbols[i].st_shndx || offset >= FUNCTIONS * STUB_BYTES)
+			continue;
+		if (functions[offset / STUB_BYTES].library != library || real_of(offset / STUB_BYTES))
+			continue;
+		if (mprotect((void *)first, end - first, PROT_READ | PROT_WRITE))
+			return;
+		symbols[i].st_shndx = SHN_UNDEF;
+		symbols[i].st_value = 0;
+		mprotect((void *)first, end - first, PROT_READ);
+	}
+}
+
+/*
+ * What is loaded by now. RTLD_NEXT would find nothing where libvirt was loaded with local scope (Python). The handle is kept, so
+ * that a program that unloads libvirt and loads it again finds it where it was. Any number of threads may do this at once: they
+ * find the same.
+ */
+void resolve(void)
+{
+	for (unsigned library = 0; library < LIBRARIES; library++) {
+		void *handle;
+
+		if (atomic_load(&handles[library]))
+			continue;
+		handle = dlopen(sonames[library], RTLD_LAZY | RTLD_NOLOAD);
+		if (!handle)
+			continue;
+		for (unsigned i = 0; i < FUNCTIONS; i++) {
+			uint64_t real;
+
+			if (functions[i].library != library)
+				continue;
+			real = (uint64_t)dlsym(handle, functions[i].name);
+			/* of libvirt's dependencies none is ours, but whoever preloads strange things gets no endless loop */
+			if (real - (uint64_t)enforcer_stubs < FUNCTIONS * STUB_BYTES)
+				real = 0;
+			atomic_store_explicit(&reals[i], real, memory_order_relaxed);
+		}
+		atomic_store(&handles[library], handle);
+		hide_missing(library);
+	}
+	rebind_all();
+}
+
+void *symbol(const char *name)
+{
+	void *handle = atomic_load(&handles[0]);
+
+	return handle ? dlsym(handle, name) : NULL;
+}

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the enforcer costs: a call without a rule, with one that asks for the name, with a thousand; the library's size and start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from statistics import median
+
+from enforcer.compiled import compile_policy
+from enforcer.files import write_whole
+from enforcer.library import library_path, table
+from enforcer.rules import read_policy
+from probes.targets import Target
+from tests.bench.runs import Programs, Rounds, call
+from tests.bench.table import Row
+
+PART = "enforcer"
+CALLS, BURSTS = 500_000, 9
+STARTS, QUICK_STARTS = 400, 20  # of a program
+NAMED = '[[rule]]\nname = "r{0}"\naction = "deny"\nfunction = "virDomainGetName"\nobject = ["{1}{0:04d}*"]\n'
+POLICIES = {
+    "a call without a rule: more": ('[[rule]]\nname = "r"\naction = "deny"\nfunction = "virDomainSuspend"\n', "at most 20 ns"),
+    "with a rule that looks at the name: more": (NAMED.format(1, "web-"), "at most 300 ns"),
+    "with 1,000 of them: more": ("".join(NAMED.format(i, "web-") for i in range(1000)), "at most twice that"),
+    "1,000 whose names begin like the domain's: more": ("".join(NAMED.format(i, "te-") for i in range(1000)), "at most twice that"),
+}
+
+
+def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
+    """Everything, round after round, each next to a run without the enforcer: drift cancels out."""
+    library = library_path()
+    environments = {}
+    for number, (what, (text, _)) in enumerate(POLICIES.items()):
+        path = programs.folder / f"policy{number}.bin"
+        write_whole(path, compile_policy(read_policy(text, "bench.toml", table()), table()))
+        environments[what] = {"LD_PRELOAD": str(library), "LIBVIRT_TRACE_POLICY": str(path)}
+    plain: list[float] = []
+    more: dict[str, list[float]] = {what: [] for what in POLICIES}
+    calls = CALLS // 10 if rounds.quick else CALLS
+    for _ in range(rounds.number):
+        for what, environment in environments.items():
+            base = min(call(programs, "burst", calls, BURSTS, 0))
+            plain.append(base)
+            more[what].append(min(call(programs, "burst", calls, BURSTS, 0, env=environment)) - base)
+    table_rows = [Row(PART, "a call that is not enforced", median(plain), "ns")]
+    table_rows += [Row(PART, what, median(values), "ns", target=POLICIES[what][1]) for what, values in more.items()]
+    starts = QUICK_STARTS if rounds.quick else STARTS
+    table_rows.append(
+        Row(PART, "start of a program without libvirt: more", _start(["/bin/true"], library, starts), "ms", target="under 1 ms")
+    )
+    with_libvirt = [str(programs.caller), "burst", "1", "1", "0"]
+    table_rows.append(Row(PART, "start of one with libvirt: more", _start(with_libvirt, library, starts // 4), "ms", target="under 1 ms"))
+    table_rows.append(Row(PART, "size of the library", library.stat().st_size / 1000, "kB", target="under 150 kB"))
+    return table_rows
+
+
+def _start(argv: list[str], library: Path, times: int) -> float:
+    """How much longer the program takes from start to end, in ms."""
+    environments = (dict(os.environ), {**os.environ, "LD_PRELOAD": str(library)})
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(times):
+        for environment, values in zip(environments, taken, strict=True):
+            began = time.perf_counter()
+            subprocess.run(argv, env=environment, stdout=subprocess.DEVNULL, check=True)
+            values.append(time.perf_counter() - began)
+    return (median(taken[1]) - median(taken[0])) * 1000

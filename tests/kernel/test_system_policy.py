@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The host's policy: put in force, obeyed beside a user's own, and what it covers marked where nobody judges it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from tests.enforced import COMMAND, KEEP_TEST, library
+from tests.needs import PATIENCE
+
+# /etc is the host's plus what is written here, for these processes only
+START = """
+mkdir "$1/upper" "$1/work"
+mount -t overlay -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/work" overlay /etc
+shift
+eval "$1"
+"""
+VIRSH = "virsh -q -c test:///default"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """run(SCRIPT): with `$trace` as the command and two policies in the folder."""
+    library()
+    (tmp_path / "system.toml").write_text(KEEP_TEST)
+    (tmp_path / "loose.toml").write_text('[[rule]]\nname = "all"\naction = "allow"\nfunction = "*"\n')
+    (tmp_path / "broken.toml").write_text("[[rule]]\n")
+
+    def start(script: str) -> subprocess.CompletedProcess[str]:
+        lines = f'cd {tmp_path}\ntrace="{" ".join(COMMAND)}"\n{script}'
+        words = ["unshare", "--mount", "sh", "-eu", "-c", START, "sh", str(tmp_path), lines]
+        return subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60 * PATIENCE)
+
+    return start
+
+
+def test_applied_policy_binds_and_no_environment_loosens_it(run):
+    done = run(
+        f"$trace policy apply system.toml\n$trace enforce -- {VIRSH} suspend test || true\n"
+        f"$trace enforce --policy loose.toml -- {VIRSH} suspend test || true\n"
+        f"$trace policy apply broken.toml || true\n$trace enforce -- {VIRSH} suspend test || true\nls /etc/libvirt-trace"
+    )
+    denied = "error: Failed to suspend domain 'test'\nerror: access denied: ask the on-call engineer\n"
+    assert done.stderr == (
+        "libvirt-trace: system.toml is in force as /etc/libvirt-trace/policy.bin: 1 rule, mode enforce\n"
+        + 2 * denied
+        + 'libvirt-trace: broken.toml:1: a rule has a name\nlibvirt-trace: broken.toml:1: rule "" has no action\n'
+        'libvirt-trace: broken.toml:1: rule "" says neither function nor class\n' + denied
+    )
+    assert done.stdout == "policy.bin\npolicy.toml\n"
+
+
+def test_process_without_the_enforcer_is_marked(run):
+    done = run(
+        f"$trace policy apply system.toml\n$trace --json -f virDomainSuspend -f virDomainResume -- {VIRSH} 'suspend test; resume test'"
+    )
+    calls = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"type":"call"')]
+    assert [(call["function"], call["verdict"]) for call in calls] == [
+        ("virDomainSuspend", {"action": "not enforced", "rule": None}),
+        ("virDomainResume", None),
+    ]

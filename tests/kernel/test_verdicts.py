@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Verdicts in the log, in order among the calls; and calls that a policy covers but nobody judged."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.enforced import COMMAND, KEEP_TEST, enforced_environment, library, put
+from tests.needs import PYTHON
+
+VIRSH = ("virsh", "-q", "-c", "test:///default")
+BYPASS = """
+import ctypes, sys
+library = ctypes.CDLL("libvirt.so.0")
+library.virConnectOpen.restype = library.virDomainLookupByName.restype = ctypes.c_void_p
+connection = ctypes.c_void_p(library.virConnectOpen(b"test:///default"))
+domain = ctypes.c_void_p(library.virDomainLookupByName(connection, b"test"))
+print(library.virDomainSuspend(domain), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def policy_file(tmp_path):
+    library()
+    path = tmp_path / "policy.toml"
+    path.write_text(
+        KEEP_TEST + '[[rule]]\nname = "look"\naction = "audit"\nfunction = "virDomainReboot"\n'
+        '[[rule]]\nname = "find"\naction = "allow"\nfunction = "virDomainLookupByName"\n'
+    )
+    return path
+
+
+def test_denied_call_is_an_event_with_all_its_arguments(trace, policy_file):
+    words = ("suspend test; reboot test; resume test",)
+    result = trace(
+        "-f", "virDomain*", "-f", "!*Free", "--", *COMMAND, "enforce", "--policy", str(policy_file), "--", *VIRSH, *words, attached=False
+    ).finish()
+    calls = result.calls()
+    assert [(call["type"], call["function"]) for call in calls] == [
+        ("call", "virDomainLookupByName"),
+        ("verdict", "virDomainSuspend"),
+        ("call", "virDomainLookupByName"),
+        ("call", "virDomainReboot"),
+        ("call", "virDomainLookupByName"),
+        ("call", "virDomainResume"),
+    ]
+    found, denied, _, rebooted, _, resumed = calls
+    assert found["verdict"] == {"action": "allow", "rule": "find"}
+    assert rebooted["verdict"] == {"action": "audit", "rule": "look"}
+    assert resumed["verdict"] is None
+    assert denied["args"] == {"domain": found["ret"]}
+    assert (denied["ret"], denied["failed"], denied["duration_ns"], denied["depth"], denied["write"]) == (-1, True, None, 0, True)
+    assert denied["error"] == {
+        "code": 88,
+        "name": "VIR_ERR_ACCESS_DENIED",
+        "domain": "VIR_FROM_ACCESS",
+        "message": "access denied: ask the on-call engineer",
+    }
+    assert (denied["action"], denied["rule"], denied["message"]) == ("deny", "keep-test", "ask the on-call engineer")
+    assert found["time"] < denied["time"] < rebooted["time"]
+    assert (result.end["calls"], result.end["denied"], result.end["failed"]) == (6, 1, 1)  # a running domain is not resumed
+
+
+def test_text_form(policy_file):
+    words = ("-f", "virDomainSuspend", "-f", "virDomainReboot", "--", *COMMAND, "enforce", "--policy", str(policy_file), "--")
+    done = subprocess.run([*COMMAND, *words, *VIRSH, "suspend test; reboot test"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    lines = [line.split(" root ", 1)[1] for line in done.stdout.splitlines() if " root " in line]
+    assert lines[0] == 'virDomainSuspend(domain=test) = -1 DENIED by rule "keep-test"'
+    assert lines[1].startswith("virDomainReboot(domain=test, flags=0) = 0 <") and lines[1].endswith('> AUDITED by rule "look"')
+    assert "2 calls, 0 failed, 1 denied, 0 lost" in done.stderr
+
+
+def test_filters_apply_to_verdicts(trace, policy_file):
+    command = (*COMMAND, "enforce", "--policy", str(policy_file), "--", *VIRSH, "suspend test")
+    for options, expected in ((("-x",), 1), (("--object", "te*"), 1), (("--object", "web*"), 0), (("-f", "virNetwork*"), 0), (("-w",), 1)):
+        result = trace(*options, "--", *command, attached=False).finish()
+        assert result.end["denied"] == expected, options
+
+
+def test_call_past_the_enforcer_is_marked(trace, policy_file, tmp_path):
+    """A client that finds libvirt's functions itself, with dlopen and dlsym."""
+    put(tmp_path / "policy.bin", policy_file.read_text())
+    tracer = trace("-f", "virDomainSuspend")
+    environment = enforced_environment(tmp_path / "policy.bin")
+    # its first call goes through a stub, so that the policy is in force
+    code = "import libvirt; libvirt.open('test:///default')\n" + BYPASS
+    client = subprocess.Popen([PYTHON, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+    assert client.stdin and client.stdout
+    assert client.stdout.readline() == "0\n"
+    call = tracer.wait_for(lambda event: event["type"] == "call")
+    client.stdin.close()
+    client.wait()
+    client.stdout.close()
+    tracer.stop()
+    assert call["verdict"] == {"action": "not enforced", "rule": None}
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_verdicts_are_the_same_with_and_without_a_tracer(caller, trace, tmp_path, traced):
+    """Under return probes a call returns to the kernel's page: neither a callback's tail call nor libvirt's own may be mistaken."""
+    policy = put(
+        tmp_path / "policy.bin",
+        '[[rule]]\nname = "resume"\naction = "deny"\nfunction = ["virDomainResume", "virDomainCreateXML"]\n',
+    )
+    if traced:
+        tracer = trace()
+    for program, expected in (("event_denied", "denied\n"), ("tail_inside", "")):
+        done = subprocess.run([caller(program)], env=enforced_environment(policy), capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+    if traced:
+        result = tracer.stop()
+        assert len(result.calls("virDomainCreateLinux")) == 23
+        assert [call["type"] for call in result.calls("virDomainResume")] == ["verdict"]
+        assert result.calls("virDomainCreateXML") == []

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The library itself: what it exports, how it finds out who calls, and that nothing that programs do upsets it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from enforcer.library import open_elf
+from probes.api import load_api
+from tests.enforced import KEEP_TEST, compiled, enforced_environment, library, put, run
+
+LIBVIRT = Path("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
+DENY_INFO = '[[rule]]\nname = "no"\naction = "deny"\nfunction = "virDomainGetInfo"\n'
+ALLOW_INFO = DENY_INFO.replace("deny", "allow")
+
+
+@pytest.fixture
+def policy(tmp_path):
+    return put(tmp_path / "policy.bin", KEEP_TEST)
+
+
+def test_it_exports_the_stubs_and_the_verdict_function_alone():
+    names = {function.name for function in load_api(()).functions}
+    assert {function.name for function in open_elf(library()).functions} == names | {"libvirt_trace_verdict"}
+
+
+def test_it_needs_nothing_but_libc():
+    printed = subprocess.check_output(["readelf", "-d", library()], text=True)
+    assert [line.split("[")[1].rstrip("]") for line in printed.splitlines() if "(NEEDED)" in line] in (
+        ["libc.so.6"],
+        ["libc.so.6", "ld-linux-x86-64.so.2"],
+    )
+    assert library().stat().st_size < 150_000
+
+
+def test_tail_call_of_a_callback_is_the_programs(caller, tmp_path):
+    rule = '[[rule]]\nname = "resume"\naction = "deny"\nfunction = "virDomainResume"\n'
+    policy = put(tmp_path / "policy.bin", rule)
+    # its callback jumps to virDomainResume when the first event comes; denied, no further event is raised
+    result = run([caller("event_denied")], policy)
+    assert (result.returncode, result.stdout) == (0, "denied\n")
+    assert run([caller("event_denied")], None).stdout == "passed\n"
+
+
+def test_what_libvirt_calls_itself_passes(caller, tmp_path):
+    # virDomainCreateLinux ends in a jump to virDomainCreateXML
+    policy = put(tmp_path / "policy.bin", '[[rule]]\nname = "create"\naction = "deny"\nfunction = "virDomainCreateXML"\n')
+    result = run([caller("tail_inside")], policy)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_libvirt_is_loaded_and_unloaded_with_local_scope(caller, policy):
+    plugin = caller("plugin", "-shared", "-fPIC")
+    known = {function.name for function in open_elf(LIBVIRT).functions}
+    lacks = next(f.name for f in load_api(()).functions if f.library == "libvirt.so.0" and f.name not in known)
+    program = caller("reload", "-Wl,--as-needed")
+    assert "libvirt" not in subprocess.check_output(["ldd", program], text=True)
+    result = run([program, plugin, "virDomainSuspend", lacks], policy)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"-1\n-1\n-1\nvirDomainSuspend found\n{lacks} missing\n"
+
+
+def test_forks_threads_and_signal_handlers(caller, policy):
+    result = run([caller("forks")], policy)
+    assert (result.returncode, result.stdout) == (0, "denied 101 allowed 0 handler yes\n")
+
+
+def test_policies_swapped_under_threads(caller, tmp_path):
+    """A thousand policies, among them broken ones, while eight threads make calls; each call has one of the two results."""
+    path = put(tmp_path / "policy.bin", ALLOW_INFO)
+    good = [compiled(ALLOW_INFO), compiled(DENY_INFO)]
+    process = subprocess.Popen(
+        [caller("threads_swap")], env=enforced_environment(path), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdin and process.stdout
+    assert process.stdout.readline() == "ready\n"
+    for i in range(1000):
+        data = good[i % 2]
+        if i % 5 == 4:
+            path.write_bytes(data[: len(data) // 2])  # overwritten in place, truncated
+        elif i % 7 == 6:
+            path.write_bytes(data[:100] + bytes([data[100] ^ 1]) + data[101:])
+        else:
+            put_bytes(path, data)
+        if i % 100 == 0:
+            time.sleep(1.1)  # so that some come into force
+    put_bytes(path, good[1])
+    seen = wait_for(process, lambda before, after: after[1] > before[1] and after[0] == before[0])
+    assert seen, "the last policy never came into force"
+    put_bytes(path, good[0])
+    assert wait_for(process, lambda before, after: after[0] > before[0] and after[1] == before[1])
+    process.stdin.close()
+    assert process.stdout.read() == "other 0\n"
+    assert process.wait() == 0
+    process.stdout.close()
+
+
+def put_bytes(path, data):
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(data)
+    temporary.rename(path)
+
+
+def wait_for(process, wanted) -> bool:
+    """Whether the counts of two moments are as wanted, some time."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        counts = []
+        for _ in range(2):
+            process.stdin.write("\n")
+            process.stdin.flush()
+            counts.append([int(word) for word in process.stdout.readline().split()])
+            time.sleep(0.05)
+        if wanted(*counts):
+            return True
+    return False
+
+
+def test_what_cannot_be_trusted_is_not_obeyed(tmp_path):
+    path = put(tmp_path / "policy.bin", KEEP_TEST)
+    suspend = ["virsh", "-q", "-c", "test:///default", "suspend", "test"]
+    assert run(suspend, path).returncode == 1
+    for content, mode, owner in ((None, 0o666, 0), (None, 0o644, 4711), (b"x" * 200, 0o644, 0), (b"", 0o644, 0)):
+        path.write_bytes(compiled(KEEP_TEST) if content is None else content)
+        path.chmod(mode)
+        os.chown(path, owner, 0)
+        assert run(suspend, path).returncode == 0
+        denied = run(suspend, path, LIBVIRT_TRACE_ON_ERROR="deny")
+        assert denied.returncode == 1
+        assert "access denied: the policy can't be read" in denied.stderr
+    path.unlink()
+    assert run(suspend, path).returncode == 0

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The reader of names in XML, against libxml2: where it is sure, it has found what libvirt will find."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import uuid
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from lxml import etree
+
+from tests.enforced import library
+from tests.needs import ROOT
+
+NO, YES, UNKNOWN = range(3)
+NAME_CHILD, NAME_ATTRIBUTE = range(2)
+
+
+class Identity(ctypes.Structure):
+    """struct xml_identity"""
+
+    _fields_ = (
+        ("has_name", ctypes.c_int),
+        ("has_uuid", ctypes.c_int),
+        ("name", ctypes.c_void_p),
+        ("length", ctypes.c_size_t),
+        ("uuid", ctypes.c_uint8 * 16),
+    )
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory):
+    """read(XML, SHAPE=NAME_CHILD): (certainty, name), (certainty, UUID)."""
+    library()  # makes table.h
+    shared = tmp_path_factory.mktemp("xml") / "xml_name.so"
+    flags = ["-std=gnu11", "-O1", "-g", "-fPIC", "-shared", f"-I{ROOT}/enforcer", f"-I{ROOT}/enforcer/build"]
+    subprocess.run(["gcc", *flags, "-o", shared, ROOT / "enforcer" / "xml_name.c"], check=True)
+    function = ctypes.CDLL(str(shared)).read_xml_identity
+    function.restype, function.argtypes = Identity, (ctypes.c_char_p, ctypes.c_int)
+
+    def call(xml: bytes, shape: int = NAME_CHILD):
+        buffer = ctypes.create_string_buffer(xml)
+        found = function(ctypes.cast(buffer, ctypes.c_char_p), shape)
+        name = ctypes.string_at(found.name, found.length) if found.has_name == YES else None
+        return (found.has_name, name), (found.has_uuid, bytes(found.uuid) if found.has_uuid == YES else None)
+
+    return call
+
+
+def by_libxml2(xml: bytes, shape: int = NAME_CHILD):
+    """What virXPathString() makes of it: name and UUID, None where there is none; an exception where libvirt refuses the document."""
+    root = etree.fromstring(xml, etree.XMLParser(no_network=True, resolve_entities=False))
+    text = root.get("name") if shape == NAME_ATTRIBUTE else root.xpath("string(./name[1])")
+    return text, root.xpath("string(./uuid[1])")
+
+
+CASES = {
+    b"<domain><name>web1</name></domain>": (YES, b"web1"),
+    b"<domain/>": (NO, None),
+    b"<domain type='kvm'><memory>1</memory></domain>": (NO, None),
+    b"<?xml version='1.0' encoding='UTF-8'?>\n<!-- kept -->\n<domain id='a>b'><x><name>no</name></x><name>web1</name></domain>": (
+        YES,
+        b"web1",
+    ),
+    b"<domain><!-- <name>no</name> --><name>web1</name></domain>": (YES, b"web1"),
+    b"<domain><name>web1</name><name>web2</name></domain>": (YES, b"web1"),
+    b"<domain><name/></domain>": (YES, b""),
+    b"<domain><namespace>no</namespace><name >web1</name ></domain>": (YES, b"web1"),
+    b"<domain><name>we&#98;1</name></domain>": (UNKNOWN, None),
+    b"<domain><name>we<!-- -->b1</name></domain>": (UNKNOWN, None),
+    b"<domain><name><![CDATA[web1]]></name></domain>": (UNKNOWN, None),
+    b"<domain><![CDATA[<name>no</name>]]><name>web1</name></domain>": (UNKNOWN, None),
+    b"<domain><name>we<b>b</b>1</name></domain>": (UNKNOWN, None),
+    b"<domain><name>web1\n</name></domain>": (UNKNOWN, None),
+    b"<!DOCTYPE domain [<!ENTITY e 'web1'>]><domain><name>&e;</name></domain>": (UNKNOWN, None),
+    b"<?xml version='1.0' encoding='UTF-7'?><domain><name>web1</name></domain>": (UNKNOWN, None),
+    b"<?xml version='1.0' encoding='latin1'?><domain><name>web1</name></domain>": (UNKNOWN, None),
+    b"<domain xmlns='urn:x'><name>web1</name></domain>": (UNKNOWN, None),
+    b"<domain><name xmlns='urn:x'>web1</name></domain>": (UNKNOWN, None),
+    b"<domain><?x <name>no</name>?><name>web1</name></domain>": (UNKNOWN, None),
+    b"<domain><name>web1": (UNKNOWN, None),
+    b"": (UNKNOWN, None),
+    b"\xef\xbb\xbf<domain><name>web1</name></domain>": (UNKNOWN, None),
+}
+
+
+@pytest.mark.parametrize("xml", CASES)
+def test_name_of_a_document(read, xml):
+    assert read(xml)[0] == CASES[xml]
+
+
+def test_long_document_is_not_read(read):
+    assert read(b"<domain><x>" + b"y" * (1 << 20) + b"</x><name>web1</name></domain>")[0] == (UNKNOWN, None)
+
+
+def test_uuid_and_attribute(read):
+    text = b"6695eb01-f6a4-8304-79aa-97f2502e193f"
+    assert read(b"<domain><uuid> " + text + b" </uuid></domain>") == ((NO, None), (YES, uuid.UUID(text.decode()).bytes))
+    assert read(b"<domain><uuid>66</uuid></domain>")[1] == (UNKNOWN, None)
+    assert read(b"<interface type='x' name=\"eth0\"/>", NAME_ATTRIBUTE)[0] == (YES, b"eth0")
+    assert read(b"<interface name='a&amp;b'/>", NAME_ATTRIBUTE)[0] == (UNKNOWN, None)
+    assert read(b"<interface type='x'/>", NAME_ATTRIBUTE)[0] == (NO, None)
+
+
+_TAGS = b"<domain> </domain> <name> </name> <name/> <uuid> </uuid> <x> </x> <x/> <!-- --> <p:name> </p:name> <?p ?> <![CDATA[ ]]>".split()
+_PARTS = b"&lt; &#97; &e; > < / ' web \xff \xc3\xa9 xmlns='u' xmlns:p='u' name='a' 6695eb01-f6a4-8304-79aa-97f2502e193f".split()
+_BEGINNINGS = [b"<?xml version='1.0'?>", b"<?xml version='1.0' encoding='utf-16'?>", b"<!DOCTYPE d [<!ENTITY e 'x'>]>", b"<x a='>'>"]
+_pieces = st.sampled_from([*_TAGS, *_PARTS, *_BEGINNINGS, b" ", b"\n", b"\r", b'"'])
+_documents = st.lists(_pieces, max_size=14).map(b"".join)
+_inside = _documents.map(lambda body: b"<domain>" + body + b"</domain>")
+_named = _inside.map(lambda text: text.replace(b"<domain>", b"<domain><name>we</name>", 1))
+
+
+@settings(max_examples=3000, deadline=None)
+@given(
+    _documents | _inside | _inside.map(lambda body: body.replace(b"<domain>", b"<domain><name>we</name>", 1)),
+    st.sampled_from([NAME_CHILD, NAME_ATTRIBUTE]),
+)
+@example(b"<domain name='x' name='y'/>", NAME_ATTRIBUTE)
+def test_what_it_is_sure_of_is_what_libxml2_finds(read, xml, shape):
+    (has_name, name), (has_uuid, found) = read(xml, shape)
+    try:
+        text, uuid_text = by_libxml2(xml, shape)
+    except (etree.XMLSyntaxError, ValueError):
+        return  # libvirt refuses it
+    if has_name == YES:
+        assert (text or "").encode() == name
+    elif has_name == NO:
+        assert not text
+    if has_uuid == YES:
+        assert uuid.UUID(uuid_text.strip()).bytes == found
+    elif has_uuid == NO:
+        assert not uuid_text
