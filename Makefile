@@ -13,8 +13,11 @@ BUILD_PACKAGES = gcc libc6-dev
 DEMO_PACKAGES = libvirt-clients python3-libvirt
 # libvirtd's drivers are only recommended by its package; virtlogd, D-Bus and the libvirtd service are not needed
 TEST_PACKAGES = bpftrace $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon libvirt-daemon-driver-qemu \
-	libvirt-dev ltrace man-db openssl pkg-config python3-hypothesis python3-lxml python3-pytest python3-pytest-timeout python3-venv \
-	qemu-system-x86 qemu-user shellcheck util-linux virtinst
+	libvirt-dev libxml2-dev ltrace man-db openssl pkg-config python3-hypothesis python3-lxml python3-pytest python3-pytest-timeout python3-venv \
+	qemu-system-x86 qemu-user shellcheck strace util-linux virtinst
+# Debian 12's; the compiler's fuzzer is in a package with its version in the name
+FUZZ_PACKAGES = clang libclang-rt-14-dev libxml2-dev
+FUZZ_SECONDS = 600
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
 ROOT_PACKAGES = debootstrap
@@ -52,7 +55,7 @@ define tools
 	@touch $@
 endef
 
-.PHONY: help deps deps-run deps-demo demo check lint test-unit bench enforcer build-deps check-kernels check-libvirts install uninstall clean
+.PHONY: fuzz help deps deps-run deps-demo demo check lint test-unit bench enforcer build-deps check-kernels check-libvirts install uninstall clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -106,6 +109,13 @@ test-unit: deps ## the tests in plain Python
 
 bench: deps enforcer ## the cost of a call, beside other tools, as one table
 	@$(SUDO) $(PYTHON) -m tests.bench
+
+fuzz: deps enforcer ## ten minutes each of a coverage-guided fuzzer on the readers of policies and of XML
+	$(call need,$(FUZZ_PACKAGES))
+	@mkdir -p .cache; for what in xml policy; do \
+		tests/fuzz/build.sh $$what .cache/fuzz-$$what clang -fsanitize=fuzzer,address,undefined && \
+		mkdir -p .cache/fuzzed-$$what && \
+		.cache/fuzz-$$what -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 .cache/fuzzed-$$what tests/fuzz/corpus/$$what || exit 1; done
 
 check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernels, emulated (KERNELS, PYTEST_ARGS select)
 	$(call need,$(KERNEL_PACKAGES))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from log.errors import TraceError
 
+FINAL = 0o444  # of a policy that will not change: the library doesn't look at it again
 SYSTEM_FOLDER = Path("/etc/libvirt-trace")
 SYSTEM_POLICY = SYSTEM_FOLDER / "policy.bin"  # as SYSTEM_POLICY in policy_file.c
 RUN_FOLDER = Path("/run/libvirt-trace")
@@ -53,5 +54,5 @@ def keep_for_command(data: bytes) -> Path:
             return path
     except OSError:
         pass
-    write_whole(path, data)
+    write_whole(path, data, FINAL)
     return path

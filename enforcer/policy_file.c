@@ -34,6 +34,7 @@ static struct {
 	struct identity refused;	/* the last file that was no good */
 	const char *_Atomic problem;
 	atomic_bool looking;
+	atomic_bool is_final;		/* nobody may write to it: it is not looked at again */
 } policies[POLICIES];
 static bool deny_on_error;
 static _Atomic(int64_t) next_look;	/* ns, CLOCK_MONOTONIC_COARSE */
@@ -361,6 +362,7 @@ static void load(unsigned which)
 			atomic_store_explicit(&ruled[i], 1, memory_order_relaxed);
 	old = atomic_exchange(&policies[which].held, held);
 	atomic_store(&policies[which].problem, NULL);
+	atomic_store(&policies[which].is_final, !(st.st_mode & 0222));
 	if (old)
 		give_back(old, 1 << 30);
 	mark_rules();
@@ -387,7 +389,7 @@ static void look(unsigned which)
 	struct identity now;
 	struct stat st;
 
-	if (!policies[which].path[0])
+	if (!policies[which].path[0] || atomic_load(&policies[which].is_final))
 		return;
 	if (stat(policies[which].path, &st)) {
 		/* the system's may never have been there; one that is gone stays in force */

@@ -31,7 +31,7 @@ static void hide_missing(unsigned library)
 {
 	const uint32_t *hash = NULL;
 	ElfW(Sym) *symbols = NULL;
-	uint64_t page = sysconf(_SC_PAGESIZE);
+	uint64_t first, end, page = sysconf(_SC_PAGESIZE);
 	struct link_map *self;
 	Dl_info info;
 
@@ -46,20 +46,21 @@ static void hide_missing(unsigned library)
 	}
 	if (!symbols || !hash)
 		return;
+	first = (uint64_t)symbols & -page;
+	end = (uint64_t)(symbols + hash[1]);
+	if (mprotect((void *)first, end - first, PROT_READ | PROT_WRITE))
+		return;
 	for (uint32_t i = 0; i < hash[1]; i++) {
 		uint64_t offset = self->l_addr + symbols[i].st_value - (uint64_t)enforcer_stubs;
-		uint64_t first = (uint64_t)&symbols[i] & -page, end = (uint64_t)(&symbols[i] + 1);
 
 		if (!symbols[i].st_shndx || offset >= FUNCTIONS * STUB_BYTES)
 			continue;
 		if (functions[offset / STUB_BYTES].library != library || real_of(offset / STUB_BYTES))
 			continue;
-		if (mprotect((void *)first, end - first, PROT_READ | PROT_WRITE))
-			return;
 		symbols[i].st_shndx = SHN_UNDEF;
 		symbols[i].st_value = 0;
-		mprotect((void *)first, end - first, PROT_READ);
 	}
+	mprotect((void *)first, end - first, PROT_READ);
 }
 
 /*

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from enforcer.files import SYSTEM_FOLDER, write_whole
+from enforcer.files import FINAL, SYSTEM_FOLDER, write_whole
 from enforcer.launch import check_program
 from enforcer.library import library_path
 from enforcer.rules import nearest
@@ -43,7 +43,7 @@ def enforce(word: str, data: bytes | None, on_error: str, root: Path = Path("/")
     ]
     if data is not None:
         policy = root / SYSTEM_FOLDER.relative_to("/") / f"{name}.bin"
-        write_whole(policy, data)
+        write_whole(policy, data, FINAL)
         lines += [f"Environment=LIBVIRT_TRACE_POLICY={SYSTEM_FOLDER / policy.name}", f"Environment=LIBVIRT_TRACE_ON_ERROR={on_error}"]
     write_whole(_drop_in(name, root), "".join(f"{line}\n" for line in lines).encode())
     return [

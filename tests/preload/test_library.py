@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from enforcer.files import FINAL, write_whole
 from enforcer.library import open_elf
 from probes.api import load_api
 from tests.enforced import KEEP_TEST, compiled, enforced_environment, library, put, run
@@ -135,3 +136,23 @@ def test_what_cannot_be_trusted_is_not_obeyed(tmp_path):
         assert "access denied: the policy can't be read" in denied.stderr
     path.unlink()
     assert run(suspend, path).returncode == 0
+
+
+def test_call_without_a_rule_makes_one_system_call_a_second(caller, tmp_path):
+    """And a call with one that looks at the name makes no more: stat() of the host's policy, once a second."""
+    for text in (KEEP_TEST, '[[rule]]\nname = "n"\naction = "deny"\nfunction = "virDomainGetName"\nobject = "web*"\n'):
+        policy = tmp_path / "policy.bin"
+        policy.unlink(missing_ok=True)
+        write_whole(policy, compiled(text), FINAL)
+        log = tmp_path / "strace"
+        words = ["strace", "-o", log, "-E", f"LD_PRELOAD={library()}", "-E", f"LIBVIRT_TRACE_POLICY={policy}", caller("steady")]
+        printed = subprocess.check_output(words, text=True)
+        milliseconds = int(printed.split()[-1])
+        lines = log.read_text().splitlines()
+        first = next(i for i, line in enumerate(lines) if line.startswith('write(1, "begin'))
+        last = next(i for i, line in enumerate(lines) if line.startswith('write(1, "end'))
+        # a tracer elsewhere adds the system call of its return probes
+        made = [line for line in lines[first + 1 : last] if not line.startswith(("uretprobe", "syscall_0x14f"))]
+        assert {line.split(",")[1] for line in made} == {' "/etc/libvirt-trace/policy.bin"'}, made
+        assert all(line.startswith("newfstatat(") for line in made)
+        assert 1 <= len(made) <= milliseconds // 1000 + 1

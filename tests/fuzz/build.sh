@@ -1,0 +1,14 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# build.sh policy|xml OUTPUT COMPILER FLAG...: one of the fuzzed programs. take_policy and drop_policy are the harness's own.
+set -eu
+cd "$(dirname "$0")/../.."
+what=$1 output=$2 compiler=$3
+shift 3
+if [ "$what" = policy ]; then
+	set -- "$@" enforcer/policy_file.c enforcer/judge.c enforcer/objects.c -Wl,--wrap=take_policy,--wrap=drop_policy
+else
+	# shellcheck disable=SC2046
+	set -- "$@" $(pkg-config --cflags --libs libxml-2.0)
+fi
+exec "$compiler" -std=gnu11 -g -O1 -w -Ienforcer -Ienforcer/build -o "$output" "tests/fuzz/$what.c" enforcer/xml_name.c "$@"

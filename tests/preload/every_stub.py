@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Run as a program: calls every function that takes an object of the test driver once, as a linked program would find it.
+
+Prints a line per function: its name, whether its address is libvirt's own, what it returned and which error it raised.
+"""
+
+import ctypes
+import os
+
+from probes.api import load_api
+from tests.kernel.with_handles import BUFFER, HANDLERS, MADE, UNFIT, argument
+
+
+def main() -> None:
+    """Makes the calls."""
+    own = ctypes.CDLL("libvirt.so.0", mode=os.RTLD_GLOBAL)
+    found = ctypes.CDLL(None)
+    quiet = HANDLERS(lambda data, error: None)
+    own.virSetErrorFunc(None, quiet)
+    handles: dict[str, int] = {}
+    for kind, (name, values) in MADE.items():
+        make = getattr(own, str(name))
+        make.restype = ctypes.c_void_p
+        handles[kind] = make(*(ctypes.c_void_p(handles[value]) if isinstance(value, str) else value for value in values))
+        assert handles[kind], name
+    for function in load_api().functions:
+        if function.access == "plumbing" or function.library != "libvirt.so.0" or not function.params:
+            continue
+        if function.params[0].kind != "handle" or function.params[0].object not in handles:
+            continue
+        if any(word in function.name for word in UNFIT) or not hasattr(own, function.name):
+            continue
+        call = getattr(found, function.name)
+        is_own = ctypes.cast(call, ctypes.c_void_p).value == ctypes.cast(getattr(own, function.name), ctypes.c_void_p).value
+        is_pointer = function.result.kind in ("handle", "pointer", "string")
+        call.restype = ctypes.c_void_p if is_pointer else ctypes.c_int64 if function.result.kind in ("i64", "u64") else ctypes.c_int
+        ctypes.memset(BUFFER, 0, len(BUFFER))
+        own.virResetLastError()
+        result = call(*(argument(param, handles) for param in function.params))
+        shown = ("pointer" if result else "NULL") if is_pointer else result
+        print(function.name, "libvirt" if is_own else "stub", shown, own.virGetLastErrorCode())
+
+
+if __name__ == "__main__":
+    main()
