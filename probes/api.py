@@ -49,6 +49,8 @@ class Param(NamedTuple):
     enum: str | None = None  # key of ApiTable.enums; for "int *" it tells what is stored there
     flags: bool = False  # a bitwise-or; enum None: no flags are defined, the value should be 0
     secret: bool = False  # never to be shown, nor what it points to
+    direction: str = "in"  # of what is behind a pointer: "in", "out", "in-out"; "": nobody knows
+    length: str = ""  # of what is behind a pointer, as api_passing.Passing has it
 
 
 class Result(NamedTuple):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from probes import api_exceptions
 from probes.api import SCALAR_KINDS, SENTINELS, XML_FILES, Enum, Function, Param, Result, WriteWhen
+from probes.api_passing import passing
 
 # LP64; the callers widen a char, but the upper bits of its register are not to be relied on
 _SCALARS = {
@@ -143,7 +144,7 @@ def functions(described: Described, needs_write: Mapping[str, str]) -> list[Func
             library,
             element.get("version", ""),
             _result(described, name, ctype, text),
-            tuple(_param(described, name, arg) for arg in element.findall("arg")),
+            tuple(_param(described, name, arg, element) for arg in element.findall("arg")),
             _access(name, needs_write.get(name), element),
             _failure(name, ctype, text),
             api_exceptions.calls_back(name),
@@ -180,7 +181,7 @@ def field_enums(described: Described) -> dict[str, str]:
     return result
 
 
-def _param(described: Described, function: str, arg: ElementTree.Element) -> Param:
+def _param(described: Described, function: str, arg: ElementTree.Element, element: ElementTree.Element) -> Param:
     name, ctype, text = arg.get("name", ""), arg.get("type", ""), arg.get("info", "")
     kind = api_exceptions.KIND.get((function, name)) or _kind(described, ctype, name)
     enum, flags = None, name == "flags" or bool(_BITS.search(text))
@@ -192,7 +193,11 @@ def _param(described: Described, function: str, arg: ElementTree.Element) -> Par
     flags = flags and kind in SCALAR_KINDS
     if enum and not all(part.partition("-")[0] in described.constants for part in enum.split("|")):
         enum = None
-    return Param(name, ctype, kind, _OBJECTS.get(ctype), enum, flags, api_exceptions.is_secret(function, name))
+    direction, length = "in", ""
+    if kind == "pointer":
+        every = [(other.get("name", ""), other.get("type", "")) for other in element.findall("arg")]
+        direction, length = passing(function, name, ctype, every) or ("", "")
+    return Param(name, ctype, kind, _OBJECTS.get(ctype), enum, flags, api_exceptions.is_secret(function, name), direction, length)
 
 
 def _result(described: Described, function: str, ctype: str, text: str) -> Result:
