@@ -44,6 +44,20 @@ class Handle(NamedTuple):
         return None
 
 
+class CutList(NamedTuple):
+    """A list, or named values, of which only the beginning was kept."""
+
+    items: list[Any] | dict[str, Any]
+    total: int | None  # of all there are; None: not known
+
+
+class Xml(NamedTuple):
+    """An XML document: what is logged of it, and as much as was captured, which a summary is made from."""
+
+    shown: str | CutText
+    captured: str
+
+
 class EnumValue(NamedTuple):
     """A number of an enum; `name` is None where libvirt has no constant for it."""
 
@@ -66,7 +80,22 @@ class Redacted(NamedTuple):
 
 # lists and mappings nest: arrays, typed parameters, structs
 Value = (
-    None | bool | int | float | str | CutText | Unreadable | Pointer | Handle | EnumValue | Flags | Redacted | list[Any] | dict[str, Any]
+    None
+    | bool
+    | int
+    | float
+    | str
+    | CutText
+    | Xml
+    | Unreadable
+    | Pointer
+    | Handle
+    | EnumValue
+    | Flags
+    | Redacted
+    | CutList
+    | list[Any]
+    | dict[str, Any]
 )
 
 

@@ -20,6 +20,7 @@ from log.events import (
     Call,
     Caller,
     CallError,
+    CutList,
     CutText,
     End,
     EnumValue,
@@ -32,6 +33,7 @@ from log.events import (
     Unreadable,
     Value,
     Values,
+    Xml,
 )
 from log.quote import is_visible, well_formed
 
@@ -222,6 +224,10 @@ def _cut(text: CutText) -> str:
     return f'{{"text":{string(text.text)},"length":{"null" if text.length is None else text.length},"cut":true}}'
 
 
+def _cut_list(cut: CutList) -> str:
+    return f'{{"items":{value(cut.items)},"count":{"null" if cut.total is None else cut.total},"cut":true}}'
+
+
 _ENCODERS: dict[type, Callable[[Any], str]] = {
     type(None): lambda item: "null",
     bool: lambda item: _LITERAL[item],
@@ -232,6 +238,8 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
     tuple: _list,
     dict: _mapping,
     CutText: _cut,
+    CutList: _cut_list,
+    Xml: lambda item: value(item.shown),
     Unreadable: lambda item: f'{{"unreadable":"{item.address:#x}"}}',
     Pointer: lambda item: f'{{"pointer":"{item.address:#x}"}}',
     Handle: _handle,

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from log.abstract import abstract
 from log.events import (
     NO_VALUES,
     Attached,
     Call,
     CallError,
+    CutList,
     CutText,
     End,
     EnumValue,
@@ -29,6 +31,7 @@ from log.events import (
     Unreadable,
     Value,
     Values,
+    Xml,
 )
 from log.quote import escape, name, quote
 
@@ -165,6 +168,12 @@ def _dict(fields: Mapping[str, Value]) -> list[str]:
     return ["", "{", *_fields(fields), "", "}"]
 
 
+def _cut_list(cut: CutList) -> list[str]:
+    pieces = _value(cut.items)
+    rest = "..." if cut.total is None else f"... {cut.total} in all"
+    return [*pieces[:-2], "", ", " if cut.items else "", "notice", rest, *pieces[-2:]]
+
+
 def _handle(handle: Handle) -> list[str]:
     label = handle.label
     if label is None:
@@ -220,6 +229,8 @@ _PRINTERS: dict[type, Callable[[Any], list[str]]] = {
     list: _list,
     tuple: _list,
     dict: _dict,
+    CutList: _cut_list,
+    Xml: lambda item: ["string", abstract(item)],
     CutText: lambda item: ["string", quote(item.text) + "..."],
     Unreadable: lambda item: ["notice", f"{item.address:#x} /* unreadable */"],
     Pointer: lambda item: ["number", f"{item.address:#x}"],

@@ -20,6 +20,22 @@ API_JSON = Path(__file__).with_name("api.json")
 # `pkg-config --variable=libvirt_api libvirt` of a packaged and of a self-built libvirt, without running pkg-config
 XML_DIRS = (Path("/usr/share/libvirt/api"), Path("/usr/local/share/libvirt/api"))
 XML_FILES = {"libvirt-api.xml": "libvirt.so.0", "libvirt-qemu-api.xml": "libvirt-qemu.so.0", "libvirt-lxc-api.xml": "libvirt-lxc.so.0"}
+OBJECTS = {
+    "virConnectPtr": "connect",
+    "virDomainPtr": "domain",
+    "virNetworkPtr": "network",
+    "virInterfacePtr": "interface",
+    "virStoragePoolPtr": "pool",
+    "virStorageVolPtr": "volume",
+    "virNodeDevicePtr": "nodedevice",
+    "virSecretPtr": "secret",
+    "virNWFilterPtr": "nwfilter",
+    "virNWFilterBindingPtr": "nwfilterbinding",
+    "virNetworkPortPtr": "networkport",
+    "virDomainSnapshotPtr": "snapshot",
+    "virDomainCheckpointPtr": "checkpoint",
+    "virStreamPtr": "stream",
+}
 SENTINELS = ("_LAST", "_MEMORY_STAT_NR")  # how constants end that only count the others
 
 SCALAR_KINDS = frozenset({"i32", "u32", "i64", "u64", "u8", "double"})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from probes import api_exceptions
-from probes.api import SCALAR_KINDS, SENTINELS, XML_FILES, Enum, Function, Param, Result, WriteWhen
+from probes.api import OBJECTS, SCALAR_KINDS, SENTINELS, XML_FILES, Enum, Function, Param, Result, WriteWhen
 from probes.api_passing import passing
 
 # LP64; the callers widen a char, but the upper bits of its register are not to be relied on
@@ -26,22 +26,6 @@ _SCALARS = {
     "size_t": "u64",
     "ssize_t": "i64",
     "double": "double",
-}
-_OBJECTS = {
-    "virConnectPtr": "connect",
-    "virDomainPtr": "domain",
-    "virNetworkPtr": "network",
-    "virInterfacePtr": "interface",
-    "virStoragePoolPtr": "pool",
-    "virStorageVolPtr": "volume",
-    "virNodeDevicePtr": "nodedevice",
-    "virSecretPtr": "secret",
-    "virNWFilterPtr": "nwfilter",
-    "virNWFilterBindingPtr": "nwfilterbinding",
-    "virNetworkPortPtr": "networkport",
-    "virDomainSnapshotPtr": "snapshot",
-    "virDomainCheckpointPtr": "checkpoint",
-    "virStreamPtr": "stream",
 }
 
 _READ_PERMISSIONS = re.compile(r"(getattr|read|search-[\w-]+)\Z")
@@ -197,20 +181,20 @@ def _param(described: Described, function: str, arg: ElementTree.Element, elemen
     if kind == "pointer":
         every = [(other.get("name", ""), other.get("type", "")) for other in element.findall("arg")]
         direction, length = passing(function, name, ctype, every) or ("", "")
-    return Param(name, ctype, kind, _OBJECTS.get(ctype), enum, flags, api_exceptions.is_secret(function, name), direction, length)
+    return Param(name, ctype, kind, OBJECTS.get(ctype), enum, flags, api_exceptions.is_secret(function, name), direction, length)
 
 
 def _result(described: Described, function: str, ctype: str, text: str) -> Result:
     enum = api_exceptions.ENUM.get((function, ""), ("", False))[0]
     kind = "string" if ctype == "char *" else _kind(described, ctype, "")
-    return Result(ctype, kind, _OBJECTS.get(ctype), enum if enum in described.constants else None, api_exceptions.is_secret(function, ""))
+    return Result(ctype, kind, OBJECTS.get(ctype), enum if enum in described.constants else None, api_exceptions.is_secret(function, ""))
 
 
 def _kind(described: Described, ctype: str, name: str) -> str:
     if ctype == "const char *":
         return "xml" if "xml" in name.lower() or name == "srcSpec" else "string"
     for _ in range(8):  # a typedef of a typedef; a limit, because they could go round in circles
-        if ctype in _OBJECTS:
+        if ctype in OBJECTS:
             return "handle"
         if ctype in described.functypes:
             return "callback"

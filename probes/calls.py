@@ -12,6 +12,7 @@ from probes import records, values
 from probes.api import ApiTable, Function, is_write_call
 from probes.copying import Constants, Plan, u64
 from probes.raised import RaisedErrors
+from probes.walking import is_whole
 
 CACHED = 16384  # decoded arguments and results kept, by their bytes
 
@@ -78,7 +79,7 @@ class Calls:
         self._open: dict[int, list[Open]] = {}
         self._waiting: dict[int, Open] = {}  # returned, but the rest of a long string is still to come
         self._constants: dict[int, Constants] = {}
-        self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool]] = {}
+        self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool, Values]] = {}
 
     def feed(self, raws: Iterable[bytes]) -> list[Call]:
         """The calls that these records end."""
@@ -180,6 +181,9 @@ class Calls:
 
     def _clip(self, pieces: Pieces, piece: values.Piece, call: Open, *, at_return: bool) -> None:
         """Adds a piece without the padding that made its record's length a multiple of 8."""
+        if piece.op >= records.WALK_MORE:
+            pieces.setdefault(records.WALK_MORE, []).append(piece._replace(text=piece.text[: max(0, piece.got)]))
+            return
         plan = self.rows[call.row].ret if at_return else self.rows[call.row].entry
         keep = plan.ops[piece.op][5] if plan and piece.op < len(plan.ops) else 0
         size = max(0, min(piece.got - 1, keep - piece.offset))
@@ -188,6 +192,8 @@ class Calls:
     def _is_complete(self, call: Open) -> bool:
         plan, raw = self.rows[call.row].ret, call.ret
         assert plan is not None and raw is not None
+        if plan.walk and not is_whole(call.ret_pieces):
+            return False
         for text in plan.texts:
             length = int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True)
             if length >= text.size and any(raw[text.source : text.source + 8]):
@@ -205,8 +211,8 @@ class Calls:
         elif row.ret is not None:
             self._errors.returned(tid, time, row.private, row.ret.decode(raw, {}, constants))
 
-    def _decode(self, plan: Plan, raw: bytes, pieces: Pieces | None, row: int, tgid: int, at_return: bool) -> tuple[Values, bool]:
-        """The decoded values, and whether a result is one that failures have; calls that differ in nothing else share them."""
+    def _decode(self, plan: Plan, raw: bytes, pieces: Pieces | None, row: int, tgid: int, at_return: bool) -> tuple[Values, bool, Values]:
+        """The decoded values, whether a result is one that failures have, and the outputs; calls that differ in nothing else share them."""
         constants = self._constants.get(tgid)
         if constants is None:
             constants = self._constants[tgid] = Constants()
@@ -214,29 +220,36 @@ class Calls:
         found = self._cache.get(key)
         if found is not None and not pieces:
             return found
-        decoded = Values(plan.decode(raw, pieces or _NO_PIECES, constants))
         function = self.rows[row].function
         fails = at_return and function is not None and _is_failure(function, raw)
+        found_values = plan.decode(raw, pieces or _NO_PIECES, constants)
+        out = NO_VALUES
+        if at_return and len(found_values) > 1:
+            result = found_values.pop("ret")
+            if not fails and not (isinstance(result, int) and result < 0):  # nothing was written
+                out = Values(found_values)
+            found_values = {"ret": result}
+        decoded = Values(found_values)
         if not pieces and len(raw) < 2048 and plan.is_told_by_key(raw):
             if len(self._cache) >= CACHED:
                 self._cache.clear()
-            self._cache[key] = decoded, fails
-        return decoded, fails
+            self._cache[key] = decoded, fails, out
+        return decoded, fails, out
 
     def _finish(self, call: Open, tid: int) -> Call:
         row, raw = self.rows[call.row], call.ret
         assert raw is not None
         ended, entry_time = _RETURN.unpack_from(raw)
         result: Value = None
-        failed, error = False, None
+        failed, error, out = False, None, NO_VALUES
         if row.ret is not None and row.returns != "void":
-            decoded, failed = self._decode(row.ret, raw, call.ret_pieces, call.row, call.tgid, True)
+            decoded, failed, out = self._decode(row.ret, raw, call.ret_pieces, call.row, call.tgid, True)
             result = decoded.values.get("ret")
             if failed:
                 error = self._errors.error(tid, entry_time)
                 # these return the same value when there is nothing to tell
                 failed = error is not None or row.function is None or row.function.failure not in ("minus_one_if_error", "null_if_error")
-        return self._build(call, tid, row, entry_time, result, failed, error, ended - entry_time, None)
+        return self._build(call, tid, row, entry_time, result, failed, error, ended - entry_time, None, out)
 
     def _unfinished(self, call: Open, tid: int, reason: str) -> Call:
         return self._build(call, tid, self.rows[call.row], call.started, None, False, None, None, reason)
@@ -252,11 +265,12 @@ class Calls:
         error: CallError | None,
         duration: int | None,
         unfinished: str | None,
+        out: Values = NO_VALUES,
     ) -> Call:
         task = self._find_task(call.task, call.tgid, tid)
         args, function = None, row.function
         if call.raw is not None:
-            args, _ = self._decode(row.entry, call.raw, call.pieces, call.row, call.tgid, False)
+            args, _, _ = self._decode(row.entry, call.raw, call.pieces, call.row, call.tgid, False)
         write = function is not None and function.is_write
         if write and function is not None and function.access == "conditional" and call.raw is not None:
             write = is_write_call(function, self._registers(function, call.raw))
@@ -273,7 +287,7 @@ class Calls:
                 call.depth,
                 write,
                 args,
-                NO_VALUES,
+                out,
                 result,
                 row.returns,
                 failed,

@@ -41,6 +41,7 @@ PATTERNS = (
         rf"{_SECRET_WORD}(?P<quote>\\{{0,7}}[\"'])\s*:\s*(?P=quote)(?P<secret>.*?)(?P=quote)",
     ),
     _pattern("XML elements", rf"<[a-z0-9_.-]{{0,40}}?{_SECRET_WORD}(?:\s[^<>]*)?>(?P<secret>[^<]*)"),
+    _pattern("XML elements that hold a secret's value, not those that refer to one", r"<secret(?:\s[^<>]*)?>\s*(?P<secret>[^<\s][^<]*)"),
     _pattern("QEMU's monitor: set_password vnc secret", r"\bset_password\s+\w+\s+(?P<secret>\S+)"),
     _pattern("the same: change vnc password secret", r"\bchange\s+vnc\s+password\s+(?P<secret>\S+)"),
     _pattern("QEMU's secrets: -object secret,id=a,data=secret", r"\bsecret,(?:[^\s]*,)?data=(?P<secret>[^\s,]+)"),
@@ -66,6 +67,7 @@ COMMANDS = {
     "secret-set-value": Command(("secret", "base64"), ("file",), "base64"),
 }
 
+_SECRET_FIELD = re.compile(rf"{_SECRET_WORD}|(?<![a-z])secret(?!-header)", re.I)
 _WORTH_A_LOOK = re.compile(rf"{_SECRET_WORD}|://|:key:|secret|set-user-password", re.I)
 # words of a shell command line and what separates commands
 _WORD = re.compile(r"(?:[^\s;&|'\"\\]|\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"|['\"\\])+|[;&|\n]+", re.S)
@@ -79,6 +81,16 @@ def redact_cmdline(words: Sequence[str]) -> tuple[str, ...]:
     if not any(map(_WORTH_A_LOOK.search, words)):
         return tuple(words)
     return tuple(_redact_words(words, 0))
+
+
+def redact_text(text: str) -> str:
+    """Text of any kind, an XML document or a command for QEMU's monitor, without what stands where passwords do."""
+    return _redact_text(text) if _WORTH_A_LOOK.search(text) else text
+
+
+def is_secret_name(field: str) -> bool:
+    """Whether what has this name is a secret."""
+    return bool(_SECRET_FIELD.search(field))
 
 
 def redact_uri(uri: str) -> str:
