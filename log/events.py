@@ -29,6 +29,13 @@ class Pointer(NamedTuple):
     address: int
 
 
+class Code(NamedTuple):
+    """A function of the program."""
+
+    address: int
+    name: str  # "function", "function+0x12" or "file+0x1234"
+
+
 class Handle(NamedTuple):
     """A libvirt object. `fields` holds what identifies it, in display order: name, uuid, key, uri, driver, ..."""
 
@@ -89,6 +96,7 @@ Value = (
     | Xml
     | Unreadable
     | Pointer
+    | Code
     | Handle
     | EnumValue
     | Flags

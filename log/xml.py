@@ -8,7 +8,23 @@ from __future__ import annotations
 
 import re
 
-from log.events import Call, CutList, CutText, EnumValue, Event, Flags, Handle, Lost, Pointer, Redacted, Unreadable, Value, Values, Xml
+from log.events import (
+    Call,
+    Code,
+    CutList,
+    CutText,
+    EnumValue,
+    Event,
+    Flags,
+    Handle,
+    Lost,
+    Pointer,
+    Redacted,
+    Unreadable,
+    Value,
+    Values,
+    Xml,
+)
 from log.quote import as_bytes, is_visible
 
 _is_plain = re.compile(r"[ !#-%'-;=?-~]*").fullmatch
@@ -88,8 +104,8 @@ def _element(key: str, item: Value) -> str:
 
 def _body(item: Value) -> tuple[str, str]:
     """A value's attributes and content; numbers and text are content, what qualifies them is in attributes."""
-    if isinstance(item, Xml):
-        item = item.shown
+    if isinstance(item, (Xml, Code)):
+        item = item.shown if isinstance(item, Xml) else item.name
     if isinstance(item, str):
         return "", content(item)
     if isinstance(item, Handle):

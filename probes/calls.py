@@ -204,7 +204,7 @@ class Calls:
 
     def _inner(self, row: Row, kind: int, raw: bytes, tid: int, tgid: int) -> None:
         assert row.private is not None
-        constants = self._constants.setdefault(tgid, Constants())
+        constants = self._constants.setdefault(tgid, Constants(tgid))
         time = int.from_bytes(raw[8:16], "little")
         if kind == records.REC_ENTRY:
             self._errors.entered(tid, time, row.private, row.entry.decode(raw, {}, constants))
@@ -215,7 +215,7 @@ class Calls:
         """The decoded values, whether a result is one that failures have, and the outputs; calls that differ in nothing else share them."""
         constants = self._constants.get(tgid)
         if constants is None:
-            constants = self._constants[tgid] = Constants()
+            constants = self._constants[tgid] = Constants(tgid)
         key = (constants.version, ~row if at_return else row, plan.key(raw))
         found = self._cache.get(key)
         if found is not None and not pieces:

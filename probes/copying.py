@@ -8,8 +8,8 @@ import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
-from log.events import Unreadable, Value
-from probes import records, values, walking
+from log.events import Code, Unreadable, Value
+from probes import records, symbols, values, walking
 from probes.walking import Take, Walk
 
 Offsets = Mapping[str, Mapping[str, int]]  # object type -> field -> bytes
@@ -23,13 +23,15 @@ class Constants:
 
     _versions = itertools.count()
 
-    def __init__(self) -> None:
+    def __init__(self, pid: int = 0) -> None:
         self.version = next(self._versions)
+        self._pid = pid
         self._values: dict[tuple[int, int], Value] = {}
 
     def symbol(self, address: int) -> Value:
         """What is at an address of the process's code."""
-        return values.pointer_value(address)
+        name = symbols.describe(self._pid, address) if address and self._pid else None
+        return Code(address, name) if name else values.pointer_value(address)
 
     def get(self, key: tuple[int, int]) -> Value:
         """The value; None where its record was lost."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from log.errors import TraceError
 from log.events import Attached, Call, Event, Lost
 from log.events import Target as TargetEvent
-from probes import records
+from probes import records, symbols
 from probes.api import load_api
 from probes.calls import Calls, Task
 from probes.confined import returns_kill_confined
@@ -180,6 +180,7 @@ class Session:
                 self._exits.append(record)
             elif isinstance(record, Mapped):
                 self._processes.mapped(record)
+                symbols.remember(record.pid)
                 if not self._detached and (target := self._targets.mapped(record)):
                     events.append(self._attach_new([target], record.time))
             else:
