@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from log.events import Handle, Pointer, Redacted, Unreadable, Value
+from log.events import CutList, Handle, Pointer, Redacted, Unreadable, Value
 from log.quote import decode_bytes
 from probes import numbers, structs, values
 from probes.api import ApiTable
@@ -14,7 +14,7 @@ from probes.copying import Limits, Offsets
 from probes.documents import text_value
 from probes.handles import SHOWN_AS, SHOWN_IN_LISTS
 from probes.redact import is_secret_name
-from probes.walking import Stream, Take, TakeElement, TakeText, Walk
+from probes.walking import Finish, Stream, Take, TakeElement, TakeText, Walk
 
 PARAMETER = 96  # bytes of virTypedParameter: char field[80]; int type; union value
 PARAMETER_TYPE, PARAMETER_VALUE, STRING_TYPE = 80, 88, 7
@@ -75,14 +75,30 @@ def several_numbers(reading: Reading, ctype: str, base: int, count: int) -> Take
     return reading.walk.array(base, count, 8 * size, finish)
 
 
-def parameters(reading: Reading, base: int, count: int) -> Take:
+def parameters_of_each(reading: Reading, base: int, count: int, each: int) -> Take:
+    """Typed parameters at *base, for each of several things as many as the number at `each` says."""
+    take_each = reading.walk.number(each)
+    take = parameters(reading, base, count, list)
+
+    def split(stream: Stream) -> Value:
+        size, value = max(1, take_each(stream)), take(stream)
+        items = value.items if isinstance(value, CutList) else value
+        if not isinstance(items, list):
+            return value
+        groups: list[Value] = [by_field(items[at : at + size]) for at in range(0, len(items), size)]
+        return CutList(groups, None) if isinstance(value, CutList) else groups
+
+    return split
+
+
+def parameters(reading: Reading, base: int, count: int, finish: Finish | None = None) -> Take:
     """Typed parameters at *base, as field -> value."""
 
     def body(copy: int, address: int) -> TakeElement:
         take = reading.walk.text(copy + PARAMETER_VALUE, reading.keep, only=(copy + PARAMETER_TYPE, STRING_TYPE))
         return lambda stream, data: _parameter(reading, data, take, stream)
 
-    return reading.walk.each(base, count, PARAMETER, PARAMETER, body, by_field)
+    return reading.walk.each(base, count, PARAMETER, PARAMETER, body, finish or by_field)
 
 
 def _parameter(reading: Reading, data: bytes, take: TakeText, stream: Stream) -> Value:

@@ -189,7 +189,11 @@ class Pointers:
             name = self._table.struct_behind(ctype)
             return lists.one_struct(reading, source, structs.layout(self._table, name)) if name and not stars else None
         if ctype == "virTypedParameterPtr":
-            return lists.parameters(reading, self._build.shared(source, 0, 8) if stars else source, self._count(param.length))
+            base = self._build.shared(source, 0, 8) if stars else source
+            each, product, _ = param.length.partition("*") if not param.length.startswith("*") else ("", "", "")
+            if product:
+                return lists.parameters_of_each(reading, base, self._count(param.length), self._count(each))
+            return lists.parameters(reading, base, self._count(param.length))
         count = self._count(param.length)
         name = self._table.struct_behind(ctype)
         # vir*Ptr * is an array of pointers that the caller made, but of structs where the callee did
