@@ -167,7 +167,10 @@ class Walk:
             leave[4] = end
 
         def take(stream: Stream) -> Value:
-            head = stream.head()
+            try:
+                head = stream.head()
+            except Ended:
+                return CutList(finish([]), None)
             if head.got == records.STR_NULL:
                 return None
             items: list[Value] = []
