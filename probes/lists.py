@@ -96,12 +96,13 @@ def parameters(reading: Reading, base: int, count: int, finish: Finish | None = 
 
     def body(copy: int, address: int) -> TakeElement:
         take = reading.walk.text(copy + PARAMETER_VALUE, reading.keep, only=(copy + PARAMETER_TYPE, STRING_TYPE))
-        return lambda stream, data: _parameter(reading, data, take, stream)
+        return lambda stream, data: _parameter(reading, names, data, take, stream)
 
-    return reading.walk.each(base, count, PARAMETER, PARAMETER, body, finish or by_field)
+    names = numbers.ParameterNames(reading.table)
+    return reading.walk.each(base, count, PARAMETER, PARAMETER, body, finish or (lambda items: names.with_reason(by_field(items))))
 
 
-def _parameter(reading: Reading, data: bytes, take: TakeText, stream: Stream) -> Value:
+def _parameter(reading: Reading, names: numbers.ParameterNames, data: bytes, take: TakeText, stream: Stream) -> Value:
     field = decode_bytes(data[:PARAMETER_TYPE].partition(b"\0")[0])
     kind = int.from_bytes(data[PARAMETER_TYPE : PARAMETER_TYPE + 4], "little", signed=True)
     value: Value
@@ -115,6 +116,8 @@ def _parameter(reading: Reading, data: bytes, take: TakeText, stream: Stream) ->
         value = data[PARAMETER_VALUE] != 0
     elif kind in _NUMBERS:
         value = _NUMBERS[kind].unpack_from(data, PARAMETER_VALUE)[0]
+        if type(value) is int:
+            value = names.value(field, value)
     else:
         value = Pointer(int.from_bytes(data[PARAMETER_VALUE:PARAMETER], "little"))
     return [field, value]

@@ -116,8 +116,10 @@ def _outputs(build: Builder, function: Function, table: ApiTable, offsets: Offse
     stack = build.block(records.RETURN_SP, 8, 8 * (len(integers) - 6)) if len(integers) > 6 else 0
     places = {param.name: records.RETURN_ARGS + 8 * i if i < 6 else stack + 8 * (i - 6) for i, param in enumerate(integers)}
     pointers = Pointers(build, Place(function, places, at_return=True), table, offsets)
-    found = []
+    found: list[tuple[str, Read]] = []
     for param in function.params:
+        if param.ctype == "size_t *" and function.result.kind == "pointer":
+            found.append(("ret", pointers.result(param)))
         if param.kind == "pointer" and param.direction in (OUT, IN_OUT) and (read := pointers.read(param)):
             found.append((param.name, _if_wanted(read, places[param.name])))
             build.follows(places[param.name])

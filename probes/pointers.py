@@ -11,23 +11,13 @@ from log.events import Redacted, Value
 from log.quote import decode_bytes
 from probes import lists, numbers, records, structs, values
 from probes.api import OBJECTS, ApiTable, Function, Param
+from probes.api_exceptions import REASON_ENUM
 from probes.api_passing import IN, IN_OUT, OUT
 from probes.copying import Builder, Constants, Offsets, Read, u64
 from probes.documents import text_value
 from probes.walking import Take
 
 _WALKED: Read = lambda raw, texts, constants: None  # noqa: E731 - keeps a place among the fields
-# what a number means depends on another one: virDomainState -> the enum of its reasons
-REASONS = {
-    0: "virDomainNostateReason",
-    1: "virDomainRunningReason",
-    2: "virDomainBlockedReason",
-    3: "virDomainPausedReason",
-    4: "virDomainShutdownReason",
-    5: "virDomainShutoffReason",
-    6: "virDomainCrashedReason",
-    7: "virDomainPMSuspendedReason",
-}
 
 
 class Place(NamedTuple):
@@ -62,6 +52,18 @@ class Pointers:
         if param.secret and self._build.limits.redact and not self._has_parts(param):
             return self._length_only(param, source)
         return self._one(param, source) or self._many(param, source)
+
+    def result(self, size: Param) -> Read:
+        """The bytes that are returned, as many as `size` says when the function has returned."""
+        count = self._build.shared(self._place.arguments[size.name], 0, 8)
+        self._build.shows(count, 4)
+        self._build.shows(records.RETURN_VALUE, 8)
+        if self._place.function.result.secret and self._build.limits.redact:
+            return lambda raw, texts, constants: Redacted(u64(raw, count)) if u64(raw, records.RETURN_VALUE) else None
+        limit = self._build.limits.string
+        take = self._build.walk.array(records.RETURN_VALUE, count, 8, lambda data, total: values.bytes_value(data[:limit], total))
+        self._build.walks.append(("ret", take))
+        return _WALKED
 
     def _before(self, source: int) -> Read:
         """An output before the call: only whether there is room for it."""
@@ -114,7 +116,7 @@ class Pointers:
     def _reason(self, source: int) -> Read:
         state = self._build.shared(self._place.arguments["state"], 0, 4)
         self._build.shows(state, 4)
-        readers = {number: numbers.reader("int", enum, self._table)[1] for number, enum in REASONS.items()}
+        readers = {number: numbers.reader("int", enum, self._table)[1] for number, enum in REASON_ENUM.items()}
         plain = numbers.reader("int", None, self._table)[1]
         found: Read = self._build.memory(source, 4, lambda data: [data])
 

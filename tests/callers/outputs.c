@@ -79,7 +79,7 @@ static void structs_and_lists(virConnectPtr conn, virDomainPtr domain)
 	LINE("virConnectListNetworks(conn=test:///default, maxnames=3 => names=[\\\"%s\\\"]) = 1", names[0]);
 	check(virConnectGetAllDomainStats(conn, VIR_DOMAIN_STATS_STATE, &stats, 0) == 1, "stats");
 	LINE("virConnectGetAllDomainStats(conn=test:///default, stats=VIR_DOMAIN_STATS_STATE, flags=0"
-	     " => retStats=[{dom=test, params={state.state=3, state.reason=1}}]) = 1");
+	     " => retStats=[{dom=test, params={state.state=VIR_DOMAIN_PAUSED, state.reason=VIR_DOMAIN_PAUSED_USER}}]) = 1");
 	virDomainDefineXML(NULL, "<domain type='test'><name>web1</name><memory unit='MiB'>64</memory><vcpu>1</vcpu><devices>"
 			   "<disk/><disk/><interface type='user'/></devices></domain>");
 	LINE("virDomainDefineXML(conn=NULL, xml=<domain name=web1 memory=64MiB vcpu=1 disks=2 nics=1>) = NULL");

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from log import jsonl, text, xml
-from log.events import Call, Caller, CutList, CutText, Handle, Redacted, Unreadable, Value, Values
+from log.events import Call, Caller, CutList, CutText, EnumValue, Handle, Redacted, Unreadable, Value, Values
 from probes import records
 from probes.api import load_api
 from probes.copying import Constants, Limits, Plan
@@ -291,7 +291,7 @@ def test_lists_in_lists() -> None:
     stats = returned("virConnectGetAllDomainStats", 2, 0, 0, base, memory=memory)["retStats"]
     assert isinstance(stats, list)
     assert [(record["dom"].label, record["params"]) for record in stats] == [
-        (name, {"state.state": 1, "name": name}) for name in ("web1", "web2")
+        (name, {"state.state": EnumValue(1, "VIR_DOMAIN_RUNNING"), "name": name}) for name in ("web1", "web2")
     ]
 
 
@@ -317,6 +317,15 @@ def test_secrets_stay_behind() -> None:
     keys = memory.put(struct.pack("<Q", memory.text("ssh-ed25519 AAAA")))
     assert entered("virDomainAuthorizedSSHKeysSet", 0, 0, keys, 1, memory=memory)["keys"] == [Redacted(16)]
     assert entered("virDomainAuthorizedSSHKeysSet", 0, 0, keys, 1, memory=memory, redact=False)["keys"] == ["ssh-ed25519 AAAA"]
+
+
+def test_a_secret_that_is_read() -> None:
+    memory = Memory()
+    value, size = memory.put(b"sword\0fish"), memory.put(struct.pack("<Q", 10))
+    hidden = returned("virSecretGetValue", value, 0, size, memory=memory)
+    assert hidden == {"ret": Redacted(10), "value_size": 10}
+    assert returned("virSecretGetValue", value, 0, size, memory=memory, redact=False) == {"ret": "sword\0fish", "value_size": 10}
+    assert returned("virSecretGetValue", 0, 0, size, memory=memory)["ret"] is None
 
 
 # whatever arrives
