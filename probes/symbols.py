@@ -6,6 +6,7 @@ from __future__ import annotations
 import bisect
 import os
 import re
+import struct
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -13,6 +14,9 @@ from log.errors import TraceError
 from probes.elf import read_elf
 
 MOST_FILES = 64  # whose functions are kept
+MOST_NOTED, MOST_MAPPINGS = 2048, 256  # processes of which records are kept, and how many of each
+# of the kernel's perf events: pid, tid, address, length, offset, major, minor, inode, generation, prot, flags; then the file
+MMAP2 = struct.Struct("<8xIIQQQIIQQII")
 MOST_PROCESSES, MOST_MAPS = 256, 1 << 18  # whose mappings are kept, and how many bytes of them
 _LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) ([0-9]+) +(/.*)")
 
@@ -38,6 +42,31 @@ class _Functions(NamedTuple):
 
 _files: OrderedDict[tuple[int, int, int], _Functions] = OrderedDict()
 _maps: OrderedDict[int, bytes] = OrderedDict()
+_noted: OrderedDict[int, list[bytes]] = OrderedDict()  # records as MMAP2 has them
+
+
+def note(pid: int, record: bytes) -> None:
+    """Keeps the kernel's record of code that a process mapped; they are only looked at when the process can't be asked."""
+    records = _noted.get(pid)
+    if records is None:
+        records = _noted[pid] = []
+        if len(_noted) > MOST_NOTED:
+            _noted.popitem(last=False)
+    if len(records) < MOST_MAPPINGS:
+        records.append(record)
+
+
+def note_fork(pid: int, parent: int) -> None:
+    """A new process has its parent's code."""
+    if parent in _noted and pid != parent:  # else it is a thread
+        _noted[pid] = list(_noted[parent])
+        if len(_noted) > MOST_NOTED:
+            _noted.popitem(last=False)
+
+
+def note_exec(pid: int) -> None:
+    """The process has become another program, and nothing is mapped yet."""
+    _noted.pop(pid, None)
 
 
 def remember(pid: int) -> None:
@@ -77,6 +106,11 @@ def _mapping(pid: int, address: int) -> _Code | None:
         if start <= address < end:
             device = os.makedev(int(match[4], 16), int(match[5], 16))
             return _Code(start, end, int(match[3], 16), device, int(match[6]), os.fsdecode(match[7]))
+    for record in reversed(_noted.get(pid, [])):
+        _, _, start, length, offset, major, minor, inode, *_ = MMAP2.unpack_from(record)
+        if start <= address < start + length:
+            path = os.fsdecode(record[MMAP2.size :].split(b"\0", 1)[0])
+            return _Code(start, start + length, offset, os.makedev(major, minor), inode, path)
     return None
 
 

@@ -76,3 +76,21 @@ def test_long_lists_and_documents_are_cut_and_counted(traced: Callable[..., Run]
     assert sorted(ids) == list(range(1, 81))
     xml = run.call("virDomainDefineXML")["args"]["xml"]
     assert (xml["length"], xml["cut"], len(xml["text"])) == (run.facts[0], True, 256)
+
+
+def test_callbacks_and_events_have_names(caller, traced: Callable[..., Run]) -> None:
+    program = caller("callbacks", "-rdynamic")
+    run = traced(program)
+    ((name, exported, static),) = run.facts
+    register = run.call("virConnectDomainEventRegisterAny")["args"]
+    assert register["eventID"] == {"value": 1, "name": "VIR_DOMAIN_EVENT_ID_REBOOT"}
+    assert register["cb"] == {"pointer": exported, "name": name}
+    assert register["freecb"]["name"].partition("+")[0] in ("free", "cfree", "__libc_free")
+    symbols = subprocess.check_output(["nm", program], text=True)
+    (linked,) = (int(line.split()[0], 16) for line in symbols.splitlines() if line.endswith(" t on_close"))
+    close = run.call("virConnectRegisterCloseCallback")["args"]["cb"]
+    # the program is mapped where its linked addresses say, but for the segments' padding
+    headers = subprocess.check_output(["readelf", "-lW", program], text=True)
+    loads = [line.split() for line in headers.splitlines() if line.split()[:1] == ["LOAD"]]
+    offset = next(linked - int(load[2], 16) + int(load[1], 16) for load in loads if 0 <= linked - int(load[2], 16) < int(load[5], 16))
+    assert close == {"pointer": static, "name": f"{program.name}+{offset:#x}"}
