@@ -88,13 +88,14 @@ test-unit: deps ## the tests in plain Python
 bench: deps ## the cost of a call, beside other tools, as one table
 	@$(SUDO) $(PYTHON) -m tests.bench
 
-check-kernels: deps .venv/virtme ## the kernel tests on Debian's 6.1 and 6.12 kernels, emulated (KERNELS, PYTEST_ARGS select)
+check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernels, emulated (KERNELS, PYTEST_ARGS select)
 	$(call need,$(KERNEL_PACKAGES))
 	@tests/kernels/run.sh $(PYTEST_ARGS)
 
-check-libvirts: deps ## trace virsh and Python of Debian 13, with libvirt 11.3
+check-libvirts: deps ## trace virsh and Python of Debian 13, with libvirt 11.3, and a 32-bit virsh
 	$(call need,$(ROOT_PACKAGES))
 	@test -e .cache/trixie/complete || $(SUDO) tests/roots/make.sh trixie .cache/trixie libvirt-clients python3-libvirt
+	@test -e .cache/i386/complete || $(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients
 	@$(SUDO) env LIBVIRT_TRACE_REQUIRE=libvirts $(PYTEST) tests/libvirts $(PYTEST_ARGS)
 
 install: $(if $(DESTDIR),,deps-run) ## copy to PREFIX (/usr/local)

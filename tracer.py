@@ -28,7 +28,7 @@ from log.events import Call, End, Event, Lost
 from log.output import FORMATS, Sink, open_file
 from log.quote import escape
 from log.summary import Summary
-from log.text import end_summary
+from log.text import View, end_summary
 from probes import listing
 from probes.api import load_api
 from probes.command import CANNOT_START, Command
@@ -101,7 +101,8 @@ class Log:
     def __init__(self, options: argparse.Namespace) -> None:
         self._screen: Sink | None = None
         self.tally = Tally()
-        self.summary = Summary() if options.summary else None
+        self.summary = Summary(both=options.both) if options.summary else None
+        self._view = View.TREE if options.tree else View.BOTH if options.both else View.FOLD
         self._sinks: list[Sink] = []
         self._form = options.format or "text"
         if options.output:
@@ -110,7 +111,7 @@ class Log:
     def open_screen(self, status: bool) -> None:
         """Begins to show events, and to count the time."""
         self.tally.started = time.monotonic()
-        self._screen = open_screen(sys.stdout, self._form, self.complain, status)
+        self._screen = open_screen(sys.stdout, self._form, self.complain, status, self._view)
         self._sinks.insert(0, self._screen)
         if self.summary:
             self._sinks.append(self.summary)

@@ -37,7 +37,7 @@ _ERASE = "\r\x1b[2K"
 _REDRAW = 0.2  # s between two status lines when nothing is logged
 
 
-def open_screen(file: TextIO, form: str, complain: Complain, status: bool = True) -> Screen | Output:
+def open_screen(file: TextIO, form: str, complain: Complain, status: bool = True, view: text.View = text.View.FOLD) -> Screen | Output:
     """The sink for standard output: a Screen for text on a terminal that can move its cursor, else plain lines.
 
     The text form leaves `end` out: it is said on standard error. `status` False: no status line, for when the traced
@@ -46,8 +46,8 @@ def open_screen(file: TextIO, form: str, complain: Complain, status: bool = True
     if form != "text":
         return Output(file.fileno(), "standard output", FORMATS[form], complain)
     if not file.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
-        return Output(file.fileno(), "standard output", lambda event: "" if type(event) is End else text.line(event), complain)
-    return Screen(file, status)
+        return Output(file.fileno(), "standard output", lambda event: "" if type(event) is End else text.line(event, view), complain)
+    return Screen(file, status, view)
 
 
 def make_console(file: TextIO) -> rich.console.Console:
@@ -66,7 +66,8 @@ def make_console(file: TextIO) -> rich.console.Console:
 class Screen:
     """The sink for a terminal."""
 
-    def __init__(self, file: TextIO, status: bool = True) -> None:
+    def __init__(self, file: TextIO, status: bool = True, view: text.View = text.View.FOLD) -> None:
+        self._view = view
         self._fd = file.fileno()
         self._paint = _paint(make_console(file))
         self._has_status = status
@@ -89,7 +90,7 @@ class Screen:
                 self._denied += event.verdict is not None and event.verdict.action == "deny"
             elif type(event) is Lost:
                 self._lost += event.count
-            parts += [paint[role] % piece for role, piece in text.segments(event)]
+            parts += [paint[role] % piece for role, piece in text.segments(event, self._view)]
         if parts:
             self._draw("".join(parts))
 

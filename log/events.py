@@ -164,6 +164,7 @@ class Call(NamedTuple):
     """A call that returned, was never seen to return (`unfinished` tells why), or was denied (verdict.action "deny")."""
 
     time: int  # ns since the epoch, at entry
+    duration_ns: int | None
     tid: int
     comm: str  # of the thread, when it made the call
     caller: Caller
@@ -177,10 +178,40 @@ class Call(NamedTuple):
     returns: str  # "pointer", "integer" or "void": what kind of result `ret` is
     failed: bool
     error: CallError | None
-    duration_ns: int | None
     client: Mapping[str, Value] | None = None
     verdict: VerdictInfo | None = None
-    unfinished: str | None = None  # "process exited", "still running", "result lost"
+    parent: str | None = None  # id of the call that caused it, in another process
+    one_of: tuple[str, ...] = ()  # ids of the calls of which one caused it, where they can't be told apart
+    children: tuple[Any, ...] = ()  # Call, Command and DomainEvent: what it caused, in order of their end
+    unfinished: str | None = None  # "process exited", "still running", "result lost", "no return probe"
+    # one object for calls that differ in nothing but time and duration: a sink keeps its rendering there, under a key of its own
+    alike: dict[str, Any] | None = None
+
+
+class Command(NamedTuple):
+    """What a daemon told a virtual machine's monitor while it was in a call."""
+
+    time: int  # ns since the epoch
+    duration_ns: int | None  # until the answer; None: there was none
+    tid: int
+    comm: str
+    caller: Caller
+    text: Value  # JSON, secrets redacted
+    parent: str | None  # id of the call
+
+
+class DomainEvent(NamedTuple):
+    """A domain began or ceased to run, or otherwise changed."""
+
+    time: int  # ns since the epoch
+    tid: int
+    comm: str
+    caller: Caller  # the daemon, or the program with a driver in it
+    domain: Handle
+    event: str  # "stopped"
+    detail: str  # libvirt's own reason: "crashed"
+    parent: str | None  # id of the call that did it; None: no call did
+    one_of: tuple[str, ...] = ()  # ids of the calls of which one did it, where they can't be told apart
 
 
 class Target(NamedTuple):
@@ -223,4 +254,9 @@ class End(NamedTuple):
     seconds: float
 
 
-Event = Call | Attached | Lost | End
+Event = Call | Command | DomainEvent | Attached | Lost | End
+
+
+def call_id(tid: int, time: int) -> str:
+    """What a call is known by, over all processes: no thread begins two in a nanosecond."""
+    return f"{tid}-{time}"

@@ -21,8 +21,10 @@ from log.events import (
     Caller,
     CallError,
     Code,
+    Command,
     CutList,
     CutText,
+    DomainEvent,
     End,
     EnumValue,
     Event,
@@ -35,11 +37,11 @@ from log.events import (
     Value,
     Values,
     Xml,
+    call_id,
 )
 from log.quote import is_visible, well_formed
 
 _SECOND = 1_000_000_000  # ns
-_SHORT = 64  # characters
 _LITERAL = {True: "true", False: "false", None: "null"}
 
 
@@ -67,48 +69,39 @@ _word = lru_cache(maxsize=2048)(string)  # for what comes again and is short: fu
 
 
 def _call(call: Call) -> str:
-    (
-        start,
-        tid,
-        comm,
-        caller,
-        function,
-        library,
-        depth,
-        write,
-        args,
-        out,
-        ret,
-        _,
-        failed,
-        error,
-        duration,
-        client,
-        verdict,
-        unfinished,
-    ) = call
+    start, duration, alike = call[0], call[1], call[-1]
+    parts: tuple[str, str, str] | None = None
+    if alike is not None:
+        parts = alike.get("json")
+    if parts is None:
+        parts = _parts(call)
+        if alike is not None:
+            alike["json"] = parts
     second, ns = divmod(start, _SECOND)
-    kind, end = "call", "}\n"
-    if type(ret) is int:
-        result = f'"ret":{ret},'
-    elif type(ret) is str and len(ret) < _SHORT:
-        result = f'"ret":{_word(ret)},'
-    else:
-        result = f'"ret":{value(ret)},'
-    if unfinished is not None:
-        kind, end = "unfinished", f',"reason":{_word(unfinished)}}}\n'
-        result = ""
+    before, middle, after = parts
+    return f'{before}{_clock(second)}.{ns:09d}Z","id":"{call[2]}-{start}{middle}{"null" if duration is None else duration}{after}'
+
+
+def _parts(call: Call) -> tuple[str, str, str]:
+    """A call's line but for its time and its duration: what stands before, between and after them."""
+    args, out, error, client, verdict = call.args, call.out, call.error, call.client, call.verdict
+    kind, end, result = "call", "}\n", f'"ret":{value(call.ret)},'
+    if call.unfinished is not None:
+        kind, end, result = "unfinished", f',"reason":{_word(call.unfinished)}}}\n', ""
     elif verdict is not None and verdict.action == "deny":
         kind, end = "verdict", f',"action":"deny","rule":{_word(verdict.rule)},"message":{value(verdict.message)}}}\n'
-    return (
-        f'{{"type":"{kind}","time":"{_clock(second)}.{ns:09d}Z",{_who(caller, tid, comm)},{_what(function, library, depth, write)},'
+    middle = (
+        f'",{_who(call.caller, call.tid, call.comm)},{_what(call.function, call.library, call.depth, call.write)},'
         f'"args":{"null" if args is None else args.rendered.get("json") or _values(args)},'
         f'"out":{"{}" if out is NO_VALUES else out.rendered.get("json") or _values(out)},'
-        f'{result}"failed":{_LITERAL[failed]},"error":{"null" if error is None else _error(error)},'
-        f'"duration_ns":{"null" if duration is None else duration},'
-        f'"client":{"null" if client is None else _client(client)},'
+        f'{result}"failed":{_LITERAL[call.failed]},"error":{"null" if error is None else _error(error)},"duration_ns":'
+    )
+    one_of = f'"one_of":{_list(call.one_of)},' if call.one_of else ""
+    after = (
+        f',"parent":{value(call.parent)},{one_of}"client":{"null" if client is None else _client(client)},'
         f'"verdict":{"null" if verdict is None else _verdict(verdict.action, verdict.rule)}{end}'
     )
+    return f'{{"type":"{kind}","time":"', middle, after
 
 
 def _values(values: Values) -> str:
@@ -169,6 +162,23 @@ def _clock(second: int) -> str:
 def _time(ns: int) -> str:
     second, ns = divmod(ns, _SECOND)
     return f'"time":"{_clock(second)}.{ns:09d}Z"'
+
+
+def _command(event: Command) -> str:
+    fields: dict[str, Value] = {"text": event.text, "duration_ns": event.duration_ns, "parent": event.parent}
+    return _of_process("monitor", event, fields)
+
+
+def _domain(event: DomainEvent) -> str:
+    fields: dict[str, Value] = {"domain": event.domain, "event": event.event, "detail": event.detail, "parent": event.parent}
+    if event.one_of:
+        fields["one_of"] = list(event.one_of)
+    return _of_process("domain", event, fields)
+
+
+def _of_process(kind: str, event: Command | DomainEvent, fields: Mapping[str, Value]) -> str:
+    known = f'"id":"{call_id(event.tid, event.time)}",{_who(event.caller, event.tid, event.comm)}'
+    return f'{{"type":"{kind}",{_time(event.time)},{known},{_mapping(fields)[1:]}\n'
 
 
 def _attached(event: Attached) -> str:
@@ -249,4 +259,4 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
     Flags: lambda item: f'{{"value":{item.value},"names":{_list(item.names)}}}',
     Redacted: lambda item: f'{{"redacted":true,"length":{value(item.length)}}}',
 }
-_OTHERS: dict[type, Callable[[Any], str]] = {Attached: _attached, Lost: _lost, End: _end}
+_OTHERS: dict[type, Callable[[Any], str]] = {Command: _command, DomainEvent: _domain, Attached: _attached, Lost: _lost, End: _end}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import re
 import select
@@ -81,7 +82,8 @@ class Output:
         whole = data.rfind(b"\n", 0, sent) + 1
         if sent > whole:
             whole = self._mend(data, whole, sent)
-        self._leave_out(events, lines, data.count(b"\n", 0, whole))
+        ends = itertools.accumulate(len(line.encode()) for line in lines if line)
+        self._leave_out(events, lines, sum(end <= whole for end in ends))
         self._failed(error)
 
     def reopen(self) -> None:

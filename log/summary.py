@@ -59,13 +59,15 @@ class _Function:
 class Summary:
     """The sink that adds up; its memory grows with the number of functions, not of calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, both: bool = False) -> None:
+        """`both`: what daemons do for a call counts as calls of their own."""
         self._functions: dict[str, _Function] = {}
+        self._both = both
 
     def write(self, events: Sequence[Event]) -> None:
         """Count the calls; a denied one is no error, an unfinished one has no duration."""
         for event in events:
-            if type(event) is not Call:
+            if type(event) is not Call or (event.parent is not None and not self._both):
                 continue
             function = self._functions.get(event.function)
             if function is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
 from functools import lru_cache
 from typing import Any
 
@@ -19,8 +20,10 @@ from log.events import (
     Call,
     CallError,
     Code,
+    Command,
     CutList,
     CutText,
+    DomainEvent,
     End,
     EnumValue,
     Event,
@@ -40,14 +43,22 @@ INDENT = "  "  # a level of nesting
 _ARGS_LOST = ("", "(", "notice", "args lost", "", ")")
 
 
-def line(event: Event) -> str:
-    """The event as one line of plain text, with its newline."""
-    return "".join(_pieces(event)[1::2])
+class View(Enum):
+    """How a call is shown that others were made for, in a daemon."""
+
+    FOLD = "fold"  # once, where it began, with the time it took in the daemon
+    TREE = "tree"  # with what it caused on the lines below it
+    BOTH = "both"  # each call by itself, also in the daemon
 
 
-def segments(event: Event) -> Iterator[tuple[str, str]]:
-    """The same line as (role, text) pairs; the roles are the keys of `console.THEME`, "" is for punctuation."""
-    pieces = _pieces(event)
+def line(event: Event, view: View = View.FOLD) -> str:
+    """The event as a line of plain text with its newline; several of a tree, "" for what is folded away."""
+    return "".join(_pieces(event, view)[1::2])
+
+
+def segments(event: Event, view: View = View.FOLD) -> Iterator[tuple[str, str]]:
+    """The same text as (role, text) pairs; the roles are the keys of `console.THEME`, "" is for punctuation."""
+    pieces = _pieces(event, view)
     return zip(pieces[::2], pieces[1::2], strict=True)
 
 
@@ -71,16 +82,80 @@ def end_summary(event: End) -> str:
     )
 
 
-def _pieces(event: Event) -> list[str]:
+def _pieces(event: Event, view: View) -> list[str]:
     if type(event) is Call:
-        return _call(event)
+        if view is View.BOTH or event.parent is None:
+            return _tree(event, 0) if view is View.TREE and event.children else _call(event, view)
+        return []
+    if type(event) is Command or type(event) is DomainEvent:
+        return [] if view is not View.BOTH and event.parent is not None else _LINES[type(event)](event, 0)
     return ["time", _clock(event.time), "notice", f" libvirt-trace: {_NOTICES[type(event)](event)}", "", "\n"]
 
 
-def _call(call: Call) -> list[str]:
+def _call(call: Call, view: View) -> list[str]:
+    before, after = _parts(call)
+    took = () if call.duration_ns is None else ("duration", f" <{duration(call.duration_ns)}{_inside(call) if view is View.FOLD else ''}>")
+    return ["time", _clock(call.time), *before, *took, *after]
+
+
+def _inside(call: Call) -> str:
+    """How much of a call's time daemons took for it."""
+    spent: dict[str, int] = {}
+    for child in call.children:
+        if type(child) is Call and child.duration_ns is not None:
+            daemon = os.path.basename(child.caller.exe or "") or child.comm
+            spent[daemon] = spent.get(daemon, 0) + child.duration_ns
+    return "".join(f", {name(daemon)} {duration(ns)}" for daemon, ns in spent.items())
+
+
+def _tree(event: Call | Command | DomainEvent, level: int) -> list[str]:
+    if type(event) is not Call:
+        return _LINES[type(event)](event, level)
+    pieces = _call(event._replace(depth=event.depth + level, alike=None), View.TREE)
+    for child in sorted(event.children, key=lambda child: int(child.time)):
+        pieces += _tree(child, level + event.depth + 1)
+    return pieces
+
+
+def _command(command: Command, level: int) -> list[str]:
+    took = "no answer" if command.duration_ns is None else duration(command.duration_ns)
+    what = ("", INDENT * level, "function", "monitor", "", " ", "string", _plain(command.text), "duration", f" <{took}>", "", "\n")
+    return [*_clock_and_who(command), *what]
+
+
+def _domain(event: DomainEvent, level: int) -> list[str]:
+    why = "" if event.parent else f", by one of {len(event.one_of)} calls" if event.one_of else ", by no call"
+    what = ("", INDENT * level, "function", "domain", "", " ", *_handle(event.domain), "notice", f" {escape(event.event)}: ")
+    return [*_clock_and_who(event), *what, "notice", f"{escape(event.detail)}{why}", "", "\n"]
+
+
+def _clock_and_who(event: Command | DomainEvent) -> tuple[str, ...]:
+    return ("time", _clock(event.time), "process", _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid))
+
+
+def _plain(text: Value) -> str:
+    """JSON as it is, without quotes of our own."""
+    if isinstance(text, CutText):
+        return escape(text.text) + "..."
+    return escape(text) if isinstance(text, str) else "?"
+
+
+def _parts(call: Call) -> tuple[list[str], list[str]]:
+    """The pieces between a call's time and its duration, and those behind it; once for all calls that are alike."""
+    if call.alike is None:
+        return _before(call), _after(call)
+    parts: tuple[list[str], list[str]] | None = call.alike.get("text")
+    if parts is None:
+        parts = call.alike["text"] = _before(call), _after(call)
+    return parts
+
+
+def _before(call: Call) -> list[str]:
     who = _who(call.caller.pid, call.comm, call.caller.user, call.caller.uid)
+    if call.client is not None:
+        who += _for(call.client)
     indent = INDENT * call.depth if call.depth else ""
-    pieces = ["time", _clock(call.time), "process", who, "function", indent + _function(call.function)]
+    pieces = ["process", who, "function", indent + _function(call.function)]
     if call.args is None:
         pieces += _ARGS_LOST
     elif call.out is NO_VALUES or not call.out.values:
@@ -89,25 +164,36 @@ def _call(call: Call) -> list[str]:
         arrow = " => " if call.args.values else "=> "
         pieces += ("", "(", *_values(call.args), "", arrow, *_values(call.out), "", ")")
     if call.unfinished is not None:
-        pieces += ("", " = ", "notice", f"? <unfinished: {escape(call.unfinished)}>", "", "\n")
+        pieces += ("", " = ", "notice", f"? <unfinished: {escape(call.unfinished)}>")
         return pieces
     pieces += ("", " = ", *_result(call))
-    verdict = call.verdict
-    if verdict is not None and verdict.action == "deny":
-        pieces += ("", " ", "denied", f"DENIED by rule {quote(verdict.rule)}")
+    if call.verdict is not None and call.verdict.action == "deny":
+        pieces += ("", " ", "denied", f"DENIED by rule {quote(call.verdict.rule)}")
     elif call.error is not None:
         pieces += ("", " ", "failed", _error(call.error))
-    if call.duration_ns is not None:
-        pieces += ("duration", f" <{duration(call.duration_ns)}>")
-    if verdict is not None and verdict.action == "audit":
-        pieces += ("", " ", "denied", f"AUDITED by rule {quote(verdict.rule)}")
-    pieces += ("", "\n")
     return pieces
+
+
+def _after(call: Call) -> list[str]:
+    if call.unfinished is None and call.verdict is not None and call.verdict.action == "audit":
+        return ["", " ", "denied", f"AUDITED by rule {quote(call.verdict.rule)}", "", "\n"]
+    return ["", "\n"]
 
 
 @lru_cache(maxsize=1024)
 def _who(pid: int, comm: str, user: str | None, uid: int) -> str:
     return f" {pid} {name(comm)} {uid if user is None else name(user)} "
+
+
+def _for(client: Mapping[str, Value]) -> str:
+    """Whom a daemon makes a call for."""
+    if client.get("daemon"):
+        return "for itself "
+    exe, pid = client.get("exe"), client.get("pid")
+    user = next((name(str(client[key])) for key in ("sasl", "x509", "user", "uid") if client.get(key) is not None), "?")
+    words = [str(pid)] if pid is not None else []
+    words += [name(os.path.basename(exe))] if isinstance(exe, str) else []
+    return f"for {' '.join([*words, user])} "
 
 
 _function = lru_cache(maxsize=2048)(name)  # an unknown function's name is what a file in some container says
@@ -177,6 +263,8 @@ def _cut_list(cut: CutList) -> list[str]:
 
 def _handle(handle: Handle) -> list[str]:
     label = handle.label
+    if "claimed" in handle.fields:
+        return [*_value(Handle(handle.type, {"name": label})), "notice", f" /* not {quote(str(handle.fields['claimed']))} */"]
     if label is None:
         return ["object", f"<{name(handle.type)}>"]
     if type(label) is str:
@@ -221,6 +309,7 @@ def _lost(event: Lost) -> str:
 
 
 _NOTICES: dict[type, Callable[[Any], str]] = {Attached: _attached, Lost: _lost, End: end_summary}
+_LINES: dict[type, Callable[[Any, int], list[str]]] = {Command: _command, DomainEvent: _domain}
 _PRINTERS: dict[type, Callable[[Any], list[str]]] = {
     type(None): lambda item: ["number", "NULL"],
     bool: lambda item: ["number", "true" if item else "false"],

@@ -4,20 +4,27 @@
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple
 
-from log.events import NO_VALUES, Call, Caller, CallError, Value, Values
-from probes import records, values
+from log.events import NO_VALUES, Call, Caller, CallError, Command, DomainEvent, Event, Handle, Value, Values, call_id
+from probes import records, serving, values
 from probes.api import ApiTable, Function, is_write_call
 from probes.copying import Constants, Plan, u64
+from probes.lifecycle import CHECK, LIFECYCLE, MONITOR, Lifecycle, found_by, uuid_of, with_true_name
 from probes.raised import RaisedErrors
+from probes.redact import redact_json
+from probes.serving import Message, Origins, Sent, Served
 from probes.walking import is_whole
 
 CACHED = 16384  # decoded arguments and results kept, by their bytes
+NO_RETURN = "no return probe"
+SHORT = 2048  # bytes of a record that is worth keeping
 
 Pieces = dict[int, list[values.Piece]]  # of long strings, by operation
 _NO_PIECES: Mapping[int, list[values.Piece]] = {}
+_SPECIAL = records.REC_ONCE | records.REC_SERVING  # flags of few entry records
 _RETURN = struct.Struct("<8xQ24xQ")  # of a return record: its time, the entry's
 
 
@@ -28,7 +35,7 @@ class Row(NamedTuple):
     private: str | None  # name of an inner function
     library: str
     entry: Plan
-    ret: Plan | None
+    ret: Plan | None  # None: has no return probe
     returns: str  # "pointer", "integer", "void"
 
 
@@ -37,30 +44,48 @@ class Task(NamedTuple):
 
     caller: Caller
     comm: str
+    served: Served | None = None  # what it was doing for a client
+    is_daemon: bool = False  # of a process that has drivers loaded as modules
 
 
-class Open:
+class Extra:
+    """What few calls under way have beside their entry record."""
+
+    __slots__ = ("checked", "children", "command", "origins", "pieces", "sent")
+
+    def __init__(self) -> None:
+        self.pieces: Pieces | None = None  # of long arguments
+        self.sent: list[Message] = []
+        self.origins: list[Sent] = []
+        self.children: list[Event] = []
+        self.command: tuple[int, Value] | None = None  # to a monitor that has not answered: time (ns), text
+        self.checked: tuple[str, Value] | None = None  # UUID and name of the domain that the driver found
+
+
+class Open(NamedTuple):
     """A call that has begun."""
 
-    __slots__ = ("depth", "level", "pieces", "raw", "ret", "ret_pieces", "row", "seq", "task", "tgid")
-
-    def __init__(self, raw: bytes, row: int, seq: int, depth: int, task: int, tgid: int, level: int = 0) -> None:
-        self.raw: bytes | None = raw
-        self.row = row
-        self.seq = seq
-        self.depth = depth
-        self.level = level
-        self.task = task
-        self.tgid = tgid
-        self.pieces: Pieces | None = None
-        self.ret: bytes | None = None
-        self.ret_pieces: Pieces | None = None
+    raw: bytes | None  # its entry record; None: lost
+    row: int
+    seq: int
+    depth: int
+    task: int
+    tgid: int
+    level: int
 
     @property
     def started(self) -> int:
         """ns, CLOCK_MONOTONIC."""
         assert self.raw is not None
         return int.from_bytes(self.raw[8:16], "little")
+
+
+class Returned(NamedTuple):
+    """A call that has returned, while the rest of a long string is still to come."""
+
+    call: Open
+    raw: bytes  # its return record
+    pieces: Pieces
 
 
 class Calls:
@@ -76,64 +101,79 @@ class Calls:
         self.shown_without_entry = [0, 0]  # by ring
         self._find_task = find_task
         self._errors = RaisedErrors(table)
-        self._open: dict[int, list[Open]] = {}
-        self._waiting: dict[int, Open] = {}  # returned, but the rest of a long string is still to come
+        self._open: defaultdict[int, list[Open]] = defaultdict(list)
+        self._extra: dict[tuple[int, int], Extra] = {}  # of open calls, by thread and number
+        self._origins = Origins()
+        self._lifecycle = Lifecycle(table)
+        self._waiting: dict[int, Returned] = {}
         self._constants: dict[int, Constants] = {}
         self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool, Values]] = {}
+        self._alike: dict[Hashable, tuple[object, ...]] = {}
 
-    def feed(self, raws: Iterable[bytes]) -> list[Call]:
-        """The calls that these records end."""
-        ended: list[Call] = []
-        unpack, rows = records.HEAD.unpack_from, self.rows
+    def feed(self, raws: Iterable[bytes]) -> list[Event]:
+        """The calls that these records end, and what else they tell."""
+        ended: list[Event] = []
+        unpack, rows, opened, waiting = records.HEAD.unpack_from, self.rows, self._open, self._waiting
+        new = tuple.__new__  # the constructor costs twice as much
         for raw in raws:
             kind, depth, flags, row, _, task, tid, seq, _, tgid = unpack(raw)
             if kind == records.REC_CHUNK:
                 self._add_piece(raw, row, tid, seq, ended)
                 continue
-            if self._waiting and tid in self._waiting:
-                ended.append(self._finish(self._waiting.pop(tid), tid))
+            if waiting and tid in waiting:
+                ended.append(self._finish(*waiting.pop(tid), tid))
             if rows[row].private is not None:
-                self._inner(rows[row], kind, raw, tid, tgid)
+                self._inner(rows[row], raw, ended)
                 continue
-            stack = self._open.setdefault(tid, [])
+            stack = opened[tid]
             if kind == records.REC_ENTRY:
                 level = flags >> records.REC_LEVEL
                 while stack and stack[-1].level >= level:
                     ended.append(self._unfinished(stack.pop(), tid, "result lost"))
-                stack.append(Open(raw, row, seq, depth, task, tgid, level))
-                if flags & records.REC_ONCE:
-                    self._decode(rows[row].entry, raw, None, row, tgid, False)  # for what it teaches
+                stack.append(new(Open, (raw, row, seq, depth, task, tgid, level)))
+                if flags & _SPECIAL:
+                    self._began(stack[-1], flags, tid)
                 continue
             while stack and stack[-1].seq > seq:
                 ended.append(self._unfinished(stack.pop(), tid, "result lost"))
             if stack and stack[-1].seq == seq:
                 call = stack.pop()
             elif flags & records.REC_ENTRY_LOST:
-                call = Open(b"", row, seq, depth, task, tgid)
-                call.raw = None
+                call = Open(None, row, seq, depth, task, tgid, 0)
                 self.shown_without_entry[flags & records.REC_WRITE_RING] += 1
             else:
                 continue
-            call.ret = raw
             if flags & records.REC_LONG:
-                self._waiting[tid] = call
+                waiting[tid] = Returned(call, raw, {})
             else:
-                ended.append(self._finish(call, tid))
+                ended.append(self._finish(call, raw, None, tid))
         return ended
 
-    def thread_exited(self, tid: int) -> list[Call]:
+    def _began(self, call: Open, flags: int, tid: int) -> None:
+        if flags & records.REC_ONCE:
+            assert call.raw is not None
+            self._decode(self.rows[call.row].entry, call.raw, None, call.row, call.tgid, False)  # for what it teaches
+        if flags & records.REC_SERVING and not call.depth:
+            served = self._find_task(call.task, call.tgid, tid).served
+            if served and (origins := self._origins.of(served)):
+                self._extra_of(tid, call).origins = origins
+
+    def _extra_of(self, tid: int, call: Open) -> Extra:
+        return self._extra.setdefault((tid, call.seq), Extra())
+
+    def thread_exited(self, tid: int) -> list[Event]:
         """The calls that the thread did not come back from."""
         self._errors.forget(tid)
-        ended: list[Call] = []
+        ended: list[Event] = []
         if waiting := self._waiting.pop(tid, None):
-            ended.append(self._finish(waiting, tid))
+            ended.append(self._finish(*waiting, tid))
         for call in reversed(self._open.pop(tid, [])):
             ended.append(self._unfinished(call, tid, "process exited"))
         return ended
 
-    def process_replaced(self, pid: int, when: int) -> list[Call]:
+    def process_replaced(self, pid: int, when: int) -> list[Event]:
         """The calls of all its threads that began before it became another program, at the time `when` (ns)."""
-        ended: list[Call] = []
+        ended: list[Event] = []
         for tid, stack in self._open.items():
             if stack and stack[0].tgid == pid and stack[0].started < when:
                 ended.extend(self._unfinished(call, tid, "process exited") for call in reversed(stack))
@@ -144,6 +184,19 @@ class Calls:
         """Nothing more comes from it."""
         self._constants.pop(pid, None)
 
+    def give_up(self, when: int) -> list[Event]:
+        """The calls that began before the time `when` (ns): they have no return probe that would tell their end."""
+        ended: list[Event] = []
+        for tid, stack in self._open.items():
+            while stack and stack[0].started < when:
+                ended.append(self._unfinished(stack.pop(0), tid, NO_RETURN))
+        return ended
+
+    def forget_idle(self) -> None:
+        """Of threads outside any call nothing is kept."""
+        for tid in [tid for tid, stack in self._open.items() if not stack]:
+            del self._open[tid]
+
     def open_threads(self) -> list[tuple[int, int]]:
         """(pid, tid) of threads inside a call."""
         return [(stack[0].tgid, tid) for tid, stack in self._open.items() if stack]
@@ -152,111 +205,197 @@ class Calls:
         """How many calls are under way."""
         return sum(len(stack) for stack in self._open.values())
 
-    def close(self) -> list[Call]:
+    def close(self) -> list[Event]:
         """What is still under way when tracing ends."""
-        ended = [self._finish(call, tid) for tid, call in self._waiting.items()]
+        ended: list[Event] = [self._finish(*waiting, tid) for tid, waiting in self._waiting.items()]
         for tid, stack in self._open.items():
             ended.extend(self._unfinished(call, tid, "still running") for call in reversed(stack))
         self._waiting.clear()
         self._open.clear()
         return ended
 
-    def _add_piece(self, raw: bytes, op: int, tid: int, seq: int, ended: list[Call]) -> None:
+    def _add_piece(self, raw: bytes, op: int, tid: int, seq: int, ended: list[Event]) -> None:
         offset, got = records.CHUNK.unpack_from(raw, records.HEAD.size)
         piece = values.Piece(op, offset, got, raw[records.CHUNK_TEXT :])
         waiting = self._waiting.get(tid)
-        if waiting and waiting.seq == seq:
-            if waiting.ret_pieces is None:
-                waiting.ret_pieces = {}
-            self._clip(waiting.ret_pieces, piece, waiting, at_return=True)
+        if waiting and waiting.call.seq == seq:
+            self._clip(waiting.pieces, piece, self.rows[waiting.call.row].ret)
             if self._is_complete(waiting):
-                ended.append(self._finish(self._waiting.pop(tid), tid))
+                ended.append(self._finish(*self._waiting.pop(tid), tid))
             return
         for call in reversed(self._open.get(tid, [])):
             if call.seq == seq:
-                if call.pieces is None:
-                    call.pieces = {}
-                self._clip(call.pieces, piece, call, at_return=False)
+                extra = self._extra_of(tid, call)
+                extra.pieces = extra.pieces or {}
+                self._clip(extra.pieces, piece, self.rows[call.row].entry)
                 return
 
-    def _clip(self, pieces: Pieces, piece: values.Piece, call: Open, *, at_return: bool) -> None:
+    @staticmethod
+    def _clip(pieces: Pieces, piece: values.Piece, plan: Plan | None) -> None:
         """Adds a piece without the padding that made its record's length a multiple of 8."""
         if piece.op >= records.WALK_MORE:
             pieces.setdefault(records.WALK_MORE, []).append(piece._replace(text=piece.text[: max(0, piece.got)]))
             return
-        plan = self.rows[call.row].ret if at_return else self.rows[call.row].entry
         keep = plan.ops[piece.op][5] if plan and piece.op < len(plan.ops) else 0
         size = max(0, min(piece.got - 1, keep - piece.offset))
         pieces.setdefault(piece.op, []).append(piece._replace(text=piece.text[:size]))
 
-    def _is_complete(self, call: Open) -> bool:
-        plan, raw = self.rows[call.row].ret, call.ret
-        assert plan is not None and raw is not None
-        if plan.walk and not is_whole(call.ret_pieces):
+    def _is_complete(self, waiting: Returned) -> bool:
+        plan, raw = self.rows[waiting.call.row].ret, waiting.raw
+        assert plan is not None
+        if plan.walk and not is_whole(waiting.pieces):
             return False
         for text in plan.texts:
             length = int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True)
             if length >= text.size and any(raw[text.source : text.source + 8]):
-                pieces = call.ret_pieces.get(text.op) if call.ret_pieces else None
+                pieces = waiting.pieces.get(text.op)
                 if not pieces or (pieces[-1].got >= records.CHUNK_BYTES and pieces[-1].offset + pieces[-1].got <= records.LENGTH_LIMIT):
                     return False
         return True
 
-    def _inner(self, row: Row, kind: int, raw: bytes, tid: int, tgid: int) -> None:
-        assert row.private is not None
-        constants = self._constants.setdefault(tgid, Constants(tgid))
-        time = int.from_bytes(raw[8:16], "little")
-        if kind == records.REC_ENTRY:
-            self._errors.entered(tid, time, row.private, row.entry.decode(raw, {}, constants))
-        elif row.ret is not None:
-            self._errors.returned(tid, time, row.private, row.ret.decode(raw, {}, constants))
+    def _inner(self, row: Row, raw: bytes, ended: list[Event]) -> None:
+        kind, _, _, _, time, task, tid, _, _, tgid = records.HEAD.unpack_from(raw)
+        name, entered = row.private, kind == records.REC_ENTRY
+        plan = row.entry if entered else row.ret
+        assert name is not None
+        if plan is None:
+            return
+        fields = plan.decode(raw, {}, self._constants_of(tgid))
+        stack = self._open[tid]
+        call = stack[-1] if stack else None
+        if name == serving.SEND:
+            if call:
+                self._sends(call, tid, serving.sent(fields))
+        elif name == MONITOR:
+            if call:
+                self._commands(call, tid, fields if entered else None, time, ended)
+        elif name == LIFECYCLE:
+            self._changed(call, self._find_task(task, tgid, tid), tid, time, fields, ended)
+        elif name == CHECK:
+            if call:
+                self._extra_of(tid, call).checked = uuid_of(fields), fields["name"]
+        elif entered:
+            self._errors.entered(tid, time, name, fields)
+        else:
+            self._errors.returned(tid, time, name, fields)
 
-    def _decode(self, plan: Plan, raw: bytes, pieces: Pieces | None, row: int, tgid: int, at_return: bool) -> tuple[Values, bool, Values]:
-        """The decoded values, whether a result is one that failures have, and the outputs; calls that differ in nothing else share them."""
+    def _sends(self, call: Open, tid: int, message: Message) -> None:
+        served = self._find_task(call.task, call.tgid, tid).served
+        client_pid = served.client["pid"] if served and served.client else None
+        self._extra_of(tid, call).sent.append(message)
+        self._origins.send(message, Sent(call.tgid, tid, call.seq, self._id(call, tid), client_pid))
+
+    def _commands(self, call: Open, tid: int, fields: Mapping[str, Value] | None, time: int, ended: list[Event]) -> None:
+        extra = self._extra_of(tid, call)
+        if fields is not None:
+            extra.command = time, redact_json(fields["text"])
+        elif extra.command:
+            began, text = extra.command
+            task = self._find_task(call.task, call.tgid, tid)
+            command = Command(began + self.offset_ns, time - began, tid, task.comm, task.caller, text, self._id(call, tid))
+            extra.command = None
+            extra.children.append(command)
+            ended.append(command)
+
+    def _changed(self, call: Open | None, task: Task, tid: int, time: int, fields: Mapping[str, Value], ended: list[Event]) -> None:
+        """A domain began or ceased to run. A client is told so too, by its daemon, which is no news."""
+        extra = self._extra.get((tid, call.seq)) if call else None
+        if not task.is_daemon and (call is None or (extra and extra.sent)):
+            return
+        # a monitor has a thread of its own, which is told what a call has done before the call is
+        causes = [(tid, call)] if call else self._changing(task.caller.pid, fields["uuid"])
+        ids = tuple(self._id(cause, thread) for thread, cause in causes)
+        parent, one_of = (ids[0], ()) if len(ids) == 1 else (None, ids)
+        domain = Handle("domain", {"name": fields["name"], "uuid": uuid_of(fields)})
+        event, detail = self._lifecycle.names(fields)
+        changed = DomainEvent(time + self.offset_ns, tid, task.comm, task.caller, domain, event, detail, parent, one_of)
+        if parent:
+            self._extra_of(*causes[0]).children.append(changed)
+        ended.append(changed)
+
+    def _changing(self, pid: int, uuid: Value) -> list[tuple[int, Open]]:
+        """The threads and calls of the process that may be changing the domain."""
+        assert isinstance(uuid, int)
+        sought = uuid.to_bytes(16, "little")
+        return [
+            (tid, stack[0])
+            for tid, stack in self._open.items()
+            if stack and stack[0].tgid == pid and stack[0].raw and sought in stack[0].raw and self._is_write(stack[0])
+        ]
+
+    def _id(self, call: Open, tid: int) -> str:
+        return call_id(tid, call.started + self.offset_ns)
+
+    def _constants_of(self, tgid: int) -> Constants:
         constants = self._constants.get(tgid)
         if constants is None:
             constants = self._constants[tgid] = Constants(tgid)
+        return constants
+
+    def _decode(self, plan: Plan, raw: bytes, pieces: Pieces | None, row: int, tgid: int, at_return: bool) -> tuple[Values, bool, Values]:
+        """The decoded values, whether a result is one that failures have, and the outputs; calls that differ in nothing else share them."""
+        constants = self._constants_of(tgid)
         key = (constants.version, ~row if at_return else row, plan.key(raw))
         found = self._cache.get(key)
         if found is not None and not pieces:
             return found
         function = self.rows[row].function
         fails = at_return and function is not None and _is_failure(function, raw)
-        found_values = plan.decode(raw, pieces or _NO_PIECES, constants)
+        fields = plan.decode(raw, pieces or _NO_PIECES, constants)
         out = NO_VALUES
-        if at_return and len(found_values) > 1:
-            result = found_values.pop("ret")
+        if at_return and len(fields) > 1:
+            result = fields.pop("ret")
             if not fails and not (isinstance(result, int) and result < 0):  # nothing was written
-                out = Values(found_values)
-            found_values = {"ret": result}
-        decoded = Values(found_values)
-        if not pieces and len(raw) < 2048 and plan.is_told_by_key(raw):
+                out = Values(fields)
+            fields = {"ret": result}
+        decoded = Values(fields)
+        if not pieces and _is_shared(plan, raw):
             if len(self._cache) >= CACHED:
                 self._cache.clear()
             self._cache[key] = decoded, fails, out
         return decoded, fails, out
 
-    def _finish(self, call: Open, tid: int) -> Call:
-        row, raw = self.rows[call.row], call.ret
-        assert raw is not None
-        ended, entry_time = _RETURN.unpack_from(raw)
+    def _finish(self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int) -> Call:
+        """`raw`: the call's return record."""
+        row, entry = self.rows[call.row], call.raw
+        ended, started = _RETURN.unpack_from(raw)
+        extra = self._extra.pop((tid, call.seq), None) if self._extra else None
+        key: Hashable = None
+        if entry is not None and extra is None and ret_pieces is None:
+            version = self._constants_of(call.tgid).version
+            key = (version, call.row, tid, call.task, call.depth, row.entry.key(entry), row.ret.key(raw) if row.ret else None)
+            alike = self._alike.get(key)
+            if alike is not None:
+                return tuple.__new__(Call, (started + self.offset_ns, ended - started, *alike))
         result: Value = None
-        failed, error, out = False, None, NO_VALUES
+        fails, failed, error, out = False, False, None, NO_VALUES
         if row.ret is not None and row.returns != "void":
-            decoded, failed, out = self._decode(row.ret, raw, call.ret_pieces, call.row, call.tgid, True)
+            decoded, fails, out = self._decode(row.ret, raw, ret_pieces, call.row, call.tgid, True)
             result = decoded.values.get("ret")
-            if failed:
-                error = self._errors.error(tid, entry_time)
+            if fails:
+                error = self._errors.error(tid, started)
                 # these return the same value when there is nothing to tell
                 failed = error is not None or row.function is None or row.function.failure not in ("minus_one_if_error", "null_if_error")
-        return self._build(call, tid, row, entry_time, result, failed, error, ended - entry_time, None, out)
+        built = self._build(call, extra, tid, row, started, result, failed, error, ended - started, None, out)
+        if fails or key is None or entry is None or built.client is not None:
+            return built
+        if not _is_shared(row.entry, entry) or not (row.ret is None or _is_shared(row.ret, raw)):
+            return built
+        if len(self._alike) >= CACHED:
+            self._alike.clear()
+        built = built._replace(alike={})
+        self._alike[key] = built[2:]
+        return built
 
     def _unfinished(self, call: Open, tid: int, reason: str) -> Call:
-        return self._build(call, tid, self.rows[call.row], call.started, None, False, None, None, reason)
+        extra = self._extra.pop((tid, call.seq), None) if self._extra else None
+        row = self.rows[call.row]
+        return self._build(call, extra, tid, row, call.started, None, False, None, None, reason if row.ret else NO_RETURN)
 
     def _build(
         self,
         call: Open,
+        extra: Extra | None,
         tid: int,
         row: Row,
         started: int,
@@ -269,35 +408,60 @@ class Calls:
     ) -> Call:
         task = self._find_task(call.task, call.tgid, tid)
         args, function = None, row.function
+        write = self._is_write(call)
         if call.raw is not None:
-            args, _, _ = self._decode(row.entry, call.raw, call.pieces, call.row, call.tgid, False)
-        write = function is not None and function.is_write
-        if write and function is not None and function.access == "conditional" and call.raw is not None:
-            write = is_write_call(function, self._registers(function, call.raw))
-        # the constructor costs twice as much
-        return tuple.__new__(
-            Call,
-            (
-                started + self.offset_ns,
-                tid,
-                task.comm,
-                task.caller,
-                function.name if function is not None else "?",
-                row.library,
-                call.depth,
-                write,
-                args,
-                out,
-                result,
-                row.returns,
-                failed,
-                error,
-                duration,
-                None,  # client
-                None,  # verdict
-                unfinished,
-            ),
+            args, _, _ = self._decode(row.entry, call.raw, extra.pieces if extra else None, call.row, call.tgid, False)
+        client: serving.Client | None = None
+        if task.served:
+            client = task.served.client or serving.UNKNOWN
+        elif task.is_daemon:
+            is_own = call.raw is not None and not call.raw[2] & records.REC_SERVING
+            client = serving.OWN if is_own else serving.UNKNOWN  # whose record was lost
+        built = Call(
+            time=started + self.offset_ns,
+            duration_ns=duration,
+            tid=tid,
+            comm=task.comm,
+            caller=task.caller,
+            function=function.name if function is not None else "?",
+            library=row.library,
+            depth=call.depth,
+            write=write,
+            args=args,
+            out=out,
+            ret=result,
+            returns=row.returns,
+            failed=failed,
+            error=error,
+            client=client,
+            unfinished=unfinished,
         )
+        return self._linked(built, call, tid, extra) if extra else built
+
+    def _is_write(self, call: Open) -> bool:
+        row = self.rows[call.row]
+        function = row.function
+        if function is None or not function.is_write:
+            return False
+        if function.access != "conditional" or call.raw is None or row.entry.flags & records.PLAN_32BIT:  # whose arguments are elsewhere
+            return True
+        return is_write_call(function, self._registers(function, call.raw))
+
+    def _linked(self, built: Call, call: Open, tid: int, extra: Extra) -> Call:
+        """With what it caused and what caused it."""
+        for message in extra.sent:
+            self._origins.ended(message, tid, call.seq)
+        origins = extra.origins
+        built = built._replace(
+            children=tuple(extra.children),
+            parent=origins[0].id if len(origins) == 1 else None,
+            one_of=tuple(origin.id for origin in origins) if len(origins) > 1 else (),
+        )
+        for uuid, name in [extra.checked] if extra.checked else found_by(extra.children):
+            built = with_true_name(built, uuid, name)
+        if len(origins) == 1 and (parent := self._extra.get((origins[0].tid, origins[0].number))):
+            parent.children.append(built)
+        return built
 
     @staticmethod
     def _registers(function: Function, raw: bytes) -> dict[str, int]:
@@ -317,3 +481,8 @@ def _is_failure(function: Function, raw: bytes) -> bool:
         or (how in ("null", "null_if_error", "zero") and value == 0)
         or (how in ("minus_one", "minus_one_if_error") and value in (-1, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF))
     )
+
+
+def _is_shared(plan: Plan, raw: bytes) -> bool:
+    """Whether what the record says may be kept for others with the same key."""
+    return len(raw) < SHORT and plan.is_told_by_key(raw)

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Collection, Iterable, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from log.events import Call, CutText, Handle, Value
+from log.events import Call, CutText, DomainEvent, Event, Handle, Value
 from probes import records
 from probes.api import Function
 from probes.globs import compile_globs
+from probes.processes import descends
 from probes.program import Program
 
 _WILD = set("*?[")
@@ -90,30 +92,58 @@ class Filters:
     @property
     def keeps_all(self) -> bool:
         """Whether nothing is left to decide when a call has finished."""
-        return not (self.failed or self.slower_ns is not None or self.writes or self.comms or self.objects)
+        who = self.pids or self.uids or self.comms or self.tree
+        return not (who or self.failed or self.slower_ns is not None or self.writes or self.objects)
 
-    def keeps(self, call: Call) -> bool:
-        """Whether a finished call is shown: what the kernel could not decide. Always, where `keeps_all`."""
+    def keeps(self, event: Event) -> bool:
+        """Whether an event is shown: what the kernel could not decide. Always, where `keeps_all`."""
+        if type(event) is Call:
+            return self._keeps_call(event)
+        if type(event) is DomainEvent:
+            return not self.objects or any(_matches(name, self.objects) for name in _texts(event.domain.fields.values()))
+        return True
+
+    def _keeps_call(self, call: Call) -> bool:
+        if call.client is not None and not self._is_for_wanted(call, call.client):
+            return False
         if self.failed and not (call.failed or (call.verdict and call.verdict.action == "deny")):
             return False
         if self.slower_ns is not None and call.duration_ns is not None and call.duration_ns < self.slower_ns:
             return False
         if self.writes and not call.write:
             return False
-        if self.comms and not _is_one_of(call.comm, self.comms):
+        if call.client is None and self.comms and not _is_one_of(call.comm, self.comms):
             return False
         return not self.objects or self._on_object(call)
 
     def _on_object(self, call: Call) -> bool:
         if call.args is None:
             return True  # lost: it can't be told
-        return any(fnmatch.fnmatchcase(name, glob) for name in _names(call) for glob in self.objects)
+        return any(_matches(name, self.objects) for name in _names(call))
+
+    def _is_for_wanted(self, call: Call, client: Mapping[str, Value]) -> bool:
+        """Whether a call of a daemon is wanted because of the daemon, or because of its client."""
+        pid, uid, exe = client.get("pid"), client.get("uid"), client.get("exe")
+        if self.pids and call.caller.pid not in self.pids and pid not in self.pids:
+            return False
+        if self.uids and call.caller.uid not in self.uids and uid not in self.uids:
+            return False
+        name = os.path.basename(exe) if isinstance(exe, str) else ""
+        if self.comms and not _is_one_of(call.comm, self.comms) and not _is_one_of(name, self.comms):
+            return False
+        if not self.tree or call.parent or call.one_of or descends(call.caller.pid, os.getpid()):
+            return True
+        return isinstance(pid, int) and descends(pid, os.getpid())
 
 
 @lru_cache(maxsize=1024)
 def _is_one_of(name: str, globs: tuple[str, ...]) -> bool:
     """Whether a thread's name, of which the kernel keeps 15 characters, is meant by one of the names or globs."""
     return any(fnmatch.fnmatchcase(name, glob) or glob[:15] == name for glob in globs)
+
+
+def _matches(name: str, globs: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
 
 
 def _names(call: Call) -> Iterable[str]:

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 # package managers write libvirt.so.0.9000.0.dpkg-new or libvirt.so.0.9000.0;65f3c1 and rename; the mapping keeps that name
 LIBRARIES = ("libvirt.so", "libvirt-qemu.so", "libvirt-lxc.so")
+DRIVERS = ("libvirt_driver_qemu.so",)  # modules of a daemon, of which inner functions are probed
 ENFORCER = "libvirt-trace-enforcer.so"
 
 # looked for first: a pattern for whole lines takes five times as long
-_NAME = re.compile(rb"/(?:" + b"|".join(re.escape(name.encode()) for name in (*LIBRARIES, ENFORCER)) + rb")[^/\n]*$", re.M)
+_NAME = re.compile(rb"/(?:" + b"|".join(re.escape(name.encode()) for name in (*LIBRARIES, *DRIVERS, ENFORCER)) + rb")[^/\n]*$", re.M)
 _LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) ([0-9]+) +(/.*)")
 _DELETED = " (deleted)"
 
@@ -33,12 +34,26 @@ class Mapping(NamedTuple):
 
 def is_library(path: str) -> bool:
     """Whether a file of that name may be one of libvirt's libraries; its ELF header has the last word."""
-    return path.rpartition("/")[2].startswith(LIBRARIES)
+    return path.rpartition("/")[2].startswith((*LIBRARIES, *DRIVERS))
+
+
+def is_driver(path: str) -> bool:
+    """Whether it is one of DRIVERS."""
+    return path.rpartition("/")[2].startswith(DRIVERS)
 
 
 def is_enforcer(path: str) -> bool:
     """Whether it is the enforcer's library."""
     return path.rpartition("/")[2].removesuffix(_DELETED) == ENFORCER
+
+
+def has_modules(pid: int, proc: Path = Path("/proc")) -> bool:
+    """Whether a process has drivers of libvirt loaded, which only its daemons have."""
+    try:
+        with open(f"{proc}/{pid}/maps", "rb", buffering=0) as file:
+            return b"/libvirt_driver_" in file.readall()
+    except OSError:
+        return False
 
 
 def pids(proc: Path) -> list[int]:

@@ -77,12 +77,14 @@ def tracing_parser(version: str) -> Parser:
     which.add_argument("-x", "--failed", action="store_true", help="only calls that failed or were denied")
     which.add_argument("--slower", metavar="MS", type=_milliseconds, help="only calls that took longer (milliseconds)")
     which.add_argument("--nested", action="store_true", help="also calls that libvirt makes inside another call")
+    which.add_argument("--both", action="store_true", help="what a daemon does for a call on lines of its own, too")
     which.add_argument("-a", "--all", action="store_true", help="the plumbing too: error, reference, event helpers")
     which.add_argument("--all-processes", action="store_true", help="with COMMAND: all other processes too")
     how = parser.add_argument_group("what is shown, and where")
     how.add_argument(
         "-s", metavar="BYTES", dest="string", type=_string_size, default=256, help=f"bytes of a string to keep (256; at most {STRING_MAX})"
     )
+    how.add_argument("--tree", action="store_true", help="below each call what daemons did for it")
     how.add_argument("-c", "--summary", action="store_true", help="at the end, a table: calls, errors, times")
     how.add_argument("--format", metavar="FORMAT", choices=("text", "json", "xml"), help="text, json or xml (text; json in the -o file)")
     how.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")

@@ -132,6 +132,10 @@ def _if_wanted(read: Read, source: int) -> Read:
     return lambda raw, texts, constants: read(raw, texts, constants) if u64(raw, source) else values.LEFT_OUT_VALUE
 
 
+def _read_number(at: int, size: int) -> Read:
+    return lambda raw, texts, constants: int.from_bytes(raw[at : at + size], "little")
+
+
 def _read_register(at: int) -> Read:
     return lambda raw, texts, constants: u64(raw, at)
 
@@ -146,6 +150,21 @@ def raw_plan(flags: int, *, registers: int) -> Plan:
     return Plan(flags, records.ENTRY_FIXED, 0, (), (), tuple(fields), key_of(records.ENTRY_FIXED, [shown]))
 
 
+def raw_return_plan(result: Result, flags: int) -> Plan:
+    """The plan of a result behind which nothing can be read: a number, or an address; `result.kind` "raw": the register."""
+    build = Builder(records.RETURN_FIXED, Limits(0, True))
+    at = build.shows(records.RETURN_VALUE, 8)
+    narrow, kind = flags & records.PLAN_32BIT, result.kind
+    if kind == "void" or (narrow and kind in ("i64", "u64")):  # of these a 32-bit result has another half elsewhere
+        return build.plan(flags, [])
+    mask = (1 << 32) - 1 if narrow else (1 << 64) - 1
+    if kind == "raw":
+        return build.plan(flags, [("ret", _read_register(at))])
+    if kind in values.SIZES:
+        return build.plan(flags, [("ret", lambda raw, texts, constants: values.integer(kind, u64(raw, at)))])
+    return build.plan(flags, [("ret", lambda raw, texts, constants: values.pointer_value(u64(raw, at) & mask))])
+
+
 def private_plans(function: private.Private, limits: Limits, flags: int) -> tuple[Plan, Plan | None]:
     """Entry and return plans of an inner function; a reader finds its texts and registers as fields."""
     build = Builder(records.ENTRY_FIXED, limits)
@@ -153,14 +172,15 @@ def private_plans(function: private.Private, limits: Limits, flags: int) -> tupl
     fields: list[tuple[str, Read]] = [(f"arg{i}", _read_register(places[f"arg{i}"])) for i in range(6)]
     for item in function.entry:
         if isinstance(item, private.Block):
-            at = build.block(places[item.base], item.offset, item.length)
+            at = build.shows(build.block(places[item.base], item.offset, item.length), item.length)
             places.update({name: at + inner for name, inner in item.pointers})
-            fields.append(("block", _read_register(at)))
+            fields.append((item.name, _read_number(at, item.length)))
         else:
             fields.append((item.name, read_text(build.text(places[item.source], keep=records.INLINE_MAX), limits.redact)))
-    entry = build.plan(flags | (0 if function.ret else records.PLAN_NO_RETURN), fields)
-    if not function.ret:
-        return entry, None
+    flags |= function.flags
+    if function.ret is None:
+        return build.plan(flags | records.PLAN_NO_RETURN, fields), None
+    entry = build.plan(flags, fields)
     build = Builder(records.RETURN_FIXED, limits)
     fields = [(item.name, read_text(build.text(records.RETURN_VALUE, keep=records.INLINE_MAX), False)) for item in function.ret]
     return entry, build.plan(flags, fields)

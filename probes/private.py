@@ -1,23 +1,34 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Inner functions of libvirt that are probed besides the public ones: where errors are made.
+"""Inner functions of libvirt that are probed besides the public ones: where errors are made, where calls go from one process to
+another, and what comes of them. All are exported, by libvirt.so.0 where nothing else is said.
 
 How libvirt raises errors (src/util/virerror.c, the same in 9.0 and 11.3): virReportErrorHelper and virReportSystemErrorFull know domain
 and code and ask virErrorMsg for the format that the detail is put into; errors that came over RPC go through virRaiseErrorFull with
 their message ready; virSetError puts an earlier error back.
+
+How a call gets into a daemon (src/rpc/, src/remote/, the same in 9.0 and 11.3): the client's thread sends it in virNetClientProgramCall.
+A worker thread of the daemon handles the message in virNetServerProgramDispatch, where virIdentitySetCurrent says for whom: an object
+that holds typed parameters. Drivers ask virAccessManagerCheckDomain about the definition that they have found.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from probes import records
+
 
 class Block(NamedTuple):
-    """Copy `length` bytes at `base` + `offset`; `base` is "sp", "argN" or the name of a pointer in an earlier block."""
+    """Copy `length` bytes at `base` + `offset`; `base` is "sp", "argN" or the name of a pointer in an earlier block.
+
+    A reader finds them as one number, the first byte the lowest.
+    """
 
     base: str
     offset: int
     length: int
-    pointers: tuple[tuple[str, int], ...]  # names of the pointers in it, and where
+    pointers: tuple[tuple[str, int], ...] = ()  # names of the pointers in it, and where
+    name: str = "block"
 
 
 class Text(NamedTuple):
@@ -33,6 +44,17 @@ class Private(NamedTuple):
     name: str
     entry: tuple[Block | Text, ...] = ()
     ret: tuple[Text, ...] | None = None  # None: no return probe
+    flags: int = 0  # records.PLAN_*
+
+
+MOST_ATTRIBUTES = 9  # of an identity: all that there are but one, the system token
+
+
+def _attribute(i: int) -> tuple[Block | Text, ...]:
+    """Of a typed parameter (96 bytes: its name, from 88 on its value): 16 bytes of the name, the value and the string that it may be."""
+    at = 96 * i
+    value = Block("parameters", at + 88, 8, ((f"value{i}", 0),), f"value{i}")
+    return Block("parameters", at, 16, (), f"name{i}"), value, Text(f"text{i}", f"value{i}")
 
 
 PRIVATE = (
@@ -47,4 +69,26 @@ PRIVATE = (
         "virSetError",  # arg0: const virError *: int code, int domain, char *message
         entry=(Block("arg0", 0, 16, (("text", 8),)), Text("message", "text")),
     ),
+    # program, client, serial, procedure; the program object: its number at 24
+    Private("virNetClientProgramCall", entry=(Block("arg0", 24, 4),)),
+    # program, server, client, message; the message's header: u32 program, version, s32 procedure, s32 type, u32 serial
+    Private("virNetServerProgramDispatch", entry=(Block("arg3", 32, 24),), ret=(), flags=records.PLAN_SERVES),
+    # NULL, or the identity: at 24 int count, at 32 the typed parameters
+    Private(
+        "virIdentitySetCurrent",
+        entry=(Block("arg0", 24, 16, (("parameters", 8),)), *(item for i in range(MOST_ATTRIBUTES) for item in _attribute(i))),
+        flags=records.PLAN_SERVED,
+    ),
+    # manager, driver, definition, permission; the definition: at 8 the UUID, at 48 the name
+    Private(
+        "virAccessManagerCheckDomain", entry=(Block("arg2", 8, 16, (), "uuid"), Block("arg2", 48, 8, (("name", 0),)), Text("name", "name"))
+    ),
+    # id, name, UUID, what happened (virDomainEventType), in which way
+    Private(
+        "virDomainEventLifecycleNew",
+        entry=(Text("name", "arg1"), Block("arg2", 0, 16, (), "uuid")),
+        flags=records.PLAN_ALWAYS | records.PLAN_WRITE_RING,
+    ),
+    # of libvirt_driver_qemu.so: monitor, message; the message's text at 8
+    Private("qemuMonitorSend", entry=(Block("arg1", 8, 8, (("text", 0),)), Text("text", "text")), ret=()),
 )

@@ -237,3 +237,13 @@ def _read(folder: int, name: str, most: int) -> bytes | None:
         return None
     finally:
         os.close(fd)
+
+
+def descends(pid: int, ancestor: int, proc: Path = Path("/proc")) -> bool:
+    """Whether a process that still runs is the ancestor, or a descendant of it."""
+    while pid > 1 and pid != ancestor:
+        try:
+            pid = int((proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            return False
+    return pid == ancestor

@@ -28,7 +28,7 @@ TASK_MEMBERS = {
     "uprobes_state": ("xol_area",),
     "xol_area": ("vaddr",),
 }
-TASK_RING_BYTES = 2 << 20
+TASK_RING_BYTES = 2 << 20  # at least
 
 
 def has_uprobe_multi() -> bool:
@@ -115,15 +115,16 @@ class Program:
             "uids": self._map(bpf.MAP_HASH, 4, 1, 4096, name="uids"),
             "comms": self._map(bpf.MAP_HASH, 16, 1, 4096, name="comms"),
         }
+        task_bytes = max(TASK_RING_BYTES, ring_bytes)
         rings = {
             name: self._map(bpf.MAP_RINGBUF, 0, 0, size, name=f"{name}_ring")
-            for name, size in (("write", ring_bytes), ("read", ring_bytes), ("task", TASK_RING_BYTES))
+            for name, size in (("write", ring_bytes), ("read", ring_bytes), ("task", task_bytes))
         }
         both = bpf.create_map_of_maps(2, rings["read"], name="rings")
         self._fds.append(both)
         for index, name in enumerate(("read", "write")):
             bpf.update_map(both, index.to_bytes(4, "little"), rings[name].to_bytes(4, "little"))
-        self.rings = {name: Ring(fd, TASK_RING_BYTES if name == "task" else ring_bytes) for name, fd in rings.items()}
+        self.rings = {name: Ring(fd, task_bytes if name == "task" else ring_bytes) for name, fd in rings.items()}
         threads = bpf.create_task_storage(records.THREAD_SIZE, "threads")
         self._fds.append(threads)
         self._defines = {

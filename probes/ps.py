@@ -39,7 +39,7 @@ def list_processes(proc: Path = Path("/proc")) -> list[Row]:
     rows = []
     for pid, group in itertools.groupby(maps.scan(proc), key=lambda mapping: mapping.pid):
         mappings = list(group)
-        libraries = [mapping for mapping in mappings if not maps.is_enforcer(mapping.path)]
+        libraries = [mapping for mapping in mappings if not maps.is_enforcer(mapping.path) and not maps.is_driver(mapping.path)]
         if not libraries:
             continue
         found = (targets.of(mapping) for mapping in libraries)

@@ -19,7 +19,8 @@ REC_ENTRY, REC_RETURN, REC_CHUNK, REC_TASK = range(1, 5)
 PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_CALLS_BACK, PLAN_KEEP_ARGS, PLAN_NO_OBJECT, PLAN_OPENS = (
     1 << i for i in range(8)
 )
-REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED, REC_ONCE = (1 << i for i in range(5))
+PLAN_32BIT, PLAN_SERVES, PLAN_SERVED, PLAN_ALWAYS = (1 << i for i in range(8, 12))
+REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED, REC_ONCE, REC_SERVING = (1 << i for i in range(6))
 REC_LEVEL = 8  # an entry's flags >> REC_LEVEL: calls around it that were probed
 
 COUNTERS = ("entry", "return", "both", "chunk", "private", "thread", "depth", "task")
@@ -54,4 +55,4 @@ CHUNK_BYTES = 4096
 LENGTH_LIMIT = 1 << 20
 
 FRAME_SIZE = 80
-THREAD_SIZE = 80 + 40 + 24 + 16 + MAX_OPS + 32 + DEEPEST * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096
+THREAD_SIZE = 88 + 40 + 24 + 16 + MAX_OPS + 32 + DEEPEST * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096

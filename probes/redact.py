@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from log.events import CutText, Value
+
 REDACTED = "<redacted>"
 DEEPEST = 4  # command lines inside command lines: sudo sh -c "ssh host 'virsh ...'"
 
@@ -44,8 +46,8 @@ PATTERNS = (
     _pattern("XML elements that hold a secret's value, not those that refer to one", r"<secret(?:\s[^<>]*)?>\s*(?P<secret>[^<\s][^<]*)"),
     _pattern("QEMU's monitor: set_password vnc secret", r"\bset_password\s+\w+\s+(?P<secret>\S+)"),
     _pattern("the same: change vnc password secret", r"\bchange\s+vnc\s+password\s+(?P<secret>\S+)"),
-    _pattern("QEMU's secrets: -object secret,id=a,data=secret", r"\bsecret,(?:[^\s]*,)?data=(?P<secret>[^\s,]+)"),
-    _pattern("QEMU's secrets in JSON", r'"qom-type"\s*:\s*"secret".*?"data"\s*:\s*"(?P<secret>[^"]*)'),
+    _pattern("QEMU's secrets: -object secret,id=a,data=secret", r"\bsecret,(?:(?:(?!secret,)\S)*?,)?data=(?P<secret>[^\s,]+)"),
+    _pattern("QEMU's secrets in JSON", r'"qom-type"\s*:\s*"secret"(?:(?!"qom-type").)*?"data"\s*:\s*"(?P<secret>[^"]*)'),
     _pattern("libguestfs: --root-password password:secret, --password user:password:secret", r"(?:^|[\s=:])password:(?P<secret>[^\s:]+)"),
     _pattern("libguestfs: --key disk:key:secret", r":key:(?P<secret>\S+)"),
 )
@@ -96,6 +98,15 @@ def is_secret_name(field: str) -> bool:
 def redact_uri(uri: str) -> str:
     """A URI, or text with URIs in it, without the passwords of their user info and parameters."""
     return _redact_text(uri) if _WORTH_A_LOOK.search(uri) else uri
+
+
+def redact_json(value: Value) -> Value:
+    """A message to a monitor without its secrets, and without the end of its line."""
+    if isinstance(value, str):
+        return redact_uri(value.rstrip("\r\n"))
+    if isinstance(value, CutText):
+        return value._replace(text=redact_uri(value.text + '"').removesuffix('"'))  # a value that was cut ends there
+    return value
 
 
 def _redact_words(words: Sequence[str], depth: int) -> list[str]:

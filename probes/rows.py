@@ -57,7 +57,7 @@ class Rows:
     def _probe(self, row: int, offset: int, target: Target) -> Probe:
         start, size = target.text
         cookie = row | (offset - start & 0xFFFFFFFF) << 16 | min(size + 0xFFFF >> 16, 0xFFFF) << 48
-        return Probe(offset, cookie, self._returns and self.rows[row].ret is not None)
+        return Probe(offset, cookie, self.rows[row].ret is not None)
 
     def _public(self, function: Function, target: Target) -> int:
         key = ("32-bit" if target.is_32_bit else target.layout.name, function.name)
@@ -72,22 +72,23 @@ class Rows:
             flags |= records.PLAN_OPENS if opens else records.PLAN_NO_OBJECT
         limits, table, offsets = self._limits, self._table, target.layout.offsets
         if target.is_32_bit:
-            entry = ret = plans.raw_plan(flags, registers=0)
+            flags |= records.PLAN_32BIT
+            entry, ret = plans.raw_plan(flags, registers=0), plans.raw_return_plan(function.result, flags)
         elif not function.params and function.result.kind == "raw":
-            entry, ret = plans.raw_plan(flags, registers=6), plans.raw_plan(flags, registers=0)
+            entry, ret = plans.raw_plan(flags, registers=6), plans.raw_return_plan(function.result, flags)
         else:
             entry = plans.entry_plan(function, table, offsets, limits, flags)
             ret = plans.return_plan(function, table, offsets, limits, flags)
         kind = function.result.kind
         returns = "void" if kind == "void" else "pointer" if kind in ("string", "handle", "pointer", "callback") else "integer"
-        return self._add(key, Row(function, None, function.library, entry, ret, returns))
+        return self._add(key, Row(function, None, function.library, entry, ret if self._returns else None, returns))
 
     def _private(self, inner: private.Private, target: Target) -> int:
         key = (target.layout.name, inner.name)
         if key in self._number:
             return self._number[key]
         entry, ret = plans.private_plans(inner, self._limits, records.PLAN_PRIVATE | records.PLAN_WANTED)
-        return self._add(key, Row(None, inner.name, target.soname, entry, ret, "void"))
+        return self._add(key, Row(None, inner.name, target.soname, entry, ret if self._returns else None, "void"))
 
     def _add(self, key: tuple[str | None, str], row: Row) -> int:
         number = self._number[key] = len(self.rows)

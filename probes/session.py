@@ -14,19 +14,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from log.errors import TraceError
-from log.events import Attached, Call, Event, Lost
+from log.events import Attached, Event, Lost
 from log.events import Target as TargetEvent
-from probes import records, symbols
+from probes import records, serving, symbols
 from probes.api import load_api
-from probes.calls import Calls, Task
+from probes.calls import Calls, Row, Task
 from probes.confined import returns_kill_confined
-from probes.copying import Limits
+from probes.copying import Constants, Limits
 from probes.filters import Filters
 from probes.links import Links, Probe
+from probes.maps import has_modules
 from probes.mapwatch import Dropped, Exec, Exited, Mapped, Record, watch_maps
 from probes.processes import Captured, Processes
 from probes.program import Program
 from probes.rows import ROW, Rows
+from probes.serving import Clients, Served
 from probes.targets import Target, Targets
 
 # of a record, as bytes that compare like the number: it is little-endian, and this is it backwards
@@ -34,7 +36,7 @@ _time_of = operator.itemgetter(slice(15, 7, -1))
 # a record is stamped before it is sent, and may sleep in between to fault a page in
 SETTLED_NS = 10_000_000
 UNLIMITED = 1 << 63
-AT_A_TIME = 2 << 20  # bytes of a ring that a poll takes: more would be a mountain of events
+AT_A_TIME = 1 << 19  # bytes of a ring that a poll takes: more would be a mountain of events
 TASKS = 65536
 SWEEP_NS = 1_000_000_000
 SWEEPS_UNUSED = 60
@@ -59,10 +61,12 @@ class Session:
         self._program = Program(options.ring_bytes)  # first: its compiler works in the background
         self._options = options
         table = load_api()
-        returns = options.force_returns or not returns_kill_confined()
+        self._returns = returns = options.force_returns or not returns_kill_confined()
         self.warnings = list(table.warnings)
         self._rows = Rows(self._program, table, options.filters, options.limits, returns=returns)
         self._tasks: OrderedDict[int, Task] = OrderedDict()
+        self._own: OrderedDict[int, int] = OrderedDict()  # threads -> their last task, when they serve nobody
+        self._daemons: OrderedDict[int, bool] = OrderedDict()  # pid -> whether it has drivers as modules
         self._links: dict[int, Links] = {}  # by the target's descriptor
         self._unsettled: list[bytes] = []
         self._exits: list[Exited | Exec] = []
@@ -70,6 +74,7 @@ class Session:
         self._detached = self._stopped = False
         self._reported = {(ring, name): 0 for ring in (0, 1) for name in records.COUNTERS}
         self._processes = Processes()
+        self._clients = Clients(self._processes.lookup)
         self._targets = Targets(options.libraries)
         self._watch = watch_maps()
         if not returns:
@@ -140,8 +145,9 @@ class Session:
         """How many calls are under way."""
         return self._calls.open_calls()
 
-    def _attach_new(self, targets: Sequence[Target], mapped: int | None) -> Attached:
-        return self._attach(targets, [self._rows.probes(target) for target in targets], mapped)
+    def _attach_new(self, targets: Sequence[Target], mapped: int | None) -> list[Event]:
+        attached = self._attach(targets, [self._rows.probes(target) for target in targets], mapped)
+        return [attached] if attached.targets else []
 
     def _attach(self, targets: Sequence[Target], probes: Sequence[list[Probe]], mapped: int | None) -> Attached:
         started = time.monotonic_ns()
@@ -150,6 +156,8 @@ class Session:
         for target, chosen in zip(targets, probes, strict=True):
             links = Links(target.path_for_kernel, chosen, programs["on_entry"], programs["on_return"], multi=self._program.multi)
             self._links[target.fd] = links
+            if not target.functions:
+                continue  # a module of a daemon, where only inner functions are probed
             count += sum(self._rows.rows[probe.cookie & ROW].private is None for probe in chosen)
             shown.append(TargetEvent(target.path, target.version, target.layout.reason))
         took = (time.monotonic_ns() - started) / 1e6
@@ -172,26 +180,38 @@ class Session:
             raws.sort(key=_time_of)
         return raws, tasks, complete
 
+    def _is_daemon(self, pid: int) -> bool:
+        found = self._daemons.get(pid)
+        if found is None:
+            found = self._daemons[pid] = has_modules(pid)
+            if len(self._daemons) > TASKS:
+                self._daemons.popitem(last=False)
+        return found
+
     def _notice(self, seen: Sequence[Record]) -> list[Event]:
         """Processes that begin and end, and libraries that they load."""
         events: list[Event] = []
         for record in seen:
             if isinstance(record, Exited):
                 self._exits.append(record)
+                self._own.pop(record.tid, None)
+                if record.pid == record.tid:
+                    self._daemons.pop(record.pid, None)
             elif isinstance(record, Mapped):
                 self._processes.mapped(record)
                 symbols.remember(record.pid)
                 if not self._detached and (target := self._targets.mapped(record)):
-                    events.append(self._attach_new([target], record.time))
+                    events.extend(self._attach_new([target], record.time))
             else:
                 if isinstance(record, Exec):
                     self._exits.append(record)
+                    self._daemons.pop(record.pid, None)
                 self._processes.noticed(record)
                 if not self._detached and isinstance(record, Dropped) and (new := self._targets.scan()):
-                    events.append(self._attach_new(new, None))
+                    events.extend(self._attach_new(new, None))
         return events
 
-    def _put_together(self, raws: list[bytes], tasks: Sequence[bytes], settled: int) -> list[Call]:
+    def _put_together(self, raws: list[bytes], tasks: Sequence[bytes], settled: int) -> list[Event]:
         """The calls that ended up to the time `settled`; what is later may still get company from before it."""
         self._learn_tasks(tasks)
         due = sorted((record for record in self._exits if record.time <= settled), key=lambda record: record.time)
@@ -199,7 +219,7 @@ class Session:
         if due:
             raws.sort(key=_time_of)  # those of one ring alone are only nearly in order
         end = bisect.bisect_right(raws, _key(settled), key=_time_of)
-        ended: list[Call] = []
+        ended: list[Event] = []
         at = 0
         for record in due:
             before = bisect.bisect_right(raws, _key(record.time), at, end, key=_time_of)
@@ -212,6 +232,8 @@ class Session:
             if record.pid == record.tid:
                 self._calls.process_exited(record.pid)
         ended.extend(self._calls.feed(raws[at:end]))
+        if not self._returns:
+            ended.extend(self._calls.give_up(settled - SETTLED_NS))
         self._unsettled = raws[end:]
         return ended
 
@@ -223,25 +245,41 @@ class Session:
                 self._exits.append(Exited(now, pid, tid))
         self._sweeps += 1
         if self._sweeps % SWEEPS_UNUSED == 0:
+            self._calls.forget_idle()
             for target in self._targets.unused():
                 if links := self._links.pop(target.fd, None):
                     links.close()
                 target.close()
 
-    def _kept(self, calls: list[Call]) -> list[Event]:
+    def _kept(self, events: list[Event]) -> list[Event]:
         filters = self._options.filters
-        return list(calls) if filters.keeps_all else [call for call in calls if filters.keeps(call)]
+        return events if filters.keeps_all else [event for event in events if filters.keeps(event)]
+
+    def _learn_served(self, raw: bytes, row: Row, task: int, tid: int, tgid: int) -> None:
+        """What a thread does for a client: `task` stands for it from now on, until the next."""
+        if row.private == serving.DISPATCH:
+            fields = row.entry.decode(raw, {}, Constants())
+            before = self._tasks.get(self._own.get(tid, 0))
+            if before is None:
+                before = self._find_task(0, tgid, tid)
+            self._tasks[task] = before._replace(served=Served(serving.dispatched(fields), None))
+        elif (known := self._tasks.get(task)) and known.served and known.served.client is None:  # drivers change it for a while
+            self._tasks[task] = known._replace(served=known.served._replace(client=self._clients.of(raw, row.entry)))
 
     def _learn_tasks(self, raws: Sequence[bytes]) -> None:
         for raw in raws:
-            _, _, _, _, time_ns, task, _, _, _, tgid = records.HEAD.unpack_from(raw)
+            kind, _, _, row, time_ns, task, tid, _, _, tgid = records.HEAD.unpack_from(raw)
+            if kind != records.REC_TASK:
+                self._learn_served(raw, self._rows.rows[row], task, tid, tgid)
+                continue
             start, cgroup, ppid, uid, gid, loginuid, _, size, comm = records.TASK.unpack_from(raw, records.HEAD.size)
             name = comm.partition(b"\0")[0].decode(errors="backslashreplace")
             captured = Captured(
                 tgid, ppid, uid, gid, None if loginuid == 0xFFFFFFFF else loginuid, cgroup, start,
                 raw[records.TASK_TEXT : records.TASK_TEXT + size] or None, name, None,
             )  # fmt: skip
-            self._tasks[task] = Task(self._processes.lookup(tgid, start, captured, time_ns), name)
+            self._tasks[task] = Task(self._processes.lookup(tgid, start, captured, time_ns), name, None, self._is_daemon(tgid))
+            self._own[tid] = task
         while len(self._tasks) > TASKS:
             self._tasks.popitem(last=False)
 
@@ -254,7 +292,7 @@ class Session:
             comm = Path(f"/proc/{pid}/task/{tid}/comm").read_text(errors="backslashreplace").rstrip("\n")
         except OSError:
             comm = "?"
-        return Task(self._processes.lookup(pid), comm)
+        return Task(self._processes.lookup(pid), comm, None, self._is_daemon(pid))
 
     def _lost(self, *, final: bool = False) -> list[Event]:
         counters = struct.unpack_from(f"<{2 * len(records.COUNTERS)}Q", self._program.counters)

@@ -237,6 +237,12 @@ def _fingerprint(status: os.stat_result) -> tuple[int, int, int, int]:
 def _read(fd: int, status: os.stat_result, path: str) -> Target:
     """What there is to know of the file; TraceError when it is not one of libvirt's libraries."""
     elf = read_elf(fd, path)
+    if not elf.soname and maps.is_driver(path):  # modules have no name of their own
+        inner = {sys.intern(f.name): f.offset for f in elf.functions if f.name in PRIVATE_NAMES}
+        layout = Layout("module" if elf.bits == 64 and elf.machine == "x86-64" else None, None, {})
+        return Target(
+            path, status.st_dev, status.st_ino, fd, os.path.basename(path), _version(elf), (), {}, inner, elf.text, layout, elf.bits == 32
+        )
     if elf.soname not in SONAMES:
         raise TraceError(f"{path} is none of {', '.join(SONAMES)}: it calls itself {elf.soname or 'nothing'}")
     functions, aliases = _public_functions(elf.functions)

@@ -36,6 +36,10 @@ enum plan_flag {
 	PLAN_CALLS_BACK = 16,	/* the program's own code may run inside */
 	PLAN_KEEP_ARGS = 32,	/* the return plan needs the entry's argument registers */
 	PLAN_OPENS = 128,	/* makes a connection: what is at an address may have become another one */
+	PLAN_SERVES = 512,	/* PRIVATE: what runs in it is done for somebody else: its record, in the ring of tasks, begins to say for whom */
+	PLAN_SERVED = 1024,	/* PRIVATE: its record, in the ring of tasks, goes on to say so, unless its first argument is NULL */
+	PLAN_ALWAYS = 2048,	/* PRIVATE: recorded outside of calls too */
+	PLAN_32BIT = 256,	/* of a 32-bit library: return addresses have four bytes */
 	PLAN_NO_OBJECT = 64,	/* the object is known at return only: the object filter can't decide at entry */
 };
 enum record_flag {
@@ -43,6 +47,7 @@ enum record_flag {
 	REC_ENTRY_LOST = 2,
 	REC_LONG = 4,		/* chunks of long strings follow, unless they were lost */
 	REC_TRUNCATED = 8,	/* the variable part was full before the plan's end */
+	REC_SERVING = 32,	/* made for somebody else: `task` is that of a PLAN_SERVES */
 	REC_ONCE = 16,		/* has something that is sent once: calls inside this one rely on it, and end before it */
 	/* REC_ENTRY, in the upper byte: calls around it that were probed; those on its level or above will not return */
 	REC_LEVEL = 8,
@@ -121,7 +126,7 @@ struct head {			/* of every record; offsets in bytes */
 	u16 flags;		/* 2 */
 	u32 row;		/* 4: REC_CHUNK: operation; */
 	u64 time;		/* 8: ns, CLOCK_MONOTONIC */
-	u64 task;		/* 16: id of the REC_TASK that describes the thread */
+	u64 task;		/* 16: id of the REC_TASK that describes the thread, or of the PLAN_SERVES that it is in */
 	u32 tid;		/* 24 */
 	u32 seq;		/* 28: of the call in its thread */
 	u32 bad;		/* 32: bit n: operation n could not read its address */
@@ -196,6 +201,7 @@ struct walk {
 
 struct thread {
 	u64 task;		/* id of its last REC_TASK; 0: none yet */
+	u64 serving;		/* id of the PLAN_SERVES that it is in; 0: none */
 	u64 once[ONCES];	/* last addresses of which everything was sent, while no connection was opened */
 	u64 generation;		/* settings.generation then */
 	char comm[16];
@@ -354,6 +360,12 @@ ALWAYS bool passes(const struct settings *set, void *task, const char *comm, u32
 	return true;
 }
 
+/* A number that no other task has: one processor does not come here twice in a nanosecond. */
+ALWAYS u64 new_id(u64 now)
+{
+	return (now << 8) | (bpf_get_smp_processor_id() & 0xff);
+}
+
 /* Says who the thread is, once per thread and again after an exec, a change of user or of name. */
 ALWAYS void describe_task(struct thread *t, void *task, u32 ring, u64 pid_tgid, u64 now)
 {
@@ -364,7 +376,7 @@ ALWAYS void describe_task(struct thread *t, void *task, u32 ring, u64 pid_tgid, 
 	__builtin_memset(r, 0, __builtin_offsetof(struct task_record, text));
 	r->h.kind = REC_TASK;
 	r->h.time = now;
-	r->h.task = (now << 8) | (bpf_get_smp_processor_id() & 0xff);
+	r->h.task = new_id(now);
 	r->h.tid = (u32)pid_tgid;
 	r->h.tgid = pid_tgid >> 32;
 	r->uid = t->uid;
@@ -433,6 +445,7 @@ ALWAYS struct thread *get_thread(const struct settings *set, u32 ring, u64 pid_t
 		return t;
 	if (t->exec_id != exec_id) {
 		t->frames = 0;
+		t->serving = 0;
 		t->once[0] = t->once[1] = 0;
 		t->exec_id = exec_id;
 	}
@@ -792,12 +805,14 @@ ALWAYS void send_rest(struct thread *t, const struct plan *p, u32 ring)
 		walk(t, p, ring);
 }
 
-ALWAYS long send(struct thread *t, u32 ring)
+ALWAYS long send(struct thread *t, u32 ring, u32 plan_flags)
 {
 	u64 size = t->capture.pos;
 
 	HIDE(size);
 	size &= RECORD - 1;
+	if (plan_flags & (PLAN_SERVES | PLAN_SERVED))
+		return ring_output(MAP(FD_TASK_RING), t->buf, size, BPF_RB_NO_WAKEUP);
 	if (output(ring, t->buf, size))
 		return -1;
 	t->once[0] = t->capture.once[0];
@@ -807,7 +822,7 @@ ALWAYS long send(struct thread *t, u32 ring)
 
 
 /* Whether the function whose return slot is at `sp` was jumped to by one with a return probe: it returns to the kernel's page. */
-ALWAYS bool is_tail_call(u64 sp)
+ALWAYS bool is_tail_call(u64 sp, u32 plan_flags)
 {
 	void *task = (void *)bpf_get_current_task(), *mm = 0, *area = 0;
 	u64 slot = 0, page = 0;
@@ -815,11 +830,13 @@ ALWAYS bool is_tail_call(u64 sp)
 	if (read_kernel(&mm, sizeof(mm), task + TASK_MM) || read_kernel(&area, sizeof(area), mm + MM_XOL_AREA) || !area ||
 	    read_kernel(&page, sizeof(page), area + XOL_VADDR) || read_user(&slot, sizeof(slot), sp))
 		return false;
+	if (plan_flags & PLAN_32BIT)
+		slot = (u32)slot;
 	return slot - page < 4096;
 }
 
 /* Drops the frames of calls that will not return: the stack is above them, or another call uses their place on it. */
-ALWAYS void drop_dead_frames(struct thread *t, u64 sp)
+ALWAYS void drop_dead_frames(struct thread *t, u64 sp, u32 plan_flags)
 {
 	u32 i;
 
@@ -830,7 +847,7 @@ ALWAYS void drop_dead_frames(struct thread *t, u64 sp)
 		if (!n || f->sp > sp)
 			break;
 		if (f->sp == sp) {
-			if (is_tail_call(sp))
+			if (is_tail_call(sp, plan_flags))
 				break;
 		}
 		t->frames = n - 1;
@@ -866,7 +883,7 @@ ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
  * address there is not enough: a callback of the program that ends in a jump to the function leaves libvirt's, but libvirt called
  * it through a pointer.
  */
-ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie)
+ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 {
 	u64 caller = 0, text = ctx->ip - (u32)(cookie >> 16), size = (cookie >> 48) << 16;
 	struct {
@@ -875,6 +892,8 @@ ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie)
 	} call = {};			/* the instruction, right-aligned */
 
 	read_user(&caller, sizeof(caller), ctx->sp);
+	if (plan_flags & PLAN_32BIT)
+		caller = (u32)caller;
 	if (caller - text >= size || read_user(&call.prefix, 7, caller - 7))
 		return false;
 	if (call.mode == 0xe8)		/* call function: a local one or its entry in the linkage table */
@@ -927,9 +946,9 @@ int on_entry(struct pt_regs *ctx)
 	}
 	now = bpf_ktime_get_ns();
 	t = get_thread(set, ring, pid_tgid, now);
-	if (!t || !t->wanted)
+	if (!t || (!t->wanted && !t->serving && !(p->flags & PLAN_SERVES)))
 		return 0;
-	drop_dead_frames(t, ctx->sp);
+	drop_dead_frames(t, ctx->sp, p->flags);
 	n = t->frames;
 	if (n) {
 		f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
@@ -937,11 +956,15 @@ int on_entry(struct pt_regs *ctx)
 		depth = f->depth;
 		if (p->flags & PLAN_PRIVATE)
 			ring = f->ring;
-		if (!(f->flags & FRAME_PRIVATE) && (!(f->flags & FRAME_CALLS_BACK) || f->sp == ctx->sp || called_by_library(ctx, cookie)))
+		if (!(f->flags & FRAME_PRIVATE) && (!(f->flags & FRAME_CALLS_BACK) || f->sp == ctx->sp || called_by_library(ctx, cookie, p->flags)))
 			depth++;
+	} else if (p->flags & PLAN_NO_RETURN) {
+		depth = called_by_library(ctx, cookie, p->flags);	/* no frames tell */
 	}
 	if (p->flags & PLAN_PRIVATE) {
-		if (!flags)
+		if (p->flags & PLAN_SERVES)
+			t->serving = new_id(bpf_ktime_get_ns());
+		else if (p->flags & PLAN_SERVED ? !t->serving || !ctx->di : !flags && !(p->flags & PLAN_ALWAYS))
 			return 0;
 		flags |= FRAME_PRIVATE | FRAME_WANTED;
 	} else if (wanted && (!depth || set->nested)) {
@@ -973,10 +996,10 @@ int on_entry(struct pt_regs *ctx)
 		e = (void *)t->buf;
 		e->h.kind = REC_ENTRY;
 		e->h.depth = depth;
-		e->h.flags = ring | n << REC_LEVEL;
+		e->h.flags = ring | n << REC_LEVEL | (t->serving ? REC_SERVING : 0);
 		e->h.row = row;
 		e->h.time = now;
-		e->h.task = t->task;
+		e->h.task = t->serving ? t->serving : t->task;
 		e->h.tid = (u32)pid_tgid;
 		e->h.tgid = pid_tgid >> 32;
 		e->h.seq = f->seq = ++t->seq;
@@ -993,13 +1016,15 @@ int on_entry(struct pt_regs *ctx)
 		if (set->object && !(p->flags & (PLAN_PRIVATE | PLAN_NO_OBJECT)) && !(t->capture.bad & p->objects) &&
 		    !object_matches(set, t)) {
 			flags &= ~(FRAME_WANTED | FRAME_INSIDE);
-		} else if (send(t, ring)) {
+		} else if (send(t, ring, p->flags)) {
 			count(ring, p->flags & PLAN_PRIVATE ? LOST_PRIVATE : LOST_ENTRY);
 			flags |= FRAME_ENTRY_LOST;
 		} else {
 			t->rest = t->capture.longs | p->walk;
 		}
 	}
+	if (p->flags & PLAN_SERVES)
+		flags &= ~FRAME_WANTED;		/* its end has no record, and says nothing of calls in it */
 	f->flags = flags;
 	if (!(p->flags & PLAN_NO_RETURN))
 		t->frames = n + 1;
@@ -1015,7 +1040,6 @@ int on_return(struct pt_regs *ctx)
 	struct settings *set = map_lookup(MAP(FD_SETTINGS), &zero);
 	struct plan *p = map_lookup(MAP(FD_RETURN_PLANS), &row);
 	struct thread *t = task_storage(MAP(FD_THREADS), current_task(), 0, 0);
-	u64 sp = ctx->sp - 8;
 	struct frame *f;
 	struct ret *r;
 
@@ -1024,7 +1048,9 @@ int on_return(struct pt_regs *ctx)
 		return 0;		/* no thread: the call was under way when the probes came, or before a fork */
 	if (p->flags & PLAN_OPENS)
 		__sync_fetch_and_add(&set->generation, 1);
-	f = pop_frame(t, sp, row);
+	if (p->flags & PLAN_SERVES)
+		t->serving = 0;
+	f = pop_frame(t, ctx->sp - (p->flags & PLAN_32BIT ? 4 : 8), row);
 	if (!f || !(f->flags & FRAME_WANTED))
 		return 0;
 	r = (void *)t->buf;
@@ -1033,7 +1059,7 @@ int on_return(struct pt_regs *ctx)
 	r->h.flags = f->ring;
 	r->h.row = row;
 	r->h.time = bpf_ktime_get_ns();
-	r->h.task = t->task;
+	r->h.task = t->serving ? t->serving : t->task;
 	r->h.tid = t->tid;
 	r->h.tgid = t->tgid;
 	r->h.seq = f->seq;
@@ -1048,7 +1074,7 @@ int on_return(struct pt_regs *ctx)
 	run_plan(set, t, p);
 	r->h.bad = t->capture.bad;
 	r->h.flags |= t->capture.flags | (t->capture.longs || p->walk ? REC_LONG : 0);
-	if (send(t, f->ring)) {
+	if (send(t, f->ring, 0)) {
 		count(f->ring, f->flags & FRAME_PRIVATE ? LOST_PRIVATE : f->flags & FRAME_ENTRY_LOST ? LOST_BOTH : LOST_RETURN);
 		return 0;
 	}

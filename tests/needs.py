@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"
 TRIXIE = ROOT / ".cache" / "trixie"
+I386 = ROOT / ".cache" / "i386"
 REQUIRED = frozenset(filter(None, os.environ.get("LIBVIRT_TRACE_REQUIRE", "").split(",")))
 # emulated kernels are slow: every time limit of the tests is multiplied by this
 PATIENCE = float(os.environ.get("LIBVIRT_TRACE_PATIENCE", "1"))
@@ -49,9 +50,10 @@ def bpf() -> str | None:
     return None if Path("/sys/kernel/btf/vmlinux").exists() else "no BPF: the kernel has no BTF"
 
 
-def trixie() -> str | None:
-    """Why the Debian 13 root can't be used, or None."""
-    return None if (TRIXIE / "complete").exists() else "no Debian 13 root: `make check-libvirts` makes it"
+def roots() -> str | None:
+    """Why the other Debian roots can't be used, or None."""
+    missing = [root.name for root in (TRIXIE, I386) if not (root / "complete").exists()]
+    return f"no root {' or '.join(missing)}: `make check-libvirts` makes it" if missing else None
 
 
 NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
@@ -59,7 +61,7 @@ NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
     "preload": (program("gcc"), program("virsh")),
     "kernel": (root, bpf, program("gcc"), program("virsh")),
     "system": (root, bpf, program("gcc"), program("virsh"), program("libvirtd"), program("qemu-system-x86_64")),
-    "libvirts": (root, bpf, trixie),
+    "libvirts": (root, bpf, roots),
     "bench": (root, bpf, program("gcc"), program("bpftrace"), program("ltrace")),
 }
 

@@ -27,12 +27,15 @@ _VARYING = (
     (re.compile(r"^[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6} "), "TIME "),
     (re.compile(r"0x[0-9a-f]{6,}"), "POINTER"),
     (re.compile(r"(?<=<)[0-9.]+(?:ns|us|ms|s)(?=>$)"), "TIME"),
+    (re.compile(r"(?<=<)[0-9.]+[num]?s, (\w+) [0-9.]+[num]?s(?=>$)"), r"TIME, \1 TIME"),
+    (re.compile(r" (?:prio-rpc-libvir|rpc-libvirtd) "), " WORKER "),  # any of them
+    (re.compile(r" for [0-9]+ "), " for CLIENT "),
     (re.compile(r"(?<=files\), )[0-9.]+ms, (?:uprobe_multi|perf_event)$"), "TIME, LINK"),  # an older kernel has the other link
     (re.compile(r"(?<= lost in )[0-9.]+s$"), "TIME"),
 )
 _ROW = re.compile(r"\w+(?: +[0-9]+){3} +[0-9.]+[num]?s")  # of the table of -c
 _SPAN = re.compile(r" +[0-9.]+(?:ns|us|ms|s)\b")
-_VARYING_FIELDS = frozenset({"time", "pid", "tid", "attach_ms", "link", "duration_ns", "seconds"})
+_VARYING_FIELDS = frozenset({"time", "id", "parent", "pid", "tid", "attach_ms", "link", "duration_ns", "seconds"})
 # depends on who runs the test
 _WHENCE = frozenset({"loginuid", "unit", "container"})
 

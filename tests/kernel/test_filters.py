@@ -63,6 +63,7 @@ def test_object_globs_choose_by_name(trace, glob, names):
     assert {call["ret"]["name"] for call in result.calls("virDomainDefineXML", pid)} == names
 
 
+@pytest.mark.other_kernels
 def test_writes_are_all_that_is_left(trace):
     tracer = trace("-w")
     pid = work()

@@ -39,6 +39,7 @@ def filled(length: int) -> str:
 # names
 
 
+@pytest.mark.other_kernels
 def test_hostile_names_are_exact_in_json(caller, traced: Traced) -> None:
     run = traced(caller("names"))
     names = [as_logged(to_bytes(fact["name"])) for fact in run.facts]
@@ -138,6 +139,7 @@ def logged_text(text: str, keep: int) -> object:
     return {"text": text[:keep], "length": len(text) if len(text) <= MIB else None, "cut": True}
 
 
+@pytest.mark.other_kernels
 def test_lengths_are_exact_to_a_mebibyte(caller, traced: Traced) -> None:
     lengths = [MIB - 1, MIB, MIB + 8192, 5 * MIB]
     run = traced(caller("lengths"), *lengths, options=("-s", "65536"))
@@ -170,6 +172,7 @@ def test_an_xml_of_5_megabytes(traced: Traced) -> None:
 # pointers
 
 
+@pytest.mark.other_kernels
 def test_garbage_pointers_are_shown_as_such(caller, traced: Traced, untraced) -> None:
     run = traced(caller("garbage"))
     status, facts = untraced(caller("garbage"))
@@ -281,6 +284,7 @@ def jumps_to(program: Path, function: str) -> set[str]:
     return set(re.findall(r"\tjmp +[0-9a-f]+ <(\w+)@plt>", code))
 
 
+@pytest.mark.other_kernels
 def test_functions_that_end_in_another(caller, traced: Traced) -> None:
     run = traced(caller("tail_inside"), options=("-a", "--nested", "-f", "virDomainCreate*", "-f", "virReset*", "-f", "virDomainDestroy"))
     made = [call for call in run.calls() if call["function"] in ("virDomainCreateLinux", "virDomainCreateXML")]
@@ -293,6 +297,7 @@ def test_functions_that_end_in_another(caller, traced: Traced) -> None:
     assert {call["type"] for call in run.calls()} == {"call"}
 
 
+@pytest.mark.other_kernels
 def test_a_fork_inside_a_call(caller, traced: Traced, auth_uri: str) -> None:
     run = inside(caller, traced, "fork", auth_uri)
     parent, child = (fact["pid"] for fact in sorted(run.facts, key=lambda fact: fact["pid"] != run.calls("virConnectOpenAuth")[0]["pid"]))
@@ -337,6 +342,7 @@ def test_a_call_that_ends_with_its_process(caller, traced: Traced, auth_uri: str
     assert len(run.calls("virDomainGetID")) == (CALLS if what == "end-thread" else 0)
 
 
+@pytest.mark.other_kernels
 def test_a_jump_out_of_a_call(caller, traced: Traced, auth_uri: str) -> None:
     run = inside(caller, traced, "longjmp", auth_uri)
     (fact,) = run.facts

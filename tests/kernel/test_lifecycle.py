@@ -17,7 +17,7 @@ import pytest
 
 from probes.elf import read_elf
 from tests.kernel.conftest import CALLS, TRACER, Run, Steps
-from tests.needs import PATIENCE
+from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.tracing import Tracer
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
@@ -50,6 +50,29 @@ def names(tracer: Tracer, pid: int) -> list[object]:
 
 # beginning and end
 
+# as on a kernel whose return probes kill processes under seccomp
+NO_RETURNS = """
+import sys
+from probes import session
+session.returns_kill_confined = lambda: True
+import tracer
+sys.exit(tracer.main(sys.argv[1:]))
+"""
+
+
+def test_without_return_probes_calls_are_shown_by_their_begin(caller, tmp_path: Path) -> None:
+    argv = [PYTHON, "-c", NO_RETURNS, "--json", "--", "sh", "-c", 'exec "$@" >"$0"', str(tmp_path / "facts"), str(caller("steps"))]
+    done = subprocess.run(argv, cwd=ROOT, input=f"{CALLS}\n", capture_output=True, text=True, timeout=60 * PATIENCE)
+    warning, totals = done.stderr.splitlines()
+    assert warning == (
+        "libvirt-trace: on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same"
+    )
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    calls = events[1:-1]
+    assert totals.startswith(f"libvirt-trace: {len(calls)} calls, 0 failed, 0 denied, 0 lost in ")
+    assert {(call["type"], call["reason"], call["depth"]) for call in calls} == {("unfinished", "no return probe", 0)}
+    assert [call["args"]["domain"]["name"] for call in calls if call["function"] == "virDomainGetName"] == ["test"] * CALLS
+
 
 def test_the_first_call_of_a_command_is_seen(caller, traced: Callable[..., Run]) -> None:
     run = traced(caller("names"), options=("-a",))
@@ -58,6 +81,7 @@ def test_the_first_call_of_a_command_is_seen(caller, traced: Callable[..., Run])
     assert run.result.events[0]["type"] == "attached"
 
 
+@pytest.mark.other_kernels
 def test_two_tracers_see_everything(trace, steps) -> None:
     first = trace()
     second = trace()
@@ -115,6 +139,7 @@ def link_exists(number: int) -> bool:
     return True
 
 
+@pytest.mark.other_kernels
 def test_a_killed_tracer_leaves_nothing_behind(trace, steps) -> None:
     step = steps()
     before = code_of(step, "virDomainGetName")
@@ -265,14 +290,13 @@ def is_attached_to(path: Path) -> Callable[[dict[str, object]], bool]:
     return lambda event: event["type"] == "attached" and any(target["path"] == str(path) for target in event["targets"])  # type: ignore[attr-defined]
 
 
-def test_a_library_that_appears_is_attached_within_a_second(trace, steps, copy: Path) -> None:
+@pytest.mark.other_kernels
+def test_a_library_that_appears_is_attached_to(trace, steps, copy: Path) -> None:
     tracer = trace()
-    started = time.monotonic()
     step = steps(env={"LD_LIBRARY_PATH": str(copy)})
     event = tracer.wait_for(is_attached_to(copy / "libvirt.so.0.9000.99"))
-    assert time.monotonic() - started < PATIENCE
     assert event["functions"] > 400
-    assert 0 < event["mapped_ms"] < 1000 * PATIENCE
+    assert event["mapped_ms"] > 0
     step.call()
     tracer.stop(lost=None)
     assert names(tracer, step.pid) == ["test"] * CALLS

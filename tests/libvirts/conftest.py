@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.needs import PATIENCE, ROOT, TRIXIE
+from tests.needs import I386, PATIENCE, ROOT, TRIXIE
 
 
 class OtherRoot:
@@ -42,3 +42,9 @@ class OtherRoot:
 def trixie() -> OtherRoot:
     """Debian 13 with libvirt 11.3: virsh and libvirt-python."""
     return OtherRoot(TRIXIE)
+
+
+@pytest.fixture
+def i386() -> OtherRoot:
+    """Debian 12 for 32-bit processors: virsh."""
+    return OtherRoot(I386)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# make.sh SUITE DIR [PACKAGE...]: a minimal Debian SUITE in DIR, from the mirror that this machine's apt uses.
+# make.sh SUITE DIR [PACKAGE...]: a minimal Debian SUITE in DIR, from the mirror that this machine's apt uses. ARCH: if not this machine's.
 set -eu
 suite=$1 root=$2
 shift 2
@@ -15,7 +15,7 @@ export http_proxy="${http_proxy-}" https_proxy="${https_proxy-}"
 rm -rf "$root"
 mkdir -p "$root"
 packages=$(echo "$@" | tr ' ' ,)
-debootstrap --variant=minbase ${packages:+"--include=$packages"} "$suite" "$root" "$mirror" >"$root.log" 2>&1 || {
+debootstrap ${ARCH:+"--arch=$ARCH"} --variant=minbase ${packages:+"--include=$packages"} "$suite" "$root" "$mirror" >"$root.log" 2>&1 || {
 	tail -n 20 "$root.log" >&2
 	exit 1
 }

@@ -9,10 +9,11 @@ from probes.confined import returns_kill_confined
 from tests import readme
 
 
-def test_change_is_seen_in_virsh_and_in_the_daemon(libvirtd, tmp_path):
+@pytest.mark.parametrize("command", ["sudo libvirt-trace -w", "sudo libvirt-trace -w --tree"])
+def test_change_is_seen_in_virsh_and_in_the_daemon(libvirtd, tmp_path, command: str):
     if returns_kill_confined():
         pytest.skip("on this kernel there are no return probes, hence no results")
-    example = readme.example("sudo libvirt-trace -w")
+    (example,) = (example for example in readme.examples() if example.command == command)
     guest = libvirtd.create("web1")
     try:
         printed = readme.run_meanwhile(example, readme.bin_folder(tmp_path), {"LIBVIRT_DEFAULT_URI": libvirtd.uri}, [libvirtd.pid])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from log import jsonl, text, xml
-from log.events import Call, Caller, CutText
+from log.events import Call, Caller, CutText, Event
 from probes import private, records
 from probes.api import load_api
 from probes.calls import Calls, Row, Task
@@ -23,6 +23,7 @@ from probes.plans import entry_plan, private_plans, return_plan
 TABLE = load_api()
 OFFSETS = LAYOUTS["gobject"]
 LIMITS = Limits(4096, True)
+MASK = (1 << 64) - 1
 TASK = Task(Caller(1, None, None, 0, "root", None, None, None), "caller")
 
 
@@ -38,8 +39,16 @@ def new_calls(rows: list[Row]) -> Calls:
     return Calls(rows, TABLE, lambda task, pid, tid: TASK, 0)
 
 
-def argument(call: Call, name: str) -> Any:
+def calls_of(events: list[Event]) -> list[Call]:
+    """The events, none of which is anything but a call."""
+    calls = [event for event in events if isinstance(event, Call)]
+    assert len(calls) == len(events)
+    return calls
+
+
+def argument(call: Event, name: str) -> Any:
     """None where the arguments were lost."""
+    assert isinstance(call, Call)
     return call.args.values[name] if call.args else None
 
 
@@ -122,10 +131,10 @@ def test_every_call_is_told_once_or_counted_as_lost(steps, batch):
         else:
             (kernel.enter if what == "enter" else kernel.leave)(tid, lost)
     calls = new_calls([row("virEventRemoveTimeout")])
-    events = []
+    events: list[Call] = []
     for at in range(0, len(kernel.raws), batch):
-        events += calls.feed(kernel.raws[at : at + batch])
-    events += calls.close()
+        events += calls_of(calls.feed(kernel.raws[at : at + batch]))
+    events += calls_of(calls.close())
     assert calls.open_calls() == 0
     for stack in kernel.stacks.values():
         kernel.uncounted += sum(frame.entry_lost for frame in stack)
@@ -144,16 +153,17 @@ def test_every_call_is_told_once_or_counted_as_lost(steps, batch):
 @given(steps)
 def test_a_thread_that_exits_leaves_no_call_open(steps):
     kernel = Kernel()
-    calls, events = new_calls([row("virEventRemoveTimeout")]), []
+    calls = new_calls([row("virEventRemoveTimeout")])
+    events: list[Call] = []
     for tid, what, _, _ in steps:
         if what == "jump":
-            events += calls.feed(kernel.raws)
+            events += calls_of(calls.feed(kernel.raws))
             kernel.raws.clear()
-            events += calls.thread_exited(tid)
+            events += calls_of(calls.thread_exited(tid))
             kernel.stacks.pop(tid, None)
         else:
             (kernel.enter if what == "enter" else kernel.leave)(tid, False)
-    events += calls.feed(kernel.raws) + calls.close()
+    events += calls_of(calls.feed(kernel.raws) + calls.close())
     assert len(events) == kernel.made
     assert {event.unfinished for event in events} <= {None, "process exited", "still running"}
     assert sorted(argument(event, "timer") for event in events) == list(range(1, kernel.made + 1))
@@ -244,7 +254,26 @@ def test_garbage_never_raises_and_every_event_can_be_written(raws):
     assert len(events) <= len(raws)
     for event in events:
         line = jsonl.line(event)
-        assert json.loads(line)["function"] == event.function
+        assert json.loads(line)["type"] in ("call", "unfinished", "monitor", "domain")
         assert line.count("\n") == 1
-        assert text.line(event)[:-1].isprintable()
-        assert xml.line(event).count("\n") == 1
+        assert text.line(event, text.View.BOTH)[:-1].isprintable()
+        assert xml.line(event).count("\n") == isinstance(event, Call)
+
+
+# calls that are alike
+
+
+@given(st.lists(st.tuples(st.integers(1, 2), st.integers(0, 1), st.integers(0, 2), st.integers(-1, 1)), max_size=40))
+def test_a_call_reads_the_same_whatever_was_before_it(made):
+    """The reader keeps what calls have in common; `made`: thread, depth, argument and result of each."""
+    rows, raws = [row("virEventRemoveTimeout")], []
+    for at, (tid, depth, number, result) in enumerate(made):
+        time, took = 1000 * at, 1 + at % 3
+        entry = records.HEAD.pack(records.REC_ENTRY, depth, 0, 0, time, 0, tid, at, 0, 1) + struct.pack("<Q6Q", 0, number, 0, 0, 0, 0, 0)
+        ret = records.HEAD.pack(records.REC_RETURN, depth, 0, 0, time + took, 0, tid, at, 0, 1) + struct.pack("<QQ", time, result & MASK)
+        raws.append([entry, ret])
+    together = calls_of(new_calls(rows).feed([raw for pair in raws for raw in pair]))
+    alone = [calls_of(new_calls(rows).feed(pair))[0] for pair in raws]
+    assert [call._replace(alike=None) for call in together] == [call._replace(alike=None) for call in alone]
+    for render in (jsonl.line, text.line, xml.line):
+        assert [render(call) for call in together] == [render(call) for call in alone]

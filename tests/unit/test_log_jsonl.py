@@ -4,12 +4,28 @@
 import datetime
 import json
 import math
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from log import jsonl
-from log.events import CallError, CutText, EnumValue, Flags, Handle, Pointer, Redacted, Target, Unreadable, Value, Values, VerdictInfo
+from log.events import (
+    CallError,
+    Command,
+    CutText,
+    DomainEvent,
+    EnumValue,
+    Flags,
+    Handle,
+    Pointer,
+    Redacted,
+    Target,
+    Unreadable,
+    Value,
+    Values,
+    VerdictInfo,
+)
 from log.quote import well_formed
 from tests.unit.log_samples import (
     ATTACHED,
@@ -30,12 +46,12 @@ from tests.unit.log_samples import (
 
 def test_call_line_is_the_documented_one():
     assert jsonl.line(DESTROY) == (
-        '{"type":"call","time":"2023-11-15T09:24:11.403660789Z","pid":41207,"tid":41207,"comm":"virsh","exe":"/usr/bin/virsh",'
+        '{"type":"call","time":"2023-11-15T09:24:11.403660789Z","id":"41207-1700040251403660789","pid":41207,"tid":41207,"comm":"virsh","exe":"/usr/bin/virsh",'
         '"cmdline":["virsh","destroy","web1"],"uid":0,"user":"root","loginuid":1000,"unit":null,"container":null,'
         '"function":"virDomainDestroyFlags","library":"libvirt.so.0","depth":0,"write":true,'
         f'"args":{{"domain":{{"type":"domain","name":"web1","uuid":"{UUID}"}},'
         '"flags":{"value":1,"names":["VIR_DOMAIN_DESTROY_GRACEFUL"]}},'
-        '"out":{},"ret":0,"failed":false,"error":null,"duration_ns":4100000,"client":null,"verdict":null}\n'
+        '"out":{},"ret":0,"failed":false,"error":null,"duration_ns":4100000,"parent":null,"client":null,"verdict":null}\n'
     )
 
 
@@ -63,6 +79,37 @@ def test_audited_call_stays_a_call():
 def test_unfinished_call_has_a_reason_and_no_result():
     parsed = json.loads(jsonl.line(DESTROY._replace(ret=None, duration_ns=None, unfinished="process exited")))
     assert parsed["type"] == "unfinished" and parsed["reason"] == "process exited" and "ret" not in parsed
+
+
+def test_call_says_what_may_have_caused_it():
+    parsed = json.loads(jsonl.line(DESTROY._replace(parent="1-2")))
+    assert parsed["parent"] == "1-2" and "one_of" not in parsed
+    parsed = json.loads(jsonl.line(DESTROY._replace(one_of=("1-2", "3-4"))))
+    assert (parsed["parent"], parsed["one_of"]) == (None, ["1-2", "3-4"])
+
+
+WHO = (
+    '"pid":41207,"tid":7,"comm":"rpc","exe":"/usr/bin/virsh","cmdline":["virsh","destroy","web1"],"uid":0,"user":"root","loginuid":1000,'
+    '"unit":null,"container":null'
+)
+
+
+def test_command_to_a_monitor_is_the_documented_one():
+    command = Command(START, 2_900_000, 7, "rpc", CALLER, '{"execute":"stop"}', "1-2")
+    assert jsonl.line(command) == (
+        f'{{"type":"monitor","time":"2023-11-15T09:24:11.403660789Z","id":"7-{START}",{WHO},'
+        '"text":"{\\"execute\\":\\"stop\\"}","duration_ns":2900000,"parent":"1-2"}\n'
+    )
+
+
+def test_domain_event_is_the_documented_one():
+    event = DomainEvent(START, 7, "rpc", CALLER, Handle("domain", {"name": "web1", "uuid": UUID}), "stopped", "crashed", None)
+    line = (
+        f'{{"type":"domain","time":"2023-11-15T09:24:11.403660789Z","id":"7-{START}",{WHO},'
+        f'"domain":{{"type":"domain","name":"web1","uuid":"{UUID}"}},"event":"stopped","detail":"crashed","parent":null}}\n'
+    )
+    assert jsonl.line(event) == line
+    assert json.loads(jsonl.line(event._replace(one_of=("1-2", "3-4")))) == {**json.loads(line), "one_of": ["1-2", "3-4"]}
 
 
 def test_lost_arguments_are_null():
@@ -160,10 +207,11 @@ def test_any_call_means_the_same_as_its_plain_dict(args, out, ret, comm, cmdline
     assert line.endswith("}\n") and line[:-1].isprintable()
     second, ns = divmod(start, 10**9)
     at = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=second)
-    expected = {"type": "call", "time": f"{at:%Y-%m-%dT%H:%M:%S}.{ns:09d}Z", "pid": 41207, "tid": 41207, "comm": comm}
+    expected: dict[str, Any] = {"type": "call", "time": f"{at:%Y-%m-%dT%H:%M:%S}.{ns:09d}Z", "id": f"41207-{start}"}
+    expected |= {"pid": 41207, "tid": 41207, "comm": comm}
     expected |= caller._asdict() | {"function": call.function, "library": "libvirt.so.0", "depth": 0, "write": True}
     expected |= {"args": args and args.values, "out": out.values, "ret": ret, "failed": False}
-    expected |= {"error": error and error._asdict(), "duration_ns": 4100000, "client": client}
+    expected |= {"error": error and error._asdict(), "duration_ns": 4100000, "parent": None, "client": client}
     expected |= {"verdict": verdict and {"action": verdict.action, "rule": verdict.rule}}
     if verdict and verdict.action == "deny":
         expected |= {"type": "verdict", "action": "deny", "rule": verdict.rule, "message": verdict.message}

@@ -8,7 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log import text
-from log.events import CallError, CutText, EnumValue, Flags, Handle, Pointer, Redacted, Target, Unreadable, Values, VerdictInfo
+from log.events import (
+    CallError,
+    Command,
+    CutText,
+    DomainEvent,
+    EnumValue,
+    Flags,
+    Handle,
+    Pointer,
+    Redacted,
+    Target,
+    Unreadable,
+    Value,
+    Values,
+    VerdictInfo,
+)
 from tests.unit.log_samples import (
     ATTACHED,
     CALLER,
@@ -206,3 +221,76 @@ def test_any_call_is_one_visible_line_and_its_segments_are_the_same(args, out, r
     line = text.line(call)
     assert line.endswith("\n") and line[:-1].isprintable()
     assert "".join(piece for _, piece in text.segments(call)) == line
+
+
+# what daemons do for a call
+
+DAEMON = DESTROY.caller._replace(pid=812, exe="/usr/sbin/libvirtd")
+CLIENT: dict[str, Value] = {"pid": 41207, "uid": 0, "user": "root", "sasl": None, "x509": None, "exe": "/usr/bin/virsh"}
+MONITOR = Command(DESTROY.time + 2000, 1_000, 9, "rpc-libvirtd", DAEMON, '{"execute":"quit"}', "9-1")
+STOPPED = DomainEvent(DESTROY.time + 3000, 9, "rpc-libvirtd", DAEMON, WEB1, "stopped", "destroyed", "9-1")
+SERVED = DESTROY._replace(
+    time=DESTROY.time + 1000,
+    tid=9,
+    comm="rpc-libvirtd",
+    caller=DAEMON,
+    client=CLIENT,
+    parent="7-1",
+    duration_ns=3_900_000,
+    children=(MONITOR, STOPPED),
+)
+ASKED = DESTROY._replace(children=(SERVED,))
+AT = {1: "09:24:11.403661", 2: "09:24:11.403662", 3: "09:24:11.403663"}  # us after DESTROY
+FUNCTION = "virDomainDestroyFlags(domain=web1, flags=VIR_DOMAIN_DESTROY_GRACEFUL) = 0"
+
+
+def test_daemons_half_is_folded_into_its_origin():
+    assert text.line(ASKED) == f"{HEAD}{FUNCTION} <4.1ms, libvirtd 3.9ms>\n"
+    assert [text.line(event) for event in (SERVED, MONITOR, STOPPED)] == ["", "", ""]
+
+
+def test_tree_shows_what_a_call_caused_in_the_order_of_its_begin():
+    assert text.line(ASKED, text.View.TREE) == (
+        f"{HEAD}{FUNCTION} <4.1ms>\n"
+        f"{AT[1]} 812 rpc-libvirtd root for 41207 virsh root   {FUNCTION} <3.9ms>\n"
+        f'{AT[2]} 812 rpc-libvirtd root     monitor {{"execute":"quit"}} <1.0us>\n'
+        f"{AT[3]} 812 rpc-libvirtd root     domain web1 stopped: destroyed\n"
+    )
+    assert [text.line(event, text.View.TREE) for event in (SERVED, MONITOR, STOPPED)] == ["", "", ""]
+
+
+def test_both_halves_have_a_line_each():
+    assert text.line(ASKED, text.View.BOTH) == f"{HEAD}{FUNCTION} <4.1ms>\n"
+    assert text.line(SERVED, text.View.BOTH) == f"{AT[1]} 812 rpc-libvirtd root for 41207 virsh root {FUNCTION} <3.9ms>\n"
+    assert text.line(STOPPED, text.View.BOTH) == f"{AT[3]} 812 rpc-libvirtd root domain web1 stopped: destroyed\n"
+
+
+@pytest.mark.parametrize("view", text.View)
+def test_what_no_call_is_known_to_have_caused_is_shown(view: text.View):
+    alone = SERVED._replace(parent=None, children=())
+    assert text.line(alone, view) == f"{AT[1]} 812 rpc-libvirtd root for 41207 virsh root {FUNCTION} <3.9ms>\n"
+    crashed = STOPPED._replace(detail="crashed", parent=None)
+    assert text.line(crashed, view) == f"{AT[3]} 812 rpc-libvirtd root domain web1 stopped: crashed, by no call\n"
+    assert text.line(crashed._replace(one_of=("1-2", "3-4")), view).endswith(" domain web1 stopped: crashed, by one of 2 calls\n")
+
+
+@pytest.mark.parametrize(
+    "client, shown",
+    [
+        ({"daemon": True}, "for itself"),
+        ({"pid": None, "user": None, "sasl": "alice"}, "for alice"),
+        ({"pid": None, "x509": "CN=web, O=\x1b[31m"}, r'for "CN=web, O=\x1b[31m"'),
+        ({"pid": 7, "uid": 1000, "user": "alice", "exe": None}, "for 7 alice"),
+        (dict.fromkeys(CLIENT), "for ?"),
+    ],
+    ids=str,
+)
+def test_client_is_named_by_what_is_known_of_it(client, shown: str):
+    assert text.line(SERVED._replace(parent=None, client=client)).startswith(
+        f"{AT[1]} 812 rpc-libvirtd root {shown} virDomainDestroyFlags("
+    )
+
+
+def test_name_that_the_driver_does_not_know_the_domain_by_is_marked():
+    forged = DESTROY._replace(args=Values({"domain": Handle("domain", {"name": "web1", "claimed": "innocent"})}))
+    assert text.line(forged) == f'{HEAD}virDomainDestroyFlags(domain=web1 /* not "innocent" */) = 0 <4.1ms>\n'

@@ -61,7 +61,7 @@ def test_life_of_a_process():
 
 def test_only_libraries_of_libvirt_are_told():
     names = ["libvirt.so.0", "libvirt.so.0.9000.0;65f3", "libvirt-qemu.so.0 (deleted)", "libvirt-lxc.so.0.dpkg-new"]
-    others = ["libvirt-admin.so.0", "libvirt_driver_qemu.so", "libvirt-glib-1.0.so.0", "notlibvirt.so.0", "libvirt.so.0/other.so"]
+    others = ["libvirt-admin.so.0", "libvirt_driver_lxc.so", "libvirt-glib-1.0.so.0", "notlibvirt.so.0", "libvirt.so.0/other.so"]
     raws = [mapped(i, 5, f"/usr/lib/{name}") for i, name in enumerate(names + others)]
     assert [told.path for told in parse(*raws)] == [f"/usr/lib/{name}" for name in names]
     assert all(maps.is_library(f"/x/{name}") for name in names)
@@ -110,7 +110,7 @@ MAPS = """55d0a0000000-55d0a0010000 r-xp 00000000 fe:00 11                      
 7f0000000000-7f0000010000 r--p 00000000 fe:00 42                         /usr/lib/libvirt.so.0.9000.0
 7f0000010000-7f0000020000 r-xp 00010000 fe:00 42                         /usr/lib/libvirt.so.0.9000.0
 7f0000030000-7f0000040000 rwxp 00010000 00:1b 43                         /var/lib/a b\\012c/libvirt-qemu.so.0 (deleted)
-7f0000050000-7f0000060000 r-xp 00010000 fe:00 44                         /usr/lib/libvirt_driver_qemu.so
+7f0000050000-7f0000060000 r-xp 00010000 fe:00 44                         /usr/lib/libvirt_driver_lxc.so
 7f0000070000-7f0000080000 r-xp 00010000 fe:00 45                         /usr/lib/libvirt-trace/libvirt-trace-enforcer.so
 7fff00000000-7fff00010000 r-xp 00000000 00:00 0                          [vdso]
 """

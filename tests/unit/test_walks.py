@@ -341,7 +341,23 @@ def test_random_records_never_break_the_decoder(plan, chance, noise, plausible) 
         for at in range(0, len(stream) - 16, 24):
             stream[at : at + 16] = records.ITEM.pack(chance.randrange(-5, 100), chance.randrange(1 << 32), chance.randrange(1 << 64))
     values = plan.decode(bytes(raw) + noise, in_pieces(bytes(stream)), Constants())
-    call = Call(0, 1, "x", CALLER, "f", "l", 0, True, Values(values), Values(values), values.get("ret"), "integer", False, None, 5)
+    call = Call(
+        time=0,
+        duration_ns=5,
+        tid=1,
+        comm="x",
+        caller=CALLER,
+        function="f",
+        library="l",
+        depth=0,
+        write=True,
+        args=Values(values),
+        out=Values(values),
+        ret=values.get("ret"),
+        returns="integer",
+        failed=False,
+        error=None,
+    )
     json.loads(jsonl.line(call))
     assert text.line(call).count("\n") == 1
     assert xml.line(call).count("\n") == 1

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""For whom a daemon makes its calls: records of its inner functions come in, clients and the calls that caused others go out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from typing import NamedTuple
+
+from log.events import Caller, CutText, Value
+from probes.copying import Constants, Plan
+from probes.private import MOST_ATTRIBUTES
+
+DISPATCH, IDENTITY, SEND = "virNetServerProgramDispatch", "virIdentitySetCurrent", "virNetClientProgramCall"
+MOST_CLIENTS = 4096
+_STRINGS = {  # names of an identity's attributes (src/util/viridentity.c) -> of the client's fields
+    "user-name": "user",
+    "group-name": "group",
+    "sasl-user-name": "sasl",
+    "x509-distingui": "x509",
+    "selinux-contex": "selinux",
+}
+_NUMBERS = {"unix-user-id": "uid", "unix-group-id": "gid", "process-id": "pid"}
+FIELDS = ("pid", "uid", "user", "gid", "group", "sasl", "x509", "selinux")
+_SHORT = 14  # characters by which attributes are told apart
+
+Client = Mapping[str, Value]
+UNKNOWN: Client = dict.fromkeys(FIELDS)  # the record that names it was lost
+OWN: Client = {"daemon": True}  # nobody: the daemon does it by itself
+
+
+class Message(NamedTuple):
+    """What tells one call of a connection from all others that are under way on it."""
+
+    program: int
+    procedure: int
+    serial: int
+
+
+class Served(NamedTuple):
+    """What a worker thread of a daemon is doing."""
+
+    message: Message
+    client: Client | None  # None: its record was lost
+
+
+class Sent(NamedTuple):
+    """A message on its way: by the call `number` of the thread, which another process may have caused (`client_pid`)."""
+
+    pid: int
+    tid: int
+    number: int
+    id: str  # of the call
+    client_pid: Value
+
+
+def dispatched(fields: Mapping[str, Value]) -> Message:
+    """The message of a DISPATCH record."""
+    header = fields["block"]
+    assert isinstance(header, int)
+    program, procedure, serial = (header >> shift & 0xFFFFFFFF for shift in (0, 64, 128))
+    return Message(program, procedure, serial)
+
+
+def sent(fields: Mapping[str, Value]) -> Message:
+    """The message of a SEND record."""
+    program, serial, procedure = fields["block"], fields["arg2"], fields["arg3"]
+    assert isinstance(program, int) and isinstance(serial, int) and isinstance(procedure, int)
+    return Message(program, procedure & 0xFFFFFFFF, serial & 0xFFFFFFFF)
+
+
+class Clients:
+    """Clients by what their identity says; `lookup` describes the process of a pid."""
+
+    def __init__(self, lookup: Callable[[int], Caller]) -> None:
+        self._lookup = lookup
+        self._known: OrderedDict[tuple[Value, ...], Client] = OrderedDict()
+        self._copied: OrderedDict[Hashable, Client] = OrderedDict()
+
+    def of(self, raw: bytes, plan: Plan) -> Client:
+        """The client of an IDENTITY record: a connection has the same bytes each time."""
+        copied = plan.key(raw)
+        client = self._copied.get(copied)
+        if client is None:
+            client = self._copied[copied] = self._read(plan.decode(raw, {}, Constants()))
+            if len(self._copied) > MOST_CLIENTS:
+                self._copied.popitem(last=False)
+        return client
+
+    def _read(self, fields: Mapping[str, Value]) -> Client:
+        block = fields["block"]
+        assert isinstance(block, int)
+        count, found = block & 0xFFFFFFFF, {}
+        for i in range(min(count, MOST_ATTRIBUTES)):
+            name, value, text = fields[f"name{i}"], fields[f"value{i}"], fields[f"text{i}"]
+            assert isinstance(name, int) and isinstance(value, int)
+            short = name.to_bytes(16, "little").split(b"\0")[0][:_SHORT].decode("ascii", "replace")
+            if short in _STRINGS:
+                found[_STRINGS[short]] = text.text + "..." if isinstance(text, CutText) else text
+            elif short in _NUMBERS:
+                found[_NUMBERS[short]] = value
+        key = tuple(found.get(field) for field in FIELDS)
+        client = self._known.get(key)
+        if client is None:
+            client = self._known[key] = self._describe(dict(zip(FIELDS, key, strict=True)))
+            if len(self._known) > MOST_CLIENTS:
+                self._known.popitem(last=False)
+        return client
+
+    def _describe(self, found: dict[str, Value]) -> Client:
+        pid = found["pid"]
+        if isinstance(pid, int):
+            process = self._lookup(pid)
+            cmdline = None if process.cmdline is None else list(process.cmdline)
+            found.update(exe=process.exe, cmdline=cmdline, loginuid=process.loginuid)
+        return found
+
+
+class Origins:
+    """Messages that are on their way, and what was sent for them."""
+
+    def __init__(self) -> None:
+        self._sent: dict[Message, list[Sent]] = {}
+
+    def send(self, message: Message, by: Sent) -> None:
+        """A call sends it."""
+        self._sent.setdefault(message, []).append(by)
+
+    def ended(self, message: Message, tid: int, number: int) -> None:
+        """The call that sent it is over."""
+        left = [by for by in self._sent.get(message, ()) if (by.tid, by.number) != (tid, number)]
+        if left:
+            self._sent[message] = left
+        else:
+            self._sent.pop(message, None)
+
+    def of(self, served: Served) -> list[Sent]:
+        """The calls that may have caused what is done for the message: one, or several that can't be told apart.
+
+        A proxy passes on the identity of its own client: then that is the one of the message's sender, too.
+        """
+        pid = served.client["pid"] if served.client else None
+        if pid is None:
+            return []
+        return [by for by in self._sent.get(served.message, ()) if pid in (by.pid, by.client_pid)]
