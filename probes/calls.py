@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple
 
 from log.events import NO_VALUES, Call, Caller, CallError, Command, DomainEvent, Event, Handle, Value, Values, call_id
-from probes import records, serving, values
+from probes import api_private, records, serving, values
 from probes.api import ApiTable, Function, is_write_call
 from probes.copying import Constants, Plan, u64
 from probes.lifecycle import CHECK, LIFECYCLE, MONITOR, Lifecycle, found_by, uuid_of, with_true_name
@@ -37,6 +37,11 @@ class Row(NamedTuple):
     entry: Plan
     ret: Plan | None  # None: has no return probe
     returns: str  # "pointer", "integer", "void"
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it is for a function that programs may call."""
+        return self.function is not None and self.function.name not in api_private.NAMES
 
 
 class Task(NamedTuple):

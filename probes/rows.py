@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from log.errors import TraceError
-from probes import plans, private, records
+from probes import api_private, plans, private, records
 from probes.api import ApiTable, Function
 from probes.calls import Row
 from probes.copying import Limits
@@ -24,7 +24,7 @@ class Rows:
     def __init__(self, program: Program, table: ApiTable, filters: Filters, limits: Limits, *, returns: bool) -> None:
         self.rows: list[Row] = []
         self._program = program
-        self._table = table
+        self._table = api_private.with_private(table)
         self._filters = filters
         self._limits = limits
         self._returns = returns
@@ -41,6 +41,10 @@ class Rows:
             function = self._function(name, target.soname)
             if self._filters.probes(function):
                 probes.append(self._probe(self._public(function, target), offset, target))
+        for name in sorted(api_private.NAMES & target.private.keys()):
+            function = self._function(name, target.soname)
+            if self._filters.probes(function):
+                probes.append(self._probe(self._public(function, target), target.private[name], target))
         for inner in private.PRIVATE:
             offset = target.private.get(inner.name, 0)
             if offset and target.layout.name:

@@ -158,7 +158,7 @@ class Session:
             self._links[target.fd] = links
             if not target.functions:
                 continue  # a module of a daemon, where only inner functions are probed
-            count += sum(self._rows.rows[probe.cookie & ROW].private is None for probe in chosen)
+            count += sum(self._rows.rows[probe.cookie & ROW].is_public for probe in chosen)
             shown.append(TargetEvent(target.path, target.version, target.layout.reason))
         took = (time.monotonic_ns() - started) / 1e6
         missed = None if mapped is None else (time.monotonic_ns() - mapped) / 1e6

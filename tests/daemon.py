@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +35,7 @@ unix_sock_dir = "{folder}"
 unix_sock_rw_perms = "0777"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
-host_uuid = "6d0b7e0a-0a4e-4b53-9f3e-6f1d5b6b3c11"
+host_uuid = "{uuid}"
 log_outputs = "3:stderr"
 """
 # guests run as root, without what would need virtlogd, cgroups or a security module
@@ -71,7 +72,7 @@ class Daemon:
         self._folder = folder = Path(tempfile.mkdtemp(prefix="libvirtd-"))
         folder.chmod(0o755)  # other users are clients too
         self._log = folder / "log"
-        (folder / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder))
+        (folder / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder, uuid=uuid.uuid4()))
         (folder / "qemu.conf").write_text(QEMU_CONF)
         self.uri = f"qemu:///system?socket={folder}/libvirt-sock"
         # libvirtd tells whoever started it when it accepts connections, the way systemd asks for
