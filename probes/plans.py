@@ -14,6 +14,8 @@ from probes.copying import Builder, Condition, Limits, Offsets, Plan, Read, key_
 from probes.handles import read_handle
 from probes.pointers import Place, Pointers, needs_arguments
 
+# arguments that may hold anything: a command for a monitor or an agent, a guest's configuration of another kind, a document
+TEXTS = frozenset(("cmd", "nativeConfig", "metadata"))
 # functions whose result is a document
 RETURNS_XML = re.compile(r"XML|Capabilities|Baseline|FindStoragePoolSources|GetMetadata|GetSysinfo")
 
@@ -80,7 +82,7 @@ def entry_plan(function: Function, table: ApiTable, offsets: Offsets, limits: Li
         if param.kind == "pointer" and (read := pointers.read(param)):
             fields.append((param.name, read))
             continue
-        if param.kind == "string" and param.name == "cmd":
+        if param.kind == "string" and param.name in TEXTS:
             fields.append((param.name, _text(build, places[param.name])))
             continue
         is_name = not on_object and param.kind == "string" and param.name in ("name", "usageID", "portdev")
@@ -103,6 +105,8 @@ def return_plan(function: Function, table: ApiTable, offsets: Offsets, limits: L
     fields: list[tuple[str, Read]] = []
     if function.result.kind == "string" and RETURNS_XML.search(function.name) and not function.result.secret:
         fields.append(("ret", _document(build, records.RETURN_VALUE)))
+    elif function.result.kind == "string" and function.name.startswith("virDomainQemu"):
+        fields.append(("ret", _text(build, records.RETURN_VALUE)))
     elif function.result.kind != "void":
         fields.append(("ret", _read_value(build, function.result, records.RETURN_VALUE, table, offsets, is_name=False)))
     if keeps:

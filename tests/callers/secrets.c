@@ -55,6 +55,9 @@ int main(void)
 	}
 	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
 		virDomainQemuMonitorCommand(NULL, commands[i], NULL, 0), calls++;
+	virDomainQemuAgentCommand(NULL, commands[0], 1, 0), calls++;
+	virConnectDomainXMLFromNative(NULL, "qemu-argv", "-object secret,id=a,data=" SECRET, 0), calls++;
+	virDomainSetMetadata(NULL, VIR_DOMAIN_METADATA_ELEMENT, "<a><password>" SECRET "</password></a>", "k", "uri:x", 0), calls++;
 	virConnectClose(conn);
 	printf("%d\n", calls);
 	return 0;
