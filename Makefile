@@ -10,7 +10,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RUN_PACKAGES = python3-bpfcc python3-rich linux-libc-dev
 DEMO_PACKAGES = libvirt-clients python3-libvirt
 # libvirtd's drivers are only recommended by its package; virtlogd, D-Bus and the libvirtd service are not needed
-TEST_PACKAGES = bpftrace gcc libc6-dev libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev ltrace man-db pkg-config \
+TEST_PACKAGES = bpftrace gcc libc6-dev libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev ltrace man-db openssl pkg-config \
 	python3-hypothesis python3-pytest python3-pytest-timeout python3-venv qemu-system-x86 shellcheck util-linux
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
@@ -94,7 +94,7 @@ check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernel
 
 check-libvirts: deps ## trace virsh and Python of Debian 13, with libvirt 11.3, and a 32-bit virsh
 	$(call need,$(ROOT_PACKAGES))
-	@test -e .cache/trixie/complete || $(SUDO) tests/roots/make.sh trixie .cache/trixie libvirt-clients python3-libvirt
+	@test -e .cache/trixie/usr/sbin/libvirtd || $(SUDO) tests/roots/make.sh trixie .cache/trixie libvirt-clients libvirt-daemon python3-libvirt
 	@test -e .cache/i386/complete || $(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients
 	@$(SUDO) env LIBVIRT_TRACE_REQUIRE=libvirts $(PYTEST) tests/libvirts $(PYTEST_ARGS)
 

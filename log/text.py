@@ -191,7 +191,7 @@ def _for(client: Mapping[str, Value]) -> str:
         return "for itself "
     exe, pid = client.get("exe"), client.get("pid")
     user = next((name(str(client[key])) for key in ("sasl", "x509", "user", "uid") if client.get(key) is not None), "?")
-    words = [str(pid)] if pid is not None else []
+    words = [str(pid)] if pid is not None else [] if client.get("address") is None else [name(str(client["address"]))]
     words += [name(os.path.basename(exe))] if isinstance(exe, str) else []
     return f"for {' '.join([*words, user])} "
 

@@ -87,7 +87,8 @@ class Plan(NamedTuple):
         return (row + (bytes(records.OP.size) + self.walk if first else b"")).ljust(records.PLAN_SIZE, b"\0")
 
     def decode(self, raw: bytes, pieces: Mapping[int, list[values.Piece]], constants: Constants) -> dict[str, Value]:
-        """The record's values by name."""
+        """The record's values by name; what a record that is too short lacks reads as zeros."""
+        raw = raw if len(raw) >= self.fixed else raw.ljust(self.fixed, b"\0")
         texts = values.read_texts(raw, self.texts, self.fixed, pieces)
         found = {name: read(raw, texts, constants) for name, read in self.fields}
         if self.walks:

@@ -57,6 +57,23 @@ def _attribute(i: int) -> tuple[Block | Text, ...]:
     return Block("parameters", at, 16, (), f"name{i}"), value, Text(f"text{i}", f"value{i}")
 
 
+DISPATCH = "virNetServerProgramDispatch"
+DISPATCH_ELSEWHERE = f"{DISPATCH}, other layout"  # of a libvirt that keeps things elsewhere than CONNECTION_EVIDENCE says
+_HEADER = Block("arg3", 32, 24)
+# the client object: at 80 its socket, at 93 whether it is read-only; the socket: at 400 the peer's address
+_CONNECTION = (
+    Block("arg2", 93, 1, (), "readonly"),
+    Block("arg2", 80, 8, (("socket", 0),), "socket"),
+    Block("socket", 400, 8, (("address", 0),), "pointer"),
+    Text("address", "address"),
+)
+CONNECTION_EVIDENCE = {  # functions, and code that shows where they find it
+    "virNetServerClientRemoteAddrStringURI": b"\x48\x8b\x7f\x50",  # mov 80(%rdi), %rdi
+    "virNetSocketRemoteAddrStringURI": b"\x48\x8b\x87\x90\x01\x00\x00",  # mov 400(%rdi), %rax
+    "virNetServerClientGetReadonly": b"\x0f\xb6\x5b\x5d",  # movzbl 93(%rbx), %ebx
+}
+
+OF_ERRORS = frozenset({"virReportErrorHelper", "virReportSystemErrorFull", "virErrorMsg", "virRaiseErrorFull", "virSetError"})
 PRIVATE = (
     Private("virReportErrorHelper"),  # arg0 domain, arg1 code
     Private("virReportSystemErrorFull"),  # arg0 domain, arg1 errno
@@ -72,7 +89,8 @@ PRIVATE = (
     # program, client, serial, procedure; the program object: its number at 24
     Private("virNetClientProgramCall", entry=(Block("arg0", 24, 4),)),
     # program, server, client, message; the message's header: u32 program, version, s32 procedure, s32 type, u32 serial
-    Private("virNetServerProgramDispatch", entry=(Block("arg3", 32, 24),), ret=(), flags=records.PLAN_SERVES),
+    Private(DISPATCH, entry=(_HEADER, *_CONNECTION), ret=(), flags=records.PLAN_SERVES),
+    Private(DISPATCH_ELSEWHERE, entry=(_HEADER,), ret=(), flags=records.PLAN_SERVES),
     # NULL, or the identity: at 24 int count, at 32 the typed parameters
     Private(
         "virIdentitySetCurrent",

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from log.quote import escape, well_formed
 from probes import maps
+from probes.admin import Connected, clients
 from probes.processes import Processes
 from probes.targets import Targets
 
@@ -31,6 +32,7 @@ class Row(NamedTuple):
     unit: str | None
     container: str | None
     enforced: bool  # the enforcer's library is loaded too
+    clients: tuple[Connected, ...] | None = None  # of a daemon; None: it is none, or does not say
 
 
 def list_processes(proc: Path = Path("/proc")) -> list[Row]:
@@ -54,19 +56,21 @@ def list_processes(proc: Path = Path("/proc")) -> list[Row]:
             libvirt=tuple(dict.fromkeys(target.version for target in found if target and target.version)),
             unit=caller.unit,
             container=caller.container,
-            enforced=len(libraries) < len(mappings),
+            enforced=any(maps.is_enforcer(mapping.path) for mapping in mappings),
+            clients=_clients(pid, proc) if any(maps.is_driver(mapping.path) for mapping in mappings) else None,
         )
         rows.append(row)
     targets.close()
     return rows
 
 
-def render_table(rows: Iterable[Row]) -> str:
-    """Aligned columns with a heading; "-" where there is nothing."""
+def render_table(rows: Sequence[Row]) -> str:
+    """Aligned columns with a heading; "-" where there is nothing; below a daemon its clients."""
     table = [_HEADINGS, *(_cells(row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in table)
-    return "".join(f"{line}\n" for line in lines)
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in table]
+    below = [[], *([f"  client of {client.line()}" for client in row.clients or ()] for row in rows)]
+    return "".join(f"{line}\n" for line, more in zip(lines, below, strict=True) for line in (line, *more))
 
 
 def render_json(rows: Iterable[Row]) -> str:
@@ -74,7 +78,14 @@ def render_json(rows: Iterable[Row]) -> str:
     return "".join(json.dumps({name: _plain(value) for name, value in row._asdict().items()}, ensure_ascii=False) + "\n" for row in rows)
 
 
+def _clients(pid: int, proc: Path) -> tuple[Connected, ...] | None:
+    found = clients(pid, proc)
+    return None if found is None else tuple(found)
+
+
 def _plain(value: object) -> object:
+    if isinstance(value, Connected):
+        return {name: _plain(item) for name, item in value._asdict().items()}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return well_formed(value) if isinstance(value, str) else value

@@ -11,7 +11,7 @@ from log.events import Caller, CutText, Value
 from probes.copying import Constants, Plan
 from probes.private import MOST_ATTRIBUTES
 
-DISPATCH, IDENTITY, SEND = "virNetServerProgramDispatch", "virIdentitySetCurrent", "virNetClientProgramCall"
+IDENTITY, SEND = "virIdentitySetCurrent", "virNetClientProgramCall"
 MOST_CLIENTS = 4096
 _STRINGS = {  # names of an identity's attributes (src/util/viridentity.c) -> of the client's fields
     "user-name": "user",
@@ -21,7 +21,7 @@ _STRINGS = {  # names of an identity's attributes (src/util/viridentity.c) -> of
     "selinux-contex": "selinux",
 }
 _NUMBERS = {"unix-user-id": "uid", "unix-group-id": "gid", "process-id": "pid"}
-FIELDS = ("pid", "uid", "user", "gid", "group", "sasl", "x509", "selinux")
+FIELDS = ("pid", "uid", "user", "gid", "group", "sasl", "x509", "selinux", "readonly", "address")
 _SHORT = 14  # characters by which attributes are told apart
 
 Client = Mapping[str, Value]
@@ -37,10 +37,18 @@ class Message(NamedTuple):
     serial: int
 
 
+class Connection(NamedTuple):
+    """What a daemon's end of it tells."""
+
+    readonly: bool | None
+    address: str | None  # of the peer: "127.0.0.1:40312"
+
+
 class Served(NamedTuple):
     """What a worker thread of a daemon is doing."""
 
     message: Message
+    connection: Connection
     client: Client | None  # None: its record was lost
 
 
@@ -54,12 +62,14 @@ class Sent(NamedTuple):
     client_pid: Value
 
 
-def dispatched(fields: Mapping[str, Value]) -> Message:
-    """The message of a DISPATCH record."""
+def dispatched(fields: Mapping[str, Value]) -> Served:
+    """What a DISPATCH record says."""
+    readonly, address = fields.get("readonly"), fields.get("address")
+    connection = Connection(None if readonly is None else bool(readonly), address if isinstance(address, str) else None)
     header = fields["block"]
     assert isinstance(header, int)
     program, procedure, serial = (header >> shift & 0xFFFFFFFF for shift in (0, 64, 128))
-    return Message(program, procedure, serial)
+    return Served(Message(program, procedure, serial), connection, None)
 
 
 def sent(fields: Mapping[str, Value]) -> Message:
@@ -77,20 +87,21 @@ class Clients:
         self._known: OrderedDict[tuple[Value, ...], Client] = OrderedDict()
         self._copied: OrderedDict[Hashable, Client] = OrderedDict()
 
-    def of(self, raw: bytes, plan: Plan) -> Client:
+    def of(self, raw: bytes, plan: Plan, connection: Connection) -> Client:
         """The client of an IDENTITY record: a connection has the same bytes each time."""
-        copied = plan.key(raw)
+        copied = (plan.key(raw), connection)
         client = self._copied.get(copied)
         if client is None:
-            client = self._copied[copied] = self._read(plan.decode(raw, {}, Constants()))
+            client = self._copied[copied] = self._read(plan.decode(raw, {}, Constants()), connection)
             if len(self._copied) > MOST_CLIENTS:
                 self._copied.popitem(last=False)
         return client
 
-    def _read(self, fields: Mapping[str, Value]) -> Client:
+    def _read(self, fields: Mapping[str, Value], connection: Connection) -> Client:
         block = fields["block"]
         assert isinstance(block, int)
-        count, found = block & 0xFFFFFFFF, {}
+        count = block & 0xFFFFFFFF
+        found: dict[str, Value] = {"readonly": connection.readonly}
         for i in range(min(count, MOST_ATTRIBUTES)):
             name, value, text = fields[f"name{i}"], fields[f"value{i}"], fields[f"text{i}"]
             assert isinstance(name, int) and isinstance(value, int)
@@ -99,6 +110,8 @@ class Clients:
                 found[_STRINGS[short]] = text.text + "..." if isinstance(text, CutText) else text
             elif short in _NUMBERS:
                 found[_NUMBERS[short]] = value
+        if "pid" not in found:  # a socket of this host has none worth telling
+            found["address"] = connection.address
         key = tuple(found.get(field) for field in FIELDS)
         client = self._known.get(key)
         if client is None:

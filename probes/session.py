@@ -28,7 +28,7 @@ from probes.mapwatch import Dropped, Exec, Exited, Mapped, Record, watch_maps
 from probes.processes import Captured, Processes
 from probes.program import Program
 from probes.rows import ROW, Rows
-from probes.serving import Clients, Served
+from probes.serving import Clients
 from probes.targets import Target, Targets
 
 # of a record, as bytes that compare like the number: it is little-endian, and this is it backwards
@@ -257,14 +257,16 @@ class Session:
 
     def _learn_served(self, raw: bytes, row: Row, task: int, tid: int, tgid: int) -> None:
         """What a thread does for a client: `task` stands for it from now on, until the next."""
-        if row.private == serving.DISPATCH:
+        if row.private != serving.IDENTITY:
             fields = row.entry.decode(raw, {}, Constants())
             before = self._tasks.get(self._own.get(tid, 0))
             if before is None:
                 before = self._find_task(0, tgid, tid)
-            self._tasks[task] = before._replace(served=Served(serving.dispatched(fields), None))
+            self._tasks[task] = before._replace(served=serving.dispatched(fields))
         elif (known := self._tasks.get(task)) and known.served and known.served.client is None:  # drivers change it for a while
-            self._tasks[task] = known._replace(served=known.served._replace(client=self._clients.of(raw, row.entry)))
+            self._tasks[task] = known._replace(
+                served=known.served._replace(client=self._clients.of(raw, row.entry, known.served.connection))
+            )
 
     def _learn_tasks(self, raws: Sequence[bytes]) -> None:
         for raw in raws:

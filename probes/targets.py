@@ -257,11 +257,19 @@ def _read(fd: int, status: os.stat_result, path: str) -> Target:
         version=_version(elf),
         functions=functions,
         aliases=aliases,
-        private={sys.intern(f.name): f.offset for f in elf.functions if f.name in PRIVATE_NAMES},
+        private=_private_functions(elf, fd),
         text=elf.text,
         layout=choose_layout(elf, fd),
         is_32_bit=elf.bits == 32,
     )
+
+
+def _private_functions(elf: Elf, fd: int) -> Mapping[str, int]:
+    found = {sys.intern(f.name): f.offset for f in elf.functions if f.name in PRIVATE_NAMES}
+    seen = {f.name: os.pread(fd, min(f.size, 256), f.offset) for f in elf.functions if f.name in private.CONNECTION_EVIDENCE}
+    if not all(code in seen.get(name, b"") for name, code in private.CONNECTION_EVIDENCE.items()) and private.DISPATCH in found:
+        found[private.DISPATCH_ELSEWHERE] = found.pop(private.DISPATCH)
+    return found
 
 
 def _public_functions(functions: Sequence[Function]) -> tuple[tuple[tuple[str, int], ...], Mapping[str, str]]:

@@ -28,7 +28,7 @@ cp "$1/qemu.conf" /etc/libvirt
 { cat /etc/group; echo libvirt-qemu:x:64055:; } >/run/group
 mount --bind /run/passwd /etc/passwd
 mount --bind /run/group /etc/group
-exec libvirtd --config "$1/libvirtd.conf"
+exec libvirtd --config "$1/libvirtd.conf" --listen
 """
 LIBVIRTD_CONF = """
 unix_sock_dir = "{folder}"
@@ -37,6 +37,32 @@ auth_unix_ro = "none"
 auth_unix_rw = "none"
 host_uuid = "{uuid}"
 log_outputs = "3:stderr"
+listen_addr = "127.0.0.1"
+listen_tcp = 1
+auth_tcp = "none"
+tcp_port = "{tcp}"
+listen_tls = 1
+auth_tls = "none"
+tls_port = "{tls}"
+ca_file = "{folder}/pki/cacert.pem"
+cert_file = "{folder}/pki/servercert.pem"
+key_file = "{folder}/pki/serverkey.pem"
+"""
+# a client's certificate names the user
+CLIENT_NAME = "O=clients,CN=alice"
+CERTIFICATES = r"""
+key() { openssl ecparam -name prime256v1 -genkey -noout -out "$1"; }
+signed() {
+	key "$1key.pem"
+	openssl req -new -key "$1key.pem" -subj "$2" -out request.pem
+	printf '%s\n' "$3" 'keyUsage = digitalSignature, keyEncipherment' >extensions
+	openssl x509 -req -in request.pem -CA cacert.pem -CAkey cakey.pem -CAcreateserial -days 2 -extfile extensions -out "$1cert.pem"
+}
+key cakey.pem
+openssl req -x509 -new -key cakey.pem -subj /CN=authority -days 2 -out cacert.pem \
+	-addext 'basicConstraints = critical, CA:TRUE' -addext 'keyUsage = critical, keyCertSign'
+signed server /CN=localhost 'subjectAltName = IP:127.0.0.1, DNS:localhost'
+signed client /O=clients/CN=alice 'extendedKeyUsage = clientAuth'
 """
 # guests run as root, without what would need virtlogd, cgroups or a security module
 QEMU_CONF = """
@@ -57,6 +83,14 @@ DOMAIN = """
 """
 
 
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
 class Guest(NamedTuple):
     """A running domain."""
 
@@ -72,7 +106,13 @@ class Daemon:
         self._folder = folder = Path(tempfile.mkdtemp(prefix="libvirtd-"))
         folder.chmod(0o755)  # other users are clients too
         self._log = folder / "log"
-        (folder / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder, uuid=uuid.uuid4()))
+        pki = folder / "pki"
+        pki.mkdir()
+        subprocess.run(["sh", "-eu", "-c", CERTIFICATES], cwd=pki, check=True, capture_output=True)
+        tcp, tls = _free_ports(2)
+        (folder / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder, tcp=tcp, tls=tls, uuid=uuid.uuid4()))
+        self.tcp_uri = f"qemu+tcp://127.0.0.1:{tcp}/system"
+        self.tls_uri = f"qemu+tls://127.0.0.1:{tls}/system?pkipath={pki}"  # as CLIENT_NAME
         (folder / "qemu.conf").write_text(QEMU_CONF)
         self.uri = f"qemu:///system?socket={folder}/libvirt-sock"
         # libvirtd tells whoever started it when it accepts connections, the way systemd asks for

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from probes.targets import Target, Targets, host_libraries
-from tests.bench import command, cost, links, rate
+from tests.bench import command, cost, linking, links, rate
 from tests.bench.runs import Programs, Rounds, build
 from tests.bench.table import Row, render
 from tests.needs import NEEDS
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[Programs, Target, Rounds], list[Row]]] = {
     "cost": cost.rows,
     "links": links.rows,
     "command": command.rows,
+    "linking": linking.rows,
     "rate": rate.rows,
 }
 ROUNDS, QUICK_ROUNDS = 5, 1

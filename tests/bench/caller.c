@@ -46,6 +46,21 @@ static void burst(virDomainPtr domain, long calls, long bursts, long pause_ms)
 	}
 }
 
+/* Calls that go to a daemon. */
+static void ask(virDomainPtr domain, long calls, long bursts)
+{
+	long long start;
+	long i;
+
+	for (; bursts > 0; bursts--) {
+		start = now();
+		for (i = 0; i < calls; i++)
+			virDomainIsActive(domain);
+		printf("%.1f\n", (double)(now() - start) / calls);
+		usleep(200000);
+	}
+}
+
 /* Waits without sleeping: a sleep's end comes 50 us late. What a preemption delayed is made up for at once. */
 static void pace(virDomainPtr domain, long rate, double seconds)
 {
@@ -62,7 +77,8 @@ static void pace(virDomainPtr domain, long rate, double seconds)
 
 int main(int argc, char **argv)
 {
-	virConnectPtr conn = virConnectOpen("test:///default");
+	const char *uri = getenv("BENCH_URI");
+	virConnectPtr conn = virConnectOpen(uri ? uri : "test:///default");
 	virDomainPtr domain = conn ? virDomainLookupByName(conn, "test") : NULL;
 
 	if (!domain)
@@ -71,6 +87,8 @@ int main(int argc, char **argv)
 	virDomainGetName(domain);	/* the first call costs more */
 	if (argc == 5 && !strcmp(argv[1], "burst"))
 		burst(domain, atol(argv[2]), atol(argv[3]), atol(argv[4]));
+	else if (argc == 4 && !strcmp(argv[1], "ask"))
+		ask(domain, atol(argv[2]), atol(argv[3]));
 	else if (argc == 4 && !strcmp(argv[1], "pace"))
 		pace(domain, atol(argv[2]), atof(argv[3]));
 	else

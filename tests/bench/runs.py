@@ -69,7 +69,7 @@ class Ended(NamedTuple):
 class Command:
     """`libvirt-trace OPTIONS` from its start to its end; its standard output goes to `log`, or through a pipe to nowhere."""
 
-    def __init__(self, *options: str, log: Path | None = None) -> None:
+    def __init__(self, *options: str, log: Path | None = None, program: Sequence[str] = (str(ROOT / "tracer.py"),)) -> None:
         self._drain: subprocess.Popen[str] | None = None
         with contextlib.ExitStack() as stack:
             out: int
@@ -83,7 +83,8 @@ class Command:
                 out = stack.enter_context(self._drain.stdin).fileno()
             started = time.monotonic()
             self._process = subprocess.Popen(
-                [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), *options],
+                [PYTHON, "-E", "-s", *program, *options],
+                cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.PIPE,

@@ -33,6 +33,12 @@ ROWS = {
         "BCC, 4 functions: detach a function",
     ),
     "the command": ('start to "attached"', "SIGINT to its exit", "processor, 2 s idle", "peak resident memory, idle"),
+    "calls of a daemon": (
+        "untraced",
+        "traced in client and daemon, not linked",
+        "traced in client and daemon, linked",
+        "linking, of the time untraced",
+    ),
     "load": (
         "JSON lines to a file: 1 s without loss",
         "JSON lines to a file: processor time of the reader",
@@ -57,4 +63,4 @@ def test_bench_prints_every_row():
     expected = [(part, what) for part, names in ROWS.items() for what in names]
     assert len(lines) == len(expected), run.stdout
     for line, (part, what) in zip(lines, expected, strict=True):
-        assert re.match(rf"{part} +{what}.* {{2}}[0-9.,]+  \S", line), line
+        assert re.match(rf"{part} +{what}.* {{2}}-?[0-9.,]+  \S", line), line

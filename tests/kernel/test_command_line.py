@@ -97,8 +97,8 @@ def test_hangup_begins_a_new_file(trace, tmp_path):
     subprocess.run([*VIRSH, "suspend", "test"], check=True)
     tracer.stop()
 
-    assert [json.loads(line)["type"] for line in moved.read_text().splitlines()] == ["attached", "call"]
-    assert [json.loads(line)["type"] for line in file.read_text().splitlines()] == ["call", "end"]
+    assert [json.loads(line)["type"] for line in moved.read_text().splitlines()] == ["attached", "domain", "call"]
+    assert [json.loads(line)["type"] for line in file.read_text().splitlines()] == ["domain", "call", "end"]
 
 
 def test_misspelt_function_is_complained_of():

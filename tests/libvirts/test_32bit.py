@@ -23,7 +23,7 @@ def is_attached(event) -> bool:
 
 
 def test_calls_of_a_32bit_program(trace, i386):
-    tracer = trace()
+    tracer = trace("-n", "virsh")
     process = i386.start("virsh", "-c", "test:///default", "event --all --loop --timeout 600")
     try:
         event = tracer.wait_for(is_attached)

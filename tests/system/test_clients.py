@@ -9,12 +9,14 @@ import os
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.needs import PATIENCE, PYTHON
+from tests.daemon import CLIENT_NAME
+from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.tracing import Event, Result, Tracer
 
 CALLS = 23
@@ -154,6 +156,44 @@ def test_what_a_daemon_does_for_a_command_is_shown(trace: Callable[..., Tracer],
     assert {call["client"]["pid"] for call in served} == virsh
 
 
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_clients_over_the_network(trace: Callable[..., Tracer], libvirtd, transport: str):
+    """The transport knows no process: a certificate's name, if there is one, and an address; so no call is taken for the origin."""
+    client = Asker(libvirtd.tcp_uri if transport == "tcp" else libvirtd.tls_uri)
+    try:
+        tracer = trace("-f", "virDomainLookupByName")
+        client.ask()
+        (address,) = connections(client.pid)
+        result = tracer.stop()
+    finally:
+        client.end()
+    served = lookups(result, libvirtd.pid)
+    assert [call["args"]["name"] for call in served] == [f"{client.pid} {number}" for number in range(CALLS)]
+    known = {key: served[0]["client"][key] for key in ("pid", "uid", "user", "sasl", "x509", "readonly", "address")}
+    nobody = {"pid": None, "uid": None, "user": None, "sasl": None, "readonly": False, "address": address}
+    assert known == {**nobody, "x509": CLIENT_NAME if transport == "tls" else None}
+    assert all(call["client"] == served[0]["client"] and call["parent"] is None for call in served)
+
+
+def connections(pid: int) -> list[str]:
+    """Local ends of the process's TCP connections, as address:port."""
+    inodes = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
+    found = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if f"socket:[{fields[9]}]" in inodes:
+            address, port = fields[1].split(":")
+            found.append(f"{socket.inet_ntoa(bytes.fromhex(address)[::-1])}:{int(port, 16)}")
+    return found
+
+
+def test_read_only_client(trace: Callable[..., Tracer], libvirtd):
+    tracer = trace()
+    libvirtd.virsh("--readonly", "-c", libvirtd.uri.replace("libvirt-sock", "libvirt-sock-ro"), "list")
+    served = tracer.stop().calls("virConnectListAllDomains", libvirtd.pid)
+    assert [(call["client"]["readonly"], call["client"]["address"]) for call in served] == [(True, None)]
+
+
 def test_16_clients_at_once(trace: Callable[..., Tracer], libvirtd, asker):
     clients = [asker() for _ in range(CLIENTS)]
     tracer = trace("--buffer-size", "256", "-f", "virDomainLookupByName")
@@ -190,6 +230,37 @@ sys.exit(any(one.wait() for one in running))
 
 
 # the tree
+
+TWO_CONNECTIONS = """
+import os, sys, threading, libvirt
+libvirt.registerErrorHandler(lambda *_: None, None)
+def ask(connection, which):
+    for number in range(300):
+        try:
+            connection.lookupByName(f"{which} {number}")
+        except libvirt.libvirtError:
+            pass
+connections = [libvirt.open(sys.argv[1]) for _ in "ab"]
+threads = [threading.Thread(target=ask, args=pair) for pair in zip(connections, "ab")]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_two_connections_of_a_process(trace: Callable[..., Tracer], libvirtd):
+    """They send the same serials at the same time: the origin is right, or one of those that are named."""
+    tracer = trace("-f", "virDomainLookupByName")
+    subprocess.run([PYTHON, "-c", TWO_CONNECTIONS, libvirtd.uri], check=True, timeout=60 * PATIENCE)
+    result = tracer.stop()
+    served = lookups(result, libvirtd.pid)
+    names = {call["id"]: call["args"]["name"] for call in result.calls() if call["client"] is None}
+    assert len(served) == 2 * 300
+    for call in served:
+        origins = [call["parent"]] if call["parent"] else call["one_of"]
+        assert len(origins) == (1 if call["parent"] else 2)
+        assert call["args"]["name"] in [names[origin] for origin in origins]
 
 
 def test_suspend_as_a_tree(trace: Callable[..., Tracer], libvirtd, guest):
@@ -270,3 +341,39 @@ def test_client_that_speaks_the_protocol_itself(trace: Callable[..., Tracer], li
     assert [(call["pid"], call["client"]["pid"], call["parent"]) for call in served] == [(libvirtd.pid, os.getpid(), None)]
     assert served[0]["client"]["exe"] == os.readlink("/proc/self/exe")
     assert {call["pid"] for call in result.calls()} == {libvirtd.pid}
+
+
+# ps
+
+
+def ps(*options: str) -> str:
+    command = [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "ps", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60 * PATIENCE).stdout
+
+
+def test_ps_lists_the_clients_of_a_daemon(libvirtd, asker):
+    began = int(time.time())
+    local, remote = asker(), Asker(libvirtd.tls_uri)
+    try:
+        (address,) = connections(remote.pid)
+        rows = [json.loads(line) for line in ps("--json").splitlines()]
+        table = ps().splitlines()
+    finally:
+        remote.end()
+    (row,) = (row for row in rows if row["pid"] == libvirtd.pid)
+    found = {client.pop("id"): client for client in row["clients"]}
+    since = [client.pop("since") for client in found.values()]
+    assert all(began <= when <= time.time() for when in since)
+    nobody = {"server": "libvirtd", "pid": None, "uid": None, "user": None, "sasl": None, "x509": None, "address": None, "readonly": False}
+    assert list(found.values()) == [
+        {**nobody, "transport": "unix", "pid": local.pid, "uid": 0, "user": "root"},
+        {**nobody, "transport": "tls", "address": address, "x509": CLIENT_NAME},
+    ]
+    (at,) = (at for at, line in enumerate(table) if line.startswith(f"{libvirtd.pid} "))
+    stamps = [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when)) for when in since]
+    assert table[at + 1 : at + 3] == [
+        f"  client of libvirtd: process {local.pid}, root, unix, since {stamps[0]}",
+        f"  client of libvirtd: {address}, {CLIENT_NAME}, tls, since {stamps[1]}",
+    ]
+    (asking,) = (row for row in rows if row["pid"] == local.pid)
+    assert asking["clients"] is None
