@@ -18,7 +18,7 @@
 #ifdef MAY_GOTO
 #define WALK_STEPS 16384
 #else
-#define WALK_STEPS 192		/* the verifier goes through each */
+#define WALK_STEPS 128		/* the verifier goes through each, which takes a millisecond */
 #endif
 #define WALK_PIECE 2032		/* bytes of a string or an array in a step of a walk, at most */
 #define WALK_FULL 2048		/* bytes of a walk's record that leave no room for another step */
