@@ -29,6 +29,13 @@ class Pointer(NamedTuple):
     address: int
 
 
+class Code(NamedTuple):
+    """A function of the program."""
+
+    address: int
+    name: str  # "function", "function+0x12" or "file+0x1234"
+
+
 class Handle(NamedTuple):
     """A libvirt object. `fields` holds what identifies it, in display order: name, uuid, key, uri, driver, ..."""
 
@@ -42,6 +49,20 @@ class Handle(NamedTuple):
             if self.fields.get(key) is not None:
                 return self.fields[key]
         return None
+
+
+class CutList(NamedTuple):
+    """A list, or named values, of which only the beginning was kept."""
+
+    items: list[Any] | dict[str, Any]
+    total: int | None  # of all there are; None: not known
+
+
+class Xml(NamedTuple):
+    """An XML document: what is logged of it, and as much as was captured, which a summary is made from."""
+
+    shown: str | CutText
+    captured: str
 
 
 class EnumValue(NamedTuple):
@@ -66,7 +87,23 @@ class Redacted(NamedTuple):
 
 # lists and mappings nest: arrays, typed parameters, structs
 Value = (
-    None | bool | int | float | str | CutText | Unreadable | Pointer | Handle | EnumValue | Flags | Redacted | list[Any] | dict[str, Any]
+    None
+    | bool
+    | int
+    | float
+    | str
+    | CutText
+    | Xml
+    | Unreadable
+    | Pointer
+    | Code
+    | Handle
+    | EnumValue
+    | Flags
+    | Redacted
+    | CutList
+    | list[Any]
+    | dict[str, Any]
 )
 
 

@@ -20,7 +20,9 @@ from log.events import (
     Call,
     Caller,
     CallError,
+    Code,
     Command,
+    CutList,
     CutText,
     DomainEvent,
     End,
@@ -35,6 +37,7 @@ from log.events import (
     Value,
     Values,
     VerdictInfo,
+    Xml,
     call_id,
 )
 from log.quote import is_visible, well_formed
@@ -234,6 +237,10 @@ def _cut(text: CutText) -> str:
     return f'{{"text":{string(text.text)},"length":{"null" if text.length is None else text.length},"cut":true}}'
 
 
+def _cut_list(cut: CutList) -> str:
+    return f'{{"items":{value(cut.items)},"count":{"null" if cut.total is None else cut.total},"cut":true}}'
+
+
 _ENCODERS: dict[type, Callable[[Any], str]] = {
     type(None): lambda item: "null",
     bool: lambda item: _LITERAL[item],
@@ -244,8 +251,11 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
     tuple: _list,
     dict: _mapping,
     CutText: _cut,
+    CutList: _cut_list,
+    Xml: lambda item: value(item.shown),
     Unreadable: lambda item: f'{{"unreadable":"{item.address:#x}"}}',
     Pointer: lambda item: f'{{"pointer":"{item.address:#x}"}}',
+    Code: lambda item: f'{{"pointer":"{item.address:#x}","name":{value(item.name)}}}',
     Handle: _handle,
     EnumValue: lambda item: f'{{"value":{item.value},"name":{value(item.name)}}}',
     Flags: lambda item: f'{{"value":{item.value},"names":{_list(item.names)}}}',

@@ -13,12 +13,15 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
+from log.abstract import abstract
 from log.events import (
     NO_VALUES,
     Attached,
     Call,
     CallError,
+    Code,
     Command,
+    CutList,
     CutText,
     DomainEvent,
     End,
@@ -32,6 +35,7 @@ from log.events import (
     Unreadable,
     Value,
     Values,
+    Xml,
 )
 from log.quote import escape, name, quote
 
@@ -258,6 +262,12 @@ def _dict(fields: Mapping[str, Value]) -> list[str]:
     return ["", "{", *_fields(fields), "", "}"]
 
 
+def _cut_list(cut: CutList) -> list[str]:
+    pieces = _value(cut.items)
+    rest = "..." if cut.total is None else f"... {cut.total} in all"
+    return [*pieces[:-2], "", ", " if cut.items else "", "notice", rest, *pieces[-2:]]
+
+
 def _handle(handle: Handle) -> list[str]:
     label = handle.label
     if "claimed" in handle.fields:
@@ -316,9 +326,12 @@ _PRINTERS: dict[type, Callable[[Any], list[str]]] = {
     list: _list,
     tuple: _list,
     dict: _dict,
+    CutList: _cut_list,
+    Xml: lambda item: ["string", abstract(item)],
     CutText: lambda item: ["string", quote(item.text) + "..."],
     Unreadable: lambda item: ["notice", f"{item.address:#x} /* unreadable */"],
     Pointer: lambda item: ["number", f"{item.address:#x}"],
+    Code: lambda item: ["number", name(item.name)],
     Handle: _handle,
     EnumValue: _enum,
     Flags: _flags,

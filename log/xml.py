@@ -7,9 +7,24 @@ Beside calls only a loss has a line: a log that hid it would claim to be complet
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
-from log.events import Call, CutText, EnumValue, Event, Flags, Handle, Lost, Pointer, Redacted, Unreadable, Value, Values
+from log.events import (
+    Call,
+    Code,
+    CutList,
+    CutText,
+    EnumValue,
+    Event,
+    Flags,
+    Handle,
+    Lost,
+    Pointer,
+    Redacted,
+    Unreadable,
+    Value,
+    Values,
+    Xml,
+)
 from log.quote import as_bytes, is_visible
 
 _is_plain = re.compile(r"[ !#-%'-;=?-~]*").fullmatch
@@ -89,13 +104,14 @@ def _element(key: str, item: Value) -> str:
 
 def _body(item: Value) -> tuple[str, str]:
     """A value's attributes and content; numbers and text are content, what qualifies them is in attributes."""
+    if isinstance(item, (Xml, Code)):
+        item = item.shown if isinstance(item, Xml) else item.name
     if isinstance(item, str):
         return "", content(item)
     if isinstance(item, Handle):
         return _body(item.label)
-    if isinstance(item, CutText):
-        length = "" if item.length is None else f' length="{item.length}"'
-        return f' cut="true"{length}', content(item.text)
+    if isinstance(item, (CutText, CutList)):
+        return _cut(item)
     if isinstance(item, Flags):
         return (f' names="{content("|".join(item.names))}"' if item.names else ""), str(item.value)
     if isinstance(item, EnumValue):
@@ -108,8 +124,18 @@ def _body(item: Value) -> tuple[str, str]:
         return ' redacted="true"' + ("" if item.length is None else f' length="{item.length}"'), ""
     if item is None:
         return ' null="true"', ""
-    if isinstance(item, Mapping):
-        return "", "".join([_element(key, inner) for key, inner in item.items()])
-    if isinstance(item, (list, tuple)):
-        return "", "".join([_element("item", inner) for inner in item])
-    return "", str(item).lower() if isinstance(item, bool) else str(item)
+    return "", _content(item)
+
+
+def _content(item: Value) -> str:
+    if isinstance(item, dict):
+        return "".join([_element(key, inner) for key, inner in item.items()])
+    if isinstance(item, list):
+        return "".join([_element("item", inner) for inner in item])
+    return str(item).lower() if isinstance(item, bool) else str(item)
+
+
+def _cut(item: CutText | CutList) -> tuple[str, str]:
+    if isinstance(item, CutText):
+        return ' cut="true"' + ("" if item.length is None else f' length="{item.length}"'), content(item.text)
+    return ' cut="true"' + ("" if item.total is None else f' count="{item.total}"'), _body(item.items)[1]

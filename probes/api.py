@@ -20,6 +20,22 @@ API_JSON = Path(__file__).with_name("api.json")
 # `pkg-config --variable=libvirt_api libvirt` of a packaged and of a self-built libvirt, without running pkg-config
 XML_DIRS = (Path("/usr/share/libvirt/api"), Path("/usr/local/share/libvirt/api"))
 XML_FILES = {"libvirt-api.xml": "libvirt.so.0", "libvirt-qemu-api.xml": "libvirt-qemu.so.0", "libvirt-lxc-api.xml": "libvirt-lxc.so.0"}
+OBJECTS = {
+    "virConnectPtr": "connect",
+    "virDomainPtr": "domain",
+    "virNetworkPtr": "network",
+    "virInterfacePtr": "interface",
+    "virStoragePoolPtr": "pool",
+    "virStorageVolPtr": "volume",
+    "virNodeDevicePtr": "nodedevice",
+    "virSecretPtr": "secret",
+    "virNWFilterPtr": "nwfilter",
+    "virNWFilterBindingPtr": "nwfilterbinding",
+    "virNetworkPortPtr": "networkport",
+    "virDomainSnapshotPtr": "snapshot",
+    "virDomainCheckpointPtr": "checkpoint",
+    "virStreamPtr": "stream",
+}
 SENTINELS = ("_LAST", "_MEMORY_STAT_NR")  # how constants end that only count the others
 
 SCALAR_KINDS = frozenset({"i32", "u32", "i64", "u64", "u8", "double"})
@@ -49,6 +65,8 @@ class Param(NamedTuple):
     enum: str | None = None  # key of ApiTable.enums; for "int *" it tells what is stored there
     flags: bool = False  # a bitwise-or; enum None: no flags are defined, the value should be 0
     secret: bool = False  # never to be shown, nor what it points to
+    direction: str = "in"  # of what is behind a pointer: "in", "out", "in-out"; "": nobody knows
+    length: str = ""  # of what is behind a pointer, as api_passing.Passing has it
 
 
 class Result(NamedTuple):

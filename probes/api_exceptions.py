@@ -162,6 +162,27 @@ FIELD_ENUM = {
     "virVcpuInfo.cpu": None,  # a CPU's number; only those below 0 have a name
 }
 
+# What typed parameters of this name hold; names are globs.
+PARAMETER_ENUM = {
+    "state.state": "virDomainState",
+    "vcpu.*.state": "virVcpuState",
+    "numa_mode": "virDomainNumatuneMemMode",
+    "operation": "virDomainJobOperation",
+    "dirtyrate.calc_status": "virDomainDirtyRateStatus",
+}
+
+# A state -> the enum of its reasons.
+REASON_ENUM = {
+    0: "virDomainNostateReason",
+    1: "virDomainRunningReason",
+    2: "virDomainBlockedReason",
+    3: "virDomainPausedReason",
+    4: "virDomainShutdownReason",
+    5: "virDomainShutoffReason",
+    6: "virDomainCrashedReason",
+    7: "virDomainPMSuspendedReason",
+}
+
 # Arguments whose C type misleads.
 KIND = {
     ("virStreamSend", "data"): "pointer",  # const char *, but counted bytes without a NUL

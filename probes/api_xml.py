@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from probes import api_exceptions
-from probes.api import SCALAR_KINDS, SENTINELS, XML_FILES, Enum, Function, Param, Result, WriteWhen
+from probes.api import OBJECTS, SCALAR_KINDS, SENTINELS, XML_FILES, Enum, Function, Param, Result, WriteWhen
+from probes.api_passing import passing
 
 # LP64; the callers widen a char, but the upper bits of its register are not to be relied on
 _SCALARS = {
@@ -25,22 +26,6 @@ _SCALARS = {
     "size_t": "u64",
     "ssize_t": "i64",
     "double": "double",
-}
-_OBJECTS = {
-    "virConnectPtr": "connect",
-    "virDomainPtr": "domain",
-    "virNetworkPtr": "network",
-    "virInterfacePtr": "interface",
-    "virStoragePoolPtr": "pool",
-    "virStorageVolPtr": "volume",
-    "virNodeDevicePtr": "nodedevice",
-    "virSecretPtr": "secret",
-    "virNWFilterPtr": "nwfilter",
-    "virNWFilterBindingPtr": "nwfilterbinding",
-    "virNetworkPortPtr": "networkport",
-    "virDomainSnapshotPtr": "snapshot",
-    "virDomainCheckpointPtr": "checkpoint",
-    "virStreamPtr": "stream",
 }
 
 _READ_PERMISSIONS = re.compile(r"(getattr|read|search-[\w-]+)\Z")
@@ -143,7 +128,7 @@ def functions(described: Described, needs_write: Mapping[str, str]) -> list[Func
             library,
             element.get("version", ""),
             _result(described, name, ctype, text),
-            tuple(_param(described, name, arg) for arg in element.findall("arg")),
+            tuple(_param(described, name, arg, element) for arg in element.findall("arg")),
             _access(name, needs_write.get(name), element),
             _failure(name, ctype, text),
             api_exceptions.calls_back(name),
@@ -180,7 +165,7 @@ def field_enums(described: Described) -> dict[str, str]:
     return result
 
 
-def _param(described: Described, function: str, arg: ElementTree.Element) -> Param:
+def _param(described: Described, function: str, arg: ElementTree.Element, element: ElementTree.Element) -> Param:
     name, ctype, text = arg.get("name", ""), arg.get("type", ""), arg.get("info", "")
     kind = api_exceptions.KIND.get((function, name)) or _kind(described, ctype, name)
     enum, flags = None, name == "flags" or bool(_BITS.search(text))
@@ -192,20 +177,24 @@ def _param(described: Described, function: str, arg: ElementTree.Element) -> Par
     flags = flags and kind in SCALAR_KINDS
     if enum and not all(part.partition("-")[0] in described.constants for part in enum.split("|")):
         enum = None
-    return Param(name, ctype, kind, _OBJECTS.get(ctype), enum, flags, api_exceptions.is_secret(function, name))
+    direction, length = "in", ""
+    if kind == "pointer":
+        every = [(other.get("name", ""), other.get("type", "")) for other in element.findall("arg")]
+        direction, length = passing(function, name, ctype, every) or ("", "")
+    return Param(name, ctype, kind, OBJECTS.get(ctype), enum, flags, api_exceptions.is_secret(function, name), direction, length)
 
 
 def _result(described: Described, function: str, ctype: str, text: str) -> Result:
     enum = api_exceptions.ENUM.get((function, ""), ("", False))[0]
     kind = "string" if ctype == "char *" else _kind(described, ctype, "")
-    return Result(ctype, kind, _OBJECTS.get(ctype), enum if enum in described.constants else None, api_exceptions.is_secret(function, ""))
+    return Result(ctype, kind, OBJECTS.get(ctype), enum if enum in described.constants else None, api_exceptions.is_secret(function, ""))
 
 
 def _kind(described: Described, ctype: str, name: str) -> str:
     if ctype == "const char *":
         return "xml" if "xml" in name.lower() or name == "srcSpec" else "string"
     for _ in range(8):  # a typedef of a typedef; a limit, because they could go round in circles
-        if ctype in _OBJECTS:
+        if ctype in OBJECTS:
             return "handle"
         if ctype in described.functypes:
             return "callback"

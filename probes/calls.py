@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple
 
 from log.events import NO_VALUES, Call, Caller, CallError, Command, DomainEvent, Event, Handle, Value, Values, VerdictInfo, call_id
-from probes import records, serving, values
+from probes import api_private, records, serving, values
 from probes.api import ApiTable, Function, is_write_call
 from probes.copying import Constants, Plan, u64
 from probes.lifecycle import CHECK, LIFECYCLE, MONITOR, Lifecycle, found_by, uuid_of, with_true_name
@@ -17,6 +17,7 @@ from probes.raised import RaisedErrors
 from probes.redact import redact_json
 from probes.serving import Message, Origins, Sent, Served
 from probes.verdicts import NOT_ENFORCED, Said, error_of, read_verdict
+from probes.walking import is_whole
 
 CACHED = 16384  # decoded arguments and results kept, by their bytes
 NO_RETURN = "no return probe"
@@ -37,6 +38,11 @@ class Row(NamedTuple):
     entry: Plan
     ret: Plan | None  # None: has no return probe
     returns: str  # "pointer", "integer", "void"
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it is for a function that programs may call."""
+        return self.function is not None and self.function.name not in api_private.NAMES
 
 
 class Task(NamedTuple):
@@ -119,7 +125,7 @@ class Calls:
         self._lifecycle = Lifecycle(table)
         self._waiting: dict[int, Returned] = {}
         self._constants: dict[int, Constants] = {}
-        self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool]] = {}
+        self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool, Values]] = {}
         self._alike: dict[Hashable, tuple[object, ...]] = {}
 
     def feed(self, raws: Iterable[bytes]) -> list[Event]:
@@ -249,6 +255,9 @@ class Calls:
     @staticmethod
     def _clip(pieces: Pieces, piece: values.Piece, plan: Plan | None) -> None:
         """Adds a piece without the padding that made its record's length a multiple of 8."""
+        if piece.op >= records.WALK_MORE:
+            pieces.setdefault(records.WALK_MORE, []).append(piece._replace(text=piece.text[: max(0, piece.got)]))
+            return
         keep = plan.ops[piece.op][5] if plan and piece.op < len(plan.ops) else 0
         size = max(0, min(piece.got - 1, keep - piece.offset))
         pieces.setdefault(piece.op, []).append(piece._replace(text=piece.text[:size]))
@@ -256,6 +265,8 @@ class Calls:
     def _is_complete(self, waiting: Returned) -> bool:
         plan, raw = self.rows[waiting.call.row].ret, waiting.raw
         assert plan is not None
+        if plan.walk and not is_whole(waiting.pieces):
+            return False
         for text in plan.texts:
             length = int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True)
             if length >= text.size and any(raw[text.source : text.source + 8]):
@@ -340,24 +351,31 @@ class Calls:
     def _constants_of(self, tgid: int) -> Constants:
         constants = self._constants.get(tgid)
         if constants is None:
-            constants = self._constants[tgid] = Constants()
+            constants = self._constants[tgid] = Constants(tgid)
         return constants
 
-    def _decode(self, plan: Plan, raw: bytes, pieces: Pieces | None, row: int, tgid: int, at_return: bool) -> tuple[Values, bool]:
-        """The decoded values, and whether a result is one that failures have; calls that differ in nothing else share them."""
+    def _decode(self, plan: Plan, raw: bytes, pieces: Pieces | None, row: int, tgid: int, at_return: bool) -> tuple[Values, bool, Values]:
+        """The decoded values, whether a result is one that failures have, and the outputs; calls that differ in nothing else share them."""
         constants = self._constants_of(tgid)
         key = (constants.version, ~row if at_return else row, plan.key(raw))
         found = self._cache.get(key)
         if found is not None and not pieces:
             return found
-        decoded = Values(plan.decode(raw, pieces or _NO_PIECES, constants))
         function = self.rows[row].function
         fails = at_return and function is not None and _is_failure(function, raw)
+        fields = plan.decode(raw, pieces or _NO_PIECES, constants)
+        out = NO_VALUES
+        if at_return and len(fields) > 1:
+            result = fields.pop("ret")
+            if not fails and not (isinstance(result, int) and result < 0):  # nothing was written
+                out = Values(fields)
+            fields = {"ret": result}
+        decoded = Values(fields)
         if not pieces and _is_shared(plan, raw):
             if len(self._cache) >= CACHED:
                 self._cache.clear()
-            self._cache[key] = decoded, fails
-        return decoded, fails
+            self._cache[key] = decoded, fails, out
+        return decoded, fails, out
 
     def _aside(self, kind: int, raw: bytes, row: int, ended: list[Event]) -> None:
         """Records that are neither the beginning nor the end of a call: of inner functions and of the enforcer."""
@@ -406,15 +424,15 @@ class Calls:
             if alike is not None:
                 return tuple.__new__(Call, (started + self.offset_ns, ended - started, *alike))
         result: Value = None
-        fails, failed, error = False, False, None
+        fails, failed, error, out = False, False, None, NO_VALUES
         if row.ret is not None and row.returns != "void":
-            decoded, fails = self._decode(row.ret, raw, ret_pieces, call.row, call.tgid, True)
+            decoded, fails, out = self._decode(row.ret, raw, ret_pieces, call.row, call.tgid, True)
             result = decoded.values.get("ret")
             if fails:
                 error = self._errors.error(tid, started)
                 # these return the same value when there is nothing to tell
                 failed = error is not None or row.function is None or row.function.failure not in ("minus_one_if_error", "null_if_error")
-        built = self._build(call, extra, tid, row, started, result, failed, error, ended - started, None)
+        built = self._build(call, extra, tid, row, started, result, failed, error, ended - started, None, out)
         if fails or key is None or entry is None or built.client is not None:
             return built
         if not _is_shared(row.entry, entry) or not (row.ret is None or _is_shared(row.ret, raw)):
@@ -442,12 +460,13 @@ class Calls:
         error: CallError | None,
         duration: int | None,
         unfinished: str | None,
+        out: Values = NO_VALUES,
     ) -> Call:
         task = self._find_task(call.task, call.tgid, tid)
         args, function = None, row.function
         write = self._is_write(call)
         if call.raw is not None:
-            args, _ = self._decode(row.entry, call.raw, extra.pieces if extra else None, call.row, call.tgid, False)
+            args, _, _ = self._decode(row.entry, call.raw, extra.pieces if extra else None, call.row, call.tgid, False)
         client: serving.Client | None = None
         if task.served:
             client = task.served.client or serving.UNKNOWN
@@ -465,7 +484,7 @@ class Calls:
             depth=call.depth,
             write=write,
             args=args,
-            out=NO_VALUES,
+            out=out,
             ret=result,
             returns=row.returns,
             failed=failed,

@@ -8,8 +8,9 @@ import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
-from log.events import Value
-from probes import records, values
+from log.events import Code, Unreadable, Value
+from probes import records, symbols, values, walking
+from probes.walking import Take, Walk
 
 Offsets = Mapping[str, Mapping[str, int]]  # object type -> field -> bytes
 
@@ -22,9 +23,15 @@ class Constants:
 
     _versions = itertools.count()
 
-    def __init__(self) -> None:
+    def __init__(self, pid: int = 0) -> None:
         self.version = next(self._versions)
+        self._pid = pid
         self._values: dict[tuple[int, int], Value] = {}
+
+    def symbol(self, address: int) -> Value:
+        """What is at an address of the process's code."""
+        name = symbols.describe(self._pid, address) if address and self._pid else None
+        return Code(address, name) if name else values.pointer_value(address)
 
     def get(self, key: tuple[int, int]) -> Value:
         """The value; None where its record was lost."""
@@ -67,22 +74,34 @@ class Plan(NamedTuple):
     key: Callable[[bytes], Hashable]  # what of a record the values depend on, if is_told_by_key()
     present: tuple[int, ...] = ()  # where addresses are that are no NULL then
     condition: Condition = Condition()
+    walk: bytes = b""  # operations that follow once the record was sent
+    walks: tuple[tuple[str, Take], ...] = ()  # what these copy, in their order
+    omits: bool = False  # whether some values may be left out
 
     def pack(self) -> bytes:
         """A row of the plan map."""
-        row = records.PLAN_HEAD.pack(self.flags, self.fixed, *self.condition, self.objects) + b"".join(
-            records.OP.pack(*op) for op in self.ops
-        )
-        return row.ljust(records.PLAN_SIZE, b"\0")
+        kind, argument, bits = self.condition
+        first = len(self.ops) + 1 if self.walk else 0
+        row = records.PLAN_HEAD.pack(self.flags, self.fixed, kind, argument, first, bits, self.objects)
+        row += b"".join(records.OP.pack(kind, 0, *rest) for kind, *rest in self.ops)
+        return (row + (bytes(records.OP.size) + self.walk if first else b"")).ljust(records.PLAN_SIZE, b"\0")
 
     def decode(self, raw: bytes, pieces: Mapping[int, list[values.Piece]], constants: Constants) -> dict[str, Value]:
-        """The record's values by name."""
+        """The record's values by name; what a record that is too short lacks reads as zeros."""
+        raw = raw if len(raw) >= self.fixed else raw.ljust(self.fixed, b"\0")
         texts = values.read_texts(raw, self.texts, self.fixed, pieces)
-        return {name: read(raw, texts, constants) for name, read in self.fields}
+        found = {name: read(raw, texts, constants) for name, read in self.fields}
+        if self.walks:
+            stream = walking.Stream(walking.joined(pieces))
+            for name, take in self.walks:
+                value = walking.take_all(take, stream)
+                if found[name] is not values.LEFT_OUT_VALUE:
+                    found[name] = value
+        return {name: value for name, value in found.items() if value is not values.LEFT_OUT_VALUE} if self.omits else found
 
     def is_told_by_key(self, raw: bytes) -> bool:
         """Whether a record with the same key has the same values: all was readable, nothing NULL, empty, cut or sent once."""
-        if any(raw[32:36]) or not all(u64(raw, at) for at in self.present):
+        if self.walks or any(raw[32:36]) or not all(u64(raw, at) for at in self.present):
             return False
         for text in self.texts:
             if text.mark:
@@ -102,8 +121,13 @@ class Builder:
         self.ops: list[tuple[int, int, int, int, int, int]] = []
         self.texts: list[values.Text] = []
         self.objects = 0
+        self.walk = Walk(self._register)
+        self.walks: list[tuple[str, Take]] = []
+        self.omits = False
         self._shown: list[slice] = []
         self._present: list[int] = []
+        self._blocks: dict[tuple[int, int, int], int] = {}
+        self._registers = records.FIXED  # from the end, as the record doesn't have them
 
     def shows(self, at: int, size: int) -> int:
         """A reader looks at these bytes, which are not those of a text; where they are."""
@@ -119,11 +143,39 @@ class Builder:
         self.fixed += (size + 7) & ~7
         return at
 
+    def _register(self, size: int) -> int:
+        self._registers -= (size + 7) & ~7
+        return self._registers
+
     def block(self, source: int, offset: int, length: int) -> int:
         """Copies `length` bytes at *source + offset; where to."""
         at = self._room(length)
         self.ops.append((records.OP_BLOCK, source, at, length, offset, 0))
         return at
+
+    def shared(self, source: int, offset: int, length: int) -> int:
+        """As block(), but once for several readers."""
+        key = (source, offset, length)
+        if key not in self._blocks:
+            self._blocks[key] = self.block(*key)
+        return self._blocks[key]
+
+    def memory(self, source: int, length: int, read: Callable[[bytes], Value]) -> Read:
+        """What `read` makes of `length` bytes at *source; NULL and memory that is not readable are told."""
+        at = self.shared(source, 0, length)
+        bit = 1 << [op[2] for op in self.ops].index(at)
+        self.shows(at, length)
+        self.follows(source)
+
+        def decode(raw: bytes, texts: list[values.Copied], constants: Constants) -> Value:
+            address = u64(raw, source)
+            if not address:
+                return None
+            if int.from_bytes(raw[32:36], "little") & bit:
+                return Unreadable(address)
+            return read(raw[at : at + length])
+
+        return decode
 
     def text(self, source: int, *, keep: int | None = None, name: bool = False, mark: int = 0) -> int:
         """Copies the string at *source; its index among the texts. `keep` bytes of it, by default as many as the user wants."""
@@ -159,10 +211,22 @@ class Builder:
 
     def plan(self, flags: int, fields: list[tuple[str, Read]]) -> Plan:
         """The finished plan."""
-        if len(self.ops) > records.MAX_OPS or self.fixed > records.FIXED:
-            raise ValueError(f"copy plan too large: {len(self.ops)} operations, {self.fixed} bytes")
-        key = key_of(self.fixed, self._shown)
-        return Plan(flags, self.fixed, self.objects, tuple(self.ops), tuple(self.texts), tuple(fields), key, tuple(self._present))
+        count = len(self.ops) + (len(self.walk.ops) + 2 if self.walk.ops else 0)  # each part has an end
+        if count > records.MAX_OPS or self.fixed > self._registers:
+            raise ValueError(f"copy plan too large: {count} operations, {self.fixed} bytes, registers from {self._registers}")
+        return Plan(
+            flags,
+            self.fixed,
+            self.objects,
+            tuple(self.ops),
+            tuple(self.texts),
+            tuple(fields),
+            key_of(self.fixed, self._shown),
+            tuple(self._present),
+            walk=self.walk.packed(len(self.ops) + 1),
+            walks=tuple(self.walks),
+            omits=self.omits,
+        )
 
 
 def key_of(fixed: int, shown: Sequence[slice]) -> Callable[[bytes], Hashable]:

@@ -27,7 +27,12 @@ _FIELDS: dict[str, tuple[tuple[str, str, bool], ...]] = {
     "networkport": (("uuid", "uuid", False),),
     "stream": (),
 }
-_SHOWN_AS = {"parentName": "parent", "usageID": "usage", "filtername": "filter"}
+SHOWN_AS = {"parentName": "parent", "usageID": "usage", "filtername": "filter"}
+# of each of many
+SHOWN_IN_LISTS: dict[str, tuple[tuple[str, str], ...]] = {
+    kind: tuple((field, how) for field, how, _ in fields if field in ("name", "uuid", "usageID", "portdev"))
+    for kind, fields in _FIELDS.items()
+}
 _PARENT = {"snapshot": "domain", "checkpoint": "domain", "networkport": "net"}
 # struct _virURI (src/util/viruri.h): where its strings are
 _URI = {"scheme": 0, "server": 8, "user": 16, "port": 24, "path": 32, "query": 40}
@@ -107,9 +112,9 @@ def read_handle(build: Builder, source: int, kind: str, offsets: Offsets) -> Rea
     for field, how, is_name in shown:
         at = block + place[field] - first
         if how == "uuid":
-            readers.append((_SHOWN_AS.get(field, field), read_uuid(build, at)))
+            readers.append((SHOWN_AS.get(field, field), read_uuid(build, at)))
         else:
-            readers.append((_SHOWN_AS.get(field, field), read_text(build.text(at, name=is_name), build.limits.redact)))
+            readers.append((SHOWN_AS.get(field, field), read_text(build.text(at, name=is_name), build.limits.redact)))
     connect = block + owner - first
     if parent:
         inner = offsets["domain" if parent == "domain" else "network"]

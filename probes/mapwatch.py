@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from probes import bpf, maps
+from probes import bpf, maps, symbols
+from probes.symbols import MMAP2
 
 # linux/perf_event.h
 PERF_TYPE_SOFTWARE, PERF_COUNT_SW_DUMMY = 1, 9
@@ -26,7 +27,7 @@ PERF_FLAG_FD_CLOEXEC = 8
 # mmap, comm, task, watermark (nobody waits, so nobody is woken), sample_id_all, mmap2, comm_exec, use_clockid
 ATTR_FLAGS = 1 << 8 | 1 << 9 | 1 << 13 | 1 << 14 | 1 << 18 | 1 << 23 | 1 << 24 | 1 << 25
 ATTR_SIZE = 112  # PERF_ATTR_SIZE_VER5
-RECORD_LOST, RECORD_COMM, RECORD_EXIT, RECORD_FORK, RECORD_MMAP2 = 2, 3, 4, 7, 10
+RECORD_LOST, RECORD_COMM, RECORD_EXIT, RECORD_FORK, RECORDMMAP2 = 2, 3, 4, 7, 10
 MISC_COMM_EXEC = 1 << 13
 
 _HEADER = struct.Struct("<IHH")  # kind, misc, size
@@ -35,7 +36,6 @@ _U64 = struct.Struct("<Q")
 _LOST = struct.Struct("<8xQQ")  # event, count
 _COMM = struct.Struct("<8xII")  # pid, tid; then the name
 _TASK = struct.Struct("<8xIIII")  # pid, ppid, tid, ptid
-_MMAP2 = struct.Struct("<8xIIQQQIIQQII")  # pid, tid, address, length, offset, major, minor, inode, generation, prot, flags; then the file
 _HEAD_AT, _TAIL_AT = 1024, 1032  # struct perf_event_mmap_page: data_head, data_tail
 
 # starting a process writes 0.6 to 5 KiB of records, so a CPU may start hundreds between two polls
@@ -127,8 +127,8 @@ class Parser:
         result: list[Record] = []
         for raw in raws:
             kind, misc, size = _HEADER.unpack_from(raw)
-            if kind == RECORD_MMAP2:
-                if size >= _MMAP2.size + _SAMPLE_ID and (b"/libvirt" in raw or int.from_bytes(raw[8:12], "little") in self._starting):
+            if kind == RECORDMMAP2:
+                if size >= MMAP2.size + _SAMPLE_ID:
                     self._mapped(raw, result)
             elif kind == RECORD_COMM:
                 if misc & MISC_COMM_EXEC and size >= _COMM.size + _SAMPLE_ID:
@@ -136,10 +136,13 @@ class Parser:
                     if len(self._starting) >= MOST_AWAITED:
                         self._starting.clear()
                     self._starting.add(pid)
+                    symbols.note_exec(pid)
                     result.append(Exec(_time(raw), pid, os.fsdecode(raw[_COMM.size : size - _SAMPLE_ID].split(b"\0", 1)[0])))
             elif kind in (RECORD_FORK, RECORD_EXIT):
                 if size >= _TASK.size + 8 + _SAMPLE_ID:
                     pid, ppid, tid, _ = _TASK.unpack_from(raw)
+                    if kind == RECORD_FORK:
+                        symbols.note_fork(pid, ppid)
                     result.append(Forked(_time(raw), pid, ppid, tid) if kind == RECORD_FORK else Exited(_time(raw), pid, tid))
                     if pid == tid:
                         self._starting.discard(pid)
@@ -148,8 +151,12 @@ class Parser:
         return result
 
     def _mapped(self, raw: bytes, result: list[Record]) -> None:
-        pid, tid, start, length, _, major, minor, inode, _, _, _ = _MMAP2.unpack_from(raw)
-        path = os.fsdecode(raw[_MMAP2.size : len(raw) - _SAMPLE_ID].split(b"\0", 1)[0])
+        mapper = int.from_bytes(raw[8:12], "little")
+        symbols.note(mapper, raw)
+        if b"/libvirt" not in raw and mapper not in self._starting:
+            return
+        pid, tid, start, length, _, major, minor, inode, _, _, _ = MMAP2.unpack_from(raw)
+        path = os.fsdecode(raw[MMAP2.size : len(raw) - _SAMPLE_ID].split(b"\0", 1)[0])
         is_program = pid in self._starting and path.startswith("/")
         if is_program:
             self._starting.discard(pid)

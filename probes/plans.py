@@ -3,13 +3,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from log.events import Redacted, Unreadable, Value
-from probes import private, records, values
+from probes import documents, private, records, values
 from probes.api import ApiTable, Function, Param, Result
+from probes.api_passing import IN_OUT, OUT
 from probes.copying import Builder, Condition, Limits, Offsets, Plan, Read, key_of, read_text, u64
 from probes.handles import read_handle
+from probes.pointers import Place, Pointers, needs_arguments
+
+# arguments that may hold anything: a command for a monitor or an agent, a guest's configuration of another kind, a document
+TEXTS = frozenset(("cmd", "nativeConfig", "metadata"))
+# functions whose result is a document
+RETURNS_XML = re.compile(r"XML|Capabilities|Baseline|FindStoragePoolSources|GetMetadata|GetSysinfo")
 
 
 def _read_value(build: Builder, what: Param | Result, source: int, table: ApiTable, offsets: Offsets, *, is_name: bool) -> Read:
@@ -21,13 +29,17 @@ def _read_value(build: Builder, what: Param | Result, source: int, table: ApiTab
             return lambda raw, texts, constants: values.secret_value(texts[index])
         build.shows(source, 8)
         return lambda raw, texts, constants: Redacted(None) if u64(raw, source) else None
-    if kind in ("string", "xml"):
+    if kind == "xml":
+        return _document(build, source)
+    if kind == "string":
         return read_text(build.text(source, name=is_name), limits.redact)
     if kind == "handle" and what.object and what.object in offsets:
         return read_handle(build, source, what.object, offsets)
     if kind == "double":
         return lambda raw, texts, constants: Unreadable(0)  # in an SSE register, which a uprobe can't see
     build.shows(source, values.SIZES.get(kind, 8))
+    if kind == "callback":
+        return lambda raw, texts, constants: constants.symbol(u64(raw, source))
     if kind in values.SIZES:
         enum = table.enums.get(what.enum) if what.enum else None
         decode: Callable[[int], Value]
@@ -41,15 +53,38 @@ def _read_value(build: Builder, what: Param | Result, source: int, table: ApiTab
     return lambda raw, texts, constants: values.pointer_value(u64(raw, source))
 
 
+def _document(build: Builder, source: int) -> Read:
+    """An XML document, of which more is copied than is shown: what it describes is to be told."""
+    limits = build.limits
+    index = build.text(source, keep=max(limits.string, documents.CAPTURED))
+    return lambda raw, texts, constants: documents.xml_value(texts[index], limits)
+
+
+def _text(build: Builder, source: int) -> Read:
+    """Text that a program wrote: a command or an answer of QEMU's monitor or a guest's agent."""
+    limits = build.limits
+    index = build.text(source)
+    return lambda raw, texts, constants: documents.text_value(texts[index], limits)
+
+
 def entry_plan(function: Function, table: ApiTable, offsets: Offsets, limits: Limits, flags: int) -> Plan:
     """What to copy when the function is entered. System V: integers in six registers, then above the return address."""
     build = Builder(records.ENTRY_FIXED, limits)
+    if needs_arguments(function):
+        flags |= records.PLAN_KEEP_ARGS
     integers = [param for param in function.params if param.kind != "double"]
     stack = build.block(records.ENTRY_SP, 8, 8 * (len(integers) - 6)) if len(integers) > 6 else 0
     places = {param.name: records.ENTRY_ARGS + 8 * i if i < 6 else stack + 8 * (i - 6) for i, param in enumerate(integers)}
     on_object = any(param.kind == "handle" and param.object != "connect" for param in function.params)
+    pointers = Pointers(build, Place(function, places, at_return=False), table, offsets)
     fields = []
     for param in function.params:
+        if param.kind == "pointer" and (read := pointers.read(param)):
+            fields.append((param.name, read))
+            continue
+        if param.kind == "string" and param.name in TEXTS:
+            fields.append((param.name, _text(build, places[param.name])))
+            continue
         is_name = not on_object and param.kind == "string" and param.name in ("name", "usageID", "portdev")
         fields.append((param.name, _read_value(build, param, places.get(param.name, 0), table, offsets, is_name=is_name)))
     return build.plan(flags, fields)._replace(condition=_condition(function, [param.name for param in integers]))
@@ -65,11 +100,40 @@ def _condition(function: Function, arguments: list[str]) -> Condition:
 
 def return_plan(function: Function, table: ApiTable, offsets: Offsets, limits: Limits, flags: int) -> Plan:
     """What to copy when the function returns: its result, as the field "ret"."""
-    build = Builder(records.RETURN_FIXED, limits)
+    keeps = needs_arguments(function)
+    build = Builder(records.RETURN_FIXED_ARGS if keeps else records.RETURN_FIXED, limits)
     fields: list[tuple[str, Read]] = []
-    if function.result.kind != "void":
+    if function.result.kind == "string" and RETURNS_XML.search(function.name) and not function.result.secret:
+        fields.append(("ret", _document(build, records.RETURN_VALUE)))
+    elif function.result.kind == "string" and function.name.startswith("virDomainQemu"):
+        fields.append(("ret", _text(build, records.RETURN_VALUE)))
+    elif function.result.kind != "void":
         fields.append(("ret", _read_value(build, function.result, records.RETURN_VALUE, table, offsets, is_name=False)))
+    if keeps:
+        fields += _outputs(build, function, table, offsets)
+        flags |= records.PLAN_KEEP_ARGS
     return build.plan(flags, fields)
+
+
+def _outputs(build: Builder, function: Function, table: ApiTable, offsets: Offsets) -> list[tuple[str, Read]]:
+    integers = [param for param in function.params if param.kind != "double"]
+    stack = build.block(records.RETURN_SP, 8, 8 * (len(integers) - 6)) if len(integers) > 6 else 0
+    places = {param.name: records.RETURN_ARGS + 8 * i if i < 6 else stack + 8 * (i - 6) for i, param in enumerate(integers)}
+    pointers = Pointers(build, Place(function, places, at_return=True), table, offsets)
+    found: list[tuple[str, Read]] = []
+    for param in function.params:
+        if param.ctype == "size_t *" and function.result.kind == "pointer":
+            found.append(("ret", pointers.result(param)))
+        if param.kind == "pointer" and param.direction in (OUT, IN_OUT) and (read := pointers.read(param)):
+            found.append((param.name, _if_wanted(read, places[param.name])))
+            build.follows(places[param.name])
+            build.omits = True
+    return found
+
+
+def _if_wanted(read: Read, source: int) -> Read:
+    """An output that the caller gave room for; where it did not, the arguments say so."""
+    return lambda raw, texts, constants: read(raw, texts, constants) if u64(raw, source) else values.LEFT_OUT_VALUE
 
 
 def _read_number(at: int, size: int) -> Read:

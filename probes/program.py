@@ -20,6 +20,7 @@ from probes.ring import Ring
 PROGRAMS = ("on_entry", "on_return", "on_verdict")
 SOURCE = Path(__file__).with_name("trace.bpf.c")
 STUBS = Path(__file__).with_name("stubs")
+MAY_GOTO = struct.pack("<BBhiBBhiBBhiBBhi", 0xB7, 0, 0, 0, 0xE5, 0, 1, 0, 0x05, 0, -2, 0, 0x95, 0, 0, 0)
 RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
 TASK_MEMBERS = {
     "task_struct": ("tgid", "real_parent", "group_leader", "start_boottime", "loginuid", "mm", "self_exec_id", "cred"),
@@ -54,6 +55,15 @@ def has_sleepable() -> bool:
     return True
 
 
+def has_may_goto() -> bool:
+    """Whether there is the instruction that bounds loops (Linux 6.9)."""
+    try:
+        os.close(bpf.load_program(MAY_GOTO, "try_loop", sleepable=False, multi=False))
+    except OSError:
+        return False
+    return True
+
+
 class Program:
     """The programs and everything they share with the reader; they are compiled while the caller goes on.
 
@@ -70,7 +80,8 @@ class Program:
         except OSError as error:
             self.close()
             raise _refused(error) from error
-        self._compilation = Compilation({**self._defines, **_kernel_offsets()}, sleepable=self.sleepable)
+        loops = {"MAY_GOTO": 1} if has_may_goto() else {}
+        self._compilation = Compilation({**self._defines, **_kernel_offsets(), **loops}, sleepable=self.sleepable)
 
     def load(self) -> None:
         """Waits for the compiler and loads the programs: from then on `programs` has PROGRAMS."""

@@ -13,7 +13,8 @@ RECORD = 8192
 INLINE_MAX = 1024
 DEEPEST = 64
 
-OP_END, OP_BLOCK, OP_STRING, OP_ONCE = range(4)
+OP_END, OP_BLOCK, OP_STRING, OP_ONCE, OP_LIST, OP_ELEMENT, OP_ARRAY, OP_LEAVE, OP_PRODUCT = range(9)
+OP_IF = 128  # with OP_STRING in a walk
 REC_ENTRY, REC_RETURN, REC_CHUNK, REC_TASK, REC_VERDICT, REC_DENIED = range(1, 7)
 
 PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_CALLS_BACK, PLAN_KEEP_ARGS, PLAN_NO_OBJECT, PLAN_OPENS = (
@@ -25,8 +26,8 @@ REC_LEVEL = 8  # an entry's flags >> REC_LEVEL: calls around it that were probed
 
 COUNTERS = ("entry", "return", "both", "chunk", "private", "thread", "depth", "task")
 
-OP = struct.Struct("<HHHHiI")  # kind, src, dst, len, off, keep
-PLAN_HEAD = struct.Struct("<IIHHIQ")  # flags, fixed, condition, its argument, its bits, objects
+OP = struct.Struct("<BBHHHiI")  # kind, then, src, dst, len, off, keep
+PLAN_HEAD = struct.Struct("<IIHBBIQ")  # flags, fixed, condition, its argument, first operation of the walk, condition's bits, objects
 ALWAYS_SO, ANY_BIT, EQUALS = range(3)
 PLAN_SIZE = PLAN_HEAD.size + MAX_OPS * OP.size
 # ready, self, nested, pids, uids, comms, tree, object, writes, padding, glob start, stay, char, end, generation of connections
@@ -39,7 +40,9 @@ ENTRY_FIXED = 96
 RETURN_TIME = 40  # of the entry
 RETURN_VALUE = 48
 RETURN_ARGS = 56
-RETURN_FIXED = 56  # 104 with PLAN_KEEP_ARGS
+RETURN_FIXED = 56
+RETURN_SP = 104
+RETURN_FIXED_ARGS = 112  # with PLAN_KEEP_ARGS
 CHUNK = struct.Struct("<Ii")  # at 40: offset, bytes read with their NUL
 CHUNK_TEXT = 48
 TASK = struct.Struct("<QQIIIIII16s")  # at 40: start, cgroup, ppid, uid, gid, loginuid, pid in its namespace, command line's bytes, comm
@@ -49,9 +52,12 @@ VERDICT = struct.Struct("<6QQIIQQQQQ")  # args, sp, number, action, function, ru
 VERDICT_AT = 96  # of its copy in a REC_VERDICT
 VERDICT_ALLOW, VERDICT_AUDIT, VERDICT_DENY = 1, 2, 3
 
-STR_UNREADABLE, STR_NO_ROOM, STR_SAME = -1, -2, -3
+STR_UNREADABLE, STR_NO_ROOM, STR_SAME, STR_NULL = -1, -2, -3, -4
+ITEM = struct.Struct("<iIQ")  # of a walk: bytes or elements, elements in all, address
+WALK_MORE, WALK_LAST = MAX_OPS, MAX_OPS + 1  # in place of an operation
+WALK_PIECE = 2032
 CHUNK_BYTES = 4096
 LENGTH_LIMIT = 1 << 20
 
 FRAME_SIZE = 80
-THREAD_SIZE = 80 + 40 + 24 + MAX_OPS + 32 + DEEPEST * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096
+THREAD_SIZE = 88 + 40 + 24 + 16 + MAX_OPS + 32 + DEEPEST * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096

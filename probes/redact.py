@@ -43,10 +43,11 @@ PATTERNS = (
         rf"{_SECRET_WORD}(?P<quote>\\{{0,7}}[\"'])\s*:\s*(?P=quote)(?P<secret>.*?)(?P=quote)",
     ),
     _pattern("XML elements", rf"<[a-z0-9_.-]{{0,40}}?{_SECRET_WORD}(?:\s[^<>]*)?>(?P<secret>[^<]*)"),
+    _pattern("XML elements that hold a secret's value, not those that refer to one", r"<secret(?:\s[^<>]*)?>\s*(?P<secret>[^<\s][^<]*)"),
     _pattern("QEMU's monitor: set_password vnc secret", r"\bset_password\s+\w+\s+(?P<secret>\S+)"),
     _pattern("the same: change vnc password secret", r"\bchange\s+vnc\s+password\s+(?P<secret>\S+)"),
-    _pattern("QEMU's secrets: -object secret,id=a,data=secret", r"\bsecret,(?:[^\s]*,)?data=(?P<secret>[^\s,]+)"),
-    _pattern("QEMU's secrets in JSON", r'"qom-type"\s*:\s*"secret".*?"data"\s*:\s*"(?P<secret>[^"]*)'),
+    _pattern("QEMU's secrets: -object secret,id=a,data=secret", r"\bsecret,(?:(?:(?!secret,)\S)*?,)?data=(?P<secret>[^\s,]+)"),
+    _pattern("QEMU's secrets in JSON", r'"qom-type"\s*:\s*"secret"(?:(?!"qom-type").)*?"data"\s*:\s*"(?P<secret>[^"]*)'),
     _pattern("libguestfs: --root-password password:secret, --password user:password:secret", r"(?:^|[\s=:])password:(?P<secret>[^\s:]+)"),
     _pattern("libguestfs: --key disk:key:secret", r":key:(?P<secret>\S+)"),
 )
@@ -68,6 +69,7 @@ COMMANDS = {
     "secret-set-value": Command(("secret", "base64"), ("file",), "base64"),
 }
 
+_SECRET_FIELD = re.compile(rf"{_SECRET_WORD}|(?<![a-z])secret(?!-header)", re.I)
 _WORTH_A_LOOK = re.compile(rf"{_SECRET_WORD}|://|:key:|secret|set-user-password", re.I)
 # words of a shell command line and what separates commands
 _WORD = re.compile(r"(?:[^\s;&|'\"\\]|\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"|['\"\\])+|[;&|\n]+", re.S)
@@ -81,6 +83,16 @@ def redact_cmdline(words: Sequence[str]) -> tuple[str, ...]:
     if not any(map(_WORTH_A_LOOK.search, words)):
         return tuple(words)
     return tuple(_redact_words(words, 0))
+
+
+def redact_text(text: str) -> str:
+    """Text of any kind, an XML document or a command for QEMU's monitor, without what stands where passwords do."""
+    return _redact_text(text) if _WORTH_A_LOOK.search(text) else text
+
+
+def is_secret_name(field: str) -> bool:
+    """Whether what has this name is a secret."""
+    return bool(_SECRET_FIELD.search(field))
 
 
 def redact_uri(uri: str) -> str:

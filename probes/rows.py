@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from log.errors import TraceError
-from probes import plans, private, records
+from probes import api_private, plans, private, records
 from probes.api import ApiTable, Function
 from probes.calls import Row
 from probes.copying import Limits
@@ -26,7 +26,7 @@ class Rows:
     def __init__(self, program: Program, table: ApiTable, filters: Filters, limits: Limits, *, returns: bool) -> None:
         self.rows: list[Row] = []
         self._program = program
-        self._table = table
+        self._table = api_private.with_private(table)
         self._filters = filters
         self._limits = limits
         self._returns = returns
@@ -47,6 +47,10 @@ class Rows:
                 if target.layout.name and function.number < records.MAX_VERDICT_ROWS:
                     # what the enforcer denies is decoded by this row; processes of several layouts at once are rare
                     self._program.verdict_rows[8 * function.number : 8 * function.number + 8] = row.to_bytes(8, "little")
+        for name in sorted(api_private.NAMES & target.private.keys()):
+            function = self._function(name, target.soname)
+            if self._filters.probes(function):
+                probes.append(self._probe(self._public(function, target), target.private[name], target))
         for inner in private.PRIVATE:
             offset = target.private.get(inner.name, 0)
             if offset and target.layout.name:

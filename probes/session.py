@@ -16,7 +16,7 @@ from typing import NamedTuple
 from log.errors import TraceError
 from log.events import Attached, Event, Lost
 from log.events import Target as TargetEvent
-from probes import maps, records, serving
+from probes import maps, records, serving, symbols
 from probes.api import load_api
 from probes.calls import Calls, Row, Task
 from probes.confined import returns_kill_confined
@@ -170,7 +170,7 @@ class Session:
             self._links[target.fd] = links
             if not target.functions:
                 continue  # a module of a daemon, where only inner functions are probed
-            count += sum(self._rows.rows[probe.cookie & ROW].private is None for probe in chosen)
+            count += sum(self._rows.rows[probe.cookie & ROW].is_public for probe in chosen)
             shown.append(TargetEvent(target.path, target.version, target.layout.reason))
         took = (time.monotonic_ns() - started) / 1e6
         missed = None if mapped is None else (time.monotonic_ns() - mapped) / 1e6
@@ -219,6 +219,7 @@ class Session:
                     self._daemons.pop(record.pid, None)
             elif isinstance(record, Mapped):
                 self._processes.mapped(record)
+                symbols.remember(record.pid)
                 if maps.is_enforcer(record.path) and not self._detached:
                     self._coverage.enforced(record.pid)
                     self._attach_enforcers(filter(None, [self._enforcers.of(as_mapping(record))]))

@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from log.errors import TraceError
-from probes import bpf, maps, private
+from probes import api_private, bpf, maps, private
 from probes.elf import Elf, Function, read_elf
 from probes.layouts import Layout, choose_layout
 from probes.mapwatch import Mapped
 
 SONAMES = tuple(f"{name}.0" for name in maps.LIBRARIES)
 STANDARD_FOLDERS = ("/usr/lib/*-linux-gnu", "/lib/*-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib", "/usr/local/lib*")
-PRIVATE_NAMES = frozenset(inner.name for inner in private.PRIVATE)
+PRIVATE_NAMES = frozenset(inner.name for inner in private.PRIVATE) | api_private.NAMES
 OVERLAYFS = 0x794C7630  # linux/magic.h
 MOST_FUNCTIONS = 1024  # of a file; libvirt 12.8 has 526
 MOST_REFUSED = 4096  # files that were looked at and are no targets

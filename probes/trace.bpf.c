@@ -15,7 +15,18 @@
 #define MAX_NAMES 8
 #define INLINE_MAX 1024		/* bytes of a string in its call's own record, at most */
 
-enum op_kind { OP_END, OP_BLOCK, OP_STRING, OP_ONCE };
+#ifdef MAY_GOTO
+#define WALK_STEPS 16384
+#else
+#define WALK_STEPS 128		/* the verifier goes through each, which takes a millisecond */
+#endif
+#define WALK_PIECE 2032		/* bytes of a string or an array in a step of a walk, at most */
+#define WALK_FULL 2048		/* bytes of a walk's record that leave no room for another step */
+#define WALK_MORE MAX_OPS	/* in place of an operation, in the records of a walk; the last one is WALK_LAST */
+#define WALK_LAST (MAX_OPS + 1)
+
+enum op_kind { OP_END, OP_BLOCK, OP_STRING, OP_ONCE, OP_LIST, OP_ELEMENT, OP_ARRAY, OP_LEAVE, OP_PRODUCT };
+#define OP_IF 128		/* with OP_STRING in a walk */
 enum record_kind { REC_ENTRY = 1, REC_RETURN, REC_CHUNK, REC_TASK, REC_VERDICT, REC_DENIED };
 enum plan_flag {
 	PLAN_WRITE_RING = 1,	/* records go to the ring of calls that change something, unless `condition` tells otherwise */
@@ -49,10 +60,24 @@ enum counter {			/* per ring */
 #define STR_UNREADABLE -1
 #define STR_NO_ROOM -2
 #define STR_SAME -3		/* ONCE: this thread has sent what is at this address, and it has not changed */
+#define STR_NULL -4		/* of a walk: the address is NULL */
 #define ONCES 2			/* addresses that a thread remembers to have sent */
 
+/*
+ * Operations behind the plan's first OP_END are a walk: what does not fit into the call's own record, or is not known to be there before
+ * other things were read. Theirs is the fixed part, as registers, after the record was sent; `then` is the operation that follows.
+ * What they copy goes out in records of its own, in order, each thing behind a struct item. BLOCK and STRING are as above, and:
+ * LIST	address of a list at src, number of elements (s32) at len, 0: a NULL ends it; at most `keep` are taken; off: bytes of an element;
+ *	dst: where the address of the element and (u32, 8 behind it) the number of those left are kept
+ * ELEMENT	the next one of the list at src: `off` bytes of it to dst; len: bytes of an element; none left: go on at `keep`
+ * ARRAY	dst bits times the number (s32) at len, in all at most `keep` bytes
+ * LEAVE	go on at len if the u64 at src is 0 (keep: all ones), or the s32 there is negative (off: all ones)
+ * PRODUCT	of the numbers (s32) at src and len, to dst
+ * STRING	with OP_IF: only where the u32 at dst is len
+ */
 struct op {
-	u16 kind;
+	u8 kind;
+	u8 then;
 	u16 src;		/* offset in the record's fixed part of the u64 that is the base address */
 	u16 dst;		/* offset in the fixed part: of the copy (BLOCK), of the s32 length (STRING) */
 	u16 len;		/* bytes: of the block; of the string in the call's own record, at most; ONCE: operations to skip */
@@ -71,7 +96,8 @@ struct plan {
 	u32 flags;
 	u32 fixed;		/* size of the fixed part in bytes, multiple of 8 */
 	u16 condition;
-	u16 condition_arg;	/* 0 to 3 */
+	u8 condition_arg;	/* 0 to 3 */
+	u8 walk;		/* its first operation; 0: none */
 	u32 condition_bits;
 	u64 objects;		/* bit n: operation n copies a name that the object filter looks at */
 	struct op ops[MAX_OPS];
@@ -116,6 +142,7 @@ struct ret {
 	u64 entry_time;		/* 40 */
 	u64 value;		/* 48 */
 	u64 args[6];		/* 56: if PLAN_KEEP_ARGS */
+	u64 sp;			/* 104: likewise; of the return address's slot */
 };
 struct chunk {
 	struct head h;		/* row = operation */
@@ -139,6 +166,11 @@ struct verdict {
 #define VERDICT_DENY 3
 #define VERDICT_LOOKING 4	/* the enforcer is about to call libvirt itself */
 #define ROW_LOOKING 0xffffffff
+struct item {			/* of a walk's record */
+	s32 got;		/* 0: bytes, or of a LIST elements, that were read; below 0: why there are none */
+	u32 count;		/* 4: LIST, ARRAY: elements in all, before any limit */
+	u64 address;		/* 8 */
+};
 #define CHUNK_STEPS 320
 #define LENGTH_LIMIT (1 << 20)
 
@@ -176,6 +208,13 @@ struct follow {			/* a long string on its way out in chunks, or a name against t
 	u32 lost;		/* chunks */
 };
 
+struct walk {
+	u32 next;		/* operation */
+	u32 pos;		/* of the next byte in the record */
+	u32 sent;		/* bytes in earlier records */
+	u32 done;		/* bytes of a string that is longer than a step */
+};
+
 struct thread {
 	u64 task;		/* id of its last REC_TASK; 0: none yet */
 	u64 serving;		/* id of the PLAN_SERVES that it is in; 0: none */
@@ -190,8 +229,11 @@ struct thread {
 	u16 frames;
 	u8 wanted;
 	u8 known;
+	u32 rest;		/* not 0: there is more than the record that was just sent */
+	u32 steps;		/* of the loop that runs */
 	struct capture capture;
 	struct follow follow;
+	struct walk walk;
 	u8 longs[MAX_OPS];	/* operations */
 	u32 names[MAX_NAMES];	/* where in `buf` the strings are that the object filter looks at */
 	struct frame frame[MAX_FRAMES];
@@ -237,6 +279,19 @@ static long (*copy_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_co
 #define HIDE(x) asm volatile("" : "+r"(x))
 /* Makes it read memory anew: a number from a register would have a state of its own for each round of the loop it came from. */
 #define FORGET() asm volatile("" ::: "memory")
+
+/*
+ * A loop of many rounds. Where the kernel has an instruction that bounds loops (6.9), the verifier need not go through all of them, if it
+ * finds nothing in registers that differs between them; so the counter is in memory.
+ */
+#ifdef MAY_GOTO
+#define MAY_GO_ON() ({ __label__ no, end; bool yes = true; \
+	asm volatile goto("1: .byte 0xe5; .byte 0; .long ((%l[no] - 1b - 8) / 8) & 0xffff; .short 0" :::: no); \
+	goto end; no: yes = false; end:; yes; })
+#define FOR_STEPS(t, limit) for ((t)->steps = 0; MAY_GO_ON() && (t)->steps++ < (limit);)
+#else
+#define FOR_STEPS(t, limit) for (u32 step = 0; step < (limit); step++)
+#endif
 
 /*
  * From 6.13 on the kernel gives programs of this kind one stack per CPU, though these sleep: a hit that waits for a page would find
@@ -521,6 +576,7 @@ ALWAYS void run_plan(const struct settings *set, struct thread *t, const struct 
  */
 ALWAYS s64 if_negative(s64 x)
 {
+	HIDE(x);
 	x >>= 63;
 	HIDE(x);
 	return x;
@@ -536,6 +592,16 @@ ALWAYS s64 smaller(s64 a, s64 b)
 	return b + ((a - b) & if_negative(a - b));
 }
 
+ALWAYS s64 not_0(s64 x)
+{
+	return if_negative(x | -x);
+}
+
+ALWAYS s64 pick(s64 mask, s64 a, s64 b)
+{
+	return b ^ ((a ^ b) & mask);
+}
+
 /*
  * What did not fit into the call's own record: the rest of long strings, up to `keep`, and how long they are.
  * The loop's state is in memory, of which the verifier assumes nothing: its rounds look alike to it.
@@ -544,7 +610,7 @@ ALWAYS void follow_strings(struct thread *t, const struct plan *p, u32 ring)
 {
 	struct follow *w = &t->follow;
 	struct chunk *c = &t->chunk;
-	u32 step, which = (ring & 1) * COUNTERS + LOST_CHUNK;
+	u32 which = (ring & 1) * COUNTERS + LOST_CHUNK;
 	u64 *lost;
 
 	__builtin_memcpy(&c->h, t->buf, sizeof(c->h));
@@ -552,7 +618,7 @@ ALWAYS void follow_strings(struct thread *t, const struct plan *p, u32 ring)
 	w->next = 0;
 	w->address = 0;
 	w->lost = 0;
-	for (step = 0; step < CHUNK_STEPS; step++) {
+	FOR_STEPS(t, CHUNK_STEPS) {
 		s64 n, data, more;
 
 		if (!w->address) {
@@ -585,6 +651,129 @@ ALWAYS void follow_strings(struct thread *t, const struct plan *p, u32 ring)
 		__sync_fetch_and_add(lost, w->lost);
 }
 
+/* What a walk has put together so far goes out. */
+ALWAYS void send_walked(struct thread *t, u32 ring, u32 row)
+{
+	struct walk *w = &t->walk;
+	struct chunk *c = &t->chunk;
+	u64 size = w->pos;
+
+	c->h.row = row;
+	c->offset = w->sent;
+	c->got = size;
+	w->sent += size;
+	w->pos = 0;
+	size += __builtin_offsetof(struct chunk, text);
+	HIDE(size);
+	size &= 2 * CHUNK - 1;
+	t->follow.lost -= if_negative(output(ring, c, size));
+}
+
+/* The operations behind the plan's first OP_END, see struct op. State is in memory, for the reason that follow_strings() gives. */
+ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
+{
+	struct walk *w = &t->walk;
+	struct chunk *c = &t->chunk;
+	u32 which = (ring & 1) * COUNTERS + LOST_CHUNK;
+	u64 *lost;
+
+	__builtin_memcpy(&c->h, t->buf, sizeof(c->h));
+	c->h.kind = REC_CHUNK;
+	w->next = p->walk;
+	w->pos = w->sent = w->done = 0;
+	t->follow.lost = 0;
+	FOR_STEPS(t, WALK_STEPS) {
+		const struct op *op = &p->ops[w->next & (MAX_OPS - 1)];
+		u32 kind = op->kind & ~OP_IF, at, size, dst;
+		struct item *item;
+		u64 address;
+		s64 n, more;
+
+		if (kind == OP_END)
+			break;
+		if (w->pos >= WALK_FULL)
+			send_walked(t, ring, WALK_MORE);
+		at = w->pos;
+		HIDE(at);
+		at &= WALK_FULL - 8;
+		item = (void *)(c->text + at);
+		address = FIELD(t, op->src, u64);
+		n = FIELD(t, op->src, s32);
+		w->next = op->then;
+		if (kind >= OP_LEAVE) {
+			more = (if_negative(n) & op->off) | (~not_0(address) & op->keep);
+			w->next = pick(more, op->len, op->then);
+			n = at_least_0(n) * at_least_0(FIELD(t, op->len, s32));
+			FIELD(t, op->dst, u64) = smaller(n, 0x7fffffff);
+			continue;
+		}
+		item->count = FIELD(t, op->len, s32);
+		if (kind == OP_STRING) {
+			address += (op->off + w->done) & not_0(address);
+			n = read_string(item + 1, WALK_PIECE + 1, address);
+			more = if_negative(n);
+			n = pick(more, pick(not_0(address), STR_UNREADABLE, STR_NULL), at_least_0(n - 1));
+			size = at_least_0(smaller(n, (s64)op->keep - w->done));
+			w->done += WALK_PIECE;
+			more = if_negative(WALK_PIECE - 1 - n) & if_negative((s64)w->done - LENGTH_LIMIT);
+			w->done &= more;
+			w->next = pick(more, op - p->ops, op->then);
+		} else if (kind == OP_ARRAY) {
+			n = smaller((at_least_0((s32)item->count) * op->dst + 7) >> 3, op->keep);
+			size = n & not_0(address);
+			HIDE(size);
+			size &= WALK_FULL - 1;
+			more = read_block(item + 1, size, address + op->off);
+			size &= ~if_negative(more);
+			n = pick(not_0(address), pick(if_negative(more), STR_UNREADABLE, n), STR_NULL);
+		} else if (kind == OP_LIST) {
+			n = op->len ? smaller(at_least_0((s32)item->count), op->keep) : op->keep;
+			n &= not_0(address);
+			FIELD(t, op->dst, u64) = address - op->off;
+			FIELD(t, op->dst + 8, u32) = n;
+			n |= STR_NULL & ~not_0(address);
+			size = 0;
+		} else {
+			size = op->len;
+			dst = op->dst & (FIXED - 1);
+			if (kind == OP_ELEMENT) {
+				u32 left = FIELD(t, op->src + 8, u32);
+
+				if (!left) {
+					w->next = op->keep;
+					continue;
+				}
+				FIELD(t, op->src + 8, u32) = left - 1;
+				address += size;
+				FIELD(t, op->src, u64) = address;
+				size = op->off;
+			} else {
+				address += op->off & not_0(address);
+			}
+			HIDE(size);
+			size &= FIXED - 1;
+			more = if_negative(read_block(t->buf + dst, size, address));
+			n = pick(more, pick(not_0(address), STR_UNREADABLE, STR_NULL), size);
+			read_kernel(item + 1, size, t->buf + dst);
+			if (more)
+				read_kernel(t->buf + dst, size, 0);	/* zeros: what hangs on it must read as NULL */
+			size &= ~more;
+		}
+		/* through memory: else every way to here would go on as a state of its own */
+		item->got = n;
+		item->address = address;
+		w->pos = at + ((size + sizeof(*item) + 7) & ~7U);
+		FORGET();
+		op = &p->ops[w->next & (MAX_OPS - 1)];
+		more = not_0((s64)FIELD(t, op->dst, u32) - op->len) & -(s64)(op->kind >> 7);
+		w->next = pick(more, op->then, w->next);
+	}
+	send_walked(t, ring, WALK_LAST);
+	lost = map_lookup(MAP(FD_COUNTERS), &which);
+	if (lost)
+		__sync_fetch_and_add(lost, t->follow.lost);
+}
+
 /*
  * Whether a name in the record matches one of the object globs, run as one automaton: a bit of `state` is a place in a pattern.
  * Its memory is the thread's, for the reason that follow_strings() gives.
@@ -592,12 +781,11 @@ ALWAYS void follow_strings(struct thread *t, const struct plan *p, u32 ring)
 ALWAYS bool object_matches(const struct settings *set, struct thread *t)
 {
 	struct follow *w = &t->follow;
-	u32 step;
 
 	w->next = 0;
 	w->offset = t->names[0];
 	w->address = set->glob_start;
-	for (step = 0; step < MAX_NAMES * 64; step++) {
+	FOR_STEPS(t, MAX_NAMES * 64) {
 		u32 byte;
 		u64 *accepts, stay;
 
@@ -621,6 +809,16 @@ ALWAYS bool object_matches(const struct settings *set, struct thread *t)
 		w->address = ((w->address & *accepts) << 1) | (w->address & stay);
 	}
 	return true;		/* too long to tell here: the reader decides */
+}
+
+/* What belongs to the record that was just sent. */
+ALWAYS void send_rest(struct thread *t, const struct plan *p, u32 ring)
+{
+	if (t->capture.longs)
+		follow_strings(t, p, ring);
+	FORGET();
+	if (p->walk)
+		walk(t, p, ring);
 }
 
 ALWAYS long send(struct thread *t, u32 ring, u32 plan_flags)
@@ -809,6 +1007,7 @@ int on_entry(struct pt_regs *ctx)
 		f->args[4] = ctx->r8;
 		f->args[5] = ctx->r9;
 	}
+	t->rest = 0;
 	if (flags & FRAME_WANTED) {
 		e = (void *)t->buf;
 		e->h.kind = REC_ENTRY;
@@ -829,15 +1028,15 @@ int on_entry(struct pt_regs *ctx)
 		e->sp = ctx->sp;
 		run_plan(set, t, p);
 		e->h.bad = t->capture.bad;
-		e->h.flags |= t->capture.flags | (t->capture.longs ? REC_LONG : 0);
+		e->h.flags |= t->capture.flags | (t->capture.longs || p->walk ? REC_LONG : 0);
 		if (set->object && !(p->flags & (PLAN_PRIVATE | PLAN_NO_OBJECT)) && !(t->capture.bad & p->objects) &&
 		    !object_matches(set, t)) {
 			flags &= ~(FRAME_WANTED | FRAME_INSIDE);
 		} else if (send(t, ring, p->flags)) {
 			count(ring, p->flags & PLAN_PRIVATE ? LOST_PRIVATE : LOST_ENTRY);
 			flags |= FRAME_ENTRY_LOST;
-		} else if (t->capture.longs) {
-			follow_strings(t, p, ring);
+		} else {
+			t->rest = t->capture.longs | p->walk;
 		}
 	}
 	if (p->flags & PLAN_SERVES)
@@ -845,6 +1044,9 @@ int on_entry(struct pt_regs *ctx)
 	f->flags = flags;
 	if (!(p->flags & PLAN_NO_RETURN))
 		t->frames = n + 1;
+	FORGET();
+	if (t->rest)
+		send_rest(t, p, f->ring);
 	return 0;
 }
 
@@ -877,19 +1079,23 @@ int on_return(struct pt_regs *ctx)
 	r->h.tid = t->tid;
 	r->h.tgid = t->tgid;
 	r->h.seq = f->seq;
-	if (p->flags & PLAN_KEEP_ARGS)
+	if (p->flags & PLAN_KEEP_ARGS) {
 		__builtin_memcpy(r->args, f->args, sizeof(r->args));
+		r->sp = f->sp;
+	}
 	r->entry_time = f->time;
 	r->value = ctx->ax;
 	if (f->flags & FRAME_ENTRY_LOST)
 		r->h.flags |= REC_ENTRY_LOST;
 	run_plan(set, t, p);
 	r->h.bad = t->capture.bad;
-	r->h.flags |= t->capture.flags | (t->capture.longs ? REC_LONG : 0);
-	if (send(t, f->ring, 0))
+	r->h.flags |= t->capture.flags | (t->capture.longs || p->walk ? REC_LONG : 0);
+	if (send(t, f->ring, 0)) {
 		count(f->ring, f->flags & FRAME_PRIVATE ? LOST_PRIVATE : f->flags & FRAME_ENTRY_LOST ? LOST_BOTH : LOST_RETURN);
-	else if (t->capture.longs)
-		follow_strings(t, p, f->ring);
+		return 0;
+	}
+	if (t->capture.longs | p->walk)
+		send_rest(t, p, f->ring);
 	return 0;
 }
 

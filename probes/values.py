@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from log.events import CutText, EnumValue, Flags, Pointer, Redacted, Unreadable, Value
+from log.events import CutList, CutText, EnumValue, Flags, Pointer, Redacted, Unreadable, Value
 from log.quote import decode_bytes
 from probes import records
 from probes.api import Enum
@@ -93,6 +93,7 @@ def flags_decoder(enum: Enum | None, kind: str) -> Callable[[int], Value]:
 
 
 LEFT_OUT = Copied(0, None, None)
+LEFT_OUT_VALUE = Pointer(-1)  # this very object: an output before the call
 
 
 def was_sent_before(raw: bytes, mark: int) -> bool:
@@ -155,6 +156,16 @@ def secret_value(copied: Copied) -> Value:
     if copied.text is None:
         return Unreadable(copied.address) if copied.address else None
     return Redacted(copied.length)
+
+
+def bytes_value(data: bytes, count: int) -> Value:
+    """Bytes of which there are `count`, maybe more than were copied, as text."""
+    return decode_bytes(data) if len(data) == count else CutText(decode_bytes(data), count)
+
+
+def cut_list(items: list[Value], count: int) -> Value:
+    """A list of which there are `count`, maybe more than were copied."""
+    return items if len(items) == count else CutList(items, count)
 
 
 def whole_characters(text: bytes) -> bytes:

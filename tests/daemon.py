@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +35,7 @@ unix_sock_dir = "{folder}"
 unix_sock_rw_perms = "0777"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
-host_uuid = "6d0b7e0a-0a4e-4b53-9f3e-6f1d5b6b3c11"
+host_uuid = "{uuid}"
 log_outputs = "3:stderr"
 listen_addr = "127.0.0.1"
 listen_tcp = 1
@@ -110,7 +111,7 @@ class Daemon:
         pki.mkdir()
         subprocess.run(["sh", "-eu", "-c", CERTIFICATES], cwd=pki, check=True, capture_output=True)
         tcp, tls = _free_ports(2)
-        (folder / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder, tcp=tcp, tls=tls))
+        (folder / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder, tcp=tcp, tls=tls, uuid=uuid.uuid4()))
         self.tcp_uri = f"qemu+tcp://127.0.0.1:{tcp}/system"
         self.tls_uri = f"qemu+tls://127.0.0.1:{tls}/system?pkipath={pki}"  # as CLIENT_NAME
         (folder / "qemu.conf").write_text(QEMU_CONF)

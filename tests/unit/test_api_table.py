@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from probes import api, api_exceptions, generate_api
+from probes import api, api_exceptions, api_passing, generate_api
 from tests import needs
 
 ACCESS = api.API_JSON.with_name("api_access.tsv")
@@ -239,3 +239,60 @@ def test_generator_refuses_what_it_cannot_read(tmp_path):
     (tmp_path / "libvirt-api.xml").write_text("<api>")
     with pytest.raises(ValueError, match=r"libvirt-api\.xml: no element found"):
         generate_api.generate([tmp_path], ACCESS)
+
+
+# how what is behind pointers is passed
+
+
+def test_every_pointer_has_a_direction_and_a_length_that_means_something(table):
+    for function in table.functions:
+        names = {param.name: param for param in function.params}
+        for param in function.params:
+            where = (function.name, param.name, param.length)
+            if param.kind != "pointer":
+                assert (param.direction, param.length) == ("in", ""), where
+                continue
+            assert param.direction in (api_passing.IN, api_passing.OUT, api_passing.IN_OUT), f"nobody classified {where}"
+            if param.length.startswith("*"):
+                assert names[param.length[1:]].kind == "pointer", where
+                continue
+            for part in param.length.split("*"):
+                if part in names:
+                    assert names[part].kind in api.SCALAR_KINDS, where
+                elif part in ("return", "return bits"):
+                    assert function.result.kind == "i32", where
+                else:
+                    assert part in ("", "null", "16"), where
+
+
+def test_const_is_for_reading(table):
+    for function in table.functions:
+        for param in function.params:
+            if param.ctype.startswith("const ") and (function.name, param.name) != ("virTypedParamsGetString", "value"):
+                assert param.direction == "in", (function.name, param)
+
+
+def test_every_rule_of_passing_is_used(table):
+    unused = {*api_passing.RULES, *api_passing.EXCEPTIONS}
+    for function in table.functions:
+        arguments = [(param.name, param.ctype) for param in function.params]
+        for param in function.params:
+            if param.kind == "pointer":
+                unused.discard(api_passing.find_rule(function.name, param.name, param.ctype, arguments))
+    assert not unused
+
+
+@pytest.mark.parametrize(
+    ("name", "ctype", "other", "expected"),
+    [
+        ("params", "virTypedParameterPtr", ("nparams", "int *"), ("out", "*nparams")),
+        ("params", "virTypedParameterPtr", ("nparams", "int"), ("in", "nparams")),
+        ("params", "virTypedParameterPtr", ("count", "int"), None),
+        ("things", "virThingPtr **", ("flags", "unsigned int"), ("out", "return")),
+        ("thing", "virThing *", ("flags", "unsigned int"), None),
+        ("names", "char **", ("maxnames", "int"), ("out", "return")),
+        ("names", "const char **", ("n", "int"), None),
+    ],
+)
+def test_general_rules_hold_for_functions_yet_to_come(name, ctype, other, expected):
+    assert api_passing.passing("virDomainNew", name, ctype, [(name, ctype), other]) == expected

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""An XML document comes in; one line that says what it describes goes out: `<domain name=web1 memory=64MiB vcpu=1 disks=2 nics=1>`.
+
+The document may be cut, wrong or hostile: it is looked through for tags, not parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from log.events import CutText, Xml
+from log.quote import name, quote
+
+LONGEST = 100  # characters of a value
+DEEPEST = 64
+_TAG = re.compile(r"<(?P<end>/)?(?P<tag>[\w:.-]+)(?P<attributes>(?:[^<>\"']|\"[^\"]*\"|'[^']*')*+)>", re.A)
+_SKIPPED = {"<!--": "-->", "<![CDATA[": "]]>", "<?": "?>", "<!": ">"}
+_ATTRIBUTE = re.compile(r"(?<![\w:.-])([\w:.-]++)\s*+=\s*+(?:\"([^\"]*)\"|'([^']*)')", re.A)
+_POWERS = "kmgtpe"
+_ENTITIES = {"&lt;": "<", "&gt;": ">", "&amp;": "&", "&quot;": '"', "&apos;": "'"}
+
+
+class Shown(NamedTuple):
+    """What of a document is shown: where it is ("/" between tags, "@" before an attribute), and how it is called."""
+
+    path: str
+    label: str
+    kind: str = "text"  # "text", "count" of such elements, or a size's unit where the document has none
+
+
+_COMMON = (Shown("@type", "type"), Shown("name", "name"), Shown("@name", "name"), Shown("uuid", "uuid"))
+# the first label that is found is shown; a document of another kind is shown by _COMMON and _DEVICE
+_DOCUMENTS: dict[str, tuple[Shown, ...]] = {
+    "domain": (
+        Shown("name", "name"),
+        Shown("memory", "memory", "KiB"),
+        Shown("vcpu", "vcpu"),
+        Shown("devices/disk", "disks", "count"),
+        Shown("devices/interface", "nics", "count"),
+        Shown("devices/hostdev", "hostdevs", "count"),
+    ),
+    "network": (Shown("name", "name"), Shown("forward@mode", "forward"), Shown("bridge@name", "bridge"), Shown("ip@address", "ip")),
+    "pool": (Shown("@type", "type"), Shown("name", "name"), Shown("target/path", "path")),
+    "volume": (Shown("name", "name"), Shown("capacity", "capacity", "bytes"), Shown("target/format@type", "format")),
+    "domainsnapshot": (
+        Shown("name", "name"),
+        Shown("state", "state"),
+        Shown("parent/name", "parent"),
+        Shown("disks/disk", "disks", "count"),
+    ),
+    "domaincheckpoint": (Shown("name", "name"), Shown("parent/name", "parent"), Shown("disks/disk", "disks", "count")),
+    "domainbackup": (Shown("@mode", "mode"), Shown("incremental", "incremental"), Shown("disks/disk", "disks", "count")),
+    "secret": (Shown("usage@type", "usage"), Shown("uuid", "uuid"), Shown("usage/volume", "of"), Shown("usage/name", "of")),
+    "device": (Shown("name", "name"), Shown("parent", "parent"), Shown("capability@type", "capability")),
+    "filter": (Shown("@name", "name"), Shown("@chain", "chain"), Shown("rule", "rules", "count")),
+    "filterbinding": (Shown("portdev@name", "port"), Shown("filterref@filter", "filter")),
+    "capabilities": (Shown("host/uuid", "host"), Shown("host/cpu/arch", "arch"), Shown("guest", "guests", "count")),
+    "domainCapabilities": (Shown("domain", "domain"), Shown("machine", "machine"), Shown("arch", "arch")),
+    "cpu": (Shown("@mode", "mode"), Shown("model", "model"), Shown("arch", "arch"), Shown("feature", "features", "count")),
+}
+_DEVICE = (
+    Shown("@device", "device"),
+    Shown("@mode", "mode"),
+    Shown("@model", "model"),
+    Shown("source@file", "source"),
+    Shown("source@dev", "source"),
+    Shown("source@name", "source"),
+    Shown("source@network", "source"),
+    Shown("source@bridge", "source"),
+    Shown("target@dev", "target"),
+    Shown("mac@address", "mac"),
+    Shown("ip@address", "ip"),
+    Shown("@ip", "ip"),
+    Shown("@mac", "mac"),
+)
+
+
+def abstract(document: Xml) -> str:
+    """The line; a document that has no tag is shown as it is, cut short."""
+    root, found, counts = _look_through(document.captured)
+    if root is None:
+        return quote(document.captured[:LONGEST]) + ("..." if len(document.captured) > LONGEST else "")
+    parts, labels = [root], set()
+    for shown in _DOCUMENTS.get(root, _COMMON + _DEVICE):
+        if shown.kind == "count":
+            value = str(counts[shown.path] or "")
+        elif shown.kind == "text":
+            value = _plain(found.get(shown.path, ""))
+        else:
+            value = _size(found.get(shown.path, ""), found.get(f"{shown.path}@unit") or shown.kind)
+        if value and shown.label not in labels:
+            labels.add(shown.label)
+            parts.append(f"{shown.label}={value}")
+    return f"<{' '.join(parts)}>" + ("..." if isinstance(document.shown, CutText) and document.captured.rstrip()[-1:] != ">" else "")
+
+
+def _look_through(text: str) -> tuple[str | None, dict[str, str], Counter[str]]:
+    """The document's first tag; contents and attributes by path, the first of each; how often a path is there."""
+    path: list[str] = []
+    found: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    root: str | None = None
+    opened = 0  # where the content of the last tag begins
+    for match in _tags(text):
+        tag = match["tag"]
+        if match["end"]:
+            if path and path[-1] == tag:
+                found.setdefault("/".join(path[1:]), text[opened : match.start()])
+                path.pop()
+        else:
+            root = root or tag
+            path.append(tag)
+            place = "/".join(path[1:])
+            counts[place] += 1
+            for key, double, single in _ATTRIBUTE.findall(match["attributes"]):
+                found.setdefault(f"{place}@{key}", double or single)
+            if match["attributes"].endswith("/") or len(path) > DEEPEST:
+                path.pop()
+        opened = match.end()
+        if not path:
+            break
+    return root, found, counts
+
+
+def _tags(text: str) -> Iterator[re.Match[str]]:
+    """The tags, up to the first thing that is none."""
+    at = text.find("<")
+    while at >= 0:
+        skipped = next((end for start, end in _SKIPPED.items() if text.startswith(start, at)), None)
+        if skipped:
+            at = text.find(skipped, at)
+        else:
+            match = _TAG.match(text, at)
+            if match is None:
+                return
+            yield match
+            at = match.end()
+        at = text.find("<", at) if at >= 0 else at
+
+
+def _plain(value: str) -> str:
+    value = value.strip()
+    if not value or "<" in value:
+        return ""
+    for entity, char in _ENTITIES.items():
+        value = value.replace(entity, char)
+    value = value if len(value) <= LONGEST else value[:LONGEST] + "..."
+    return value if value.isascii() and value.isdigit() else name(value)
+
+
+def _size(value: str, unit: str) -> str:
+    """As libvirt reads it: k is 1024 and kB is 1000 bytes."""
+    if not re.fullmatch(r"\s*[0-9]{1,20}\s*", value):
+        return _plain(value)
+    first, rest = unit[:1].lower(), unit[1:].lower()
+    base = 1000 if rest == "b" and first in _POWERS else 1024
+    number = int(value) * (base ** (_POWERS.find(first) + 1) if first in _POWERS and first else 1)
+    for power, letter in reversed(list(enumerate(_POWERS, 1))):
+        if number >= 1024**power and number % 1024**power == 0:
+            return f"{number // 1024**power}{letter.upper()}iB"
+    return f"{number}B"
