@@ -17,6 +17,7 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
@@ -35,7 +36,7 @@ struct range {
 static struct range ours[OBJECTS_KNOWN];	/* objects of libvirt whose tables lead past us */
 static atomic_uint ours_count;
 static _Atomic(uint64_t) seen_added, seen_removed;
-static atomic_int scanning;		/* thread that goes through the objects; 0: none */
+static _Atomic(uint64_t) scanning;	/* thread that goes through the objects: where its errno is; 0: none */
 
 struct tables {
 	uint64_t base;
@@ -231,7 +232,7 @@ static int remember_counts(struct dl_phdr_info *info, size_t size, void *data)
  */
 void rebind_all(void)
 {
-	int expected = 0, self = gettid();
+	uint64_t expected = 0, self = (uint64_t)&errno;
 
 	if (!atomic_compare_exchange_strong(&scanning, &expected, self))
 		return;		/* another thread is at it, or this one, and was interrupted by a signal */
@@ -243,7 +244,7 @@ void rebind_all(void)
 
 static void before_fork(void)
 {
-	while (atomic_load(&scanning) && atomic_load(&scanning) != gettid())
+	while (atomic_load(&scanning) && atomic_load(&scanning) != (uint64_t)&errno)
 		sched_yield();
 }
 

@@ -55,7 +55,7 @@ void start(void)
 
 	resolve();
 	look_for_changes();
-	if (symbol("virReportErrorHelper"))
+	if (symbol("virInitialize"))
 		atomic_store(&started, true);
 	errno = saved;
 }
