@@ -109,14 +109,16 @@ static bool has_private_symbols(const struct tables *t)
 	return false;
 }
 
-bool imports(const struct link_map *map, const char *name)
+/* Whether the object wants a function whose name begins like that from others. */
+bool imports(const struct link_map *map, const char *begin)
 {
+	size_t length = strlen(begin);
 	struct tables t;
 
 	read_tables(map->l_addr, map->l_ld, &t);
 	for (unsigned i = 0; t.symbols && t.strings && i < 2; i++)
 		for (const ElfW(Rela) *r = t.rela[i]; r < t.rela[i] + t.rela_size[i] / sizeof(*r); r++)
-			if (ELF64_R_SYM(r->r_info) && !strcmp(t.strings + t.symbols[ELF64_R_SYM(r->r_info)].st_name, name))
+			if (ELF64_R_SYM(r->r_info) && !strncmp(t.strings + t.symbols[ELF64_R_SYM(r->r_info)].st_name, begin, length))
 				return true;
 	return false;
 }

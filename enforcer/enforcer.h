@@ -66,7 +66,7 @@ int find_number(const char *name);	/* -1: unknown */
 /* callers.c */
 bool called_by_libvirt(struct call *call);
 void rebind_all(void);
-bool imports(const struct link_map *map, const char *name);
+bool imports(const struct link_map *map, const char *begin);
 extern atomic_bool objects_due;		/* libraries may have been loaded */
 
 /* policy_file.c: a compiled policy; written by compiled.py, whose formats mirror these. Offsets are bytes from the start. */

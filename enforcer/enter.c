@@ -67,7 +67,7 @@ __attribute__((constructor)) static void begin(void)
 	void *libvirt;
 
 	read_environment();
-	is_daemon = program && (imports(program, "virNetDaemonNew") || imports(program, "virNetDaemonNewPostExecRestart"));
+	is_daemon = program && imports(program, "virNetDaemonNew");	/* or virNetDaemonNewPostExecRestart */
 	if (is_daemon && dladdr(enforcer_stubs, &self))
 		leave_environment(self.dli_fname);
 	/* not to be loaded yet costs nothing; a program that was linked to it gets ready before it has threads */
