@@ -17,6 +17,7 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
@@ -35,7 +36,7 @@ struct range {
 static struct range ours[OBJECTS_KNOWN];	/* objects of libvirt whose tables lead past us */
 static atomic_uint ours_count;
 static _Atomic(uint64_t) seen_added, seen_removed;
-static atomic_int scanning;		/* thread that goes through the objects; 0: none */
+static _Atomic(uint64_t) scanning;	/* thread that goes through the objects: where its errno is; 0: none */
 
 struct tables {
 	uint64_t base;
@@ -108,14 +109,16 @@ static bool has_private_symbols(const struct tables *t)
 	return false;
 }
 
-bool imports(const struct link_map *map, const char *name)
+/* Whether the object wants a function whose name begins like that from others. */
+bool imports(const struct link_map *map, const char *begin)
 {
+	size_t length = strlen(begin);
 	struct tables t;
 
 	read_tables(map->l_addr, map->l_ld, &t);
 	for (unsigned i = 0; t.symbols && t.strings && i < 2; i++)
 		for (const ElfW(Rela) *r = t.rela[i]; r < t.rela[i] + t.rela_size[i] / sizeof(*r); r++)
-			if (ELF64_R_SYM(r->r_info) && !strcmp(t.strings + t.symbols[ELF64_R_SYM(r->r_info)].st_name, name))
+			if (ELF64_R_SYM(r->r_info) && !strncmp(t.strings + t.symbols[ELF64_R_SYM(r->r_info)].st_name, begin, length))
 				return true;
 	return false;
 }
@@ -231,7 +234,7 @@ static int remember_counts(struct dl_phdr_info *info, size_t size, void *data)
  */
 void rebind_all(void)
 {
-	int expected = 0, self = gettid();
+	uint64_t expected = 0, self = (uint64_t)&errno;
 
 	if (!atomic_compare_exchange_strong(&scanning, &expected, self))
 		return;		/* another thread is at it, or this one, and was interrupted by a signal */
@@ -243,7 +246,7 @@ void rebind_all(void)
 
 static void before_fork(void)
 {
-	while (atomic_load(&scanning) && atomic_load(&scanning) != gettid())
+	while (atomic_load(&scanning) && atomic_load(&scanning) != (uint64_t)&errno)
 		sched_yield();
 }
 

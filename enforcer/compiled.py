@@ -60,6 +60,7 @@ class Summary(NamedTuple):
     mode: str  # "enforce" or "audit"
     table_hash: str
     covered: frozenset[int]  # numbers of functions that have a rule
+    on_error: str = "allow"  # or "deny"
 
 
 def compile_policy(policy: Policy, table: ApiTable, made: float | None = None) -> bytes:
@@ -152,7 +153,8 @@ def read_summary(data: bytes) -> Summary | None:
         return None
     covered = frozenset(i for i in range(rows) if ROW.unpack_from(data, rows_at + i * ROW.size)[0])
     text = data[origin : data.index(b"\0", origin)].decode(errors="surrogateescape")
-    return Summary(text, made, "audit" if flags & AUDIT_MODE else "enforce", digest.hex(), covered)
+    on_error = "deny" if flags & DENY_ON_ERROR else "allow"
+    return Summary(text, made, "audit" if flags & AUDIT_MODE else "enforce", digest.hex(), covered, on_error)
 
 
 def fnv1a(data: Iterable[int]) -> int:

@@ -66,7 +66,7 @@ int find_number(const char *name);	/* -1: unknown */
 /* callers.c */
 bool called_by_libvirt(struct call *call);
 void rebind_all(void);
-bool imports(const struct link_map *map, const char *name);
+bool imports(const struct link_map *map, const char *begin);
 extern atomic_bool objects_due;		/* libraries may have been loaded */
 
 /* policy_file.c: a compiled policy; written by compiled.py, whose formats mirror these. Offsets are bytes from the start. */
@@ -172,7 +172,8 @@ void look_for_changes(void);
 struct held *take_policy(unsigned which);
 void drop_policy(struct held *held);
 bool denies_without_policy(unsigned which);
-const char *policy_problem(unsigned which);
+extern atomic_bool problem_due;
+void describe_problem(char *note, size_t size);
 bool check_policy(const void *data, size_t size, const char **problem);
 static inline const void *at(const struct head *head, uint32_t offset)
 {
@@ -240,10 +241,11 @@ void find_exe(struct question *ask);
 
 /* judge.c */
 uint64_t judge(struct call *call);
+void tell_problem(struct call *call);
 bool glob_matches(const char *glob, const char *text, size_t length);
 
 /* deny.c */
-enum verdict_action { SAYS_ALLOW = 1, SAYS_AUDIT, SAYS_DENY, SAYS_LOOKING, SAYS_PROBLEM };
+enum verdict_action { SAYS_ALLOW = 1, SAYS_AUDIT, SAYS_DENY, SAYS_LOOKING };
 struct verdict {		/* probes/records.py mirrors this */
 	uint64_t args[6];	/* 0 */
 	uint64_t sp;		/* 48: of the return address's slot */

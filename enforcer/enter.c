@@ -55,7 +55,7 @@ void start(void)
 
 	resolve();
 	look_for_changes();
-	if (symbol("virReportErrorHelper"))
+	if (symbol("virInitialize"))
 		atomic_store(&started, true);
 	errno = saved;
 }
@@ -67,7 +67,7 @@ __attribute__((constructor)) static void begin(void)
 	void *libvirt;
 
 	read_environment();
-	is_daemon = program && (imports(program, "virNetDaemonNew") || imports(program, "virNetDaemonNewPostExecRestart"));
+	is_daemon = program && imports(program, "virNetDaemonNew");	/* or virNetDaemonNewPostExecRestart */
 	if (is_daemon && dladdr(enforcer_stubs, &self))
 		leave_environment(self.dli_fname);
 	/* not to be loaded yet costs nothing; a program that was linked to it gets ready before it has threads */
@@ -98,6 +98,8 @@ __attribute__((visibility("hidden"))) uint64_t enforcer_decide(struct call *call
 	real = real_of(number);
 	if (UNLIKELY(!real))
 		return missing(call);
+	if (UNLIKELY(atomic_load_explicit(&problem_due, memory_order_relaxed)))
+		tell_problem(call);
 	if (LIKELY(!atomic_load_explicit(&ruled[number], memory_order_relaxed)))
 		return real;
 	return judge(call);

@@ -324,6 +324,18 @@ static const struct rule *deciding_rule(struct question *ask)
 	return best == UINT32_MAX ? NULL : (const struct rule *)at(ask->head, ask->head->rules_at) + best;
 }
 
+/* Tells the tracer, with the call at hand, that a policy can't be read. */
+void tell_problem(struct call *call)
+{
+	struct question ask = { .call = call };
+
+	if (functions[call->number].plumbing || !atomic_exchange(&problem_due, false))
+		return;
+	describe_problem(ask.note, sizeof(ask.note));
+	if (ask.note[0])
+		say_verdict(&ask, SAYS_AUDIT, "on_error", NULL);
+}
+
 uint64_t judge(struct call *call)
 {
 	enum verdict_action says = SAYS_ALLOW;
@@ -345,6 +357,9 @@ uint64_t judge(struct call *call)
 	ask.exe[0] = ask.uri[0] = ask.note[0] = 0;
 	find_who(&ask.who);
 	if (!ask.who.is_known) {
+		/* nobody is asked, but the log must not take it for a call past us */
+		call->result = 0;
+		say_verdict(&ask, SAYS_ALLOW, NULL, NULL);
 		forget_who(&ask.who);
 		errno = saved;
 		return real_of(call->number);

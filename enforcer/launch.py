@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,7 +16,6 @@ from enforcer.library import library_path, open_elf
 from log.errors import TraceError
 
 SCRIPTS_DEEP = 4  # the kernel follows as many #! lines
-PT_INTERP = 3
 
 
 def environment(library: Path, policy: Path | None, on_error: str) -> dict[str, str]:
@@ -23,7 +23,8 @@ def environment(library: Path, policy: Path | None, on_error: str) -> dict[str, 
     others = [word for word in os.environ.get("LD_PRELOAD", "").replace(" ", ":").split(":") if word and word != str(library)]
     found = {"LD_PRELOAD": ":".join([str(library), *others])}
     if policy:
-        found |= {"LIBVIRT_TRACE_POLICY": str(policy), "LIBVIRT_TRACE_ON_ERROR": on_error}
+        found["LIBVIRT_TRACE_POLICY"] = str(policy)
+    found["LIBVIRT_TRACE_ON_ERROR"] = on_error
     return found
 
 
@@ -34,6 +35,7 @@ def run(argv: list[str], data: bytes | None, on_error: str) -> NoReturn:
         raise TraceError(f"can't start {argv[0]}: {os.strerror(errno.ENOENT)}")
     library = library_path()
     check_program(Path(program), library)
+    check_library(library)
     policy = keep_for_command(data) if data is not None else None
     try:
         os.execve(program, argv, {**os.environ, **environment(library, policy, on_error)})
@@ -65,6 +67,17 @@ def check_program(path: Path, library: Path, depth: int = 0) -> None:
         raise TraceError(f"{path} can't be enforced: it is a {elf.bits}-bit program for {elf.machine}, the library is for {own.machine}")
     if not elf.is_dynamic:
         raise TraceError(f"{path} can't be enforced: it is static, so no library is preloaded into it")
+
+
+def check_library(library: Path) -> None:
+    """TraceError when the dynamic loader of this host refuses the library: it would only say so and go on without it."""
+    environment = {"LD_PRELOAD": str(library), "PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+    try:
+        said = subprocess.run(["true"], env=environment, capture_output=True, text=True, timeout=10).stderr.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise TraceError(f"can't try the library {library}: {error}") from error
+    if said:
+        raise TraceError(f"the library can't be preloaded here: {said.splitlines()[0]}")
 
 
 def has_capabilities(path: Path) -> bool:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from enforcer import launch, service
-from enforcer.compiled import compile_policy, covered_names
+from enforcer.compiled import compile_policy, covered_names, read_summary
 from enforcer.explain import Question, explain
 from enforcer.files import SYSTEM_FOLDER, SYSTEM_POLICY, write_whole
 from enforcer.library import refuse_uncovered, table, uncovered
@@ -107,7 +108,10 @@ def run_enforce(arguments: Sequence[str]) -> int:
             policy = load(options.policy)
             refuse(policy, options.ignore_uncovered)
             data, on_error = compile_policy(policy, table()), policy.on_error
-        elif not SYSTEM_POLICY.exists():
+        elif SYSTEM_POLICY.exists():
+            summary = read_summary(SYSTEM_POLICY.read_bytes())
+            on_error = summary.on_error if summary else on_error
+        else:
             parser.error(f"no --policy FILE, and there is no {SYSTEM_POLICY}")
         if argv:
             launch.run(argv, data, on_error)
@@ -125,7 +129,7 @@ def load(path: Path) -> Policy:
         raise TraceError(f"can't read {path}: {error.strerror}") from error
     except UnicodeDecodeError:
         raise TraceError(f"{path} is not UTF-8") from None
-    policy = read_policy(text, str(path), table())
+    policy = dataclasses.replace(read_policy(text, str(path), table()), origin=os.path.abspath(path))
     for warning in policy.warnings:
         say(f"{warning} (warning)")
     return policy

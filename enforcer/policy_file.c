@@ -32,11 +32,13 @@ static struct {
 	char path[1024];	/* "": there is none */
 	struct held *_Atomic held;
 	struct identity refused;	/* the last file that was no good */
-	const char *_Atomic problem;
+	const char *_Atomic problem;	/* why there is none in force */
+	const char *_Atomic last_problem;	/* with the file that is there now */
 	atomic_bool looking;
 	atomic_bool is_final;		/* nobody may write to it: it is not looked at again */
 } policies[POLICIES];
 static bool deny_on_error;
+atomic_bool problem_due;		/* the tracer has not been told of a problem */
 static _Atomic(int64_t) next_look;	/* ns, CLOCK_MONOTONIC_COARSE */
 
 static struct identity identity_of(const struct stat *st)
@@ -306,9 +308,28 @@ bool denies_without_policy(unsigned which)
 	return deny_on_error && atomic_load(&policies[which].problem);
 }
 
-const char *policy_problem(unsigned which)
+/* What is wrong with the policies, for a verdict's note. */
+void describe_problem(char *note, size_t size)
 {
-	return atomic_load(&policies[which].problem);
+	size_t n = 0;
+
+	for (unsigned which = 0; which < POLICIES; which++) {
+		const char *last = atomic_load(&policies[which].last_problem);
+
+		if (!last)
+			continue;
+		n = append(note, size, n, n ? "; " : "");
+		n = append(note, size, n, policies[which].path);
+		n = append(note, size, n, ": ");
+		n = append(note, size, n, last);
+	}
+}
+
+static void complain(unsigned which, const char *problem)
+{
+	atomic_store(&policies[which].last_problem, problem);
+	atomic_store(&problem_due, true);
+	alert(problem, policies[which].path);
 }
 
 static void refuse(unsigned which, const char *problem, const struct identity *identity)
@@ -318,7 +339,7 @@ static void refuse(unsigned which, const char *problem, const struct identity *i
 		atomic_store(&policies[which].problem, problem);
 	if (memcmp(identity, &policies[which].refused, sizeof(*identity)) || !identity->inode) {
 		policies[which].refused = *identity;
-		alert(problem, policies[which].path);
+		complain(which, problem);
 	}
 }
 
@@ -362,6 +383,7 @@ static void load(unsigned which)
 			atomic_store_explicit(&ruled[i], 1, memory_order_relaxed);
 	old = atomic_exchange(&policies[which].held, held);
 	atomic_store(&policies[which].problem, NULL);
+	atomic_store(&policies[which].last_problem, NULL);
 	atomic_store(&policies[which].is_final, !(st.st_mode & 0222));
 	if (old)
 		give_back(old, 1 << 30);
@@ -399,7 +421,7 @@ static void look(unsigned which)
 			policies[which].refused.device = UINT64_MAX;	/* say it once */
 			if (!atomic_load(&policies[which].held))
 				atomic_store(&policies[which].problem, "it can't be opened");
-			alert("it can't be opened", policies[which].path);
+			complain(which, "it can't be opened");
 			mark_rules();
 		}
 		return;

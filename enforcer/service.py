@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from enforcer.files import FINAL, SYSTEM_FOLDER, write_whole
-from enforcer.launch import check_program
+from enforcer.launch import check_library, check_program
 from enforcer.library import library_path
 from enforcer.rules import nearest
 from log.errors import TraceError
@@ -32,6 +32,7 @@ def enforce(word: str, data: bytes | None, on_error: str, root: Path = Path("/")
     name = unit_name(word)
     text = _unit_text(name, root)
     library = library_path()
+    check_library(library)
     if (starts := _STARTS.findall(text)) and (program := root / starts[-1].lstrip("/")).exists():
         check_program(program, library)
     if _PRELOADS.search(text):
@@ -44,7 +45,8 @@ def enforce(word: str, data: bytes | None, on_error: str, root: Path = Path("/")
     if data is not None:
         policy = root / SYSTEM_FOLDER.relative_to("/") / f"{name}.bin"
         write_whole(policy, data, FINAL)
-        lines += [f"Environment=LIBVIRT_TRACE_POLICY={SYSTEM_FOLDER / policy.name}", f"Environment=LIBVIRT_TRACE_ON_ERROR={on_error}"]
+        lines.append(f"Environment=LIBVIRT_TRACE_POLICY={SYSTEM_FOLDER / policy.name}")
+    lines.append(f"Environment=LIBVIRT_TRACE_ON_ERROR={on_error}")
     write_whole(_drop_in(name, root), "".join(f"{line}\n" for line in lines).encode())
     return [
         *_confinement(starts[-1] if starts else "", library, root),

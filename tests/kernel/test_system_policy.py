@@ -37,7 +37,7 @@ def run(tmp_path):
     return start
 
 
-def test_applied_policy_binds_and_no_environment_loosens_it(run):
+def test_applied_policy_binds_and_no_environment_loosens_it(run, tmp_path):
     done = run(
         f"$trace policy apply system.toml\n$trace enforce -- {VIRSH} suspend test || true\n"
         f"$trace enforce --policy loose.toml -- {VIRSH} suspend test || true\n"
@@ -45,7 +45,7 @@ def test_applied_policy_binds_and_no_environment_loosens_it(run):
     )
     denied = "error: Failed to suspend domain 'test'\nerror: access denied: ask the on-call engineer\n"
     assert done.stderr == (
-        "libvirt-trace: system.toml is in force as /etc/libvirt-trace/policy.bin: 1 rule, mode enforce\n"
+        f"libvirt-trace: {tmp_path}/system.toml is in force as /etc/libvirt-trace/policy.bin: 1 rule, mode enforce\n"
         + 2 * denied
         + 'libvirt-trace: broken.toml:1: a rule has a name\nlibvirt-trace: broken.toml:1: rule "" has no action\n'
         'libvirt-trace: broken.toml:1: rule "" says neither function nor class\n' + denied

@@ -98,6 +98,18 @@ def test_call_past_the_enforcer_is_marked(trace, policy_file, tmp_path):
     assert call["verdict"] == {"action": "not enforced", "rule": None}
 
 
+def test_policy_that_cannot_be_read_is_told(trace, tmp_path):
+    broken = tmp_path / "policy.bin"
+    broken.write_bytes(b"x" * 500)
+    tracer = trace("-f", "virConnectOpenAuth", "-f", "virDomainSuspend")
+    done = subprocess.run([*VIRSH, "suspend", "test"], env=enforced_environment(broken), capture_output=True, text=True)
+    assert done.returncode == 0
+    tracer.wait_for(lambda event: event.get("function") == "virDomainSuspend")
+    opened, suspended = tracer.stop().calls()
+    assert opened["verdict"] == {"action": "audit", "rule": "on_error", "note": f"{broken}: it is no compiled policy"}
+    assert suspended["verdict"] is None
+
+
 @pytest.mark.parametrize("traced", [False, True])
 def test_verdicts_are_the_same_with_and_without_a_tracer(caller, trace, tmp_path, traced):
     """Under return probes a call returns to the kernel's page: neither a callback's tail call nor libvirt's own may be mistaken."""

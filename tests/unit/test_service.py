@@ -34,7 +34,11 @@ def test_drop_in_is_written_and_removed(root):
     ]
     assert (root / "etc/libvirt-trace/libvirtd.service.bin").read_bytes() == b"compiled"
     assert service.enforce("libvirtd.service", None, "allow", root) == [APPLY]  # the system policy alone
-    assert drop_in.read_text().splitlines()[1:] == ["[Service]", f"Environment=LD_PRELOAD={library_path()}"]
+    assert drop_in.read_text().splitlines()[1:] == [
+        "[Service]",
+        f"Environment=LD_PRELOAD={library_path()}",
+        "Environment=LIBVIRT_TRACE_ON_ERROR=allow",
+    ]
     assert service.remove("libvirtd", root) == [
         "libvirtd.service is not enforced any more after: systemctl daemon-reload && systemctl restart libvirtd.service"
     ]
