@@ -33,8 +33,9 @@ from probes import listing
 from probes.api import load_api
 from probes.command import CANNOT_START, Command
 from probes.copying import Limits
+from probes.filters import Filters
 from probes.options import filters_of, list_parser, ps_parser, split_command, tracing_parser
-from probes.ps import list_processes, render_json, render_table
+from probes.ps import Counts, count_calls, list_processes, render_json, render_table
 from probes.session import Options, Session
 
 # s between two looks at the rings: short while much comes in, longer when nothing does
@@ -299,12 +300,24 @@ def show_functions(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _counted(seconds: float) -> Counts:
+    """The calls that daemons make within that time."""
+    session = Session(Options(Filters(), Limits(0, True), 8 << 20, False, (), VERSION))
+    session.start()
+    print(f"libvirt-trace: counting calls for {seconds:g} s", file=sys.stderr)
+    deadline, events = time.monotonic() + seconds, []
+    while time.monotonic() < deadline:
+        events += session.poll()
+        time.sleep(IDLE)
+    return count_calls(events + session.stop())
+
+
 def show_processes(arguments: Sequence[str]) -> int:
     """libvirt-trace ps"""
     options = ps_parser().parse_args(arguments)
     if os.geteuid() != 0:
         raise TraceError("looking into other users' processes needs root: run it with sudo")
-    rows = list_processes()
+    rows = list_processes(counts=None if options.seconds is None else _counted(options.seconds))
     if not rows and not options.json:
         print("libvirt-trace: no process has libvirt loaded", file=sys.stderr)
         return 0

@@ -49,13 +49,15 @@ class Connected(NamedTuple):
     x509: str | None
     address: str | None
     readonly: bool
+    calls: int | None = None  # that the daemon made for the client's process, or address, while they were counted
 
     def line(self) -> str:
         """It in a line below its daemon's."""
         who = self.sasl or self.x509 or self.user or (str(self.uid) if self.uid is not None else "unknown user")
         where = f"process {self.pid}" if self.pid is not None else self.address or "unknown address"
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return escape(f"{self.server}: {where}, {who}, {self.transport}{', read-only' if self.readonly else ''}, since {since}")
+        calls = "" if self.calls is None else f", {self.calls} calls"
+        return escape(f"{self.server}: {where}, {who}, {self.transport}{', read-only' if self.readonly else ''}, since {since}{calls}")
 
 
 def clients(pid: int, proc: Path = Path("/proc")) -> list[Connected] | None:

@@ -54,7 +54,7 @@ def tracing_parser(version: str) -> Parser:
         usage=(
             "libvirt-trace [OPTIONS] [-- COMMAND [ARG...]]\n"
             "       libvirt-trace list [--json] [GLOB...]\n"
-            "       libvirt-trace ps [--json]\n"
+            "       libvirt-trace ps [--json] [-d SECONDS]\n"
             "       libvirt-trace enforce [--policy FILE] -- COMMAND [ARG...]\n"
             "       libvirt-trace enforce --service UNIT [--policy FILE | --remove]\n"
             "       libvirt-trace policy check|explain|apply FILE"
@@ -131,6 +131,7 @@ def list_parser() -> Parser:
 def ps_parser() -> Parser:
     """The options of `ps`."""
     parser = Parser(prog="libvirt-trace ps", description="Lists the processes that have libvirt loaded.", allow_abbrev=False)
+    parser.add_argument("-d", metavar="SECONDS", dest="seconds", type=_seconds, help="count the calls of daemons' clients for so long")
     parser.add_argument("--json", action="store_true", help="as JSON lines")
     return parser
 

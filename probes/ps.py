@@ -6,11 +6,13 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from enforcer.compiled import Summary
+from log.events import Call, Event, Value
 from log.quote import escape, well_formed
 from probes import maps
 from probes.admin import Connected, clients
@@ -41,8 +43,20 @@ class Row(NamedTuple):
     clients: tuple[Connected, ...] | None = None  # of a daemon; None: it is none, or does not say
 
 
-def list_processes(proc: Path = Path("/proc")) -> list[Row]:
-    """The rows, by pid."""
+Counts = Mapping[tuple[int, Value], int]  # calls by daemon and client: the pid of its process, or its address
+
+
+def count_calls(events: Iterable[Event]) -> Counts:
+    """The calls that daemons made for others."""
+    return Counter(
+        (event.caller.pid, event.client.get("pid") or event.client.get("address"))
+        for event in events
+        if isinstance(event, Call) and event.client is not None
+    )
+
+
+def list_processes(proc: Path = Path("/proc"), counts: Counts | None = None) -> list[Row]:
+    """The rows, by pid; `counts`: if calls were counted."""
     targets, processes = Targets(proc=proc), Processes(proc)
     known = load_api(()).by_name
     rows = []
@@ -67,7 +81,7 @@ def list_processes(proc: Path = Path("/proc")) -> list[Row]:
             enforced=enforced,
             policies=tuple(_policy(summary) for summary in policies_of(pid, proc)) if enforced else (),
             uncovered=tuple(sorted({name for t in found if t for name, _ in t.functions} - known.keys())) if enforced else (),
-            clients=_clients(pid, proc) if any(maps.is_driver(mapping.path) for mapping in mappings) else None,
+            clients=_clients(pid, proc, counts) if any(maps.is_driver(mapping.path) for mapping in mappings) else None,
         )
         rows.append(row)
     targets.close()
@@ -108,9 +122,11 @@ def render_json(rows: Sequence[Row]) -> str:
     return "".join(json.dumps({name: _plain(value) for name, value in row._asdict().items()}, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _clients(pid: int, proc: Path) -> tuple[Connected, ...] | None:
+def _clients(pid: int, proc: Path, counts: Counts | None) -> tuple[Connected, ...] | None:
     found = clients(pid, proc)
-    return None if found is None else tuple(found)
+    if found is None or counts is None:
+        return None if found is None else tuple(found)
+    return tuple(client._replace(calls=counts.get((pid, client.pid or client.address), 0)) for client in found)
 
 
 def _plain(value: object) -> object:

@@ -358,10 +358,19 @@ def test_ps_lists_the_clients_of_a_daemon(libvirtd, asker):
         (address,) = connections(remote.pid)
         rows = [json.loads(line) for line in ps("--json").splitlines()]
         table = ps().splitlines()
+        command = [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "ps", "--json", "-d", "5"]
+        counting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert counting.stderr and counting.stderr.readline() == "libvirt-trace: counting calls for 5 s\n"
+        local.ask(CALLS)
+        remote.ask(2 * CALLS)
+        counted, _ = counting.communicate(timeout=60 * PATIENCE)
     finally:
         remote.end()
     (row,) = (row for row in rows if row["pid"] == libvirtd.pid)
     found = {client.pop("id"): client for client in row["clients"]}
+    (then,) = (row for line in counted.splitlines() if (row := json.loads(line))["pid"] == libvirtd.pid)
+    assert [client["calls"] for client in then["clients"]] == [CALLS, 2 * CALLS]
+    assert {client.pop("calls") for client in found.values()} == {None}
     since = [client.pop("since") for client in found.values()]
     assert all(began <= when <= time.time() for when in since)
     nobody = {"server": "libvirtd", "pid": None, "uid": None, "user": None, "sasl": None, "x509": None, "address": None, "readonly": False}
