@@ -95,6 +95,16 @@ class Returned(NamedTuple):
     pieces: Pieces
 
 
+class Denial(NamedTuple):
+    """A call that the enforcer sent back, while the rest of its arguments is still to come."""
+
+    call: Open
+    raw: bytes  # its record
+    pieces: Pieces
+    extra: Extra
+    result: Value
+
+
 class Calls:
     """The calls under way, by thread, and how they end.
 
@@ -123,7 +133,7 @@ class Calls:
         self._extra: dict[tuple[int, int], Extra] = {}  # of open calls, by thread and number
         self._origins = Origins()
         self._lifecycle = Lifecycle(table)
-        self._waiting: dict[int, Returned] = {}
+        self._waiting: dict[int, Returned | Denial] = {}
         self._constants: dict[int, Constants] = {}
         self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool, Values]] = {}
         self._alike: dict[Hashable, tuple[object, ...]] = {}
@@ -140,7 +150,7 @@ class Calls:
                 self._add_piece(raw, row, tid, seq, ended)
                 continue
             if waiting and tid in waiting:
-                ended.append(self._finish(*waiting.pop(tid), tid))
+                ended.append(self._settle(tid))
             if kind >= records.REC_VERDICT or rows[row].private is not None:
                 self._aside(kind, raw, row, ended)
                 continue
@@ -187,8 +197,8 @@ class Calls:
         self._errors.forget(tid)
         self._said.pop(tid, None)
         ended: list[Event] = []
-        if waiting := self._waiting.pop(tid, None):
-            ended.append(self._finish(*waiting, tid))
+        if tid in self._waiting:
+            ended.append(self._settle(tid))
         for call in reversed(self._open.pop(tid, [])):
             ended.append(self._unfinished(call, tid, "process exited"))
         return ended
@@ -229,10 +239,9 @@ class Calls:
 
     def close(self) -> list[Event]:
         """What is still under way when tracing ends."""
-        ended: list[Event] = [self._finish(*waiting, tid) for tid, waiting in self._waiting.items()]
+        ended: list[Event] = [self._settle(tid) for tid in list(self._waiting)]
         for tid, stack in self._open.items():
             ended.extend(self._unfinished(call, tid, "still running") for call in reversed(stack))
-        self._waiting.clear()
         self._open.clear()
         return ended
 
@@ -241,9 +250,11 @@ class Calls:
         piece = values.Piece(op, offset, got, raw[records.CHUNK_TEXT :])
         waiting = self._waiting.get(tid)
         if waiting and waiting.call.seq == seq:
-            self._clip(waiting.pieces, piece, self.rows[waiting.call.row].ret)
-            if self._is_complete(waiting):
-                ended.append(self._finish(*self._waiting.pop(tid), tid))
+            row = self.rows[waiting.call.row]
+            plan = row.ret if isinstance(waiting, Returned) else row.entry
+            self._clip(waiting.pieces, piece, plan)
+            if self._is_complete(plan, waiting):
+                ended.append(self._settle(tid))
             return
         for call in reversed(self._open.get(tid, [])):
             if call.seq == seq:
@@ -262,8 +273,20 @@ class Calls:
         size = max(0, min(piece.got - 1, keep - piece.offset))
         pieces.setdefault(piece.op, []).append(piece._replace(text=piece.text[:size]))
 
-    def _is_complete(self, waiting: Returned) -> bool:
-        plan, raw = self.rows[waiting.call.row].ret, waiting.raw
+    def _settle(self, tid: int) -> Call:
+        """The call of which no more comes."""
+        kept = self._waiting.pop(tid)
+        if isinstance(kept, Returned):
+            return self._finish(*kept, tid)
+        call, extra = kept.call, kept.extra
+        extra.pieces = kept.pieces
+        assert extra.verdict is not None
+        error = error_of(extra.verdict)
+        return self._build(call, extra, tid, self.rows[call.row], call.started, kept.result, True, error, None, None)
+
+    @staticmethod
+    def _is_complete(plan: Plan | None, waiting: Returned | Denial) -> bool:
+        raw = waiting.raw
         assert plan is not None
         if plan.walk and not is_whole(waiting.pieces):
             return False
@@ -382,7 +405,10 @@ class Calls:
         if kind == records.REC_VERDICT:
             self._said[records.HEAD.unpack_from(raw)[6]] = read_verdict(self.rows[row].entry, raw)
         elif kind == records.REC_DENIED:
-            ended.append(self._denied(raw, row))
+            _, _, flags, _, _, _, tid, _, _, _ = records.HEAD.unpack_from(raw)
+            self._waiting[tid] = self._denied(raw, row)
+            if not flags & records.REC_LONG:
+                ended.append(self._settle(tid))
         else:
             self._inner(self.rows[row], raw, ended)
 
@@ -396,9 +422,9 @@ class Calls:
             return said.info
         return NOT_ENFORCED if function.number in self._covered(call.tgid) else None
 
-    def _denied(self, raw: bytes, row: int) -> Call:
+    def _denied(self, raw: bytes, row: int) -> Denial:
         """A call that the enforcer sent back."""
-        _, _, _, _, started, task, tid, seq, _, tgid = records.HEAD.unpack_from(raw)
+        _, _, _, _, _, task, tid, seq, _, tgid = records.HEAD.unpack_from(raw)
         function = self.rows[row].function
         said = self._said.pop(tid, None)
         call = Open(raw, row, seq, 0, task, tgid, 0)
@@ -409,7 +435,7 @@ class Calls:
         result: Value = None
         if function is not None and said is not None and self.rows[row].returns == "integer":
             result = values.integer(function.result.kind, said.result)
-        return self._build(call, extra, tid, self.rows[row], started, result, True, error_of(extra.verdict), None, None)
+        return Denial(call, raw, {}, extra, result)
 
     def _finish(self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int) -> Call:
         """`raw`: the call's return record."""

@@ -1175,9 +1175,19 @@ int on_verdict(struct pt_regs *ctx)
 	run_plan(set, t, call);
 	e->h.bad = t->capture.bad;
 	e->h.flags |= t->capture.flags;
+#ifdef MAY_GOTO			/* else the verifier would take as long for this as for all the rest */
+	if (t->capture.longs | call->walk)
+		e->h.flags |= REC_LONG;
+#endif
 	if (set->object && !(call->flags & PLAN_NO_OBJECT) && !(t->capture.bad & call->objects) && !object_matches(set, t))
 		return 0;
-	if (send(t, 1, 0))
+	if (send(t, 1, 0)) {
 		count(1, LOST_BOTH);
+		return 0;
+	}
+#ifdef MAY_GOTO
+	if (t->capture.longs | call->walk)
+		send_rest(t, call, 1);
+#endif
 	return 0;
 }

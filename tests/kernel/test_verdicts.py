@@ -127,3 +127,31 @@ def test_verdicts_are_the_same_with_and_without_a_tracer(caller, trace, tmp_path
         assert len(result.calls("virDomainCreateLinux")) == 23
         assert [call["type"] for call in result.calls("virDomainResume")] == ["verdict"]
         assert result.calls("virDomainCreateXML") == []
+
+
+DENIED = """
+import libvirt
+connection = libvirt.open("test:///default")
+domain = connection.lookupByName("test")
+xml = "<domain type='test'><name>%s</name></domain>" % ("x" * 3000)
+limits = {"hard_limit": 1 << 30, "soft_limit": 77}
+for call in (lambda: domain.setMemoryParameters(limits), lambda: connection.defineXML(xml), domain.shutdown):
+    try:
+        call()
+    except libvirt.libvirtError as error:
+        assert error.get_error_code() == libvirt.VIR_ERR_ACCESS_DENIED
+"""
+
+
+def test_lists_and_long_documents_of_denied_calls_are_whole(trace, policy_file):
+    policy_file.write_text('[[rule]]\nname = "none"\naction = "deny"\nclass = "write"\n')
+    command = (*COMMAND, "enforce", "--policy", str(policy_file), "--", PYTHON, "-c", DENIED)
+    calls = trace("-s", "4096", "-w", "--", *command, attached=False).finish().calls()
+    assert [(call["type"], call["function"]) for call in calls] == [
+        ("verdict", "virDomainSetMemoryParameters"),
+        ("verdict", "virDomainDefineXML"),
+        ("verdict", "virDomainShutdown"),
+    ]
+    parameters, defined, _ = (call["args"] for call in calls)
+    assert parameters["params"] == {"hard_limit": 1 << 30, "soft_limit": 77}
+    assert defined["xml"] == f"<domain type='test'><name>{'x' * 3000}</name></domain>"
