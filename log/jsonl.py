@@ -48,9 +48,20 @@ _LITERAL = {True: "true", False: "false", None: "null"}
 
 def line(event: Event) -> str:
     """One event as one JSON object in its documented shape, with its newline."""
-    if type(event) is Call:
-        return _call(event)
-    return _OTHERS[type(event)](event)
+    if type(event) is not Call:
+        return _OTHERS[type(event)](event)
+    start, duration, alike = event[0], event[1], event[-1]
+    parts: _Parts | None = None
+    if alike is not None:
+        parts = alike.get("json")
+    if parts is None:
+        parts = _parts(event)
+        if alike is not None:
+            alike["json"] = parts
+    before, upto_id, middle, after = parts
+    digits = f"{start:010}"  # made once, for the second, its fraction and the id
+    took = "null" if duration is None else duration
+    return f"{before}{_clock(digits[:-9])}.{digits[-9:]}{upto_id}{start}{middle}{took}{after}"
 
 
 def value(item: Value) -> str:
@@ -69,22 +80,11 @@ def string(text: str) -> str:
 _word = lru_cache(maxsize=2048)(string)  # for what comes again and is short: functions, libraries, thread names
 
 
-def _call(call: Call) -> str:
-    start, duration, alike = call[0], call[1], call[-1]
-    parts: tuple[str, str, str] | None = None
-    if alike is not None:
-        parts = alike.get("json")
-    if parts is None:
-        parts = _parts(call)
-        if alike is not None:
-            alike["json"] = parts
-    second, ns = divmod(start, _SECOND)
-    before, middle, after = parts
-    return f'{before}{_clock(second)}.{ns:09d}Z","id":"{call[2]}-{start}{middle}{"null" if duration is None else duration}{after}'
+_Parts = tuple[str, str, str, str]
 
 
-def _parts(call: Call) -> tuple[str, str, str]:
-    """A call's line but for its time and its duration: what stands before, between and after them."""
+def _parts(call: Call) -> _Parts:
+    """A call's line but for its time, its time as a part of its id, and its duration: what stands before, between and after them."""
     args, out, error, client, verdict = call.args, call.out, call.error, call.client, call.verdict
     kind, end, result = "call", "}\n", f'"ret":{value(call.ret)},'
     if call.unfinished is not None:
@@ -102,7 +102,7 @@ def _parts(call: Call) -> tuple[str, str, str]:
         f',"parent":{value(call.parent)},{one_of}"client":{"null" if client is None else _client(client)},'
         f'"verdict":{"null" if verdict is None else _verdict(verdict)}{end}'
     )
-    return f'{{"type":"{kind}","time":"', middle, after
+    return f'{{"type":"{kind}","time":"', f'Z","id":"{call.tid}-', middle, after
 
 
 def _values(values: Values) -> str:
@@ -157,8 +157,8 @@ def _verdict(verdict: VerdictInfo) -> str:
 
 
 @lru_cache(maxsize=64)
-def _clock(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+def _clock(second: int | str) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(int(second)))
 
 
 def _time(ns: int) -> str:

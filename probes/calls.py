@@ -136,6 +136,7 @@ class Calls:
         self._waiting: dict[int, Returned | Denial] = {}
         self._constants: dict[int, Constants] = {}
         self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool, Values]] = {}
+        self._keys: dict[int, tuple[Callable[[bytes], Hashable], Callable[[bytes], Hashable]]] = {}  # of plans, by row
         self._alike: dict[Hashable, tuple[object, ...]] = {}
 
     def feed(self, raws: Iterable[bytes]) -> list[Event]:
@@ -144,18 +145,19 @@ class Calls:
         covering = self.covering
         unpack, rows, opened, waiting = records.HEAD.unpack_from, self.rows, self._open, self._waiting
         new = tuple.__new__  # the constructor costs twice as much
+        chunk, begins, aside = records.REC_CHUNK, records.REC_ENTRY, records.REC_VERDICT
         for raw in raws:
             kind, depth, flags, row, _, task, tid, seq, _, tgid = unpack(raw)
-            if kind == records.REC_CHUNK:
+            if kind == chunk:
                 self._add_piece(raw, row, tid, seq, ended)
                 continue
             if waiting and tid in waiting:
                 ended.append(self._settle(tid))
-            if kind >= records.REC_VERDICT or rows[row].private is not None:
+            if kind >= aside or rows[row][1] is not None:
                 self._aside(kind, raw, row, ended)
                 continue
             stack = opened[tid]
-            if kind == records.REC_ENTRY:
+            if kind == begins:
                 level = flags >> records.REC_LEVEL
                 while stack and stack[-1].level >= level:
                     ended.append(self._unfinished(stack.pop(), tid, "result lost"))
@@ -371,6 +373,11 @@ class Calls:
     def _id(self, call: Open, tid: int) -> str:
         return call_id(tid, call.started + self.offset_ns)
 
+    def _keys_of(self, number: int) -> tuple[Callable[[bytes], Hashable], Callable[[bytes], Hashable]]:
+        row = self.rows[number]
+        self._keys[number] = keys = row.entry.key, row.ret.key if row.ret else bytes
+        return keys
+
     def _constants_of(self, tgid: int) -> Constants:
         constants = self._constants.get(tgid)
         if constants is None:
@@ -439,13 +446,15 @@ class Calls:
 
     def _finish(self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int) -> Call:
         """`raw`: the call's return record."""
-        row, entry = self.rows[call.row], call.raw
+        entry, number, seq, depth, task, tgid, _ = call
+        row = self.rows[number]
         ended, started = _RETURN.unpack_from(raw)
-        extra = self._extra.pop((tid, call.seq), None) if self._extra else None
+        extra = self._extra.pop((tid, seq), None) if self._extra else None
         key: Hashable = None
         if entry is not None and extra is None and ret_pieces is None:
-            version = self._constants_of(call.tgid).version
-            key = (version, call.row, tid, call.task, call.depth, row.entry.key(entry), row.ret.key(raw) if row.ret else None)
+            constants = self._constants.get(tgid) or self._constants_of(tgid)
+            entry_key, ret_key = self._keys.get(number) or self._keys_of(number)
+            key = (constants.version, number, tid, task, depth, entry_key(entry), ret_key(raw))
             alike = self._alike.get(key)
             if alike is not None:
                 return tuple.__new__(Call, (started + self.offset_ns, ended - started, *alike))

@@ -92,8 +92,14 @@ class Filters:
     @property
     def keeps_all(self) -> bool:
         """Whether nothing is left to decide when a call has finished."""
-        who = self.pids or self.uids or self.comms or self.tree
-        return not (who or self.failed or self.slower_ns is not None or self.writes or self.objects)
+        return self.keeps_own and not (self.pids or self.uids or self.comms or self.tree)
+
+    @property
+    def keeps_own(self) -> bool:
+        """The same of a call that no daemon makes for a client, which could be the one that is wanted."""
+        return not (
+            self.failed or self.slower_ns is not None or self.writes or self.objects or any(_WILD & set(comm) for comm in self.comms)
+        )
 
     def keeps(self, event: Event) -> bool:
         """Whether an event is shown: what the kernel could not decide. Always, where `keeps_all`."""

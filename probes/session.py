@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from log.errors import TraceError
-from log.events import Attached, Event, Lost
+from log.events import Attached, Call, Event, Lost
 from log.events import Target as TargetEvent
 from probes import maps, records, serving, symbols
 from probes.api import load_api
@@ -75,6 +75,7 @@ class Session:
         self._swept = self._sweeps = 0
         self._detached = self._stopped = False
         self._reported = {(ring, name): 0 for ring in (0, 1) for name in records.COUNTERS}
+        self._keeps_all, self._keeps_own = options.filters.keeps_all, options.filters.keeps_own
         self._processes = Processes()
         self._clients = Clients(self._processes.lookup)
         self._targets = Targets(options.libraries)
@@ -281,8 +282,12 @@ class Session:
                 target.close()
 
     def _kept(self, events: list[Event]) -> list[Event]:
-        filters = self._options.filters
-        return events if filters.keeps_all else [event for event in events if filters.keeps(event)]
+        keeps = self._options.filters.keeps
+        if self._keeps_all:
+            return events
+        if self._keeps_own:
+            return [event for event in events if (type(event) is Call and event.client is None) or keeps(event)]
+        return [event for event in events if keeps(event)]
 
     def _learn_served(self, raw: bytes, row: Row, task: int, tid: int, tgid: int) -> None:
         """What a thread does for a client: `task` stands for it from now on, until the next."""
