@@ -83,7 +83,7 @@ class Plan(NamedTuple):
         kind, argument, bits = self.condition
         first = len(self.ops) + 1 if self.walk else 0
         row = records.PLAN_HEAD.pack(self.flags, self.fixed, kind, argument, first, bits, self.objects)
-        row += b"".join(records.OP.pack(kind, 0, *rest) for kind, *rest in self.ops)
+        row += b"".join(records.OP.pack(kind & 255, kind >> 8, *rest) for kind, *rest in self.ops)
         return (row + (bytes(records.OP.size) + self.walk if first else b"")).ljust(records.PLAN_SIZE, b"\0")
 
     def decode(self, raw: bytes, pieces: Mapping[int, list[values.Piece]], constants: Constants) -> dict[str, Value]:
@@ -177,8 +177,11 @@ class Builder:
 
         return decode
 
-    def text(self, source: int, *, keep: int | None = None, name: bool = False, mark: int = 0) -> int:
-        """Copies the string at *source; its index among the texts. `keep` bytes of it, by default as many as the user wants."""
+    def text(self, source: int, *, keep: int | None = None, name: bool = False, mark: int = 0, only: int = 0) -> int:
+        """Copies the string at *source; its index among the texts. `keep` bytes of it, by default as many as the user wants.
+
+        `only`: unless the u32 eight bytes before the pointer is that, it is none.
+        """
         keep = self.limits.string if keep is None else keep
         size = min(keep, records.INLINE_MAX)
         slot = self._room(4)
@@ -187,7 +190,7 @@ class Builder:
         if not mark:
             self.shows(slot, 4)
         self.texts.append(values.Text(len(self.ops), source, slot, size, mark))
-        self.ops.append((records.OP_STRING, source, slot, size, 0, keep))
+        self.ops.append((records.OP_STRING | only << 8, source, slot, size, 0, keep))
         return len(self.texts) - 1
 
     def once(self, source: int, which: int, build: Callable[[int], Read]) -> Read:

@@ -180,7 +180,7 @@ def private_plans(function: private.Private, limits: Limits, flags: int) -> tupl
             places.update({name: at + inner for name, inner in item.pointers})
             fields.append((item.name, _read_number(at, item.length)))
         else:
-            fields.append((item.name, read_text(build.text(places[item.source], keep=records.INLINE_MAX), limits.redact)))
+            fields.append((item.name, read_text(build.text(places[item.source], keep=records.INLINE_MAX, only=item.only), limits.redact)))
     flags |= function.flags
     if function.ret is None:
         return build.plan(flags | records.PLAN_NO_RETURN, fields), None

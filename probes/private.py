@@ -36,6 +36,7 @@ class Text(NamedTuple):
 
     name: str
     source: str  # "argN", "value" or the name of a pointer in a block
+    only: int = 0  # if the u32 eight bytes before the pointer is that: the type of a typed parameter
 
 
 class Private(NamedTuple):
@@ -47,14 +48,15 @@ class Private(NamedTuple):
     flags: int = 0  # records.PLAN_*
 
 
+TYPED_STRING = 7  # VIR_TYPED_PARAM_STRING
 MOST_ATTRIBUTES = 9  # of an identity: all that there are but one, the system token
 
 
 def _attribute(i: int) -> tuple[Block | Text, ...]:
-    """Of a typed parameter (96 bytes: its name, from 88 on its value): 16 bytes of the name, the value and the string that it may be."""
+    """Of a typed parameter (96 bytes: its name, at 80 its type, at 88 its value): 16 bytes of the name, type and value, and the string."""
     at = 96 * i
-    value = Block("parameters", at + 88, 8, ((f"value{i}", 0),), f"value{i}")
-    return Block("parameters", at, 16, (), f"name{i}"), value, Text(f"text{i}", f"value{i}")
+    value = Block("parameters", at + 80, 16, ((f"value{i}", 8),), f"value{i}")
+    return Block("parameters", at, 16, (), f"name{i}"), value, Text(f"text{i}", f"value{i}", only=TYPED_STRING)
 
 
 DISPATCH = "virNetServerProgramDispatch"

@@ -109,7 +109,7 @@ class Clients:
             if short in _STRINGS:
                 found[_STRINGS[short]] = text.text + "..." if isinstance(text, CutText) else text
             elif short in _NUMBERS:
-                found[_NUMBERS[short]] = value
+                found[_NUMBERS[short]] = value >> 64
         if "pid" not in found:  # a socket of this host has none worth telling
             found["address"] = connection.address
         key = tuple(found.get(field) for field in FIELDS)

@@ -77,7 +77,7 @@ enum counter {			/* per ring */
  */
 struct op {
 	u8 kind;
-	u8 then;
+	u8 then;		/* of a walk: the next operation. STRING elsewhere: if not 0, the u32 eight bytes before the address must be it */
 	u16 src;		/* offset in the record's fixed part of the u64 that is the base address */
 	u16 dst;		/* offset in the fixed part: of the copy (BLOCK), of the s32 length (STRING) */
 	u16 len;		/* bytes: of the block; of the string in the call's own record, at most; ONCE: operations to skip */
@@ -556,7 +556,9 @@ ALWAYS void run_plan(const struct settings *set, struct thread *t, const struct 
 		} else if (op->kind == OP_STRING) {
 			s32 n = 0;
 
-			if (address) {
+			if (op->then && FIELD(t, op->src - 8, u32) != op->then) {
+				n = STR_NULL;
+			} else if (address) {
 				n = take_string(t, address + op->off, op->len);
 				if (n == STR_UNREADABLE)
 					c->bad |= 1U << i;
