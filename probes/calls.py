@@ -142,7 +142,7 @@ class Calls:
     def feed(self, raws: Iterable[bytes]) -> list[Event]:
         """The calls that these records end, and what else they tell."""
         ended: list[Event] = []
-        covering = self.covering
+        covering, said = self.covering, self._said
         unpack, rows, opened, waiting = records.HEAD.unpack_from, self.rows, self._open, self._waiting
         new = tuple.__new__  # the constructor costs twice as much
         chunk, begins, aside = records.REC_CHUNK, records.REC_ENTRY, records.REC_VERDICT
@@ -162,7 +162,7 @@ class Calls:
                 while stack and stack[-1].level >= level:
                     ended.append(self._unfinished(stack.pop(), tid, "result lost"))
                 stack.append(new(Open, (raw, row, seq, depth, task, tgid, level)))
-                if flags & _SPECIAL or covering:
+                if flags & _SPECIAL or said or covering:
                     self._began(stack[-1], flags, tid)
                 continue
             while stack and stack[-1].seq > seq:

@@ -71,6 +71,7 @@ class Coverage:
         self._state: _State | None = None
         self._processes: dict[int, frozenset[int]] = {}
         self._enforced: set[int] = set()
+        self._has_enforcers = False  # or had
         self.refresh()
 
     def refresh(self) -> None:
@@ -88,8 +89,8 @@ class Coverage:
 
     @property
     def covers(self) -> bool:
-        """Whether there may be a policy anywhere."""
-        return bool(self._system or self._enforced)
+        """Whether there may be a policy anywhere, or was: that a process has loaded the enforcer may be told late."""
+        return bool(self._system or self._has_enforcers)
 
     def covered_for(self, pid: int) -> frozenset[int]:
         """Numbers of the functions that a policy covers for this process."""
@@ -107,6 +108,7 @@ class Coverage:
     def enforced(self, pid: int) -> None:
         """It has loaded the enforcer."""
         self._enforced.add(pid)
+        self._has_enforcers = True
         self._processes.pop(pid, None)
 
     def forked(self, pid: int, parent: int) -> None:
