@@ -190,15 +190,16 @@ class Call(NamedTuple):
 
 
 class Command(NamedTuple):
-    """What a daemon told a virtual machine's monitor while it was in a call."""
+    """What a daemon told a virtual machine's monitor, or the agent in it, while it was in a call."""
 
     time: int  # ns since the epoch
     duration_ns: int | None  # until the answer; None: there was none
     tid: int
     comm: str
     caller: Caller
-    text: Value  # JSON, secrets redacted
+    text: Value  # JSON, secrets redacted; of what an agent is told often only the name
     parent: str | None  # id of the call
+    to_agent: bool = False  # to the agent in the guest instead
 
 
 class DomainEvent(NamedTuple):

@@ -168,7 +168,7 @@ def _time(ns: int) -> str:
 
 def _command(event: Command) -> str:
     fields: dict[str, Value] = {"text": event.text, "duration_ns": event.duration_ns, "parent": event.parent}
-    return _of_process("monitor", event, fields)
+    return _of_process("agent" if event.to_agent else "monitor", event, fields)
 
 
 def _domain(event: DomainEvent) -> str:

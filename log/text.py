@@ -119,7 +119,20 @@ def _tree(event: Call | Command | DomainEvent, level: int) -> list[str]:
 
 def _command(command: Command, level: int) -> list[str]:
     took = "no answer" if command.duration_ns is None else duration(command.duration_ns)
-    what = ("", INDENT * level, "function", "monitor", "", " ", "string", _plain(command.text), "duration", f" <{took}>", "", "\n")
+    what = (
+        "",
+        INDENT * level,
+        "function",
+        "agent" if command.to_agent else "monitor",
+        "",
+        " ",
+        "string",
+        _plain(command.text),
+        "duration",
+        f" <{took}>",
+        "",
+        "\n",
+    )
     return [*_clock_and_who(command), *what]
 
 

@@ -13,6 +13,7 @@ from probes import api_private, records, serving, values
 from probes.api import ApiTable, Function, is_write_call
 from probes.copying import Constants, Plan, u64
 from probes.lifecycle import CHECK, LIFECYCLE, MONITOR, Lifecycle, found_by, uuid_of, with_true_name
+from probes.private import AGENT
 from probes.raised import RaisedErrors
 from probes.redact import redact_json
 from probes.serving import Message, Origins, Sent, Served
@@ -65,7 +66,8 @@ class Extra:
         self.sent: list[Message] = []
         self.origins: list[Sent] = []
         self.children: list[Event] = []
-        self.command: tuple[int, Value] | None = None  # to a monitor that has not answered: time (ns), text
+        # to a monitor or agent that has not answered: time (ns), whether to an agent, text
+        self.command: tuple[int, bool, Value] | None = None
         self.checked: tuple[str, Value] | None = None  # UUID and name of the domain that the driver found
 
 
@@ -313,9 +315,10 @@ class Calls:
         if name == serving.SEND:
             if call:
                 self._sends(call, tid, serving.sent(fields))
-        elif name == MONITOR:
+        elif name == MONITOR or name in AGENT:
             if call:
-                self._commands(call, tid, fields if entered else None, time, ended)
+                text = AGENT.get(name) or fields.get("text")
+                self._commands(call, tid, (name in AGENT, text) if entered else None, time, ended)
         elif name == LIFECYCLE:
             self._changed(call, self._find_task(task, tgid, tid), tid, time, fields, ended)
         elif name == CHECK:
@@ -332,14 +335,15 @@ class Calls:
         self._extra_of(tid, call).sent.append(message)
         self._origins.send(message, Sent(call.tgid, tid, call.seq, self._id(call, tid), client_pid))
 
-    def _commands(self, call: Open, tid: int, fields: Mapping[str, Value] | None, time: int, ended: list[Event]) -> None:
+    def _commands(self, call: Open, tid: int, told: tuple[bool, Value] | None, time: int, ended: list[Event]) -> None:
+        """`told`: whether to an agent, and what; None: it has answered."""
         extra = self._extra_of(tid, call)
-        if fields is not None:
-            extra.command = time, redact_json(fields["text"])
+        if told is not None:
+            extra.command = time, told[0], redact_json(told[1])
         elif extra.command:
-            began, text = extra.command
+            began, to_agent, text = extra.command
             task = self._find_task(call.task, call.tgid, tid)
-            command = Command(began + self.offset_ns, time - began, tid, task.comm, task.caller, text, self._id(call, tid))
+            command = Command(began + self.offset_ns, time - began, tid, task.comm, task.caller, text, self._id(call, tid), to_agent)
             extra.command = None
             extra.children.append(command)
             ended.append(command)

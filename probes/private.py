@@ -76,6 +76,31 @@ CONNECTION_EVIDENCE = {  # functions, and code that shows where they find it
 }
 
 OF_ERRORS = frozenset({"virReportErrorHelper", "virReportSystemErrorFull", "virErrorMsg", "virRaiseErrorFull", "virSetError"})
+# of libvirt_driver_qemu.so: functions that tell a guest's agent something, and what
+AGENT = {
+    "qemuAgentArbitraryCommand": "",  # its second argument
+    "qemuAgentFSFreeze": "guest-fsfreeze-freeze",
+    "qemuAgentFSThaw": "guest-fsfreeze-thaw",
+    "qemuAgentFSTrim": "guest-fstrim",
+    "qemuAgentGetDisks": "guest-get-disks",
+    "qemuAgentGetFSInfo": "guest-get-fsinfo",
+    "qemuAgentGetHostname": "guest-get-host-name",
+    "qemuAgentGetInterfaces": "guest-network-get-interfaces",
+    "qemuAgentGetOSInfo": "guest-get-osinfo",
+    "qemuAgentGetTime": "guest-get-time",
+    "qemuAgentGetTimezone": "guest-get-timezone",
+    "qemuAgentGetUsers": "guest-get-users",
+    "qemuAgentGetVCPUs": "guest-get-vcpus",
+    "qemuAgentSSHAddAuthorizedKeys": "guest-ssh-add-authorized-keys",
+    "qemuAgentSSHGetAuthorizedKeys": "guest-ssh-get-authorized-keys",
+    "qemuAgentSSHRemoveAuthorizedKeys": "guest-ssh-remove-authorized-keys",
+    "qemuAgentSetTime": "guest-set-time",
+    "qemuAgentSetUserPassword": "guest-set-user-password",
+    "qemuAgentSetVCPUs": "guest-set-vcpus",
+    "qemuAgentShutdown": "guest-shutdown",
+    "qemuAgentSuspend": "guest-suspend",
+}
+
 PRIVATE = (
     Private("virReportErrorHelper"),  # arg0 domain, arg1 code
     Private("virReportSystemErrorFull"),  # arg0 domain, arg1 errno
@@ -111,4 +136,5 @@ PRIVATE = (
     ),
     # of libvirt_driver_qemu.so: monitor, message; the message's text at 8
     Private("qemuMonitorSend", entry=(Block("arg1", 8, 8, (("text", 0),)), Text("text", "text")), ret=()),
+    *(Private(name, entry=() if command else (Text("text", "arg1"),), ret=()) for name, command in AGENT.items()),
 )

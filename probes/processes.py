@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from log.events import Caller
-from probes import cgroups
+from probes import cgroups, maps
 from probes.mapwatch import Dropped, Exec, Forked, Mapped
 from probes.redact import redact_cmdline
 
@@ -247,3 +247,28 @@ def descends(pid: int, ancestor: int, proc: Path = Path("/proc")) -> bool:
         except (OSError, IndexError, ValueError):
             return False
     return pid == ancestor
+
+
+def host_pid(pid: int, seen_by: int, proc: Path = Path("/proc")) -> int | None:
+    """The number here of the process that the process `seen_by` knows as `pid`; None: it has gone, or several may be meant.
+
+    They differ where that one is in a pid namespace of its own, as a container is.
+    """
+    here = _read_link(f"{proc}/self/ns/pid")
+    there = _read_link(f"{proc}/{seen_by}/ns/pid")
+    if there is None or there == here:
+        return pid
+    level = len(_numbers(seen_by, proc)) - 1
+    found = {other: numbers for other in maps.pids(proc) if len(numbers := _numbers(other, proc)) > level and numbers[level] == pid}
+    if len(found) > 1:  # in namespaces beside it, too
+        found = {other: numbers for other, numbers in found.items() if _read_link(f"{proc}/{other}/ns/pid") == there}
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def _numbers(pid: int, proc: Path) -> list[int]:
+    """The numbers of a process, in the outermost pid namespace first."""
+    try:
+        status = (proc / str(pid) / "status").read_text(errors="replace")
+    except OSError:
+        return []
+    return [int(word) for line in status.splitlines() if line.startswith("NSpid:") for word in line.split()[1:]]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from log.events import Caller, CutText, Value
 from probes.copying import Constants, Plan
 from probes.private import MOST_ATTRIBUTES
+from probes.processes import host_pid
 
 IDENTITY, SEND = "virIdentitySetCurrent", "virNetClientProgramCall"
 MOST_CLIENTS = 4096
@@ -87,17 +88,17 @@ class Clients:
         self._known: OrderedDict[tuple[Value, ...], Client] = OrderedDict()
         self._copied: OrderedDict[Hashable, Client] = OrderedDict()
 
-    def of(self, raw: bytes, plan: Plan, connection: Connection) -> Client:
-        """The client of an IDENTITY record: a connection has the same bytes each time."""
-        copied = (plan.key(raw), connection)
+    def of(self, raw: bytes, plan: Plan, connection: Connection, daemon: int) -> Client:
+        """The client of an IDENTITY record of the process `daemon`: a connection has the same bytes each time."""
+        copied = (plan.key(raw), connection, daemon)
         client = self._copied.get(copied)
         if client is None:
-            client = self._copied[copied] = self._read(plan.decode(raw, {}, Constants()), connection)
+            client = self._copied[copied] = self._read(plan.decode(raw, {}, Constants()), connection, daemon)
             if len(self._copied) > MOST_CLIENTS:
                 self._copied.popitem(last=False)
         return client
 
-    def _read(self, fields: Mapping[str, Value], connection: Connection) -> Client:
+    def _read(self, fields: Mapping[str, Value], connection: Connection, daemon: int) -> Client:
         block = fields["block"]
         assert isinstance(block, int)
         count = block & 0xFFFFFFFF
@@ -110,7 +111,9 @@ class Clients:
                 found[_STRINGS[short]] = text.text + "..." if isinstance(text, CutText) else text
             elif short in _NUMBERS:
                 found[_NUMBERS[short]] = value >> 64
-        if "pid" not in found:  # a socket of this host has none worth telling
+        if isinstance(pid := found.get("pid"), int):
+            found["pid"] = host_pid(pid, daemon)
+        else:  # a socket of this host has none worth telling
             found["address"] = connection.address
         key = tuple(found.get(field) for field in FIELDS)
         client = self._known.get(key)

@@ -299,7 +299,7 @@ class Session:
             self._tasks[task] = before._replace(served=serving.dispatched(fields))
         elif (known := self._tasks.get(task)) and known.served and known.served.client is None:  # drivers change it for a while
             self._tasks[task] = known._replace(
-                served=known.served._replace(client=self._clients.of(raw, row.entry, known.served.connection))
+                served=known.served._replace(client=self._clients.of(raw, row.entry, known.served.connection, tgid))
             )
 
     def _learn_tasks(self, raws: Sequence[bytes]) -> None:

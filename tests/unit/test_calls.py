@@ -254,7 +254,7 @@ def test_garbage_never_raises_and_every_event_can_be_written(raws):
     assert len(events) <= len(raws)
     for event in events:
         line = jsonl.line(event)
-        assert json.loads(line)["type"] in ("call", "unfinished", "monitor", "domain")
+        assert json.loads(line)["type"] in ("call", "unfinished", "monitor", "agent", "domain")
         assert line.count("\n") == 1
         assert text.line(event, text.View.BOTH)[:-1].isprintable()
         assert xml.line(event).count("\n") == isinstance(event, Call)

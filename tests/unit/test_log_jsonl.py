@@ -102,6 +102,11 @@ def test_command_to_a_monitor_is_the_documented_one():
     )
 
 
+def test_command_to_an_agent_is_one_to_a_monitor_but_for_its_type():
+    command = Command(START, None, 7, "rpc", CALLER, "guest-shutdown", "1-2")
+    assert jsonl.line(command._replace(to_agent=True)) == jsonl.line(command).replace('"monitor"', '"agent"')
+
+
 def test_domain_event_is_the_documented_one():
     event = DomainEvent(START, 7, "rpc", CALLER, Handle("domain", {"name": "web1", "uuid": UUID}), "stopped", "crashed", None)
     line = (
