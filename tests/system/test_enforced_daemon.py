@@ -38,6 +38,12 @@ object = ["evil*"]
 message = "no such guests"
 
 [[rule]]
+name = "no-keys-from-alice"
+action = "deny"
+function = "virDomainSendKey"
+user = ["x509:O=clients,CN=alice"]
+
+[[rule]]
 name = "look"
 action = "audit"
 function = "virDomainGetState"
@@ -90,6 +96,13 @@ def test_plain_virsh_is_refused_and_the_guest_goes_on(enforced, web):
         assert result.stderr == f"error: Failed to {word} domain 'web1'\n{REFUSED}"
     assert enforced.virsh("domstate", "web1").stdout == "running\n"
     os.kill(web.pid, 0)
+
+
+def test_certificate_of_a_client_names_its_user(enforced, web):
+    refused = enforced.virsh("-c", enforced.tls_uri, "send-key", "web1", "KEY_A", check=False)
+    assert (refused.returncode, refused.stderr) == (1, 'error: access denied: by rule "no-keys-from-alice"\n')
+    for uri in (enforced.tcp_uri, enforced.uri):
+        assert enforced.virsh("-c", uri, "send-key", "web1", "KEY_A").stderr == ""
 
 
 def test_other_guests_are_free(enforced, web):
