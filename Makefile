@@ -14,7 +14,7 @@ DEMO_PACKAGES = libvirt-clients python3-libvirt
 # libvirtd's drivers are only recommended by its package; virtlogd, D-Bus and the libvirtd service are not needed
 TEST_PACKAGES = bpftrace $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon libvirt-daemon-driver-qemu \
 	libvirt-dev libxml2-dev ltrace man-db openssl pkg-config python3-hypothesis python3-lxml python3-pytest python3-pytest-timeout python3-venv \
-	qemu-system-x86 qemu-user shellcheck strace util-linux virtinst
+	qemu-system-x86 qemu-user qemu-utils shellcheck strace util-linux virtinst
 # Debian 12's; the compiler's fuzzer is in a package with its version in the name
 FUZZ_PACKAGES = clang libclang-rt-14-dev libxml2-dev
 FUZZ_SECONDS = 600
