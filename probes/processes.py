@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from log.events import Caller
 from probes import cgroups, maps
 from probes.mapwatch import Dropped, Exec, Forked, Mapped
+from probes.recent import Recent
 from probes.redact import redact_cmdline
 
 NO_ID = 0xFFFFFFFF  # the kernel's own "no user"
@@ -27,8 +26,6 @@ MOST_PROCESSES, MOST_IMAGES, MOST_USERS, MOST_CGROUPS = 16384, 4, 4096, 4096
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _NS = 1_000_000_000
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
 
 
 class Captured(NamedTuple):
@@ -66,35 +63,15 @@ class _Shown(NamedTuple):
 _NOTHING = _Shown(None, None, None, None, None)
 
 
-class _Recent(OrderedDict[K, V], Generic[K, V]):
-    """A mapping that keeps the `most` last used entries."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self._most = most
-
-    def put(self, key: K, value: V) -> V:
-        """Keeps it, in place of the one that was not used for longest."""
-        self[key] = value
-        self.move_to_end(key)
-        if len(self) > self._most:
-            self.popitem(last=False)
-        return value
-
-    def learn(self, key: K, find: Callable[[K], V]) -> V:
-        """What is kept, else what `find` says."""
-        return self.put(key, self[key] if key in self else find(key))
-
-
 class Processes:
     """Who processes are, including those that have just ended."""
 
     def __init__(self, proc: Path = Path("/proc"), numbers: cgroups.Numbers | None = None) -> None:
         self._proc = proc
         self._numbers = numbers or cgroups.Numbers()
-        self._images: _Recent[int, tuple[_Image, ...]] = _Recent(MOST_PROCESSES)
-        self._users: _Recent[int, str | None] = _Recent(MOST_USERS)
-        self._paths: _Recent[int, str] = _Recent(MOST_CGROUPS)
+        self._images: Recent[int, tuple[_Image, ...]] = Recent(MOST_PROCESSES)
+        self._users: Recent[int, str | None] = Recent(MOST_USERS)
+        self._paths: Recent[int, str] = Recent(MOST_CGROUPS)
 
     def mapped(self, record: Mapped) -> None:
         """Notes what a process runs after an exec."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from log.events import Caller, CutText, Value
 from probes.copying import Constants, Plan
 from probes.private import MOST_ATTRIBUTES
 from probes.processes import host_pid
+from probes.recent import Recent
 
 IDENTITY, SEND = "virIdentitySetCurrent", "virNetClientProgramCall"
 MOST_CLIENTS = 4096
@@ -85,18 +85,14 @@ class Clients:
 
     def __init__(self, lookup: Callable[[int], Caller]) -> None:
         self._lookup = lookup
-        self._known: OrderedDict[tuple[Value, ...], Client] = OrderedDict()
-        self._copied: OrderedDict[Hashable, Client] = OrderedDict()
+        self._known: Recent[tuple[Value, ...], Client] = Recent(MOST_CLIENTS)
+        self._copied: Recent[Hashable, Client] = Recent(MOST_CLIENTS)
 
     def of(self, raw: bytes, plan: Plan, connection: Connection, daemon: int) -> Client:
         """The client of an IDENTITY record of the process `daemon`: a connection has the same bytes each time."""
         copied = (plan.key(raw), connection, daemon)
         client = self._copied.get(copied)
-        if client is None:
-            client = self._copied[copied] = self._read(plan.decode(raw, {}, Constants()), connection, daemon)
-            if len(self._copied) > MOST_CLIENTS:
-                self._copied.popitem(last=False)
-        return client
+        return client or self._copied.put(copied, self._read(plan.decode(raw, {}, Constants()), connection, daemon))
 
     def _read(self, fields: Mapping[str, Value], connection: Connection, daemon: int) -> Client:
         block = fields["block"]
@@ -116,12 +112,7 @@ class Clients:
         else:  # a socket of this host has none worth telling
             found["address"] = connection.address
         key = tuple(found.get(field) for field in FIELDS)
-        client = self._known.get(key)
-        if client is None:
-            client = self._known[key] = self._describe(dict(zip(FIELDS, key, strict=True)))
-            if len(self._known) > MOST_CLIENTS:
-                self._known.popitem(last=False)
-        return client
+        return self._known.get(key) or self._known.put(key, self._describe(dict(zip(FIELDS, key, strict=True))))
 
     def _describe(self, found: dict[str, Value]) -> Client:
         pid = found["pid"]

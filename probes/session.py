@@ -8,7 +8,6 @@ import operator
 import os
 import struct
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +26,7 @@ from probes.links import Links, Probe
 from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Record, watch_maps
 from probes.processes import Captured, Processes
 from probes.program import Program
+from probes.recent import Recent
 from probes.rows import ROW, Rows
 from probes.serving import Clients
 from probes.targets import Target, Targets, as_mapping
@@ -65,9 +65,9 @@ class Session:
         self._returns = returns = options.force_returns or not returns_kill_confined()
         self.warnings = list(table.warnings)
         self._rows = Rows(self._program, table, options.filters, options.limits, returns=returns)
-        self._tasks: OrderedDict[int, Task] = OrderedDict()
-        self._own: OrderedDict[int, int] = OrderedDict()  # threads -> their last task, when they serve nobody
-        self._daemons: OrderedDict[int, bool] = OrderedDict()  # pid -> whether it has drivers as modules
+        self._tasks: Recent[int, Task] = Recent(TASKS)
+        self._own: Recent[int, int] = Recent(TASKS)  # threads -> their last task, when they serve nobody
+        self._daemons: Recent[int, bool] = Recent(TASKS)  # pid -> whether it has drivers as modules
         self._links: dict[int, Links] = {}  # by the target's descriptor
         self._enforcer_links: list[Links] = []
         self._unsettled: list[bytes] = []
@@ -102,10 +102,10 @@ class Session:
         program.load()
         self.warnings += filters.unknown(self._rows.names())
         event = self._attach(targets, probes, None)
-        self._attach_enforcers(self._enforcers.scan(host_enforcers()))
-        for mapping in maps.scan():
-            if maps.is_enforcer(mapping.path):
-                self._coverage.enforced(mapping.pid)
+        mapped = [mapping for mapping in maps.scan() if maps.is_enforcer(mapping.path)]
+        self._attach_enforcers(self._enforcers.scan(host_enforcers(), mapped))
+        for mapping in mapped:
+            self._coverage.enforced(mapping.pid)
         program.settings[:4] = (1).to_bytes(4, "little")
         return event
 
@@ -201,14 +201,6 @@ class Session:
             raws.sort(key=_time_of)
         return raws, tasks, complete
 
-    def _is_daemon(self, pid: int) -> bool:
-        found = self._daemons.get(pid)
-        if found is None:
-            found = self._daemons[pid] = maps.has_modules(pid)
-            if len(self._daemons) > TASKS:
-                self._daemons.popitem(last=False)
-        return found
-
     def _notice(self, seen: Sequence[Record]) -> list[Event]:
         """Processes that begin and end, and libraries that they load."""
         events: list[Event] = []
@@ -296,11 +288,10 @@ class Session:
             before = self._tasks.get(self._own.get(tid, 0))
             if before is None:
                 before = self._find_task(0, tgid, tid)
-            self._tasks[task] = before._replace(served=serving.dispatched(fields))
+            self._tasks.put(task, before._replace(served=serving.dispatched(fields)))
         elif (known := self._tasks.get(task)) and known.served and known.served.client is None:  # drivers change it for a while
-            self._tasks[task] = known._replace(
-                served=known.served._replace(client=self._clients.of(raw, row.entry, known.served.connection, tgid))
-            )
+            client = self._clients.of(raw, row.entry, known.served.connection, tgid)
+            self._tasks.put(task, known._replace(served=known.served._replace(client=client)))
 
     def _learn_tasks(self, raws: Sequence[bytes]) -> None:
         for raw in raws:
@@ -314,10 +305,9 @@ class Session:
                 tgid, ppid, uid, gid, None if loginuid == 0xFFFFFFFF else loginuid, cgroup, start,
                 raw[records.TASK_TEXT : records.TASK_TEXT + size] or None, name, None,
             )  # fmt: skip
-            self._tasks[task] = Task(self._processes.lookup(tgid, start, captured, time_ns), name, None, self._is_daemon(tgid))
-            self._own[tid] = task
-        while len(self._tasks) > TASKS:
-            self._tasks.popitem(last=False)
+            caller = self._processes.lookup(tgid, start, captured, time_ns)
+            self._tasks.put(task, Task(caller, name, None, self._daemons.learn(tgid, maps.has_modules)))
+            self._own.put(tid, task)
 
     def _find_task(self, task: int, pid: int, tid: int) -> Task:
         found = self._tasks.get(task)
@@ -328,7 +318,7 @@ class Session:
             comm = Path(f"/proc/{pid}/task/{tid}/comm").read_text(errors="backslashreplace").rstrip("\n")
         except OSError:
             comm = "?"
-        return Task(self._processes.lookup(pid), comm, None, self._is_daemon(pid))
+        return Task(self._processes.lookup(pid), comm, None, self._daemons.learn(pid, maps.has_modules))
 
     def _lost(self, *, final: bool = False) -> list[Event]:
         counters = struct.unpack_from(f"<{2 * len(records.COUNTERS)}Q", self._program.counters)

@@ -78,10 +78,10 @@ class Enforcers:
         self._known: set[tuple[int, int]] = set()
         self._fds: list[int] = []
 
-    def scan(self, paths: Iterable[Path] = ()) -> list[Enforcer]:
-        """New ones, of those paths and of every process."""
+    def scan(self, paths: Iterable[Path], mappings: Iterable[maps.Mapping]) -> list[Enforcer]:
+        """New ones, of those paths and of those that processes have mapped."""
         found = [enforcer for path in paths if (enforcer := self._open(str(path)))]
-        return found + [e for mapping in maps.scan(self._proc) if maps.is_enforcer(mapping.path) and (e := self.of(mapping))]
+        return found + [enforcer for mapping in mappings if (enforcer := self.of(mapping))]
 
     def of(self, mapping: maps.Mapping) -> Enforcer | None:
         """The one that is mapped there, if it is new."""

@@ -14,6 +14,7 @@ from probes import cgroups, processes
 from probes.cgroups import Place
 from probes.mapwatch import Dropped, Exec, Forked, Mapped
 from probes.processes import NO_ID, Captured, Processes, split_cmdline
+from probes.recent import Recent
 
 TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 ID = "0123456789abcdef" * 4
@@ -181,8 +182,8 @@ def test_cgroup_of_a_process_that_has_gone(tmp_path):
 
 
 def test_memory_is_bounded(monkeypatch, who):
-    monkeypatch.setattr(who, "_images", processes._Recent(10))
-    monkeypatch.setattr(who, "_users", processes._Recent(10))
+    monkeypatch.setattr(who, "_images", Recent(10))
+    monkeypatch.setattr(who, "_users", Recent(10))
     for pid in range(1, 100):
         for time in range(10):
             who.mapped(program(time, pid, "/usr/bin/virsh"))
