@@ -17,16 +17,6 @@ typedef void reset(void);
 typedef void report(int domain, int code, const char *file, const char *function, size_t line, const char *format, ...);
 typedef void dispatch(void *conn);
 
-/* Appends, cut to what fits; the new length. */
-size_t append(char *buffer, size_t size, size_t length, const char *text)
-{
-	while (*text && length < size - 1)
-		buffer[length++] = *text++;
-	if (length < size)
-		buffer[length] = 0;
-	return length;
-}
-
 static size_t append_number(char *buffer, size_t size, size_t length, uint64_t number)
 {
 	char digits[24] = { 0 }, *digit = digits + sizeof(digits) - 1;

@@ -260,6 +260,15 @@ struct verdict {		/* probes/records.py mirrors this */
 void say_verdict(struct question *ask, enum verdict_action action, const char *rule, const char *message);
 void deny(struct question *ask, void *connection, const char *rule, const char *message);
 void alert(const char *what, const char *path);
-size_t append(char *buffer, size_t size, size_t length, const char *text);
+
+/* Appends, cut to what fits; the new length. */
+static inline size_t append(char *buffer, size_t size, size_t length, const char *text)
+{
+	while (*text && length < size - 1)
+		buffer[length++] = *text++;
+	if (length < size)
+		buffer[length] = 0;
+	return length;
+}
 
 #endif

@@ -79,12 +79,8 @@ def trace() -> Iterator[Callable[..., Tracer]]:
 @pytest.fixture(scope="session")
 def libvirtd() -> Iterator[Daemon]:
     """A private libvirtd with the QEMU driver; clients of it use `libvirtd.uri`."""
-    daemon = Daemon()
-    try:
-        daemon.wait_ready()
+    with Daemon() as daemon:
         yield daemon
-    finally:
-        daemon.stop()
 
 
 _numbers = itertools.count(1)

@@ -130,6 +130,17 @@ class Daemon:
         self.pid = self._process.pid
         self._namespace = 0  # inode of its mount namespace; 0: not known yet
 
+    def __enter__(self) -> Daemon:
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     @property
     def log(self) -> str:
         """What libvirtd has logged: warnings and errors."""

@@ -28,23 +28,19 @@ sys.exit(tracer.main(sys.argv[1:]))
 
 def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
     """A call untraced, traced at both ends, and that without its client and its origin."""
-    daemon = Daemon()
-    env = {"BENCH_URI": daemon.uri.replace("qemu:///system", "test+unix:///default")}
     calls = QUICK_CALLS if rounds.quick else CALLS
     ways: dict[str, contextlib.AbstractContextManager[None]] = {
         "untraced": contextlib.nullcontext(),
         "traced in client and daemon, not linked": _Traced(programs, ("-c", WITHOUT)),
         "traced in client and daemon, linked": _Traced(programs, ("tracer.py",)),
     }
-    try:
-        daemon.wait_ready()
-        times: dict[str, list[float]] = {what: [] for what in ways}
+    times: dict[str, list[float]] = {what: [] for what in ways}
+    with Daemon() as daemon:
+        env = {"BENCH_URI": daemon.uri.replace("qemu:///system", "test+unix:///default")}
         for _ in range(rounds.number):
             for what, way in ways.items():
                 with way:
                     times[what].append(min(call(programs, "ask", calls, BURSTS, env=env)) / 1000)
-    finally:
-        daemon.stop()
     untraced, unlinked, linked = (median(times[what]) for what in ways)
     return [Row(PART, what, median(found), "us") for what, found in times.items()] + [
         Row(PART, "linking, of the time untraced", (linked - unlinked) / untraced * 100, "%")

@@ -32,14 +32,6 @@ void say_verdict(struct question *ask, enum verdict_action action, const char *r
 		abort();
 }
 void deny(struct question *ask, void *connection, const char *rule, const char *message) { }
-size_t append(char *buffer, size_t size, size_t length, const char *text)
-{
-	while (*text && length < size - 1)
-		buffer[length++] = *text++;
-	if (length < size)
-		buffer[length] = 0;
-	return length;
-}
 
 struct held *__wrap_take_policy(unsigned which);
 struct held *__wrap_take_policy(unsigned which)

@@ -170,16 +170,21 @@ def test_a_process_runs_its_own_code_again_when_tracing_ends(trace, steps) -> No
     assert step.end() == 0
 
 
-def test_a_tracer_killed_inside_a_call_harms_nobody(caller, trace, auth_uri: str, tmp_path: Path) -> None:
-    """The call returns through a probe whose owner is gone."""
-    ready, go = tmp_path / "ready", tmp_path / "go"
+def stop_inside(program: Path, uri: str, folder: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A caller that is inside of virConnectOpenAuth, and stays there until something is written to the path."""
+    ready, go = folder / "ready", folder / "go"
     os.mkfifo(ready)
     os.mkfifo(go)
-    tracer = trace("-f", "virConnectOpenAuth")
-    step = subprocess.Popen(
-        [caller("inside"), "spawn", auth_uri, "/bin/sh", "-c", f"echo >{ready}; read line <{go}"], stdout=subprocess.PIPE, text=True
-    )
+    wait = ("/bin/sh", "-c", f"echo >{ready}; read line <{go}")
+    step = subprocess.Popen([program, "spawn", uri, *wait], stdout=subprocess.PIPE, text=True)
     assert ready.read_text() == "\n"
+    return step, go
+
+
+def test_a_tracer_killed_inside_a_call_harms_nobody(caller, trace, auth_uri: str, tmp_path: Path) -> None:
+    """The call returns through a probe whose owner is gone."""
+    tracer = trace("-f", "virConnectOpenAuth")
+    step, go = stop_inside(caller("inside"), auth_uri, tmp_path)
     tracer.kill()
     go.write_text("\n")
     out, _ = step.communicate(timeout=20 * PATIENCE)
@@ -188,14 +193,8 @@ def test_a_tracer_killed_inside_a_call_harms_nobody(caller, trace, auth_uri: str
 
 
 def test_a_call_under_way_at_the_end_is_listed(caller, trace, auth_uri: str, tmp_path: Path) -> None:
-    ready, go = tmp_path / "ready", tmp_path / "go"
-    os.mkfifo(ready)
-    os.mkfifo(go)
     tracer = trace("-f", "virConnectOpenAuth")
-    step = subprocess.Popen(
-        [caller("inside"), "spawn", auth_uri, "/bin/sh", "-c", f"echo >{ready}; read line <{go}"], stdout=subprocess.PIPE, text=True
-    )
-    assert ready.read_text() == "\n"
+    step, go = stop_inside(caller("inside"), auth_uri, tmp_path)
     tracer.stop(lost=None)
     go.write_text("\n")
     step.communicate(timeout=20 * PATIENCE)
@@ -206,13 +205,7 @@ def test_a_call_under_way_at_the_end_is_listed(caller, trace, auth_uri: str, tmp
 
 def test_a_call_that_began_before_tracing(caller, trace, auth_uri: str, tmp_path: Path) -> None:
     """It is not seen, and those after it are."""
-    ready, go = tmp_path / "ready", tmp_path / "go"
-    os.mkfifo(ready)
-    os.mkfifo(go)
-    step = subprocess.Popen(
-        [caller("inside"), "spawn", auth_uri, "/bin/sh", "-c", f"echo >{ready}; read line <{go}"], stdout=subprocess.PIPE, text=True
-    )
-    assert ready.read_text() == "\n"
+    step, go = stop_inside(caller("inside"), auth_uri, tmp_path)
     tracer = trace("-p", str(step.pid))
     go.write_text("\n")
     step.communicate(timeout=20 * PATIENCE)

@@ -74,12 +74,8 @@ def policy(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def enforced(policy) -> Iterator[Daemon]:
     """A libvirtd that obeys the policy."""
-    daemon = Daemon({"LD_PRELOAD": str(library()), "LIBVIRT_TRACE_POLICY": str(policy)})
-    try:
-        daemon.wait_ready()
+    with Daemon({"LD_PRELOAD": str(library()), "LIBVIRT_TRACE_POLICY": str(policy)}) as daemon:
         yield daemon
-    finally:
-        daemon.stop()
 
 
 @pytest.fixture(scope="module")

@@ -109,12 +109,8 @@ def test_a_secret_s_value_is_not_in_the_log(traced) -> None:
 @pytest.fixture
 def other():
     """A second libvirtd."""
-    daemon = Daemon()
-    try:
-        daemon.wait_ready()
+    with Daemon() as daemon:
         yield daemon
-    finally:
-        daemon.stop()
 
 
 def test_both_sides_of_a_live_migration(trace, libvirtd, other, guest) -> None:
