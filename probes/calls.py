@@ -52,7 +52,8 @@ class Task(NamedTuple):
     caller: Caller
     comm: str
     served: Served | None = None  # what it was doing for a client
-    is_daemon: bool = False  # of a process that has drivers loaded as modules
+    is_daemon: bool = False  # of one of libvirt's daemons
+    has_drivers: bool = False  # of a process that has drivers loaded as modules: a daemon, or a program with an embedded driver
 
 
 class Extra:
@@ -351,7 +352,7 @@ class Calls:
     def _changed(self, call: Open | None, task: Task, tid: int, time: int, fields: Mapping[str, Value], ended: list[Event]) -> None:
         """A domain began or ceased to run. A client is told so too, by its daemon, which is no news."""
         extra = self._extra.get((tid, call.seq)) if call else None
-        if not task.is_daemon and (call is None or (extra and extra.sent)):
+        if not task.has_drivers and (call is None or (extra and extra.sent)):
             return
         # a monitor has a thread of its own, which is told what a call has done before the call is
         causes = [(tid, call)] if call else self._changing(task.caller.pid, fields["uuid"])

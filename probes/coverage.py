@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from enforcer.compiled import Summary, read_summary
 from enforcer.files import SYSTEM_POLICY
+from probes.daemons import Daemons
 from probes.maps import ENFORCER
 
 MEMORY_FILE = "libvirt-trace-policy"  # as in policy_file.c
 POLICY_MAX = 64 << 20
 _MAPPED = re.compile(rf"^([0-9a-f]+-[0-9a-f]+) \S+ \S+ \S+ \S+ +/memfd:{MEMORY_FILE}\b", re.M)
-_DAEMONS = re.compile(r"libvirtd|virt[a-z]+d")
 _ENFORCER_FOLDER = Path(__file__).resolve().parent.parent / "enforcer"
 
 
@@ -51,13 +51,6 @@ def _read(path: Path) -> Summary | None:
         return None
 
 
-def _is_daemon(pid: int) -> bool:
-    try:
-        return bool(_DAEMONS.fullmatch(Path(f"/proc/{pid}/exe").readlink().name))
-    except OSError:
-        return False
-
-
 class _State(NamedTuple):
     mtime_ns: int
     inode: int
@@ -66,7 +59,8 @@ class _State(NamedTuple):
 class Coverage:
     """What is covered in each process, as of the last refresh()."""
 
-    def __init__(self) -> None:
+    def __init__(self, daemons: Daemons) -> None:
+        self._daemons = daemons
         self._system: frozenset[int] = frozenset()
         self._state: _State | None = None
         self._processes: dict[int, frozenset[int]] = {}
@@ -97,7 +91,7 @@ class Coverage:
         if pid not in self._enforced:
             return self._system
         found = self._processes.get(pid)
-        if found is None and _is_daemon(pid):
+        if found is None and self._daemons.is_daemon(pid):
             # every client's call has a verdict; those without one are libvirt's own, made by threads of its drivers
             found = self._processes[pid] = frozenset()
         if found is None:

@@ -8,6 +8,7 @@ reads it with pread, because a mapped file that is truncated meanwhile kills the
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 from typing import NamedTuple
@@ -26,6 +27,8 @@ NT_GNU_BUILD_ID = 3
 # Any container can present a file of its own making. libvirt.so.0 12.8: 10 program headers, 7,071 symbols, tables of 200 KB.
 MOST_HEADERS, MOST_SYMBOLS, MOST_BYTES, LONGEST_NAME = 256, 1 << 18, 16 << 20, 1024
 MOST_VERSIONS = 0x7FFF  # their numbers have 15 bits
+# of a program that is asked what it imports; libvirtd 12.8: 1,200 names in 34 KB
+MOST_IMPORTS, MOST_STRINGS = 1 << 16, 1 << 20
 
 # vn_/vd_ structures are the same in both classes: version, flags, index, count, hash, aux, next
 _VERDEF = "HHHHIII"
@@ -138,12 +141,7 @@ class _File:
 
 def read_elf(fd: int, name: str) -> Elf:
     """The ELF file behind the descriptor; TraceError (with `name` in it) when it is not one or is damaged."""
-    file = _File(fd, name)
-    ident = file.read(0, 20)
-    if ident[:4] != b"\x7fELF" or ident[4] not in (1, 2) or ident[5] not in (1, 2):
-        raise TraceError(f"{name} is not an ELF file")
-    wide, order = ident[4] == 2, "<" if ident[5] == 1 else ">"
-    machine = struct.unpack_from(order + "H", ident, 18)[0]
+    file, wide, order, machine = _begin(fd, name)
     dynamic, notes = _program_headers(file, wide, order)
     symbols = _symbols(file, wide, order, dynamic) if DT_SYMTAB in dynamic else b""
     # one character a byte, and decoded at once: names are ASCII, and places in the table stay what they are
@@ -162,6 +160,38 @@ def read_elf(fd: int, name: str) -> Elf:
         imports=imports,
         is_dynamic=DT_NEEDED in dynamic,
     )
+
+
+def imports(fd: int, name: str, begin: bytes) -> bool:
+    """Whether the file wants a name of others that begins so; TraceError as read_elf, but what it costs has a limit, whatever the file."""
+    file, wide, order, _ = _begin(fd, name)
+    dynamic, _ = _program_headers(file, wide, order)
+    if DT_SYMTAB not in dynamic or DT_STRTAB not in dynamic or dynamic.get(DT_STRSZ, 0) > MOST_STRINGS:
+        return False
+    strings = file.at(dynamic[DT_STRTAB], dynamic.get(DT_STRSZ, 0))
+    places = {match.start() + 1 for match in re.finditer(b"\\0" + re.escape(begin), strings)}
+    if not places:
+        return False
+    entry = struct.Struct(order + ("I2xH16x" if wide else "I10xH"))  # name, section
+    symbols = file.at(dynamic[DT_SYMTAB], min(_unhashed(file, order, dynamic), MOST_IMPORTS) * entry.size)
+    return any(section == 0 and place in places for place, section in entry.iter_unpack(symbols))
+
+
+def _unhashed(file: _File, order: str, dynamic: dict[int, int]) -> int:
+    """How many symbols there are up to the last that others define: a GNU hash table has them behind those."""
+    if DT_GNU_HASH in dynamic:
+        return int(struct.unpack(order + "II", file.at(dynamic[DT_GNU_HASH], 8))[1])
+    return int(struct.unpack(order + "II", file.at(dynamic[DT_HASH], 8))[1]) if DT_HASH in dynamic else 0
+
+
+def _begin(fd: int, name: str) -> tuple[_File, bool, str, int]:
+    """The file, whether it is a 64-bit one, its byte order and its machine."""
+    file = _File(fd, name)
+    ident = file.read(0, 20)
+    if ident[:4] != b"\x7fELF" or ident[4] not in (1, 2) or ident[5] not in (1, 2):
+        raise TraceError(f"{name} is not an ELF file")
+    order = "<" if ident[5] == 1 else ">"
+    return file, ident[4] == 2, order, struct.unpack_from(order + "H", ident, 18)[0]
 
 
 def _program_headers(file: _File, wide: bool, order: str) -> tuple[dict[int, int], list[tuple[int, int]]]:

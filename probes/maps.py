@@ -48,7 +48,7 @@ def is_enforcer(path: str) -> bool:
 
 
 def has_modules(pid: int, proc: Path = Path("/proc")) -> bool:
-    """Whether a process has drivers of libvirt loaded, which only its daemons have."""
+    """Whether a process has drivers of libvirt loaded as modules: daemons do, and programs with an embedded driver."""
     try:
         with open(f"{proc}/{pid}/maps", "rb", buffering=0) as file:
             return b"/libvirt_driver_" in file.readall()

@@ -18,6 +18,7 @@ from probes import maps
 from probes.admin import Connected, clients
 from probes.api import load_api
 from probes.coverage import policies_of
+from probes.daemons import Daemons
 from probes.processes import Processes
 from probes.targets import Targets
 
@@ -57,7 +58,7 @@ def count_calls(events: Iterable[Event]) -> Counts:
 
 def list_processes(proc: Path = Path("/proc"), counts: Counts | None = None) -> list[Row]:
     """The rows, by pid; `counts`: if calls were counted."""
-    targets, processes = Targets(proc=proc), Processes(proc)
+    targets, processes, daemons = Targets(proc=proc), Processes(proc), Daemons(proc)
     known = load_api(()).by_name
     rows = []
     for pid, group in itertools.groupby(maps.scan(proc), key=lambda mapping: mapping.pid):
@@ -81,7 +82,7 @@ def list_processes(proc: Path = Path("/proc"), counts: Counts | None = None) -> 
             enforced=enforced,
             policies=tuple(_policy(summary) for summary in policies_of(pid, proc)) if enforced else (),
             uncovered=tuple(sorted({name for t in found if t for name, _ in t.functions} - known.keys())) if enforced else (),
-            clients=_clients(pid, proc, counts) if any(maps.is_driver(mapping.path) for mapping in mappings) else None,
+            clients=_clients(pid, proc, counts) if daemons.is_daemon(pid) else None,
         )
         rows.append(row)
     targets.close()

@@ -21,6 +21,7 @@ from probes.calls import Calls, Row, Task
 from probes.confined import returns_kill_confined
 from probes.copying import Constants, Limits
 from probes.coverage import Coverage, host_enforcers
+from probes.daemons import Daemons
 from probes.filters import Filters
 from probes.links import Links, Probe
 from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Record, watch_maps
@@ -67,7 +68,8 @@ class Session:
         self._rows = Rows(self._program, table, options.filters, options.limits, returns=returns)
         self._tasks: Recent[int, Task] = Recent(TASKS)
         self._own: Recent[int, int] = Recent(TASKS)  # threads -> their last task, when they serve nobody
-        self._daemons: Recent[int, bool] = Recent(TASKS)  # pid -> whether it has drivers as modules
+        self._daemons = Daemons()
+        self._drivers: Recent[int, tuple[bool, bool]] = Recent(TASKS)  # pid -> whether it is a daemon, and has drivers as modules
         self._links: dict[int, Links] = {}  # by the target's descriptor
         self._enforcer_links: list[Links] = []
         self._unsettled: list[bytes] = []
@@ -80,7 +82,7 @@ class Session:
         self._clients = Clients(self._processes.lookup)
         self._targets = Targets(options.libraries)
         self._enforcers = Enforcers()
-        self._coverage = Coverage()
+        self._coverage = Coverage(self._daemons)
         self._watch = watch_maps()
         if not returns:
             self.warnings.append(
@@ -209,7 +211,7 @@ class Session:
                 self._exits.append(record)
                 self._own.pop(record.tid, None)
                 if record.pid == record.tid:
-                    self._daemons.pop(record.pid, None)
+                    self._drivers.pop(record.pid, None)
             elif isinstance(record, Mapped):
                 self._processes.mapped(record)
                 symbols.remember(record.pid)
@@ -221,7 +223,7 @@ class Session:
             else:
                 if isinstance(record, Exec):
                     self._exits.append(record)
-                    self._daemons.pop(record.pid, None)
+                    self._drivers.pop(record.pid, None)
                     self._coverage.forget(record.pid)
                 elif isinstance(record, Forked):
                     self._coverage.forked(record.pid, record.ppid)
@@ -306,8 +308,11 @@ class Session:
                 raw[records.TASK_TEXT : records.TASK_TEXT + size] or None, name, None,
             )  # fmt: skip
             caller = self._processes.lookup(tgid, start, captured, time_ns)
-            self._tasks.put(task, Task(caller, name, None, self._daemons.learn(tgid, maps.has_modules)))
+            self._tasks.put(task, Task(caller, name, None, *self._drivers.learn(tgid, self._has_drivers)))
             self._own.put(tid, task)
+
+    def _has_drivers(self, pid: int) -> tuple[bool, bool]:
+        return self._daemons.is_daemon(pid), maps.has_modules(pid)
 
     def _find_task(self, task: int, pid: int, tid: int) -> Task:
         found = self._tasks.get(task)
@@ -318,7 +323,7 @@ class Session:
             comm = Path(f"/proc/{pid}/task/{tid}/comm").read_text(errors="backslashreplace").rstrip("\n")
         except OSError:
             comm = "?"
-        return Task(self._processes.lookup(pid), comm, None, self._daemons.learn(pid, maps.has_modules))
+        return Task(self._processes.lookup(pid), comm, None, *self._drivers.learn(pid, self._has_drivers))
 
     def _lost(self, *, final: bool = False) -> list[Event]:
         counters = struct.unpack_from(f"<{2 * len(records.COUNTERS)}Q", self._program.counters)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from log.errors import TraceError
-from probes.elf import read_elf
+from probes.elf import imports, read_elf
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 SOURCE = """
@@ -39,6 +39,8 @@ def read(data: bytes):
     fd = os.memfd_create("elf", os.MFD_CLOEXEC)
     try:
         os.write(fd, data)
+        with contextlib.suppress(TraceError):
+            imports(fd, "file", b"want")
         return read_elf(fd, "file")
     finally:
         os.close(fd)
@@ -198,6 +200,17 @@ def _dynamic(small: bytes):
         if kind == 2:
             return st.integers(offset, offset + size - 1)
     raise AssertionError("no dynamic section")
+
+
+@pytest.mark.parametrize("style", ["gnu", "sysv", "both"])
+def test_imports_are_found_by_their_beginning(tmp_path, style):
+    build(tmp_path, f"-Wl,--hash-style={style}")
+    fd = os.open(tmp_path / "lib.so", os.O_RDONLY)
+    try:
+        found = [name for name in (b"wanted", b"want", b"anted", b"shown", b"missing", b"wanted2") if imports(fd, "file", name)]
+    finally:
+        os.close(fd)
+    assert found == [b"wanted", b"want"]
 
 
 @settings(max_examples=150, deadline=2000)
