@@ -11,8 +11,11 @@ RUN_PACKAGES = python3-bpfcc python3-rich linux-libc-dev
 # to build the enforcer's library, which needs nothing but libc
 BUILD_PACKAGES = gcc libc6-dev
 DEMO_PACKAGES = libvirt-clients python3-libvirt
-# libvirtd's drivers are only recommended by its package; virtlogd, D-Bus and the libvirtd service are not needed
-TEST_PACKAGES = bpftrace $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon libvirt-daemon-driver-qemu \
+# libvirtd's drivers are only recommended by its package, and since Debian 13 each has one of its own; virtlogd, D-Bus and the libvirtd
+# service are not needed
+DRIVER_PACKAGES := libvirt-daemon-driver-qemu $(shell . /etc/os-release; [ "$$VERSION_CODENAME" = bookworm ] || \
+	echo libvirt-daemon-driver-secret libvirt-daemon-driver-storage)
+TEST_PACKAGES = bpftrace $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon $(DRIVER_PACKAGES) \
 	libvirt-dev libxml2-dev ltrace man-db openssl pkg-config python3-hypothesis python3-lxml python3-pytest python3-pytest-timeout python3-venv \
 	qemu-system-x86 qemu-user qemu-utils shellcheck strace util-linux virtinst
 # Debian 12's; the compiler's fuzzer is in a package with its version in the name
