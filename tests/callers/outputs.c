@@ -41,7 +41,7 @@ static void numbers(virConnectPtr conn, virDomainPtr domain)
 	unsigned int pages[] = { 4, 2048 };
 	unsigned long long counts[4];
 	unsigned char map[] = { 0x0f, 0x01 };
-	int state, reason, ids[5];
+	int state, reason, filled, ids[5];
 	unsigned long version;
 
 	check(!virDomainGetState(domain, &state, NULL, 0), "state");
@@ -49,9 +49,11 @@ static void numbers(virConnectPtr conn, virDomainPtr domain)
 	check(!virDomainSuspend(domain) && !virDomainGetState(domain, &state, &reason, 0), "state");
 	LINE("virDomainSuspend(domain=test) = 0");
 	LINE("virDomainGetState(domain=test, flags=0 => state=VIR_DOMAIN_PAUSED, reason=VIR_DOMAIN_PAUSED_USER) = 0");
-	check(virNodeGetFreePages(conn, 2, pages, 0, 2, counts, 0) == 0, "pages");
+	/* libvirt's test driver said 0 up to some release after 9.0; the number of counts is right */
+	filled = virNodeGetFreePages(conn, 2, pages, 0, 2, counts, 0);
+	check(filled >= 0, "pages");
 	LINE("virNodeGetFreePages(conn=test:///default, npages=2, pages=[4, 2048], startCell=0, cellCount=2, flags=0"
-	     " => counts=[%llu, %llu, %llu, %llu]) = 0", counts[0], counts[1], counts[2], counts[3]);
+	     " => counts=[%llu, %llu, %llu, %llu]) = %d", counts[0], counts[1], counts[2], counts[3], filled);
 	check(!virDomainPinVcpu(domain, 0, map, 2), "pin");
 	LINE("virDomainPinVcpu(domain=test, vcpu=0, cpumap=\\\"0-3,8\\\", maplen=2) = 0");
 	check(virConnectListDomains(conn, ids, 5) == 1, "ids");

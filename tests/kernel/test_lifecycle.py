@@ -9,8 +9,9 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -259,9 +260,17 @@ def test_a_log_beside_the_screen(caller, traced: Callable[..., Run], tmp_path: P
     assert [json.loads(line) for line in log.read_text().splitlines()] == run.result.events
 
 
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
-def test_without_root_one_line_says_what_to_do() -> None:
-    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *TRACER, "--", "true"]
+@pytest.fixture
+def everyones() -> Iterator[Path]:
+    """The command in a folder that everyone may read, as an installed one is; this checkout may be in a home of mode 0700."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["cp", "-r", "tracer.py", "enforcer", "log", "probes", folder], cwd=ROOT, check=True)
+        subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+        yield Path(folder, "tracer.py")
+
+
+def test_without_root_one_line_says_what_to_do(everyones: Path) -> None:
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON, "-E", "-s", str(everyones), "--", "true"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=20 * PATIENCE, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "libvirt-trace: tracing needs root: run it with sudo\n")
 
