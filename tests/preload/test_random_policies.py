@@ -39,21 +39,20 @@ FUNCTIONS = {
 
 globs = st.sampled_from(["web1", "web*", "*", "w?b1", "[dw]*", "[!w]*", "B?ro-*", "lan", "nosuch", "*1", "*e*", "!web1", "!d*", "web1/x"])
 flag_lists = st.lists(st.sampled_from([LIVE, CONFIG]), min_size=1, max_size=2, unique=True)
-rules: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(  # type: ignore[misc]
-    {"action": st.sampled_from(["deny", "deny", "allow", "audit"])},
-    optional={
-        "function": st.lists(
-            st.sampled_from([*FUNCTIONS, "virDomain*", "virNetwork*", "*Get*", "!virDomainResume"]), min_size=1, max_size=3
-        ).filter(lambda names: any(name[0] != "!" for name in names)),
-        "class": st.sampled_from(["write", "read"]),
-        "object": st.lists(globs, min_size=1, max_size=3),
-        "uuid": st.lists(st.sampled_from([*UUIDS.values(), "!" + UUIDS["db"]]), min_size=1, max_size=2),
-        "user": st.sampled_from([["root"], ["!root"], ["4711"], ["!4711", "root"], ["sasl:*"]]),
-        "readonly": st.booleans(),
-        "uri": st.sampled_from([["test:*"], ["qemu:*"], ["!qemu:*"]]),
-        "exe": st.sampled_from([["*/ask-*"], ["/usr/bin/virsh"]]),
-    },
-).filter(lambda rule: "function" in rule or "class" in rule)
+actions: dict[str, st.SearchStrategy[Any]] = {"action": st.sampled_from(["deny", "deny", "allow", "audit"])}
+conditions: dict[str, st.SearchStrategy[Any]] = {
+    "function": st.lists(
+        st.sampled_from([*FUNCTIONS, "virDomain*", "virNetwork*", "*Get*", "!virDomainResume"]), min_size=1, max_size=3
+    ).filter(lambda names: any(name[0] != "!" for name in names)),
+    "class": st.sampled_from(["write", "read"]),
+    "object": st.lists(globs, min_size=1, max_size=3),
+    "uuid": st.lists(st.sampled_from([*UUIDS.values(), "!" + UUIDS["db"]]), min_size=1, max_size=2),
+    "user": st.sampled_from([["root"], ["!root"], ["4711"], ["!4711", "root"], ["sasl:*"]]),
+    "readonly": st.booleans(),
+    "uri": st.sampled_from([["test:*"], ["qemu:*"], ["!qemu:*"]]),
+    "exe": st.sampled_from([["*/ask-*"], ["/usr/bin/virsh"]]),
+}
+rules = st.fixed_dictionaries(actions, optional=conditions).filter(lambda rule: "function" in rule or "class" in rule)
 calls = st.lists(st.tuples(st.sampled_from(list(FUNCTIONS)), st.sampled_from(list(UUIDS)), st.integers(0, 3)), min_size=4, max_size=20)
 
 

@@ -55,7 +55,7 @@ def test_colour_changes_no_character(terminal):
     screen.write(EVENTS)
     shown = terminal.read()
     assert COLOUR.search(shown) and COLOUR.sub("", shown) == LINES
-    assert Text.from_ansi(shown).plain + "\n" == LINES
+    assert Text.from_ansi(shown).plain.rstrip("\n") + "\n" == LINES  # some releases of rich drop the last newline
 
 
 def test_roles_have_their_colours(terminal):

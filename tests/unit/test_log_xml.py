@@ -2,6 +2,7 @@
 """XML lines: the old shape to the letter, and well-formed for any input."""
 
 import ctypes
+import ctypes.util
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -113,7 +114,7 @@ def test_libxml2_accepts_every_odd_character():
 
 
 def _libxml2_accepts(line: str) -> bool:
-    libxml2 = ctypes.CDLL("libxml2.so.2")  # libvirt itself needs it
+    libxml2 = ctypes.CDLL(ctypes.util.find_library("xml2"))  # libvirt itself needs it
     libxml2.xmlReadMemory.restype = ctypes.c_void_p
     data = line.encode()
     quiet = 32 | 64  # XML_PARSE_NOERROR | XML_PARSE_NOWARNING
