@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The README's examples: its ```console blocks come in, commands and the lines that they must print come out, comparable."""
+"""The README's examples: its ```console blocks come in, commands and the lines that they must print come out, comparable.
+
+They compare on every release of libvirt: its version, the number of its functions and places in its programs are left out.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANGUAGE": "en", "COLUMNS": "80"}
 
 _BLOCK = re.compile(r"(?P<before>[^\n]*)\n\n```console\n(?P<block>.*?)```\n\n(?P<after>[^\n]*)", re.S)
 _EVENT = re.compile(r'[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6} |\{"type":')
+_ATTACHED = re.compile(r'[0-9:.]{15} libvirt-trace: attached to |\{"type":"attached"')
 _PID = re.compile(r"^TIME ([0-9]+) ")
 _VARYING = (
     (re.compile(r"^[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6} "), "TIME "),
@@ -30,12 +34,17 @@ _VARYING = (
     (re.compile(r"(?<=<)[0-9.]+[num]?s, (\w+) [0-9.]+[num]?s(?=>$)"), r"TIME, \1 TIME"),
     (re.compile(r" (?:prio-rpc-libvir|rpc-libvirtd) "), " WORKER "),  # any of them
     (re.compile(r" for [0-9]+ "), " for CLIENT "),
-    (re.compile(r"(?<=files\), )[0-9.]+ms, (?:uprobe_multi|perf_event)$"), "TIME, LINK"),  # an older kernel has the other link
+    # the host's files come first; others are those of programs that run here now; an older kernel has the other link
+    (re.compile(r"(?<= 3 files\), )(?:/.*\), )?[0-9.]+m?s, (?:uprobe_multi|perf_event)$"), "TIME, LINK"),
     (re.compile(r"(?<= lost in )[0-9.]+s$"), "TIME"),
+    # of whatever release is installed
+    (re.compile(r"(?<= attached to )[0-9]+(?= functions )"), "SO MANY"),
+    (re.compile(r"(?<=\(libvirt )[0-9.]+(?=, )"), "VERSION"),
+    (re.compile(r"(?<==virsh\+)0x[0-9a-f]+"), "PLACE"),
 )
 _ROW = re.compile(r"\w+(?: +[0-9]+){3} +[0-9.]+[num]?s")  # of the table of -c
 _SPAN = re.compile(r" +[0-9.]+(?:ns|us|ms|s)\b")
-_VARYING_FIELDS = frozenset({"time", "id", "parent", "pid", "tid", "attach_ms", "link", "duration_ns", "seconds"})
+_VARYING_FIELDS = frozenset({"time", "id", "parent", "pid", "tid", "functions", "attach_ms", "link", "duration_ns", "seconds"})
 # depends on who runs the test
 _WHENCE = frozenset({"loginuid", "unit", "container"})
 
@@ -75,9 +84,18 @@ def example(begin: str) -> Example:
 
 
 def comparable(lines: Iterable[str]) -> list[str]:
-    """The lines with time stamps, durations and pointers replaced, and process ids numbered in order of appearance."""
+    """The lines with time stamps, durations and pointers replaced, and process ids numbered in order of appearance.
+
+    Without the files that were attached to later: other programs of this machine loaded them.
+    """
     pids: dict[str, str] = {}
-    return [_comparable(line, pids) for line in lines]
+    attached = 0
+    found = []
+    for line in lines:
+        attached += bool(is_attached := _ATTACHED.match(line))
+        if not is_attached or attached == 1:
+            found.append(_comparable(line, pids))
+    return found
 
 
 def separate(lines: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
@@ -166,6 +184,8 @@ def _comparable(line: str, pids: dict[str, str]) -> str:
 def _field(key: str, value: object, pids: dict[str, str]) -> object:
     if key == "pid":
         return _number(str(value), pids)
+    if key == "targets" and isinstance(value, list):
+        return [re.sub(r"(?<=\.so\.0\.)[0-9.]+$", "VERSION", target["path"]) for target in value[:3]]  # the host's
     return key.upper() if key in _VARYING_FIELDS or key in _WHENCE else value
 
 
