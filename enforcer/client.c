@@ -1,104 +1,342 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Finds for whom a call is made: in a daemon the client, as libvirt's identity of the thread has it, in a client the process.
- * A daemon's thread without a client, and one that acts for the daemon itself, is the daemon.
+ * Finds for whom a call is made: in a client the process itself, in a daemon the client that its thread serves.
+ *
+ * In a daemon it is the kernel's word that counts, taken from the socket when the connection is made, and what SASL or TLS have proved. A
+ * client may claim to be somebody else (virConnectSetIdentity): that only adds a second one to be judged. It replaces the first where
+ * libvirt means it to: where the peer is one of libvirt's own daemons, which speaks for its client. These are known by their files.
+ *
+ * A thread that serves nobody is the daemon itself.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "enforcer.h"
 
-typedef void *current(void);
-typedef int get_number(void *, int *);
-typedef int get_id(void *, uint32_t *);
-typedef int get_text(void *, const char **);
-typedef void unref(void *);
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77	/* Linux 6.5 */
+#endif
+#define PEER_KEY "libvirt-trace-peer"
+#define PUBLIC __attribute__((visibility("default")))
 
-void find_who(struct who *who)
+/* The other end of a daemon's connection; belongs to libvirt's object of the connection. */
+struct peer {
+	uint32_t uid, gid;	/* (uint32_t)-1: not known */
+	int pid;		/* -1: on another host, or in another pid namespace */
+	bool is_libvirt;	/* one of its daemons, which may speak for others */
+	bool has_claim;		/* it has said that it is somebody else */
+	char exe[512];		/* "": it can't be told */
+	void *params;		/* its own identity as libvirt has it, for those that the daemon asks in its name */
+	int param_count;
+};
+
+static __thread void *serving __attribute__((tls_model("initial-exec")));	/* libvirt's connection */
+
+static bool reads(const char *path, char *buffer, size_t size)
 {
-	current *get_current;
-	get_number *get_pid;
-	get_id *get_uid, *get_gid;
-	get_text *get_sasl, *get_x509;
+	ssize_t length = readlink(path, buffer, size);
 
-	*who = (struct who){ .daemon = is_daemon, .uid = -1, .gid = -1, .pid = -1 };
+	buffer[length > 0 && length < (ssize_t)size ? length : 0] = 0;
+	return buffer[0];
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+static void proc_path(char *path, size_t size, int pid, const char *rest)
+{
+	size_t n = append(path, size, 0, "/proc/");
+
+	n = append_number(path, size, n, pid);
+	append(path, size, n, rest);
+}
+
+/*
+ * The program of a process, by its path; "": it can't be told. Whoever can mount in a namespace of his own can put any file at any path:
+ * there a path counts only where the same file is at it here.
+ */
+static void read_exe(int pid, char *exe, size_t size, struct stat *file)
+{
+	char path[48], own_namespace[64], its_namespace[64];
+	struct stat here;
+
+	proc_path(path, sizeof(path), pid, "/exe");
+	if (!reads(path, exe, size) || stat(path, file)) {
+		exe[0] = 0;
+		return;
+	}
+	if (!stat(exe, &here) && is_same_file(&here, file))
+		return;
+	proc_path(path, sizeof(path), pid, "/ns/mnt");
+	if (!reads(path, its_namespace, sizeof(its_namespace)) || !reads("/proc/self/ns/mnt", own_namespace, sizeof(own_namespace)) ||
+	    strcmp(its_namespace, own_namespace))
+		exe[0] = 0;
+}
+
+/* Whether the file is one of libvirt's daemons: they are in one folder, and only root may write to them. */
+static bool is_daemon_file(const struct stat *file)
+{
+	static const char *const names[] = { "virtproxyd", "libvirtd", "virtqemud", "virtlxcd", "virtchd", "virtxend", "virtvboxd", "virtvzd",
+					     "virtbhyved", "virtnetworkd", "virtstoraged", "virtnwfilterd", "virtsecretd", "virtnodedevd",
+					     "virtinterfaced" };
+	char path[600];
+	struct stat one;
+	char *name;
+
+	if (file->st_uid != 0 || file->st_mode & 022 || !reads("/proc/self/exe", path, 512))
+		return false;
+	name = strrchr(path, '/') + 1;
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		append(path, sizeof(path), name - path, names[i]);
+		if (!stat(path, &one) && is_same_file(&one, file))
+			return true;
+	}
+	return false;
+}
+
+/* Whether the process that made the connection is still the one of its number: it has not ended. */
+static bool is_still_there(int fd)
+{
+	struct pollfd end = { .fd = -1, .events = POLLIN };
+	socklen_t size = sizeof(end.fd);
+	bool ended;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &end.fd, &size))
+		return errno == ENOPROTOOPT;	/* an older kernel can't say */
+	ended = poll(&end, 1, 0) != 0;
+	close(end.fd);
+	return !ended;
+}
+
+static void read_peer(struct peer *peer, int fd)
+{
+	struct sockaddr_storage address;
+	socklen_t size = sizeof(address);
+	struct stat file = { 0 };
+	struct ucred peercred;
+
+	peer->uid = peer->gid = -1;
+	peer->pid = -1;
+	if (fd < 0 || getsockname(fd, (struct sockaddr *)&address, &size) || address.ss_family != AF_UNIX)
+		return;
+	size = sizeof(peercred);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peercred, &size))
+		return;
+	peer->uid = peercred.uid;
+	peer->gid = peercred.gid;
+	if (peercred.pid <= 0)
+		return;
+	peer->pid = peercred.pid;
+	read_exe(peer->pid, peer->exe, sizeof(peer->exe), &file);
+	if (!is_still_there(fd)) {
+		peer->exe[0] = 0;
+		return;
+	}
+	peer->is_libvirt = peer->exe[0] && (peer->uid == 0 || peer->uid == geteuid()) && is_daemon_file(&file);
+}
+
+static void free_peer(void *data)
+{
+	struct peer *peer = data;
+
+	if (peer->params && real_of(NUMBER_virTypedParamsFree))
+		((void (*)(void *, int))real_of(NUMBER_virTypedParamsFree))(peer->params, peer->param_count);
+	free(peer);
+}
+
+/* The peer of libvirt's connection; NULL: there is no memory. */
+static struct peer *peer_of(void *client)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct peer *peer = inner.get_data ? inner.get_data(client, PEER_KEY) : NULL;
+	int saved = errno;
+
+	if (peer || !inner.set_data || !inner.client_fd)
+		return peer;
+	/* mostly done when the connection is made, by one thread */
+	pthread_mutex_lock(&lock);
+	peer = inner.get_data(client, PEER_KEY);
+	if (!peer && (peer = calloc(1, sizeof(*peer)))) {
+		read_peer(peer, inner.client_fd(client));
+		inner.set_data(client, PEER_KEY, peer, free_peer);
+	}
+	pthread_mutex_unlock(&lock);
+	errno = saved;
+	return peer;
+}
+
+/* libvirt's inner functions, called by itself through its linkage table, are led through these. */
+
+PUBLIC int virNetServerAddClient(void *server, void *client);
+PUBLIC int virNetServerAddClient(void *server, void *client)
+{
+	if (!inner.add_client)
+		resolve();
+	peer_of(client);
+	return inner.add_client ? inner.add_client(server, client) : -1;
+}
+
+PUBLIC int virNetServerProgramDispatch(void *program, void *server, void *client, void *message);
+PUBLIC int virNetServerProgramDispatch(void *program, void *server, void *client, void *message)
+{
+	void *before = serving;
+	int result;
+
+	if (!inner.dispatch)
+		resolve();
+	if (!inner.dispatch)
+		return -1;
+	serving = client;
+	result = inner.dispatch(program, server, client, message);
+	serving = before;
+	return result;
+}
+
+/* A claim. What libvirt asks other daemons in this one's name must not be asked in the claimed one's. */
+PUBLIC void virNetServerClientSetIdentity(void *client, void *identity);
+PUBLIC void virNetServerClientSetIdentity(void *client, void *identity)
+{
+	struct peer *peer = peer_of(client);
+
+	if (peer && !peer->has_claim) {
+		void *own = inner.client_identity ? inner.client_identity(client) : NULL;
+
+		if (own && inner.get_params && inner.get_params(own, &peer->params, &peer->param_count))
+			peer->params = NULL;
+		if (own && inner.unref)
+			inner.unref(own);
+		peer->has_claim = true;
+	}
+	if (inner.set_identity)
+		inner.set_identity(client, identity);
+}
+
+/* A daemon passes the identity of its client on to other daemons: of one whose claim proves nothing, the peer's own. */
+void speak_for_peer(struct call *call)
+{
+	struct peer *peer = serving ? peer_of(serving) : NULL;
+
+	if (!peer || !peer->has_claim || peer->is_libvirt || !peer->params)
+		return;
+	call->args[1] = (uint64_t)peer->params;
+	call->args[2] = peer->param_count;
+}
+
+static void add_names(struct who *who)
+{
+	void *sasl = inner.client_sasl ? inner.client_sasl(serving) : NULL, *tls = inner.client_tls ? inner.client_tls(serving) : NULL;
+
+	if (sasl && inner.sasl_name)
+		who->sasl = inner.sasl_name(sasl);
+	if (tls && inner.tls_name)
+		who->x509 = inner.tls_name(tls);
+}
+
+/* Who the identity says it is; each function returns 1 when there is such a thing. */
+static void read_identity(struct who *who, void *identity)
+{
+	if (!inner.get_pid || inner.get_pid(identity, &who->pid) != 1)
+		who->pid = -1;
+	if (!inner.get_uid || inner.get_uid(identity, &who->uid) != 1)
+		who->uid = -1;
+	if (!inner.get_gid || inner.get_gid(identity, &who->gid) != 1)
+		who->gid = -1;
+	if (!inner.get_sasl || inner.get_sasl(identity, &who->sasl) != 1)
+		who->sasl = NULL;
+	if (!inner.get_x509 || inner.get_x509(identity, &who->x509) != 1)
+		who->x509 = NULL;
+}
+
+static void note_claim(struct question *ask)
+{
+	size_t n = append(ask->note, sizeof(ask->note), 0, "uid ");
+
+	if (ask->who[0].uid == (uint32_t)-1)
+		n = append(ask->note, sizeof(ask->note), 0, "the client");
+	else
+		n = append_number(ask->note, sizeof(ask->note), n, ask->who[0].uid);
+	n = append(ask->note, sizeof(ask->note), n, " says that it acts for ");
+	if (ask->who[1].uid == (uint32_t)-1) {
+		append(ask->note, sizeof(ask->note), n, "somebody else");
+		return;
+	}
+	n = append(ask->note, sizeof(ask->note), n, "uid ");
+	append_number(ask->note, sizeof(ask->note), n, ask->who[1].uid);
+}
+
+/* None: the daemon does it by itself. */
+void find_who(struct question *ask)
+{
+	struct who *who = ask->who;
+	struct peer *peer;
+
+	ask->who_count = 0;
+	ask->identity = NULL;
+	*who = (struct who){ .uid = -1, .gid = -1, .pid = -1, .exe = "" };
 	if (!is_daemon) {
-		who->is_known = true;
+		ask->who_count = 1;
 		who->pid = 0;	/* this one; its user when somebody asks: that takes system calls */
 		return;
 	}
-	get_current = (current *)symbol("virIdentityGetCurrent");
-	get_pid = (get_number *)symbol("virIdentityGetProcessID");
-	get_uid = (get_id *)symbol("virIdentityGetUNIXUserID");
-	get_gid = (get_id *)symbol("virIdentityGetUNIXGroupID");
-	get_sasl = (get_text *)symbol("virIdentityGetSASLUserName");
-	get_x509 = (get_text *)symbol("virIdentityGetX509DName");
-	if (!get_current)
+	if (!serving)
 		return;
-	who->hold = get_current();
-	if (!who->hold)
+	ask->who_count = 1;
+	peer = peer_of(serving);
+	if (peer && !(peer->is_libvirt && peer->has_claim)) {
+		who->uid = peer->uid;
+		who->gid = peer->gid;
+		who->pid = peer->pid;
+		who->exe = peer->exe;
+		add_names(who);
+		who++;
+	}
+	if (peer && !peer->has_claim)
 		return;
-	/* each returns 1 when there is such a thing; a client over TCP has no process and no user */
-	if (!get_pid || get_pid(who->hold, &who->pid) != 1)
-		who->pid = -1;
-	if (!get_uid || get_uid(who->hold, &who->uid) != 1)
-		who->uid = -1;
-	if (!get_gid || get_gid(who->hold, &who->gid) != 1)
-		who->gid = -1;
-	if (!get_sasl || get_sasl(who->hold, &who->sasl) != 1)
-		who->sasl = NULL;
-	if (!get_x509 || get_x509(who->hold, &who->x509) != 1)
-		who->x509 = NULL;
-	who->is_known = who->pid != getpid();
+	/* a claim; or nothing else is known */
+	ask->identity = inner.current_identity ? inner.current_identity() : NULL;
+	*who = (struct who){ .uid = -1, .gid = -1, .pid = -1, .exe = NULL };
+	if (ask->identity)
+		read_identity(who, ask->identity);
+	ask->who_count = who - ask->who + 1;
+	if (ask->who_count == 2)
+		note_claim(ask);
 }
 
 void find_user(struct who *who)
 {
-	if (who->daemon || who->uid != (uint32_t)-1)
+	if (is_daemon || who->uid != (uint32_t)-1)
 		return;
 	who->uid = geteuid();
 	who->gid = getegid();
 }
 
-void forget_who(struct who *who)
+void forget_who(struct question *ask)
 {
-	static unref *_Atomic object_unref;
-
-	if (!who->hold)
-		return;
-	if (!atomic_load(&object_unref)) {
-		void *handle = dlopen("libgobject-2.0.so.0", RTLD_LAZY | RTLD_NOLOAD);
-
-		atomic_store(&object_unref, handle ? (unref *)dlsym(handle, "g_object_unref") : NULL);
-	}
-	if (atomic_load(&object_unref))
-		atomic_load(&object_unref)(who->hold);
-	who->hold = NULL;
+	if (ask->identity && inner.unref)
+		inner.unref(ask->identity);
+	ask->identity = NULL;
 }
 
 /* The program; "": it can't be told. */
-void find_exe(struct question *ask)
+const char *find_exe(struct question *ask, struct who *who)
 {
-	char path[40] = "/proc/self/exe";
-	ssize_t length;
+	struct stat file;
 
-	if (ask->have_exe)
-		return;
-	ask->have_exe = true;
-	if (ask->who.pid < 0)
-		return;
-	if (ask->who.pid > 0) {
-		char digits[12] = { 0 }, *digit = digits + sizeof(digits) - 1;
-		size_t n;
-
-		for (int pid = ask->who.pid; pid; pid /= 10)
-			*--digit = '0' + pid % 10;
-		n = append(path, sizeof(path), 0, "/proc/");
-		n = append(path, sizeof(path), n, digit);
-		append(path, sizeof(path), n, "/exe");
-	}
-	length = readlink(path, ask->exe, sizeof(ask->exe));
-	ask->exe[length > 0 && length < (ssize_t)sizeof(ask->exe) ? length : 0] = 0;
+	if (who->exe && (is_daemon || *who->exe))
+		return who->exe;
+	ask->exe[0] = 0;
+	if (who->pid > 0)
+		read_exe(who->pid, ask->exe, sizeof(ask->exe), &file);
+	else if (who->pid == 0 && !is_daemon)
+		reads("/proc/self/exe", ask->exe, sizeof(ask->exe));
+	return who->exe = ask->exe;
 }

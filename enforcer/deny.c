@@ -13,20 +13,6 @@
 #define LINES_PER_SECOND 10
 #define AUTHPRIV_WARNING "<84>"	/* facility 10, severity 4 */
 
-typedef void reset(void);
-typedef void report(int domain, int code, const char *file, const char *function, size_t line, const char *format, ...);
-typedef void dispatch(void *conn);
-
-static size_t append_number(char *buffer, size_t size, size_t length, uint64_t number)
-{
-	char digits[24] = { 0 }, *digit = digits + sizeof(digits) - 1;
-
-	do
-		*--digit = '0' + number % 10;
-	while (number /= 10);
-	return append(buffer, size, length, digit);
-}
-
 /* The tracer has a probe here: a call without one does nothing. */
 __attribute__((noinline, visibility("default"))) void libvirt_trace_verdict(const struct verdict *verdict)
 {
@@ -103,6 +89,7 @@ static void finish_line(char *line, size_t size, size_t n, uint32_t left_out)
 
 static void log_denial(struct question *ask, const char *rule, const char *message)
 {
+	struct who *who = &ask->who[0];
 	char line[1024];
 	uint32_t left_out;
 	size_t n;
@@ -112,13 +99,13 @@ static void log_denial(struct question *ask, const char *rule, const char *messa
 	n = begin_line(line, sizeof(line));
 	n = append(line, sizeof(line), n, "denied ");
 	n = append(line, sizeof(line), n, functions[ask->call->number].name);
-	find_user(&ask->who);
-	if (ask->who.uid != (uint32_t)-1) {
+	find_user(who);
+	if (who->uid != (uint32_t)-1) {
 		n = append(line, sizeof(line), n, " for uid ");
-		n = append_number(line, sizeof(line), n, ask->who.uid);
-	} else if (ask->who.sasl || ask->who.x509) {
+		n = append_number(line, sizeof(line), n, who->uid);
+	} else if (who->sasl || who->x509) {
 		n = append(line, sizeof(line), n, " for ");
-		n = append(line, sizeof(line), n, ask->who.sasl ? ask->who.sasl : ask->who.x509);
+		n = append(line, sizeof(line), n, who->sasl ? who->sasl : who->x509);
 	}
 	n = append(line, sizeof(line), n, " by rule \"");
 	n = append(line, sizeof(line), n, rule);
@@ -156,14 +143,12 @@ void alert(const char *what, const char *path)
 void deny(struct question *ask, void *connection, const char *rule, const char *message)
 {
 	static __thread unsigned depth __attribute__((tls_model("initial-exec")));
-	report *report_error = (report *)symbol("virReportErrorHelper");
-	dispatch *dispatch_error = (dispatch *)symbol("virDispatchError");
-	reset *reset_error = (reset *)(uintptr_t)real_of(find_number("virResetLastError"));
+	void (*reset_error)(void) = (void *)real_of(NUMBER_virResetLastError);
 	char text[512];
 	size_t n;
 
 	log_denial(ask, rule, message);
-	if (!report_error || !reset_error)
+	if (!inner.report_error || !reset_error)
 		return;
 	n = append(text, sizeof(text), 0, message && *message ? message : "");
 	if (!n) {
@@ -172,11 +157,11 @@ void deny(struct question *ask, void *connection, const char *rule, const char *
 		append(text, sizeof(text), n, "\"");
 	}
 	reset_error();
-	report_error(VIR_FROM_ACCESS, VIR_ERR_ACCESS_DENIED, "enforcer", functions[ask->call->number].name, 0, "%s", text);
-	if (dispatch_error && !depth++) {
-		dispatch_error(connection);
+	inner.report_error(VIR_FROM_ACCESS, VIR_ERR_ACCESS_DENIED, "enforcer", functions[ask->call->number].name, 0, "%s", text);
+	if (inner.dispatch_error && !depth++) {
+		inner.dispatch_error(connection);
 		depth = 0;
-	} else if (dispatch_error) {
+	} else if (inner.dispatch_error) {
 		depth--;
 	}
 }

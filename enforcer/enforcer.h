@@ -56,12 +56,40 @@ extern const struct function functions[FUNCTIONS];
 extern _Atomic(uint64_t) reals[FUNCTIONS];	/* addresses; 0: the loaded libvirt doesn't have it */
 extern char enforcer_stubs[];
 void resolve(void);
-void *symbol(const char *name);		/* an exported private function of libvirt */
+bool has_libvirt(void);
 static inline uint64_t real_of(unsigned number)
 {
 	return atomic_load_explicit(&reals[number], memory_order_relaxed);
 }
-int find_number(const char *name);	/* -1: unknown */
+
+/* What is exported of libvirt and GObject but not public; NULL: the loaded libvirt doesn't have it. */
+#define INNER_FUNCTIONS(X) \
+	X(void, report_error, (int domain, int code, const char *file, const char *function, size_t line, const char *format, ...), \
+	  "virReportErrorHelper") \
+	X(void, dispatch_error, (void *conn), "virDispatchError") \
+	X(int, dispatch, (void *program, void *server, void *client, void *message), "virNetServerProgramDispatch") \
+	X(int, add_client, (void *server, void *client), "virNetServerAddClient") \
+	X(int, client_fd, (void *client), "virNetServerClientGetFD") \
+	X(void *, client_identity, (void *client), "virNetServerClientGetIdentity") \
+	X(void, set_identity, (void *client, void *identity), "virNetServerClientSetIdentity") \
+	X(void *, client_sasl, (void *client), "virNetServerClientGetSASLSession") \
+	X(void *, client_tls, (void *client), "virNetServerClientGetTLSSession") \
+	X(const char *, sasl_name, (void *session), "virNetSASLSessionGetIdentity") \
+	X(const char *, tls_name, (void *session), "virNetTLSSessionGetX509DName") \
+	X(void *, current_identity, (void), "virIdentityGetCurrent") \
+	X(int, get_params, (void *identity, void **params, int *count), "virIdentityGetParameters") \
+	X(int, get_pid, (void *identity, int *pid), "virIdentityGetProcessID") \
+	X(int, get_uid, (void *identity, uint32_t *uid), "virIdentityGetUNIXUserID") \
+	X(int, get_gid, (void *identity, uint32_t *gid), "virIdentityGetUNIXGroupID") \
+	X(int, get_sasl, (void *identity, const char **name), "virIdentityGetSASLUserName") \
+	X(int, get_x509, (void *identity, const char **name), "virIdentityGetX509DName") \
+	X(void, unref, (void *object), "g_object_unref") \
+	X(void *, get_data, (void *object, const char *key), "g_object_get_data") \
+	X(void, set_data, (void *object, const char *key, void *data, void (*destroy)(void *)), "g_object_set_data_full")
+#define INNER_MEMBER(type, name, arguments, symbol) type(*name) arguments;
+extern struct inner {
+	INNER_FUNCTIONS(INNER_MEMBER)
+} inner;
 
 /* callers.c */
 bool called_by_libvirt(struct call *call);
@@ -196,11 +224,10 @@ struct object {
 };
 #define OBJECTS 8
 struct who {			/* for whom the call is made */
-	bool daemon, is_known;
 	uint32_t uid, gid;	/* (uint32_t)-1: not known */
 	int pid;		/* -1 */
-	const char *sasl, *x509, *exe;
-	void *hold;
+	const char *sasl, *x509;
+	const char *exe;	/* NULL: not looked at yet */
 };
 struct question {		/* everything about a call that rules ask for, filled as they ask */
 	struct call *call;
@@ -208,8 +235,11 @@ struct question {		/* everything about a call that rules ask for, filled as they
 	const struct head *head;
 	struct object objects[OBJECTS];
 	unsigned object_count;
-	bool have_objects, have_exe, have_uri, looking, is_uncertain_list;
-	struct who who;
+	bool have_objects, have_uri, looking, is_uncertain_list;
+	struct who who[2];	/* the peer, and who it says that it acts for */
+	unsigned who_count;	/* 0: a daemon does it by itself */
+	unsigned turn;		/* which of them is asked about */
+	void *identity;		/* holds the texts of the second */
 	char uri[512];
 	enum certainty has_uri, is_readonly;
 	char exe[512];
@@ -234,10 +264,11 @@ bool read_uuid(const char *text, size_t length, uint8_t uuid[16]);
 
 /* client.c: who is behind the thread */
 extern bool is_daemon;
-void find_who(struct who *who);
+void find_who(struct question *ask);
 void find_user(struct who *who);
-void forget_who(struct who *who);
-void find_exe(struct question *ask);
+void forget_who(struct question *ask);
+const char *find_exe(struct question *ask, struct who *who);
+void speak_for_peer(struct call *call);
 
 /* judge.c */
 uint64_t judge(struct call *call);
@@ -261,7 +292,7 @@ void say_verdict(struct question *ask, enum verdict_action action, const char *r
 void deny(struct question *ask, void *connection, const char *rule, const char *message);
 void alert(const char *what, const char *path);
 
-/* Appends, cut to what fits; the new length. */
+/* Append, cut to what fits; the new length. */
 static inline size_t append(char *buffer, size_t size, size_t length, const char *text)
 {
 	while (*text && length < size - 1)
@@ -269,6 +300,16 @@ static inline size_t append(char *buffer, size_t size, size_t length, const char
 	if (length < size)
 		buffer[length] = 0;
 	return length;
+}
+
+static inline size_t append_number(char *buffer, size_t size, size_t length, uint64_t number)
+{
+	char digits[24] = { 0 }, *digit = digits + sizeof(digits) - 1;
+
+	do
+		*--digit = '0' + number % 10;
+	while (number /= 10);
+	return append(buffer, size, length, digit);
 }
 
 #endif

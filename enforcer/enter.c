@@ -55,7 +55,7 @@ void start(void)
 
 	resolve();
 	look_for_changes();
-	if (symbol("virInitialize"))
+	if (has_libvirt())
 		atomic_store(&started, true);
 	errno = saved;
 }
@@ -98,6 +98,8 @@ __attribute__((visibility("hidden"))) uint64_t enforcer_decide(struct call *call
 	real = real_of(number);
 	if (UNLIKELY(!real))
 		return missing(call);
+	if (UNLIKELY(is_daemon && number == NUMBER_virConnectSetIdentity))
+		speak_for_peer(call);
 	if (UNLIKELY(atomic_load_explicit(&problem_due, memory_order_relaxed)))
 		tell_problem(call);
 	if (LIKELY(!atomic_load_explicit(&ruled[number], memory_order_relaxed)))

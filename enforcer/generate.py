@@ -56,6 +56,7 @@ def header(table: ApiTable) -> str:
             f"#define FUNCTIONS {len(table.functions)}",
             f"#define STUB_BYTES {STUB_BYTES}",
             f"#define TABLE_HASH {{ {digest} }}",
+            *(f"#define NUMBER_{function.name} {function.number}" for function in table.functions),
             "#define FUNCTION_ROWS \\",
             *(f"\t{row}, \\" for row in rows),
             "",

@@ -223,14 +223,16 @@ static enum certainty contains(struct question *ask, const struct condition *c)
 static enum certainty holds(struct question *ask, const struct condition *c, bool allows)
 {
 	const struct head *head = ask->head;
+	struct who *who = &ask->who[ask->turn];
+	const char *exe;
 
 	switch (c->kind) {
 	case IS_OBJECT:
 	case IS_UUID:
 		return objects_match(ask, c, allows);
 	case IS_USER:
-		find_user(&ask->who);
-		return LIST(c, is_principal(head, &ask->who, (const struct principal *)at(head, c->items) + i));
+		find_user(who);
+		return LIST(c, is_principal(head, who, (const struct principal *)at(head, c->items) + i));
 	case IS_URI:
 		find_connection(ask);
 		return ask->has_uri == YES ? text_matches(head, c, ask->uri) : UNKNOWN;
@@ -238,8 +240,8 @@ static enum certainty holds(struct question *ask, const struct condition *c, boo
 		find_connection(ask);
 		return ask->is_readonly == UNKNOWN ? UNKNOWN : (ask->is_readonly == YES) == (c->value != 0) ? YES : NO;
 	case IS_EXE:
-		find_exe(ask);
-		return ask->exe[0] ? text_matches(head, c, ask->exe) : UNKNOWN;
+		exe = find_exe(ask, who);
+		return *exe ? text_matches(head, c, exe) : UNKNOWN;
 	case FLAGS_ANY:
 		return (uint32_t)argument(ask->call, c->argument) & c->value ? YES : NO;
 	case FLAGS_ALL:
@@ -336,14 +338,51 @@ void tell_problem(struct call *call)
 		say_verdict(&ask, SAYS_AUDIT, "on_error", NULL);
 }
 
+/* What the policies say: the strictest word that one of them has for one of those for whom the call is made. */
+struct decision {
+	enum verdict_action says;
+	const char *rule, *message;
+	bool judged;		/* some policy has rules for the function */
+};
+
+static void decide(struct question *ask, struct decision *so_far)
+{
+	const struct rule *found = deciding_rule(ask);
+
+	so_far->judged = true;
+	if (!found)
+		return;
+	if (found->action == DENY && !(ask->head->flags & HEAD_AUDIT))
+		so_far->says = SAYS_DENY;
+	else if (found->action != ALLOW)
+		so_far->says = SAYS_AUDIT;
+	else if (so_far->rule)
+		return;		/* what another one audits stays audited */
+	so_far->rule = at(ask->head, found->name);
+	so_far->message = at(ask->head, found->message);
+}
+
+static void ask_policy(struct question *ask, unsigned which, struct held *held, struct decision *so_far)
+{
+	if (!held) {
+		if (denies_without_policy(which))
+			*so_far = (struct decision){ SAYS_DENY, "on_error", "the policy can't be read", true };
+		return;
+	}
+	ask->head = held->head;
+	ask->row = (const struct row *)at(ask->head, ask->head->rows_at) + ask->call->number;
+	if (!ask->row->program)
+		return;
+	for (ask->turn = 0; ask->turn < ask->who_count && so_far->says != SAYS_DENY; ask->turn++)
+		decide(ask, so_far);
+}
+
 uint64_t judge(struct call *call)
 {
-	enum verdict_action says = SAYS_ALLOW;
+	struct decision decision = { .says = SAYS_ALLOW };
 	struct held *held[POLICIES] = { NULL };
-	const char *rule = NULL, *message = NULL;
 	int saved = errno;
 	struct question ask;
-	bool judged = false;
 	void *conn = NULL;
 
 	if (called_by_libvirt(call)) {
@@ -352,61 +391,34 @@ uint64_t judge(struct call *call)
 	}
 	ask.call = call;
 	ask.head = NULL;
-	ask.object_count = 0;
-	ask.have_objects = ask.have_exe = ask.have_uri = ask.looking = ask.is_uncertain_list = false;
+	ask.object_count = ask.turn = 0;
+	ask.have_objects = ask.have_uri = ask.looking = ask.is_uncertain_list = false;
 	ask.exe[0] = ask.uri[0] = ask.note[0] = 0;
-	find_who(&ask.who);
-	if (!ask.who.is_known) {
+	find_who(&ask);
+	if (!ask.who_count) {
 		/* nobody is asked, but the log must not take it for a call past us */
 		call->result = 0;
 		say_verdict(&ask, SAYS_ALLOW, NULL, NULL);
-		forget_who(&ask.who);
 		errno = saved;
 		return real_of(call->number);
 	}
-	for (unsigned which = 0; which < POLICIES && says != SAYS_DENY; which++) {
-		const struct rule *found;
-
+	for (unsigned which = 0; which < POLICIES && decision.says != SAYS_DENY; which++) {
 		held[which] = take_policy(which);
-		if (!held[which]) {
-			if (denies_without_policy(which)) {
-				judged = true;
-				says = SAYS_DENY;
-				rule = "on_error";
-				message = "the policy can't be read";
-			}
-			continue;
-		}
-		ask.head = held[which]->head;
-		ask.row = (const struct row *)at(ask.head, ask.head->rows_at) + call->number;
-		if (!ask.row->program)
-			continue;
-		judged = true;
-		found = deciding_rule(&ask);
-		if (!found)
-			continue;
-		if (found->action == DENY && !(ask.head->flags & HEAD_AUDIT))
-			says = SAYS_DENY;
-		else if (found->action != ALLOW)
-			says = SAYS_AUDIT;
-		else if (rule)
-			continue;	/* what the other policy audits stays audited */
-		rule = at(ask.head, found->name);
-		message = at(ask.head, found->message);
+		ask_policy(&ask, which, held[which], &decision);
 	}
-	if (judged) {
-		if (says == SAYS_DENY && ask.head)
+	if (decision.judged) {
+		if (decision.says == SAYS_DENY && ask.head)
 			conn = connection_of(&ask);
 		call->result = (int64_t)functions[call->number].failure;
-		say_verdict(&ask, says, rule, message);
+		say_verdict(&ask, decision.says, decision.rule, decision.message);
 		forget_objects(&ask);
-		if (says == SAYS_DENY)
-			deny(&ask, conn, rule, message);
+		if (decision.says == SAYS_DENY)
+			deny(&ask, conn, decision.rule, decision.message);
 	}
-	forget_who(&ask.who);
+	forget_who(&ask);
 	for (unsigned which = 0; which < POLICIES; which++)
 		if (held[which])
 			drop_policy(held[which]);
 	errno = saved;
-	return says == SAYS_DENY ? 0 : real_of(call->number);
+	return decision.says == SAYS_DENY ? 0 : real_of(call->number);
 }

@@ -22,25 +22,25 @@ typedef void *lookup(void *, const uint8_t *);
 typedef int release(void *);
 
 struct layout {
-	const char *accessor;
+	uint16_t accessor;			/* numbers of functions; 0: it has none */
 	uint8_t conn, name, uuid, parent;	/* offsets; 0: it has none */
 	bool checks_uuid;			/* the accessor gives the UUID, not the name */
 	enum object_type parent_type;		/* of `parent`; POOL: a string */
-	const char *lookup, *release;		/* how a driver goes by the UUID */
+	uint16_t lookup, release;		/* how a driver goes by the UUID */
 };
 static const struct layout layouts[OBJECT_TYPES] = {
-	[DOMAIN] = { "virDomainGetName", 24, 32, 44, 0, false, 0, "virDomainLookupByUUID", "virDomainFree" },
-	[NETWORK] = { "virNetworkGetName", 24, 32, 40, 0, false, 0, "virNetworkLookupByUUID", "virNetworkFree" },
-	[POOL] = { "virStoragePoolGetName", 24, 32, 40, 0, false, 0, "virStoragePoolLookupByUUID", "virStoragePoolFree" },
-	[NWFILTER] = { "virNWFilterGetName", 24, 32, 40, 0, false, 0, "virNWFilterLookupByUUID", "virNWFilterFree" },
-	[SECRET] = { "virSecretGetUUID", 24, 56, 32, 0, true, 0, "virSecretLookupByUUID", "virSecretFree" },
-	[VOLUME] = { "virStorageVolGetName", 24, 40, 0, 32, false, POOL },
-	[INTERFACE] = { "virInterfaceGetName", 24, 32 },
-	[NODEDEVICE] = { "virNodeDeviceGetName", 24, 32 },
-	[BINDING] = { "virNWFilterBindingGetPortDev", 24, 32 },
-	[SNAPSHOT] = { "virDomainSnapshotGetName", 0, 24, 0, 32, false, DOMAIN },
-	[CHECKPOINT] = { "virDomainCheckpointGetName", 0, 24, 0, 32, false, DOMAIN },
-	[NETWORKPORT] = { "virNetworkPortGetUUID", 0, 0, 32, 24, true, NETWORK },
+	[DOMAIN] = { NUMBER_virDomainGetName, 24, 32, 44, 0, false, 0, NUMBER_virDomainLookupByUUID, NUMBER_virDomainFree },
+	[NETWORK] = { NUMBER_virNetworkGetName, 24, 32, 40, 0, false, 0, NUMBER_virNetworkLookupByUUID, NUMBER_virNetworkFree },
+	[POOL] = { NUMBER_virStoragePoolGetName, 24, 32, 40, 0, false, 0, NUMBER_virStoragePoolLookupByUUID, NUMBER_virStoragePoolFree },
+	[NWFILTER] = { NUMBER_virNWFilterGetName, 24, 32, 40, 0, false, 0, NUMBER_virNWFilterLookupByUUID, NUMBER_virNWFilterFree },
+	[SECRET] = { NUMBER_virSecretGetUUID, 24, 56, 32, 0, true, 0, NUMBER_virSecretLookupByUUID, NUMBER_virSecretFree },
+	[VOLUME] = { NUMBER_virStorageVolGetName, 24, 40, 0, 32, false, POOL },
+	[INTERFACE] = { NUMBER_virInterfaceGetName, 24, 32 },
+	[NODEDEVICE] = { NUMBER_virNodeDeviceGetName, 24, 32 },
+	[BINDING] = { NUMBER_virNWFilterBindingGetPortDev, 24, 32 },
+	[SNAPSHOT] = { NUMBER_virDomainSnapshotGetName, 0, 24, 0, 32, false, DOMAIN },
+	[CHECKPOINT] = { NUMBER_virDomainCheckpointGetName, 0, 24, 0, 32, false, DOMAIN },
+	[NETWORKPORT] = { NUMBER_virNetworkPortGetUUID, 0, 0, 32, 24, true, NETWORK },
 };
 #define URI_OFFSET 72
 #define CONNECT_FLAGS_OFFSET 64
@@ -65,7 +65,7 @@ static bool is_known(struct question *ask, enum object_type type, const void *ha
 {
 	uint64_t class, known = atomic_load_explicit(&classes[type], memory_order_relaxed);
 	const struct layout *layout = &layouts[type];
-	int number;
+	uint64_t accessor = real_of(layout->accessor);
 	bool right;
 
 	if (!handle || (uint64_t)handle % 8 || (uint64_t)handle < 4096 || !layout->accessor || known == 1)
@@ -73,18 +73,17 @@ static bool is_known(struct question *ask, enum object_type type, const void *ha
 	class = *(const uint64_t *)handle;
 	if (known)
 		return class == known;
-	number = find_number(layout->accessor);
-	if (number < 0 || !real_of(number))
+	if (!accessor)
 		return false;
 	begin_looking(ask);
 	if (layout->checks_uuid) {
 		uint8_t uuid[16];
 
-		if (((uuid_accessor *)real_of(number))((void *)handle, uuid))
+		if (((uuid_accessor *)accessor)((void *)handle, uuid))
 			return false;
 		right = !memcmp(uuid, (const char *)handle + layout->uuid, 16);
 	} else {
-		const char *name = ((text_accessor *)real_of(number))((void *)handle);
+		const char *name = ((text_accessor *)accessor)((void *)handle);
 
 		if (!name)
 			return false;	/* not a handle at all */
@@ -92,7 +91,7 @@ static bool is_known(struct question *ask, enum object_type type, const void *ha
 	}
 	atomic_store(&classes[type], right ? class : 1);
 	if (!right)
-		alert("libvirt's objects have an unknown layout, so that rules on names match all of them", layout->accessor);
+		alert("libvirt's objects have an unknown layout, so that rules on names match all of them", functions[layout->accessor].name);
 	return right;
 }
 
@@ -135,19 +134,19 @@ static void ask_driver(struct question *ask, struct object *object, const void *
 {
 	const struct layout *layout = &layouts[object->type];
 	const char *says = text_at(handle, layout->name), *is;
-	int number = find_number(layout->lookup);
+	uint64_t find = real_of(layout->lookup);
 	void *conn = (void *)text_at(handle, layout->conn), *own = NULL;
 
 	begin_looking(ask);
-	if (number >= 0 && real_of(number))
-		own = ((lookup *)real_of(number))(conn, object->uuid);
+	if (find)
+		own = ((lookup *)find)(conn, object->uuid);
+	object->lookup = own;
 	if (!own || !is_known(ask, object->type, own)) {
 		object->has_name = UNKNOWN;
 		return;
 	}
 	is = text_at(own, layout->name);
 	set_name(object, is);
-	object->lookup = own;
 	if (says && is && strcmp(says, is))
 		note_mismatch(ask, says, is);
 }
@@ -184,7 +183,7 @@ static struct object *add_handle(struct question *ask, enum object_type type, co
 		object->has_uuid = YES;
 		memcpy(object->uuid, (const char *)handle + layout->uuid, 16);
 	}
-	if (ask->who.daemon && layout->lookup) {
+	if (is_daemon && layout->lookup) {
 		ask_driver(ask, object, handle);
 		return object;
 	}
@@ -306,10 +305,10 @@ void forget_objects(struct question *ask)
 {
 	for (unsigned i = 0; i < ask->object_count; i++) {
 		struct object *object = &ask->objects[i];
-		int number = object->lookup ? find_number(layouts[object->type].release) : -1;
+		uint64_t give_back = real_of(layouts[object->type].release);
 
-		if (number >= 0 && real_of(number))
-			((release *)real_of(number))(object->lookup);
+		if (object->lookup && give_back)
+			((release *)give_back)(object->lookup);
 		object->lookup = NULL;
 	}
 }
@@ -361,7 +360,7 @@ static bool copy_safely(void *to, const void *from, size_t size)
 static void *known_connection(struct question *ask, void *conn)
 {
 	uint64_t class, known = atomic_load_explicit(&classes[CONNECT], memory_order_relaxed);
-	int number = find_number("virConnectGetURI");
+	uint64_t get_uri = real_of(NUMBER_virConnectGetURI);
 	char scheme[8] = { 0 };
 	const char *uri = NULL;
 	char *text;
@@ -371,10 +370,10 @@ static void *known_connection(struct question *ask, void *conn)
 	class = *(const uint64_t *)conn;
 	if (known)
 		return class == known ? conn : NULL;
-	if (number < 0 || !real_of(number))
+	if (!get_uri)
 		return NULL;
 	begin_looking(ask);
-	text = ((char *(*)(void *))real_of(number))(conn);
+	text = ((char *(*)(void *))get_uri)(conn);
 	if (!text)
 		return NULL;
 	if (!copy_safely(&uri, (char *)conn + URI_OFFSET, sizeof(uri)) || !copy_safely(&uri, uri, sizeof(uri)) ||

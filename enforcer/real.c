@@ -13,15 +13,7 @@ _Atomic(uint64_t) reals[FUNCTIONS];
 #define LIBRARIES 3
 static const char sonames[LIBRARIES][20] = { "libvirt.so.0", "libvirt-qemu.so.0", "libvirt-lxc.so.0" };
 static void *_Atomic handles[LIBRARIES];
-
-
-int find_number(const char *name)
-{
-	for (unsigned i = 0; i < FUNCTIONS; i++)
-		if (!strcmp(functions[i].name, name))
-			return i;
-	return -1;
-}
+struct inner inner;
 
 /*
  * Takes the stubs of functions that the loaded libvirt lacks out of our symbol table, so that dlsym() and weak references don't
@@ -63,6 +55,13 @@ static void hide_missing(unsigned library)
 	mprotect((void *)first, end - first, PROT_READ);
 }
 
+#define INNER_SYMBOL(type, name, arguments, symbol) inner.name = (type(*) arguments)dlsym(handle, symbol);
+static void find_inner(void *handle)
+{
+	/* GObject is one of libvirt's own libraries, so its functions are found there, too */
+	INNER_FUNCTIONS(INNER_SYMBOL)
+}
+
 /*
  * What is loaded by now. RTLD_NEXT would find nothing where libvirt was loaded with local scope (Python). The handle is kept, so
  * that a program that unloads libvirt and loads it again finds it where it was. Any number of threads may do this at once: they
@@ -89,15 +88,15 @@ void resolve(void)
 				real = 0;
 			atomic_store_explicit(&reals[i], real, memory_order_relaxed);
 		}
+		if (!library)
+			find_inner(handle);
 		atomic_store(&handles[library], handle);
 		hide_missing(library);
 	}
 	rebind_all();
 }
 
-void *symbol(const char *name)
+bool has_libvirt(void)
 {
-	void *handle = atomic_load(&handles[0]);
-
-	return handle ? dlsym(handle, name) : NULL;
+	return atomic_load(&handles[0]);
 }
