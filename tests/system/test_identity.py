@@ -108,7 +108,12 @@ def tried(daemon: Daemon, claims: dict[str, object], *before: object, program: o
 def test_nobody_stays_nobody_whatever_he_claims(enforced):
     assert tried(enforced, {}, *NOBODY) == "suspend 88 reset 88 key 88 nmi 88"
     root = {"unix-user-id": 0, "user-name": "root", "unix-group-id": 0}
-    for claims in (root, {**root, "process-id": enforced.pid}, {"process-id": enforced.pid}, {"process-id": enforced.pid, "unix-user-id": 0}):
+    for claims in (
+        root,
+        {**root, "process-id": enforced.pid},
+        {"process-id": enforced.pid},
+        {"process-id": enforced.pid, "unix-user-id": 0},
+    ):
         assert tried(enforced, claims, *NOBODY) == "claim 0\nsuspend 88 reset 88 key 88 nmi 88", claims
 
 
