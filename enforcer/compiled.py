@@ -10,7 +10,8 @@ from __future__ import annotations
 import struct
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from enforcer.rules import Policy, Principal, Rule, flag_constants
@@ -18,6 +19,9 @@ from enforcer.sources import KINDS, TYPES, names_objects, sources_of
 from probes.api import ApiTable, Function
 
 HEAD = struct.Struct("<8sII32sQIIIIIIII")
+CHECK_AT, CHECKED_FROM, MADE_AT = 12, 16, 48  # the CRC-32 of what is behind it, and when it was compiled
+SIZE_MAX = 64 << 20  # as in policy_file.c
+ROWS_MAX, ORIGIN_MAX = 4096, 4096  # libvirt 12.8 has 528 functions; bytes of the path of the source
 MAGIC = b"LVTPOL\0\1"
 AUDIT_MODE, DENY_ON_ERROR = 1, 2
 ROW = struct.Struct("<IIII")
@@ -145,20 +149,40 @@ def covered_names(rule: Rule, table: ApiTable) -> list[str]:
 
 
 def read_summary(data: bytes) -> Summary | None:
-    """What the compiled policy says of itself; None: it is none."""
-    if len(data) < HEAD.size:
+    """What the compiled policy says of itself; None: it is none, or is damaged."""
+    if len(data) < HEAD.size or HEAD.unpack_from(data)[2] != zlib.crc32(data[CHECKED_FROM:]):
         return None
-    magic, size, check, digest, made, flags, rows, _, _, rows_at, _, _, origin = HEAD.unpack_from(data)
-    if magic != MAGIC or size != len(data) or check != fnv1a(data[16:]) or rows_at + rows * ROW.size > size or origin >= size:
+    return summary(lambda at, length: data[at : at + length], len(data))
+
+
+def summary(read: Callable[[int, int], bytes], size: int) -> Summary | None:
+    """The same of `size` bytes of which `read` gives some: offset, how many. Asks for the head, the rows and the name of the source only.
+
+    Nothing that it finds there is relied on: whoever can write it can write anything.
+    """
+    head = read(0, HEAD.size)
+    if len(head) != HEAD.size:
         return None
-    covered = frozenset(i for i in range(rows) if ROW.unpack_from(data, rows_at + i * ROW.size)[0])
-    text = data[origin : data.index(b"\0", origin)].decode(errors="surrogateescape")
+    magic, said, _, digest, made, flags, rows, _, _, rows_at, _, _, origin = HEAD.unpack(head)
+    if magic != MAGIC or said != size or rows > ROWS_MAX or rows_at + rows * ROW.size > size or origin >= size:
+        return None
+    data = read(rows_at, rows * ROW.size)
+    text, end, _ = read(origin, ORIGIN_MAX).partition(b"\0")
+    if len(data) != rows * ROW.size or not end:
+        return None
+    covered = frozenset(i for i, (program, *_) in enumerate(ROW.iter_unpack(data)) if program)
     on_error = "deny" if flags & DENY_ON_ERROR else "allow"
-    return Summary(text, made, "audit" if flags & AUDIT_MODE else "enforce", digest.hex(), covered, on_error)
+    mode = "audit" if flags & AUDIT_MODE else "enforce"
+    return Summary(text.decode(errors="surrogateescape"), made, mode, digest.hex(), covered, on_error)
+
+
+def without_time(data: bytes) -> bytes:
+    """What two compilations of one policy have in common: all but when they were made, and the sum over that."""
+    return data[:CHECK_AT] + data[CHECKED_FROM:MADE_AT] + data[MADE_AT + 8 :]
 
 
 def fnv1a(data: Iterable[int]) -> int:
-    """The 32-bit hash."""
+    """The 32-bit hash of a name's beginning."""
     value = 0x811C9DC5
     for byte in data:
         value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
@@ -217,7 +241,7 @@ class _Writer:
         flags = (AUDIT_MODE if self.policy.mode == "audit" else 0) | (DENY_ON_ERROR if self.policy.on_error == "deny" else 0)
         fields = (bytes.fromhex(self.table.hash), self.made, flags, len(self.table.functions), len(self.variants), count)
         HEAD.pack_into(self.data, 0, MAGIC, size, 0, *fields, rows_at, rules_at, conditions_at, texts_at + origin)
-        struct.pack_into("<I", self.data, 12, fnv1a(self.data[16:]))
+        struct.pack_into("<I", self.data, CHECK_AT, zlib.crc32(self.data[CHECKED_FROM:]))
         return bytes(self.data)
 
     def add(self, part: bytes) -> int:

@@ -101,7 +101,7 @@ extern atomic_bool objects_due;		/* libraries may have been loaded */
 struct head {
 	char magic[8];
 	uint32_t size;		/* bytes in all */
-	uint32_t check;		/* FNV-1a of everything behind this field */
+	uint32_t check;		/* CRC-32 of everything behind this field */
 	uint8_t table_hash[32];
 	uint64_t made;		/* s since the epoch */
 	uint32_t flags;		/* HEAD_* */
@@ -202,6 +202,7 @@ void drop_policy(struct held *held);
 bool denies_without_policy(unsigned which);
 extern atomic_bool problem_due;
 void describe_problem(char *note, size_t size);
+uint32_t crc32_of(const uint8_t *data, size_t size);
 bool check_policy(const void *data, size_t size, const char **problem);
 static inline const void *at(const struct head *head, uint32_t offset)
 {

@@ -8,6 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from enforcer.compiled import read_summary, without_time
 from log.errors import TraceError
 
 FINAL = 0o444  # of a policy that will not change: the library doesn't look at it again
@@ -41,16 +42,18 @@ def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def keep_for_command(data: bytes) -> Path:
-    """A file with that content, for a command and its descendants; it may outlive them."""
+    """A file with that policy, for a command and its descendants; it may outlive them. One policy has one file, however often."""
     if os.geteuid() == 0:
         folder = RUN_FOLDER
     elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
         folder = Path(runtime) / "libvirt-trace"
     else:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "libvirt-trace"
-    path = folder / f"{hashlib.sha256(data).hexdigest()[:32]}.bin"
+    path = folder / f"{hashlib.sha256(without_time(data)).hexdigest()[:32]}.bin"
     try:
-        if path.read_bytes() == data and path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o022:
+        kept = path.read_bytes()
+        is_same = read_summary(kept) is not None and without_time(kept) == without_time(data)
+        if is_same and path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o022:
             return path
     except OSError:
         pass

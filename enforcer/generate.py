@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import zlib
 from pathlib import Path
 
 from probes.api import LIBRARIES, ApiTable, Function, load_api
@@ -57,12 +58,19 @@ def header(table: ApiTable) -> str:
             f"#define STUB_BYTES {STUB_BYTES}",
             f"#define TABLE_HASH {{ {digest} }}",
             *(f"#define NUMBER_{function.name} {function.number}" for function in table.functions),
+            f"#define CRC32_TABLE {{ {', '.join(map(hex, _crc32_table()))} }}",
             "#define FUNCTION_ROWS \\",
             *(f"\t{row}, \\" for row in rows),
             "",
             "",
         ]
     )
+
+
+def _crc32_table() -> list[int]:
+    """What the CRC-32 of zlib, of which compiled.py makes use, does to each byte."""
+    # with a sum of all ones before it, a byte meets its own complement
+    return [zlib.crc32(bytes([byte ^ 0xFF])) ^ 0xFF000000 for byte in range(256)]
 
 
 def _row(function: Function) -> str:

@@ -47,13 +47,14 @@ static struct identity identity_of(const struct stat *st)
 				  st->st_ctim.tv_sec * SECOND + st->st_ctim.tv_nsec };
 }
 
-static uint32_t fnv1a(const uint8_t *data, size_t size)
+uint32_t crc32_of(const uint8_t *data, size_t size)
 {
-	uint32_t hash = 0x811c9dc5;
+	static const uint32_t table[256] = CRC32_TABLE;
+	uint32_t sum = ~0u;
 
 	while (size--)
-		hash = (hash ^ *data++) * 0x01000193;
-	return hash;
+		sum = table[(uint8_t)(sum ^ *data++)] ^ sum >> 8;
+	return ~sum;
 }
 
 /* Whether so many things of that size are inside of the policy. */
@@ -149,7 +150,7 @@ bool check_policy(const void *data, size_t size, const char **problem)
 	*problem = "it is damaged";
 	if (head->size != size || ((const char *)data)[size - 1])
 		return false;
-	if (head->check != fnv1a((const uint8_t *)data + 16, size - 16))
+	if (head->check != crc32_of((const uint8_t *)data + 16, size - 16))
 		return false;
 	if (!is_string(head, head->origin) || !fits(head, head->rows_at, head->rows, sizeof(*rows)) ||
 	    !fits(head, head->rules_at, head->rules, sizeof(*rules)) ||

@@ -186,6 +186,7 @@ def load_api(xml_dirs: Sequence[Path] | None = None) -> ApiTable:
     return table
 
 
+@functools.cache
 def _bundled() -> ApiTable:
     data = API_JSON.read_bytes()
     document = json.loads(data)

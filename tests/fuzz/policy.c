@@ -47,15 +47,6 @@ struct held *__wrap_take_policy(unsigned which)
 void __wrap_drop_policy(struct held *held);
 void __wrap_drop_policy(struct held *held) { }
 
-static uint32_t sum(const uint8_t *data, size_t size)
-{
-	uint32_t hash = 0x811c9dc5;
-
-	while (size--)
-		hash = (hash ^ *data++) * 0x01000193;
-	return hash;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -73,7 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	head->size = size;
 	head->rows = FUNCTIONS;
 	((char *)head)[size - 1] = 0;
-	head->check = sum((uint8_t *)head + 16, size - 16);
+	head->check = crc32_of((uint8_t *)head + 16, size - 16);
 	if (check_policy(head, size, &problem)) {
 		struct row *rows = (struct row *)((char *)head + head->rows_at);
 

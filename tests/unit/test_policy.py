@@ -9,6 +9,7 @@ import pytest
 
 from enforcer.compiled import compile_policy, covered_names, literal_prefix, read_summary
 from enforcer.explain import Question, explain
+from enforcer.files import keep_for_command
 from enforcer.library import refuse_uncovered, table
 from enforcer.rules import PolicyError, read_policy
 from log.errors import TraceError
@@ -230,3 +231,21 @@ def test_check_lists_the_functions_of_each_rule(tmp_path):
         'rule "keep-web" (line 9): deny, 4 functions\n'
         "  virDomainDestroy\n  virDomainDestroyFlags\n  virDomainUndefine\n  virDomainUndefineFlags\n"
     )
+
+
+def test_one_policy_is_one_file_for_commands_whenever_it_was_compiled(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("enforcer.files.RUN_FOLDER", tmp_path / "libvirt-trace")
+    policy = read_policy(POLICY, "p.toml", TABLE)
+    first = keep_for_command(compile_policy(policy, TABLE, 1000))
+    for made in (1001, 2000):
+        kept = keep_for_command(compile_policy(policy, TABLE, made))
+        assert kept == first and list(kept.parent.iterdir()) == [first]
+    damaged = bytearray(first.read_bytes())
+    damaged[300] ^= 1
+    first.chmod(0o644)
+    first.write_bytes(damaged)
+    assert keep_for_command(compile_policy(policy, TABLE, 3000)) == first
+    assert read_summary(first.read_bytes()).made == 3000
+    other = read_policy(POLICY.replace('"web*"', '"db*"'), "p.toml", TABLE)
+    assert keep_for_command(compile_policy(other, TABLE, 1000)) != first
