@@ -246,6 +246,7 @@ def test_one_policy_is_one_file_for_commands_whenever_it_was_compiled(tmp_path, 
     first.chmod(0o644)
     first.write_bytes(damaged)
     assert keep_for_command(compile_policy(policy, TABLE, 3000)) == first
-    assert read_summary(first.read_bytes()).made == 3000
+    found = read_summary(first.read_bytes())
+    assert found is not None and found.made == 3000
     other = read_policy(POLICY.replace('"web*"', '"db*"'), "p.toml", TABLE)
     assert keep_for_command(compile_policy(other, TABLE, 1000)) != first
