@@ -236,6 +236,21 @@ class Attached(NamedTuple):
     mapped_ms: float | None = None  # how long the file had been mapped before: calls in that time were missed
 
 
+class Unattached(NamedTuple):
+    """A file whose calls are not seen, or not all of them."""
+
+    time: int
+    path: str
+    reason: str
+
+
+class Clock(NamedTuple):
+    """The clock was set: times from here on are by the new one."""
+
+    time: int  # by the new one
+    step_ns: int  # forward; negative: back
+
+
 class Lost(NamedTuple):
     """Calls of which nothing is left, since the last such event."""
 
@@ -256,7 +271,7 @@ class End(NamedTuple):
     seconds: float
 
 
-Event = Call | Command | DomainEvent | Attached | Lost | End
+Event = Call | Command | DomainEvent | Attached | Unattached | Clock | Lost | End
 
 
 def call_id(tid: int, time: int) -> str:

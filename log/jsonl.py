@@ -20,6 +20,7 @@ from log.events import (
     Call,
     Caller,
     CallError,
+    Clock,
     Code,
     Command,
     CutList,
@@ -33,6 +34,7 @@ from log.events import (
     Lost,
     Pointer,
     Redacted,
+    Unattached,
     Unreadable,
     Value,
     Values,
@@ -202,6 +204,14 @@ def _attached(event: Attached) -> str:
     return _rare("attached", event.time, rest)
 
 
+def _unattached(event: Unattached) -> str:
+    return _rare("unattached", event.time, {"path": event.path, "reason": event.reason})
+
+
+def _clock_set(event: Clock) -> str:
+    return _rare("clock", event.time, {"step_ns": event.step_ns})
+
+
 def _lost(event: Lost) -> str:
     return _rare("lost", event.time, {"count": event.count, "ring": event.ring, "reason": event.reason})
 
@@ -261,4 +271,12 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
     Flags: lambda item: f'{{"value":{item.value},"names":{_list(item.names)}}}',
     Redacted: lambda item: f'{{"redacted":true,"length":{value(item.length)}}}',
 }
-_OTHERS: dict[type, Callable[[Any], str]] = {Command: _command, DomainEvent: _domain, Attached: _attached, Lost: _lost, End: _end}
+_OTHERS: dict[type, Callable[[Any], str]] = {
+    Command: _command,
+    DomainEvent: _domain,
+    Attached: _attached,
+    Unattached: _unattached,
+    Clock: _clock_set,
+    Lost: _lost,
+    End: _end,
+}

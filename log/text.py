@@ -19,6 +19,7 @@ from log.events import (
     Attached,
     Call,
     CallError,
+    Clock,
     Code,
     Command,
     CutList,
@@ -32,6 +33,7 @@ from log.events import (
     Lost,
     Pointer,
     Redacted,
+    Unattached,
     Unreadable,
     Value,
     Values,
@@ -328,7 +330,21 @@ def _lost(event: Lost) -> str:
     return f"lost {event.count} {escape(event.ring)} {_plural(event.count, 'call')}: {escape(event.reason)}{remedy}"
 
 
-_NOTICES: dict[type, Callable[[Any], str]] = {Attached: _attached, Lost: _lost, End: end_summary}
+def _unattached(event: Unattached) -> str:
+    return f"not every call of {name(event.path)} is seen: {escape(event.reason)}"
+
+
+def _clock_set(event: Clock) -> str:
+    return f"the clock was set {'forward' if event.step_ns > 0 else 'back'} by {duration(abs(event.step_ns))}"
+
+
+_NOTICES: dict[type, Callable[[Any], str]] = {
+    Attached: _attached,
+    Unattached: _unattached,
+    Clock: _clock_set,
+    Lost: _lost,
+    End: end_summary,
+}
 _LINES: dict[type, Callable[[Any, int], list[str]]] = {Command: _command, DomainEvent: _domain}
 _PRINTERS: dict[type, Callable[[Any], list[str]]] = {
     type(None): lambda item: ["number", "NULL"],

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A call comes in; one line of XML goes out, in the `<methodResponse>` shape that libvirt auditors already parse.
 
-Beside calls only a loss has a line: a log that hid it would claim to be complete.
+Beside calls only losses and files whose calls are not seen have a line: a log that hid these would claim to be complete.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from log.events import (
     Lost,
     Pointer,
     Redacted,
+    Unattached,
     Unreadable,
     Value,
     Values,
@@ -38,10 +39,12 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
 def line(event: Event) -> str:
-    """A call or a loss as one XML document with its newline; "" for other events."""
+    """A call, a loss or a file whose calls are not seen as one XML document with its newline; "" for other events."""
     if isinstance(event, Lost):
         ring, reason = content(event.ring), content(event.reason)
         return f"<lost><count>{event.count}</count><ring>{ring}</ring><reason>{reason}</reason></lost>\n"
+    if isinstance(event, Unattached):
+        return f"<unattached><path>{content(event.path)}</path><reason>{content(event.reason)}</reason></unattached>\n"
     if not isinstance(event, Call):
         return ""
     param = '<param lost="true"/>' if event.args is None else f"<param>{_arguments(event.args)}</param>"

@@ -10,6 +10,7 @@ from log.events import (
     Attached,
     Call,
     Caller,
+    Clock,
     CutText,
     End,
     EnumValue,
@@ -19,6 +20,7 @@ from log.events import (
     Pointer,
     Redacted,
     Target,
+    Unattached,
     Unreadable,
     Values,
 )
@@ -49,6 +51,8 @@ DESTROY = Call(
     duration_ns=4_100_000,
 )
 ATTACHED = Attached(START, "1.0", 526, (Target("/usr/lib/libvirt.so.0", "9.0.0"),), 9.8, "uprobe_multi")
+UNATTACHED = Unattached(START, "/a b/libvirt.so.0", "it is cut short")
+CLOCK = Clock(START, -3_600_000_000_000)
 LOST = Lost(START, 12, "read", "buffer full")
 END = End(START, 1234, 5, 1, 0, 12.34)
 

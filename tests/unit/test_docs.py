@@ -20,7 +20,7 @@ from probes.options import list_parser, ps_parser, split_command, tracing_parser
 from tests import readme
 from tests.enforced import library
 from tests.needs import PYTHON, ROOT, lack
-from tests.unit.log_samples import ATTACHED, DESTROY, END, LOST
+from tests.unit.log_samples import ATTACHED, CLOCK, DESTROY, END, LOST, UNATTACHED
 
 MANUAL = ROOT / "tracer.8"
 PARSERS = {"": tracing_parser("0"), "list": list_parser(), "ps": ps_parser(), "enforce": enforce_parser(), "policy": policy_parser()}
@@ -105,7 +105,9 @@ def test_readme_is_short():
     assert len(readme.README.read_text().splitlines()) <= 200
 
 
-@pytest.mark.parametrize("event", [ATTACHED._replace(mapped_ms=1.5), DESTROY, LOST, END], ids=lambda event: type(event).__name__)
+@pytest.mark.parametrize(
+    "event", [ATTACHED._replace(mapped_ms=1.5), DESTROY, UNATTACHED, CLOCK, LOST, END], ids=lambda event: type(event).__name__
+)
 def test_every_field_of_an_event_is_in_readme_and_manual(event):
     fields = json.loads(jsonl.line(event))
     contract = readme.README.read_text().partition("## Events as JSON lines")[2].partition("\n## ")[0]

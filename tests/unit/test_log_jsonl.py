@@ -30,12 +30,14 @@ from log.quote import well_formed
 from tests.unit.log_samples import (
     ATTACHED,
     CALLER,
+    CLOCK,
     CONNECT,
     DESTROY,
     END,
     HOSTILE,
     LOST,
     START,
+    UNATTACHED,
     UUID,
     any_text,
     any_value,
@@ -160,6 +162,10 @@ def test_other_events_have_the_documented_shapes():
         '"targets":[{"path":"/usr/lib/libvirt.so.0","libvirt":"9.0.0"}],"attach_ms":9.8,"link":"uprobe_multi"}\n'
     )
     assert jsonl.line(LOST) == ('{"type":"lost","time":"2023-11-15T09:24:11.403660789Z","count":12,"ring":"read","reason":"buffer full"}\n')
+    assert jsonl.line(UNATTACHED) == (
+        '{"type":"unattached","time":"2023-11-15T09:24:11.403660789Z","path":"/a b/libvirt.so.0","reason":"it is cut short"}\n'
+    )
+    assert jsonl.line(CLOCK) == '{"type":"clock","time":"2023-11-15T09:24:11.403660789Z","step_ns":-3600000000000}\n'
     assert jsonl.line(END) == (
         '{"type":"end","time":"2023-11-15T09:24:11.403660789Z","calls":1234,"failed":5,"denied":1,"lost":0,"seconds":12.34}\n'
     )

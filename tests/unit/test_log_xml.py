@@ -12,7 +12,20 @@ from hypothesis import strategies as st
 
 from log import xml
 from log.events import CutText, EnumValue, Flags, Handle, Pointer, Redacted, Unreadable, Value, Values, VerdictInfo
-from tests.unit.log_samples import ATTACHED, CONNECT, DESTROY, END, HOSTILE, LOST, WEB1, any_text, any_value, any_values, call_on
+from tests.unit.log_samples import (
+    ATTACHED,
+    CONNECT,
+    DESTROY,
+    END,
+    HOSTILE,
+    LOST,
+    UNATTACHED,
+    WEB1,
+    any_text,
+    any_value,
+    any_values,
+    call_on,
+)
 
 SUSPEND = DESTROY._replace(function="virDomainSuspend", args=Values({"domain": WEB1}))
 
@@ -56,6 +69,8 @@ def test_lost_arguments_are_told_from_none():
 
 def test_only_calls_and_losses_have_a_line():
     assert xml.line(ATTACHED) == xml.line(END) == ""
+    expected = "<unattached><path>/a b/libvirt.so.0</path><reason>it is cut short</reason></unattached>\n"
+    assert xml.line(UNATTACHED) == expected
     assert xml.line(LOST) == "<lost><count>12</count><ring>read</ring><reason>buffer full</reason></lost>\n"
 
 
