@@ -235,7 +235,7 @@ def trace(arguments: Sequence[str]) -> int:
         log.complain(warning)
     log.open_screen(status=command is None)
     try:
-        log.write([attached])
+        log.write(attached)
         if command:
             command.go()
         run(session, log, signals, options, command)

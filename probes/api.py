@@ -144,19 +144,22 @@ class ApiTable:
         `names_by_library` maps a library of LIBRARIES to names; known names are skipped. Nothing is renumbered.
         Such a function may change something and call back, unless its name says that it only frees or counts references.
         """
-        from probes.api_exceptions import is_plumbing
-
         added: list[Function] = []
         for library in sorted(names_by_library):
             for name in sorted(set(names_by_library[library]) - self.by_name.keys() - {function.name for function in added}):
-                access = "plumbing" if is_plumbing(name) else "write"
-                number = len(self.functions) + len(added)
-                added.append(Function(number, name, library, "", Result("", "raw"), (), access, "none", True))
+                added.append(unknown_function(len(self.functions) + len(added), name, library))
         if not added:
             return self
         return dataclasses.replace(
             self, functions=self.functions + tuple(added), hash=chain_hash(self.hash, [f"{f.library} {f.name}" for f in added])
         )
+
+
+def unknown_function(number: int, name: str, library: str) -> Function:
+    """What is to be thought of a function that nobody describes."""
+    from probes.api_exceptions import is_plumbing
+
+    return Function(number, name, library, "", Result("", "raw"), (), "plumbing" if is_plumbing(name) else "write", "none", True)
 
 
 def chain_hash(base: str, lines: Iterable[str]) -> str:

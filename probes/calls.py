@@ -234,6 +234,12 @@ class Calls:
         for tid in [tid for tid, stack in self._open.items() if not stack]:
             del self._open[tid]
 
+    def forget_decoded(self) -> None:
+        """Plan rows stand for other functions from now on."""
+        self._cache.clear()
+        self._keys.clear()
+        self._alike.clear()
+
     def open_threads(self) -> list[tuple[int, int]]:
         """(pid, tid) of threads inside a call."""
         return [(stack[0].tgid, tid) for tid, stack in self._open.items() if stack]

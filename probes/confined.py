@@ -13,7 +13,7 @@ import os
 import struct
 
 from probes import bpf
-from probes.links import UPROBE_PMU
+from probes.links import uprobe_pmu
 
 SYS_URETPROBE = 335
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
@@ -26,7 +26,7 @@ _FILTER = struct.pack("<" + "HBBI" * 4, 0x20, 0, 0, 0, 0x15, 0, 1, SYS_URETPROBE
 
 def returns_kill_confined() -> bool:
     """True where a process under seccomp dies of a return probe."""
-    pmu = int(UPROBE_PMU.read_text())
+    pmu = uprobe_pmu()
     code = os.memfd_create("libvirt-trace-probe", 0)
     os.write(code, _CODE.ljust(mmap.PAGESIZE, b"\0"))
     waiting, go = os.pipe()

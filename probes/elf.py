@@ -25,7 +25,7 @@ STT_FUNC, VER_FLG_BASE = 2, 1
 NT_GNU_BUILD_ID = 3
 
 # Any container can present a file of its own making. libvirt.so.0 12.8: 10 program headers, 7,071 symbols, tables of 200 KB.
-MOST_HEADERS, MOST_SYMBOLS, MOST_BYTES, LONGEST_NAME = 256, 1 << 18, 16 << 20, 1024
+MOST_HEADERS, MOST_SYMBOLS, MOST_BYTES, LONGEST_NAME = 256, 1 << 15, 4 << 20, 1024
 MOST_VERSIONS = 0x7FFF  # their numbers have 15 bits
 # of a program that is asked what it imports; libvirtd 12.8: 1,200 names in 34 KB
 MOST_IMPORTS, MOST_STRINGS = 1 << 16, 1 << 20

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from log.errors import TraceError
 from probes import api_private, plans, private, records
-from probes.api import ApiTable, Function
+from probes.api import ApiTable, Function, unknown_function
 from probes.calls import Row
 from probes.copying import Limits
 from probes.filters import Filters
@@ -18,10 +17,16 @@ from probes.targets import Target
 from probes.verdicts import VERDICT_FUNCTION, verdict_plan
 
 ROW = 0xFFFF  # bits of a cookie that are the plan row
+NO_NUMBER = records.MAX_VERDICT_ROWS  # the enforcer has no stub for functions that nobody describes
+MOST_OF_ROOT, MOST_OF_OTHERS = 768, 512  # rows for functions that nobody describes
 
 
 class Rows:
-    """The plan rows in use; targets of one layout share them. `returns`: whether there are return probes."""
+    """The plan rows in use; targets of one layout share them. `returns`: whether there are return probes.
+
+    Functions that nobody describes have rows too, but their names may be made up: there are so many rows for those in files of
+    root's, and so many for all others, which are given back when the file goes.
+    """
 
     def __init__(self, program: Program, table: ApiTable, filters: Filters, limits: Limits, *, returns: bool) -> None:
         self.rows: list[Row] = []
@@ -31,18 +36,26 @@ class Rows:
         self._limits = limits
         self._returns = returns
         self._number: dict[tuple[str | None, str], int] = {}
+        self._unknown: dict[str, Function] = {}
+        self._users: dict[int, set[Target]] = {}  # of rows for unknown functions
+        self._is_roots: dict[int, bool] = {}  # the same rows: which of the two parts they are of
+        self._free: list[int] = []
+        self._resting: list[int] = []  # free, but records of them may still come
 
     def names(self) -> Collection[str]:
         """Every function that is known."""
-        return self._table.by_name
+        return self._table.by_name | self._unknown
 
-    def probes(self, target: Target) -> list[Probe]:
-        """What to attach to the target: public functions, and the inner ones that tell of errors."""
-        probes = []
+    def probes(self, target: Target) -> tuple[list[Probe], list[str]]:
+        """What to attach to the target: public functions, and the inner ones that tell of errors; and names that have no room."""
+        probes, left_out = [], []
         for name, offset in target.functions:
             function = self._function(name, target.soname)
             if self._filters.probes(function):
-                row = self._public(function, target)
+                row = self._public(function, target) if name in self._table.by_name else self._of_unknown(function, target)
+                if row is None:
+                    left_out.append(name)
+                    continue
                 probes.append(self._probe(row, offset, target))
                 if target.layout.name and function.number < records.MAX_VERDICT_ROWS:
                     # what the enforcer denies is decoded by this row; processes of several layouts at once are rare
@@ -55,14 +68,44 @@ class Rows:
             offset = target.private.get(inner.name, 0)
             if offset and target.layout.name:
                 probes.append(self._probe(self._private(inner, target), offset, target))
-        return probes
+        return probes, left_out
 
     def _function(self, name: str, library: str) -> Function:
-        function = self._table.by_name.get(name)
-        if function is None:
-            self._table = self._table.with_unknown({library: [name]})
-            function = self._table.by_name[name]
-        return function
+        return self._table.by_name.get(name) or self._unknown.get(name) or unknown_function(NO_NUMBER, name, library)
+
+    def _of_unknown(self, function: Function, target: Target) -> int | None:
+        """The row of a function that nobody describes; None: there is none left."""
+        key = ("32-bit" if target.is_32_bit else target.layout.name, function.name)
+        row = self._number.get(key)
+        if row is None:
+            is_roots = target.owner == 0
+            held = sum(self._is_roots.values())
+            if (held >= MOST_OF_ROOT) if is_roots else (len(self._is_roots) - held >= MOST_OF_OTHERS):
+                return None
+            self._unknown[function.name] = function
+            row = self._public(function, target)
+            self._is_roots[row] = is_roots
+        self._users.setdefault(row, set()).add(target)
+        return row
+
+    def release(self, target: Target) -> None:
+        """The target has gone, and with it the functions that only it had."""
+        for users in self._users.values():
+            users.discard(target)
+        freed = {row for row, users in self._users.items() if not users}
+        if not freed:
+            return
+        for row in freed:
+            del self._users[row], self._is_roots[row]
+        self._resting += sorted(freed)
+        self._number = {key: number for key, number in self._number.items() if number not in freed}
+        named = {name for _, name in self._number}
+        self._unknown = {name: function for name, function in self._unknown.items() if name in named}
+
+    def rested(self) -> bool:
+        """What was free the last time may now be used again: True if there is any, of which nothing may be remembered."""
+        found, self._free, self._resting = bool(self._resting), self._free + self._resting, []
+        return found
 
     def _probe(self, row: int, offset: int, target: Target) -> Probe:
         start, size = target.text
@@ -108,10 +151,14 @@ class Rows:
         return self._add(key, Row(None, inner.name, target.soname, entry, ret if self._returns else None, "void"))
 
     def _add(self, key: tuple[str | None, str], row: Row) -> int:
-        number = self._number[key] = len(self.rows)
-        if number >= records.MAX_PLANS:
-            raise TraceError(f"more than {records.MAX_PLANS} functions to probe")  # only where libraries are made up
-        self.rows.append(row)
+        if self._free:
+            number = self._free.pop()
+            self.rows[number] = row
+        else:
+            number = len(self.rows)
+            assert number < records.MAX_PLANS, "known functions in every layout and the most of unknown ones are fewer"
+            self.rows.append(row)
+        self._number[key] = number
         size, program = records.PLAN_SIZE, self._program
         program.entry_plans[number * size : (number + 1) * size] = row.entry.pack()
         program.return_plans[number * size : (number + 1) * size] = (row.ret or row.entry).pack()

@@ -8,30 +8,28 @@ import operator
 import os
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from log.errors import TraceError
-from log.events import Attached, Call, Event, Lost
-from log.events import Target as TargetEvent
+from log.events import Call, Event, Lost
 from probes import maps, records, serving, symbols
 from probes.api import load_api
+from probes.attachments import Attachments
 from probes.calls import Calls, Row, Task
 from probes.confined import returns_kill_confined
 from probes.copying import Constants, Limits
-from probes.coverage import Coverage, host_enforcers
+from probes.coverage import Coverage
 from probes.daemons import Daemons
 from probes.filters import Filters
-from probes.links import Links, Probe
+from probes.links import allow_files
 from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Record, watch_maps
 from probes.processes import Captured, Processes
 from probes.program import Program
 from probes.recent import Recent
-from probes.rows import ROW, Rows
+from probes.rows import Rows
 from probes.serving import Clients
-from probes.targets import Target, Targets, as_mapping
-from probes.verdicts import Enforcer, Enforcers
+from probes.targets import Targets
 
 # of a record, as bytes that compare like the number: it is little-endian, and this is it backwards
 _time_of = operator.itemgetter(slice(15, 7, -1))
@@ -60,6 +58,7 @@ class Session:
     """Everything that is attached, and the calls under way."""
 
     def __init__(self, options: Options) -> None:
+        allow_files()
         self._program = Program(options.ring_bytes)  # first: its compiler works in the background
         self._options = options
         table = load_api()
@@ -70,8 +69,6 @@ class Session:
         self._own: Recent[int, int] = Recent(TASKS)  # threads -> their last task, when they serve nobody
         self._daemons = Daemons()
         self._drivers: Recent[int, tuple[bool, bool]] = Recent(TASKS)  # pid -> whether it is a daemon, and has drivers as modules
-        self._links: dict[int, Links] = {}  # by the target's descriptor
-        self._enforcer_links: list[Links] = []
         self._unsettled: list[bytes] = []
         self._exits: list[Exited | Exec] = []
         self._swept = self._sweeps = 0
@@ -80,8 +77,7 @@ class Session:
         self._keeps_all, self._keeps_own = options.filters.keeps_all, options.filters.keeps_own
         self._processes = Processes()
         self._clients = Clients(self._processes.lookup)
-        self._targets = Targets(options.libraries)
-        self._enforcers = Enforcers()
+        self._attachments = Attachments(self._program, self._rows, Targets(options.libraries), options.version)
         self._coverage = Coverage(self._daemons)
         self._watch = watch_maps()
         if not returns:
@@ -92,24 +88,19 @@ class Session:
             self._rows.rows, table, self._find_task, time.time_ns() - time.monotonic_ns(), covered=self._coverage.covered_for
         )
 
-    def start(self) -> Attached:
-        """Attaches to every libvirt on the host; from here on calls are seen."""
+    def start(self) -> list[Event]:
+        """Attaches to every libvirt on the host; from here on calls are seen. The first event says to what."""
         program, filters = self._program, self._options.filters
         settings = filters.settings(program, os.getpid())
         program.settings[: len(settings)] = settings
-        targets = self._targets.scan()
-        if not targets:
-            raise TraceError("no libvirt.so.0 on this host: install libvirt0, or name the file with --library PATH")
-        probes = [self._rows.probes(target) for target in targets]
-        program.load()
+        events = self._attachments.start()
         self.warnings += filters.unknown(self._rows.names())
-        event = self._attach(targets, probes, None)
         mapped = [mapping for mapping in maps.scan() if maps.is_enforcer(mapping.path)]
-        self._attach_enforcers(self._enforcers.scan(host_enforcers(), mapped))
+        events += self._attachments.scan_enforcers(mapped)
         for mapping in mapped:
             self._coverage.enforced(mapping.pid)
         program.settings[:4] = (1).to_bytes(4, "little")
-        return event
+        return events
 
     def poll(self) -> list[Event]:
         """The events since the last time, in order of their end."""
@@ -118,6 +109,8 @@ class Session:
         calls, tasks, complete = self._read_rings(AT_A_TIME)
         events = self._notice(self._watch.poll())
         events.extend(self._kept(self._put_together(calls, tasks, min(settled, complete))))
+        if not self._detached:
+            events.extend(self._attachments.check())
         if settled > self._swept + SWEEP_NS:
             self._swept = settled
             self._sweep()
@@ -130,10 +123,7 @@ class Session:
             return
         self._detached = True
         self._program.settings[:4] = bytes(4)
-        for links in (*self._links.values(), *self._enforcer_links):
-            links.close()
-        self._links.clear()
-        self._enforcer_links.clear()
+        self._attachments.detach()
 
     def stop(self) -> list[Event]:
         """Detaches; the last events. A second time there are none."""
@@ -145,10 +135,10 @@ class Session:
         events = self._notice(self._watch.poll())
         ended = self._put_together(calls, tasks, time.monotonic_ns() + SETTLED_NS)
         events.extend(self._kept(ended + self._calls.close()))
+        events.extend(self._attachments.last())
         events.extend(self._lost(final=True))
         self._watch.close()
-        self._targets.close()
-        self._enforcers.close()
+        self._attachments.close()
         self._program.close()
         return events
 
@@ -159,33 +149,6 @@ class Session:
     def open_calls(self) -> int:
         """How many calls are under way."""
         return self._calls.open_calls()
-
-    def _attach_new(self, targets: Sequence[Target], mapped: int | None) -> list[Event]:
-        attached = self._attach(targets, [self._rows.probes(target) for target in targets], mapped)
-        return [attached] if attached.targets else []
-
-    def _attach(self, targets: Sequence[Target], probes: Sequence[list[Probe]], mapped: int | None) -> Attached:
-        started = time.monotonic_ns()
-        shown, count, kind = [], 0, "uprobe_multi" if self._program.multi else "perf_event"
-        programs = self._program.programs
-        for target, chosen in zip(targets, probes, strict=True):
-            links = Links(target.path_for_kernel, chosen, programs["on_entry"], programs["on_return"], multi=self._program.multi)
-            self._links[target.fd] = links
-            if not target.functions:
-                continue  # a module of a daemon, where only inner functions are probed
-            count += sum(self._rows.rows[probe.cookie & ROW].is_public for probe in chosen)
-            shown.append(TargetEvent(target.path, target.version, target.layout.reason))
-        took = (time.monotonic_ns() - started) / 1e6
-        missed = None if mapped is None else (time.monotonic_ns() - mapped) / 1e6
-        return Attached(time.time_ns(), self._options.version, count, tuple(shown), round(took, 1), kind, missed)
-
-    def _attach_enforcers(self, found: Iterable[Enforcer]) -> None:
-        """Has their verdicts reported. Every policy in force may be new to us."""
-        row, program = self._rows.verdicts(), self._program.programs["on_verdict"]
-        for enforcer in found:
-            self._enforcer_links.append(
-                Links(enforcer.path_for_kernel, [Probe(enforcer.offset, row, False)], program, program, multi=self._program.multi)
-            )
 
     def _read_rings(self, most: int | None) -> tuple[list[bytes], list[bytes], int]:
         """Records of calls and of tasks, and up to which time (ns) they are complete, if a ring holds more than `most` bytes."""
@@ -215,11 +178,12 @@ class Session:
             elif isinstance(record, Mapped):
                 self._processes.mapped(record)
                 symbols.remember(record.pid)
-                if maps.is_enforcer(record.path) and not self._detached:
+                if self._detached:
+                    continue
+                if maps.is_enforcer(record.path):
                     self._coverage.enforced(record.pid)
-                    self._attach_enforcers(filter(None, [self._enforcers.of(as_mapping(record))]))
-                elif not self._detached and (target := self._targets.mapped(record)):
-                    events.extend(self._attach_new([target], record.time))
+                if not record.is_program or maps.is_library(record.path):
+                    events.extend(self._attachments.mapped(record))
             else:
                 if isinstance(record, Exec):
                     self._exits.append(record)
@@ -228,8 +192,8 @@ class Session:
                 elif isinstance(record, Forked):
                     self._coverage.forked(record.pid, record.ppid)
                 self._processes.noticed(record)
-                if not self._detached and isinstance(record, Dropped) and (new := self._targets.scan()):
-                    events.extend(self._attach_new(new, None))
+                if isinstance(record, Dropped):
+                    self._attachments.missed()
         return events
 
     def _put_together(self, raws: list[bytes], tasks: Sequence[bytes], settled: int) -> list[Event]:
@@ -270,10 +234,8 @@ class Session:
         self._sweeps += 1
         if self._sweeps % SWEEPS_UNUSED == 0:
             self._calls.forget_idle()
-            for target in self._targets.unused():
-                if links := self._links.pop(target.fd, None):
-                    links.close()
-                target.close()
+            if self._attachments.sweep():
+                self._calls.forget_decoded()
 
     def _kept(self, events: list[Event]) -> list[Event]:
         keeps = self._options.filters.keeps

@@ -7,33 +7,49 @@ its mapping, and a target is an inode.
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import glob
 import os
 import re
 import subprocess
 import sys
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from log.errors import TraceError
-from probes import api_private, bpf, maps, private
+from probes import api_private, maps, opening, private
 from probes.elf import Elf, Function, read_elf
 from probes.layouts import Layout, choose_layout
 from probes.mapwatch import Mapped
+from probes.pace import Pace
+from probes.recent import Recent
 
 SONAMES = tuple(f"{name}.0" for name in maps.LIBRARIES)
+LOADER_CACHE = "/etc/ld.so.cache"
 STANDARD_FOLDERS = ("/usr/lib/*-linux-gnu", "/lib/*-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib", "/usr/local/lib*")
 PRIVATE_NAMES = frozenset(inner.name for inner in private.PRIVATE) | api_private.NAMES
-OVERLAYFS = 0x794C7630  # linux/magic.h
 MOST_FUNCTIONS = 1024  # of a file; libvirt 12.8 has 526
+MOST_NAMES = 1 << 16  # bytes of their names
 MOST_REFUSED = 4096  # files that were looked at and are no targets
+# files that are held at a time: of root's, of one other user's, of all others'
+MOST_OF_ROOT, MOST_OF_ONE, MOST_OF_OTHERS = 1024, 64, 256
+OTHERS_SHARE, OTHERS_BURST = 0.1, 0.5  # of the time, for reading files that others than root own; s at once
+BEHIND = "files of its owner come faster than they can be looked at: calls are missed until it is this one's turn"
+ENDED = "its process ended before the file could be opened; the calls that it made, if any, were missed"
 
 _CACHED = re.compile(rf"^\s+(?:{'|'.join(map(re.escape, SONAMES))}) \(.*\) => (/.*)$", re.M)
 _PUBLIC = re.compile(r"LIBVIRT_(?:QEMU_|LXC_)?([0-9]+(?:\.[0-9]+)*)")
 _PRIVATE = re.compile(r"LIBVIRT_PRIVATE_([0-9]+(?:\.[0-9]+)*)")
+
+
+class NotLibvirt(TraceError):
+    """The file is another library, or has nothing to probe."""
+
+
+class Later(TraceError):
+    """The file has not been looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +65,7 @@ class Target:
     functions: tuple[tuple[str, int], ...]  # public functions: name, offset in the file; an offset once
     aliases: Mapping[str, str]  # further public names of these functions
     private: Mapping[str, int]  # inner functions that are probed: name -> offset in the file
+    owner: int  # uid
     text: tuple[int, int]  # where the code is in the file: offset, bytes
     layout: Layout
     is_32_bit: bool
@@ -71,19 +88,29 @@ class Targets:
         self._given = list(libraries)
         self._known: dict[Hashable, Target] = {}
         self._untold: list[Target] = []  # known, but neither scan() nor mapped() has returned them
+        self._asked: set[Target] = set()  # the user's
         self._kept: set[Target] = set()  # the host's and the user's: attached to whether they are mapped or not
-        self._refused: OrderedDict[Hashable, None] = OrderedDict()
-        self._by_mapping: dict[tuple[int, int, int], Target] = {}  # major, minor, inode
+        self._refused: Recent[Hashable, str] = Recent(MOST_REFUSED)  # files that are no targets, and why
+        self._by_mapping: dict[opening.Place, Target] = {}
+        self._opened: Recent[Hashable, None] = Recent(MOST_REFUSED)  # places of files that could be looked at
+        self._said: Recent[Hashable, None] = Recent(MOST_REFUSED)
+        self.others = Pace(OTHERS_SHARE, OTHERS_BURST)  # to read files of other users than root
+        self._cached = 0  # when the loader's cache was written that the host's libraries are from
+        self.refused: list[tuple[str, str]] = []  # files that are not attached to, and why: to be told
+        self.is_behind = False  # whether there are files that have not been looked at: scan() again
 
     def scan(self) -> list[Target]:
         """Targets that were not told before, of the user, the host and every process.
 
         Raises TraceError for a file of the user's that is no target; others are passed over.
         """
+        self.is_behind = False
         while self._given:
             self._keep(str(self._given.pop(0)), is_given=True)
-        for path in host_libraries():
-            self._keep(path, is_given=False)
+        if (cached := _time_of(LOADER_CACHE)) != self._cached:
+            self._cached = cached
+            for path in host_libraries():
+                self._keep(path, is_given=False)
         for mapping in maps.scan(self._proc):
             self.of(mapping)
         new, self._untold = self._untold, []
@@ -94,6 +121,10 @@ class Targets:
         for path in host_libraries():
             self._keep(path, is_given=False)
         return sorted(self._kept, key=lambda target: target.path)
+
+    def is_given(self, target: Target) -> bool:
+        """Whether the user has named it."""
+        return target in self._asked
 
     def mapped(self, record: Mapped) -> Target | None:
         """The target that a process has just mapped, if it was not told before."""
@@ -149,59 +180,83 @@ class Targets:
     def _keep(self, path: str, *, is_given: bool) -> None:
         """The target of that path stays for good."""
         try:
-            # not to wait for the other end, should it be a pipe
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            self._kept.add(self._learn(fd, path))
+            target = self._learn(opening.open_file(path, follow=True), path, is_given=is_given)
+            self._kept.add(target)
+            if is_given:
+                self._asked.add(target)
         except OSError as error:
             if is_given:
                 raise TraceError(f"can't open {path}: {error.strerror}") from error
+            self._refuse(path, path, f"it can't be opened: {error.strerror}")
         except TraceError:
             if is_given:
                 raise
 
     def _open(self, mapping: maps.Mapping) -> int | None:
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-        folder = f"{self._proc}/{mapping.pid}/map_files"
+        place = (mapping.major, mapping.minor, mapping.inode)
         try:
-            return os.open(f"{folder}/{mapping.start:x}-{mapping.end:x}", flags)
-        except OSError:
-            pass
-        # the loader may map the whole file before it maps its parts, each with its own protection
-        for entry in maps.read(mapping.pid, self._proc):
-            if (entry.major, entry.minor, entry.inode, entry.path) == mapping[3:]:
-                try:
-                    return os.open(f"{folder}/{entry.start:x}-{entry.end:x}", flags)
-                except OSError:
-                    continue
-        # the process has gone, but the next one may map the same file
-        try:
-            fd = os.open(mapping.path, flags)
-        except OSError:
+            fd = opening.open_mapped(mapping, self._proc)
+        except OSError as error:
+            if place not in self._opened:  # else it is attached to
+                ended = error.errno in (errno.ENOENT, errno.ESRCH, errno.ESTALE)
+                self._refuse(place, mapping.path, ENDED if ended else f"it can't be opened: {error.strerror}")
             return None
-        status = os.fstat(fd)
-        if (os.major(status.st_dev), os.minor(status.st_dev), status.st_ino) == mapping[3:6]:
-            return fd
-        os.close(fd)
+        self._opened.put(place, None)
+        return fd
+
+    def _read(self, fd: int, status: os.stat_result, path: str, *, is_given: bool) -> Target:
+        """Reads the file, if there is room for it. Raises TraceError when it is no target."""
+        key = (status.st_dev, *opening.fingerprint(status))
+        if key in self._refused:
+            raise TraceError(self._refused[key])
+        if not is_given and (reason := self._has_no_room(status.st_uid)):
+            self._refuse(key, path, reason)
+            raise TraceError(reason)
+        try:
+            if is_given or status.st_uid == 0:
+                return _read(fd, status, path)
+            if not self.others.ready():
+                self.is_behind = True
+                self._refuse(("behind", status.st_uid), path, BEHIND)
+                raise Later(BEHIND)
+            with self.others:
+                return _read(fd, status, path)
+        except Later:
+            raise
+        except TraceError as error:
+            self._refused.put(key, str(error))
+            if not isinstance(error, NotLibvirt):
+                self._refuse(key, path, str(error))
+            raise
+
+    def _has_no_room(self, owner: int) -> str | None:
+        held = Counter(target.owner for target in set(self._known.values()))
+        if owner == 0:
+            return f"root has {MOST_OF_ROOT} such files in use, which is the most" if held[0] >= MOST_OF_ROOT else None
+        if held[owner] >= MOST_OF_ONE:
+            return f"user {owner} has {MOST_OF_ONE} such files in use, which is the most"
+        if held.total() - held[0] >= MOST_OF_OTHERS:
+            return f"users other than root have {MOST_OF_OTHERS} such files in use, which is the most"
         return None
 
-    def _learn(self, fd: int, path: str) -> Target:
+    def _refuse(self, key: Hashable, path: str, reason: str) -> None:
+        """Says once of a file why it is not attached to."""
+        if key not in self._said:
+            self._said.put(key, None)
+            self.refused.append((path, reason))
+
+    def _learn(self, fd: int, path: str, *, is_given: bool = False) -> Target:
         """The target of the open file; takes over the descriptor. Raises TraceError when it is none."""
         status = os.fstat(fd)
-        sought, remembered = _identities(fd, status)
+        sought, remembered = opening.identities(fd, status)
         for key in sought:
             if key in self._known:
                 os.close(fd)
                 return self._known[key]
-        fingerprint = (status.st_dev, *_fingerprint(status))
         try:
-            if fingerprint in self._refused:
-                raise TraceError(f"{path} is not a usable library")
-            target = _read(fd, status, path)
+            target = self._read(fd, status, path, is_given=is_given)
         except TraceError:
             os.close(fd)
-            self._refused[fingerprint] = None
-            if len(self._refused) > MOST_REFUSED:
-                self._refused.popitem(last=False)
             raise
         self._known.update(dict.fromkeys(remembered, target))
         self._untold.append(target)
@@ -227,50 +282,45 @@ def host_libraries() -> list[str]:
     return list(dict.fromkeys(os.path.realpath(path) for path in paths))
 
 
-def _identities(fd: int, status: os.stat_result) -> tuple[list[Hashable], list[Hashable]]:
-    """What to look the file up by, and what to remember it by.
-
-    A uprobe belongs to the inode beneath an overlay, which all overlays on it share. Nothing tells which inode that is, but
-    number, size and times are its own; two images that were copied bit by bit may be taken for one.
-    """
-    place, fingerprint = ("place", status.st_dev, status.st_ino), _fingerprint(status)
-    buffer = ctypes.create_string_buffer(256)  # struct statfs begins with its type, a long
-    if bpf.libc.fstatfs(fd, buffer) == 0 and ctypes.c_long.from_buffer(buffer).value == OVERLAYFS:
-        return [("overlay", fingerprint), ("beneath", fingerprint)], [("overlay", fingerprint)]
-    return [place, ("overlay", fingerprint)], [place, ("beneath", fingerprint)]
-
-
-def _fingerprint(status: os.stat_result) -> tuple[int, int, int, int]:
-    # an overlay may keep the number of its layer in the upper bits (xino)
-    return status.st_ino & (1 << 56) - 1, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _time_of(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return -1
 
 
 def _read(fd: int, status: os.stat_result, path: str) -> Target:
     """What there is to know of the file; TraceError when it is not one of libvirt's libraries."""
     elf = read_elf(fd, path)
+    functions: tuple[tuple[str, int], ...] = ()
+    aliases: Mapping[str, str] = {}
     if not elf.soname and maps.is_driver(path):  # modules have no name of their own
-        inner = {sys.intern(f.name): f.offset for f in elf.functions if f.name in PRIVATE_NAMES}
+        soname = os.path.basename(path)
+        inner: Mapping[str, int] = {sys.intern(f.name): f.offset for f in elf.functions if f.name in PRIVATE_NAMES}
         layout = Layout("module" if elf.bits == 64 and elf.machine == "x86-64" else None, None, {})
-        return Target(
-            path, status.st_dev, status.st_ino, fd, os.path.basename(path), _version(elf), (), {}, inner, elf.text, layout, elf.bits == 32
-        )
-    if elf.soname not in SONAMES:
-        raise TraceError(f"{path} is none of {', '.join(SONAMES)}: it calls itself {elf.soname or 'nothing'}")
-    functions, aliases = _public_functions(elf.functions)
-    if len(functions) > MOST_FUNCTIONS:
+    elif elf.soname in SONAMES:
+        soname, inner, layout = elf.soname, _private_functions(elf, fd), choose_layout(elf, fd)
+        functions, aliases = _public_functions(elf.functions)
+    else:
+        raise NotLibvirt(f"{path} is none of {', '.join(SONAMES)}: it calls itself {elf.soname or 'nothing'}")
+    if not functions and not inner:
+        raise NotLibvirt(f"{path} has no function to probe")
+    names = [name for name, _ in functions] + list(aliases)
+    if len(names) > MOST_FUNCTIONS or sum(map(len, names)) > MOST_NAMES:
         raise TraceError(f"{path} is not libvirt: it has too many functions")
     return Target(
         path=path,
         device=status.st_dev,
         inode=status.st_ino,
         fd=fd,
-        soname=elf.soname,
+        owner=status.st_uid,
+        soname=soname,
         version=_version(elf),
         functions=functions,
         aliases=aliases,
-        private=_private_functions(elf, fd),
+        private=inner,
         text=elf.text,
-        layout=choose_layout(elf, fd),
+        layout=layout,
         is_32_bit=elf.bits == 32,
     )
 

@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from log.errors import TraceError
 from log.events import CallError, VerdictInfo
-from probes import maps, records
+from probes import maps, opening, records
 from probes.copying import Builder, Constants, Limits, Plan, read_text
 from probes.elf import read_elf
+from probes.recent import Recent
 
 VERDICT_FUNCTION = "libvirt_trace_verdict"
 TEXT_MAX = 512
+MOST_ENFORCERS, MOST_OTHERS = 64, 1024  # files that are held, and that were looked at and are not
 ACTIONS = {records.VERDICT_ALLOW: "allow", records.VERDICT_AUDIT: "audit", records.VERDICT_DENY: "deny"}
 NOT_ENFORCED = VerdictInfo("not enforced", "")
 ACCESS_DENIED = 88  # VIR_ERR_ACCESS_DENIED
@@ -58,9 +63,11 @@ def error_of(info: VerdictInfo) -> CallError:
     return CallError(ACCESS_DENIED, "VIR_ERR_ACCESS_DENIED", "VIR_FROM_ACCESS", f"access denied: {text}")
 
 
-class Enforcer(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Enforcer:
     """A library file of the enforcer, held open, and where its verdict function is in it."""
 
+    path: str
     fd: int
     offset: int
 
@@ -69,46 +76,114 @@ class Enforcer(NamedTuple):
         """A path to this very inode."""
         return f"/proc/self/fd/{self.fd}"
 
+    def close(self) -> None:
+        """Lets go of the file."""
+        os.close(self.fd)
+
 
 class Enforcers:
-    """Every file of the enforcer that was seen; each is told once."""
+    """Every file of the enforcer that was seen; each is told once.
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
-        self._proc = proc
-        self._known: set[tuple[int, int]] = set()
-        self._fds: list[int] = []
+    Whoever can write such a file can have it say anything of its own process. So those are believed that only root can write, and the
+    host's own, which is where our own code is.
+    """
 
-    def scan(self, paths: Iterable[Path], mappings: Iterable[maps.Mapping]) -> list[Enforcer]:
-        """New ones, of those paths and of those that processes have mapped."""
-        found = [enforcer for path in paths if (enforcer := self._open(str(path)))]
-        return found + [enforcer for mapping in mappings if (enforcer := self.of(mapping))]
+    def __init__(self, host: Callable[[], Sequence[Path]], proc: Path = Path("/proc")) -> None:
+        self._proc, self._host = proc, host
+        self._known: dict[Hashable, Enforcer] = {}
+        self._others: Recent[Hashable, None] = Recent(MOST_OTHERS)  # files that were looked at
+        self._by_mapping: dict[opening.Place, Enforcer] = {}
+        self._kept: set[Enforcer] = set()
+        self.refused: list[tuple[str, str]] = []  # files that are not attached to, and why: to be told
+
+    def scan(self, mappings: Iterable[maps.Mapping]) -> list[Enforcer]:
+        """New ones, of the host and of those that processes have mapped."""
+        before = set(self._known.values())
+        for path in self._host():
+            with contextlib.suppress(OSError):
+                if enforcer := self._learn(opening.open_file(str(path), follow=True), str(path)):
+                    self._kept.add(enforcer)
+        for mapping in mappings:
+            self._find(mapping)
+        return sorted(set(self._known.values()) - before, key=lambda enforcer: enforcer.path)
 
     def of(self, mapping: maps.Mapping) -> Enforcer | None:
         """The one that is mapped there, if it is new."""
-        place = f"{self._proc}/{mapping.pid}/map_files/{mapping.start:x}-{mapping.end:x}"
-        return self._open(place) or self._open(f"{self._proc}/{mapping.pid}/root{mapping.path}")
+        before = set(self._known.values())
+        found = self._find(mapping)
+        return None if found in before else found
 
-    def _open(self, path: str) -> Enforcer | None:
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
-            return None
-        status = os.fstat(fd)
-        key = (status.st_dev, status.st_ino)
-        if key not in self._known:
-            self._known.add(key)
-            try:
-                offset = next((f.offset for f in read_elf(fd, path).functions if f.name == VERDICT_FUNCTION), None)
-            except TraceError:
-                offset = None
-            if offset is not None:
-                self._fds.append(fd)
-                return Enforcer(fd, offset)
-        os.close(fd)
-        return None
+    def unused(self) -> list[Enforcer]:
+        """Those that no process maps any more, now forgotten: detach from them and close them."""
+        used = {self._find(mapping) for mapping in maps.scan(self._proc) if maps.is_enforcer(mapping.path)} | self._kept
+        gone = {enforcer for enforcer in self._known.values() if enforcer not in used}
+        self._known = {key: enforcer for key, enforcer in self._known.items() if enforcer not in gone}
+        self._by_mapping = {key: enforcer for key, enforcer in self._by_mapping.items() if enforcer not in gone}
+        return sorted(gone, key=lambda enforcer: enforcer.path)
 
     def close(self) -> None:
         """Lets go of the files."""
-        for fd in self._fds:
-            os.close(fd)
-        self._fds.clear()
+        for enforcer in set(self._known.values()):
+            enforcer.close()
+        self._known.clear()
+        self._by_mapping.clear()
+
+    def _find(self, mapping: maps.Mapping) -> Enforcer | None:
+        place = (mapping.major, mapping.minor, mapping.inode)
+        if place in self._by_mapping:
+            return self._by_mapping[place]
+        try:
+            fd = opening.open_mapped(mapping, self._proc)
+        except OSError as error:
+            self._refuse(place, mapping.path, f"it can't be opened: {error.strerror}")
+            return None
+        status = os.fstat(fd)
+        found = self._learn(fd, mapping.path)
+        if found and (os.major(status.st_dev), os.minor(status.st_dev)) == place[:2]:
+            self._by_mapping[place] = found
+        return found
+
+    def _learn(self, fd: int, path: str) -> Enforcer | None:
+        """The enforcer in the open file; takes over the descriptor."""
+        status = os.fstat(fd)
+        sought, remembered = opening.identities(fd, status)
+        known = next((self._known[key] for key in sought if key in self._known), None)
+        if known is None and (offset := self._offset(fd, status, path)) is not None:
+            enforcer = Enforcer(path, fd, offset)
+            self._known.update(dict.fromkeys(remembered, enforcer))
+            return enforcer
+        os.close(fd)
+        return known
+
+    def _offset(self, fd: int, status: os.stat_result, path: str) -> int | None:
+        """Where the verdict function is; None: the file has none, or is not to be believed."""
+        key = (status.st_dev, *opening.fingerprint(status))
+        if key in self._others:
+            return None
+        if not _is_roots(status) and not self._is_host(status):
+            self._refuse(key, path, "verdicts in it are not believed: only a file that root owns and others can't write is")
+            return None
+        if len(set(self._known.values())) >= MOST_ENFORCERS:
+            self._refuse(key, path, f"{MOST_ENFORCERS} files of the enforcer are in use, which is the most")
+            return None
+        try:
+            return next(f.offset for f in read_elf(fd, path).functions if f.name == VERDICT_FUNCTION)
+        except (TraceError, StopIteration):
+            self._refuse(key, path, f"it has no function {VERDICT_FUNCTION}")
+            return None
+
+    def _is_host(self, status: os.stat_result) -> bool:
+        for path in self._host():
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(path), status):
+                    return True
+        return False
+
+    def _refuse(self, key: Hashable, path: str, reason: str) -> None:
+        if key not in self._others:
+            self._others.put(key, None)
+            self.refused.append((path, reason))
+
+
+def _is_roots(status: os.stat_result) -> bool:
+    return status.st_uid == 0 and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

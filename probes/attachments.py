@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Keeps probes in every libvirt there is: files that appear come in, links to them are held, and what can't be attached to is told.
+
+Anybody can present a file here. Whatever it is, it may cost its own calls, but nobody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from log.errors import TraceError
+from log.events import Attached, Event, Unattached
+from log.events import Target as TargetEvent
+from probes import maps
+from probes.coverage import host_enforcers
+from probes.links import Links, Probe
+from probes.mapwatch import Mapped
+from probes.pace import Pace
+from probes.program import Program
+from probes.rows import ROW, Rows
+from probes.targets import Target, Targets, as_mapping
+from probes.verdicts import Enforcer, Enforcers
+
+SCAN_SHARE, SCAN_NS = 0.1, 1_000_000_000  # of the time, for looking at all processes while others make us; and not more often than that
+MOST_TOLD, TOLD_NS = 20, 60_000_000_000  # events about files that can't be attached to, in so much time; others are summed up
+NAMED = 5  # functions that are left out
+
+
+class Attachments:
+    """Every library file that probes are in, and the enforcer's."""
+
+    def __init__(self, program: Program, rows: Rows, targets: Targets, version: str) -> None:
+        self._program, self._rows, self._targets, self._version = program, rows, targets, version
+        self._enforcers = Enforcers(host_enforcers)
+        self._links: dict[Target | Enforcer, Links] = {}
+        self._pace = Pace(SCAN_SHARE, 0)
+        self._scan_at = 0  # ns; when the processes may be looked at again
+        self._rescan = False
+        self._told = 0  # events since
+        self._told_since = 0
+        self._untold = 0  # files that were not told of, and the last of them
+        self._last = ("", "")
+
+    def start(self) -> list[Event]:
+        """Attaches to what there is; the first event says to what. Loads the program, for which this has waited."""
+        targets = self._targets.scan()
+        if not targets:
+            raise TraceError("no libvirt.so.0 on this host: install libvirt0, or name the file with --library PATH")
+        chosen = [self._rows.probes(target) for target in targets]
+        self._program.load()
+        failures: list[tuple[str, str]] = []
+        attached = self._attach(targets, chosen, None, failures)
+        if not self._links:
+            raise TraceError(f"can't attach to any libvirt: {failures[0][0]}: {failures[0][1]}")
+        for target in targets:
+            if self._targets.is_given(target) and target not in self._links:
+                raise TraceError(f"can't attach to {target.path}: {dict(failures)[target.path]}")
+        return [attached, *self._refused(failures)]
+
+    def scan_enforcers(self, mapped: Iterable[maps.Mapping]) -> list[Event]:
+        """Attaches to the host's enforcer and to those that processes have mapped."""
+        return self._attach_enforcers(self._enforcers.scan(mapped))
+
+    def mapped(self, record: Mapped) -> list[Event]:
+        """A process has mapped a library."""
+        if maps.is_enforcer(record.path):
+            return self._attach_enforcers(filter(None, [self._enforcers.of(as_mapping(record))]))
+        target = self._targets.mapped(record)
+        return self._attach_new([target], record.time) if target else self._refused(())
+
+    def missed(self) -> None:
+        """Mappings have been missed: every process is to be looked at."""
+        self._rescan = True
+
+    def last(self) -> list[Event]:
+        """What was not told yet."""
+        self._told_since = 0
+        return self._refused(())
+
+    def check(self) -> list[Event]:
+        """What is due: files that could not be looked at before, and the sum of what was not told."""
+        now, events = time.monotonic_ns(), list[Event]()
+        if (self._rescan or self._targets.is_behind) and now >= self._scan_at and self._pace.ready():
+            self._rescan = False
+            self._scan_at = now + SCAN_NS
+            with self._pace:
+                events += self._attach_new(self._targets.scan(), None)
+        events += self._refused(())
+        return events
+
+    def sweep(self) -> bool:
+        """Lets go of files that nobody uses any more; whether plan rows are for other functions from now on."""
+        rested = self._rows.rested()
+        for target in self._targets.unused():
+            self._let_go(target)
+            self._rows.release(target)
+            target.close()
+        for enforcer in self._enforcers.unused():
+            self._let_go(enforcer)
+            enforcer.close()
+        return rested
+
+    def detach(self) -> None:
+        """Ends the tracing of calls."""
+        for links in self._links.values():
+            links.close()
+        self._links.clear()
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        self._targets.close()
+        self._enforcers.close()
+
+    def _let_go(self, file: Target | Enforcer) -> None:
+        if links := self._links.pop(file, None):
+            links.close()
+
+    def _attach_new(self, targets: Sequence[Target], mapped: int | None) -> list[Event]:
+        failures: list[tuple[str, str]] = []
+        attached = self._attach(targets, [self._rows.probes(target) for target in targets], mapped, failures)
+        return [*([attached] if attached.targets else []), *self._refused(failures)]
+
+    def _attach(
+        self,
+        targets: Sequence[Target],
+        chosen: Sequence[tuple[list[Probe], list[str]]],
+        mapped: int | None,
+        failures: list[tuple[str, str]],
+    ) -> Attached:
+        """`mapped`: when they were (ns); `failures` takes path and reason of what can't be attached to."""
+        started = time.monotonic_ns()
+        shown, count, kind = [], 0, "uprobe_multi" if self._program.multi else "perf_event"
+        for target, (probes, no_room) in zip(targets, chosen, strict=True):
+            try:
+                with self._targets.others if target.owner else contextlib.nullcontext():
+                    links = self._link(target.path_for_kernel, probes, "on_entry", "on_return")
+            except TraceError as error:
+                failures.append((target.path, str(error)))
+                continue
+            self._links[target] = links
+            failures += [(target.path, reason) for reason in self._lacks(links, no_room)]
+            if not target.functions:
+                continue  # a module of a daemon, where only inner functions are probed
+            left_out = set(links.left_out)
+            count += sum(self._rows.rows[probe.cookie & ROW].is_public for probe in probes if probe not in left_out)
+            shown.append(TargetEvent(target.path, target.version, target.layout.reason))
+        took = (time.monotonic_ns() - started) / 1e6
+        missed = None if mapped is None else (time.monotonic_ns() - mapped) / 1e6
+        return Attached(time.time_ns(), self._version, count, tuple(shown), round(took, 1), kind, missed)
+
+    def _attach_enforcers(self, found: Iterable[Enforcer]) -> list[Event]:
+        """Has their verdicts reported. Every policy in force may be new to us."""
+        failures = []
+        for enforcer in found:
+            try:
+                probe = Probe(enforcer.offset, self._rows.verdicts(), False)
+                self._links[enforcer] = self._link(enforcer.path_for_kernel, [probe], "on_verdict", "on_verdict")
+            except TraceError as error:
+                failures.append((enforcer.path, str(error)))
+        return self._refused(failures)
+
+    def _link(self, path: str, probes: list[Probe], entry: str, ret: str) -> Links:
+        programs = self._program.programs
+        return Links(path, probes, programs[entry], programs[ret], multi=self._program.multi)
+
+    def _lacks(self, links: Links, no_room: Sequence[str]) -> Iterator[str]:
+        """What of a file is not seen, and why."""
+        if links.left_out:
+            rows = (self._rows.rows[probe.cookie & ROW] for probe in links.left_out)
+            yield f"{_listed([row.function.name if row.function else row.private or '?' for row in rows])}: {links.reason}"
+        if no_room:
+            yield f"{_listed(no_room)}: unknown functions, of which others have more than there is room for"
+
+    def _refused(self, failures: Iterable[tuple[str, str]]) -> list[Event]:
+        """Events about these and what the searches have found; when there are too many, one about the rest of them after a while."""
+        now, events = time.time_ns(), list[Event]()
+        if time.monotonic_ns() > self._told_since + TOLD_NS:
+            self._told_since, self._told = time.monotonic_ns(), 0
+            if self._untold:
+                more = f" (and {self._untold - 1} other files)" if self._untold > 1 else ""
+                events.append(Unattached(now, self._last[0], f"{self._last[1]}{more}"))
+                self._untold = 0
+        for source in (failures, self._targets.refused, self._enforcers.refused):
+            for path, reason in source:
+                if self._told < MOST_TOLD:
+                    self._told += 1
+                    events.append(Unattached(now, path, reason))
+                else:
+                    self._untold += 1
+                    self._last = path, reason
+        self._targets.refused.clear()
+        self._enforcers.refused.clear()
+        return events
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Some names, and how many there are."""
+    more = f" and {len(names) - NAMED} more functions" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
