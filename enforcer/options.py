@@ -14,7 +14,7 @@ from enforcer import launch, service
 from enforcer.compiled import compile_policy, covered_names, read_summary
 from enforcer.explain import Question, explain
 from enforcer.files import SYSTEM_FOLDER, SYSTEM_POLICY, write_whole
-from enforcer.library import refuse_uncovered, table, uncovered
+from enforcer.library import table, uncovered, uncovered_rules
 from enforcer.rules import Policy, read_policy
 from log.errors import TraceError
 from log.quote import escape, quote
@@ -63,7 +63,7 @@ def enforce_parser() -> Parser:
 
 def _add_uncovered(parser: Parser) -> None:
     parser.add_argument(
-        "--ignore-uncovered", action="store_true", help="accept rules that can't cover functions of a newer libvirt than is known"
+        "--ignore-uncovered", action="store_true", help="don't warn of rules that can't cover functions of a newer libvirt than is known"
     )
 
 
@@ -76,7 +76,7 @@ def run_policy(arguments: Sequence[str]) -> int:
         question = Question(options.function, options.object, options.uuid, options.user, options.uri, options.readonly, options.exe, flags)
         print("\n".join(map(escape, explain(policy, table(), question))), flush=True)
         return 0
-    refuse(policy, options.ignore_uncovered)
+    warn_uncovered(policy, options.ignore_uncovered)
     data = compile_policy(policy, table())
     if options.action == "check":
         print("\n".join(describe(policy)), flush=True)
@@ -106,7 +106,7 @@ def run_enforce(arguments: Sequence[str]) -> int:
         data, on_error = None, "allow"
         if options.policy:
             policy = load(options.policy)
-            refuse(policy, options.ignore_uncovered)
+            warn_uncovered(policy, options.ignore_uncovered)
             data, on_error = compile_policy(policy, table()), policy.on_error
         elif SYSTEM_POLICY.exists():
             summary = read_summary(SYSTEM_POLICY.read_bytes())
@@ -135,13 +135,13 @@ def load(path: Path) -> Policy:
     return policy
 
 
-def refuse(policy: Policy, ignore: bool) -> None:
-    """Names functions of the installed libvirt without a stub; TraceError when a rule is meant to cover one."""
+def warn_uncovered(policy: Policy, ignore: bool) -> None:
+    """Names functions of the installed libvirt that nobody can judge, and the rules that are meant to cover them."""
     missing = uncovered(table().by_name)
-    if missing and not ignore:
-        refuse_uncovered(policy, missing)
+    for line in [] if ignore else uncovered_rules(policy, missing):
+        say(f"{line} (warning)")
     if missing:
-        say(f"not covered, since the installed libvirt is newer: {', '.join(missing)}")
+        say(f"the installed libvirt is newer than libvirt-trace; never judged, by no rule: {', '.join(missing)}; update libvirt-trace")
 
 
 def describe(policy: Policy) -> list[str]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What libvirt's API description does not say, or says in prose only: tables by function name, each entry with its reason.
 
-Checked against the API descriptions of 9.0.0 and 11.3.0 and the sources of 11.3.0.
+Checked against the API descriptions of 9.0.0, 11.3.0 and 12.8.0 and the sources of 11.3.0.
 """
 
 from __future__ import annotations
@@ -143,6 +143,8 @@ ENUM = {
     ("virConnCopyLastError", ""): ("virErrorNumber", False),
     ("virGetLastErrorCode", ""): ("virErrorNumber", False),
     ("virGetLastErrorDomain", ""): ("virErrorDomain", False),
+    # since 12.x names of its own, for the same bits
+    ("virDomainSetVcpu", "flags"): ("virDomainModificationImpact|virDomainSetVcpuFlags", True),
     ("virDomainListAllCheckpoints", "flags"): ("virDomainCheckpointListFlags-VIR_DOMAIN_CHECKPOINT_LIST_DESCENDANTS", True),
     ("virDomainCheckpointListAllChildren", "flags"): ("virDomainCheckpointListFlags-VIR_DOMAIN_CHECKPOINT_LIST_ROOTS", True),
     ("virDomainListAllSnapshots", "flags"): ("virDomainSnapshotListFlags-VIR_DOMAIN_SNAPSHOT_LIST_DESCENDANTS", True),

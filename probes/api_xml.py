@@ -28,6 +28,8 @@ _SCALARS = {
     "double": "double",
 }
 
+# the release of the first bundled table: a number once given keeps its meaning, as long as processes run with an older enforcer
+FIRST = (11, 3, 0)
 _READ_PERMISSIONS = re.compile(r"(getattr|read|search-[\w-]+)\Z")
 _BITS = re.compile(r"\b(bitwise|binary)[- ]or\b|\bbitset\b", re.IGNORECASE)
 
@@ -114,10 +116,18 @@ def merge(older: Described, newer: Described) -> Described:
 
 
 def functions(described: Described, needs_write: Mapping[str, str]) -> list[Function]:
-    """All functions, numbered by library and name; `needs_write` says always, conditional or no, where it is known."""
+    """All functions, numbered by library and name, those of later releases than FIRST behind them, release by release.
+
+    `needs_write` says always, conditional or no, where it is known.
+    """
     values = {name: value for constants in described.constants.values() for name, value in constants.items()}
     order = list(XML_FILES.values())
-    found = sorted(described.functions.items(), key=lambda item: (order.index(item[1][0]), item[0]))
+
+    def place(item: tuple[str, tuple[str, ElementTree.Element]]) -> tuple[tuple[int, ...], int, str]:
+        name, (library, element) = item
+        return max(FIRST, _version(element.get("version", ""))), order.index(library), name
+
+    found = sorted(described.functions.items(), key=place)
     result = []
     for number, (name, (library, element)) in enumerate(found):
         returned = element.find("return")

@@ -3,7 +3,7 @@
 
     python3 -m probes.generate_api --xml DIR [--xml DIR ...] --access probes/api_access.tsv -o probes/api.json
 
-The bundled table is made from the libvirt-dev packages of Debian 12 (9.0.0) and 13 (11.3.0). It holds names, types and
+The bundled table is made from the libvirt-dev packages of Debian 12 (9.0.0), 13 (11.3.0) and sid (12.8.0). It holds names, types and
 numbers; prose stays where it is.
 """
 

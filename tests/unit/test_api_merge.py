@@ -74,10 +74,10 @@ def test_newer_xml_adds_behind_the_bundled_functions(table, newer):
     assert [f.name for f in merged.functions[: len(table.functions)]] == [f.name for f in table.functions]
     added = merged.functions[len(table.functions) :]
     assert [(f.number, f.name, f.access, f.failure) for f in added] == [
-        (534, "virDomainFrob", "write", "negative"),
-        (535, "virDomainGetFrob", "read", "zero"),
-        (536, "virDomainGetSecretFrob", "write", "null"),
-        (537, "virFrobFree", "plumbing", "none"),
+        (535, "virDomainFrob", "write", "negative"),
+        (536, "virDomainGetFrob", "read", "zero"),
+        (537, "virDomainGetSecretFrob", "write", "null"),
+        (538, "virFrobFree", "plumbing", "none"),
     ]
     assert [(param.kind, param.object, param.enum, param.flags) for param in added[0].params] == [
         ("handle", "domain", None, False),

@@ -7,12 +7,12 @@ import subprocess
 
 import pytest
 
+from enforcer import options
 from enforcer.compiled import compile_policy, covered_names, literal_prefix, read_summary
 from enforcer.explain import Question, explain
 from enforcer.files import keep_for_command
-from enforcer.library import refuse_uncovered, table
+from enforcer.library import table, uncovered_rules
 from enforcer.rules import PolicyError, read_policy
-from log.errors import TraceError
 from tests.needs import PYTHON, ROOT
 
 TABLE = table()
@@ -175,13 +175,31 @@ def test_prefix_of_a_glob():
     assert [literal_prefix(glob) for glob in ("web1", "web*", "*", "w?b", "[w]", "Bü*")] == [b"web1", b"web", b"", b"w", b"", "Bü".encode()]
 
 
-def test_functions_without_a_stub_are_refused_where_a_rule_means_them():
+def test_rules_are_named_that_mean_functions_without_a_stub():
     policy = read_policy(POLICY, "p.toml", TABLE)
-    refuse_uncovered(policy, ["virNewThing"][:0])
-    with pytest.raises(TraceError, match=r"^p.toml:16: rule 'secrets' can't cover virNewThing of the installed libvirt"):
-        refuse_uncovered(policy, ["virNewThing"])
-    with pytest.raises(TraceError, match="virDomainDestroyMore"):
-        refuse_uncovered(read_policy(POLICY.partition('[[rule]]\nname = "secrets')[0], "p.toml", TABLE), ["virDomainDestroyMore"])
+    assert uncovered_rules(policy, []) == []
+    assert uncovered_rules(policy, ["virNewThing"]) == ['p.toml:16: rule "secrets" can\'t cover virNewThing: such calls are not judged']
+    assert [line.split(":")[1] for line in uncovered_rules(policy, ["virDomainDestroyMore"])] == ["3", "9", "16"]
+
+
+def test_a_newer_libvirt_refuses_no_policy(tmp_path, monkeypatch, capsys):
+    """Its functions can't be covered, which is said; all else is."""
+    path = tmp_path / "p.toml"
+    path.write_text(POLICY)
+    monkeypatch.setattr(options, "uncovered", lambda known: ("virDomainDestroyMore",))
+    assert options.run_policy(["check", str(path)]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("  virDomainDestroyFlags\n") == 2
+    assert said.err.splitlines() == [
+        *(
+            f'libvirt-trace: {path}:{line}: rule "{rule}" can\'t cover virDomainDestroyMore: such calls are not judged (warning)'
+            for line, rule in ((3, "web-team"), (9, "keep-web"), (16, "secrets"))
+        ),
+        "libvirt-trace: the installed libvirt is newer than libvirt-trace; never judged, by no rule: virDomainDestroyMore; "
+        "update libvirt-trace",
+    ]
+    assert options.run_policy(["check", "--ignore-uncovered", str(path)]) == 0
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
