@@ -80,7 +80,7 @@ demo: deps-demo build-deps enforcer ## trace a few real libvirt calls of virsh a
 
 enforcer: enforcer/build/$(ENFORCER) ## build the library that denies calls
 
-enforcer/build/stubs.S enforcer/build/table.h &: enforcer/generate.py probes/api.json probes/api.py
+enforcer/build/stubs.S enforcer/build/table.h &: enforcer/generate.py probes/api.json probes/api.py probes/api_private.py
 	@$(PYTHON) -m enforcer.generate enforcer/build
 	@touch enforcer/build/stubs.S enforcer/build/table.h
 

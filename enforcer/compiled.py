@@ -7,6 +7,7 @@ another bit, an argument another place) becomes several rules of the same name.
 
 from __future__ import annotations
 
+import fnmatch
 import struct
 import time
 import uuid
@@ -14,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from enforcer.arrivals import only_where_it_stays
 from enforcer.rules import Policy, Principal, Rule, flag_constants
 from enforcer.sources import KINDS, TYPES, names_objects, sources_of
 from probes.api import ApiTable, Function
@@ -37,6 +39,7 @@ ACTIONS = {"allow": 1, "audit": 2, "deny": 3}
 PRINCIPALS = {"uid": 0, "gid": 1, "sasl": 2, "x509": 3}
 PREFIX_MAX = 32
 ARGUMENTS_MAX = 16
+IN_PARAMS = 0x80  # of an argument: the document is among the typed parameters there
 
 
 class Condition(NamedTuple):
@@ -96,15 +99,28 @@ def variants_for(rule: Rule, function: Function, table: ApiTable) -> list[tuple[
     if flags is None or texts is None:
         return []
     found += flags
+    if _is_about_defining(rule, function):
+        persists = flag_constants(function, table)["VIR_MIGRATE_PERSIST_DEST"]
+        found.append(Condition(FLAGS_ANY, _flags_at(function), value=persists))
     for kind, globs in ((IS_OBJECT, rule.objects), (IS_UUID, rule.uuids), (IS_URI, rule.uris), (IS_EXE, rule.exes)):
         if globs is not None:
             found.append(Condition(kind, yes=globs.yes, no=globs.no))
     return [tuple(found + texts)]
 
 
+def _flags_at(function: Function) -> int:
+    return next((i for i, param in enumerate(function.params) if param.flags), 0)
+
+
+def _is_about_defining(rule: Rule, function: Function) -> bool:
+    """Whether the function is an incoming migration that the rule covers only where it leaves a definition."""
+    is_named = not rule.globs or any(fnmatch.fnmatchcase(function.name, glob) for glob in rule.globs)
+    return not is_named and only_where_it_stays(function.name, rule.functions)
+
+
 def _flags(rule: Rule, function: Function, table: ApiTable) -> list[Condition] | None:
     """What it asks of the flags; None: the function has no such flags."""
-    at = next((i for i, param in enumerate(function.params) if param.flags), 0)
+    at = _flags_at(function)
     constants = flag_constants(function, table)
     found = []
     for key, kind in (("any", FLAGS_ANY), ("all", FLAGS_ALL), ("none", FLAGS_NONE)):
@@ -124,14 +140,22 @@ def _texts(rule: Rule, function: Function) -> list[Condition] | None:
     """What its texts must contain; None: the function has no such text."""
     found = []
     for name, texts in rule.contains.items():
-        params = [(i, param) for i, param in enumerate(function.params) if param.kind in ("string", "xml")]
+        params = [(i, param) for i, param in enumerate(function.params) if param.kind in ("string", "xml") and "cookie" not in param.name]
         # "xml" is the document, whatever its argument is called
         chosen = [p for p in params if p[1].name == name] or [p for p in params if name == "xml" and p[1].kind == "xml"]
-        if not chosen:
+        if chosen:
+            at, param = chosen[0]
+            found.append(Condition(CONTAINS_XML if param.kind == "xml" else CONTAINS, at, yes=texts))
+        elif name == "xml" and (place := document_in_params(function)) is not None:
+            found.append(Condition(CONTAINS_XML, place, yes=texts))
+        else:
             return None
-        at, param = chosen[0]
-        found.append(Condition(CONTAINS_XML if param.kind == "xml" else CONTAINS, at, yes=texts))
     return found
+
+
+def document_in_params(function: Function) -> int | None:
+    """Where a document among typed parameters is, as a condition has it; None: the function has none."""
+    return next((IN_PARAMS | source.argument for source in sources_of(function) if source.kind == "params"), None)
 
 
 def _is_class(access: str, function: Function) -> Condition:

@@ -160,6 +160,7 @@ struct condition {
 	uint32_t yes, no;	/* ... then the ones that must not; no `yes`: everything else does */
 	uint64_t value;
 };
+#define IN_PARAMS 0x80		/* of an argument: the document is among the typed parameters there, whose number is the next argument */
 struct principal {
 	uint32_t kind, value;
 };
@@ -250,6 +251,7 @@ void find_objects(struct question *ask);
 void forget_objects(struct question *ask);
 void *connection_of(struct question *ask);
 void find_connection(struct question *ask);
+const char *document_of(struct call *call, unsigned argument);
 
 /* xml_name.c */
 struct xml_identity {

@@ -14,7 +14,8 @@ import sys
 import zlib
 from pathlib import Path
 
-from probes.api import LIBRARIES, ApiTable, Function, load_api
+from probes.api import LIBRARIES, ApiTable, Function
+from probes.api_private import stub_table
 
 STUB_BYTES = 16
 ARCHITECTURES = {"x86_64": "x86-64", "amd64": "x86-64", "aarch64": "aarch64", "arm64": "aarch64"}
@@ -82,7 +83,7 @@ def main(arguments: list[str]) -> None:
     """Writes the files, each only where it changes, so that nothing is built again without need."""
     folder = Path(arguments[0])
     architecture = arguments[1] if len(arguments) > 1 else ARCHITECTURES[platform.machine()]
-    table = load_api(())
+    table = stub_table()
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (("stubs.S", stubs(table, architecture)), ("table.h", header(table))):
         path = folder / name

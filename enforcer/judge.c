@@ -204,7 +204,7 @@ static enum certainty text_matches(const struct head *head, const struct conditi
 
 static enum certainty contains(struct question *ask, const struct condition *c)
 {
-	const char *text = (const char *)argument(ask->call, c->argument);
+	const char *text = document_of(ask->call, c->argument);
 	const uint32_t *strings = at(ask->head, c->items);
 	bool uncertain = false;
 

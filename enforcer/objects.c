@@ -207,15 +207,11 @@ static void set_pool(struct question *ask, struct object *volume)
 
 static void add_xml(struct question *ask, const struct source *source, const char *xml)
 {
-	struct object *object = add(ask, source->type);
+	struct object *object = xml ? add(ask, source->type) : NULL;
 	struct xml_identity found;
 
 	if (!object)
 		return;
-	if (!xml) {
-		object->has_name = object->has_uuid = NO;
-		return;
-	}
 	found = read_xml_identity(xml, shape_of(source->type));
 	object->has_name = found.has_name;
 	object->name = found.name;
@@ -226,26 +222,49 @@ static void add_xml(struct question *ask, const struct source *source, const cha
 }
 
 /* virTypedParameter: char field[80]; int type; union value. Migrations name their destination there. */
+#define PARAM_BYTES 96
+
+/* The value of a parameter of that name; *is_string: whether it is one. NULL: there is none. */
+static const char *find_param(const char *params, int count, const char *name, bool *is_string)
+{
+	for (; params && count > 0; count--, params += PARAM_BYTES)
+		if (!strncmp(params, name, 80)) {
+			*is_string = *(const int *)(params + 80) == 7;	/* VIR_TYPED_PARAM_STRING */
+			return text_at(params, 88);
+		}
+	return NULL;
+}
+
 static void add_params(struct question *ask, const struct source *source)
 {
-	const char *params = (const char *)argument(ask->call, source->argument);
+	const char *params = (const char *)argument(ask->call, source->argument), *value;
 	int count = argument(ask->call, source->second);
+	bool is_string;
 
-	for (int i = 0; params && i < count; i++, params += 96) {
-		const char *value = text_at(params, 88);
-		bool is_string = *(const int *)(params + 80) == 7;	/* VIR_TYPED_PARAM_STRING */
+	value = find_param(params, count, "destination_name", &is_string);
+	if (value) {
+		struct object *object = add(ask, source->type);
 
-		if (!strncmp(params, "destination_name", 80)) {
-			struct object *object = add(ask, source->type);
-
-			if (object && is_string)
-				set_name(object, value);
-			else if (object)
-				object->has_name = UNKNOWN;
-		} else if (!strncmp(params, "destination_xml", 80)) {
-			add_xml(ask, source, is_string ? value : "");
-		}
+		if (object && is_string)
+			set_name(object, value);
+		else if (object)
+			object->has_name = UNKNOWN;
 	}
+	value = find_param(params, count, "destination_xml", &is_string);
+	if (value)
+		add_xml(ask, source, is_string ? value : "");
+}
+
+const char *document_of(struct call *call, unsigned number)
+{
+	const char *value;
+	bool is_string;
+
+	if (!(number & IN_PARAMS))
+		return (const char *)argument(call, number);
+	number &= ~IN_PARAMS;
+	value = find_param((const char *)argument(call, number), argument(call, number + 1), "destination_xml", &is_string);
+	return value && is_string ? value : NULL;
 }
 
 void find_objects(struct question *ask)

@@ -160,7 +160,7 @@ bool check_policy(const void *data, size_t size, const char **problem)
 	rules = at(head, head->rules_at);
 	conditions = at(head, head->conditions_at);
 	for (uint32_t i = 0; i < head->conditions; i++)
-		if (!check_items(head, &conditions[i]) || conditions[i].argument >= 16)
+		if (!check_items(head, &conditions[i]) || (conditions[i].argument & ~IN_PARAMS) >= 15)
 			return false;
 	for (uint32_t i = 0; i < head->rules; i++)
 		if (!is_string(head, rules[i].name) || !is_string(head, rules[i].message) || rules[i].action > DENY ||

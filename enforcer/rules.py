@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from enforcer.arrivals import arrive_as
 from enforcer.lines import Lines
-from enforcer.sources import names_objects
+from enforcer.sources import names_objects, sources_of
 from log.errors import TraceError
 from log.quote import quote
 from probes.api import ApiTable, Function
@@ -196,7 +197,7 @@ class _Reader:
         if "action" not in entry:
             self.wrong(f"rule {quote(name)} has no action")
         action = self.word(entry, "action", ACTIONS, "deny")
-        functions, access, wide = self.functions(entry, name)
+        functions, access, wide = self.functions(entry, name, action)
         readonly = entry.get("readonly")
         if readonly is not None and not isinstance(readonly, bool):
             self.wrong("readonly is true or false", "readonly")
@@ -219,7 +220,7 @@ class _Reader:
             wide=wide,
         )
 
-    def functions(self, entry: Mapping[str, Any], name: str) -> tuple[tuple[str, ...], str | None, bool]:
+    def functions(self, entry: Mapping[str, Any], name: str, action: str) -> tuple[tuple[str, ...], str | None, bool]:
         """The functions that the rule covers, the class of calls, and whether it says so by class or glob."""
         access = self.word(entry, "class", CLASSES, "write") if "class" in entry else None
         globs = self.strings(entry, "function")
@@ -231,6 +232,7 @@ class _Reader:
             yes = [glob for glob in globs if not glob.startswith("!")]
             chosen = {n for glob in yes for n in self.matching(glob)} if yes else set(self.names)
             chosen -= {n for glob in globs if glob.startswith("!") for n in self.matching(glob)}
+            chosen = set(arrive_as(chosen, forbids=action != "allow"))
         wide = access is not None or any(re.search(r"[*?\[]", glob) for glob in globs or ())
         of_class = {f.name for f in self.judged if access is None or f.is_write == (access == "write") or f.access == "conditional"}
         return tuple(f.name for f in self.judged if f.name in chosen & of_class), access, wide
@@ -327,6 +329,7 @@ class _Reader:
             return {}
         known = {p.name for function in functions for p in self.table.by_name[function].params if p.kind in ("string", "xml")}
         known |= {"xml"} if any(p.kind == "xml" for f in functions for p in self.table.by_name[f].params) else set()
+        known |= {"xml"} if any(source.kind == "params" for f in functions for source in sources_of(self.table.by_name[f])) else set()
         for name in value:
             if functions and name not in known:
                 self.wrong(f"no function of this rule has a text {quote(name)}{nearest(name, known)}", "contains", name)

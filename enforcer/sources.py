@@ -24,11 +24,14 @@ _UNKNOWN = frozenset(
         "virDomainSaveImageDefineXML",
         "virDomainSaveImageGetXMLDesc",
         "virDomainQemuAttach",
+        "virDomainMigratePrepare",  # it may come without a name, and brings no document
         "virDomainListGetStats",  # an array of handles
     }
 )
 # names that an object is to have from then on
 _NEW_NAMES = frozenset({"dname", "new_name"})
+# the document of a guest that moves
+_MIGRATED = frozenset({"dxml", "xmlin", "dom_xml"})
 
 
 class Source(NamedTuple):
@@ -52,6 +55,8 @@ def sources_of(function: Function) -> tuple[Source, ...]:
             found.append(Source("pool" if in_pool and param.object == "pool" else how, i, param.object or ""))
         elif made and made != "connect" and (not has_object or in_pool) and (kind := _names(param)):
             found.append(Source(kind, i, made))
+        elif "Migrate" in function.name and param.name in _MIGRATED:
+            found.append(Source("xml", i, "domain"))
         elif param.kind == "string" and param.name in _NEW_NAMES:
             found.append(Source("name", i, "domain"))
         elif param.name == "params" and "Migrate" in function.name:

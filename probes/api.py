@@ -126,6 +126,7 @@ class ApiTable:
     field_enums: Mapping[str, str]  # "virDomainInfo.state" -> key of enums
     hash: str  # SHA-256 in hexadecimal; equal hashes mean equal numbers, signatures and constants
     warnings: tuple[str, ...] = ()  # for the user: which installed XML could not be used, and why
+    bundled: int = 0  # how many functions come with libvirt-trace: the numbers below mean the same on every host
 
     @functools.cached_property
     def by_name(self) -> dict[str, Function]:
@@ -214,6 +215,7 @@ def _bundled() -> ApiTable:
         structs={name: tuple(fields.items()) for name, fields in document["structs"].items()},
         field_enums=document["field_enums"],
         hash=hashlib.sha256(data).hexdigest(),
+        bundled=len(functions),
     )
 
 

@@ -39,6 +39,7 @@ class Row(NamedTuple):
     entry: Plan
     ret: Plan | None  # None: has no return probe
     returns: str  # "pointer", "integer", "void"
+    stub: int = -1  # its number in the enforcer's library; -1: it has none there
 
     @property
     def is_public(self) -> bool:
@@ -432,13 +433,13 @@ class Calls:
 
     def _verdict_on(self, call: Open, tid: int) -> VerdictInfo | None:
         """What the enforcer said of the call that begins; that nobody asked it, where a policy covers the function."""
-        function = self.rows[call.row].function
-        if function is None or call.depth or call.raw is None:
+        stub = self.rows[call.row].stub
+        if stub < 0 or call.depth or call.raw is None:
             return None
         said = self._said.pop(tid, None)
-        if said is not None and said.number == function.number and said.sp == u64(call.raw, records.ENTRY_SP):
+        if said is not None and said.number == stub and said.sp == u64(call.raw, records.ENTRY_SP):
             return said.info
-        return NOT_ENFORCED if function.number in self._covered(call.tgid) else None
+        return NOT_ENFORCED if stub in self._covered(call.tgid) else None
 
     def _denied(self, raw: bytes, row: int) -> Denial:
         """A call that the enforcer sent back."""

@@ -57,18 +57,24 @@ class Rows:
                     left_out.append(name)
                     continue
                 probes.append(self._probe(row, offset, target))
-                if target.layout.name and function.number < records.MAX_VERDICT_ROWS:
-                    # what the enforcer denies is decoded by this row; processes of several layouts at once are rare
-                    self._program.verdict_rows[8 * function.number : 8 * function.number + 8] = row.to_bytes(8, "little")
+                self._denied_by(row, target)
         for name in sorted(api_private.NAMES & target.private.keys()):
             function = self._function(name, target.soname)
             if self._filters.probes(function):
-                probes.append(self._probe(self._public(function, target), target.private[name], target))
+                row = self._public(function, target)
+                self._denied_by(row, target)
+                probes.append(self._probe(row, target.private[name], target))
         for inner in private.PRIVATE:
             offset = target.private.get(inner.name, 0)
             if offset and target.layout.name:
                 probes.append(self._probe(self._private(inner, target), offset, target))
         return probes, left_out
+
+    def _denied_by(self, row: int, target: Target) -> None:
+        """What the enforcer denies of the function is decoded by this row; processes of several layouts at once are rare."""
+        stub = self.rows[row].stub
+        if target.layout.name and 0 <= stub < records.MAX_VERDICT_ROWS:
+            self._program.verdict_rows[8 * stub : 8 * stub + 8] = row.to_bytes(8, "little")
 
     def _function(self, name: str, library: str) -> Function:
         return self._table.by_name.get(name) or self._unknown.get(name) or unknown_function(NO_NUMBER, name, library)
@@ -141,7 +147,8 @@ class Rows:
             ret = plans.return_plan(function, table, offsets, limits, flags)
         kind = function.result.kind
         returns = "void" if kind == "void" else "pointer" if kind in ("string", "handle", "pointer", "callback") else "integer"
-        return self._add(key, Row(function, None, function.library, entry, ret if self._returns else None, returns))
+        stub = api_private.stub_number(self._table, function)
+        return self._add(key, Row(function, None, function.library, entry, ret if self._returns else None, returns, stub))
 
     def _private(self, inner: private.Private, target: Target) -> int:
         key = (target.layout.name, inner.name)

@@ -68,8 +68,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (check_policy(head, size, &problem)) {
 		struct row *rows = (struct row *)((char *)head + head->rows_at);
 
+		struct condition *conditions = (struct condition *)((char *)head + head->conditions_at);
+
 		policy = head;
 		/* where a policy says that typed parameters are, a function has them; here there are none */
+		for (unsigned i = 0; i < head->conditions; i++)
+			conditions[i].argument &= ~IN_PARAMS;
 		for (unsigned i = 0; i < FUNCTIONS; i++)
 			for (unsigned j = 0; j < rows[i].source_count; j++) {
 				struct source *source = (struct source *)((char *)head + rows[i].sources) + j;

@@ -13,6 +13,7 @@ import pytest
 from enforcer.files import FINAL, write_whole
 from enforcer.library import open_elf
 from probes.api import load_api
+from probes.api_private import stub_table
 from tests.enforced import KEEP_TEST, compiled, enforced_environment, library, put, run
 
 LIBVIRT = Path("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
@@ -30,7 +31,7 @@ LED_THROUGH = {"virNetServerAddClient", "virNetServerProgramDispatch", "virNetSe
 
 
 def test_it_exports_the_stubs_and_the_verdict_function_alone():
-    names = {function.name for function in load_api(()).functions}
+    names = {function.name for function in stub_table().functions}
     assert {function.name for function in open_elf(library()).functions} == names | LED_THROUGH | {"libvirt_trace_verdict"}
 
 
@@ -54,9 +55,13 @@ def test_tail_call_of_a_callback_is_the_programs(caller, tmp_path):
 
 def test_what_libvirt_calls_itself_passes(caller, tmp_path):
     # virDomainCreateLinux ends in a jump to virDomainCreateXML
-    policy = put(tmp_path / "policy.bin", '[[rule]]\nname = "create"\naction = "deny"\nfunction = "virDomainCreateXML"\n')
-    result = run([caller("tail_inside")], policy)
+    deny = '[[rule]]\nname = "create"\naction = "deny"\nfunction = "virDomainCreateXML"\n'
+    allow = '[[rule]]\nname = "linux"\naction = "allow"\nfunction = "virDomainCreateLinux"\n'
+    result = run([caller("tail_inside")], put(tmp_path / "policy.bin", allow + deny))
     assert (result.returncode, result.stderr) == (0, "")
+    # without that it is the same function under an older name
+    result = run([caller("tail_inside")], put(tmp_path / "policy.bin", deny))
+    assert 'access denied: by rule "create"' in result.stderr
 
 
 def test_libvirt_is_loaded_and_unloaded_with_local_scope(caller, policy):

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from enforcer.generate import header, stubs
-from probes.api import LIBRARIES, load_api
+from probes.api import LIBRARIES
+from probes.api_private import stub_table
 from tests.enforced import compiled, library
 from tests.needs import ROOT, lack
 
-TABLE = load_api(())
+TABLE = stub_table()
 # each function: its own number, if all arguments are what the caller passed; the last three are on the stack
 FAKE = """
 #define ARGUMENTS long a, long b, long c, long d, long e, long f, MORE long g, long h, long i, \\

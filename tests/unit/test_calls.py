@@ -32,7 +32,7 @@ def row(name: str) -> Row:
     entry, ret = (make(function, TABLE, OFFSETS, LIMITS, 0) for make in (entry_plan, return_plan))
     kind = function.result.kind
     returns = "void" if kind == "void" else "pointer" if kind in ("string", "handle", "pointer", "callback") else "integer"
-    return Row(function, None, function.library, entry, ret, returns)
+    return Row(function, None, function.library, entry, ret, returns, function.number)
 
 
 def new_calls(rows: list[Row]) -> Calls:
