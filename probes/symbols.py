@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import os
 import re
 import struct
@@ -11,9 +12,12 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from log.errors import TraceError
+from probes import maps, opening
 from probes.elf import read_elf
+from probes.pace import Pace
 
-MOST_FILES = 64  # whose functions are kept
+MOST_FILES, MOST_FUNCTIONS = 64, 1 << 17  # that are kept
+OTHERS_SHARE, OTHERS_BURST = 0.1, 0.5  # of the time, for reading files that others than root own; s at once
 MOST_NOTED, MOST_MAPPINGS = 2048, 256  # processes of which records are kept, and how many of each
 # of the kernel's perf events: pid, tid, address, length, offset, major, minor, inode, generation, prot, flags; then the file
 MMAP2 = struct.Struct("<8xIIQQQIIQQII")
@@ -40,6 +44,8 @@ class _Functions(NamedTuple):
     names: tuple[str, ...]
 
 
+_NOTHING = _Functions((), (), ())
+_others = Pace(OTHERS_SHARE, OTHERS_BURST)
 _files: OrderedDict[tuple[int, int, int], _Functions] = OrderedDict()
 _maps: OrderedDict[int, bytes] = OrderedDict()
 _noted: OrderedDict[int, list[bytes]] = OrderedDict()  # records as MMAP2 has them
@@ -116,32 +122,32 @@ def _mapping(pid: int, address: int) -> _Code | None:
 
 def _functions(pid: int, code: _Code) -> _Functions:
     """The functions that the mapped file exports; none if it can't be read."""
-    nothing = _Functions((), (), ())
-    fd = _open(f"/proc/{pid}/map_files/{code.start:x}-{code.end:x}")
-    fd = _open(code.path) if fd < 0 else fd  # a process that has ended, on this host's own files
-    if fd < 0:
-        return nothing
+    place = os.major(code.device), os.minor(code.device), code.inode
+    try:
+        fd = opening.open_mapped(maps.Mapping(pid, code.start, code.end, *place, code.path))
+    except OSError:
+        return _NOTHING
     try:
         status = os.fstat(fd)
-        if (status.st_dev, status.st_ino) != (code.device, code.inode):
-            return nothing
+        # the process's number may be another's by now; on btrfs mappings tell another device
+        if (status.st_dev, status.st_ino) != (code.device, code.inode) and opening.place_of(fd) != place:
+            return _NOTHING
         key = status.st_dev, status.st_ino, status.st_mtime_ns
-        if key not in _files:
-            found = sorted({(function.offset, function.size, function.name) for function in read_elf(fd, code.path).functions})
-            starts, sizes, names = zip(*found, strict=True) if found else ((), (), ())
-            ends = tuple(start + max(size, 1) for start, size in zip(starts, sizes, strict=True))
-            _files[key] = _Functions(starts, ends, names)
-            if len(_files) > MOST_FILES:
-                _files.popitem(last=False)
-        return _files[key]
+        return _files[key] if key in _files else _read(fd, code.path, key, status.st_uid)
     except (OSError, TraceError):
-        return nothing
+        return _NOTHING
     finally:
         os.close(fd)
 
 
-def _open(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
-        return -1
+def _read(fd: int, path: str, key: tuple[int, int, int], owner: int) -> _Functions:
+    if owner and not _others.ready():
+        return _NOTHING
+    with _others if owner else contextlib.nullcontext():
+        found = sorted({(function.offset, function.size, function.name) for function in read_elf(fd, path).functions})
+    starts, sizes, names = zip(*found, strict=True) if found else ((), (), ())
+    ends = tuple(start + max(size, 1) for start, size in zip(starts, sizes, strict=True))
+    _files[key] = _Functions(starts, ends, names)
+    while len(_files) > MOST_FILES or sum(len(functions.names) for functions in _files.values()) > MOST_FUNCTIONS:
+        _files.popitem(last=False)
+    return _Functions(starts, ends, names)
