@@ -231,7 +231,11 @@ def _add_installed(table: ApiTable, directory: Path) -> ApiTable:
         return dataclasses.replace(table, warnings=(*table.warnings, f"can't read libvirt's API description: {error}"))
     from probes.api_merge import merge_xml  # only here: the XML parser takes as long to import as the table to load
 
-    return merge_xml(table, directory)
+    try:
+        return merge_xml(table, directory)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:  # of a release whose description is built in another way
+        complaint = f"{directory}: {error}; what it adds to the bundled API table is not decoded"
+        return dataclasses.replace(table, warnings=(*table.warnings, complaint))
 
 
 def _has_news(xml: bytes, known: set[bytes]) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from probes import api_xml
 from probes.api import ApiTable, Enum, Function, Param, chain_hash
+from probes.structs import is_known
 
 
 def merge_xml(table: ApiTable, directory: Path) -> ApiTable:
@@ -31,7 +32,7 @@ def merge_xml(table: ApiTable, directory: Path) -> ApiTable:
         table,
         functions=tuple(functions),
         enums=enums,
-        structs={**described.structs, **table.structs},
+        structs={**{name: fields for name, fields in described.structs.items() if is_known(fields)}, **table.structs},
         field_enums={**api_xml.field_enums(described), **table.field_enums},
         hash=chain_hash(table.hash, news) if news else table.hash,
         warnings=warnings,

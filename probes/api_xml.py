@@ -265,7 +265,7 @@ def _number(text: str, known: Mapping[str, str]) -> int | None:
             break
         text = known[text]
     parts = text.split("+")
-    return sum(int(part) for part in parts) if all(re.fullmatch(r"\s*-?\d+\s*", part) for part in parts) else None
+    return sum(int(part) for part in parts) if all(re.fullmatch(r"\s*-?[0-9]{1,20}\s*", part) for part in parts) else None
 
 
 def _field_type(ctype: str, typedefs: Mapping[str, str], macros: Mapping[str, str]) -> str:
@@ -278,4 +278,4 @@ def _field_type(ctype: str, typedefs: Mapping[str, str], macros: Mapping[str, st
 
 
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")) if re.fullmatch(r"\d+(\.\d+)*", text) else ()
+    return tuple(int(part) for part in text.split(".")) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})*", text) else ()

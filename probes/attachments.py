@@ -169,9 +169,9 @@ class Attachments:
         """What of a file is not seen, and why."""
         if links.left_out:
             rows = (self._rows.rows[probe.cookie & ROW] for probe in links.left_out)
-            yield f"{_listed([row.function.name if row.function else row.private or '?' for row in rows])}: {links.reason}"
+            yield f"{listed([row.function.name if row.function else row.private or '?' for row in rows])}: {links.reason}"
         if no_room:
-            yield f"{_listed(no_room)}: unknown functions, of which others have more than there is room for"
+            yield f"{listed(no_room)}: unknown functions, of which others have more than there is room for"
 
     def _refused(self, failures: Iterable[tuple[str, str]]) -> list[Event]:
         """Events about these and what the searches have found; when there are too many, one about the rest of them after a while."""
@@ -195,7 +195,7 @@ class Attachments:
         return events
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Some names, and how many there are."""
     more = f" and {len(names) - NAMED} more functions" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more

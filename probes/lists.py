@@ -20,6 +20,7 @@ PARAMETER = 96  # bytes of virTypedParameter: char field[80]; int type; union va
 PARAMETER_TYPE, PARAMETER_VALUE, STRING_TYPE = 80, 88, 7
 _NUMBERS = {1: struct.Struct("<i"), 2: struct.Struct("<I"), 3: struct.Struct("<q"), 4: struct.Struct("<Q"), 5: struct.Struct("<d")}
 BOOLEAN_TYPE = 6
+TEXTS = ("char *", "const char *")  # fields that are read as text; other pointers are shown as such
 
 # How many there are behind a field of a struct: another field of it, in elements or bytes
 LENGTHS = {
@@ -237,6 +238,8 @@ def _field(reading: Reading, known: structs.Struct, field: structs.Field, at: in
         if field.ctype == "virDomainPtr":
             take = _handle(reading, at, "domain")
             return lambda stream, data: take(stream, data[field.offset : field.offset + 8])
+        if field.ctype not in TEXTS:
+            return lambda stream, data: _address(data, field.offset)
         one = text(reading, at)
         return lambda stream, data: one(stream)
     counter = next(other for other in known.fields if other.name == LENGTHS[place])
@@ -282,12 +285,20 @@ def _number(reading: Reading, place: str, field: structs.Field) -> TakeElement:
     return lambda stream, data: read(data[field.offset : field.offset + size])
 
 
+def _address(data: bytes, at: int) -> Value:
+    return values.pointer_value(int.from_bytes(data[at : at + 8], "little"))
+
+
 def _far_field(reading: Reading, known: structs.Struct, field: structs.Field, address: int) -> TakeElement:
     """A field of a struct of which only the address is known."""
     if field.is_text:
         take = text(reading, address, field.offset)
         return lambda stream, data: take(stream)
-    size, read = numbers.reader(field.ctype, reading.table.field_enums.get(f"{known.name}.{field.name}"), reading.table)
+    size, read = (
+        (8, lambda data: _address(data, 0))
+        if field.is_pointer
+        else numbers.reader(field.ctype, reading.table.field_enums.get(f"{known.name}.{field.name}"), reading.table)
+    )
     reading.walk.block(address, field.offset, size)
 
     def number(stream: Stream, data: bytes) -> Value:

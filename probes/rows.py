@@ -30,6 +30,7 @@ class Rows:
 
     def __init__(self, program: Program, table: ApiTable, filters: Filters, limits: Limits, *, returns: bool) -> None:
         self.rows: list[Row] = []
+        self.undecoded: list[str] = []  # functions whose description can't be made a plan of
         self._program = program
         self._table = api_private.with_private(table)
         self._filters = filters
@@ -143,8 +144,12 @@ class Rows:
         elif not function.params and function.result.kind == "raw":
             entry, ret = plans.raw_plan(flags, registers=6), plans.raw_return_plan(function.result, flags)
         else:
-            entry = plans.entry_plan(function, table, offsets, limits, flags)
-            ret = plans.return_plan(function, table, offsets, limits, flags)
+            try:
+                entry = plans.entry_plan(function, table, offsets, limits, flags)
+                ret = plans.return_plan(function, table, offsets, limits, flags)
+            except (ValueError, LookupError, AssertionError):  # of an installed description that is newer than we are
+                self.undecoded.append(function.name)
+                entry, ret = plans.raw_plan(flags, registers=6), plans.raw_return_plan(function.result, flags)
         kind = function.result.kind
         returns = "void" if kind == "void" else "pointer" if kind in ("string", "handle", "pointer", "callback") else "integer"
         stub = api_private.stub_number(self._table, function)

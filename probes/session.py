@@ -15,7 +15,7 @@ from typing import NamedTuple
 from log.events import Call, Event, Lost
 from probes import maps, records, serving, symbols
 from probes.api import load_api
-from probes.attachments import Attachments
+from probes.attachments import Attachments, listed
 from probes.calls import Calls, Row, Task
 from probes.confined import returns_kill_confined
 from probes.copying import Constants, Limits
@@ -95,6 +95,10 @@ class Session:
         program.settings[: len(settings)] = settings
         events = self._attachments.start()
         self.warnings += filters.unknown(self._rows.names())
+        if self._rows.undecoded:
+            self.warnings.append(
+                f"arguments are shown as numbers, because a newer libvirt-api.xml describes them: {listed(self._rows.undecoded)}"
+            )
         mapped = [mapping for mapping in maps.scan() if maps.is_enforcer(mapping.path)]
         events += self._attachments.scan_enforcers(mapped)
         for mapping in mapped:

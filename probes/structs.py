@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from probes.api import ApiTable
@@ -23,7 +24,7 @@ _SIZES = {
     "double": 8,
     "union": 8,  # of virTypedParameter: its largest members are numbers of 64 bits and pointers
 }
-_ARRAY = re.compile(r"char\[(\d+)\]")
+_ARRAY = re.compile(r"char\[(\d{1,6})\]")
 
 
 class Field(NamedTuple):
@@ -56,6 +57,12 @@ class Struct(NamedTuple):
     name: str
     fields: tuple[Field, ...]
     size: int
+
+
+def is_known(fields: Iterable[tuple[str, str]]) -> bool:
+    """Whether all of the fields (name, C type) have a known size; else nobody knows where those behind them are."""
+    types = [ctype for _, ctype in fields]
+    return all(ctype in _SIZES or ctype.endswith(("*", "Ptr")) or _ARRAY.fullmatch(ctype) for ctype in types)
 
 
 def layout(table: ApiTable, name: str) -> Struct:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +33,47 @@ def target(names: list[str], owner: int = 65534, layout: str | None = None, is_3
     functions = tuple((name, 0x1000 + 16 * number) for number, name in enumerate(names))
     found = Layout(layout, None, LAYOUTS[layout] if layout else {})
     return Target("/x", 1, 2, -1, "libvirt.so.0", None, functions, {}, {}, owner, (0x1000, 0x100000), found, is_32_bit)
+
+
+NEWER = """<api name='libvirt'><symbols>
+<enum name='VIR_FROB_HUGE' value='{huge}' type='virFrobFlags' version='{huge}'/>
+<struct name='virFrobInfo' type='struct _virFrobInfo'>
+ <field name='name' type='char *' info=''/><field name='opaque' type='void *' info=''/>
+ <field name='conn' type='virConnectPtr' info=''/><field name='key' type='const char *' info=''/>
+</struct>
+<struct name='virOddInfo' type='struct _virOddInfo'>
+ <field name='state' type='virOddState' info=''/><field name='name' type='char *' info=''/>
+</struct>
+<struct name='virHugeInfo' type='struct _virHugeInfo'><field name='name' type='char name[{huge}]' info=''/></struct>
+<function name='virDomainGetFrob' version='42.0.0'>
+ <return type='int' info=''/><arg name='domain' type='virDomainPtr' info=''/><arg name='info' type='virFrobInfoPtr **' info=''/>
+</function>
+<function name='virDomainGetOdd' version='42.0.0'>
+ <return type='int' info=''/><arg name='domain' type='virDomainPtr' info=''/><arg name='info' type='virOddInfoPtr **' info=''/>
+</function>
+<function name='virDomainGetHuge' version='42.0.0'>
+ <return type='int' info=''/><arg name='domain' type='virDomainPtr' info=''/><arg name='info' type='virHugeInfoPtr **' info=''/>
+</function>
+<function name='virDomainFrobAll' version='42.0.0'><return type='int' info=''/>{many}</function>
+</symbols></api>"""
+MANY = "".join(f"<arg name='xml{n}' type='const char *' info=''/>" for n in range(40))
+
+
+def test_a_newer_description_is_decoded_as_far_as_it_is_understood(tmp_path: Path, given: Rows) -> None:
+    (tmp_path / "libvirt-api.xml").write_text(NEWER.format(huge="9" * 5000, many=MANY))
+    table = load_api([tmp_path])
+    assert not table.warnings
+    names = [f.name for f in table.functions[len(TABLE.functions) :]]
+    assert names == ["virDomainFrobAll", "virDomainGetFrob", "virDomainGetHuge", "virDomainGetOdd"]
+    newer = Rows(given._program, table, Filters(), Limits(256, True), returns=True)
+    chosen = newer.probes(target(names, layout="gobject"))[0]
+    assert newer.undecoded == ["virDomainFrobAll"]
+    plans = {row.function.name: row for row in newer.rows if row.function}
+    frob = plans["virDomainGetFrob"].ret
+    assert len(chosen) == 4 and frob
+    operations = list(records.OP.iter_unpack(frob.pack()[records.PLAN_HEAD.size :]))
+    assert sum(kind & ~records.OP_IF == records.OP_STRING for kind, *_ in operations) == 2, "its char *, and no other pointer"
+    assert not {"virOddInfo", "virHugeInfo"} & table.structs.keys(), "nobody knows how large they are"
 
 
 def numbers(given: Rows, of: Target) -> set[int]:
