@@ -9,13 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-# package managers write libvirt.so.0.9000.0.dpkg-new or libvirt.so.0.9000.0;65f3c1 and rename; the mapping keeps that name
 LIBRARIES = ("libvirt.so", "libvirt-qemu.so", "libvirt-lxc.so")
+# who bundles libraries puts a hash into their names (libvirt-1a2b3c4d.so.0.9000.0), as auditwheel does
+_BUNDLED = r"libvirt(?:-qemu|-lxc)?(?:-[0-9a-f]{8,64})?\.so"
 DRIVERS = ("libvirt_driver_qemu.so",)  # modules of a daemon, of which inner functions are probed
 ENFORCER = "libvirt-trace-enforcer.so"
 
 # looked for first: a pattern for whole lines takes five times as long
-_NAME = re.compile(rb"/(?:" + b"|".join(re.escape(name.encode()) for name in (*LIBRARIES, *DRIVERS, ENFORCER)) + rb")[^/\n]*$", re.M)
+_OTHERS = "|".join(re.escape(name) for name in (*DRIVERS, ENFORCER))
+# package managers write libvirt.so.0.9000.0.dpkg-new or libvirt.so.0.9000.0;65f3c1 and rename; the mapping keeps that name
+_NAME = re.compile(rf"/(?:{_BUNDLED}|{_OTHERS})[^/\n]*$".encode(), re.M)
+_is_library = re.compile(rf"{_BUNDLED}|{'|'.join(map(re.escape, DRIVERS))}").match
+_SONAME = re.compile(r"(libvirt(?:-qemu|-lxc)?)(?:-[0-9a-f]{8,64})?(\.so\.0)(?:\.[0-9.]+)?")
 _LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) ([0-9]+) +(/.*)")
 _DELETED = " (deleted)"
 
@@ -34,7 +39,13 @@ class Mapping(NamedTuple):
 
 def is_library(path: str) -> bool:
     """Whether a file of that name may be one of libvirt's libraries; its ELF header has the last word."""
-    return path.rpartition("/")[2].startswith((*LIBRARIES, *DRIVERS))
+    return bool(_is_library(path.rpartition("/")[2]))
+
+
+def library_of(soname: str) -> str | None:
+    """Which of libvirt's libraries calls itself so: "libvirt.so.0", "libvirt-qemu.so.0" or "libvirt-lxc.so.0"."""
+    found = _SONAME.fullmatch(soname)
+    return found[1] + found[2] if found else None
 
 
 def is_driver(path: str) -> bool:

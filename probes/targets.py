@@ -298,8 +298,8 @@ def _read(fd: int, status: os.stat_result, path: str) -> Target:
         soname = os.path.basename(path)
         inner: Mapping[str, int] = {sys.intern(f.name): f.offset for f in elf.functions if f.name in PRIVATE_NAMES}
         layout = Layout("module" if elf.bits == 64 and elf.machine == "x86-64" else None, None, {})
-    elif elf.soname in SONAMES:
-        soname, inner, layout = elf.soname, _private_functions(elf, fd), choose_layout(elf, fd)
+    elif library := maps.library_of(elf.soname or ""):
+        soname, inner, layout = library, _private_functions(elf, fd), choose_layout(elf, fd)
         functions, aliases = _public_functions(elf.functions)
     else:
         raise NotLibvirt(f"{path} is none of {', '.join(SONAMES)}: it calls itself {elf.soname or 'nothing'}")
@@ -350,7 +350,7 @@ def _version(elf: Elf) -> str | None:
     for node in (*elf.versions, *elf.needs):
         if found := _PRIVATE.fullmatch(node):
             return found[1]
-    if elf.soname != SONAMES[0]:
+    if maps.library_of(elf.soname or "") != SONAMES[0]:
         return None
     numbers = [found[1] for node in elf.versions if (found := _PUBLIC.fullmatch(node))]
     return max(numbers, key=lambda text: [int(part) for part in text.split(".")], default=None)

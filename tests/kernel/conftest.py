@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ NODE = """\
   <domain type='test'><name>test</name><memory>8388608</memory><os><type>hvm</type></os></domain>
 </node>
 """
+LOAD = "import ctypes, sys; [ctypes.CDLL(path) for path in sys.argv[1:]]; print('loaded', flush=True); sys.stdin.read()"
 _clock = re.compile(r"[0-9:.]{15} ")
 _duration = re.compile(r" <[0-9.]+(?:ns|us|ms|s)>(?=$| AUDITED)")
 _notice = re.compile(r"[0-9:.]{15} libvirt-trace: ")
@@ -88,6 +90,30 @@ class Steps:
             assert pipe
             pipe.close()
         return self.process.wait(20 * PATIENCE)
+
+
+@pytest.fixture
+def load() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """load(LIBRARY..., before=COMMAND): a process that has them loaded until its standard input is closed."""
+    children = []
+
+    def start(*libraries: str | Path, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        command = [*before, sys.executable, "-c", LOAD, *map(str, libraries)]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        children.append(child)
+        assert child.stdout and child.stdout.readline() == "loaded\n"
+        return child
+
+    yield start
+    for child in children:
+        end(child)
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    for pipe in (child.stdin, child.stdout):
+        assert pipe
+        pipe.close()
+    child.wait()
 
 
 @pytest.fixture

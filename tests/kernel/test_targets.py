@@ -7,9 +7,8 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,34 +16,10 @@ import pytest
 from log.errors import TraceError
 from probes import maps, mapwatch, private, targets
 from probes.targets import Target, Targets
+from tests.kernel.conftest import end
 from tests.needs import PATIENCE
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
-LOAD = "import ctypes, sys; [ctypes.CDLL(path) for path in sys.argv[1:]]; print('loaded', flush=True); sys.stdin.read()"
-
-
-@pytest.fixture
-def load() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """load(LIBRARY..., before=COMMAND): a process that has them loaded until its standard input is closed."""
-    children = []
-
-    def start(*libraries: str | Path, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        command = [*before, sys.executable, "-c", LOAD, *map(str, libraries)]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        children.append(child)
-        assert child.stdout and child.stdout.readline() == "loaded\n"
-        return child
-
-    yield start
-    for child in children:
-        end(child)
-
-
-def end(child: subprocess.Popen[str]) -> None:
-    for pipe in (child.stdin, child.stdout):
-        assert pipe
-        pipe.close()
-    child.wait()
 
 
 @pytest.fixture
