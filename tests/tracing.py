@@ -16,6 +16,7 @@ from tests.needs import PATIENCE, PYTHON, ROOT
 
 Event = dict[str, Any]
 CALLS = ("call", "unfinished", "verdict")
+ROOMY = ("--buffer-size", "64")  # what other programs here do with libvirt meanwhile has room, too
 
 
 class Result(NamedTuple):
@@ -56,7 +57,7 @@ class Tracer:
         self._changed = threading.Condition()
         self._runs_command = "--" in options
         self.process = subprocess.Popen(
-            [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "--json", *options],
+            [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "--json", *(() if "--buffer-size" in options else ROOMY), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -97,7 +98,7 @@ class Tracer:
         """The calls so far; after finish() or stop(), all of them."""
         return select_calls(self.events, function, pid)
 
-    def wait_for(self, wanted: Callable[[Event], bool], seconds: float = 20, count: int = 1) -> Event:
+    def wait_for(self, wanted: Callable[[Event], bool], seconds: float = 60, count: int = 1) -> Event:
         """The count-th event that is wanted, as soon as it is there; AssertionError when the time or the command is over first."""
         deadline = time.monotonic() + seconds * PATIENCE
         seen = found = 0
@@ -114,7 +115,7 @@ class Tracer:
                     raise AssertionError(f"{why} after {found} of {count} wanted events, {seen} in all; stderr: {self.stderr}")
                 self._changed.wait(min(left, 1))
 
-    def wait_attached(self, seconds: float = 20) -> Event:
+    def wait_attached(self, seconds: float = 60) -> Event:
         """The first "attached" event: from now on every call is seen."""
         return self.wait_for(lambda event: event["type"] == "attached", seconds)
 
@@ -124,7 +125,7 @@ class Tracer:
             self.process.send_signal(number)
         return self.finish(lost=lost)
 
-    def finish(self, seconds: float = 20, lost: int | None = 0) -> Result:
+    def finish(self, seconds: float = 60, lost: int | None = 0) -> Result:
         """Wait until the command ends by itself. Asserts whole lines, an "end" event and how much was lost (None: anything)."""
         try:
             status = self.process.wait(seconds * PATIENCE)

@@ -85,20 +85,27 @@ def test_hangup_ends_tracing_where_no_file_can_be_opened_anew(trace):
     assert trace().stop(signal.SIGHUP).status == 0
 
 
-def test_hangup_begins_a_new_file(trace, tmp_path):
+def test_hangup_begins_a_new_file(trace, steps, tmp_path):
     file, moved = tmp_path / "log", tmp_path / "log.1"
-    tracer = trace("-n", "virsh", "-f", "virDomainSuspend", "-o", str(file))
-    subprocess.run([*VIRSH, "suspend", "test"], check=True)
+    step = steps()
+    tracer = trace("-p", str(step.pid), "-o", str(file))
+    step.call(1)
     tracer.wait_for(lambda event: event["type"] == "call")
     file.rename(moved)
     tracer.process.send_signal(signal.SIGHUP)
     while not file.exists():
         assert tracer.process.poll() is None
-    subprocess.run([*VIRSH, "suspend", "test"], check=True)
+    step.call(2)
     tracer.stop()
 
-    assert [json.loads(line)["type"] for line in moved.read_text().splitlines()] == ["attached", "domain", "call"]
-    assert [json.loads(line)["type"] for line in file.read_text().splitlines()] == ["domain", "call", "end"]
+    assert types_in(moved) == ["attached", "call"]
+    assert types_in(file) == ["call", "call", "end"]
+
+
+def types_in(log: Path) -> list[str]:
+    """Of the events; but for libraries that other programs load meanwhile."""
+    first, *later = (json.loads(line)["type"] for line in log.read_text().splitlines())
+    return [first, *(kind for kind in later if kind != "attached")]
 
 
 def test_misspelt_function_is_complained_of():

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,14 +29,30 @@ except libvirt.libvirtError:
 """
 
 
-def work(*before: str) -> int:
-    process = subprocess.Popen([*before, PYTHON, "-c", WORK, *DOMAINS])
-    assert process.wait() == 0
-    return process.pid
+class Work:
+    """A process that does WORK when it is told to: traced by its pid, it is alone among all that use libvirt meanwhile."""
+
+    def __init__(self, *before: str) -> None:
+        program = f"import sys; sys.stdin.readline(); exec({WORK!r})"
+        self.process = subprocess.Popen([*before, PYTHON, "-c", program, *DOMAINS], stdin=subprocess.PIPE)
+        self.pid = self.process.pid
+        self.only = ("-p", str(self.pid))
+
+    def do(self) -> None:
+        self.process.communicate(b"go\n")
+        assert self.process.returncode == 0
 
 
-def functions(result, pid):
-    return {call["function"] for call in result.calls(pid=pid)}
+@pytest.fixture
+def work() -> Iterator[Work]:
+    work = Work()
+    yield work
+    work.process.kill()
+    work.process.communicate()
+
+
+def functions(result):
+    return {call["function"] for call in result.calls()}
 
 
 @pytest.mark.parametrize(
@@ -52,90 +68,87 @@ def functions(result, pid):
         ("*" + "?" * 2 + "1", {"web1", "wéb1", "db1"}),
     ],
 )
-def test_object_globs_choose_by_name(trace, glob, names):
-    tracer = trace("--object", glob)
-    pid = work()
+def test_object_globs_choose_by_name(trace, work, glob, names):
+    tracer = trace("--object", glob, *work.only)
+    work.do()
     result = tracer.stop()
     for function in ("virDomainCreate", "virDomainGetInfo", "virDomainDestroy"):
-        calls = result.calls(function, pid)
+        calls = result.calls(function)
         assert {call["args"]["domain"]["name"] for call in calls} == names
         assert len(calls) == 23 * len(names)
-    assert {call["ret"]["name"] for call in result.calls("virDomainDefineXML", pid)} == names
+    assert {call["ret"]["name"] for call in result.calls("virDomainDefineXML")} == names
 
 
 @pytest.mark.other_kernels
-def test_writes_are_all_that_is_left(trace):
-    tracer = trace("-w")
-    pid = work()
+def test_writes_are_all_that_is_left(trace, work):
+    tracer = trace("-w", *work.only)
+    work.do()
     result = tracer.stop()
-    assert functions(result, pid) == {"virDomainDefineXML", "virDomainCreate", "virDomainDestroy"}
-    assert len(result.calls("virDomainCreate", pid)) == 23 * len(DOMAINS)
+    assert functions(result) == {"virDomainDefineXML", "virDomainCreate", "virDomainDestroy"}
+    assert len(result.calls("virDomainCreate")) == 23 * len(DOMAINS)
 
 
-def test_function_globs_choose_and_leave_out(trace):
-    tracer = trace("-f", "virDomain*", "-f", "!*Info", "-f", "!virDomainLookup*")
-    pid = work()
-    assert functions(tracer.stop(), pid) == {"virDomainDefineXML", "virDomainCreate", "virDomainDestroy"}
+def test_function_globs_choose_and_leave_out(trace, work):
+    tracer = trace("-f", "virDomain*", "-f", "!*Info", "-f", "!virDomainLookup*", *work.only)
+    work.do()
+    assert functions(tracer.stop()) == {"virDomainDefineXML", "virDomainCreate", "virDomainDestroy"}
 
 
-def test_failed_calls_are_all_that_is_left(trace):
-    tracer = trace("-x")
-    pid = work()
-    (call,) = tracer.stop().calls(pid=pid)
+def test_failed_calls_are_all_that_is_left(trace, work):
+    tracer = trace("-x", *work.only)
+    work.do()
+    (call,) = tracer.stop().calls()
     assert (call["function"], call["args"]["name"], call["ret"]) == ("virDomainLookupByName", "nosuch", None)
 
 
-def test_user_chooses_the_processes(trace):
-    tracer = trace("-u", "nobody")
-    mine = work()
-    theirs = work("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+def test_user_chooses_the_processes(trace, work):
+    theirs = Work("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    tracer = trace("-u", "nobody", *work.only, *theirs.only)
+    work.do()
+    theirs.do()
     result = tracer.stop()
-    assert result.calls(pid=mine) == []
-    assert len(result.calls("virDomainCreate", theirs)) == 23 * len(DOMAINS)
-    assert {(call["uid"], call["user"]) for call in result.calls(pid=theirs)} == {(65534, "nobody")}
+    assert len(result.calls("virDomainCreate")) == 23 * len(DOMAINS)
+    assert {(call["pid"], call["uid"], call["user"]) for call in result.calls()} == {(theirs.pid, 65534, "nobody")}
 
 
-def test_process_name_chooses_the_processes(trace):
+def test_process_name_chooses_the_processes(trace, work):
     tracer = trace("-n", "virsh")
-    pid = work()
-    subprocess.run(["virsh", "-q", "-c", "test:///default", "suspend test"], check=True)
+    work.do()
+    with subprocess.Popen(["virsh", "-q", "-c", "test:///default", "suspend test"]) as virsh:
+        assert virsh.wait() == 0
     result = tracer.stop()
-    assert result.calls(pid=pid) == []
-    assert len(result.calls("virDomainSuspend")) >= 1
+    assert result.calls(pid=work.pid) == []
+    assert len(result.calls("virDomainSuspend", virsh.pid)) == 1
     assert {call["comm"] for call in result.calls()} == {"virsh"}
 
 
-def test_pid_chooses_the_process(trace):
-    reading, writing = os.pipe()
-    program = "import os, sys; os.read(int(sys.argv.pop()), 1);" + f"exec({WORK!r})"
-    process = subprocess.Popen([PYTHON, "-c", program, *DOMAINS, str(reading)], pass_fds=[reading])
-    tracer = trace("-p", str(process.pid))
-    other = work()
-    os.write(writing, b"\n")
-    assert process.wait() == 0
+def test_pid_chooses_the_process(trace, work):
+    tracer, other = trace(*work.only), Work()
+    other.do()
+    work.do()
     result = tracer.stop()
-    assert result.calls(pid=other) == []
-    assert len(result.calls("virDomainGetInfo", process.pid)) == 23 * len(DOMAINS)
+    assert {call["pid"] for call in result.calls()} == {work.pid}
+    assert len(result.calls("virDomainGetInfo")) == 23 * len(DOMAINS)
 
 
-def test_slower_leaves_out_what_is_fast(trace):
-    everything, slow = trace(), trace("--slower", "0.3")
-    pid = work()
-    all_calls, result = everything.stop().calls(pid=pid), slow.stop()
-    assert all(call["duration_ns"] >= 300_000 for call in result.calls(pid=pid))
-    assert 0 < len(result.calls(pid=pid)) < len(all_calls)
+def test_slower_leaves_out_what_is_fast(trace, work):
+    everything, slow = trace(*work.only), trace("--slower", "0.3", *work.only)
+    work.do()
+    all_calls, result = everything.stop().calls(), slow.stop()
+    assert all(call["duration_ns"] >= 300_000 for call in result.calls())
+    assert 0 < len(result.calls()) < len(all_calls)
 
 
-def test_number_of_calls_ends_the_log(trace):
-    tracer = trace("--max-events", "23")
-    work()
+def test_number_of_calls_ends_the_log(trace, work):
+    tracer = trace("--max-events", "23", *work.only)
+    work.do()
     result = tracer.finish()
     assert (result.status, len(result.calls()), result.end["calls"]) == (0, 23, 23)
 
 
-def test_calls_inside_calls_only_when_asked(trace):
-    flat, nested = trace("-a"), trace("-a", "--nested")
-    pid = work()
-    assert {call["depth"] for call in flat.stop().calls(pid=pid)} == {0}
-    inner = [call for call in nested.stop().calls("virResetLastError", pid) if call["depth"] == 1]
+def test_calls_inside_calls_only_when_asked(trace, work):
+    flat, nested = trace("-a", *work.only), trace("-a", "--nested", *work.only)
+    work.do()
+    assert {call["depth"] for call in flat.stop().calls()} == {0}
+    inner = [call for call in nested.stop().calls("virResetLastError") if call["depth"] == 1]
     assert len(inner) >= 3 * 23 * len(DOMAINS)  # every public function begins with it

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -46,9 +45,7 @@ def test_process_is_listed(tmp_path, enforced):
     child = subprocess.Popen([sys.executable, "-c", LOAD, *libraries], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin and child.stdout
     child.stdout.readline()
-    started = time.perf_counter()
     rows = list_processes()
-    assert time.perf_counter() - started < 5
     (row,) = [row for row in rows if row.pid == child.pid]
     assert (row.exe, row.files) == (os.path.realpath(sys.executable), (LIBVIRT,))
     assert row.libvirt == (subprocess.check_output(["dpkg-query", "-W", "-f", "${Version}", "libvirt0"], text=True).split("-")[0],)

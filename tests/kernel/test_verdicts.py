@@ -90,7 +90,7 @@ def test_call_past_the_enforcer_is_marked(trace, policy_file, tmp_path):
     client = subprocess.Popen([PYTHON, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
     assert client.stdin and client.stdout
     assert client.stdout.readline() == "0\n"
-    call = tracer.wait_for(lambda event: event["type"] == "call")
+    call = tracer.wait_for(lambda event: event["type"] == "call" and event["pid"] == client.pid)
     client.stdin.close()
     client.wait()
     client.stdout.close()
@@ -102,10 +102,9 @@ def test_policy_that_cannot_be_read_is_told(trace, tmp_path):
     broken = tmp_path / "policy.bin"
     broken.write_bytes(b"x" * 500)
     tracer = trace("-f", "virConnectOpenAuth", "-f", "virDomainSuspend")
-    done = subprocess.run([*VIRSH, "suspend", "test"], env=enforced_environment(broken), capture_output=True, text=True)
-    assert done.returncode == 0
-    tracer.wait_for(lambda event: event.get("function") == "virDomainSuspend")
-    opened, suspended = tracer.stop().calls()
+    client = subprocess.Popen([*VIRSH, "suspend", "test"], env=enforced_environment(broken), stdout=subprocess.DEVNULL)
+    assert client.wait() == 0
+    opened, suspended = tracer.stop().calls(pid=client.pid)
     assert opened["verdict"] == {"action": "audit", "rule": "on_error", "note": f"{broken}: it is no compiled policy"}
     assert suspended["verdict"] is None
 
@@ -119,14 +118,17 @@ def test_verdicts_are_the_same_with_and_without_a_tracer(caller, trace, tmp_path
     )
     if traced:
         tracer = trace()
+    pids = {}
     for program, expected in (("event_denied", "denied\n"), ("tail_inside", "")):
-        done = subprocess.run([caller(program)], env=enforced_environment(policy), capture_output=True, text=True)
-        assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+        with subprocess.Popen([caller(program)], env=enforced_environment(policy), stdout=-1, stderr=-1, text=True) as client:
+            assert client.communicate() == (expected, "")
+        assert client.returncode == 0
+        pids[program] = client.pid
     if traced:
         result = tracer.stop()
-        assert len(result.calls("virDomainCreateLinux")) == 23
-        assert [call["type"] for call in result.calls("virDomainResume")] == ["verdict"]
-        assert result.calls("virDomainCreateXML") == []
+        assert len(result.calls("virDomainCreateLinux", pids["tail_inside"])) == 23
+        assert result.calls("virDomainCreateXML", pids["tail_inside"]) == []
+        assert [call["type"] for call in result.calls("virDomainResume", pids["event_denied"])] == ["verdict"]
 
 
 DENIED = """

@@ -15,6 +15,7 @@ from enforcer.library import open_elf
 from probes.api import load_api
 from probes.api_private import stub_table
 from tests.enforced import KEEP_TEST, compiled, enforced_environment, library, put, run
+from tests.needs import PATIENCE
 
 LIBVIRT = Path("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 DENY_INFO = '[[rule]]\nname = "no"\naction = "deny"\nfunction = "virDomainGetInfo"\n'
@@ -91,6 +92,8 @@ def test_policies_swapped_under_threads(caller, tmp_path):
     assert process.stdin and process.stdout
     assert process.stdout.readline() == "ready\n"
     for i in range(1000):
+        if i % 200 == 0:
+            assert comes_into_force(process, path, good, i // 200 % 2)
         data = good[i % 2]
         if i % 5 == 4:
             path.write_bytes(data[: len(data) // 2])  # overwritten in place, truncated
@@ -98,13 +101,8 @@ def test_policies_swapped_under_threads(caller, tmp_path):
             path.write_bytes(data[:100] + bytes([data[100] ^ 1]) + data[101:])
         else:
             put_bytes(path, data)
-        if i % 100 == 0:
-            time.sleep(1.1)  # so that some come into force
-    put_bytes(path, good[1])
-    seen = wait_for(process, lambda before, after: after[1] > before[1] and after[0] == before[0])
-    assert seen, "the last policy never came into force"
-    put_bytes(path, good[0])
-    assert wait_for(process, lambda before, after: after[0] > before[0] and after[1] == before[1])
+    for which in (1, 0):
+        assert comes_into_force(process, path, good, which)
     process.stdin.close()
     assert process.stdout.read() == "other 0\n"
     assert process.wait() == 0
@@ -117,19 +115,25 @@ def put_bytes(path, data):
     temporary.rename(path)
 
 
-def wait_for(process, wanted) -> bool:
-    """Whether the counts of two moments are as wanted, some time."""
-    deadline = time.monotonic() + 60
+def comes_into_force(process, path, policies, which: int) -> bool:
+    """Whether the threads make calls with the one result (0: allowed, 1: denied) and no longer with the other, some time."""
+    put_bytes(path, policies[which])
+    deadline = time.monotonic() + 60 * PATIENCE
+    before = counts_of(process)
     while time.monotonic() < deadline:
-        counts = []
-        for _ in range(2):
-            process.stdin.write("\n")
-            process.stdin.flush()
-            counts.append([int(word) for word in process.stdout.readline().split()])
-            time.sleep(0.05)
-        if wanted(*counts):
+        after = counts_of(process)
+        if after[which] > before[which] and after[1 - which] == before[1 - which]:
             return True
+        before = after
+        time.sleep(0.01)  # leaves the processor to the threads
     return False
+
+
+def counts_of(process) -> list[int]:
+    """Of calls that were allowed and that were denied so far."""
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return [int(word) for word in process.stdout.readline().split()]
 
 
 def test_what_cannot_be_trusted_is_not_obeyed(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from probes.maps import ENFORCER
 from tests.daemon import Daemon
 from tests.enforced import library, put
-from tests.needs import PYTHON
+from tests.needs import PATIENCE, PYTHON
 
 POLICY = """
 [[rule]]
@@ -142,13 +142,13 @@ def test_guests_and_hooks_start_without_it(enforced, web):
 
 def test_new_policy_comes_into_force_without_a_restart(enforced, web, policy):
     put(policy, "")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60 * PATIENCE
     while enforced.virsh("suspend", "web1", check=False).returncode and time.monotonic() < deadline:
         time.sleep(0.1)
     assert enforced.virsh("domstate", "web1").stdout == "paused\n"
     enforced.virsh("resume", "web1")
     put(policy, POLICY)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60 * PATIENCE
     while not enforced.virsh("suspend", "web1", check=False).returncode and time.monotonic() < deadline:
         enforced.virsh("resume", "web1")
     assert enforced.virsh("suspend", "web1", check=False).stderr.endswith(REFUSED)

@@ -49,14 +49,17 @@ def flags(call: Event) -> list[str]:
 
 
 def test_disks_of_a_guest(trace, libvirtd, disk_guest: Path):
-    tracer = trace("-n", "virsh", "-s", "4096")
-    libvirtd.virsh("snapshot-create-as", "disk1", "s1", "--disk-only")
-    libvirtd.virsh("blockcommit", "disk1", "vda", "--active", "--pivot", "--wait")
-    libvirtd.virsh("blockcopy", "disk1", "vda", str(disk_guest / "copy.qcow2"), "--transient-job")
-    libvirtd.virsh("blockjob", "disk1", "vda", "--abort")
-    libvirtd.virsh("checkpoint-create-as", "disk1", "c1")
-    libvirtd.virsh("screenshot", "disk1", str(disk_guest / "picture"))
-    result = tracer.stop()
+    words = (
+        "snapshot-create-as disk1 s1 --disk-only",
+        "blockcommit disk1 vda --active --pivot --wait",
+        f"blockcopy disk1 vda {disk_guest}/copy.qcow2 --transient-job",
+        "blockjob disk1 vda --abort",
+        "checkpoint-create-as disk1 c1",
+        f"screenshot disk1 {disk_guest}/picture",
+    )
+    script = " && ".join(f"virsh -q -c '{libvirtd.uri}' {each}" for each in words)
+    result = trace("-s", "4096", "--", "sh", "-c", f"({script}) >/dev/null", attached=False).finish()
+    assert result.status == 0, result.stderr
     calls = {call["function"]: call for call in result.calls() if call["client"] is None and call["args"] is not None}
 
     snapshot = calls["virDomainSnapshotCreateXML"]

@@ -164,6 +164,6 @@ def test_any_words_come_back_as_many(words):
 )
 def test_long_command_lines_are_quick(piece):
     words = ["bash", "-c", "password " + piece * (16384 // len(piece))]
-    started = time.perf_counter()
+    started = time.process_time()
     redact_cmdline(words)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
