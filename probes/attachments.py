@@ -145,7 +145,7 @@ class Attachments:
                 continue  # a module of a daemon, where only inner functions are probed
             left_out = set(links.left_out)
             count += sum(self._rows.rows[probe.cookie & ROW].is_public for probe in probes if probe not in left_out)
-            shown.append(TargetEvent(target.path, target.version, target.layout.reason))
+            shown.append(TargetEvent(target.path, target.version, target.note))
         took = (time.monotonic_ns() - started) / 1e6
         missed = None if mapped is None else (time.monotonic_ns() - mapped) / 1e6
         return Attached(time.time_ns(), self._version, count, tuple(shown), round(took, 1), kind, missed)

@@ -99,7 +99,7 @@ def choose_layout(elf: Elf, fd: int) -> Layout:
         return Layout(None, "it is a 32-bit library, whose arguments and objects can't be read", {})
     if elf.machine != "x86-64":
         return Layout(None, f"it is for {elf.machine}, whose arguments and objects can't be read", {})
-    seen = {f.name: displacements(_code(fd, f)) for f in elf.functions if f.name in EVIDENCE}
+    seen = {f.name: displacements(code_of(fd, f)) for f in elf.functions if f.name in EVIDENCE}
     if not seen:
         return Layout(None, "it has none of the functions that show where objects keep their names", {})
     against = {name: _disagreeing(seen, offsets) for name, offsets in LAYOUTS.items()}
@@ -129,7 +129,8 @@ def _disagreeing(seen: Mapping[str, frozenset[int]], offsets: Mapping[str, Mappi
     return wrong
 
 
-def _code(fd: int, function: Function) -> bytes:
+def code_of(fd: int, function: Function) -> bytes:
+    """The function's machine code, or the beginning of it; nothing where it can't be read."""
     try:
         return os.pread(fd, min(function.size, _MOST_CODE), function.offset)
     except OSError:

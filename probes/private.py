@@ -9,13 +9,17 @@ their message ready; virSetError puts an earlier error back.
 How a call gets into a daemon (src/rpc/, src/remote/, the same in 9.0 and 11.3): the client's thread sends it in virNetClientProgramCall.
 A worker thread of the daemon handles the message in virNetServerProgramDispatch, where virIdentitySetCurrent says for whom: an object
 that holds typed parameters. Drivers ask virAccessManagerCheckDomain about the definition that they have found.
+
+Where things are in libvirt's own structs is believed because of its code, never because of a version: see READS and placed().
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from probes import records
+from probes.layouts import displacements
 
 
 class Block(NamedTuple):
@@ -46,6 +50,12 @@ class Private(NamedTuple):
     entry: tuple[Block | Text, ...] = ()
     ret: tuple[Text, ...] | None = None  # None: no return probe
     flags: int = 0  # records.PLAN_*
+    place: str = ""  # of several ways to read one function: where things are
+
+    @property
+    def key(self) -> str:
+        """Tells it from all others."""
+        return f"{self.name}{self.place}"
 
 
 TYPED_STRING = 7  # VIR_TYPED_PARAM_STRING
@@ -59,8 +69,19 @@ def _attribute(i: int) -> tuple[Block | Text, ...]:
     return Block("parameters", at, 16, (), f"name{i}"), value, Text(f"text{i}", f"value{i}", only=TYPED_STRING)
 
 
-DISPATCH = "virNetServerProgramDispatch"
-DISPATCH_ELSEWHERE = f"{DISPATCH}, other layout"  # of a libvirt that keeps things elsewhere than CONNECTION_EVIDENCE says
+DISPATCH, SEND, IDENTITY = "virNetServerProgramDispatch", "virNetClientProgramCall", "virIdentitySetCurrent"
+CHECK = "virAccessManagerCheckDomain"
+ELSEWHERE = ", connection elsewhere"  # of a libvirt that keeps things elsewhere than CONNECTION_EVIDENCE says
+# inner functions, one that reads the same, and at which distances it does
+READS: dict[str, tuple[str, frozenset[int]]] = {
+    DISPATCH: (DISPATCH, frozenset({32, 36, 40, 44, 48})),  # the message's header
+    SEND: ("virNetClientProgramGetProgram", frozenset({24})),
+    IDENTITY: ("virIdentityGetUserName", frozenset({24, 32})),
+}
+# These read a domain's definition: the first its number (4), UUID (8) and name and nothing else, the second its name, too. The
+# name is at 48 up to 11.3, at 64 in 12.8.
+NAMES_DEFINITION, NAMES_IT_TOO = "virDomainEventLifecycleNewFromDef", "virDomainDefGetShortName"
+DEFINITION_NAMES = range(24, 136, 8)
 _HEADER = Block("arg3", 32, 24)
 # the client object: at 80 its socket, at 93 whether it is read-only; the socket: at 400 the peer's address
 _CONNECTION = (
@@ -74,6 +95,7 @@ CONNECTION_EVIDENCE = {  # functions, and code that shows where they find it
     "virNetSocketRemoteAddrStringURI": b"\x48\x8b\x87\x90\x01\x00\x00",  # mov 400(%rdi), %rax
     "virNetServerClientGetReadonly": b"\x0f\xb6\x5b\x5d",  # movzbl 93(%rbx), %ebx
 }
+EVIDENCE = frozenset({reader for reader, _ in READS.values()} | {*CONNECTION_EVIDENCE, NAMES_DEFINITION, NAMES_IT_TOO})
 
 OF_ERRORS = frozenset({"virReportErrorHelper", "virReportSystemErrorFull", "virErrorMsg", "virRaiseErrorFull", "virSetError"})
 # of libvirt_driver_qemu.so: functions that tell a guest's agent something, and what
@@ -114,19 +136,24 @@ PRIVATE = (
         entry=(Block("arg0", 0, 16, (("text", 8),)), Text("message", "text")),
     ),
     # program, client, serial, procedure; the program object: its number at 24
-    Private("virNetClientProgramCall", entry=(Block("arg0", 24, 4),)),
+    Private(SEND, entry=(Block("arg0", 24, 4),)),
     # program, server, client, message; the message's header: u32 program, version, s32 procedure, s32 type, u32 serial
     Private(DISPATCH, entry=(_HEADER, *_CONNECTION), ret=(), flags=records.PLAN_SERVES),
-    Private(DISPATCH_ELSEWHERE, entry=(_HEADER,), ret=(), flags=records.PLAN_SERVES),
+    Private(DISPATCH, entry=(_HEADER,), ret=(), flags=records.PLAN_SERVES, place=ELSEWHERE),
     # NULL, or the identity: at 24 int count, at 32 the typed parameters
     Private(
-        "virIdentitySetCurrent",
+        IDENTITY,
         entry=(Block("arg0", 24, 16, (("parameters", 8),)), *(item for i in range(MOST_ATTRIBUTES) for item in _attribute(i))),
         flags=records.PLAN_SERVED,
     ),
-    # manager, driver, definition, permission; the definition: at 8 the UUID, at 48 the name
-    Private(
-        "virAccessManagerCheckDomain", entry=(Block("arg2", 8, 16, (), "uuid"), Block("arg2", 48, 8, (("name", 0),)), Text("name", "name"))
+    # manager, driver, definition, permission; the definition: at 8 the UUID
+    *(
+        Private(
+            CHECK,
+            entry=(Block("arg2", 8, 16, (), "uuid"), Block("arg2", at, 8, (("name", 0),)), Text("name", "name")),
+            place=f", name at {at}",
+        )
+        for at in DEFINITION_NAMES
     ),
     # id, name, UUID, what happened (virDomainEventType), in which way
     Private(
@@ -138,3 +165,33 @@ PRIVATE = (
     Private("qemuMonitorSend", entry=(Block("arg1", 8, 8, (("text", 0),)), Text("text", "text")), ret=()),
     *(Private(name, entry=() if command else (Text("text", "arg1"),), ret=()) for name, command in AGENT.items()),
 )
+
+
+def placed(found: Mapping[str, int], code: Callable[[str], bytes]) -> tuple[dict[str, int], list[str]]:
+    """Inner functions of a library by name, and its functions' machine code, come in; what can be copied of them, by key, goes out.
+
+    With it: what can't be told, since the code shows that things are elsewhere.
+    """
+    result, notes = dict(found), []
+    for name, (reader, distances) in READS.items():
+        if name in result and not distances <= displacements(code(reader)):
+            del result[name]
+            notes.append("what is done for a client can't be told from what is not")
+    if DISPATCH in result and not all(evidence in code(name) for name, evidence in CONNECTION_EVIDENCE.items()):
+        result[DISPATCH + ELSEWHERE] = result.pop(DISPATCH)
+        notes.append("clients' addresses, and which are read-only, can't be told")
+    if CHECK in result:
+        offset, at = result.pop(CHECK), _name_of_definition(code)
+        if at is None:
+            notes.append("the names of domains that clients claim are not checked against the driver's")
+        else:
+            result[f"{CHECK}, name at {at}"] = offset
+    return result, list(dict.fromkeys(notes))
+
+
+def _name_of_definition(code: Callable[[str], bytes]) -> int | None:
+    """Where a domain's definition has its name; None: it can't be told."""
+    read = displacements(code(NAMES_DEFINITION))
+    others = read - {4, 8}
+    is_sure = {4, 8} < read and len(others) == 1 and others <= displacements(code(NAMES_IT_TOO))
+    return next((at for at in others if at in DEFINITION_NAMES), None) if is_sure else None

@@ -66,7 +66,7 @@ class Rows:
                 self._denied_by(row, target)
                 probes.append(self._probe(row, target.private[name], target))
         for inner in private.PRIVATE:
-            offset = target.private.get(inner.name, 0)
+            offset = target.private.get(inner.key, 0)
             if offset and target.layout.name:
                 probes.append(self._probe(self._private(inner, target), offset, target))
         return probes, left_out
@@ -156,7 +156,7 @@ class Rows:
         return self._add(key, Row(function, None, function.library, entry, ret if self._returns else None, returns, stub))
 
     def _private(self, inner: private.Private, target: Target) -> int:
-        key = (target.layout.name, inner.name)
+        key = (target.layout.name, inner.key)
         if key in self._number:
             return self._number[key]
         entry, ret = plans.private_plans(inner, self._limits, records.PLAN_PRIVATE | records.PLAN_WANTED)

@@ -21,7 +21,7 @@ from pathlib import Path
 from log.errors import TraceError
 from probes import api_private, maps, opening, private
 from probes.elf import Elf, Function, read_elf
-from probes.layouts import Layout, choose_layout
+from probes.layouts import Layout, choose_layout, code_of
 from probes.mapwatch import Mapped
 from probes.pace import Pace
 from probes.recent import Recent
@@ -69,6 +69,7 @@ class Target:
     text: tuple[int, int]  # where the code is in the file: offset, bytes
     layout: Layout
     is_32_bit: bool
+    note: str | None = None  # what can't be told of its calls, and why
 
     @property
     def path_for_kernel(self) -> str:
@@ -294,12 +295,14 @@ def _read(fd: int, status: os.stat_result, path: str) -> Target:
     elf = read_elf(fd, path)
     functions: tuple[tuple[str, int], ...] = ()
     aliases: Mapping[str, str] = {}
+    notes: list[str] = []
     if not elf.soname and maps.is_driver(path):  # modules have no name of their own
         soname = os.path.basename(path)
         inner: Mapping[str, int] = {sys.intern(f.name): f.offset for f in elf.functions if f.name in PRIVATE_NAMES}
         layout = Layout("module" if elf.bits == 64 and elf.machine == "x86-64" else None, None, {})
     elif library := maps.library_of(elf.soname or ""):
-        soname, inner, layout = library, _private_functions(elf, fd), choose_layout(elf, fd)
+        soname, layout = library, choose_layout(elf, fd)
+        inner, notes = _private_functions(elf, fd) if layout.name else ({}, [])
         functions, aliases = _public_functions(elf.functions)
     else:
         raise NotLibvirt(f"{path} is none of {', '.join(SONAMES)}: it calls itself {elf.soname or 'nothing'}")
@@ -321,16 +324,16 @@ def _read(fd: int, status: os.stat_result, path: str) -> Target:
         private=inner,
         text=elf.text,
         layout=layout,
+        note="; ".join(filter(None, [layout.reason, *notes])) or None,
         is_32_bit=elf.bits == 32,
     )
 
 
-def _private_functions(elf: Elf, fd: int) -> Mapping[str, int]:
-    found = {sys.intern(f.name): f.offset for f in elf.functions if f.name in PRIVATE_NAMES}
-    seen = {f.name: os.pread(fd, min(f.size, 256), f.offset) for f in elf.functions if f.name in private.CONNECTION_EVIDENCE}
-    if not all(code in seen.get(name, b"") for name, code in private.CONNECTION_EVIDENCE.items()) and private.DISPATCH in found:
-        found[private.DISPATCH_ELSEWHERE] = found.pop(private.DISPATCH)
-    return found
+def _private_functions(elf: Elf, fd: int) -> tuple[Mapping[str, int], list[str]]:
+    """Where the inner functions are, and what can't be told of them."""
+    functions = {sys.intern(f.name): f for f in elf.functions if f.name in private.EVIDENCE or f.name in PRIVATE_NAMES}
+    found = {name: f.offset for name, f in functions.items() if name in PRIVATE_NAMES}
+    return private.placed(found, lambda name: code_of(fd, functions[name]) if name in functions else b"")
 
 
 def _public_functions(functions: Sequence[Function]) -> tuple[tuple[tuple[str, int], ...], Mapping[str, str]]:
