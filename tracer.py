@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -22,10 +22,11 @@ except ModuleNotFoundError:
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from log import VERSION
+from log.channel import Channel, NotRead
 from log.console import Screen, make_console, open_screen
 from log.errors import TraceError
 from log.events import Call, End, Event, Lost
-from log.output import FORMATS, Sink, open_file
+from log.output import FORMATS, GivenUp, Output, Sink, open_file
 from log.quote import escape
 from log.summary import Summary
 from log.text import View, end_summary
@@ -42,6 +43,10 @@ from probes.session import Options, Session
 BUSY, IDLE = 0.005, 0.05
 BUSY_EVENTS = 500  # of one look
 BEHIND = 1 << 18  # bytes in the rings that leave no time to sleep
+STDERR = 2
+STDERR_PATIENCE = 0.1  # s that a line on standard error may take
+READER_PATIENCE = 2  # s
+SWITCH = 0.001  # s: threads that write wait no longer for this one
 
 
 class Tally:
@@ -74,10 +79,11 @@ class Signals:
     def __init__(self, *, reopens: bool, patience: int) -> None:
         """`reopens`: there is a file that SIGHUP reopens; else it means that the terminal is gone.
 
-        `patience`: as often as that one has to ask to get out of a write to a reader that does not read.
+        `patience`: who asks that often does not want to wait any longer for anything.
         """
         self._reopens = reopens
         self._patience = patience
+        self.raises = True  # nothing has been seen yet: who is impatient may have the end at once
         self.stop = 0
         self.terminate = False
         self.reopen = False
@@ -86,25 +92,31 @@ class Signals:
         signal.signal(signal.SIGHUP, self._note)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # writing says it
 
+    def is_impatient(self) -> bool:
+        """Whether readers are not to be waited for."""
+        return self.stop >= self._patience
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP and self._reopens:
             self.reopen = True
             return
         self.stop += 1
         self.terminate |= number != signal.SIGINT
-        if self.stop >= self._patience:
+        if self.raises and self.is_impatient():
             raise KeyboardInterrupt
 
 
 class Log:
     """All sinks, and the numbers of what went through."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._screen: Sink | None = None
+    def __init__(self, options: argparse.Namespace, signals: Signals) -> None:
+        self._signals = signals
+        self._screen: Output | None = None
+        self._errors = Channel(STDERR)
         self.tally = Tally()
         self.summary = Summary(both=options.both) if options.summary else None
         self._view = View.TREE if options.tree else View.BOTH if options.both else View.FOLD
-        self._sinks: list[Sink] = []
+        self._sinks: list[Sink] = []  # what waits for nobody is first
         self._form = options.format or "text"
         if options.output:
             self._sinks.append(open_file(os.fspath(options.output), FORMATS[options.format or "json"], self.complain))
@@ -113,35 +125,26 @@ class Log:
         """Begins to show events, and to count the time."""
         self.tally.started = time.monotonic()
         self._screen = open_screen(sys.stdout, self._form, self.complain, status, self._view)
-        self._sinks.insert(0, self._screen)
+        self._sinks.append(self._screen)
         if self.summary:
             self._sinks.append(self.summary)
 
     def complain(self, message: str) -> None:
         """A line for the user, without mixing it up with the status line."""
         line = f"libvirt-trace: {escape(message)}"
-        if isinstance(self._screen, Screen) and os.isatty(2):
+        if isinstance(self._screen, Screen) and os.isatty(STDERR):
             self._screen.message(line)
         else:
-            with contextlib.suppress(OSError):
-                print(line, file=sys.stderr, flush=True)
+            self._errors.send(f"{line}\n".encode(), STDERR_PATIENCE)
 
     def write(self, events: Sequence[Event]) -> None:
         """Passes a batch on to every sink; the loss of one is no loss of the others."""
         self.tally.add(events)
-        gone: BrokenPipeError | None = None
-        for sink in self._sinks:
-            try:
-                sink.write(events)
-            except BrokenPipeError as error:
-                gone = error
-        if gone:
-            raise gone
+        self._each(lambda sink: sink.write(events))
 
     def tick(self, open_calls: int) -> None:
-        """Keeps the status line up to date."""
-        if isinstance(self._screen, Screen):
-            self._screen.tick(open_calls)
+        """Keeps the status line up to date, and says what has gone wrong."""
+        self._each(lambda sink: sink.tick(open_calls))
 
     def reopen(self) -> None:
         """Lets go of files that were moved away."""
@@ -153,16 +156,51 @@ class Log:
         end = self.tally.end()
         with contextlib.suppress(BrokenPipeError):
             self.write([end])
-        for sink in self._sinks:
-            with contextlib.suppress(BrokenPipeError):
-                sink.close()
-        self._screen = None
         if self.summary:
             on = sys.stdout if self._form == "text" else sys.stderr
-            with contextlib.suppress(OSError):
-                self.summary.show(make_console(on))
-                on.flush()
-        self.complain(end_summary(end))
+            table = self.summary.shown_on(make_console(on)).removesuffix("\n")
+            if self._form == "text" and self._screen:
+                self._screen.message(table)
+        given_up = self._given_up()
+        for sink in self._sinks:
+            sink.close(given_up)
+        self._screen = None
+        if self.summary and self._form != "text":
+            self._last_words(f"{table}\n", given_up)
+        self._last_words(f"libvirt-trace: {escape(end_summary(end))}\n", given_up)
+
+    def _each(self, do: Callable[[Sink], None]) -> None:
+        gone: BrokenPipeError | None = None
+        for sink in self._sinks:
+            try:
+                do(sink)
+            except BrokenPipeError as error:
+                gone = error
+        if gone:
+            raise gone
+
+    def _given_up(self) -> GivenUp:
+        """A reader is waited for until somebody asks once more, or, where it was no person who asked, for a while."""
+        signals, asked, said = self._signals, self._signals.stop, False
+
+        def given_up(idle: float) -> bool:
+            nonlocal said
+            if signals.is_impatient() or signals.stop > asked or (signals.terminate and idle > READER_PATIENCE):
+                return True
+            if idle > READER_PATIENCE and not said:
+                said = True
+                self.complain("waiting until what was logged is read: Ctrl-C ends that")
+            return False
+
+        return given_up
+
+    def _last_words(self, text: str, given_up: GivenUp) -> None:
+        data, begun = text.encode(), time.monotonic()
+        while data:
+            sent, error = self._errors.send(data, STDERR_PATIENCE)
+            data = data[sent:]
+            if not isinstance(error, NotRead) or given_up(time.monotonic() - begun):
+                return
 
 
 def run(session: Session, log: Log, signals: Signals, options: argparse.Namespace, command: Command | None) -> None:
@@ -192,6 +230,8 @@ def run(session: Session, log: Log, signals: Signals, options: argparse.Namespac
             events, left = first_calls(events, left)
         if events:
             log.write(events)
+        if left == 0:
+            session.stop()  # what was made since then was not asked for
         if done or left == 0:
             return
         log.tick(session.open_calls())
@@ -221,10 +261,11 @@ def trace(arguments: Sequence[str]) -> int:
     if os.geteuid() != 0:
         raise TraceError("tracing needs root: run it with sudo")
     Path("/proc/self/comm").write_text("libvirt-trace")  # for ps, top and pkill
+    sys.setswitchinterval(SWITCH)
     tree = bool(argv) and not options.all_processes
     filters = filters_of(options, tree=tree)
-    log = Log(options)
     signals = Signals(reopens=options.output is not None, patience=3 if argv else 2)
+    log = Log(options, signals)
     command = Command(argv) if argv else None
     limits = Limits(options.string, options.redact)
     session = Session(Options(filters, limits, options.buffer_size << 20, options.returns, tuple(options.libraries), VERSION))
@@ -234,18 +275,22 @@ def trace(arguments: Sequence[str]) -> int:
     for warning in session.warnings:
         log.complain(warning)
     log.open_screen(status=command is None)
+    signals.raises = False
+    failure: Exception | None = None
     try:
         log.write(attached)
         if command:
             command.go()
         run(session, log, signals, options, command)
     except BrokenPipeError:
-        session.stop()
-    except TraceError:
-        session.stop()
-        log.close()
-        raise
+        pass  # nobody reads standard output any more
+    except (TraceError, OSError) as error:
+        failure = error
+    with contextlib.suppress(BrokenPipeError):
+        log.write(session.stop())
     log.close()
+    if failure:
+        raise failure
     return wait(command, signals, log) if command else 0
 
 

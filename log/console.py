@@ -13,8 +13,9 @@ from rich.text import Text
 from rich.theme import Theme
 
 from log import text
+from log.channel import NotRead, Weight
 from log.events import Call, End, Event, Lost
-from log.output import FORMATS, Complain, Output, send
+from log.output import FORMATS, NOTHING, Complain, GivenUp, Output, weight_of
 
 # the sixteen colours that every terminal has set to suit its background
 THEME = {
@@ -47,7 +48,7 @@ def open_screen(file: TextIO, form: str, complain: Complain, status: bool = True
         return Output(file.fileno(), "standard output", FORMATS[form], complain)
     if not file.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
         return Output(file.fileno(), "standard output", lambda event: "" if type(event) is End else text.line(event, view), complain)
-    return Screen(file, status, view)
+    return Screen(file, complain, status, view)
 
 
 def make_console(file: TextIO) -> rich.console.Console:
@@ -63,12 +64,12 @@ def make_console(file: TextIO) -> rich.console.Console:
     )
 
 
-class Screen:
+class Screen(Output):
     """The sink for a terminal."""
 
-    def __init__(self, file: TextIO, status: bool = True, view: text.View = text.View.FOLD) -> None:
+    def __init__(self, file: TextIO, complain: Complain, status: bool = True, view: text.View = text.View.FOLD) -> None:
+        super().__init__(os.dup(file.fileno()), "standard output", FORMATS["text"], complain)
         self._view = view
-        self._fd = file.fileno()
         self._paint = _paint(make_console(file))
         self._has_status = status
         self._status = ""  # as it stands on the screen
@@ -81,8 +82,10 @@ class Screen:
     def write(self, events: Sequence[Event]) -> None:
         """Show the events, all but `end`, and below them the new status. BrokenPipeError: the terminal is gone."""
         paint = self._paint
-        parts: list[str] = []
-        for event in events:
+        lines: list[str] = []
+        weights: list[Weight] = []
+        before = self._calls, self._denied, self._lost
+        for event in self._with_missing(events):
             if type(event) is End:
                 continue
             if type(event) is Call:
@@ -90,36 +93,42 @@ class Screen:
                 self._denied += event.verdict is not None and event.verdict.action == "deny"
             elif type(event) is Lost:
                 self._lost += event.count
-            parts += [paint[role] % piece for role, piece in text.segments(event, self._view)]
-        if parts:
-            self._draw("".join(parts))
+            lines.append("".join([paint[role] % piece for role, piece in text.segments(event, self._view)]))
+            weights.append(weight_of(event) if lines[-1] else NOTHING)
+        if any(lines) and not self._draw(lines, weights):
+            self._calls, self._denied, self._lost = before
+        self._say()
 
-    def message(self, line: str) -> None:
-        """Show a line that is no event, a warning for instance, without mixing it up with the status line."""
-        self._draw(line + "\n")
+    def message(self, lines: str) -> None:
+        """Show lines that are no event, a warning for instance, without mixing them up with the status line."""
+        self._draw([f"{lines}\n"], [NOTHING])
 
     def tick(self, open_calls: int) -> None:
         """Redraw the status line now and then; `open_calls` have begun and not returned."""
         self._open = open_calls
         if time.monotonic() - self._drawn >= _REDRAW:
-            self._draw("")
+            self._draw([], [])
+        self._say()
 
-    def reopen(self) -> None:
-        """A screen is no file."""
-
-    def close(self) -> None:
+    def close(self, given_up: GivenUp = lambda idle: False) -> None:
         """Take the status line away."""
         if self._status:
-            send(self._fd, _ERASE.encode())
+            self._put([_ERASE], [NOTHING])
             self._status = ""
+        super().close(given_up)
 
-    def _draw(self, lines: str) -> None:
-        before, self._status = self._status, self._status_line()
-        if lines or before != self._status:
-            _, error = send(self._fd, f"{_ERASE if before else ''}{lines}{self._status}".encode())
-            if error is not None:
-                # a terminal that was closed (EIO) is a reader that is gone
-                raise BrokenPipeError(error.errno, os.strerror(error.errno or 0))
+    def _is_gone(self, error: OSError) -> bool:
+        return not isinstance(error, NotRead)  # EIO: the terminal was closed
+
+    def _draw(self, lines: list[str], weights: list[Weight]) -> bool:
+        """Show lines and the new status; False if there is no room for them."""
+        before, status = self._status, self._status_line()
+        if not lines and before == status:
+            return True
+        taken = self._put([_ERASE if before else "", *lines, status], [NOTHING, *weights, NOTHING])
+        if taken:
+            self._status = status
+        return taken
 
     def _status_line(self) -> str:
         self._drawn = now = time.monotonic()

@@ -3,50 +3,62 @@
 
 from __future__ import annotations
 
+import bisect
 import errno
 import itertools
 import os
 import re
 import select
 import stat
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from log import jsonl, text, xml
+from log.channel import Batch, Channel, NotRead, Weight, Writer, may_block
 from log.errors import TraceError
 from log.events import Call, Event, Lost
 from log.quote import name
 
 Render = Callable[[Event], str]  # a line with its newline, or "" where the format has none for the event
 Complain = Callable[[str], None]  # takes one line for standard error, without the program's name
+GivenUp = Callable[[float], bool]  # whether not to wait for a reader any longer, who has taken nothing for so long (s)
 
 FORMATS: dict[str, Render] = {"text": text.line, "json": jsonl.line, "xml": xml.line}
 STDOUT = 1
+NOTHING: Weight = ("", 0, 0)
+NOT_READ = "its reader does not read"
 _COMPLAIN_AGAIN = 60  # s
+_LOOK_AGAIN = 0.05  # s, while the end waits for a reader
+_STUCK = 1  # s: longer than a thread takes that can be told to give up
+_WEIGHTS: dict[bool, Weight] = {True: ("write", 1, 1), False: ("read", 1, 1)}
 # what is open already: to open these again would give the file a second offset, and they are symbolic links
 _own_descriptor = re.compile(r"/dev/(?:(stdout)|(stderr)|fd/([0-9]+))").fullmatch
 
 
 class Sink(Protocol):
-    """Where events go."""
+    """Where events go. No method but `close` waits for anybody."""
 
     def write(self, events: Sequence[Event]) -> None:
         """Take a batch, in order. BrokenPipeError: nobody reads standard output any more, so the tracer ends."""
 
+    def tick(self, open_calls: int) -> None:
+        """Say what has happened meanwhile; `open_calls` have begun and not returned. BrokenPipeError as for `write`."""
+
     def reopen(self) -> None:
         """Let go of a file that was moved away (SIGHUP) and begin a new one."""
 
-    def close(self) -> None:
-        """No events will follow."""
+    def close(self, given_up: GivenUp) -> None:
+        """No events will follow. Wait for the reader."""
 
 
 class Output:
-    """The sink that writes lines.
+    """The sink that writes lines: to a file at once, to anything else in a thread, which may have to wait.
 
-    What can't be written (disk full, reader gone) is left out, counted and complained of; the next batch is tried again,
-    and `lost` lines then tell how many calls are missing.
+    What can't be written (disk full, reader gone or asleep) is left out, counted and complained of; what comes next is tried
+    again, and `lost` lines then tell how many calls are missing.
     """
 
     def __init__(self, fd: int, label: str, render: Render, complain: Complain, path: str | None = None) -> None:
@@ -57,39 +69,36 @@ class Output:
         self._complain = complain
         self._path = path
         self._rest = b""  # of a line that was begun
+        self._rest_weight = NOTHING
+        self._lock = threading.Lock()  # of the next four
         self._missing: Counter[str] = Counter()  # calls by ring, since the last `lost` line
         self._missing_ever = 0  # calls
         self._cause = ""
+        self._has_failed = False  # since that was last looked at
+        self._gone = False  # nobody reads standard output any more
         self._complained: float | None = None  # s, monotonic
+        self._closing = False
+        self._begin()
 
     def write(self, events: Sequence[Event]) -> None:
-        """Write a line each, in one go. BrokenPipeError: this is standard output and nobody reads it any more."""
-        if self._missing:
-            now = time.time_ns()
-            events = [*(Lost(now, count, ring, f"not written: {self._cause}") for ring, count in self._missing.items()), *events]
-            self._missing.clear()
+        """Write a line each. BrokenPipeError: this is standard output and nobody reads it any more."""
+        events = self._with_missing(events)
         lines = [self._render(event) for event in events]
-        data = "".join(lines).encode()
-        sent, error = send(self._fd, self._rest)
-        self._rest = self._rest[sent:]
-        sent = 0
-        if error is None:
-            sent, error = send(self._fd, data)
-        if error is None:
-            return
-        if self._fd == STDOUT and isinstance(error, BrokenPipeError):
-            raise error
-        whole = data.rfind(b"\n", 0, sent) + 1
-        if sent > whole:
-            whole = self._mend(data, whole, sent)
-        ends = itertools.accumulate(len(line.encode()) for line in lines if line)
-        self._leave_out(events, lines, sum(end <= whole for end in ends))
-        self._failed(error)
+        self._put(lines, [weight_of(event) if line else NOTHING for event, line in zip(events, lines, strict=True)])
+        self._say()
+
+    def message(self, lines: str) -> None:
+        """Write lines that are no event."""
+        self._put([f"{lines}\n"], [NOTHING])
+
+    def tick(self, open_calls: int) -> None:
+        """Complain, if there is something to complain of. BrokenPipeError as for `write`."""
+        self._say()
 
     def reopen(self) -> None:
         """Open the file's name anew; where that fails, keep the file that is open and complain."""
-        if self._path is None:
-            return
+        if self._path is None or self._channel:
+            return  # a pipe is not moved away
         try:
             fd = _open(self._path)
         except TraceError as error:
@@ -97,15 +106,68 @@ class Output:
             return
         os.close(self._fd)
         self._fd, self._rest = fd, b""
+        self._begin()
 
-    def close(self) -> None:
+    def close(self, given_up: GivenUp = lambda idle: False) -> None:
         """Try once more what was left out, and say how much is missing in the end."""
-        if self._missing or self._rest:
+        self._closing = True
+        written = self._drain(given_up)
+        if written and (self._missing or self._rest) and not self._gone:
             self.write([])
-        if self._missing_ever:
+            written = self._drain(given_up)
+        if self._writer:
+            self._leave_out(self._writer.end())
+        if self._rest:
+            self._leave_out([self._rest_weight])
+        if self._missing_ever and not self._gone:
             self._complain(f"{self._label}: {self._missing_ever} calls were not written ({self._cause})")
-        if self._fd != STDOUT:
+        if self._channel and written:
+            self._channel.close()
+        if self._fd != STDOUT and written:
             os.close(self._fd)
+
+    def _begin(self) -> None:
+        self._channel = Channel(self._fd) if may_block(self._fd) else None
+        self._writer = Writer(self._send) if self._channel else None
+
+    def _put(self, lines: list[str], weights: list[Weight]) -> bool:
+        """Have lines written; False if there is no room for them."""
+        batch = Batch(lines, weights)
+        if self._writer is None:
+            self._send(batch)
+        elif not self._writer.put(batch):
+            self._leave_out(weights)
+            self._fails(NOT_READ)
+            return False
+        return True
+
+    def _send(self, batch: Batch) -> None:
+        """Write lines, in the thread if there is one."""
+        sent, error = self._hand_over(self._rest)
+        self._rest = self._rest[sent:]
+        data, sent = "".join(batch.lines).encode(), 0
+        if error is None:
+            sent, error = self._hand_over(data)
+        if error is None:
+            return
+        ends = list(itertools.accumulate(len(line.encode()) for line in batch.lines))
+        whole = data.rfind(b"\n", 0, sent) + 1
+        if sent > whole:
+            whole = self._mend(data, whole, sent)
+            last = bisect.bisect_left(ends, whole)
+            self._rest_weight = batch.weights[last] if ends[last] == whole else NOTHING  # else of one that is left out as a whole
+        self._leave_out(batch.weights[bisect.bisect_right(ends, whole) :])
+        self._gone |= self._is_gone(error)
+        if isinstance(error, NotRead):
+            self._fails(NOT_READ)
+        else:
+            self._fails("its reader is gone" if isinstance(error, BrokenPipeError) else os.strerror(error.errno or 0).lower())
+
+    def _hand_over(self, data: bytes) -> tuple[int, OSError | None]:
+        return self._channel.send(data) if self._channel else send(self._fd, data)
+
+    def _is_gone(self, error: OSError) -> bool:
+        return self._fd == STDOUT and isinstance(error, BrokenPipeError)
 
     def _mend(self, data: bytes, whole: int, sent: int) -> int:
         """Undo a line of which only a part was taken, or note its rest to be sent first; returns the bytes that count as written."""
@@ -113,27 +175,54 @@ class Output:
             # only in a file of our own: behind standard output another program's text may have followed
             os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - (sent - whole))
             return whole
-        end = data.index(b"\n", sent) + 1
+        end = data.find(b"\n", sent) + 1 or len(data)
         self._rest = data[sent:end]
         return end
 
-    def _leave_out(self, events: Sequence[Event], lines: Sequence[str], written: int) -> None:
-        """Count the calls behind the first `written` lines as missing."""
-        unwritten = [event for event, line in zip(events, lines, strict=True) if line][written:]
-        for event in unwritten:
-            if isinstance(event, Call):
-                self._missing["write" if event.write else "read"] += 1
-                self._missing_ever += 1
-            elif isinstance(event, Lost):
-                self._missing[event.ring] += event.count
+    def _with_missing(self, events: Sequence[Event]) -> Sequence[Event]:
+        """The events, behind what is to be told of those that are missing."""
+        if not self._missing:
+            return events
+        now = time.time_ns()
+        with self._lock:
+            lost = [Lost(now, count, ring, f"not written: {self._cause}") for ring, count in self._missing.items()]
+            self._missing.clear()
+        return [*lost, *events]
 
-    def _failed(self, error: OSError) -> None:
-        gone = isinstance(error, BrokenPipeError)
-        self._cause = "its reader is gone" if gone else os.strerror(error.errno or 0).lower()
+    def _leave_out(self, weights: Sequence[Weight]) -> None:
+        """Count calls as missing."""
+        with self._lock:
+            for ring, count, calls in weights:
+                if count:
+                    self._missing[ring] += count
+                    self._missing_ever += calls
+
+    def _fails(self, cause: str) -> None:
+        with self._lock:
+            self._cause, self._has_failed = cause, True
+
+    def _say(self) -> None:
+        """Complain now and then. BrokenPipeError: nobody reads standard output any more."""
+        if self._closing:
+            return
+        if self._gone:
+            raise BrokenPipeError
+        with self._lock:
+            failed, self._has_failed = self._has_failed, False
         now = time.monotonic()
-        if self._complained is None or now - self._complained > _COMPLAIN_AGAIN:
+        if failed and (self._complained is None or now - self._complained > _COMPLAIN_AGAIN):
             self._complained = now
             self._complain(f"{self._label}: {self._cause}; tracing goes on, and calls that can't be written there are counted")
+
+    def _drain(self, given_up: GivenUp) -> bool:
+        """Wait until all is written or given up; False if the thread can't be told to give up."""
+        begun = time.monotonic()
+        while self._writer and self._channel and not self._writer.wait(_LOOK_AGAIN):
+            if given_up(time.monotonic() - max(begun, self._channel.moved)):
+                self._channel.give_up()
+                self._fails(NOT_READ)
+                return self._writer.wait(_STUCK)
+        return True
 
 
 def open_file(path: str, render: Render, complain: Complain) -> Output:
@@ -165,6 +254,13 @@ def send(fd: int, data: bytes) -> tuple[int, OSError | None]:
         except OSError as error:
             return sent, error
     return sent, None
+
+
+def weight_of(event: Event) -> Weight:
+    """What is missing where the line of this event is."""
+    if type(event) is Call:
+        return _WEIGHTS[event.write]
+    return (event.ring, event.count, 0) if type(event) is Lost else NOTHING
 
 
 def _open(path: str) -> int:

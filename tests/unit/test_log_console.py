@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The screen: colour and a status line on a real terminal (a pty), and under them the characters of the text line."""
 
+import contextlib
 import fcntl
 import os
 import re
 import select
 import struct
 import termios
+import threading
 
 import pytest
 from rich.text import Text
@@ -32,11 +34,21 @@ class Terminal:
         termios.tcsetattr(self._program, termios.TCSANOW, attributes)
         self.file = os.fdopen(self._program, "w")
 
-    def read(self):
+    def read(self, screen=None):
+        """What is to be read once the screen has written all."""
+        if screen:
+            assert screen._writer.wait(20)
         got = b""
         while select.select([self._screen], [], [], 0)[0]:
             got += os.read(self._screen, 65536)
         return got.decode()
+
+    def read_all(self):
+        """In `got` is what comes until the last one that writes has closed it."""
+        self.got = ""
+        with contextlib.suppress(OSError):
+            while got := os.read(self._screen, 1 << 20):
+                self.got += got.decode(errors="replace")
 
     def hang_up(self):
         os.close(self._screen)
@@ -53,7 +65,7 @@ def test_colour_changes_no_character(terminal):
     screen = open_screen(terminal.file, "text", print, status=False)
     assert isinstance(screen, Screen)
     screen.write(EVENTS)
-    shown = terminal.read()
+    shown = terminal.read(screen)
     assert COLOUR.search(shown) and COLOUR.sub("", shown) == LINES
     assert Text.from_ansi(shown).plain.rstrip("\n") + "\n" == LINES  # some releases of rich drop the last newline
 
@@ -61,55 +73,55 @@ def test_colour_changes_no_character(terminal):
 def test_roles_have_their_colours(terminal):
     screen = open_screen(terminal.file, "text", print, status=False)
     screen.write([DESTROY])
-    shown = terminal.read()
+    shown = terminal.read(screen)
     assert "\x1b[1mvirDomainDestroyFlags\x1b[0m(" in shown
     assert "=\x1b[36mweb1\x1b[0m, " in shown
 
 
 def test_status_line_stays_below_the_log(terminal):
-    screen = Screen(terminal.file)
+    screen = Screen(terminal.file, print)
     status = "0 calls/s, 0 open, 0 denied, 12 lost"
     screen.write(EVENTS)
-    assert COLOUR.sub("", terminal.read()) == LINES + status
+    assert COLOUR.sub("", terminal.read(screen)) == LINES + status
     screen.message("libvirt-trace: careful")
-    assert COLOUR.sub("", terminal.read()) == f"\r\x1b[2Klibvirt-trace: careful\n{status}"
+    assert COLOUR.sub("", terminal.read(screen)) == f"\r\x1b[2Klibvirt-trace: careful\n{status}"
     screen.close()
-    assert terminal.read() == "\r\x1b[2K"
+    assert terminal.read(screen) == "\r\x1b[2K"
 
 
 def test_status_line_follows_the_open_calls(terminal, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    screen = Screen(terminal.file)
+    screen = Screen(terminal.file, print)
     screen.write([DESTROY] * 30)
-    terminal.read()
+    terminal.read(screen)
     screen.tick(3)
-    assert terminal.read() == ""
+    assert terminal.read(screen) == ""
     now[0] += 2
     screen.tick(3)
-    assert COLOUR.sub("", terminal.read()) == "\r\x1b[2K15 calls/s, 3 open, 0 denied, 0 lost"
+    assert COLOUR.sub("", terminal.read(screen)) == "\r\x1b[2K15 calls/s, 3 open, 0 denied, 0 lost"
     now[0] += 2
     screen.tick(3)
-    terminal.read()
+    terminal.read(screen)
     now[0] += 2
     screen.tick(3)
-    assert terminal.read() == ""
+    assert terminal.read(screen) == ""
 
 
 @pytest.mark.parametrize("columns, shown", [(20, "0 calls/s, 0 open, "), (1, "")])
 def test_status_line_never_wraps(monkeypatch, columns, shown):
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal(columns)
-    screen = Screen(terminal.file)
+    screen = Screen(terminal.file, print)
     screen.message("")
-    assert COLOUR.sub("", terminal.read()) == "\n" + shown
+    assert COLOUR.sub("", terminal.read(screen)) == "\n" + shown
 
 
 def test_no_color_leaves_the_status_line(terminal, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     screen = open_screen(terminal.file, "text", print)
     screen.write(EVENTS)
-    assert terminal.read() == LINES + "0 calls/s, 0 open, 0 denied, 12 lost"
+    assert terminal.read(screen) == LINES + "0 calls/s, 0 open, 0 denied, 12 lost"
 
 
 @pytest.mark.parametrize("term", ["dumb", ""])
@@ -118,7 +130,7 @@ def test_dumb_terminal_gets_plain_lines(terminal, monkeypatch, term):
     screen = open_screen(terminal.file, "text", print)
     assert isinstance(screen, Output)
     screen.write(EVENTS)
-    assert terminal.read() == LINES
+    assert terminal.read(screen) == LINES
 
 
 def test_json_on_a_terminal_is_plain(terminal):
@@ -135,8 +147,32 @@ def test_terminal_that_was_closed_ends_the_tracer(terminal):
     screen = open_screen(terminal.file, "text", print)
     terminal.hang_up()
     with pytest.raises(BrokenPipeError):
-        screen.write(EVENTS)
+        while True:
+            screen.write(EVENTS)
     screen.close()
+
+
+def test_terminal_that_was_stopped_stops_nobody(terminal, monkeypatch):
+    """As with Ctrl-S. Lines that find no room are counted, and told of when it goes on."""
+    monkeypatch.setattr("log.channel.ROOM", 1 << 19)
+    said: list[str] = []
+    screen = open_screen(terminal.file, "text", said.append, status=False)
+    made = 1
+    while not said:  # until there is no more room
+        screen.write([DESTROY] * 100)
+        made += 100
+    assert said == ["standard output: its reader does not read; tracing goes on, and calls that can't be written there are counted"]
+    reading = threading.Thread(target=terminal.read_all)
+    reading.start()
+    assert screen._writer and screen._writer.wait(60)
+    screen.write([DESTROY])
+    screen.close()
+    terminal.file.close()
+    reading.join()
+    shown = COLOUR.sub("", terminal.got)
+    (lost,) = re.findall("lost ([0-9]+) write calls: not written: its reader does not read", shown)
+    assert shown.count(text.line(DESTROY)) + int(lost) == made
+    assert said[1:] == [f"standard output: {lost} calls were not written (its reader does not read)"]
 
 
 def test_summary_keeps_its_numbers_in_a_narrow_window(monkeypatch):
@@ -144,8 +180,7 @@ def test_summary_keeps_its_numbers_in_a_narrow_window(monkeypatch):
     terminal = Terminal(30)
     summary = Summary()
     summary.write([DESTROY, call_on("x")._replace(function="[red]\x1b")])
-    summary.show(make_console(terminal.file))
-    terminal.file.flush()
-    rows = [line.split() for line in COLOUR.sub("", terminal.read()).splitlines()]
+    shown = summary.shown_on(make_console(terminal.file))
+    rows = [line.split() for line in COLOUR.sub("", shown).splitlines()]
     assert ["virDomainDestroyFlags", "1", "0", "0", "4.1ms", "4.1ms", "4.1ms", "4.1ms", "4.1ms", "4.1ms"] in rows
     assert any(row[:2] == ['"[red]\\x1b"', "1"] for row in rows)

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Destinations: whole lines whatever happens to the disk or the reader, and an honest account of what is missing."""
 
+import concurrent.futures
 import json
 import os
+import re
 import resource
+import socket
 import stat
 import subprocess
 import sys
@@ -33,6 +36,12 @@ def open_json(path, said):
 def write_and_close(sink, calls):
     sink.write([DESTROY] * calls)
     sink.close()
+
+
+def settle(sink):
+    """All is written, and said."""
+    assert sink._writer.wait(20)
+    sink.tick(0)
 
 
 def test_file_is_private_and_gets_every_line(tmp_path, said):
@@ -158,9 +167,11 @@ def test_pipe_goes_on_with_its_next_reader(tmp_path, said):
     sink = open_json(path, said)
     os.close(reader)
     sink.write([DESTROY, DESTROY])
+    settle(sink)
     assert said == [f"{path}: its reader is gone; tracing goes on, and calls that can't be written there are counted"]
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     sink.write([DESTROY])
+    settle(sink)
     lost, call = os.read(reader, 65536).decode().splitlines()
     assert (json.loads(lost)["count"], json.loads(lost)["reason"]) == (2, "not written: its reader is gone")
     assert call + "\n" == LINE
@@ -175,11 +186,10 @@ def test_line_that_a_reader_left_half_is_finished_for_the_next(tmp_path, said):
     sink = open_json(path, said)
     os.set_blocking(first, True)
     calls = [DESTROY] * 1000  # more than a pipe holds
-    writing = threading.Thread(target=sink.write, args=(calls,))
-    writing.start()
+    sink.write(calls)
     got = os.read(first, 10)
     os.close(first)
-    writing.join()
+    settle(sink)
     second = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(second, True)
     writing = threading.Thread(target=write_and_close, args=(sink, 1))
@@ -202,6 +212,73 @@ def test_slow_reader_of_a_non_blocking_pipe_gets_every_line(said):
         assert file.read() == LINE * 1000
     writing.join()
     assert said == []
+
+
+def read_to_end(fd):
+    with open(fd, "rb") as file:
+        return [json.loads(line) for line in file]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "fifo", "socket"])
+def test_reader_that_sleeps_stops_nobody_and_is_told_what_it_missed(tmp_path, said, kind, monkeypatch):
+    monkeypatch.setattr("log.channel.ROOM", 300 * len(LINE))
+    if kind == "fifo":
+        os.mkfifo(tmp_path / "fifo")
+        reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(reader, True)
+        sink = open_json(tmp_path / "fifo", said)
+    else:
+        reader, writer = os.pipe() if kind == "pipe" else (end.detach() for end in socket.socketpair())
+        sink = Output(writer, kind, jsonl.line, said.append)
+    made = 0
+    while not said:
+        sink.write([DESTROY] * 50)
+        made += 50
+    assert said[0].endswith(": its reader does not read; tracing goes on, and calls that can't be written there are counted")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        reading = pool.submit(read_to_end, reader)
+        settle(sink)
+        sink.write([DESTROY])
+        sink.close()
+        events = reading.result(20)
+    (lost,) = [event for event in events if event["type"] == "lost"]
+    assert lost["reason"] == "not written: its reader does not read"
+    assert events[-1]["type"] == "call" and len(events) - 1 + lost["count"] == made + 1
+    assert said[1:] == [said[0].partition(":")[0] + f": {lost['count']} calls were not written (its reader does not read)"]
+
+
+@pytest.mark.parametrize("calls", [1, 1000])
+@pytest.mark.parametrize("kind", ["pipe", "fifo", "socket"])
+def test_reader_that_never_wakes_up_is_given_up(tmp_path, said, kind, calls):
+    """What it may still find in the pipe and what is said to be missing are all there was."""
+    if kind == "fifo":
+        os.mkfifo(tmp_path / "fifo")
+        reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(reader, True)
+        sink = open_json(tmp_path / "fifo", said)
+    else:
+        reader, writer = os.pipe() if kind == "pipe" else (end.detach() for end in socket.socketpair())
+        sink = Output(writer, kind, jsonl.line, said.append)
+    for _ in range(10):
+        sink.write([DESTROY] * calls)
+    sink.close(lambda idle: True)
+    with open(reader, "rb") as file:
+        whole = file.read().count(b"\n")
+    missing = re.fullmatch(r".*: ([0-9]+) calls were not written \(its reader does not read\)", said[0]) if calls > 1 else None
+    assert whole + (int(missing[1]) if missing else 0) == 10 * calls
+    assert len(said) == (calls > 1)
+
+
+def test_rest_of_a_line_counts_with_its_call(said):
+    """Of a text that has several lines for a call, too."""
+    reader, writer = os.pipe()
+    line = "x" * 4000 + "\n"
+    sink = Output(writer, "pipe", lambda event: line * 3, said.append)
+    sink.write([DESTROY] * 30)
+    sink.close(lambda idle: True)
+    with open(reader, "rb") as file:
+        whole = len(file.read()) // len(line * 3)
+    assert said == [f"pipe: {30 - whole} calls were not written (its reader does not read)"]
 
 
 PIPED = """

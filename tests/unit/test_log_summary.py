@@ -19,7 +19,7 @@ UNFINISHED = DESTROY._replace(ret=None, duration_ns=None, unfinished="process ex
 TABLE = """\
 function               calls  errors  denied  total  average    p50    p95    p99    max
 virDomainDestroyFlags      4       1       1  4.2ms    2.1ms  100us  4.1ms  4.1ms  4.1ms
-virDomainGetInfo         100       0       0  505us    5.0us  5.0us  9.5us  9.9us   10us
+virDomainGetInfo         100       0       0  505us    5.0us  5.1us  9.6us   10us   10us
 virDomainUndefine          1       0       1      -        -      -      -      -      -
 total                    105       1       2  4.7ms
 """
@@ -38,8 +38,8 @@ def test_table_is_sorted_by_total_time_and_counts_everything_once():
 
 def test_piped_table_is_plain():
     file = io.StringIO()
-    full_summary().show(make_console(file))
-    assert file.getvalue() == TABLE
+    assert full_summary().shown_on(make_console(file)) == TABLE
+    assert file.getvalue() == ""
 
 
 def test_empty_table_has_a_total_of_nothing():
@@ -52,7 +52,7 @@ def test_percentile_is_within_its_stated_error(numbers, percent):
     for number in numbers:
         durations.add(number)
     exact = sorted(numbers)[-(-len(numbers) * percent // 100) - 1]
-    assert abs(durations.percentile(percent) - exact) * 128 <= exact
+    assert 0 <= (durations.percentile(percent) - exact) * 64 <= exact
     assert (durations.max, durations.total, durations.count) == (max(numbers), sum(numbers), len(numbers))
 
 

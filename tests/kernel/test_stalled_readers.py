@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A reader that has fallen asleep holds up nothing but itself, and each way to end tells what it has missed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import TRACER
+from tests.kernel.test_lifecycle import wait_until
+from tests.needs import PATIENCE
+
+MADE = 3001  # more than a pipe holds
+SECONDS = 60 * PATIENCE
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(*options: str, **streams: object) -> subprocess.Popen[bytes]:
+        running.append(subprocess.Popen([*TRACER, *options], stdin=subprocess.DEVNULL, **streams))  # type: ignore[call-overload]
+        return running[-1]
+
+    yield start
+    for tracer in running:
+        if tracer.poll() is None:
+            tracer.kill()
+            tracer.wait()
+
+
+def logged(log: Path) -> list[str]:
+    return [json.loads(line)["type"] for line in log.read_text().splitlines()]
+
+
+def wait_for_calls(log: Path, count: int) -> None:
+    wait_until(lambda: log.exists() and log.read_text().count('{"type":"call"') >= count, f"{count} calls in the file")
+
+
+def made_in(log: Path, steps) -> None:
+    """MADE calls, all of them in the file."""
+    wait_until(lambda: log.exists() and '"attached"' in log.read_text(), "attached")
+    steps.call(MADE)
+    wait_for_calls(log, MADE)
+
+
+def interrupt(tracer: subprocess.Popen[bytes], log: Path) -> None:
+    """Twice: the first time the file gets its end, the second time the reader is given up."""
+    tracer.send_signal(signal.SIGINT)
+    wait_until(lambda: logged(log)[-1] == "end", "the last event in the file")
+    tracer.send_signal(signal.SIGINT)
+    assert tracer.wait(SECONDS) == 0
+
+
+def test_reader_of_standard_output_that_sleeps(start, steps, tmp_path) -> None:
+    step, log = steps(), tmp_path / "log"
+    reader, writer = os.pipe()
+    tracer = start("--json", "-p", str(step.pid), "-o", str(log), stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    made_in(log, step)
+    interrupt(tracer, log)
+
+    assert logged(log) == ["attached", *["call"] * MADE, "end"]
+    missing, totals = [line for line in tracer.stderr.read().decode().splitlines() if "waiting until" not in line]
+    assert totals.startswith(f"libvirt-trace: {MADE} calls, 0 failed, 0 denied, 0 lost in ")
+    (count,) = re.findall(r"libvirt-trace: standard output: ([0-9]+) calls were not written \(its reader does not read\)", missing)
+    with open(reader, "rb") as file:
+        lines = file.read().decode().splitlines(keepends=True)
+    assert sum(line.startswith('{"type":"call"') and line.endswith("\n") for line in lines) + int(count) == MADE
+
+
+def test_two_interrupts_at_once(start, steps, tmp_path) -> None:
+    step, log = steps(), tmp_path / "log"
+    reader, writer = os.pipe()
+    tracer = start("-p", str(step.pid), "-o", str(log), stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    made_in(log, step)
+    tracer.send_signal(signal.SIGINT)
+    tracer.send_signal(signal.SIGTERM)
+    assert tracer.wait(SECONDS) == 0
+
+    assert logged(log) == ["attached", *["call"] * MADE, "end"]
+    assert f"libvirt-trace: {MADE} calls, 0 failed, 0 denied, 0 lost in ".encode() in tracer.stderr.read()
+    os.close(reader)
+
+
+def test_termination_waits_for_no_reader_that_sleeps(start, steps, tmp_path) -> None:
+    """A service manager asks only once."""
+    step, log = steps(), tmp_path / "log"
+    reader, writer = os.pipe()
+    tracer = start("-p", str(step.pid), "-o", str(log), stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    made_in(log, step)
+    tracer.terminate()
+    assert tracer.wait(SECONDS) == 0
+
+    assert logged(log) == ["attached", *["call"] * MADE, "end"]
+    assert b"calls were not written (its reader does not read)" in tracer.stderr.read()
+    os.close(reader)
+
+
+def test_pipe_beside_a_screen_that_is_read(start, steps, tmp_path) -> None:
+    step, pipe = steps(), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with (tmp_path / "log").open("wb") as out:
+        tracer = start("--json", "-p", str(step.pid), "-o", str(pipe), stdout=out, stderr=subprocess.PIPE)
+        made_in(tmp_path / "log", step)
+    interrupt(tracer, tmp_path / "log")
+    (count,) = re.findall(rb"pipe: ([0-9]+) calls were not written \(its reader does not read\)", tracer.stderr.read())
+    os.set_blocking(reader, True)
+    with open(reader, "rb") as file:
+        lines = file.read().decode().splitlines(keepends=True)
+    assert sum(line.startswith('{"type":"call"') and line.endswith("\n") for line in lines) + int(count) == MADE
+
+
+def test_terminal_that_was_stopped(start, steps, tmp_path) -> None:
+    step, log = steps(), tmp_path / "log"
+    master, slave = pty.openpty()
+    env = {**os.environ, "TERM": "xterm-256color"}
+    tracer = start("-p", str(step.pid), "-o", str(log), stdout=slave, stderr=slave, env=env)
+    os.close(slave)
+    made_in(log, step)
+    interrupt(tracer, log)
+    assert logged(log) == ["attached", *["call"] * MADE, "end"]
+    os.close(master)
+
+
+def test_standard_error_that_is_not_read(start, steps, tmp_path) -> None:
+    step, log = steps(), tmp_path / "log"
+    reader, writer = os.pipe()
+    tracer = start("-c", "-p", str(step.pid), "-o", str(log), stdout=writer, stderr=writer)
+    os.close(writer)
+    made_in(log, step)
+    interrupt(tracer, log)
+    assert logged(log) == ["attached", *["call"] * MADE, "end"]
+    os.close(reader)
+
+
+def test_reader_that_leaves_costs_the_file_nothing(start, steps, tmp_path) -> None:
+    step, log = steps(), tmp_path / "log"
+    reader, writer = os.pipe()
+    tracer = start("-p", str(step.pid), "-o", str(log), stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    made_in(log, step)
+    os.close(reader)
+    assert tracer.wait(SECONDS) == 0
+    assert logged(log) == ["attached", *["call"] * MADE, "end"]
+    assert re.fullmatch(rf"libvirt-trace: {MADE} calls, 0 failed, 0 denied, 0 lost in [0-9.]+s\n", tracer.stderr.read().decode())
