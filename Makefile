@@ -4,6 +4,7 @@ SHELL = /bin/sh
 PYTHON = /usr/bin/python3
 PREFIX = /usr/local
 DESTDIR =
+RELEASE := $(shell . /etc/os-release && echo $$VERSION_CODENAME)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # what libvirt-trace needs to run; its BPF program is compiled by BCC, which needs <linux/...> but no kernel headers
@@ -13,8 +14,7 @@ BUILD_PACKAGES = gcc libc6-dev
 DEMO_PACKAGES = libvirt-clients python3-libvirt
 # libvirtd's drivers are only recommended by its package, and since Debian 13 each has one of its own; virtlogd, D-Bus and the libvirtd
 # service are not needed
-DRIVER_PACKAGES := libvirt-daemon-driver-qemu $(shell . /etc/os-release; [ "$$VERSION_CODENAME" = bookworm ] || \
-	echo libvirt-daemon-driver-secret libvirt-daemon-driver-storage)
+DRIVER_PACKAGES := libvirt-daemon-driver-qemu $(if $(filter bookworm,$(RELEASE)),,libvirt-daemon-driver-secret libvirt-daemon-driver-storage)
 TEST_PACKAGES = bpftrace btrfs-progs $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon $(DRIVER_PACKAGES) \
 	libvirt-dev libxml2-dev ltrace man-db openssl patchelf pkg-config python3-hypothesis python3-lxml python3-pytest python3-pytest-timeout python3-venv \
 	qemu-system-x86 qemu-user qemu-utils shellcheck strace util-linux virtinst
@@ -24,6 +24,9 @@ FUZZ_SECONDS = 600
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
 ROOT_PACKAGES = debootstrap
+OTHER := $(if $(filter bookworm,$(RELEASE)),trixie,bookworm)
+OTHER_ROOT = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace/$(OTHER)
+OTHER_TESTS = tests/preload tests/kernel tests/system
 LINTERS = ruff==0.17.6 mypy==2.4.1
 VIRTME = virtme-ng==1.42
 
@@ -44,8 +47,8 @@ define need
 	if [ -n "$$missing" ]; then \
 		echo "installing" $$missing; \
 		log=$$(mktemp); \
-		{ $(SUDO) apt-get -q update && \
-			$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
+		{ $(SUDO) apt-get -q -o Acquire::Retries=5 update && \
+			$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
 			install --no-install-recommends $$missing; } </dev/null >$$log 2>&1 || { cat $$log; rm $$log; exit 1; }; \
 		rm $$log; \
 	fi
@@ -54,11 +57,11 @@ endef
 # $(call tools,PACKAGES): pinned tools from PyPI, kept out of the system in .venv
 define tools
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check $(1)
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 $(1)
 	@touch $@
 endef
 
-.PHONY: fuzz help deps deps-run deps-demo demo check lint test-unit bench enforcer build-deps check-kernels check-libvirts install uninstall clean
+.PHONY: fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-other install uninstall clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -90,7 +93,9 @@ enforcer/build/$(ENFORCER): $(ENFORCER_SOURCES) enforcer/enforcer.h enforcer/exp
 build-deps:
 	$(call need,$(BUILD_PACKAGES))
 
-check: deps enforcer lint ## lint and every test, none skipped (PYTEST_ARGS selects)
+check: lint test ## lint and every test, none skipped (PYTEST_ARGS selects)
+
+test: deps enforcer
 	@$(SUDO) env LIBVIRT_TRACE_REQUIRE=unit,preload,kernel,system $(PYTEST) $(PYTEST_ARGS)
 
 lint: deps .venv/linters ## formatting, types, shell scripts, the man page, licence lines
@@ -124,11 +129,16 @@ check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernel
 	$(call need,$(KERNEL_PACKAGES))
 	@tests/kernels/run.sh $(PYTEST_ARGS)
 
-check-libvirts: deps ## trace virsh and Python of Debian 13, with libvirt 11.3, and a 32-bit virsh
-	$(call need,$(ROOT_PACKAGES))
-	@test -e .cache/trixie/usr/sbin/libvirtd || $(SUDO) tests/roots/make.sh trixie .cache/trixie libvirt-clients libvirt-daemon python3-libvirt
-	@test -e .cache/i386/complete || $(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients
+check-libvirts: deps-roots ## trace virsh and Python of Debian 13, with libvirt 11.3, and a 32-bit virsh
+	@$(SUDO) tests/roots/make.sh trixie .cache/trixie libvirt-clients libvirt-daemon python3-libvirt
+	@$(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients
 	@$(SUDO) env LIBVIRT_TRACE_REQUIRE=libvirts $(PYTEST) tests/libvirts $(PYTEST_ARGS)
+
+deps-roots: deps
+	$(call need,$(ROOT_PACKAGES))
+
+check-other: deps-roots ## the tests of preload, kernel and system in a root of Debian 13 (on another release: of Debian 12)
+	@$(SUDO) env CLEAN_ROOT="$(OTHER_ROOT)" SUITE=$(OTHER) tests/clean_root.sh test PYTEST_ARGS="$(OTHER_TESTS) $(PYTEST_ARGS)"
 
 install: $(if $(DESTDIR),,deps-run build-deps) enforcer ## copy to PREFIX (/usr/local)
 	@for file in $$(find tracer.py probes log -type f ! -path '*/__pycache__/*') enforcer/*.py; do \

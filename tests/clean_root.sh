@@ -1,25 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# clean_root.sh [TARGET...]: the proof for a machine that has nothing yet. A minimal Debian of this machine's release is made, this
-# checkout (tracked and new files) is copied into it, and `make TARGET...` (demo check) run there. CLEAN_ROOT: where it is kept.
+# clean_root.sh [TARGET|VARIABLE=VALUE...]: the proof for a machine that has nothing yet. This checkout (tracked and new files) is copied
+# into a minimal Debian, and `make TARGET...` (demo check) run there. SUITE: its release (this machine's). CLEAN_ROOT: where it is
+# kept; it is made where it is missing, and the copy is in memory, so that several runs may share it.
 set -eu
 cd "$(dirname "$0")/.."
-root=${CLEAN_ROOT:-$PWD/.cache/clean}
 # shellcheck source=/dev/null
 . /etc/os-release
-test -e "$root/complete" || {
-	tests/roots/make.sh "$VERSION_CODENAME" "$root" make
-	# shellcheck disable=SC2016 # apt's own variables
-	apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' |
-		grep -E " $VERSION_CODENAME(-updates|-security)? main\$" | sort -u >"$root/etc/apt/sources.list"
-	apt-config dump | grep -E '^Acquire::(http|https)::Proxy |^Acquire::Check-' >"$root/etc/apt/apt.conf.d/90host" || true
-}
+suite=${SUITE:-$VERSION_CODENAME}
+root=${CLEAN_ROOT:-$PWD/.cache/clean-$suite}
+tests/roots/make.sh "$suite" "$root" make
 cp -L /etc/resolv.conf "$root/etc/resolv.conf"
-if [ -e /etc/pip.conf ]; then cp /etc/pip.conf "$root/etc/pip.conf"; fi
-if [ -n "${PIP_CERT:-}" ]; then install -D -m 644 "$PIP_CERT" "$root/etc/pip-cert.pem"; fi
 
-rm -rf "$root/root/libvirt-trace"
-mkdir -p "$root/root/libvirt-trace"
-git ls-files -co --exclude-standard -z | tar -c --null -T - | tar -x -C "$root/root/libvirt-trace"
 [ $# -gt 0 ] || set -- demo check
-exec tests/roots/enter.sh "$root" env ${PIP_CERT:+PIP_CERT=/etc/pip-cert.pem} make -C /root/libvirt-trace "$@"
+# a home of a user: nobody else may read it
+# shellcheck disable=SC2016 # the inner shell's
+git ls-files -co --exclude-standard -z | tar -c --null -T - | tests/roots/enter.sh "$root" \
+	env ${PIP_CERT:+PIP_CERT=/etc/pip-cert.pem} ${LIBVIRT_TRACE_PATIENCE:+"LIBVIRT_TRACE_PATIENCE=$LIBVIRT_TRACE_PATIENCE"} \
+	sh -euc 'mkdir -m 700 /tmp/home; mkdir /tmp/home/libvirt-trace; cd /tmp/home/libvirt-trace; tar -x
+		dpkg --configure -a >/dev/null 2>&1 || true # a run may have been interrupted
+		exec make "$@"' sh "$@"

@@ -83,7 +83,8 @@ DOMAIN = """
 """
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """TCP ports of 127.0.0.1 that nobody listens on."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
@@ -110,7 +111,7 @@ class Daemon:
         pki = folder / "pki"
         pki.mkdir()
         subprocess.run(["sh", "-eu", "-c", CERTIFICATES], cwd=pki, check=True, capture_output=True)
-        tcp, tls = _free_ports(2)
+        tcp, tls = free_ports(2)
         (folder / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder, tcp=tcp, tls=tls, uuid=uuid.uuid4()))
         self.tcp_uri = f"qemu+tcp://127.0.0.1:{tcp}/system"
         self.tls_uri = f"qemu+tls://127.0.0.1:{tls}/system?pkipath={pki}"  # as CLIENT_NAME

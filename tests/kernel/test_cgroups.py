@@ -13,7 +13,7 @@ import pytest
 from probes import cgroups
 from probes.processes import Captured, Processes
 
-ID = "fedcba9876543210" * 4
+ID = os.urandom(32).hex()  # of this run alone
 
 
 @pytest.fixture

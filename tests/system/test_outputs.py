@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.daemon import Daemon
+from tests.daemon import Daemon, free_ports
 from tests.needs import PATIENCE, PYTHON
 from tests.tracing import Event, Result
 
@@ -116,7 +116,8 @@ def other():
 def test_both_sides_of_a_live_migration(trace, libvirtd, other, guest) -> None:
     target = f"qemu+unix:///system?socket={other.uri.partition('=')[2]}"
     tracer = trace("-s", "65536", "-f", "virDomainMigrate*")
-    where = ("--migrateuri", "tcp://127.0.0.1:49217", "--listen-address", "127.0.0.1")
+    (port,) = free_ports(1)
+    where = ("--migrateuri", f"tcp://127.0.0.1:{port}", "--listen-address", "127.0.0.1")
     argv = [
         "virsh",
         "--quiet",
@@ -142,7 +143,7 @@ def test_both_sides_of_a_live_migration(trace, libvirtd, other, guest) -> None:
     perform = calls[libvirtd.pid, "virDomainMigratePerform3Params"]
     prepare = calls[other.pid, "virDomainMigratePrepare3Params"]
     finish = calls[other.pid, "virDomainMigrateFinish3Params"]
-    asked = {"migrate_uri": "tcp://127.0.0.1:49217", "listen_address": "127.0.0.1", "bandwidth": 100}
+    asked = {"migrate_uri": f"tcp://127.0.0.1:{port}", "listen_address": "127.0.0.1", "bandwidth": 100}
     assert (perform["args"]["domain"]["name"], perform["args"]["dconnuri"]) == (guest.name, target)
     assert perform["args"]["params"] == asked
     assert {name: value for name, value in prepare["args"]["params"].items() if name in asked} == asked
