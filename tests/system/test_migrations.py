@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.daemon import Daemon, _free_ports
+from tests.daemon import Daemon, free_ports
 from tests.enforced import library, put
 from tests.needs import PYTHON
 
@@ -79,7 +79,7 @@ def other() -> Iterator[Daemon]:
 
 
 def move(source: Daemon, target: Daemon, name: str, *before: str, how: str = "direct", flags: int = 0, **params: str) -> str:
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     command = [
         *before,
         PYTHON,
