@@ -184,6 +184,7 @@ class Call(NamedTuple):
     parent: str | None = None  # id of the call that caused it, in another process
     one_of: tuple[str, ...] = ()  # ids of the calls of which one caused it, where they can't be told apart
     children: tuple[Any, ...] = ()  # Call, Command and DomainEvent: what it caused, in order of their end
+    more_children: int = 0  # that are left out there
     unfinished: str | None = None  # "process exited", "still running", "result lost", "no return probe"
     # one object for calls that differ in nothing but time and duration: a sink keeps its rendering there, under a key of its own
     alike: dict[str, Any] | None = None

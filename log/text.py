@@ -116,6 +116,8 @@ def _tree(event: Call | Command | DomainEvent, level: int) -> list[str]:
     pieces = _call(event._replace(depth=event.depth + level, alike=None), View.TREE)
     for child in sorted(event.children, key=lambda child: int(child.time)):
         pieces += _tree(child, level + event.depth + 1)
+    if event.more_children:
+        pieces += ("", INDENT * (level + event.depth + 1), "notice", f"and {event.more_children} more", "", "\n")
     return pieces
 
 

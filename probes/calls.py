@@ -22,6 +22,7 @@ from probes.walking import is_whole
 
 CACHED = 16384  # decoded arguments and results kept, by their bytes
 NO_RETURN = "no return probe"
+MOST_CHILDREN = 1000  # of a call that are shown below it
 SHORT = 2048  # bytes of a record that is worth keeping
 
 Pieces = dict[int, list[values.Piece]]  # of long strings, by operation
@@ -60,17 +61,25 @@ class Task(NamedTuple):
 class Extra:
     """What few calls under way have beside their entry record."""
 
-    __slots__ = ("checked", "children", "command", "origins", "pieces", "sent", "verdict")
+    __slots__ = ("checked", "children", "command", "more", "origins", "pieces", "sent", "verdict")
 
     def __init__(self) -> None:
         self.pieces: Pieces | None = None  # of long arguments
         self.verdict: VerdictInfo | None = None
         self.sent: list[Message] = []
         self.origins: list[Sent] = []
-        self.children: list[Event] = []
+        self.children: list[Event] = []  # no more than MOST_CHILDREN: a migration asks its monitor for hours
+        self.more = 0
         # to a monitor or agent that has not answered: time (ns), whether to an agent, text
         self.command: tuple[int, bool, Value] | None = None
         self.checked: tuple[str, Value] | None = None  # UUID and name of the domain that the driver found
+
+    def add(self, child: Event) -> None:
+        """What the call has caused."""
+        if len(self.children) < MOST_CHILDREN:
+            self.children.append(child)
+        else:
+            self.more += 1
 
 
 class Open(NamedTuple):
@@ -353,7 +362,7 @@ class Calls:
             task = self._find_task(call.task, call.tgid, tid)
             command = Command(began + self.offset_ns, time - began, tid, task.comm, task.caller, text, self._id(call, tid), to_agent)
             extra.command = None
-            extra.children.append(command)
+            extra.add(command)
             ended.append(command)
 
     def _changed(self, call: Open | None, task: Task, tid: int, time: int, fields: Mapping[str, Value], ended: list[Event]) -> None:
@@ -369,7 +378,7 @@ class Calls:
         event, detail = self._lifecycle.names(fields)
         changed = DomainEvent(time + self.offset_ns, tid, task.comm, task.caller, domain, event, detail, parent, one_of)
         if parent:
-            self._extra_of(*causes[0]).children.append(changed)
+            self._extra_of(*causes[0]).add(changed)
         ended.append(changed)
 
     def _changing(self, pid: int, uuid: Value) -> list[tuple[int, Open]]:
@@ -558,13 +567,14 @@ class Calls:
         built = built._replace(
             verdict=extra.verdict,
             children=tuple(extra.children),
+            more_children=extra.more,
             parent=origins[0].id if len(origins) == 1 else None,
             one_of=tuple(origin.id for origin in origins) if len(origins) > 1 else (),
         )
         for uuid, name in [extra.checked] if extra.checked else found_by(extra.children):
             built = with_true_name(built, uuid, name)
         if len(origins) == 1 and (parent := self._extra.get((origins[0].tid, origins[0].number))):
-            parent.children.append(built)
+            parent.add(built)
         return built
 
     @staticmethod

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from log import jsonl, text, xml
-from log.events import Call, Caller, CutText, Event
+from log.events import Call, Caller, CutText, Event, Lost
 from probes import private, records
 from probes.api import load_api
-from probes.calls import Calls, Row, Task
+from probes.calls import MOST_CHILDREN, Calls, Extra, Row, Task
 from probes.copying import Limits
 from probes.layouts import LAYOUTS
 from probes.plans import entry_plan, private_plans, return_plan
@@ -277,3 +277,11 @@ def test_a_call_reads_the_same_whatever_was_before_it(made):
     assert [call._replace(alike=None) for call in together] == [call._replace(alike=None) for call in alone]
     for render in (jsonl.line, text.line, xml.line):
         assert [render(call) for call in together] == [render(call) for call in alone]
+
+
+def test_what_a_call_causes_is_kept_up_to_a_limit() -> None:
+    extra = Extra()
+    for number in range(MOST_CHILDREN + 7):
+        extra.add(Lost(number, 1, "read", "x"))
+    assert [child.time for child in extra.children] == list(range(MOST_CHILDREN))
+    assert extra.more == 7

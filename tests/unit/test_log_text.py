@@ -260,6 +260,7 @@ def test_tree_shows_what_a_call_caused_in_the_order_of_its_begin():
         f'{AT[2]} 812 rpc-libvirtd root     monitor {{"execute":"quit"}} <1.0us>\n'
         f"{AT[3]} 812 rpc-libvirtd root     domain web1 stopped: destroyed\n"
     )
+    assert text.line(ASKED._replace(more_children=7), text.View.TREE) == text.line(ASKED, text.View.TREE) + "  and 7 more\n"
     assert [text.line(event, text.View.TREE) for event in (SERVED, MONITOR, STOPPED)] == ["", "", ""]
 
 
