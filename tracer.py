@@ -271,7 +271,7 @@ def trace(arguments: Sequence[str]) -> int:
     session = Session(Options(filters, limits, options.buffer_size << 20, options.returns, tuple(options.libraries), VERSION))
     if not options.redact:
         log.complain("secrets are shown, because of --no-redact")
-    attached = session.start()
+    attached = session.start(log.complain)
     for warning in session.warnings:
         log.complain(warning)
     log.open_screen(status=command is None)

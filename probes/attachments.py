@@ -7,8 +7,11 @@ Anybody can present a file here. Whatever it is, it may cost its own calls, but 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from log.errors import TraceError
 from log.events import Attached, Event, Unattached
@@ -26,6 +29,21 @@ from probes.verdicts import Enforcer, Enforcers
 SCAN_SHARE, SCAN_NS = 0.1, 1_000_000_000  # of the time, for looking at all processes while others make us; and not more often than that
 MOST_TOLD, TOLD_NS = 20, 60_000_000_000  # events about files that can't be attached to, in so much time; others are summed up
 NAMED = 5  # functions that are left out
+MANY = 200  # processes: attaching takes a second or more
+LONGEST_INSTRUCTION = 16  # bytes
+CHECK_NS = 40_000_000  # between two looks at the files
+WRITTEN = (
+    "it was written to while programs use it, which probes would crash: replace a library by renaming the new file to it. "
+    "It is attached to again when the programs that have it mapped have ended"
+)
+
+
+class State(NamedTuple):
+    """What a file was like when it was attached to."""
+
+    stamp: tuple[int, int, int]
+    offsets: tuple[int, ...]  # of its probes
+    code: int  # a sum of the code there
 
 
 class Attachments:
@@ -35,6 +53,8 @@ class Attachments:
         self._program, self._rows, self._targets, self._version = program, rows, targets, version
         self._enforcers = Enforcers(host_enforcers)
         self._links: dict[Target | Enforcer, Links] = {}
+        self._states: dict[Target | Enforcer, State] = {}
+        self._checked = 0  # ns
         self._pace = Pace(SCAN_SHARE, 0)
         self._scan_at = 0  # ns; when the processes may be looked at again
         self._rescan = False
@@ -43,13 +63,18 @@ class Attachments:
         self._untold = 0  # files that were not told of, and the last of them
         self._last = ("", "")
 
-    def start(self) -> list[Event]:
-        """Attaches to what there is; the first event says to what. Loads the program, for which this has waited."""
+    def start(self, say: Callable[[str], None]) -> list[Event]:
+        """Attaches to what there is; the first event says to what. Loads the program, for which this has waited.
+
+        `say` takes a line for the user, who has to wait.
+        """
         targets = self._targets.scan()
         if not targets:
             raise TraceError("no libvirt.so.0 on this host: install libvirt0, or name the file with --library PATH")
         chosen = [self._rows.probes(target) for target in targets]
         self._program.load()
+        if self._targets.processes > MANY:
+            say(f"attaching in {self._targets.processes} processes, each of which takes the kernel some milliseconds")
         failures: list[tuple[str, str]] = []
         attached = self._attach(targets, chosen, None, failures)
         if not self._links:
@@ -65,6 +90,9 @@ class Attachments:
 
     def mapped(self, record: Mapped) -> list[Event]:
         """A process has mapped a library."""
+        return self._written() + self._mapped(record)
+
+    def _mapped(self, record: Mapped) -> list[Event]:
         if maps.is_enforcer(record.path):
             return self._attach_enforcers(filter(None, [self._enforcers.of(as_mapping(record))]))
         target = self._targets.mapped(record)
@@ -82,6 +110,9 @@ class Attachments:
     def check(self) -> list[Event]:
         """What is due: files that could not be looked at before, and the sum of what was not told."""
         now, events = time.monotonic_ns(), list[Event]()
+        if now >= self._checked + CHECK_NS:
+            self._checked = now
+            events += self._written()
         if (self._rescan or self._targets.is_behind) and now >= self._scan_at and self._pace.ready():
             self._rescan = False
             self._scan_at = now + SCAN_NS
@@ -107,6 +138,7 @@ class Attachments:
         for links in self._links.values():
             links.close()
         self._links.clear()
+        self._states.clear()
 
     def close(self) -> None:
         """Lets go of the files."""
@@ -114,8 +146,24 @@ class Attachments:
         self._enforcers.close()
 
     def _let_go(self, file: Target | Enforcer) -> None:
+        self._states.pop(file, None)
         if links := self._links.pop(file, None):
             links.close()
+
+    def _written(self) -> list[Event]:
+        """Lets go of files that were written to: the kernel goes on with the instructions that it has read before."""
+        failures = []
+        for file, state in list(self._states.items()):
+            if (stamp := _stamp(file.fd)) == state.stamp:
+                continue
+            if _sum(file.fd, state.offsets) == state.code:
+                self._states[file] = state._replace(stamp=stamp)
+                continue
+            self._let_go(file)
+            if isinstance(file, Target):
+                self._targets.keep_no_more(file)
+            failures.append((file.path, WRITTEN))
+        return self._refused(failures) if failures else []
 
     def _attach_new(self, targets: Sequence[Target], mapped: int | None) -> list[Event]:
         failures: list[tuple[str, str]] = []
@@ -135,11 +183,10 @@ class Attachments:
         for target, (probes, no_room) in zip(targets, chosen, strict=True):
             try:
                 with self._targets.others if target.owner else contextlib.nullcontext():
-                    links = self._link(target.path_for_kernel, probes, "on_entry", "on_return")
+                    links = self._link(target, probes, "on_entry", "on_return")
             except TraceError as error:
                 failures.append((target.path, str(error)))
                 continue
-            self._links[target] = links
             failures += [(target.path, reason) for reason in self._lacks(links, no_room)]
             if not target.functions:
                 continue  # a module of a daemon, where only inner functions are probed
@@ -156,14 +203,17 @@ class Attachments:
         for enforcer in found:
             try:
                 probe = Probe(enforcer.offset, self._rows.verdicts(), False)
-                self._links[enforcer] = self._link(enforcer.path_for_kernel, [probe], "on_verdict", "on_verdict")
+                self._link(enforcer, [probe], "on_verdict", "on_verdict")
             except TraceError as error:
                 failures.append((enforcer.path, str(error)))
         return self._refused(failures)
 
-    def _link(self, path: str, probes: list[Probe], entry: str, ret: str) -> Links:
-        programs = self._program.programs
-        return Links(path, probes, programs[entry], programs[ret], multi=self._program.multi)
+    def _link(self, file: Target | Enforcer, probes: list[Probe], entry: str, ret: str) -> Links:
+        programs, offsets = self._program.programs, tuple(probe.offset for probe in probes)
+        state = State(_stamp(file.fd), offsets, _sum(file.fd, offsets))
+        links = Links(file.path_for_kernel, probes, programs[entry], programs[ret], multi=self._program.multi)
+        self._links[file], self._states[file] = links, state
+        return links
 
     def _lacks(self, links: Links, no_room: Sequence[str]) -> Iterator[str]:
         """What of a file is not seen, and why."""
@@ -199,3 +249,16 @@ def listed(names: Sequence[str]) -> str:
     """Some names, and how many there are."""
     more = f" and {len(names) - NAMED} more functions" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
+
+
+def _stamp(fd: int) -> tuple[int, int, int]:
+    status = os.fstat(fd)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _sum(fd: int, offsets: Iterable[int]) -> int:
+    total = 0
+    for offset in offsets:
+        with contextlib.suppress(OSError):
+            total = zlib.crc32(os.pread(fd, LONGEST_INSTRUCTION, offset), total)
+    return total

@@ -19,6 +19,7 @@ from probes import bpf
 UPROBE_PMU = Path("/sys/bus/event_source/devices/uprobe/type")
 # of one function: a breakpoint or no instruction is there, or the file ends before it. 524: the kernel's own ENOTSUPP
 NOT_THERE = (524, errno.EINVAL, errno.ENOEXEC, errno.EOPNOTSUPP)
+QUICK = 0.3  # s, for attaching
 MOST_TRIES, LONGEST = 32, 5.0  # to find these: links of a part of the functions, and s
 
 
@@ -41,8 +42,10 @@ class Links:
         self.kind = "uprobe_multi" if multi else "perf_event"
         self.left_out: list[Probe] = []  # and why, of the last
         self.reason = ""
+        self._waits = False  # whether detaching takes long
         self._path, self._entry, self._ret = path, entry, ret
-        self._tries, self._until = MOST_TRIES, time.monotonic() + LONGEST
+        began = time.monotonic()
+        self._tries, self._until = MOST_TRIES, began + LONGEST
         try:
             if multi:
                 self._link_multi(probes)
@@ -54,6 +57,7 @@ class Links:
         if probes and len(self.left_out) == len(probes):
             self.close()
             raise TraceError(self.reason)
+        self._waits = not multi or time.monotonic() - began > QUICK
 
     def _parts(self, probes: list[Probe]) -> Iterator[tuple[int, bool, list[Probe]]]:
         # return probes first: an entry that was seen must not miss its return
@@ -101,9 +105,9 @@ class Links:
                 self.fds += fds
 
     def close(self) -> None:
-        """Detaches; of perf events the last goes when a process of its own has let go of them, which nobody waits for."""
-        if self.kind == "perf_event" and self.fds:
-            # the kernel waits up to 0.1 s for each, inside of close() or exit()
+        """Detaches; what takes long goes when a process of its own has let go of it, which nobody waits for."""
+        if self._waits and self.fds:
+            # inside of close() or exit() the kernel waits up to 0.1 s for each perf event, and visits each process that has the file mapped
             with contextlib.suppress(OSError):
                 subprocess.Popen(
                     ["libvirt-trace-detach"],

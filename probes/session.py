@@ -8,7 +8,7 @@ import operator
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,12 +88,12 @@ class Session:
             self._rows.rows, table, self._find_task, time.time_ns() - time.monotonic_ns(), covered=self._coverage.covered_for
         )
 
-    def start(self) -> list[Event]:
-        """Attaches to every libvirt on the host; from here on calls are seen. The first event says to what."""
+    def start(self, say: Callable[[str], None] = lambda text: None) -> list[Event]:
+        """Attaches to every libvirt on the host; then calls are seen. The first event says to what; `say` takes a line meanwhile."""
         program, filters = self._program, self._options.filters
         settings = filters.settings(program, os.getpid())
         program.settings[: len(settings)] = settings
-        events = self._attachments.start()
+        events = self._attachments.start(say)
         self.warnings += filters.unknown(self._rows.names())
         if self._rows.undecoded:
             self.warnings.append(

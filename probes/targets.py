@@ -98,6 +98,7 @@ class Targets:
         self.others = Pace(OTHERS_SHARE, OTHERS_BURST)  # to read files of other users than root
         self._cached = 0  # when the loader's cache was written that the host's libraries are from
         self.refused: list[tuple[str, str]] = []  # files that are not attached to, and why: to be told
+        self.processes = 0  # that had a library mapped at the last scan()
         self.is_behind = False  # whether there are files that have not been looked at: scan() again
 
     def scan(self) -> list[Target]:
@@ -112,8 +113,11 @@ class Targets:
             self._cached = cached
             for path in host_libraries():
                 self._keep(path, is_given=False)
+        seen = set()
         for mapping in maps.scan(self._proc):
+            seen.add(mapping.pid)
             self.of(mapping)
+        self.processes = len(seen)
         new, self._untold = self._untold, []
         return new
 
@@ -126,6 +130,10 @@ class Targets:
     def is_given(self, target: Target) -> bool:
         """Whether the user has named it."""
         return target in self._asked
+
+    def keep_no_more(self, target: Target) -> None:
+        """It goes with the last process that has it mapped."""
+        self._kept.discard(target)
 
     def mapped(self, record: Mapped) -> Target | None:
         """The target that a process has just mapped, if it was not told before."""

@@ -5,11 +5,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+from probes import attachments, bpf, links
+from probes.elf import read_elf
+from probes.program import RETURN_0, has_uprobe_multi
 from tests.kernel.conftest import CALLS, TO_FILE, TRACER, read_facts
+from tests.needs import PYTHON
+from tests.neighbours import made_up
 from tests.tracing import Event
 
 SECONDS = float(os.environ.get("LIBVIRT_TRACE_FLOOD", "20"))
@@ -56,3 +64,57 @@ def test_a_flood_of_reads_loses_no_write_and_every_loss_is_counted(caller, tmp_p
     assert set(unfinished) <= {"", "result lost", "process exited"}
     assert end["lost"] == lost["read"]
     assert end["calls"] == sum(seen.values())
+
+
+FORKS = """
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+held = mmap.mmap(fd, 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
+waiting, go = os.pipe()
+for _ in range(int(sys.argv[2])):
+    if not os.fork():
+        os.close(go)
+        os.read(waiting, 1)
+        os._exit(0)
+print("forked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_many_processes_are_said_to_take_time(trace, monkeypatch, tmp_path: Path) -> None:
+    library = tmp_path / "libvirt.so.0"
+    library.write_bytes(made_up(tmp_path, ["virDomainSuspend"]))
+    command = [PYTHON, "-c", FORKS, str(library), str(attachments.MANY + CALLS)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as many:
+        assert many.stdin and many.stdout and many.stdout.readline() == "forked\n"
+        tracer = trace("-p", str(many.pid))
+        result = tracer.stop()
+        many.stdin.close()
+    said = re.search(r"attaching in ([0-9]+) processes", result.stderr)
+    assert said and int(said[1]) > attachments.MANY + CALLS
+
+
+def test_what_takes_long_to_detach_goes_in_the_background(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(links, "QUICK", -1)
+    library = tmp_path / "libvirt.so.0"
+    library.write_bytes(made_up(tmp_path, ["virDomainSuspend"]))
+    with library.open("rb") as file:
+        offset = next(function.offset for function in read_elf(file.fileno(), "x").functions)
+    multi = has_uprobe_multi()
+    program = bpf.load_program(RETURN_0, "nothing", sleepable=False, multi=multi)
+    held = links.Links(str(library), [links.Probe(offset, 0, True)], program, program, multi=multi)
+    started: list[list[str]] = []
+    popen = subprocess.Popen
+
+    def note(command, **options):
+        started.append(command)
+        return popen(command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", note)
+    fds = list(held.fds)
+    held.close()
+    os.close(program)
+    assert (started, held.fds) == ([["libvirt-trace-detach"]], [])
+    for fd in fds:
+        with pytest.raises(OSError):
+            os.fstat(fd)

@@ -15,9 +15,10 @@ import pytest
 
 from log.errors import TraceError
 from probes import maps, mapwatch, private, targets
+from probes.elf import read_elf
 from probes.targets import Target, Targets
-from tests.kernel.conftest import end
-from tests.needs import PATIENCE
+from tests.kernel.conftest import CALLS, end
+from tests.needs import PATIENCE, PYTHON
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 
@@ -285,3 +286,41 @@ def test_library_with_absurdly_many_functions_is_refused(tmp_path):
     path = build(tmp_path, "-include", str(tmp_path / "more.h"), versions=f"LIBVIRT_1.0 {{ {'; '.join(names)}; }};")
     with pytest.raises(TraceError, match="too many functions"):
         Targets([path]).scan()
+
+
+GET_ID = """
+import libvirt
+connection = libvirt.open("test:///default")
+print(libvirt.virDomain.ID(connection.lookupByName("test")))
+"""
+
+
+def test_a_library_that_is_overwritten_is_let_go_of_at_once(tmp_path, trace, steps):
+    """Else new processes would go on with old instructions in new code."""
+    path = copy(tmp_path, "libvirt.so.0")
+    step = steps(env={"LD_LIBRARY_PATH": str(tmp_path)})
+    tracer = trace("-p", str(step.pid), "-f", "virDomainGetName")
+
+    def count(times: int) -> None:
+        step.call()
+        tracer.wait_for(lambda event: event["type"] == "call" and event["pid"] == step.pid, count=times * CALLS)
+
+    count(1)
+    content = path.read_bytes()
+    with path.open("r+b") as file:  # the same, and so no harm
+        file.write(content)
+    count(2)
+    with path.open("rb") as library:
+        offset = next(function.offset for function in read_elf(library.fileno(), "x").functions if function.name == "virDomainGetID")
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\xb8\x07\0\0\0\xc3")  # mov $7, %eax; ret
+    told = tracer.wait_for(lambda event: event["type"] == "unattached" and event["path"] == str(path))
+    assert "written" in told["reason"]
+    new = [PYTHON, "-c", GET_ID]
+    deadline = time.monotonic() + 20 * PATIENCE  # another tracer on this host may let go of it a little later
+    while (got := subprocess.run(new, capture_output=True, text=True, env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)})).returncode:
+        assert time.monotonic() < deadline, got
+    assert got.stdout == "7\n"
+    step.call()  # it lives
+    assert [event["path"] for event in tracer.stop().events if event["type"] == "unattached"].count(str(path)) == 1
