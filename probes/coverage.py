@@ -11,7 +11,6 @@ import fcntl
 import itertools
 import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from enforcer.files import SYSTEM_POLICY
 from enforcer.library import table
 from probes.daemons import Daemons
 from probes.maps import ENFORCER
+from probes.opening import open_file
 from probes.recent import Recent
 
 MEMORY_FILE = "libvirt-trace-policy"  # as in policy_file.c
@@ -53,17 +53,14 @@ def policies_of(pid: int, proc: Path = Path("/proc")) -> Iterator[Summary]:
 def system_policy() -> Summary | None:
     """The host's; None: there is none that the enforcer would take."""
     try:
-        fd, status = _open_file(SYSTEM_POLICY)
+        with os.fdopen(open_file(str(SYSTEM_POLICY), follow=True), "rb") as file:
+            status = os.fstat(file.fileno())
+            # as is_trusted() in policy_file.c
+            if status.st_uid != 0 or status.st_mode & 0o022 or status.st_size > SIZE_MAX:
+                return None
+            return read_summary(file.read(status.st_size))
     except OSError:
         return None
-    with os.fdopen(fd, "rb") as file:
-        # as is_trusted() in policy_file.c
-        if status.st_uid != 0 or status.st_mode & 0o022 or status.st_size > SIZE_MAX:
-            return None
-        try:
-            return read_summary(file.read(status.st_size))
-        except OSError:
-            return None
 
 
 class _Held(NamedTuple):
@@ -195,25 +192,14 @@ def _line_at(text: bytes, at: int) -> bytes:
     return text[text.rfind(b"\n", 0, at) + 1 : len(text) if end < 0 else end]
 
 
-def _open_file(path: Path) -> tuple[int, os.stat_result]:
-    """The file, open; OSError for anything else, which is not opened at all: a pipe waits, a device may do something."""
-    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(f"{path} is not a file")
-        fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
-        return fd, os.fstat(fd)
-    finally:
-        os.close(handle)
-
-
 def _read_sealed(path: Path) -> Summary | None:
     """What the sealed memory file says; None: it is none, or says nothing of the kind."""
     try:
-        fd, status = _open_file(path)
+        fd = open_file(str(path), follow=True)  # a link of the kernel's
     except OSError:
         return None
     try:
+        status = os.fstat(fd)
         if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS != SEALS or status.st_size > SIZE_MAX:
             return None
         return summary(lambda at, length: os.pread(fd, length, at), status.st_size)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from log.errors import TraceError
 from probes.elf import imports
+from probes.opening import open_file
 from probes.recent import Recent
 
 MAKES_A_SERVER = b"virNetDaemonNew"  # or virNetDaemonNewPostExecRestart
@@ -37,7 +38,7 @@ class Daemons:
 
 
 def _is_program_of_daemon(path: str) -> bool:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = open_file(path, follow=True)
     try:
         return imports(fd, path, MAKES_A_SERVER)
     except TraceError:
