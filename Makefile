@@ -35,8 +35,12 @@ PYTEST = $(PYTHON) -m pytest
 PYTEST_ARGS =
 LIBRARY = $(PREFIX)/lib/libvirt-trace
 ENFORCER = libvirt-trace-enforcer.so
-ENFORCER_SOURCES = $(wildcard enforcer/*.c) enforcer/enter-x86-64.S enforcer/build/stubs.S
-ENFORCER_FLAGS = -std=gnu11 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Ienforcer/build -Ienforcer
+# for another machine: make enforcer MACHINE=aarch64 CC=aarch64-linux-gnu-gcc BUILD=FOLDER
+MACHINE := $(patsubst x86_64,x86-64,$(shell uname -m))
+BUILD = enforcer/build
+STRIP = -s
+ENFORCER_SOURCES = $(wildcard enforcer/*.c) enforcer/enter-$(MACHINE).S $(BUILD)/stubs.S
+ENFORCER_FLAGS = -std=gnu11 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -I$(BUILD) -Ienforcer
 ENFORCER_LINK = -shared -Wl,--version-script=enforcer/exports.map -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--hash-style=both
 MANUAL = $(PREFIX)/share/man/man8/libvirt-trace.8
 
@@ -81,14 +85,14 @@ demo: deps-demo build-deps enforcer ## trace a few real libvirt calls of virsh a
 	@$(SUDO) $(PYTHON) -E -s tracer.py -- sh -eu tests/demo.sh
 	@echo 'Next: sudo ./tracer.py shows what all programs here do with libvirt.'
 
-enforcer: enforcer/build/$(ENFORCER) ## build the library that denies calls
+enforcer: $(BUILD)/$(ENFORCER) ## build the library that denies calls
 
-enforcer/build/stubs.S enforcer/build/table.h &: enforcer/generate.py probes/api.json probes/api.py probes/api_private.py
-	@$(PYTHON) -m enforcer.generate enforcer/build
-	@touch enforcer/build/stubs.S enforcer/build/table.h
+$(BUILD)/stubs.S $(BUILD)/table.h &: enforcer/generate.py probes/api.json probes/api.py probes/api_private.py
+	@$(PYTHON) -m enforcer.generate $(BUILD) $(MACHINE)
+	@touch $(BUILD)/stubs.S $(BUILD)/table.h
 
-enforcer/build/$(ENFORCER): $(ENFORCER_SOURCES) enforcer/enforcer.h enforcer/exports.map enforcer/build/table.h
-	@$(CC) $(ENFORCER_FLAGS) -o $@ $(ENFORCER_SOURCES) $(ENFORCER_LINK) -s
+$(BUILD)/$(ENFORCER): $(ENFORCER_SOURCES) enforcer/enforcer.h enforcer/exports.map $(BUILD)/table.h
+	@$(CC) $(ENFORCER_FLAGS) -o $@ $(ENFORCER_SOURCES) $(ENFORCER_LINK) $(STRIP)
 
 build-deps:
 	$(call need,$(BUILD_PACKAGES))
@@ -143,7 +147,7 @@ check-other: deps-roots ## the tests of preload, kernel and system in a root of 
 install: $(if $(DESTDIR),,deps-run build-deps) enforcer ## copy to PREFIX (/usr/local)
 	@for file in $$(find tracer.py probes log -type f ! -path '*/__pycache__/*') enforcer/*.py; do \
 		install -D -m 644 "$$file" "$(DESTDIR)$(LIBRARY)/$$file"; done
-	@install -m 755 enforcer/build/$(ENFORCER) "$(DESTDIR)$(LIBRARY)/enforcer/$(ENFORCER)"
+	@install -m 755 $(BUILD)/$(ENFORCER) "$(DESTDIR)$(LIBRARY)/enforcer/$(ENFORCER)"
 	@install -d "$(DESTDIR)$(PREFIX)/bin"
 	@printf '#!/bin/sh\nexec %s -E -s %s/tracer.py "$$@"\n' $(PYTHON) $(LIBRARY) >"$(DESTDIR)$(PREFIX)/bin/libvirt-trace"
 	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/libvirt-trace"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from enforcer.generate import header, stubs
 from probes.api import LIBRARIES
 from probes.api_private import stub_table
 from tests.enforced import compiled, library
@@ -114,25 +113,8 @@ def test_other_architecture_does_the_same(tmp_path):
         if not shutil.which(tool):
             lack("preload", f"{tool} is not installed")
     build = tmp_path / "build"
-    build.mkdir()
-    (build / "stubs.S").write_text(stubs(TABLE, "aarch64"))
-    (build / "table.h").write_text(header(TABLE))
-    sources = [*sorted((ROOT / "enforcer").glob("*.c")), ROOT / "enforcer" / "enter-aarch64.S", build / "stubs.S"]
-    preloaded = tmp_path / "libvirt-trace-enforcer.so"
-    flags = [
-        "-std=gnu11",
-        "-O2",
-        "-fPIC",
-        "-fvisibility=hidden",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        f"-I{build}",
-        f"-I{ROOT}/enforcer",
-        "-shared",
-    ]
-    link = [f"-Wl,--version-script={ROOT}/enforcer/exports.map", "-Wl,-z,now", "-Wl,-z,defs", "-Wl,--hash-style=both"]
-    subprocess.run([compiler, *flags, "-o", preloaded, *sources, *link], check=True)
+    subprocess.run(["make", "-s", "enforcer", "MACHINE=aarch64", f"CC={compiler}", f"BUILD={build}", "STRIP="], cwd=ROOT, check=True)
+    preloaded = build / "libvirt-trace-enforcer.so"
 
     listing = subprocess.check_output(["aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", preloaded], text=True)
     for function in TABLE.functions:
