@@ -268,7 +268,8 @@ def trace(arguments: Sequence[str]) -> int:
     log = Log(options, signals)
     command = Command(argv) if argv else None
     limits = Limits(options.string, options.redact)
-    session = Session(Options(filters, limits, options.buffer_size << 20, options.returns, tuple(options.libraries), VERSION))
+    full = options.cmdline == "full" or not options.redact
+    session = Session(Options(filters, limits, options.buffer_size << 20, options.returns, tuple(options.libraries), VERSION, full))
     if not options.redact:
         log.complain("secrets are shown, because of --no-redact")
     attached = session.start(log.complain)

@@ -15,7 +15,7 @@ from probes.copying import Constants, Plan, u64
 from probes.lifecycle import CHECK, LIFECYCLE, MONITOR, Lifecycle, found_by, uuid_of, with_true_name
 from probes.private import AGENT
 from probes.raised import RaisedErrors
-from probes.redact import redact_json
+from probes.redact.json import redact_message, without_newline
 from probes.serving import Message, Origins, Sent, Served
 from probes.verdicts import NOT_ENFORCED, Said, error_of, read_verdict
 from probes.walking import is_whole
@@ -124,6 +124,7 @@ class Calls:
     `find_task`: describes the thread (task id, pid, tid) of a record.
     `offset_ns`: what is added to CLOCK_MONOTONIC to have the time since the epoch.
     `covered`: numbers of the functions that a policy covers for a process.
+    `redact`: whether secrets are hidden in what monitors are told and in messages of errors.
     """
 
     def __init__(
@@ -133,6 +134,8 @@ class Calls:
         find_task: Callable[[int, int, int], Task],
         offset_ns: int,
         covered: Callable[[int], frozenset[int]] = lambda pid: frozenset(),
+        *,
+        redact: bool = True,
     ) -> None:
         self.rows = rows
         self.offset_ns = offset_ns
@@ -141,7 +144,8 @@ class Calls:
         self._covered = covered
         self.covering = True  # whether there may be a policy anywhere
         self._said: dict[int, Said] = {}  # verdicts by thread: the call is still to come
-        self._errors = RaisedErrors(table)
+        self._errors = RaisedErrors(table, redact=redact)
+        self._show_command = redact_message if redact else without_newline
         self._open: defaultdict[int, list[Open]] = defaultdict(list)
         self._extra: dict[tuple[int, int], Extra] = {}  # of open calls, by thread and number
         self._origins = Origins()
@@ -356,7 +360,7 @@ class Calls:
         """`told`: whether to an agent, and what; None: it has answered."""
         extra = self._extra_of(tid, call)
         if told is not None:
-            extra.command = time, told[0], redact_json(told[1])
+            extra.command = time, told[0], self._show_command(told[1])
         elif extra.command:
             began, to_agent, text = extra.command
             task = self._find_task(call.task, call.tgid, tid)

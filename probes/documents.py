@@ -1,40 +1,63 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Gives text its meaning: a captured string comes in; a string or an XML document, without its secrets, goes out."""
+"""Gives text its meaning: a captured string and what it is (texts.py) come in; what is shown of it goes out."""
 
 from __future__ import annotations
 
-from log.events import CutText, Value, Xml
+from collections.abc import Callable
+
+from log.events import CutText, Redacted, Value, Xml
 from log.quote import decode_bytes
-from probes import values
+from probes import texts, values
 from probes.copying import Limits
-from probes.redact import redact_text
+from probes.redact.json import redact_answer, redact_command
+from probes.redact.messages import redact_error
+from probes.redact.uri import redact_uris
+from probes.redact.xml import redact_xml
 
 # of a document, at most or as much as the user wants of a string: what it describes is rarely at its beginning
 CAPTURED = 16384
+_INTERNAL_ERROR = 1  # an error's code of which nothing is known
+
+_SHOWN: dict[str, Callable[[str], Value]] = {
+    texts.NAME: redact_uris,
+    texts.URI: redact_uris,
+    texts.COMMAND: redact_command,
+    texts.ANSWER: redact_answer,
+    texts.MESSAGE: lambda text: redact_error(_INTERNAL_ERROR, text),
+    texts.MIXED: lambda text: Redacted(len(text.encode(errors="surrogatepass"))),
+}
 
 
-def text_value(copied: values.Copied, limits: Limits) -> Value:
-    """A string that may be a document, a command or a list of options: secrets in it are found by their shape."""
+def text_value(copied: values.Copied, what: str, limits: Limits) -> Value:
+    """A string that is `what`; of one that is hidden only its length is looked at."""
     if copied.text is None:
         return values.string_value(copied)
-    if copied.text[:1] == b"<":
+    if what == texts.HIDDEN and limits.redact:
+        return values.secret_value(copied)
+    if what == texts.XML or (what in (texts.MIXED, texts.HIDDEN) and copied.text[:1] == b"<"):
         return xml_value(copied, limits)
-    value = values.string_value(copied, redact=False)
-    if limits.redact and isinstance(value, str):
-        return redact_text(value)
-    if limits.redact and isinstance(value, CutText):
-        return value._replace(text=redact_text(value.text))
-    return value
+    value = values.string_value(copied, redact=limits.redact and what in (texts.NAME, texts.URI))
+    if not limits.redact or what in (texts.NAME, texts.URI) or not isinstance(value, str | CutText):
+        return value
+    if isinstance(value, str):
+        return _SHOWN[what](value)
+    shown = _SHOWN[what](value.text)
+    return value._replace(text=shown) if isinstance(shown, str) else Redacted(value.length)
+
+
+def kept(what: str, limits: Limits) -> int:
+    """Bytes of a string that are captured: none of one that is hidden."""
+    return 0 if what == texts.HIDDEN and limits.redact else limits.string
 
 
 def xml_value(copied: values.Copied, limits: Limits) -> Value:
-    """A document, redacted before it is cut: a secret at the cut would not look like one."""
+    """A document, redacted before it is cut."""
     if copied.text is None:
         return values.string_value(copied)
     complete = copied.length is not None and copied.length <= len(copied.text)
     text = decode_bytes(copied.text if complete else values.whole_characters(copied.text))
     if limits.redact:
-        text = redact_text(text)
+        text = redact_xml(text)
     data = text.encode(errors="surrogatepass")
     if complete and len(data) <= limits.string:
         return Xml(text, text)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from log.events import Handle, Unreadable, Value
 from probes import values
 from probes.copying import Builder, Constants, Offsets, Read, read_text, u64
+from probes.redact.uri import redact_uri
 
 ONCE_DRIVER, ONCE_CONNECT = range(2)
 
@@ -77,8 +78,9 @@ def _copy_connect(build: Builder, source: int, offsets: Offsets, mark: int) -> R
         if not u64(raw, driver):
             return Unreadable(address)
         port = int.from_bytes(raw[uri + _URI["port"] : uri + _URI["port"] + 4], "little", signed=True)
-        text = {part: values.string_value(texts[index], redact=redact) for part, index in parts.items()}
-        fields: dict[str, Value] = {"uri": _join_uri(text, port) if text["scheme"] else None}
+        text = {part: values.string_value(texts[index], redact=False) for part, index in parts.items()}
+        joined = _join_uri(text, port) if text["scheme"] else None
+        fields: dict[str, Value] = {"uri": redact_uri(joined) if joined and redact else joined}
         fields["driver"] = values.string_value(texts[name])
         if raw[block] & 1:
             fields["readonly"] = True

@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from log.events import CutList, Handle, Pointer, Redacted, Unreadable, Value
 from log.quote import decode_bytes
-from probes import numbers, structs, values
+from probes import numbers, structs, texts, values
 from probes.api import ApiTable
 from probes.copying import Limits, Offsets
-from probes.documents import text_value
+from probes.documents import kept, text_value
 from probes.handles import SHOWN_AS, SHOWN_IN_LISTS
-from probes.redact import is_secret_name
 from probes.walking import Finish, Stream, Take, TakeElement, TakeText, Walk
 
 PARAMETER = 96  # bytes of virTypedParameter: char field[80]; int type; union value
@@ -38,16 +37,17 @@ class Reading(NamedTuple):
     table: ApiTable
     offsets: Offsets
     limits: Limits
-    secret: bool = False
+    what: str = texts.HIDDEN  # strings are
+    secret: bool = False  # all is
 
     @property
     def keep(self) -> int:
-        """Bytes of a string: none of a secret's."""
-        return 0 if self.secret else self.limits.string
+        """Bytes of a string."""
+        return kept(self.what, self.limits)
 
     def string(self, copied: values.Copied) -> Value:
         """A string's value."""
-        return values.secret_value(copied) if self.secret else text_value(copied, self.limits)
+        return text_value(copied, self.what, self.limits)
 
 
 def strings(reading: Reading, base: int, count: int) -> Take:
@@ -96,7 +96,8 @@ def parameters(reading: Reading, base: int, count: int, finish: Finish | None = 
     """Typed parameters at *base, as field -> value."""
 
     def body(copy: int, address: int) -> TakeElement:
-        take = reading.walk.text(copy + PARAMETER_VALUE, reading.keep, only=(copy + PARAMETER_TYPE, STRING_TYPE))
+        keep = 0 if reading.secret else reading.limits.string
+        take = reading.walk.text(copy + PARAMETER_VALUE, keep, only=(copy + PARAMETER_TYPE, STRING_TYPE))
         return lambda stream, data: _parameter(reading, names, data, take, stream)
 
     names = numbers.ParameterNames(reading.table)
@@ -109,8 +110,8 @@ def _parameter(reading: Reading, names: numbers.ParameterNames, data: bytes, tak
     value: Value
     if kind == STRING_TYPE:
         copied = take(stream)
-        hidden = reading.secret or (reading.limits.redact and is_secret_name(field))
-        value = values.secret_value(copied) if hidden else text_value(copied, reading.limits)
+        what = texts.HIDDEN if reading.secret else texts.of_parameter(field)
+        value = text_value(copied, what, reading.limits)
     elif reading.secret:
         value = Redacted(None)
     elif kind == BOOLEAN_TYPE:
@@ -155,7 +156,7 @@ def _handle(reading: Reading, source: int, kind: str) -> TakeElement:
     starts = [place[field] for field, _ in shown]
     first, end = min(starts), max(place[field] + (16 if how == "uuid" else 8) for field, how in shown)
     block = reading.walk.block(source, first, end - first)
-    texts = {field: reading.walk.text(block + place[field] - first, reading.limits.string) for field, how in shown if how == "text"}
+    copies = {field: reading.walk.text(block + place[field] - first, reading.limits.string) for field, how in shown if how == "text"}
 
     def take(stream: Stream, data: bytes) -> Value:
         item = stream.item()
@@ -165,7 +166,7 @@ def _handle(reading: Reading, source: int, kind: str) -> TakeElement:
             if how == "uuid":
                 fields[SHOWN_AS.get(field, field)] = values.uuid_value((item.data or bytes(end - first))[at : at + 16])
             else:
-                fields[SHOWN_AS.get(field, field)] = values.string_value(texts[field](stream), redact=reading.limits.redact)
+                fields[SHOWN_AS.get(field, field)] = values.string_value(copies[field](stream), redact=reading.limits.redact)
         address = int.from_bytes(data[:8], "little")
         if item.got < 0:
             return Unreadable(address) if address else None
@@ -230,6 +231,9 @@ def _struct_body(reading: Reading, copy: int, address: int, known: structs.Struc
 
 def _field(reading: Reading, known: structs.Struct, field: structs.Field, at: int) -> TakeElement:
     place = f"{known.name}.{field.name}"
+    reading = reading._replace(what=texts.of_field(known.name, field.name))
+    if field.is_text and not reading.keep:
+        return lambda stream, data: Redacted(None)
     if field.is_text:
         return lambda stream, data: decode_bytes(data[field.offset : field.offset + field.size].partition(b"\0")[0])
     if not field.is_pointer:
@@ -292,7 +296,7 @@ def _address(data: bytes, at: int) -> Value:
 def _far_field(reading: Reading, known: structs.Struct, field: structs.Field, address: int) -> TakeElement:
     """A field of a struct of which only the address is known."""
     if field.is_text:
-        take = text(reading, address, field.offset)
+        take = text(reading._replace(what=texts.of_field(known.name, field.name)), address, field.offset)
         return lambda stream, data: take(stream)
     size, read = (
         (8, lambda data: _address(data, 0))

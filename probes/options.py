@@ -95,6 +95,7 @@ def tracing_parser(version: str) -> Parser:
     how.add_argument("--format", metavar="FORMAT", choices=("text", "json", "xml"), help="text, json or xml (text; json in the -o file)")
     how.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     how.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there too (SIGHUP: reopen it)")
+    how.add_argument("--cmdline", metavar="HOW", choices=("known", "full"), default="known", help="words of command lines: known or full")
     how.add_argument("--no-redact", dest="redact", action="store_false", help="show passwords and other secrets")
     when = parser.add_argument_group("when to stop")
     when.add_argument("-d", metavar="SECONDS", dest="seconds", type=_seconds, help="stop after that long")

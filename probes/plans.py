@@ -3,36 +3,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from log.events import Redacted, Unreadable, Value
-from probes import documents, private, records, values
+from probes import documents, private, records, texts, values
 from probes.api import ApiTable, Function, Param, Result
 from probes.api_passing import IN_OUT, OUT
 from probes.copying import Builder, Condition, Limits, Offsets, Plan, Read, key_of, read_text, u64
 from probes.handles import read_handle
 from probes.pointers import Place, Pointers, needs_arguments
 
-# arguments that may hold anything: a command for a monitor or an agent, a guest's configuration of another kind, a document
-TEXTS = frozenset(("cmd", "nativeConfig", "metadata"))
-# functions whose result is a document
-RETURNS_XML = re.compile(r"XML|Capabilities|Baseline|FindStoragePoolSources|GetMetadata|GetSysinfo")
 
-
-def _read_value(build: Builder, what: Param | Result, source: int, table: ApiTable, offsets: Offsets, *, is_name: bool) -> Read:
-    """Copies one argument or result whose 64 raw bits are at `source`."""
+def _read_value(
+    build: Builder, what: Param | Result, source: int, table: ApiTable, offsets: Offsets, text: str, *, is_name: bool = False
+) -> Read:
+    """Copies one argument or result whose 64 raw bits are at `source`; `text`: what it is if it is a string, one of texts.KINDS."""
     limits, kind = build.limits, what.kind
     if what.secret and limits.redact:
         if kind in ("string", "xml"):
             index = build.text(source, keep=0)
-            return lambda raw, texts, constants: values.secret_value(texts[index])
+            return lambda raw, copied, constants: values.secret_value(copied[index])
         build.shows(source, 8)
         return lambda raw, texts, constants: Redacted(None) if u64(raw, source) else None
-    if kind == "xml":
-        return _document(build, source)
-    if kind == "string":
-        return read_text(build.text(source, name=is_name), limits.redact)
+    if kind in ("string", "xml"):
+        return _text(build, source, texts.XML if kind == "xml" else text, is_name=is_name)
     if kind == "handle" and what.object and what.object in offsets:
         return read_handle(build, source, what.object, offsets)
     if kind == "double":
@@ -53,18 +47,12 @@ def _read_value(build: Builder, what: Param | Result, source: int, table: ApiTab
     return lambda raw, texts, constants: values.pointer_value(u64(raw, source))
 
 
-def _document(build: Builder, source: int) -> Read:
-    """An XML document, of which more is copied than is shown: what it describes is to be told."""
+def _text(build: Builder, source: int, what: str, *, is_name: bool) -> Read:
+    """A string; of a document more is copied than is shown, as what it describes is to be told."""
     limits = build.limits
-    index = build.text(source, keep=max(limits.string, documents.CAPTURED))
-    return lambda raw, texts, constants: documents.xml_value(texts[index], limits)
-
-
-def _text(build: Builder, source: int) -> Read:
-    """Text that a program wrote: a command or an answer of QEMU's monitor or a guest's agent."""
-    limits = build.limits
-    index = build.text(source)
-    return lambda raw, texts, constants: documents.text_value(texts[index], limits)
+    keep = max(limits.string, documents.CAPTURED) if what in (texts.XML, texts.MIXED) else documents.kept(what, limits)
+    index = build.text(source, keep=keep, name=is_name)
+    return lambda raw, copied, constants: documents.text_value(copied[index], what, limits)
 
 
 def entry_plan(function: Function, table: ApiTable, offsets: Offsets, limits: Limits, flags: int) -> Plan:
@@ -82,11 +70,9 @@ def entry_plan(function: Function, table: ApiTable, offsets: Offsets, limits: Li
         if param.kind == "pointer" and (read := pointers.read(param)):
             fields.append((param.name, read))
             continue
-        if param.kind == "string" and param.name in TEXTS:
-            fields.append((param.name, _text(build, places[param.name])))
-            continue
         is_name = not on_object and param.kind == "string" and param.name in ("name", "usageID", "portdev")
-        fields.append((param.name, _read_value(build, param, places.get(param.name, 0), table, offsets, is_name=is_name)))
+        text = texts.of_argument(function.name, param.name)
+        fields.append((param.name, _read_value(build, param, places.get(param.name, 0), table, offsets, text, is_name=is_name)))
     return build.plan(flags, fields)._replace(condition=_condition(function, [param.name for param in integers]))
 
 
@@ -103,12 +89,9 @@ def return_plan(function: Function, table: ApiTable, offsets: Offsets, limits: L
     keeps = needs_arguments(function)
     build = Builder(records.RETURN_FIXED_ARGS if keeps else records.RETURN_FIXED, limits)
     fields: list[tuple[str, Read]] = []
-    if function.result.kind == "string" and RETURNS_XML.search(function.name) and not function.result.secret:
-        fields.append(("ret", _document(build, records.RETURN_VALUE)))
-    elif function.result.kind == "string" and function.name.startswith("virDomainQemu"):
-        fields.append(("ret", _text(build, records.RETURN_VALUE)))
-    elif function.result.kind != "void":
-        fields.append(("ret", _read_value(build, function.result, records.RETURN_VALUE, table, offsets, is_name=False)))
+    if function.result.kind != "void":
+        text = texts.of_argument(function.name, "")
+        fields.append(("ret", _read_value(build, function.result, records.RETURN_VALUE, table, offsets, text)))
     if keeps:
         fields += _outputs(build, function, table, offsets)
         flags |= records.PLAN_KEEP_ARGS
@@ -180,7 +163,8 @@ def private_plans(function: private.Private, limits: Limits, flags: int) -> tupl
             places.update({name: at + inner for name, inner in item.pointers})
             fields.append((item.name, _read_number(at, item.length)))
         else:
-            fields.append((item.name, read_text(build.text(places[item.source], keep=records.INLINE_MAX, only=item.only), limits.redact)))
+            # as it is: who makes an event of it knows what it is
+            fields.append((item.name, read_text(build.text(places[item.source], keep=records.INLINE_MAX, only=item.only), False)))
     flags |= function.flags
     if function.ret is None:
         return build.plan(flags | records.PLAN_NO_RETURN, fields), None

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from log.events import Redacted, Value
 from log.quote import decode_bytes
-from probes import lists, numbers, records, structs, values
+from probes import lists, numbers, records, structs, texts, values
 from probes.api import OBJECTS, ApiTable, Function, Param
 from probes.api_exceptions import REASON_ENUM
 from probes.api_passing import IN, IN_OUT, OUT
 from probes.copying import Builder, Constants, Offsets, Read, u64
-from probes.documents import text_value
+from probes.documents import kept, text_value
 from probes.walking import Take
 
 _WALKED: Read = lambda raw, texts, constants: None  # noqa: E731 - keeps a place among the fields
@@ -98,14 +98,15 @@ class Pointers:
                 return self._reason(source)
             size, read = numbers.reader(param.ctype.removesuffix(" *"), param.enum, self._table)
             return build.memory(source, size, read)
+        what = texts.of_argument(self._place.function.name, param.name)
         if param.ctype == "char *":
-            index = build.text(source)
-            return lambda raw, texts, constants: text_value(texts[index], limits)
+            index = build.text(source, keep=kept(what, limits))
+            return lambda raw, copied, constants: text_value(copied[index], what, limits)
         if param.ctype in ("char **", "const char **"):
             pointer = build.shared(source, 0, 8)
             build.follows(source)
-            index = build.text(pointer)
-            return lambda raw, texts, constants: text_value(texts[index], limits) if u64(raw, source) else None
+            index = build.text(pointer, keep=kept(what, limits))
+            return lambda raw, copied, constants: text_value(copied[index], what, limits) if u64(raw, source) else None
         name = self._table.struct_behind(param.ctype)
         if name and param.ctype.endswith("Ptr"):
             known = structs.layout(self._table, name)
@@ -128,10 +129,12 @@ class Pointers:
         return read
 
     def _struct(self, source: int, known: structs.Struct) -> Read:
+        limits = self._build.limits
         readers: list[tuple[structs.Field, numbers.ReadNumber]] = []
         for field in known.fields:
             if field.is_text:
-                readers.append((field, _characters))
+                is_shown = not limits.redact or texts.of_field(known.name, field.name) == texts.NAME
+                readers.append((field, _characters if is_shown else lambda data: Redacted(None)))
             else:
                 enum = self._table.field_enums.get(f"{known.name}.{field.name}")
                 readers.append((field, numbers.reader(field.ctype, enum, self._table)[1]))
@@ -169,7 +172,8 @@ class Pointers:
 
     def _walk(self, param: Param, source: int) -> Take | None:
         secret = param.secret and self._build.limits.redact
-        reading = lists.Reading(self._build.walk, self._table, self._offsets, self._build.limits, secret)
+        what = texts.HIDDEN if secret else texts.of_argument(self._place.function.name, param.name)
+        reading = lists.Reading(self._build.walk, self._table, self._offsets, self._build.limits, what, secret)
         ctype = param.ctype.removeprefix("const ").removesuffix(" const").replace(" ", "")
         base, stars = source, len(ctype) - len(ctype.rstrip("*"))
         ctype = ctype.rstrip("*")

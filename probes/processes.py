@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +17,11 @@ from log.events import Caller
 from probes import cgroups, maps
 from probes.mapwatch import Dropped, Exec, Forked, Mapped
 from probes.recent import Recent
-from probes.redact import redact_cmdline
+from probes.redact.cmdline import CUT, redact_cmdline
 
 NO_ID = 0xFFFFFFFF  # the kernel's own "no user"
 CMDLINE_CAPTURED = 1024  # CMDLINE of trace.bpf.c: a longer one is cut there
 CMDLINE_MOST = 16384  # bytes of a command line that are kept
-CUT = "..."  # stands for the words that are not
 MOST_PROCESSES, MOST_IMAGES, MOST_USERS, MOST_CGROUPS = 16384, 4, 4096, 4096
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -66,8 +66,9 @@ _NOTHING = _Shown(None, None, None, None, None)
 class Processes:
     """Who processes are, including those that have just ended."""
 
-    def __init__(self, proc: Path = Path("/proc"), numbers: cgroups.Numbers | None = None) -> None:
+    def __init__(self, proc: Path = Path("/proc"), numbers: cgroups.Numbers | None = None, *, full_cmdlines: bool = False) -> None:
         self._proc = proc
+        self._show_cmdline: Callable[[tuple[str, ...]], tuple[str, ...]] = tuple if full_cmdlines else redact_cmdline
         self._numbers = numbers or cgroups.Numbers()
         self._images: Recent[int, tuple[_Image, ...]] = Recent(MOST_PROCESSES)
         self._users: Recent[int, str | None] = Recent(MOST_USERS)
@@ -108,7 +109,7 @@ class Processes:
         return Caller(
             pid=pid,
             exe=exe,
-            cmdline=None if cmdline is None else redact_cmdline(split_cmdline(cmdline)),
+            cmdline=None if cmdline is None else self._show_cmdline(split_cmdline(cmdline)),
             uid=captured.uid,
             user=self.user(captured.uid),
             loginuid=captured.loginuid,

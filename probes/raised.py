@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from log.events import CallError, CutText, Value
 from probes.api import ApiTable
+from probes.redact.messages import redact_error
 
 SYSTEM_ERROR = 38  # VIR_ERR_SYSTEM_ERROR
 
@@ -17,7 +18,8 @@ class RaisedErrors:
     libvirt resets its errors when a public call begins, and puts them back after calls that it makes while it cleans up.
     """
 
-    def __init__(self, table: ApiTable) -> None:
+    def __init__(self, table: ApiTable, *, redact: bool = True) -> None:
+        self._redact = redact
         self._codes = _by_value(table, "virErrorNumber")
         self._domains = _by_value(table, "virErrorDomain")
         self._last: dict[int, tuple[int, int, int | None, str | None]] = {}  # tid -> time, code, domain, message
@@ -58,6 +60,8 @@ class RaisedErrors:
         time, code, domain, message = self._last.get(tid, (0, 0, None, None))
         if time < since:
             return None
+        if self._redact and message is not None:
+            message = redact_error(code, message)
         return CallError(code, self._codes.get(code), None if domain is None else self._domains.get(domain, str(domain)), message)
 
 

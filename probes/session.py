@@ -52,6 +52,7 @@ class Options(NamedTuple):
     force_returns: bool  # return probes even where they kill confined processes
     libraries: tuple[Path, ...]
     version: str
+    full_cmdlines: bool = False  # command lines with all their words
 
 
 class Session:
@@ -75,7 +76,7 @@ class Session:
         self._detached = self._stopped = False
         self._reported = {(ring, name): 0 for ring in (0, 1) for name in records.COUNTERS}
         self._keeps_all, self._keeps_own = options.filters.keeps_all, options.filters.keeps_own
-        self._processes = Processes()
+        self._processes = Processes(full_cmdlines=options.full_cmdlines)
         self._clients = Clients(self._processes.lookup)
         self._attachments = Attachments(self._program, self._rows, Targets(options.libraries), options.version)
         self._coverage = Coverage(self._daemons)
@@ -85,7 +86,12 @@ class Session:
                 "on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same"
             )
         self._calls = Calls(
-            self._rows.rows, table, self._find_task, time.time_ns() - time.monotonic_ns(), covered=self._coverage.covered_for
+            self._rows.rows,
+            table,
+            self._find_task,
+            time.time_ns() - time.monotonic_ns(),
+            covered=self._coverage.covered_for,
+            redact=options.limits.redact,
         )
 
     def start(self, say: Callable[[str], None] = lambda text: None) -> list[Event]:

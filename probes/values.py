@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -11,12 +10,11 @@ from log.events import CutList, CutText, EnumValue, Flags, Pointer, Redacted, Un
 from log.quote import decode_bytes
 from probes import records
 from probes.api import Enum
-from probes.redact import redact_uri
+from probes.redact.uri import redact_uris
 
 SIZES = {"i32": 4, "u32": 4, "i64": 8, "u64": 8, "u8": 1}  # bytes of the C type
 _SIGNED = {"i32": 32, "i64": 64}
 _UNSIGNED = {"u8": 8, "u32": 32, "u64": 64}
-_USER_INFO = re.compile(r"://[^/?#]*@")
 
 
 class Text(NamedTuple):
@@ -141,13 +139,13 @@ def _join(start: Copied, pieces: list[Piece]) -> Copied:
 
 
 def string_value(copied: Copied, *, redact: bool = True) -> Value:
-    """A captured string; user info in a URI is redacted."""
+    """A captured string; what may be secret in a URI is redacted."""
     if copied.text is None:
         return Unreadable(copied.address) if copied.address else None
     cut = copied.length is None or copied.length > len(copied.text)
     text = decode_bytes(whole_characters(copied.text) if cut else copied.text)
-    if redact and "://" in text and _USER_INFO.search(text):
-        text = redact_uri(text)
+    if redact and "://" in text:
+        text = redact_uris(text, is_cut=cut)
     return CutText(text, copied.length) if cut else text
 
 

@@ -61,7 +61,7 @@ def test_long_lists_and_documents_are_cut_and_counted(traced: Callable[..., Run]
         "print(json.dumps([domain.name() for domain in conn.listAllDomains()]))\n"
         "conn.getAllDomainStats()\n"
         "conn.listDomainsID()\n"
-        "xml = '<domain type=\"test\"><name>big</name><description>' + 'x' * 40000 + '</description></domain>'\n"
+        "xml = '<domain type=\"test\"><name>big</name><devices>' + '<disk type=\"file\"/>' * 2000 + '</devices></domain>'\n"
         "try: conn.defineXML(xml)\n"
         "except libvirt.libvirtError: pass\n"
         "print(len(xml))\n"

@@ -104,7 +104,8 @@ def test_program_that_came_after_the_call_is_not_taken_for_the_caller(tmp_path, 
     assert who.lookup(7, None, captured(cmdline=b"sleep\0" + b"1\0"), at=250).exe == "/usr/bin/sleep"
 
 
-def test_changed_title_is_the_same_program(tmp_path, who):
+def test_changed_title_is_the_same_program(tmp_path):
+    who = Processes(tmp_path, full_cmdlines=True)
     make(tmp_path, 7, exe="/usr/bin/daemon", cmdline=b"daemon: idle")
     caller = who.lookup(7, None, captured(cmdline=b"daemon: busy"))
     assert (caller.exe, caller.cmdline) == ("/usr/bin/daemon", ("daemon: busy",))
@@ -144,8 +145,10 @@ def test_deleted_program_is_kept_as_it_is_named(tmp_path, who):
 
 def test_secrets_are_redacted(tmp_path, who):
     make(tmp_path, 7, cmdline=b"virsh\0set-user-password\0web1\0root\0s3cret\0")
-    assert who.lookup(7).cmdline == ("virsh", "set-user-password", "web1", "root", "<redacted>")
+    assert who.lookup(7).cmdline == ("virsh", "set-user-password", "web1", "<redacted>", "<redacted>")
     assert who.lookup(8, None, captured(8, cmdline=b"virsh\0-c\0qemu+tcp://u:s3cret@h/\0")).cmdline[2] == "qemu+tcp://u:<redacted>@h/"
+    full = Processes(tmp_path, full_cmdlines=True)
+    assert full.lookup(7).cmdline == ("virsh", "set-user-password", "web1", "root", "s3cret")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +169,8 @@ def test_command_line(data, words):
     assert split_cmdline(data) == words
 
 
-def test_half_of_a_long_command_line_matches_the_whole(tmp_path, who):
+def test_half_of_a_long_command_line_matches_the_whole(tmp_path):
+    who = Processes(tmp_path, full_cmdlines=True)
     whole = b"virsh\0" + b"x" * 2000 + b"\0"
     make(tmp_path, 7, cmdline=whole)
     assert who.lookup(7, None, captured(cmdline=whole[:1024])).cmdline == ("virsh", "x" * 2000)
