@@ -25,7 +25,7 @@ FUZZ_SECONDS = 600
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
 ROOT_PACKAGES = debootstrap
 OTHER := $(if $(filter bookworm,$(RELEASE)),trixie,bookworm)
-OTHER_ROOT = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace/$(OTHER)
+OTHER_ROOT = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace-ci/$(OTHER)
 OTHER_TESTS = tests/preload tests/kernel tests/system
 LINTERS = ruff==0.17.6 mypy==2.4.1
 VIRTME = virtme-ng==1.42
@@ -154,7 +154,7 @@ install: $(if $(DESTDIR),,deps-run build-deps) enforcer ## copy to PREFIX (/usr/
 	@install -D -m 644 tracer.8 "$(DESTDIR)$(MANUAL)"
 
 uninstall: ## remove what install copied
-	rm -rf "$(DESTDIR)$(LIBRARY)" "$(DESTDIR)$(PREFIX)/bin/libvirt-trace" "$(DESTDIR)$(MANUAL)"
+	rm -rf "$(DESTDIR)$(LIBRARY)" "$(DESTDIR)$(PREFIX)/bin/libvirt-trace" "$(DESTDIR)$(MANUAL)" "$(DESTDIR)/var/cache/libvirt-trace"
 
 clean: ## remove what the targets above made here: tools, downloads, caches
 	rm -rf enforcer/build .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from log.errors import TraceError
-from probes import bpf, btf, records
+from probes import bpf, btf, kept, records
 from probes.bytecode import with_jumps_back
 from probes.ring import Ring
 
 PROGRAMS = ("on_entry", "on_return", "on_verdict")
 SOURCE = Path(__file__).with_name("trace.bpf.c")
 STUBS = Path(__file__).with_name("stubs")
+SOURCES = (SOURCE, Path(__file__), Path(__file__).with_name("bytecode.py"))  # what the bytecode depends on, with the stubs
 MAY_GOTO = struct.pack("<BBhiBBhiBBhiBBhi", 0xB7, 0, 0, 0, 0xE5, 0, 1, 0, 0x05, 0, -2, 0, 0x95, 0, 0, 0)
 RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
 TASK_MEMBERS = {
@@ -219,9 +220,14 @@ def stub_headers() -> Iterator[None]:
 
 
 class Compilation:
-    """The compiler at work in a child process, so that the tracer stays small and does other things meanwhile."""
+    """The compiler at work in a child process, so that the tracer stays small and does other things meanwhile; or what it made before."""
 
     def __init__(self, defines: dict[str, int], *, sleepable: bool) -> None:
+        headers = sorted(path for path in STUBS.rglob("*.h") if path.is_file())
+        self._key = kept.key_of([*SOURCES, *headers], (sorted(defines.items()), sleepable))
+        self._kept = kept.read(self._key)
+        if self._kept is not None:
+            return
         receiving, sending = os.pipe()
         self._child = os.fork()
         if self._child == 0:
@@ -241,6 +247,8 @@ class Compilation:
 
     def result(self) -> dict[str, bytes]:
         """Bytecode by program name; waits for it."""
+        if self._kept is not None:
+            return self._kept
         with os.fdopen(self._receiving, "rb") as pipe:
             data = pipe.read()
         os.waitpid(self._child, 0)
@@ -250,6 +258,7 @@ class Compilation:
         if isinstance(answer, str):
             raise TraceError(answer)
         assert isinstance(answer, dict)
+        kept.write(self._key, answer)
         return answer
 
 

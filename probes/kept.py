@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Keeps compiled programs, as compiling takes longer than all the rest of a start: what they are made of comes in, bytecode goes out.
+
+A file is believed if it and its folder are this user's (root's) alone; one that is missing, damaged or another's is compiled again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+FOLDER = Path("/var/cache/libvirt-trace")
+MOST_FILES = 16  # that are kept
+MOST_BYTES = 4 << 20  # of one
+
+
+def key_of(sources: Iterable[Path], settings: object) -> str | None:
+    """A name for the result of compiling the sources with the settings; None where BCC is missing, which the compiler says better."""
+    spec = importlib.util.find_spec("bcc")
+    if spec is None or spec.origin is None:
+        return None
+    status = os.stat(spec.origin)
+    digest = hashlib.sha256(repr((spec.origin, status.st_size, status.st_mtime_ns, settings)).encode())
+    for path in sources:
+        content = path.read_bytes()
+        digest.update(b"%d " % len(content) + content)
+    return digest.hexdigest()
+
+
+def read(key: str | None, folder: Path = FOLDER) -> dict[str, bytes] | None:
+    """Bytecode by the name of the program, if it is kept."""
+    if key is None:
+        return None
+    try:
+        with open(os.open(folder / key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not (_is_ours(os.stat(folder, follow_symlinks=False)) and _is_ours(os.fstat(file.fileno()))):
+                return None
+            return {name: bytes.fromhex(code) for name, code in json.loads(file.read(MOST_BYTES)).items()}
+    except (OSError, ValueError, AttributeError, TypeError):  # damaged
+        return None
+
+
+def write(key: str | None, programs: Mapping[str, bytes], folder: Path = FOLDER) -> None:
+    """Keeps the bytecode, and lets go of what was kept longest ago; where that is not possible, nothing is kept."""
+    if key is None:
+        return
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if not _is_ours(os.stat(folder, follow_symlinks=False)):
+            return
+        fd, name = tempfile.mkstemp(dir=folder)
+        with open(fd, "w") as file:
+            json.dump({name: code.hex() for name, code in programs.items()}, file)
+        os.rename(name, folder / key)
+        for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-MOST_FILES]:
+            path.unlink()
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
