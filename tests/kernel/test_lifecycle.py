@@ -154,7 +154,7 @@ def others_trace() -> bool:
             bpf.syscall(bpf.SYS_BPF, ctypes.c_long(31), attributes, ctypes.c_ulong(128))  # BPF_LINK_GET_NEXT_ID
         except OSError:
             return False  # that was the last
-        number = int.from_bytes(attributes[4:8], "little")
+        number = int.from_bytes(attributes.raw[4:8], "little")
         if (fd := open_link(number)) is not None:
             kind = re.search(r"^link_type:\s+(\w+)$", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.M)
             os.close(fd)
