@@ -34,8 +34,8 @@ CONDITION = struct.Struct("<HHIIIQ")
 ACTIONS = {"allow": 1, "audit": 2, "deny": 3}
 (
     IS_OBJECT, IS_UUID, IS_USER, IS_URI, IS_READONLY, IS_EXE,
-    FLAGS_ANY, FLAGS_ALL, FLAGS_NONE, ARG_EQUALS, ARG_DIFFERS, CONTAINS, CONTAINS_XML,
-) = range(1, 14)  # fmt: skip
+    FLAGS_ANY, FLAGS_ALL, FLAGS_NONE, ARG_EQUALS, ARG_DIFFERS, CONTAINS, CONTAINS_XML, HAS_ELEMENT,
+) = range(1, 15)  # fmt: skip
 PRINCIPALS = {"uid": 0, "gid": 1, "sasl": 2, "x509": 3}
 PREFIX_MAX = 32
 ARGUMENTS_MAX = 16
@@ -150,7 +150,18 @@ def _texts(rule: Rule, function: Function) -> list[Condition] | None:
             found.append(Condition(CONTAINS_XML, place, yes=texts))
         else:
             return None
+    if rule.elements:
+        document = document_at(function)
+        if document is None:
+            return None
+        found.append(Condition(HAS_ELEMENT, document, yes=tuple("\1".join(element) for element in rule.elements)))
     return found
+
+
+def document_at(function: Function) -> int | None:
+    """Where its XML document is, as a condition has it; None: it takes none."""
+    documents = [i for i, param in enumerate(function.params) if param.kind == "xml" and "cookie" not in param.name]
+    return documents[0] if documents else document_in_params(function)
 
 
 def document_in_params(function: Function) -> int | None:
@@ -251,7 +262,8 @@ class _Writer:
                 conditions += self.condition(condition)
         rows = bytearray()
         for function in self.table.functions:
-            sources = sources_of(function)
+            by_uuid = any(self.variants[number].rule.uuids for number in self.covering[function.number])
+            sources = sources_of(function, by_uuid=by_uuid)
             packed = b"".join(bytes([KINDS.index(s.kind), s.argument, TYPES.index(s.type), s.second]) for s in sources)
             program = self.program(tuple(sorted(self.covering[function.number])))
             rows += ROW.pack(program, self.add(packed), len(sources), 0)

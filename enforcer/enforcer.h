@@ -84,6 +84,7 @@ static inline uint64_t real_of(unsigned number)
 	X(int, get_sasl, (void *identity, const char **name), "virIdentityGetSASLUserName") \
 	X(int, get_x509, (void *identity, const char **name), "virIdentityGetX509DName") \
 	X(void, unref, (void *object), "g_object_unref") \
+	X(const char *, type_name, (uint64_t type), "g_type_name") \
 	X(void *, get_data, (void *object, const char *key), "g_object_get_data") \
 	X(void, set_data, (void *object, const char *key, void *data, void (*destroy)(void *)), "g_object_set_data_full")
 #define INNER_MEMBER(type, name, arguments, symbol) type(*name) arguments;
@@ -151,6 +152,7 @@ enum condition_kind {
 	ARG_EQUALS, ARG_DIFFERS,	/* value, argument */
 	CONTAINS,		/* strings: one is in the string argument */
 	CONTAINS_XML,		/* the same, where another spelling may mean it, too */
+	HAS_ELEMENT,		/* strings: one is an element of the document; NAME, or NAME\1ATTRIBUTE\1VALUE */
 	CONDITION_KINDS
 };
 struct condition {
@@ -173,9 +175,11 @@ struct source {			/* where a call names an object */
 	uint8_t second;		/* BY_PARAMS: argument with their number */
 };
 enum source_kind {
-	BY_HANDLE = 1, BY_NAME, BY_UUID, BY_UUID_TEXT, BY_XML, BY_PARAMS, BY_UNKNOWN,
+	BY_HANDLE = 1, BY_NAME, BY_XML, BY_PARAMS, BY_UNKNOWN,
 	BY_CONNECTION,		/* a handle that only tells the connection */
 	IN_POOL,		/* the pool of the volume that the next source names */
+	BY_FOUND,		/* what the call itself finds */
+	BY_HANDLES,		/* a list of handles that NULL ends */
 	SOURCE_KINDS
 };
 enum object_type {
@@ -242,7 +246,7 @@ struct question {		/* everything about a call that rules ask for, filled as they
 	unsigned who_count;	/* 0: a daemon does it by itself */
 	unsigned turn;		/* which of them is asked about */
 	void *identity;		/* holds the texts of the second */
-	char uri[512];
+	char uri[512], bare_uri[512];
 	enum certainty has_uri, is_readonly;
 	char exe[512];
 	char note[256];
@@ -252,6 +256,8 @@ void forget_objects(struct question *ask);
 void *connection_of(struct question *ask);
 void find_connection(struct question *ask);
 const char *document_of(struct call *call, unsigned argument);
+unsigned next_handle(struct question *ask, unsigned number);
+bool is_refused(struct question *ask);
 
 /* xml_name.c */
 struct xml_identity {
@@ -260,9 +266,10 @@ struct xml_identity {
 	size_t length;
 	uint8_t uuid[16];
 };
-enum xml_shape { NAME_CHILD, NAME_ATTRIBUTE, PORTDEV_ATTRIBUTE, USAGE };
+enum xml_shape { NAME_CHILD, NAME_ATTRIBUTE, PORTDEV_ATTRIBUTE, USAGE, POOL_NAME };
 struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape);
 bool is_plain_xml(const char *xml, const char *sought);
+enum certainty has_element(const char *xml, const char *sought);
 bool read_uuid(const char *text, size_t length, uint8_t uuid[16]);
 
 /* client.c: who is behind the thread */

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from enforcer.rules import Globs, People, Policy, Rule, flag_constants, nearest
-from enforcer.sources import names_objects
+from enforcer.sources import names_objects, sources_of, takes_document
 from log.errors import TraceError
 from log.quote import quote
 from probes.api import ApiTable, Function
@@ -100,7 +100,7 @@ def _class(rule: Rule, function: Function, table: ApiTable, question: Question) 
 def _object(rule: Rule, function: Function, table: ApiTable, question: Question) -> tuple[bool, Answer]:
     if rule.objects is None or not names_objects(function):
         return rule.objects is not None, False
-    if question.object is None:
+    if question.object is None or any(source.kind == "unknown" for source in sources_of(function)):
         return True, None
     name = question.object
     short = name.rpartition("/")[2]
@@ -110,7 +110,7 @@ def _object(rule: Rule, function: Function, table: ApiTable, question: Question)
 def _uuid(rule: Rule, function: Function, table: ApiTable, question: Question) -> tuple[bool, Answer]:
     if rule.uuids is None or not names_objects(function):
         return rule.uuids is not None, False
-    if question.uuid is None:
+    if question.uuid is None or any(source.kind == "unknown" for source in sources_of(function)):
         return True, None
     try:
         sought = uuid.UUID(question.uuid)
@@ -194,7 +194,11 @@ def _contains(rule: Rule, function: Function, table: ApiTable, question: Questio
     return True, all(any(text in question.texts.get(name, "") for text in texts) for name, texts in rule.contains.items())
 
 
+def _element(rule: Rule, function: Function, table: ApiTable, question: Question) -> tuple[bool, Answer]:
+    return bool(rule.elements), None if takes_document(function) else False
+
+
 _CHECKS = {
     "class": _class, "object": _object, "uuid": _uuid, "user": _user, "uri": _uri, "readonly": _readonly, "exe": _exe, "flags": _flags,
-    "contains": _contains,
+    "contains": _contains, "element": _element,
 }  # fmt: skip

@@ -202,6 +202,42 @@ static enum certainty text_matches(const struct head *head, const struct conditi
 	return LIST(c, glob_matches(at(head, globs[i]), text, length));
 }
 
+static bool is_uri(const struct question *ask, const char *glob)
+{
+	return glob_matches(glob, ask->uri, strlen(ask->uri)) || glob_matches(glob, ask->bare_uri, strlen(ask->bare_uri));
+}
+
+/*
+ * Networks, pools and devices of a host have one driver each, whatever hypervisor's connection they are reached by: where the rule would say
+ * something else for another one, it can't be told.
+ */
+static enum certainty uri_matches(struct question *ask, const struct condition *c)
+{
+	static const char *const schemes[] = { "qemu", "lxc", "xen", "ch", "network", "storage", "nodedev", "secret", "nwfilter", "interface" };
+	static const char *const families[] = { "virNetwork", "virStorage", "virNodeDevice", "virSecret", "virNWFilter", "virInterface" };
+	const uint32_t *globs = at(ask->head, c->items);
+	const char *name = functions[ask->call->number].name, *path = strstr(ask->bare_uri, ":///");
+	enum certainty said = LIST(c, is_uri(ask, at(ask->head, globs[i])));
+	bool is_shared = false, is_host = false;
+	size_t length = path ? path - ask->bare_uri : 0;
+	char uri[sizeof(ask->bare_uri) + 16];
+
+	for (unsigned i = 0; i < sizeof(families) / sizeof(families[0]); i++)
+		is_shared |= !strncmp(name, families[i], strlen(families[i]));
+	for (unsigned i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
+		is_host |= length == strlen(schemes[i]) && !memcmp(schemes[i], ask->bare_uri, length);
+	if (!is_shared || !is_host || (strcmp(path, ":///system") && strcmp(path, ":///session")))
+		return said;
+	for (unsigned k = 0; k < sizeof(schemes) / sizeof(schemes[0]); k++) {
+		size_t n = append(uri, sizeof(uri), 0, schemes[k]);
+
+		n = append(uri, sizeof(uri), n, path);
+		if (said != LIST(c, glob_matches(at(ask->head, globs[i]), uri, n)))
+			return UNKNOWN;
+	}
+	return said;
+}
+
 static enum certainty contains(struct question *ask, const struct condition *c)
 {
 	const char *text = document_of(ask->call, c->argument);
@@ -209,7 +245,7 @@ static enum certainty contains(struct question *ask, const struct condition *c)
 	bool uncertain = false;
 
 	if (!text)
-		return NO;
+		return NO;	/* libvirt refuses the call, or there is none that could have it */
 	for (uint32_t i = 0; i < c->yes; i++) {
 		const char *sought = at(ask->head, strings[i]);
 
@@ -218,6 +254,20 @@ static enum certainty contains(struct question *ask, const struct condition *c)
 		uncertain |= c->kind == CONTAINS_XML && !is_plain_xml(text, sought);
 	}
 	return uncertain ? UNKNOWN : NO;
+}
+
+static enum certainty has_one_of(struct question *ask, const struct condition *c)
+{
+	const char *xml = document_of(ask->call, c->argument);
+	const uint32_t *strings = at(ask->head, c->items);
+	enum certainty result = NO;
+
+	for (uint32_t i = 0; xml && i < c->yes && result != YES; i++) {
+		enum certainty one = has_element(xml, at(ask->head, strings[i]));
+
+		result = one == NO ? result : one;
+	}
+	return result;
 }
 
 static enum certainty holds(struct question *ask, const struct condition *c, bool allows)
@@ -235,7 +285,7 @@ static enum certainty holds(struct question *ask, const struct condition *c, boo
 		return LIST(c, is_principal(head, who, (const struct principal *)at(head, c->items) + i));
 	case IS_URI:
 		find_connection(ask);
-		return ask->has_uri == YES ? text_matches(head, c, ask->uri) : UNKNOWN;
+		return ask->has_uri == YES ? uri_matches(ask, c) : UNKNOWN;
 	case IS_READONLY:
 		find_connection(ask);
 		return ask->is_readonly == UNKNOWN ? UNKNOWN : (ask->is_readonly == YES) == (c->value != 0) ? YES : NO;
@@ -252,6 +302,8 @@ static enum certainty holds(struct question *ask, const struct condition *c, boo
 		return (uint32_t)argument(ask->call, c->argument) == c->value ? YES : NO;
 	case ARG_DIFFERS:
 		return (uint32_t)argument(ask->call, c->argument) != c->value ? YES : NO;
+	case HAS_ELEMENT:
+		return has_one_of(ask, c);
 	default:
 		return contains(ask, c);
 	}
@@ -373,8 +425,17 @@ static void ask_policy(struct question *ask, unsigned which, struct held *held, 
 	ask->row = (const struct row *)at(ask->head, ask->head->rows_at) + ask->call->number;
 	if (!ask->row->program)
 		return;
-	for (ask->turn = 0; ask->turn < ask->who_count && so_far->says != SAYS_DENY; ask->turn++)
-		decide(ask, so_far);
+	if (is_refused(ask)) {
+		so_far->judged = true;
+		return;
+	}
+	for (ask->turn = 0; ask->turn < ask->who_count && so_far->says != SAYS_DENY; ask->turn++) {
+		unsigned next = next_handle(ask, 0);
+
+		do {
+			decide(ask, so_far);
+		} while (next && so_far->says != SAYS_DENY && (next = next_handle(ask, next)));
+	}
 }
 
 uint64_t judge(struct call *call)
@@ -393,7 +454,7 @@ uint64_t judge(struct call *call)
 	ask.head = NULL;
 	ask.object_count = ask.turn = 0;
 	ask.have_objects = ask.have_uri = ask.looking = ask.is_uncertain_list = false;
-	ask.exe[0] = ask.uri[0] = ask.note[0] = 0;
+	ask.exe[0] = ask.uri[0] = ask.bare_uri[0] = ask.note[0] = 0;
 	find_who(&ask);
 	if (!ask.who_count) {
 		/* nobody is asked, but the log must not take it for a call past us */

@@ -10,9 +10,10 @@
  * version: the first handle of each kind is compared with what libvirt's own accessor says.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "enforcer.h"
 
@@ -22,6 +23,7 @@ typedef void *lookup(void *, const uint8_t *);
 typedef int release(void *);
 
 struct layout {
+	const char *class;			/* the object's class, as GObject names it */
 	uint16_t accessor;			/* numbers of functions; 0: it has none */
 	uint8_t conn, name, uuid, parent;	/* offsets; 0: it has none */
 	bool checks_uuid;			/* the accessor gives the UUID, not the name */
@@ -29,23 +31,42 @@ struct layout {
 	uint16_t lookup, release;		/* how a driver goes by the UUID */
 };
 static const struct layout layouts[OBJECT_TYPES] = {
-	[DOMAIN] = { NUMBER_virDomainGetName, 24, 32, 44, 0, false, 0, NUMBER_virDomainLookupByUUID, NUMBER_virDomainFree },
-	[NETWORK] = { NUMBER_virNetworkGetName, 24, 32, 40, 0, false, 0, NUMBER_virNetworkLookupByUUID, NUMBER_virNetworkFree },
-	[POOL] = { NUMBER_virStoragePoolGetName, 24, 32, 40, 0, false, 0, NUMBER_virStoragePoolLookupByUUID, NUMBER_virStoragePoolFree },
-	[NWFILTER] = { NUMBER_virNWFilterGetName, 24, 32, 40, 0, false, 0, NUMBER_virNWFilterLookupByUUID, NUMBER_virNWFilterFree },
-	[SECRET] = { NUMBER_virSecretGetUUID, 24, 56, 32, 0, true, 0, NUMBER_virSecretLookupByUUID, NUMBER_virSecretFree },
-	[VOLUME] = { NUMBER_virStorageVolGetName, 24, 40, 0, 32, false, POOL },
-	[INTERFACE] = { NUMBER_virInterfaceGetName, 24, 32 },
-	[NODEDEVICE] = { NUMBER_virNodeDeviceGetName, 24, 32 },
-	[BINDING] = { NUMBER_virNWFilterBindingGetPortDev, 24, 32 },
-	[SNAPSHOT] = { NUMBER_virDomainSnapshotGetName, 0, 24, 0, 32, false, DOMAIN },
-	[CHECKPOINT] = { NUMBER_virDomainCheckpointGetName, 0, 24, 0, 32, false, DOMAIN },
-	[NETWORKPORT] = { NUMBER_virNetworkPortGetUUID, 0, 0, 32, 24, true, NETWORK },
+	[DOMAIN] = { "virDomain", NUMBER_virDomainGetName, 24, 32, 44, 0, false, 0, NUMBER_virDomainLookupByUUID, NUMBER_virDomainFree },
+	[NETWORK] = { "virNetwork", NUMBER_virNetworkGetName, 24, 32, 40, 0, false, 0, NUMBER_virNetworkLookupByUUID, NUMBER_virNetworkFree },
+	[POOL] = { "virStoragePool", NUMBER_virStoragePoolGetName, 24, 32, 40, 0, false, 0, NUMBER_virStoragePoolLookupByUUID, NUMBER_virStoragePoolFree },
+	[NWFILTER] = { "virNWFilter", NUMBER_virNWFilterGetName, 24, 32, 40, 0, false, 0, NUMBER_virNWFilterLookupByUUID, NUMBER_virNWFilterFree },
+	[SECRET] = { "virSecret", NUMBER_virSecretGetUUID, 24, 56, 32, 0, true, 0, NUMBER_virSecretLookupByUUID, NUMBER_virSecretFree },
+	[VOLUME] = { "virStorageVol", NUMBER_virStorageVolGetName, 24, 40, 0, 32, false, POOL, 0, NUMBER_virStorageVolFree },
+	[INTERFACE] = { "virInterface", NUMBER_virInterfaceGetName, 24, 32, 0, 0, false, 0, 0, NUMBER_virInterfaceFree },
+	[NODEDEVICE] = { "virNodeDevice", NUMBER_virNodeDeviceGetName, 24, 32, 0, 0, false, 0, 0, NUMBER_virNodeDeviceFree },
+	[CONNECT] = { "virConnect", 0 },
+	[STREAM] = { "virStream", 0 },
+	[BINDING] = { "virNWFilterBinding", NUMBER_virNWFilterBindingGetPortDev, 24, 32, 0, 0, false, 0, 0, NUMBER_virNWFilterBindingFree },
+	[SNAPSHOT] = { "virDomainSnapshot", NUMBER_virDomainSnapshotGetName, 0, 24, 0, 32, false, DOMAIN },
+	[CHECKPOINT] = { "virDomainCheckpoint", NUMBER_virDomainCheckpointGetName, 0, 24, 0, 32, false, DOMAIN },
+	[NETWORKPORT] = { "virNetworkPort", NUMBER_virNetworkPortGetUUID, 0, 0, 32, 24, true, NETWORK },
 };
 #define URI_OFFSET 72
 #define CONNECT_FLAGS_OFFSET 64
 
 static _Atomic(uint64_t) classes[OBJECT_TYPES];	/* of handles whose layout was found right; 1: it was found wrong */
+
+/*
+ * Whether eight bytes can be read there, without a fault and without a system call that a sandbox may forbid: the kernel reads the signals
+ * before it finds out that there is no such operation on them.
+ */
+static bool is_readable(const void *address)
+{
+	uint64_t word = (uint64_t)address & -8UL;
+
+	return word >= 4096 && (syscall(SYS_rt_sigprocmask, -1, word, NULL, 8) == 0 || errno == EINVAL);
+}
+
+/* What an argument that should be a string is; NULL: it is none. */
+static const char *string_at(uint64_t value)
+{
+	return is_readable((const void *)value) ? (const char *)value : NULL;
+}
 
 static const char *text_at(const void *object, unsigned offset)
 {
@@ -60,6 +81,32 @@ static void begin_looking(struct question *ask)
 	ask->looking = true;
 }
 
+/*
+ * Whether libvirt takes the handle for one of that kind. It refuses others with an error of its own before it looks at anything else. The
+ * first word of an object is its class, and the first of that is its type.
+ */
+static enum certainty is_handle(enum object_type type, const void *handle)
+{
+	static _Atomic(uint64_t) good[OBJECT_TYPES];	/* class */
+	const uint64_t *class;
+	const char *name;
+
+	if (!handle || (uint64_t)handle % 8 || (uint64_t)handle < 4096)
+		return NO;
+	class = *(const uint64_t *const *)handle;
+	if ((uint64_t)class == atomic_load_explicit(&good[type], memory_order_relaxed))
+		return YES;
+	if (!inner.type_name || !layouts[type].class)
+		return UNKNOWN;
+	if (!is_readable(class) || !is_readable((const void *)*class))
+		return NO;
+	name = inner.type_name(*class);
+	if (!name || strcmp(name, layouts[type].class))
+		return NO;
+	atomic_store(&good[type], (uint64_t)class);
+	return YES;
+}
+
 /* Whether the handle's fields are where `layouts` says. The first word of an object is its class, as libvirt checks itself. */
 static bool is_known(struct question *ask, enum object_type type, const void *handle)
 {
@@ -68,7 +115,7 @@ static bool is_known(struct question *ask, enum object_type type, const void *ha
 	uint64_t accessor = real_of(layout->accessor);
 	bool right;
 
-	if (!handle || (uint64_t)handle % 8 || (uint64_t)handle < 4096 || !layout->accessor || known == 1)
+	if (!layout->accessor || known == 1 || is_handle(type, handle) == NO)
 		return false;
 	class = *(const uint64_t *)handle;
 	if (known)
@@ -106,6 +153,7 @@ static struct object *add(struct question *ask, enum object_type type)
 	object = &ask->objects[ask->object_count++];
 	memset(object, 0, sizeof(*object));
 	object->type = type;
+	object->has_name = object->has_uuid = UNKNOWN;	/* "no" takes a reason */
 	return object;
 }
 
@@ -151,20 +199,24 @@ static void ask_driver(struct question *ask, struct object *object, const void *
 		note_mismatch(ask, says, is);
 }
 
-static struct object *add_handle(struct question *ask, enum object_type type, const void *handle)
+/* `is_found`: libvirt itself has just made it, so its name is the driver's. NULL is no object. */
+static struct object *add_handle(struct question *ask, enum object_type type, const void *handle, bool is_found)
 {
 	const struct layout *layout = &layouts[type];
 	struct object *object;
 
+	if (!handle)
+		return NULL;
 	if ((type == SNAPSHOT || type == CHECKPOINT || type == NETWORKPORT) && is_known(ask, type, handle)) {
 		/* it is named by what it belongs to */
-		object = add_handle(ask, layout->parent_type, (const void *)text_at(handle, layout->parent));
+		object = add_handle(ask, layout->parent_type, (const void *)text_at(handle, layout->parent), is_found);
 		if (object && object->has_name == YES && layout->name) {
 			struct object *inner = add(ask, type);
 
 			if (inner) {
 				struct object *parent = &ask->objects[ask->object_count - 2];
 
+				inner->has_uuid = NO;
 				set_name(inner, text_at(handle, layout->name));
 				inner->parent = parent->name;
 				inner->parent_is_name = true;
@@ -175,7 +227,6 @@ static struct object *add_handle(struct question *ask, enum object_type type, co
 	object = add(ask, type);
 	if (!object)
 		return NULL;
-	object->has_name = object->has_uuid = UNKNOWN;
 	if (!is_known(ask, type, handle))
 		return object;
 	object->has_uuid = NO;
@@ -183,7 +234,7 @@ static struct object *add_handle(struct question *ask, enum object_type type, co
 		object->has_uuid = YES;
 		memcpy(object->uuid, (const char *)handle + layout->uuid, 16);
 	}
-	if (is_daemon && layout->lookup) {
+	if (is_daemon && layout->lookup && !is_found) {
 		ask_driver(ask, object, handle);
 		return object;
 	}
@@ -195,7 +246,8 @@ static struct object *add_handle(struct question *ask, enum object_type type, co
 
 static enum xml_shape shape_of(enum object_type type)
 {
-	return type == INTERFACE || type == NWFILTER ? NAME_ATTRIBUTE : type == BINDING ? PORTDEV_ATTRIBUTE : type == SECRET ? USAGE : NAME_CHILD;
+	return type == INTERFACE || type == NWFILTER ? NAME_ATTRIBUTE : type == BINDING ? PORTDEV_ATTRIBUTE : type == SECRET ? USAGE :
+	       type == POOL ? POOL_NAME : NAME_CHILD;
 }
 
 /* A volume's name is one in the pool that the call names before it. */
@@ -210,7 +262,7 @@ static void add_xml(struct question *ask, const struct source *source, const cha
 	struct object *object = xml ? add(ask, source->type) : NULL;
 	struct xml_identity found;
 
-	if (!object)
+	if (!object || !is_readable(xml))
 		return;
 	found = read_xml_identity(xml, shape_of(source->type));
 	object->has_name = found.has_name;
@@ -227,7 +279,7 @@ static void add_xml(struct question *ask, const struct source *source, const cha
 /* The value of a parameter of that name; *is_string: whether it is one. NULL: there is none. */
 static const char *find_param(const char *params, int count, const char *name, bool *is_string)
 {
-	for (; params && count > 0; count--, params += PARAM_BYTES)
+	for (; count > 0 && is_readable(params) && is_readable(params + PARAM_BYTES - 8); count--, params += PARAM_BYTES)
 		if (!strncmp(params, name, 80)) {
 			*is_string = *(const int *)(params + 80) == 7;	/* VIR_TYPED_PARAM_STRING */
 			return text_at(params, 88);
@@ -246,9 +298,7 @@ static void add_params(struct question *ask, const struct source *source)
 		struct object *object = add(ask, source->type);
 
 		if (object && is_string)
-			set_name(object, value);
-		else if (object)
-			object->has_name = UNKNOWN;
+			set_name(object, string_at((uint64_t)value));
 	}
 	value = find_param(params, count, "destination_xml", &is_string);
 	if (value)
@@ -261,10 +311,54 @@ const char *document_of(struct call *call, unsigned number)
 	bool is_string;
 
 	if (!(number & IN_PARAMS))
-		return (const char *)argument(call, number);
+		return string_at(argument(call, number));
 	number &= ~IN_PARAMS;
 	value = find_param((const char *)argument(call, number), argument(call, number + 1), "destination_xml", &is_string);
-	return value && is_string ? value : NULL;
+	return value && is_string ? string_at((uint64_t)value) : NULL;
+}
+
+/* What a lookup finds: it changes nothing, so it is made twice, first to see what it would give away. */
+static void add_found(struct question *ask, const struct source *source)
+{
+	typedef void *lookup_call(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
+	const uint64_t *args = ask->call->args;
+	struct object *object;
+	void *own;
+
+	begin_looking(ask);
+	own = ((lookup_call *)real_of(ask->call->number))(args[0], args[1], args[2], args[3], args[4], args[5]);
+	object = add_handle(ask, source->type, own, true);
+	if (object)
+		object->lookup = own;
+}
+
+/* Each handle of a list is judged as if it were alone; NULL ends it. The number of the handle that comes next; 0: there is none. */
+unsigned next_handle(struct question *ask, unsigned number)
+{
+	const struct source *source = at(ask->head, ask->row->sources);
+	const void *const *list;
+
+	if (!ask->row->source_count || source->kind != BY_HANDLES)
+		return 0;
+	list = (const void *const *)argument(ask->call, source->argument);
+	forget_objects(ask);
+	if (!is_readable(list + number) || !list[number])
+		return 0;
+	ask->have_objects = true;
+	add_handle(ask, source->type, list[number], false);
+	return number + 1;
+}
+
+/* Whether libvirt refuses the call because it is not made on what it has to be made on. */
+bool is_refused(struct question *ask)
+{
+	const struct source *source = at(ask->head, ask->row->sources);
+
+	if (!ask->row->source_count || source->argument)
+		return false;
+	if (source->kind != BY_HANDLE && source->kind != BY_CONNECTION && source->kind != IN_POOL)
+		return false;
+	return is_handle(source->type, (const void *)ask->call->args[0]) == NO;
 }
 
 void find_objects(struct question *ask)
@@ -280,41 +374,34 @@ void find_objects(struct question *ask)
 
 		switch (source->kind) {
 		case BY_HANDLE:
-			add_handle(ask, source->type, (const void *)value);
+			add_handle(ask, source->type, (const void *)value, false);
 			break;
 		case IN_POOL:
-			object = add_handle(ask, POOL, (const void *)value);
+			object = add_handle(ask, POOL, (const void *)value, false);
 			if (object)
 				object->only_parent = true;
 			break;
 		case BY_NAME:
 			object = value ? add(ask, source->type) : NULL;
 			if (object) {
-				set_name(object, (const char *)value);
+				object->has_uuid = NO;
+				if (is_readable((const void *)value))
+					set_name(object, (const char *)value);
 				set_pool(ask, object);
 			}
 			break;
-		case BY_UUID:
-		case BY_UUID_TEXT:
-			object = value ? add(ask, source->type) : NULL;
-			if (object) {
-				object->has_uuid = YES;
-				if (source->kind == BY_UUID)
-					memcpy(object->uuid, (const void *)value, 16);
-				else if (!read_uuid((const char *)value, strlen((const char *)value), object->uuid))
-					object->has_uuid = NO;
-			}
-			break;
 		case BY_XML:
-			add_xml(ask, source, (const char *)value);
+			if (value)
+				add_xml(ask, source, (const char *)value);
 			break;
 		case BY_PARAMS:
 			add_params(ask, source);
 			break;
+		case BY_FOUND:
+			add_found(ask, source);
+			break;
 		case BY_UNKNOWN:
-			object = add(ask, source->type);
-			if (object)
-				object->has_name = object->has_uuid = UNKNOWN;
+			add(ask, source->type);
 			break;
 		}
 	}
@@ -330,49 +417,76 @@ void forget_objects(struct question *ask)
 			((release *)give_back)(object->lookup);
 		object->lookup = NULL;
 	}
+	ask->object_count = 0;
+	ask->have_objects = false;
 }
 
-/* struct _virURI: scheme, server, user, port (int), path, query. Joined the way libvirt does, without the fragment. */
-static bool join_uri(char *buffer, size_t size, const void *uri)
+/*
+ * struct _virURI: scheme, server, user, port (int), path, query. Joined the way libvirt does, without the fragment; `bare`: also without
+ * what doesn't change whose driver it is.
+ */
+static bool join_uri(char *buffer, size_t size, const void *uri, bool bare)
 {
 	const char *scheme = text_at(uri, 0), *server = text_at(uri, 8), *user = text_at(uri, 16), *path = text_at(uri, 32),
 		   *query = text_at(uri, 40);
 	int port = *(const int *)((const char *)uri + 24);
-	bool is_v6 = server && strchr(server, ':');
-	char digits[12], *digit = digits + sizeof(digits);
+	bool has_server = server && *server, is_v6 = has_server && strchr(server, ':');
 	size_t n = 0;
 
 	if (!scheme)
 		return false;
 	n = append(buffer, size, n, scheme);
+	/* on this host, how it is reached makes no difference */
+	if (bare && !has_server && strchr(buffer, '+'))
+		n = strchr(buffer, '+') - buffer;
 	n = append(buffer, size, n, "://");
-	if (user && *user) {
+	if (!bare && user && *user) {
 		n = append(buffer, size, n, user);
 		n = append(buffer, size, n, "@");
 	}
 	n = append(buffer, size, n, is_v6 ? "[" : "");
 	n = append(buffer, size, n, server ? server : "");
 	n = append(buffer, size, n, is_v6 ? "]" : "");
-	if (port > 0 && server && *server) {
-		*--digit = 0;
-		for (; port; port /= 10)
-			*--digit = '0' + port % 10;
+	if (port > 0 && has_server) {
 		n = append(buffer, size, n, ":");
-		n = append(buffer, size, n, digit);
+		n = append_number(buffer, size, n, port);
 	}
 	n = append(buffer, size, n, path ? path : "");
-	if (query && *query) {
+	if (!bare && query && *query) {
 		n = append(buffer, size, n, "?");
 		n = append(buffer, size, n, query);
 	}
 	return n + 1 < size;	/* else it may be cut */
 }
 
-static bool copy_safely(void *to, const void *from, size_t size)
+static size_t append_part(char *buffer, size_t size, size_t n, const char *from, const char *to)
 {
-	struct iovec local = { to, size }, remote = { (void *)from, size };
+	while (from < to && n < size - 1)
+		buffer[n++] = *from++;
+	buffer[n] = 0;
+	return n;
+}
 
-	return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == (ssize_t)size;
+/* The same for a URI that a connection is to be opened with; false: libvirt may make another one of it. */
+static bool strip_uri(char *buffer, size_t size, const char *uri)
+{
+	const char *scheme_end = strstr(uri, "://"), *server, *server_end, *end, *user, *plus;
+	size_t n;
+
+	if (!scheme_end)
+		return false;	/* a short name from the client's configuration */
+	server = scheme_end + 3;
+	server_end = server + strcspn(server, "/?#");
+	end = server_end + strcspn(server_end, "?#");
+	if (memchr(uri, '%', end - uri))
+		return false;
+	user = memrchr(server, '@', server_end - server);
+	server = user ? user + 1 : server;
+	plus = memchr(uri, '+', scheme_end - uri);
+	n = append_part(buffer, size, 0, uri, plus && server == server_end ? plus : scheme_end);
+	n = append(buffer, size, n, "://");
+	n = append_part(buffer, size, n, server, end);
+	return n + 1 < size;
 }
 
 /* As is_known(), for connections: whether libvirt's own URI begins with the scheme found there. */
@@ -380,11 +494,10 @@ static void *known_connection(struct question *ask, void *conn)
 {
 	uint64_t class, known = atomic_load_explicit(&classes[CONNECT], memory_order_relaxed);
 	uint64_t get_uri = real_of(NUMBER_virConnectGetURI);
-	char scheme[8] = { 0 };
-	const char *uri = NULL;
+	const char *const *uri;
 	char *text;
 
-	if (!conn || (uint64_t)conn % 8 || (uint64_t)conn < 4096 || known == 1)
+	if (known == 1 || is_handle(CONNECT, conn) == NO)
 		return NULL;
 	class = *(const uint64_t *)conn;
 	if (known)
@@ -395,8 +508,8 @@ static void *known_connection(struct question *ask, void *conn)
 	text = ((char *(*)(void *))get_uri)(conn);
 	if (!text)
 		return NULL;
-	if (!copy_safely(&uri, (char *)conn + URI_OFFSET, sizeof(uri)) || !copy_safely(&uri, uri, sizeof(uri)) ||
-	    !copy_safely(scheme, uri, 3) || strncmp(text, scheme, strlen(scheme)))
+	uri = (const char *const *)text_at(conn, URI_OFFSET);
+	if (!is_readable(uri) || !is_readable(*uri) || strncmp(text, *uri, 3))
 		class = 1;
 	free(text);
 	atomic_store(&classes[CONNECT], class);
@@ -412,7 +525,11 @@ void *connection_of(struct question *ask)
 		const void *handle = (const void *)argument(ask->call, source->argument);
 		enum object_type type = source->type;
 
-		if (source->kind != BY_HANDLE && source->kind != BY_CONNECTION && source->kind != IN_POOL)
+		if (source->kind == BY_HANDLES) {
+			if (!is_readable(handle))
+				return NULL;
+			handle = *(const void *const *)handle;
+		} else if (source->kind != BY_HANDLE && source->kind != BY_CONNECTION && source->kind != IN_POOL)
 			continue;
 		if (type == CONNECT)
 			return known_connection(ask, (void *)handle);
@@ -430,16 +547,17 @@ void *connection_of(struct question *ask)
 void find_connection(struct question *ask)
 {
 	const struct function *function = &functions[ask->call->number];
-	const char *conn;
+	const char *conn, *uri;
 
 	if (ask->have_uri)
 		return;
 	ask->have_uri = true;
 	ask->has_uri = ask->is_readonly = UNKNOWN;
 	if (!strncmp(function->name, "virConnectOpen", 14)) {
-		const char *name = (const char *)ask->call->args[0];
+		const char *name = string_at(ask->call->args[0]);
 
-		if (name && append(ask->uri, sizeof(ask->uri), 0, name) + 1 < sizeof(ask->uri))
+		if (name && append(ask->uri, sizeof(ask->uri), 0, name) + 1 < sizeof(ask->uri) &&
+		    strip_uri(ask->bare_uri, sizeof(ask->bare_uri), name))
 			ask->has_uri = YES;
 		if (!strcmp(function->name, "virConnectOpen"))
 			ask->is_readonly = NO;
@@ -453,6 +571,7 @@ void find_connection(struct question *ask)
 	if (!conn)
 		return;
 	ask->is_readonly = *(const uint32_t *)(conn + CONNECT_FLAGS_OFFSET) & 1 ? YES : NO;
-	if (text_at(conn, URI_OFFSET) && join_uri(ask->uri, sizeof(ask->uri), text_at(conn, URI_OFFSET)))
+	uri = text_at(conn, URI_OFFSET);
+	if (uri && join_uri(ask->uri, sizeof(ask->uri), uri, false) && join_uri(ask->bare_uri, sizeof(ask->bare_uri), uri, true))
 		ask->has_uri = YES;
 }

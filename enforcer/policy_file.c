@@ -81,6 +81,7 @@ static bool check_items(const struct head *head, const struct condition *c)
 	case IS_EXE:
 	case CONTAINS:
 	case CONTAINS_XML:
+	case HAS_ELEMENT:
 		if (!fits(head, c->items, count, 4))
 			return false;
 		for (uint64_t i = 0; i < count; i++)

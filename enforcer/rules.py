@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from enforcer.arrivals import arrive_as
 from enforcer.lines import Lines
-from enforcer.sources import names_objects, sources_of
+from enforcer.sources import names_objects, sources_of, takes_document
 from log.errors import TraceError
 from log.quote import quote
 from probes.api import ApiTable, Function
@@ -27,9 +27,12 @@ MODES = ("enforce", "audit")
 ON_ERROR = ("allow", "deny")
 TOP = ("mode", "on_error", "rule")
 KEYS = (
-    "name", "action", "function", "class", "object", "uuid", "user", "group", "uri", "readonly", "exe", "flags", "contains", "message",
+    "name", "action", "function", "class", "object", "uuid", "user", "group", "uri", "readonly", "exe", "flags", "contains",
+    "element", "message",
 )  # fmt: skip
 FLAG_KEYS = ("any", "all", "none")
+# libvirt goes by names without their prefix
+_ELEMENT = re.compile(r"""([A-Za-z_][\w.-]*)(?:\[@([A-Za-z_][\w.-]*)=(?:'([^'\1]*)')\])?""")
 MESSAGE_MAX = 400  # bytes; the library cuts an error's text at 511
 
 
@@ -70,6 +73,7 @@ class Rule:
     exes: Globs | None = None
     flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     contains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    elements: tuple[tuple[str, ...], ...] = ()  # (NAME,), or (NAME, ATTRIBUTE, VALUE): one is in the XML document
     message: str = ""
     line: int = 0
     globs: tuple[str, ...] = ()  # of functions, as given
@@ -214,6 +218,7 @@ class _Reader:
             exes=self.globs(entry, "exe"),
             flags=self.flags(entry, functions),
             contains=self.contains(entry, functions),
+            elements=self.elements(entry, functions),
             message=message,
             line=self.lines.find(self.rule, None, None),
             globs=tuple(glob for glob in self.strings(entry, "function") or () if not glob.startswith("!")),
@@ -335,6 +340,19 @@ class _Reader:
                 self.wrong(f"no function of this rule has a text {quote(name)}{nearest(name, known)}", "contains", name)
         return {name: self.strings(value, name, f"contains.{name}") or () for name in value}
 
+    def elements(self, entry: Mapping[str, Any], functions: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+        """A list of "NAME" or "NAME[@ATTRIBUTE='VALUE']"."""
+        found = []
+        for value in self.strings(entry, "element") or ():
+            parts = _ELEMENT.fullmatch(value)
+            if parts is None:
+                self.wrong(f"{quote(value)} is no element: say hostdev, or interface[@type='hostdev']", "element", value)
+            else:
+                found.append(tuple(part for part in parts.groups() if part is not None))
+        if found and functions and not any(takes_document(self.table.by_name[name]) for name in functions):
+            self.wrong("no function of this rule takes an XML document", "element")
+        return tuple(found)
+
 
 def bad_set(glob: str) -> str | None:
     """A [set] in the glob with other than ASCII characters, of which the library knows only bytes."""
@@ -371,6 +389,7 @@ def conditions(rule: Rule) -> dict[str, object]:
     everything = {
         "class": rule.access, "object": rule.objects, "uuid": rule.uuids, "people": rule.people or None, "uri": rule.uris,
         "readonly": rule.readonly, "exe": rule.exes, "flags": dict(rule.flags) or None, "contains": dict(rule.contains) or None,
+        "element": rule.elements or None,
     }  # fmt: skip
     return {key: value for key, value in everything.items() if value is not None}
 

@@ -12,7 +12,8 @@ TYPES = (
     "connect", "domain", "network", "pool", "volume", "interface", "nodedevice", "secret", "nwfilter", "nwfilterbinding",
     "networkport", "snapshot", "checkpoint", "stream",
 )  # fmt: skip
-KINDS = ("", "handle", "name", "uuid", "uuid text", "xml", "params", "unknown", "connection", "pool")  # as enum source_kind
+KINDS = ("", "handle", "name", "xml", "params", "unknown", "connection", "pool", "found", "handles")  # as enum source_kind
+_PARTS = ("snapshot", "checkpoint", "networkport")
 NAMING = frozenset(KINDS) - {"connection", "pool"}
 
 # the object is in a file or in another process, which is not looked into
@@ -25,7 +26,6 @@ _UNKNOWN = frozenset(
         "virDomainSaveImageGetXMLDesc",
         "virDomainQemuAttach",
         "virDomainMigratePrepare",  # it may come without a name, and brings no document
-        "virDomainListGetStats",  # an array of handles
     }
 )
 # names that an object is to have from then on
@@ -43,8 +43,8 @@ class Source(NamedTuple):
     second: int = 0  # params: the argument with their number
 
 
-def sources_of(function: Function) -> tuple[Source, ...]:
-    """The places, in the order of the arguments."""
+def sources_of(function: Function, *, by_uuid: bool = False) -> tuple[Source, ...]:
+    """The places, in the order of the arguments. `by_uuid`: a name is not enough to know which object it is."""
     found: list[Source] = []
     made = function.result.object if function.result.kind == "handle" else None
     in_pool = made == "volume" and any(param.kind in ("xml", "string") for param in function.params)
@@ -53,6 +53,8 @@ def sources_of(function: Function) -> tuple[Source, ...]:
         if param.kind == "handle" and param.object in TYPES:
             how = "connection" if param.object in ("connect", "stream") else "handle"
             found.append(Source("pool" if in_pool and param.object == "pool" else how, i, param.object or ""))
+        elif function.name == "virDomainListGetStats" and param.name == "doms":
+            found.append(Source("handles", i, "domain"))
         elif made and made != "connect" and (not has_object or in_pool) and (kind := _names(param)):
             found.append(Source(kind, i, made))
         elif "Migrate" in function.name and param.name in _MIGRATED:
@@ -61,9 +63,16 @@ def sources_of(function: Function) -> tuple[Source, ...]:
             found.append(Source("name", i, "domain"))
         elif param.name == "params" and "Migrate" in function.name:
             found.append(Source("params", i, "domain", i + 1))
+    if is_lookup(function) and (by_uuid or not any(source.kind == "name" for source in found)):
+        found = [source for source in found if source.kind != "name"] + [Source("found", 0, made or "")]
     if function.name in _UNKNOWN:
         found.append(Source("unknown", 0, "domain"))
     return tuple(found)
+
+
+def is_lookup(function: Function) -> bool:
+    """Whether its calls find an object for what the arguments say; what belongs to another object is named by that."""
+    return function.result.object in TYPES and "Lookup" in function.name and function.result.object not in _PARTS
 
 
 def names_objects(function: Function) -> bool:
@@ -71,11 +80,12 @@ def names_objects(function: Function) -> bool:
     return any(source.kind in NAMING for source in sources_of(function))
 
 
+def takes_document(function: Function) -> bool:
+    """Whether an XML document is among its arguments, or in its typed parameters."""
+    return any(param.kind == "xml" for param in function.params) or any(source.kind == "params" for source in sources_of(function))
+
+
 def _names(param: Param) -> str | None:
     if param.kind == "xml":
         return "xml"
-    if param.kind == "string" and param.name in ("name", "usageID", "portdev"):
-        return "name"
-    if param.name == "uuidstr":
-        return "uuid text"
-    return "uuid" if param.name == "uuid" and param.ctype == "const unsigned char *" else None
+    return "name" if param.kind == "string" and param.name in ("name", "usageID", "portdev") else None

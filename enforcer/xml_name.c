@@ -89,13 +89,21 @@ static bool is_named(const struct tag *tag, const char *name)
 	return tag->length == strlen(name) && !memcmp(tag->name, name, tag->length);
 }
 
+/* What the name is behind its prefix. */
+static const char *local_name(const char *name, const char *end)
+{
+	const char *colon = memchr(name, ':', end - name);
+
+	return colon ? colon + 1 : name;
+}
+
 /* The value of an attribute of that name; NO: it has none. */
 static enum certainty read_attribute(const struct tag *tag, const char *name, const char **value, size_t *length)
 {
 	struct reader r = { tag->attributes, tag->end };
 
 	for (;;) {
-		const char *start, *stop;
+		const char *start, *stop, *local;
 		char quote;
 
 		skip_blanks(&r);
@@ -118,8 +126,14 @@ static enum certainty read_attribute(const struct tag *tag, const char *name, co
 			return UNKNOWN;
 		*length = r.at - *value;
 		r.at++;
-		if ((size_t)(stop - start) == strlen(name) && !memcmp(start, name, stop - start))
-			return YES;
+		local = local_name(start, stop);
+		if ((size_t)(stop - local) == strlen(name) && !memcmp(local, name, stop - local)) {
+			if (local == start)
+				return YES;
+			if (stop - start > 6 && !memcmp(start, "xmlns:", 6))
+				continue;	/* declares a prefix */
+			return UNKNOWN;		/* libvirt goes by the name without its prefix */
+		}
 	}
 }
 
@@ -132,9 +146,13 @@ static bool is_plain_text(const char *text, size_t length)
 	return true;
 }
 
-static bool declares_namespace(const struct tag *tag)
+/* Whether elements without a prefix are in a namespace from there on: then libvirt doesn't find them. */
+static bool has_namespace(const struct tag *tag)
 {
-	return memmem(tag->attributes, tag->end - tag->attributes, "xmlns", 5) != NULL;
+	const char *value;
+	size_t length;
+
+	return memchr(tag->name, ':', tag->length) || read_attribute(tag, "xmlns", &value, &length) != NO;
 }
 
 /* <?xml ...?>: only encodings that leave the bytes as they are. */
@@ -219,14 +237,15 @@ static bool read_text(struct reader *r, const struct tag *tag, const char **text
 struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
 {
 	const struct xml_identity unknown = { .has_name = UNKNOWN, .has_uuid = UNKNOWN };
-	struct xml_identity found = { .has_name = NO, .has_uuid = NO };
+	struct xml_identity found = { .has_name = NO, .has_uuid = NO }, source = { 0 };
 	struct reader r = { xml, xml + strnlen(xml, BYTES_MAX + 1) };
+	bool in_source = false, has_source = false, has_source_name = false;
 	unsigned depth = 1;
 	struct tag root, tag;
 	const char *text;
 	size_t length;
 
-	if (r.end - r.at > BYTES_MAX || !read_prolog(&r) || !read_tag(&r, &root) || root.closes || declares_namespace(&root))
+	if (r.end - r.at > BYTES_MAX || !read_prolog(&r) || !read_tag(&r, &root) || root.closes || has_namespace(&root))
 		return unknown;
 	if (shape == NAME_ATTRIBUTE) {
 		found.has_name = read_attribute(&root, "name", &found.name, &found.length);
@@ -254,19 +273,28 @@ struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
 			continue;
 		}
 		if (depth > 1) {
+			/* a pool without a name has its source's */
+			if (depth == 2 && in_source && !has_source_name && is_named(&tag, "name")) {
+				if (has_namespace(&tag) || !read_text(&r, &tag, &source.name, &source.length))
+					return unknown;
+				has_source_name = true;
+				continue;
+			}
 			depth += !tag.is_empty;
 			continue;
 		}
-		if (shape == NAME_CHILD && is_named(&tag, "name") && found.has_name == NO) {
-			if (declares_namespace(&tag) || !read_text(&r, &tag, &found.name, &found.length))
+		in_source = shape == POOL_NAME && !has_source && is_named(&tag, "source");
+		has_source |= in_source;
+		if ((shape == NAME_CHILD || shape == POOL_NAME) && is_named(&tag, "name") && found.has_name == NO) {
+			if (has_namespace(&tag) || !read_text(&r, &tag, &found.name, &found.length))
 				return unknown;
 			found.has_name = YES;
 		} else if (is_named(&tag, "uuid") && found.has_uuid == NO) {
-			if (declares_namespace(&tag) || !read_text(&r, &tag, &text, &length) || !read_uuid(text, length, found.uuid))
+			if (has_namespace(&tag) || !read_text(&r, &tag, &text, &length) || !read_uuid(text, length, found.uuid))
 				return unknown;
 			found.has_uuid = YES;
 		} else if (shape == PORTDEV_ATTRIBUTE && is_named(&tag, "portdev") && found.has_name == NO) {
-			if (declares_namespace(&tag))
+			if (has_namespace(&tag))
 				return unknown;
 			found.has_name = read_attribute(&tag, "name", &found.name, &found.length);
 			if (found.has_name == YES && !is_plain_text(found.name, found.length))
@@ -278,15 +306,96 @@ struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
 			depth += !tag.is_empty;
 		}
 	}
+	if (has_source_name && (found.has_name == NO || !found.length)) {
+		found.has_name = YES;
+		found.name = source.name;
+		found.length = source.length;
+	}
 	return found;
 }
 
-/* Whether text that is not in the document as it is can't be in it in another spelling. Tags have only one. */
+/*
+ * Whether text that is not in the document as it is can't be in it in another spelling. Tags can have a prefix, which libvirt doesn't
+ * look at.
+ */
 bool is_plain_xml(const char *xml, const char *sought)
 {
 	struct reader r = { xml, xml + strlen(xml) };
 
 	if (!read_prolog(&r))
 		return false;
-	return *sought == '<' || !(strchr(r.at, '&') || strstr(r.at, "<!") || strstr(r.at, "<?"));
+	if (*sought != '<')
+		return !(strchr(r.at, '&') || strstr(r.at, "<!") || strstr(r.at, "<?"));
+	while (skip_past(&r, "<")) {
+		const char *colon = r.at + strcspn(r.at, ": \t\r\n/<>");
+
+		if (*colon == ':' && !strncmp(colon + 1, sought + 1, strlen(sought + 1)))
+			return false;
+	}
+	return true;
+}
+
+/* Whether the attribute has that value. */
+static enum certainty is_attribute(const struct tag *tag, const char *name, const char *sought)
+{
+	size_t length = 0;
+	const char *value;
+	enum certainty has = read_attribute(tag, name, &value, &length);
+
+	if (has != YES)
+		return has;
+	if (!is_plain_text(value, length))
+		return UNKNOWN;
+	return length == strlen(sought) && !memcmp(value, sought, length) ? YES : NO;
+}
+
+/* Whether the document has an element of that name, or NAME\1ATTRIBUTE\1VALUE. What can't be read with certainty may have everything. */
+enum certainty has_element(const char *xml, const char *sought)
+{
+	struct reader r = { xml, xml + strnlen(xml, BYTES_MAX + 1) };
+	size_t length = strcspn(sought, "\1");
+	enum certainty result = NO;
+	char attribute[64] = { 0 };
+	const char *value = NULL;
+	struct tag tag;
+
+	if (sought[length]) {
+		const char *rest = sought + length + 1;
+		size_t n = strcspn(rest, "\1");
+
+		if (n >= sizeof(attribute) || !rest[n])
+			return UNKNOWN;
+		memcpy(attribute, rest, n);
+		value = rest + n + 1;
+	}
+	if (r.end - r.at > BYTES_MAX || !read_prolog(&r))
+		return UNKNOWN;
+	while (r.at < r.end) {
+		const char *name;
+
+		if (*r.at != '<') {
+			r.at++;
+			continue;
+		}
+		if (starts(&r, "<!--") || starts(&r, "<![CDATA[") || starts(&r, "<?")) {
+			if (!skip_past(&r, starts(&r, "<?") ? "?>" : starts(&r, "<!--") ? "-->" : "]]>"))
+				return UNKNOWN;
+			continue;
+		}
+		if (starts(&r, "<!") || !read_tag(&r, &tag))
+			return UNKNOWN;
+		name = local_name(tag.name, tag.name + tag.length);
+		if (tag.closes || (size_t)(tag.name + tag.length - name) != length || memcmp(name, sought, length))
+			continue;
+		switch (value ? is_attribute(&tag, attribute, value) : YES) {
+		case YES:
+			return YES;
+		case UNKNOWN:
+			result = UNKNOWN;
+			break;
+		default:
+			break;
+		}
+	}
+	return result;
 }

@@ -49,6 +49,22 @@ static void compare(const char *xml, xmlDocPtr document, enum xml_shape shape, c
 	xmlFree(uuid);
 }
 
+/* What libvirt goes by: names without their prefix. */
+static void find_element(const char *xml, xmlDocPtr document)
+{
+	enum certainty has = has_element(xml, "hostdev"), typed = has_element(xml, "interface\1type\1hostdev");
+	xmlChar *there, *with;
+
+	if (!document)
+		return;
+	there = find(document, "string(local-name((//*[local-name()='hostdev'])[1]))");
+	with = find(document, "string(local-name((//*[local-name()='interface' and @*[local-name()='type']='hostdev'])[1]))");
+	if ((has == YES && !there) || (has == NO && there) || (typed == YES && !with) || (typed == NO && with))
+		abort();
+	xmlFree(there);
+	xmlFree(with);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -63,6 +79,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	compare(xml, document, NAME_CHILD, "string(./name[1])");
 	compare(xml, document, NAME_ATTRIBUTE, "string(./@name)");
 	compare(xml, document, PORTDEV_ATTRIBUTE, "string(./portdev[1]/@name)");
+	/* a pool without a name has its source's */
+	compare(xml, document, POOL_NAME, "string((./name[1][string()] | ./source[1]/name[1][not(../../name[1][string()])])[1])");
+	find_element(xml, document);
 	is_plain_xml(xml, "web");
 	is_plain_xml(xml, "<hostdev");
 	xmlFreeDoc(document);

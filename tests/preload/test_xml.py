@@ -16,7 +16,7 @@ from tests.enforced import library
 from tests.needs import ROOT
 
 NO, YES, UNKNOWN = range(3)
-NAME_CHILD, NAME_ATTRIBUTE = range(2)
+NAME_CHILD, NAME_ATTRIBUTE, PORTDEV_ATTRIBUTE, USAGE, POOL_NAME = range(5)
 
 
 class Identity(ctypes.Structure):
@@ -32,13 +32,25 @@ class Identity(ctypes.Structure):
 
 
 @pytest.fixture(scope="module")
-def read(tmp_path_factory):
-    """read(XML, SHAPE=NAME_CHILD): (certainty, name), (certainty, UUID)."""
+def reader(tmp_path_factory) -> ctypes.CDLL:
     library()  # makes table.h
     shared = tmp_path_factory.mktemp("xml") / "xml_name.so"
     flags = ["-std=gnu11", "-O1", "-g", "-fPIC", "-shared", f"-I{ROOT}/enforcer", f"-I{ROOT}/enforcer/build"]
     subprocess.run(["gcc", *flags, "-o", shared, ROOT / "enforcer" / "xml_name.c"], check=True)
-    function = ctypes.CDLL(str(shared)).read_xml_identity
+    return ctypes.CDLL(str(shared))
+
+
+@pytest.fixture(scope="module")
+def has(reader):
+    """has(XML, NAME, ATTRIBUTE, VALUE): whether there is such an element."""
+    reader.has_element.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
+    return lambda xml, *sought: reader.has_element(xml, "\1".join(sought).encode())
+
+
+@pytest.fixture(scope="module")
+def read(reader):
+    """read(XML, SHAPE=NAME_CHILD): (certainty, name), (certainty, UUID)."""
+    function = reader.read_xml_identity
     function.restype, function.argtypes = Identity, (ctypes.c_char_p, ctypes.c_int)
 
     def call(xml: bytes, shape: int = NAME_CHILD):
@@ -54,6 +66,8 @@ def by_libxml2(xml: bytes, shape: int = NAME_CHILD):
     """What virXPathString() makes of it: name and UUID, None where there is none; an exception where libvirt refuses the document."""
     root = etree.fromstring(xml, etree.XMLParser(no_network=True, resolve_entities=False))
     text = root.get("name") if shape == NAME_ATTRIBUTE else root.xpath("string(./name[1])")
+    if shape == POOL_NAME and not text:  # as virStoragePoolDefParseXML does
+        text = root.xpath("string(./source[1]/name[1])")
     return text, root.xpath("string(./uuid[1])")
 
 
@@ -80,6 +94,10 @@ CASES = {
     b"<?xml version='1.0' encoding='latin1'?><domain><name>web1</name></domain>": (UNKNOWN, None),
     b"<domain xmlns='urn:x'><name>web1</name></domain>": (UNKNOWN, None),
     b"<domain><name xmlns='urn:x'>web1</name></domain>": (UNKNOWN, None),
+    b"<domain xmlns:q='urn:x'><name>web1</name><q:commandline/></domain>": (YES, b"web1"),
+    b"<domain xmlns:q = 'urn:x' a='xmlns='><q:name>no</q:name><name>web1</name></domain>": (YES, b"web1"),
+    b"<q:domain xmlns:q='urn:x'><name>web1</name></q:domain>": (UNKNOWN, None),
+    b"<domain xmlns:q='urn:x'  xmlns ='urn:y'><name>web1</name></domain>": (UNKNOWN, None),
     b"<domain><?x <name>no</name>?><name>web1</name></domain>": (UNKNOWN, None),
     b"<domain><name>web1": (UNKNOWN, None),
     b"": (UNKNOWN, None),
@@ -103,9 +121,76 @@ def test_uuid_and_attribute(read):
     assert read(b"<interface type='x' name=\"eth0\"/>", NAME_ATTRIBUTE)[0] == (YES, b"eth0")
     assert read(b"<interface name='a&amp;b'/>", NAME_ATTRIBUTE)[0] == (UNKNOWN, None)
     assert read(b"<interface type='x'/>", NAME_ATTRIBUTE)[0] == (NO, None)
+    # libvirt takes the first one, whatever its prefix
+    assert read(b"<filter xml:name='evil' name='good'/>", NAME_ATTRIBUTE)[0] == (UNKNOWN, None)
+    assert read(b"<filter xmlns:name='u' name='good'/>", NAME_ATTRIBUTE)[0] == (YES, b"good")
+
+
+def test_pool_without_a_name_has_its_sources(read):
+    for xml, name in (
+        (b"<pool type='logical'><source><name>vg</name></source></pool>", b"vg"),
+        (b"<pool><source><device path='x'/><name>vg</name><name>no</name></source><source><name>no</name></source></pool>", b"vg"),
+        (b"<pool><source><host><name>no</name></host></source></pool>", None),
+        (b"<pool><source><name>vg</name></source><name>p</name></pool>", b"p"),
+        (b"<pool><name/><source><name>vg</name></source></pool>", b"vg"),
+        (b"<pool><target><name>no</name></target></pool>", None),
+    ):
+        assert read(xml, POOL_NAME)[0] == ((YES, name) if name else (NO, None)), xml
+        assert (by_libxml2(xml, POOL_NAME)[0] or None) == (name and name.decode())
+    assert read(b"<pool><source><name>v<!-- -->g</name></source></pool>", POOL_NAME)[0] == (UNKNOWN, None)
+
+
+HOSTDEVS = {
+    b"<hostdev/>": YES,
+    b"<domain><devices><hostdev mode='x'/></devices></domain>": YES,
+    b"<x:hostdev xmlns:x='u' mode='subsystem'></x:hostdev>": YES,
+    b"<xml:hostdev/>": YES,
+    b"<domain><!-- <hostdev/> --><description><![CDATA[<hostdev/>]]>&lt;hostdev/></description><?p <hostdev/>?></domain>": NO,
+    b"<domain><hostdevs/><x hostdev='hostdev'/></domain>": NO,
+    b"<!DOCTYPE d [<!ENTITY e '&#60;hostdev/>'>]><domain>&e;</domain>": UNKNOWN,
+    b"<domain><hostdev": UNKNOWN,
+}
+
+
+@pytest.mark.parametrize("xml", HOSTDEVS)
+def test_element_of_a_document(has, xml):
+    assert has(xml, "hostdev") == HOSTDEVS[xml]
+
+
+def test_element_with_an_attribute(has):
+    def interface(attributes):
+        return has(b"<domain xmlns:x='u'><interface " + attributes + b"><source/></interface></domain>", "interface", "type", "hostdev")
+
+    assert interface(b"type='hostdev' managed='yes'") == interface(b'managed="yes"\n type = "hostdev"') == YES
+    assert interface(b"type='network'") == interface(b"") == interface(b"a='type=&quot;hostdev&quot;'") == NO
+    assert interface(b"type='host&#100;ev'") == interface(b"x:type='hostdev'") == UNKNOWN
+    assert has(b"<d><interface/><interface type='&#1;'/><interface type='hostdev'/></d>", "interface", "type", "hostdev") == YES
+
+
+@settings(max_examples=1500, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            b"<domain> </domain> <hostdev> </hostdev> <hostdev/> <x:hostdev/> <xml:hostdev> </xml:hostdev> <a>hostdev</a> "
+            b"<!--<hostdev/>--> "
+            b"<![CDATA[<hostdev/>]]> &lt; <?hostdev ?> <hostdev\ttype='b'/> <a\ttype='b'> </a> 'hostdev' > <a\tx='<hostdev/>'/>".split(b" ")
+        ),
+        max_size=8,
+    ).map(lambda parts: b"<r xmlns:x='u'>" + b"".join(parts) + b"</r>")
+)
+def test_elements_are_those_that_libxml2_finds(has, xml):
+    try:
+        root = etree.fromstring(xml, etree.XMLParser(no_network=True, resolve_entities=False))
+    except etree.XMLSyntaxError:
+        return
+    found = root.xpath("boolean(//*[local-name()='hostdev'])")
+    assert has(xml, "hostdev") in ((YES, UNKNOWN) if found else (NO, UNKNOWN))
+    typed = root.xpath("boolean(//*[local-name()='hostdev' and @*[local-name()='type']='b'])")
+    assert has(xml, "hostdev", "type", "b") in ((YES, UNKNOWN) if typed else (NO, UNKNOWN))
 
 
 _TAGS = b"<domain> </domain> <name> </name> <name/> <uuid> </uuid> <x> </x> <x/> <!-- --> <p:name> </p:name> <?p ?> <![CDATA[ ]]>".split()
+_TAGS += [b"<source>", b"</source>"]
 _PARTS = b"&lt; &#97; &e; > < / ' web \xff \xc3\xa9 xmlns='u' xmlns:p='u' name='a' 6695eb01-f6a4-8304-79aa-97f2502e193f".split()
 _BEGINNINGS = [b"<?xml version='1.0'?>", b"<?xml version='1.0' encoding='utf-16'?>", b"<!DOCTYPE d [<!ENTITY e 'x'>]>", b"<x a='>'>"]
 _pieces = st.sampled_from([*_TAGS, *_PARTS, *_BEGINNINGS, b" ", b"\n", b"\r", b'"'])
@@ -117,7 +202,7 @@ _named = _inside.map(lambda text: text.replace(b"<domain>", b"<domain><name>we</
 @settings(max_examples=3000, deadline=None)
 @given(
     _documents | _inside | _inside.map(lambda body: body.replace(b"<domain>", b"<domain><name>we</name>", 1)),
-    st.sampled_from([NAME_CHILD, NAME_ATTRIBUTE]),
+    st.sampled_from([NAME_CHILD, NAME_ATTRIBUTE, POOL_NAME]),
 )
 @example(b"<domain name='x' name='y'/>", NAME_ATTRIBUTE)
 def test_what_it_is_sure_of_is_what_libxml2_finds(read, xml, shape):
