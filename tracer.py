@@ -228,6 +228,8 @@ def run(session: Session, log: Log, signals: Signals, options: argparse.Namespac
         events = session.stop() if done else session.poll()
         if left is not None:
             events, left = first_calls(events, left)
+        for warning in session.take_warnings():
+            log.complain(warning)
         if events:
             log.write(events)
         if left == 0:
@@ -273,7 +275,7 @@ def trace(arguments: Sequence[str]) -> int:
     if not options.redact:
         log.complain("secrets are shown, because of --no-redact")
     attached = session.start(log.complain)
-    for warning in session.warnings:
+    for warning in session.take_warnings():
         log.complain(warning)
     log.open_screen(status=command is None)
     signals.raises = False

@@ -122,7 +122,7 @@ class Calls:
     """The calls under way, by thread, and how they end.
 
     `find_task`: describes the thread (task id, pid, tid) of a record.
-    `offset_ns`: what is added to CLOCK_MONOTONIC to have the time since the epoch.
+    `epoch`: the time since the epoch (ns) of a time on CLOCK_MONOTONIC.
     `covered`: numbers of the functions that a policy covers for a process.
     `redact`: whether secrets are hidden in what monitors are told and in messages of errors.
     """
@@ -132,13 +132,13 @@ class Calls:
         rows: list[Row],
         table: ApiTable,
         find_task: Callable[[int, int, int], Task],
-        offset_ns: int,
+        epoch: Callable[[int], int],
         covered: Callable[[int], frozenset[int]] = lambda pid: frozenset(),
         *,
         redact: bool = True,
     ) -> None:
         self.rows = rows
-        self.offset_ns = offset_ns
+        self._epoch = epoch
         self.shown_without_entry = [0, 0]  # by ring
         self._find_task = find_task
         self._covered = covered
@@ -364,7 +364,7 @@ class Calls:
         elif extra.command:
             began, to_agent, text = extra.command
             task = self._find_task(call.task, call.tgid, tid)
-            command = Command(began + self.offset_ns, time - began, tid, task.comm, task.caller, text, self._id(call, tid), to_agent)
+            command = Command(self._epoch(began), time - began, tid, task.comm, task.caller, text, self._id(call, tid), to_agent)
             extra.command = None
             extra.add(command)
             ended.append(command)
@@ -380,7 +380,7 @@ class Calls:
         parent, one_of = (ids[0], ()) if len(ids) == 1 else (None, ids)
         domain = Handle("domain", {"name": fields["name"], "uuid": uuid_of(fields)})
         event, detail = self._lifecycle.names(fields)
-        changed = DomainEvent(time + self.offset_ns, tid, task.comm, task.caller, domain, event, detail, parent, one_of)
+        changed = DomainEvent(self._epoch(time), tid, task.comm, task.caller, domain, event, detail, parent, one_of)
         if parent:
             self._extra_of(*causes[0]).add(changed)
         ended.append(changed)
@@ -396,7 +396,7 @@ class Calls:
         ]
 
     def _id(self, call: Open, tid: int) -> str:
-        return call_id(tid, call.started + self.offset_ns)
+        return call_id(tid, self._epoch(call.started))
 
     def _keys_of(self, number: int) -> tuple[Callable[[bytes], Hashable], Callable[[bytes], Hashable]]:
         row = self.rows[number]
@@ -482,7 +482,7 @@ class Calls:
             key = (constants.version, number, tid, task, depth, entry_key(entry), ret_key(raw))
             alike = self._alike.get(key)
             if alike is not None:
-                return tuple.__new__(Call, (started + self.offset_ns, ended - started, *alike))
+                return tuple.__new__(Call, (self._epoch(started), ended - started, *alike))
         result: Value = None
         fails, failed, error, out = False, False, None, NO_VALUES
         if row.ret is not None and row.returns != "void":
@@ -534,7 +534,7 @@ class Calls:
             is_own = call.raw is not None and not call.raw[2] & records.REC_SERVING
             client = serving.OWN if is_own else serving.UNKNOWN  # whose record was lost
         built = Call(
-            time=started + self.offset_ns,
+            time=self._epoch(started),
             duration_ns=duration,
             tid=tid,
             comm=task.comm,

@@ -8,6 +8,7 @@ for is skipped unread: of all mappings only libvirt's libraries, and the first a
 from __future__ import annotations
 
 import bisect
+import contextlib
 import ctypes
 import mmap
 import os
@@ -43,6 +44,7 @@ MOST_PAGES, LEAST_PAGES, ALL_PAGES = 128, 16, 4096  # of a ring, of a ring, of a
 # a record is stamped before it is written: one that is younger than this may have an elder that isn't there yet
 SETTLED_NS = 1_000_000
 MOST_AWAITED = 65536
+LOOK_AT_CPUS = 0.25  # s
 
 
 class Mapped(NamedTuple):
@@ -91,7 +93,13 @@ class Dropped(NamedTuple):
     records: int
 
 
-Record = Mapped | Exec | Forked | Exited | Dropped
+class Online(NamedTuple):
+    """A CPU was switched on, and is watched from now on; what happened there before is not known."""
+
+    cpu: int
+
+
+Record = Mapped | Exec | Forked | Exited | Dropped | Online
 
 
 class Watch(Protocol):
@@ -176,14 +184,16 @@ class PerfWatch:
     def __init__(self) -> None:
         self._parser = Parser()
         self._young: list[tuple[int, bytes]] = []  # time, record: not old enough to be sure of their order
-        self._rings: list[_Ring] = []
+        self._rings: dict[int, _Ring] = {}  # by CPU
+        self._look_at = 0.0  # s
         cpus = _online()
         pages = LEAST_PAGES
         while 2 * pages <= min(MOST_PAGES, ALL_PAGES // len(cpus)):
             pages *= 2
+        self._pages = pages
         try:
             for cpu in cpus:
-                self._rings.append(_Ring(cpu, pages))
+                self._rings[cpu] = _Ring(cpu, pages)
         except BaseException:
             self.close()
             raise
@@ -192,16 +202,38 @@ class PerfWatch:
         """What happened since the last time, oldest first, except for the last millisecond."""
         settled = time.monotonic_ns() - SETTLED_NS
         timed = self._young
-        for ring in self._rings:
+        for ring in self._rings.values():
             timed.extend(ring.read())
+        changed = self._follow_cpus(timed)
         timed.sort(key=_by_time)
         end = bisect.bisect_right(timed, settled, key=_by_time)
         self._young = timed[end:]
-        return self._parser.parse([raw for _, raw in timed[:end]])
+        return [*changed, *self._parser.parse([raw for _, raw in timed[:end]])]
+
+    def _follow_cpus(self, timed: list[tuple[int, bytes]]) -> list[Record]:
+        """Watches CPUs that have been switched on; the event of one that was switched off is dead, also when it comes back."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return []
+        self._look_at = now + LOOK_AT_CPUS
+        try:
+            online = set(_online())
+        except (OSError, ValueError):
+            return []
+        for cpu in self._rings.keys() - online:
+            ring = self._rings.pop(cpu)
+            timed.extend(ring.read())
+            ring.close()
+        new: list[Record] = []
+        for cpu in sorted(online - self._rings.keys()):
+            with contextlib.suppress(OSError):  # it has gone again: the next look will see
+                self._rings[cpu] = _Ring(cpu, self._pages)
+                new.append(Online(cpu))
+        return new
 
     def close(self) -> None:
         """Stops watching."""
-        for ring in self._rings:
+        for ring in self._rings.values():
             ring.close()
         self._rings.clear()
 

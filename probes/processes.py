@@ -8,7 +8,6 @@ believed where it shows the process that made the call, and the rest is what was
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from probes import cgroups, maps
 from probes.mapwatch import Dropped, Exec, Forked, Mapped
 from probes.recent import Recent
 from probes.redact.cmdline import CUT, redact_cmdline
+from probes.users import find_user
 
 NO_ID = 0xFFFFFFFF  # the kernel's own "no user"
 CMDLINE_CAPTURED = 1024  # CMDLINE of trace.bpf.c: a longer one is cut there
@@ -66,12 +66,21 @@ _NOTHING = _Shown(None, None, None, None, None)
 class Processes:
     """Who processes are, including those that have just ended."""
 
-    def __init__(self, proc: Path = Path("/proc"), numbers: cgroups.Numbers | None = None, *, full_cmdlines: bool = False) -> None:
+    def __init__(
+        self,
+        proc: Path = Path("/proc"),
+        numbers: cgroups.Numbers | None = None,
+        user_name: Callable[[int], str | None] | None = None,
+        *,
+        full_cmdlines: bool = False,
+    ) -> None:
+        """`user_name`: names a user; if not given, what this host says is waited for."""
         self._proc = proc
         self._show_cmdline: Callable[[tuple[str, ...]], tuple[str, ...]] = tuple if full_cmdlines else redact_cmdline
         self._numbers = numbers or cgroups.Numbers()
         self._images: Recent[int, tuple[_Image, ...]] = Recent(MOST_PROCESSES)
         self._users: Recent[int, str | None] = Recent(MOST_USERS)
+        self._user_name = user_name
         self._paths: Recent[int, str] = Recent(MOST_CGROUPS)
 
     def mapped(self, record: Mapped) -> None:
@@ -119,7 +128,7 @@ class Processes:
 
     def user(self, uid: int) -> str | None:
         """The name of the user on this host."""
-        return self._users.learn(uid, _user_name)
+        return self._user_name(uid) if self._user_name else self._users.learn(uid, find_user)
 
     def _note(self, pid: int, images: tuple[_Image, ...]) -> None:
         self._images.put(pid, images[-MOST_IMAGES:])
@@ -177,13 +186,6 @@ def split_cmdline(data: bytes) -> tuple[str, ...]:
 def _is_same(shown: bytes | None, captured: bytes | None) -> bool:
     """Whether /proc still shows the program that called, going by its command line."""
     return not captured or not shown or shown.startswith(captured)
-
-
-def _user_name(uid: int) -> str | None:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except (KeyError, OverflowError):
-        return None
 
 
 def _effective_uid(status: bytes | None) -> int | None:

@@ -8,7 +8,7 @@ import operator
 import os
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,19 +17,21 @@ from probes import maps, records, serving, symbols
 from probes.api import load_api
 from probes.attachments import Attachments, listed
 from probes.calls import Calls, Row, Task
+from probes.clock import Clock
 from probes.confined import returns_kill_confined
 from probes.copying import Constants, Limits
 from probes.coverage import Coverage
 from probes.daemons import Daemons
 from probes.filters import Filters
 from probes.links import allow_files
-from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Record, watch_maps
+from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Online, Record, watch_maps
 from probes.processes import Captured, Processes
 from probes.program import Program
 from probes.recent import Recent
 from probes.rows import Rows
 from probes.serving import Clients
 from probes.targets import Targets
+from probes.users import Users
 
 # of a record, as bytes that compare like the number: it is little-endian, and this is it backwards
 _time_of = operator.itemgetter(slice(15, 7, -1))
@@ -76,7 +78,9 @@ class Session:
         self._detached = self._stopped = False
         self._reported = {(ring, name): 0 for ring in (0, 1) for name in records.COUNTERS}
         self._keeps_all, self._keeps_own = options.filters.keeps_all, options.filters.keeps_own
-        self._processes = Processes(full_cmdlines=options.full_cmdlines)
+        self._clock = Clock()
+        self._users = Users()
+        self._processes = Processes(user_name=self._users.name, full_cmdlines=options.full_cmdlines)
         self._clients = Clients(self._processes.lookup)
         self._attachments = Attachments(self._program, self._rows, Targets(options.libraries), options.version)
         self._coverage = Coverage(self._daemons)
@@ -89,7 +93,7 @@ class Session:
             self._rows.rows,
             table,
             self._find_task,
-            time.time_ns() - time.monotonic_ns(),
+            self._clock.epoch,
             covered=self._coverage.covered_for,
             redact=options.limits.redact,
         )
@@ -109,6 +113,7 @@ class Session:
         events += self._attachments.scan_enforcers(mapped)
         for mapping in mapped:
             self._coverage.enforced(mapping.pid)
+        self._clock.watch()
         program.settings[:4] = (1).to_bytes(4, "little")
         return events
 
@@ -118,7 +123,10 @@ class Session:
         # what a call refers to was known before it: its task, and the exec that made its process
         calls, tasks, complete = self._read_rings(AT_A_TIME)
         events = self._notice(self._watch.poll())
+        events.extend(self._clock.events())
         events.extend(self._kept(self._put_together(calls, tasks, min(settled, complete))))
+        if names := self._users.learned():
+            self._name(names)
         if not self._detached:
             events.extend(self._attachments.check())
         if settled > self._swept + SWEEP_NS:
@@ -151,6 +159,11 @@ class Session:
         self._attachments.close()
         self._program.close()
         return events
+
+    def take_warnings(self) -> list[str]:
+        """What the user should know, since the last time."""
+        warnings, self.warnings = self.warnings, []
+        return warnings
 
     def waiting_bytes(self) -> int:
         """How much the rings hold."""
@@ -195,6 +208,9 @@ class Session:
                 if not record.is_program or maps.is_library(record.path):
                     events.extend(self._attachments.mapped(record))
             else:
+                if isinstance(record, Online):
+                    self.warnings.append(f"CPU {record.cpu} was switched on: what programs did there in the moment before was not noticed")
+                    record = Dropped(0)
                 if isinstance(record, Exec):
                     self._exits.append(record)
                     self._drivers.pop(record.pid, None)
@@ -246,6 +262,13 @@ class Session:
             self._calls.forget_idle()
             if self._attachments.sweep():
                 self._calls.forget_decoded()
+
+    def _name(self, names: Mapping[int, str]) -> None:
+        """Names of users that are known only now."""
+        for number, task in list(self._tasks.items()):
+            if task.caller.uid in names and task.caller.user is None:
+                self._tasks[number] = task._replace(caller=task.caller._replace(user=names[task.caller.uid]))
+        self._calls.forget_decoded()
 
     def _kept(self, events: list[Event]) -> list[Event]:
         keeps = self._options.filters.keeps

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from probes import bpf, mapwatch
-from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, PerfWatch, ProcWatch, Record, watch_maps
+from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Online, PerfWatch, ProcWatch, Record, watch_maps
 from tests.needs import PATIENCE
 
 LOAD = "import ctypes, sys; ctypes.CDLL('libvirt.so.0'); print('loaded', flush=True); sys.stdin.read()"
@@ -50,7 +50,7 @@ def test_short_lived_process_is_told_whole(watch):
     after = time.monotonic_ns()
     told = poll_until(watch, is_exit(child.pid))
     assert not any(isinstance(item, Dropped) for item in told)
-    own = [item for item in told if not isinstance(item, Dropped) and item.pid == child.pid]
+    own = [item for item in told if not isinstance(item, Dropped | Online) and item.pid == child.pid]
     assert all(before <= item.time <= after for item in own)
     assert [item.time for item in own] == sorted(item.time for item in own)
     kinds = [type(item) for item in own if not (isinstance(item, Forked | Exited) and item.tid != item.pid)]
@@ -102,8 +102,8 @@ def test_rings_that_wrap_lose_nothing(monkeypatch):
         told += watch.poll()
     shell.communicate()
     told += poll_until(watch, is_exit(shell.pid))
-    heads = [int.from_bytes(ring._map[1024:1032], "little") for ring in watch._rings]
-    assert max(heads) > 1.5 * watch._rings[0].size
+    heads = [int.from_bytes(ring._map[1024:1032], "little") for ring in watch._rings.values()]
+    assert max(heads) > 1.5 * watch._rings[cpu].size
     assert not any(isinstance(item, Dropped) for item in told)
     started = [item.pid for item in told if isinstance(item, Forked) and item.ppid == shell.pid and item.pid != shell.pid]
     programs = {item.pid for item in told if isinstance(item, Mapped) and item.is_program and item.path == os.path.realpath("/bin/true")}
@@ -164,3 +164,29 @@ def test_watching_hundreds_of_starts_is_cheap(watch):
     used = time.process_time() - started  # of this process alone
     assert told >= 800  # fork, exec, program and exit of each; those of other programs come with them
     assert used / told < 0.00025 * PATIENCE
+
+
+def test_a_cpu_that_is_switched_on_later_is_watched_then(monkeypatch):
+    """What the kernel says of CPUs is made up; the CPUs are real."""
+    allowed = sorted(os.sched_getaffinity(0))
+    online, late = allowed[:1], allowed[-1]
+    if len(allowed) == 1:
+        late = online.pop()  # none is watched at first
+        online = [late]
+    monkeypatch.setattr(mapwatch, "_online", lambda: list(online))
+    monkeypatch.setattr(mapwatch, "LOOK_AT_CPUS", 0)
+    before = len(os.listdir("/proc/self/fd"))
+    watch = PerfWatch()
+    for _ in range(2):
+        assert not [item for item in watch.poll() if isinstance(item, Online)]
+        online.remove(late) if late in online else None
+        watch.poll()
+        assert late not in watch._rings
+        online.append(late)
+        assert [item.cpu for item in watch.poll() if isinstance(item, Online)] == [late]
+        child = subprocess.Popen(["taskset", "-c", str(late), "virsh", "--version"], stdout=subprocess.DEVNULL)
+        child.wait()
+        told = poll_until(watch, is_exit(child.pid))
+        assert any(isinstance(item, Mapped) and item.pid == child.pid and "/libvirt.so" in item.path for item in told)
+    watch.close()
+    assert len(os.listdir("/proc/self/fd")) == before

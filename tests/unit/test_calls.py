@@ -36,7 +36,7 @@ def row(name: str) -> Row:
 
 
 def new_calls(rows: list[Row]) -> Calls:
-    return Calls(rows, TABLE, lambda task, pid, tid: TASK, 0)
+    return Calls(rows, TABLE, lambda task, pid, tid: TASK, lambda when: when)
 
 
 def calls_of(events: list[Event]) -> list[Call]:

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Tells the time of day: the kernel's time of a record (CLOCK_MONOTONIC) comes in, ns since the epoch, as the clock was then, come out.
+
+The two go at one pace, until somebody sets the clock or the host sleeps. A thread is woken by the kernel then, so that what was
+recorded before has the old time and what comes after the new one.
+"""
+
+from __future__ import annotations
+
+import bisect
+import ctypes
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from log.events import Clock as ClockSet
+
+STEP_NS = 1_000_000  # what is less is the noise of looking
+CALM_NS = 100_000  # that reading all clocks may take, to be believed
+TRIES = 16
+MOST_STEPS = 1024
+CLOCK_REALTIME, ABSTIME, CANCEL_ON_SET = 0, 1, 2
+FAR = 1 << 40  # s since the epoch: never
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Sample(NamedTuple):
+    """One look at all clocks, ns."""
+
+    at: int  # CLOCK_MONOTONIC
+    real: int
+    offset: int  # from CLOCK_MONOTONIC to the time of day
+    set_to: int  # likewise from CLOCK_BOOTTIME, which goes on while the host sleeps: it only changes when the clock is set
+
+
+class Clock:
+    """The time of day at any moment since the start."""
+
+    def __init__(
+        self,
+        real: Callable[[], int] = time.time_ns,
+        mono: Callable[[], int] = time.monotonic_ns,
+        boot: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+    ) -> None:
+        self._real, self._mono, self._boot = real, mono, boot
+        self._lock = threading.Lock()
+        sample = self._look()
+        self._offset, self._set_to = sample.offset, sample.set_to
+        self._since = 0  # CLOCK_MONOTONIC: from when on this offset is right
+        self._ends: list[int] = []  # until when those before were
+        self._offsets: list[int] = []
+        self._events: list[ClockSet] = []
+
+    def epoch(self, when: int) -> int:
+        """The time since the epoch; `when` is on CLOCK_MONOTONIC."""
+        if when >= self._since:
+            return when + self._offset
+        with self._lock:
+            offsets = [*self._offsets, self._offset]
+            return when + offsets[bisect.bisect_right(self._ends, when)]
+
+    def check(self) -> None:
+        """Looks whether the clock was set."""
+        with self._lock:
+            sample = self._look()
+            if abs(sample.offset - self._offset) < STEP_NS:
+                return
+            self._ends.append(sample.at)
+            self._offsets.append(self._offset)
+            del self._ends[:-MOST_STEPS], self._offsets[:-MOST_STEPS]
+            step = sample.set_to - self._set_to
+            self._since, self._offset = sample.at, sample.offset
+            if abs(step) >= STEP_NS:  # else the host was asleep
+                self._set_to = sample.set_to
+                self._events.append(ClockSet(sample.real, step))
+
+    def events(self) -> list[ClockSet]:
+        """How the clock was set since the last time."""
+        self.check()
+        with self._lock:
+            events, self._events = self._events, []
+        return events
+
+    def watch(self) -> None:
+        """Is told by the kernel from now on; without this, events() finds out."""
+        fd = _libc.timerfd_create(CLOCK_REALTIME, os.O_CLOEXEC)
+        if fd >= 0:
+            threading.Thread(target=self._watch, args=(fd,), name="clock", daemon=True).start()
+
+    def _watch(self, fd: int) -> None:
+        setting = (ctypes.c_long * 4)(0, 0, FAR, 0)
+        while _libc.timerfd_settime(fd, ABSTIME | CANCEL_ON_SET, setting, None) == 0:
+            try:
+                os.read(fd, 8)
+            except OSError as error:
+                if error.errno != errno.ECANCELED:
+                    return
+                self.check()
+
+    def _look(self) -> _Sample:
+        best, shortest = _Sample(0, 0, 0, 0), -1
+        for _ in range(TRIES):
+            before, real, boot, after = self._mono(), self._real(), self._boot(), self._mono()
+            if shortest < 0 or after - before < shortest:
+                shortest = after - before
+                at = (before + after) // 2
+                best = _Sample(at, real, real - at, real - boot)
+            if shortest <= CALM_NS:
+                break
+        return best
