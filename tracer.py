@@ -24,18 +24,20 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from log import VERSION
 from log.channel import Channel, NotRead
 from log.console import Screen, make_console, open_screen
-from log.errors import TraceError
+from log.errors import TraceError, UsageError, explain
 from log.events import Call, End, Event, Lost
 from log.output import FORMATS, GivenUp, Output, Sink, open_file
 from log.quote import escape
 from log.summary import Summary
 from log.text import View, end_summary
 from probes import listing
+from probes.allowed import check_tracing, is_in_first_pid_namespace, unseen
 from probes.api import load_api
 from probes.command import CANNOT_START, Command
 from probes.copying import Limits
 from probes.filters import Filters
 from probes.options import filters_of, list_parser, ps_parser, split_command, tracing_parser
+from probes.pidfile import PidFile
 from probes.ps import Counts, count_calls, list_processes, render_json, render_table
 from probes.session import Options, Session
 
@@ -119,7 +121,9 @@ class Log:
         self._sinks: list[Sink] = []  # what waits for nobody is first
         self._form = options.format or "text"
         if options.output:
-            self._sinks.append(open_file(os.fspath(options.output), FORMATS[options.format or "json"], self.complain))
+            self._sinks.append(
+                open_file(os.fspath(options.output), FORMATS[options.format or "json"], self.complain, shared=options.shared_output)
+            )
 
     def open_screen(self, status: bool) -> None:
         """Begins to show events, and to count the time."""
@@ -260,14 +264,19 @@ def trace(arguments: Sequence[str]) -> int:
     options = parser.parse_args(words)
     if "--" in arguments and not argv:
         parser.error("no COMMAND after --")
-    if os.geteuid() != 0:
-        raise TraceError("tracing needs root: run it with sudo")
+    filters = filters_of(options, tree=bool(argv) and not options.all_processes)
+    check_tracing()
     Path("/proc/self/comm").write_text("libvirt-trace")  # for ps, top and pkill
     sys.setswitchinterval(SWITCH)
-    tree = bool(argv) and not options.all_processes
-    filters = filters_of(options, tree=tree)
     signals = Signals(reopens=options.output is not None, patience=3 if argv else 2)
     log = Log(options, signals)
+    pid_file = PidFile(options.pid_file) if options.pid_file else contextlib.nullcontext()
+    with pid_file:
+        return trace_until_end(options, filters, argv, log, signals)
+
+
+def trace_until_end(options: argparse.Namespace, filters: Filters, argv: list[str], log: Log, signals: Signals) -> int:
+    """The tracing itself."""
     command = Command(argv) if argv else None
     limits = Limits(options.string, options.redact)
     full = options.cmdline == "full" or not options.redact
@@ -275,8 +284,9 @@ def trace(arguments: Sequence[str]) -> int:
     if not options.redact:
         log.complain("secrets are shown, because of --no-redact")
     attached = session.start(log.complain)
-    for warning in session.take_warnings():
-        log.complain(warning)
+    for warning in (*session.take_warnings(), unseen()):
+        if warning:
+            log.complain(warning)
     log.open_screen(status=command is None)
     signals.raises = False
     failure: Exception | None = None
@@ -289,8 +299,12 @@ def trace(arguments: Sequence[str]) -> int:
         pass  # nobody reads standard output any more
     except (TraceError, OSError) as error:
         failure = error
-    with contextlib.suppress(BrokenPipeError):
+    try:
         log.write(session.stop())
+    except BrokenPipeError:
+        pass
+    except (TraceError, OSError) as error:
+        failure = failure or error
     log.close()
     if failure:
         raise failure
@@ -314,6 +328,7 @@ def wait(command: Command, signals: Signals, log: Log) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; exit status 0, 1 (failure), 2 (usage), 125 (COMMAND could not be started) or COMMAND's."""
     debug = "--debug" in split_command(arguments)[0]
+    open_streams()
     try:
         if arguments[:1] == ["list"]:
             return show_functions(arguments[1:])
@@ -324,18 +339,50 @@ def main(arguments: Sequence[str]) -> int:
 
             return (run_policy if arguments[0] == "policy" else run_enforce)(arguments[1:])
         return trace(arguments)
-    except TraceError as error:
+    except BrokenPipeError:
+        return 0  # nobody reads: that is no failure, and nothing is left to say
+    except (TraceError, OSError) as error:
         if debug:
             raise
-        for line in error.args:  # a policy may have several mistakes
-            print(f"libvirt-trace: {escape(str(line))}", file=sys.stderr)
+        for line in error.args if isinstance(error, TraceError) else [explain(error)]:  # a policy may have several mistakes
+            say(str(line))
+        if isinstance(error, UsageError):
+            return 2
         return CANNOT_START if str(error).startswith("can't start ") else 1
-    except BrokenPipeError:
-        # nobody reads: that is no failure, and nothing is left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         return 130
+
+
+def say(line: str) -> None:
+    """A line for the user, who may have closed standard error."""
+    with contextlib.suppress(OSError):
+        print(f"libvirt-trace: {escape(line)}", file=sys.stderr, flush=True)
+
+
+def open_streams() -> None:
+    """Has something behind the three standard descriptors: what is opened next would get the number of a closed one."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for as long as the process lives
+    if sys.stderr is None:
+        sys.stderr = open(STDERR, "w", closefd=False)  # noqa: SIM115
+
+
+def close_streams(status: int) -> int:
+    """The exit status; what can't be written any more is left out, or Python would complain of it and exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is sys.stdout and not isinstance(error, BrokenPipeError) and status == 0:
+                say(f"standard output: {explain(error)}")
+                status = 1
+    return status
 
 
 def show_functions(arguments: Sequence[str]) -> int:
@@ -350,9 +397,10 @@ def show_functions(arguments: Sequence[str]) -> int:
 
 def _counted(seconds: float) -> Counts:
     """The calls that daemons make within that time."""
+    check_tracing()
     session = Session(Options(Filters(), Limits(0, True), 8 << 20, False, (), VERSION))
     session.start()
-    print(f"libvirt-trace: counting calls for {seconds:g} s", file=sys.stderr)
+    say(f"counting calls for {seconds:g} s")
     deadline, events = time.monotonic() + seconds, []
     while time.monotonic() < deadline:
         events += session.poll()
@@ -366,15 +414,24 @@ def show_processes(arguments: Sequence[str]) -> int:
     if os.geteuid() != 0:
         raise TraceError("looking into other users' processes needs root: run it with sudo")
     rows = list_processes(counts=None if options.seconds is None else _counted(options.seconds))
+    hidden = unseen()
+    if hidden:
+        say(hidden)
+    if not is_in_first_pid_namespace():
+        say("in a pid namespace of its own, only its processes are seen")
     if not rows and not options.json:
-        print("libvirt-trace: no process has libvirt loaded", file=sys.stderr)
-        return 0
+        say(f"no {'other ' if hidden else ''}process has libvirt loaded")
+        return 1 if hidden else 0
     print((render_json if options.json else render_table)(rows), end="", flush=True)
     for row in rows:
         if row.uncovered:
-            print(escape(f"libvirt-trace: the enforcer in process {row.pid} is too old for {', '.join(row.uncovered)}"), file=sys.stderr)
+            say(f"the enforcer in process {row.pid} is too old for {', '.join(row.uncovered)}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        status = main(sys.argv[1:])
+    except SystemExit as end:  # of the parser of arguments
+        status = end.code if isinstance(end.code, int) else 0
+    sys.exit(close_streams(status))

@@ -1,6 +1,30 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The one exception that carries a message for the user; only tracer.py catches it."""
+"""The one exception that carries a message for the user, which only tracer.py catches, and the message for the system's own errors."""
+
+from __future__ import annotations
+
+import errno
+import os
 
 
 class TraceError(Exception):
     """What happened, then what to do: one line each, lower case, without the program's name."""
+
+
+class UsageError(TraceError):
+    """What was asked for makes no sense here: exit status 2."""
+
+
+_REMEDIES = {
+    errno.EMFILE: "; raise the limit (ulimit -n)",
+    errno.ENOSPC: "; make room there",
+    errno.EPERM: "; is a capability missing? --debug shows where",
+    errno.EACCES: "; is a capability missing? --debug shows where",
+}
+
+
+def explain(error: OSError) -> str:
+    """A line about what the system refused."""
+    subject = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    reason = (error.strerror or str(error) or type(error).__name__).strip().splitlines()[-1].lower()
+    return f"{subject}{reason}{_REMEDIES.get(error.errno or 0, '; --debug shows where')}"

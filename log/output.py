@@ -61,13 +61,14 @@ class Output:
     again, and `lost` lines then tell how many calls are missing.
     """
 
-    def __init__(self, fd: int, label: str, render: Render, complain: Complain, path: str | None = None) -> None:
-        """`label` names the destination in complaints; `path` is what `reopen` opens, None where there is no such thing."""
+    def __init__(self, fd: int, label: str, render: Render, complain: Complain, path: str | None = None, *, shared: bool = False) -> None:
+        """`label` names the destination in complaints; `path` is what `reopen` opens, if anything, `shared` as `open_file` has it."""
         self._fd = fd
         self._label = label
         self._render = render
         self._complain = complain
         self._path = path
+        self._shared = shared
         self._rest = b""  # of a line that was begun
         self._rest_weight = NOTHING
         self._lock = threading.Lock()  # of the next four
@@ -100,7 +101,7 @@ class Output:
         if self._path is None or self._channel:
             return  # a pipe is not moved away
         try:
-            fd = _open(self._path)
+            fd = _open(self._path, shared=self._shared)
         except TraceError as error:
             self._complain(f"{error}; still writing to the file that was open")
             return
@@ -225,14 +226,14 @@ class Output:
         return True
 
 
-def open_file(path: str, render: Render, complain: Complain) -> Output:
-    """The sink for `-o`: appends to `path`, which is created with mode 0600.
+def open_file(path: str, render: Render, complain: Complain, *, shared: bool = False) -> Output:
+    """The sink for `-o`: appends to `path`, which is created with mode 0600; `shared`: others may own, read or write what is there.
 
     A pipe, a terminal or an own descriptor (/dev/stdout, /dev/fd/N) will do; TraceError for symbolic links and anything else.
     """
     own = _own_descriptor(path)
     if not own:
-        return Output(_open(path), name(path), render, complain, path)
+        return Output(_open(path, shared=shared), name(path), render, complain, path, shared=shared)
     number = 1 if own[1] else 2 if own[2] else int(own[3])
     try:
         return Output(os.dup(number), name(path), render, complain)
@@ -263,7 +264,7 @@ def weight_of(event: Event) -> Weight:
     return (event.ring, event.count, 0) if type(event) is Lost else NOTHING
 
 
-def _open(path: str) -> int:
+def _open(path: str, *, shared: bool) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
     try:
         # non-blocking, since opening a pipe would wait for its reader
@@ -276,9 +277,22 @@ def _open(path: str) -> int:
         raise TraceError(f"{name(path)}: can't write there: {os.strerror(error.errno or 0).lower()}") from None
     except ValueError:
         raise TraceError(f"{name(path)}: is not a file name") from None
-    mode = os.fstat(fd).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
+    if reason := _refused(os.fstat(fd), shared=shared):
         os.close(fd)
-        raise TraceError(f"{name(path)}: is neither a file nor a pipe nor a terminal; name another file")
+        raise TraceError(f"{name(path)}: {reason}")
     os.set_blocking(fd, True)
     return fd
+
+
+def _refused(status: os.stat_result, *, shared: bool) -> str | None:
+    """Why it should not get the log."""
+    mode = status.st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
+        return "is neither a file nor a pipe nor a terminal; name another file"
+    if shared or stat.S_ISCHR(mode):
+        return None
+    if status.st_uid != os.geteuid():
+        return "belongs to somebody else; name another file, or give --shared-output"
+    if stat.S_ISREG(mode) and mode & 0o077:
+        return "others may read or write it; chmod it to 600, name another file, or give --shared-output"
+    return None

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.parse
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,7 +97,7 @@ def _ask(socket: str) -> list[dict[str, Any]]:
         getattr(library, name).restype = ctypes.c_void_p
     library.virAdmClientGetID.restype = ctypes.c_ulonglong
     library.virAdmClientGetTimestamp.restype = ctypes.c_longlong
-    connection = library.virAdmConnectOpen(f"libvirtd:///system?socket={socket}".encode(), 0)
+    connection = library.virAdmConnectOpen(_uri(socket).encode(), 0)
     if not connection:
         raise SystemExit(1)
     found: list[dict[str, Any]] = []
@@ -108,6 +109,11 @@ def _ask(socket: str) -> list[dict[str, Any]]:
             if fields["pid"] != mine:
                 found.append({"server": name, **fields})
     return found
+
+
+def _uri(socket: str) -> str:
+    """For a path that somebody else may have chosen."""
+    return f"libvirtd:///system?socket={urllib.parse.quote(os.fsencode(socket))}"
 
 
 def _list(function: Any, owner: ctypes.c_void_p) -> list[ctypes.c_void_p]:

@@ -65,6 +65,11 @@ class Filters:
                 complaints.append(f'no function is called "{wanted}"; {hint}')
         return complaints
 
+    def wants_none_of(self, names: Collection[str]) -> bool:
+        """Whether -f names functions, and none that there is."""
+        wanted = [glob for glob in self.functions if not glob.startswith("!")]
+        return bool(wanted) and not any(fnmatch.filter(names, glob) for glob in wanted)
+
     def settings(self, program: Program, self_pid: int) -> bytes:
         """The settings for the kernel, not ready yet; fills its filter maps."""
         program.allow("pids", (pid.to_bytes(4, "little") for pid in self.pids))

@@ -95,6 +95,7 @@ def tracing_parser(version: str) -> Parser:
     how.add_argument("--format", metavar="FORMAT", choices=("text", "json", "xml"), help="text, json or xml (text; json in the -o file)")
     how.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     how.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there too (SIGHUP: reopen it)")
+    how.add_argument("--shared-output", action="store_true", help="-o may be a file that others own, read or write")
     how.add_argument("--cmdline", metavar="HOW", choices=("known", "full"), default="known", help="words of command lines: known or full")
     how.add_argument("--no-redact", dest="redact", action="store_false", help="show passwords and other secrets")
     when = parser.add_argument_group("when to stop")
@@ -113,6 +114,7 @@ def tracing_parser(version: str) -> Parser:
     tuning.add_argument(
         "--buffer-size", metavar="MIB", type=_buffer_size, default=8, help="size of each of the two buffers (8; at most 1024)"
     )
+    tuning.add_argument("--pid-file", metavar="PATH", type=Path, help="write the process id there (for kill -HUP)")
     tuning.add_argument("--returns", action="store_true", help="return probes even where they kill processes")
     tuning.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     parser.add_argument("--version", action="version", version=f"libvirt-trace {version}")

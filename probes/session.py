@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from log.errors import UsageError
 from log.events import Call, Event, Lost
 from probes import maps, records, serving, symbols
 from probes.api import load_api
@@ -104,7 +105,10 @@ class Session:
         settings = filters.settings(program, os.getpid())
         program.settings[: len(settings)] = settings
         events = self._attachments.start(say)
-        self.warnings += filters.unknown(self._rows.names())
+        unknown = filters.unknown(self._rows.names())
+        if unknown and filters.wants_none_of(self._rows.names()):
+            raise UsageError(*unknown)
+        self.warnings += unknown
         if self._rows.undecoded:
             self.warnings.append(
                 f"arguments are shown as numbers, because a newer libvirt-api.xml describes them: {listed(self._rows.undecoded)}"

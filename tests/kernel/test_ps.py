@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
+import urllib.parse
 
 import pytest
 
+from probes.admin import _uri
 from probes.maps import ENFORCER
 from probes.ps import Row, list_processes, render_json, render_table
 
@@ -73,3 +75,8 @@ def test_json_lines():
     assert lines == [{name: list(value) if isinstance(value, tuple) else value for name, value in row._asdict().items()} for row in ROWS]
     odd = ROWS[0]._replace(comm='a\udcff"\\')
     assert json.loads(render_json([odd]).encode())["comm"] == 'a\\xff"\\\\'
+
+
+def test_socket_that_a_process_has_chosen_is_no_more_than_a_path():
+    query = urllib.parse.urlsplit(_uri("/proc/1/root/a?b=c&mode=x#\udcff d-admin-sock")).query
+    assert urllib.parse.parse_qsl(query, errors="surrogateescape") == [("socket", "/proc/1/root/a?b=c&mode=x#\udcff d-admin-sock")]

@@ -56,6 +56,7 @@ def test_file_is_private_and_gets_every_line(tmp_path, said):
 
 def test_existing_file_is_appended_to(tmp_path, said):
     (tmp_path / "log").write_text("before\n")
+    (tmp_path / "log").chmod(0o600)
     sink = open_json(tmp_path / "log", said)
     sink.write([DESTROY])
     sink.close()
@@ -312,3 +313,27 @@ def test_full_disk_behind_standard_output_is_only_reported():
         "standard output: no space left on device; tracing goes on, and calls that can't be written there are counted\n"
         "standard output: 300 calls were not written (no space left on device)\n"
     )
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o620, 0o602])
+def test_file_that_others_may_use_is_refused(tmp_path, said, mode):
+    (tmp_path / "log").touch()
+    (tmp_path / "log").chmod(mode)
+    with pytest.raises(TraceError, match=r"log: others may read or write it; chmod it to 600, name another file, or give --shared-output$"):
+        open_json(tmp_path / "log", said)
+    sink = open_file(str(tmp_path / "log"), jsonl.line, said.append, shared=True)
+    sink.write([DESTROY])
+    sink.close()
+    assert (tmp_path / "log").read_text() == LINE
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_file_of_somebody_else_is_refused(tmp_path, said, make):
+    make(tmp_path / "log")
+    (tmp_path / "log").chmod(0o600)
+    os.chown(tmp_path / "log", 65534, 65534)
+    reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(TraceError, match=r"log: belongs to somebody else; name another file, or give --shared-output$"):
+        open_json(tmp_path / "log", said)
+    os.close(reader)
