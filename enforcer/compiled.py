@@ -120,6 +120,8 @@ def _is_about_defining(rule: Rule, function: Function) -> bool:
 
 def _flags(rule: Rule, function: Function, table: ApiTable) -> list[Condition] | None:
     """What it asks of the flags; None: the function has no such flags."""
+    if not rule.flags:
+        return []
     at = _flags_at(function)
     constants = flag_constants(function, table)
     found = []

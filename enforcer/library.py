@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from probes.targets import Targets
 FOLDER = Path(__file__).resolve().parent
 
 
+@functools.cache
 def table() -> ApiTable:
     """The table that the library was made for: the bundled one, whatever else the host knows of."""
     return stub_table()

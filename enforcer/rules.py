@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import grp
+import itertools
 import pwd
 import re
 import tomllib
@@ -121,6 +122,8 @@ class _Reader:
         self.errors: list[tuple[int, str]] = []
         self.judged = [function for function in table.functions if function.access != "plumbing"]
         self.names = {function.name for function in self.judged}
+        self.matched: dict[str, frozenset[str]] = {}  # globs of functions
+        self.classes: dict[str | None, Sequence[str]] = {}
         self.rule = -1
 
     def wrong(self, message: str, key: str | None = None, value: object = None) -> None:
@@ -239,13 +242,22 @@ class _Reader:
             chosen -= {n for glob in globs if glob.startswith("!") for n in self.matching(glob)}
             chosen = set(arrive_as(chosen, forbids=action != "allow"))
         wide = access is not None or any(re.search(r"[*?\[]", glob) for glob in globs or ())
-        of_class = {f.name for f in self.judged if access is None or f.is_write == (access == "write") or f.access == "conditional"}
-        return tuple(f.name for f in self.judged if f.name in chosen & of_class), access, wide
+        return tuple(name for name in self.of_class(access) if name in chosen), access, wide
 
-    def matching(self, glob: str) -> set[str]:
+    def of_class(self, access: str | None) -> Sequence[str]:
+        """The functions of which some call is of that class, in order of their numbers."""
+        if access not in self.classes:
+            is_write = access == "write"
+            chosen = [f.name for f in self.judged if access is None or f.is_write == is_write or f.access == "conditional"]
+            self.classes[access] = chosen
+        return self.classes[access]
+
+    def matching(self, glob: str) -> frozenset[str]:
         """The functions of that glob; one that nothing matches is a mistake."""
         pattern = glob.removeprefix("!")
-        found = set(fnmatch.filter(self.names, pattern))
+        if pattern not in self.matched:
+            self.matched[pattern] = frozenset(fnmatch.filter(self.names, pattern))
+        found = self.matched[pattern]
         if not found:
             plumbing = fnmatch.filter([function.name for function in self.table.functions], pattern)
             if plumbing:
@@ -370,18 +382,36 @@ def flag_constants(function: Function, table: ApiTable) -> Mapping[str, int]:
 def _never(rules: Sequence[Rule], table: ApiTable) -> list[tuple[int, str]]:
     """Rules that can't match any call, and why."""
     found = []
-    for i, rule in enumerate(rules):
+    before: dict[frozenset[object], list[tuple[int, Rule, frozenset[str]]]] = {}  # by what they ask for
+    for number, rule in enumerate(rules):
+        asked = frozenset(_frozen(rule).items())
+        functions = frozenset(rule.functions)
         if not rule.functions:
             found.append((rule.line, f"rule {quote(rule.name)} never matches: no function is left"))
         elif (rule.objects or rule.uuids) and not any(names_objects(table.by_name[name]) for name in rule.functions):
             found.append((rule.line, f"rule {quote(rule.name)} never matches: its functions are about no object"))
-        else:
-            for earlier in rules[:i]:
-                if _covers(earlier, rule):
-                    text = f"rule {quote(rule.name)} never matches: rule {quote(earlier.name)} (line {earlier.line}) decides before it"
-                    found.append((rule.line, text))
-                    break
+        elif covering := _covering(before, asked, rule, functions):
+            text = f"rule {quote(rule.name)} never matches: rule {quote(covering.name)} (line {covering.line}) decides before it"
+            found.append((rule.line, text))
+        before.setdefault(asked, []).append((number, rule, functions))
     return found
+
+
+def _covering(
+    before: Mapping[frozenset[object], Sequence[tuple[int, Rule, frozenset[str]]]],
+    asked: frozenset[object],
+    rule: Rule,
+    functions: frozenset[str],
+) -> Rule | None:
+    """The first rule before it that matches whatever it does, also where something can't be told; None: there is none."""
+    firsts = []
+    for count in range(len(asked) + 1):
+        for part in itertools.combinations(asked, count):  # one that asks for less, or the same
+            for number, earlier, theirs in before.get(frozenset(part), ()):
+                if functions <= theirs and (earlier.action == "deny" or rule.action != "deny" or not part):
+                    firsts.append((number, earlier))
+                    break
+    return min(firsts, key=lambda first: first[0])[1] if firsts else None
 
 
 def conditions(rule: Rule) -> dict[str, object]:
@@ -394,11 +424,6 @@ def conditions(rule: Rule) -> dict[str, object]:
     return {key: value for key, value in everything.items() if value is not None}
 
 
-def _covers(earlier: Rule, later: Rule) -> bool:
-    """Whether the earlier rule matches whatever the later one does, also where something can't be told."""
-    if not set(later.functions) <= set(earlier.functions):
-        return False
-    asked, also = conditions(earlier), conditions(later)
-    if not all(key in also and also[key] == value for key, value in asked.items()):
-        return False
-    return earlier.action == "deny" or later.action != "deny" or not asked
+def _frozen(rule: Rule) -> dict[str, object]:
+    """The same, comparable whatever the order of its parts."""
+    return {key: tuple(sorted(value.items())) if isinstance(value, dict) else value for key, value in conditions(rule).items()}

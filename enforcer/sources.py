@@ -43,8 +43,19 @@ class Source(NamedTuple):
     second: int = 0  # params: the argument with their number
 
 
+# of functions of a table, which live as long as the program; hashing one takes as long as looking for its places
+_known: dict[tuple[int, bool], tuple[Function, tuple[Source, ...]]] = {}
+
+
 def sources_of(function: Function, *, by_uuid: bool = False) -> tuple[Source, ...]:
     """The places, in the order of the arguments. `by_uuid`: a name is not enough to know which object it is."""
+    key = id(function), by_uuid
+    if key not in _known:
+        _known[key] = function, _find(function, by_uuid)
+    return _known[key][1]
+
+
+def _find(function: Function, by_uuid: bool) -> tuple[Source, ...]:
     found: list[Source] = []
     made = function.result.object if function.result.kind == "handle" else None
     in_pool = made == "volume" and any(param.kind in ("xml", "string") for param in function.params)

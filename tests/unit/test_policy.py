@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from enforcer import options
 from enforcer.compiled import compile_policy, covered_names, literal_prefix, read_summary
@@ -13,6 +16,7 @@ from enforcer.explain import Question, explain
 from enforcer.files import keep_for_command
 from enforcer.library import table, uncovered_rules
 from enforcer.rules import PolicyError, read_policy
+from probes import api
 from tests.needs import PYTHON, ROOT
 
 TABLE = table()
@@ -268,3 +272,66 @@ def test_one_policy_is_one_file_for_commands_whenever_it_was_compiled(tmp_path, 
     assert found is not None and found.made == 3000
     other = read_policy(POLICY.replace('"web*"', '"db*"'), "p.toml", TABLE)
     assert keep_for_command(compile_policy(other, TABLE, 1000)) != first
+
+
+SOME = [st.none(), st.just("a*"), st.just("b*")]
+RULES = st.lists(
+    st.builds(
+        lambda action, functions, access, objects, exe, flags: {
+            "action": action,
+            "function": functions,
+            **({"class": access} if access else {}),
+            **({"object": objects} if objects else {}),
+            **({"exe": exe} if exe else {}),
+            **({"flags": flags} if flags else {}),
+        },
+        st.sampled_from(["deny", "allow", "audit"]),
+        st.lists(st.sampled_from(["virDomainDestroy", "virDomainDestroyFlags", "virDomainUndefineFlags"]), min_size=1, max_size=2),
+        st.sampled_from([None, "write"]),
+        st.one_of(*SOME),
+        st.one_of(*SOME),
+        st.sampled_from([None, {"any": ["VIR_DOMAIN_DESTROY_GRACEFUL"]}]),
+    ),
+    min_size=2,
+    max_size=8,
+)
+
+
+@settings(max_examples=100)
+@given(RULES)
+def test_a_rule_that_an_earlier_one_decides_before_is_named_with_the_first_of_these(entries):
+    for entry in entries:  # all have such flags
+        entry["function"] = [*entry["function"], "virDomainDestroyFlags"]
+    text = "".join(
+        f'[[rule]]\nname = "r{i}"\n' + "".join(f"{key} = {_toml(value)}\n" for key, value in entry.items())
+        for i, entry in enumerate(entries)
+    )
+    policy = read_policy(text, "p.toml", TABLE)
+    expected = []
+    for i, later in enumerate(entries):
+        for j, earlier in enumerate(entries[:i]):
+            asked = {key: value for key, value in earlier.items() if key not in ("action", "function")}
+            asks_no_more = all(later.get(key) == value for key, value in asked.items())
+            is_sure = earlier["action"] == "deny" or later["action"] != "deny" or not asked
+            if asks_no_more and is_sure and set(later["function"]) <= set(earlier["function"]):
+                expected.append(f'rule "r{i}" never matches: rule "r{j}"')
+                break
+    assert [warning.split(": ", 1)[1].split(" (line")[0] for warning in policy.warnings] == expected
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value)
+
+
+def test_the_table_is_read_once_whatever_the_number_of_rules(tmp_path, capsys, monkeypatch):
+    read = []
+    monkeypatch.setattr(api.json, "loads", lambda data: read.append(len(data)) or json.JSONDecoder().decode(data.decode()))
+    path = tmp_path / "p.toml"
+    path.write_text(
+        "".join(f'[[rule]]\nname = "{i}"\naction = "deny"\nfunction = "virDomainDestroy"\nobject = "vm{i}"\n' for i in range(300))
+    )
+    assert options.run_policy(["check", str(path)]) == 0
+    assert capsys.readouterr().out.count("\n  virDomainDestroy\n") == 300
+    assert len(read) <= 1
