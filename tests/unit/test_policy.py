@@ -16,7 +16,6 @@ from enforcer.explain import Question, explain
 from enforcer.files import keep_for_command
 from enforcer.library import table, uncovered_rules
 from enforcer.rules import PolicyError, read_policy
-from probes import api
 from tests.needs import PYTHON, ROOT
 
 TABLE = table()
@@ -326,8 +325,14 @@ def _toml(value: object) -> str:
 
 
 def test_the_table_is_read_once_whatever_the_number_of_rules(tmp_path, capsys, monkeypatch):
-    read = []
-    monkeypatch.setattr(api.json, "loads", lambda data: read.append(len(data)) or json.JSONDecoder().decode(data.decode()))
+    read: list[str | bytes] = []
+    loads = json.loads
+
+    def counted(data: str | bytes) -> object:
+        read.append(data)
+        return loads(data)
+
+    monkeypatch.setattr(json, "loads", counted)
     path = tmp_path / "p.toml"
     path.write_text(
         "".join(f'[[rule]]\nname = "{i}"\naction = "deny"\nfunction = "virDomainDestroy"\nobject = "vm{i}"\n' for i in range(300))
