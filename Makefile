@@ -6,6 +6,8 @@ PREFIX = /usr/local
 DESTDIR =
 RELEASE := $(shell . /etc/os-release && echo $$VERSION_CODENAME)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# what runs here as root leaves no files of root's in a user's clone
+AS_ROOT = $(SUDO) env PYTHONDONTWRITEBYTECODE=1
 
 # what libvirt-trace needs to run; its BPF program is compiled by BCC, which needs <linux/...> but no kernel headers
 RUN_PACKAGES = python3-bpfcc python3-rich linux-libc-dev
@@ -49,6 +51,9 @@ define need
 	@missing=$$(for package in $(1); do \
 		dpkg-query -W -f '$${db:Status-Status}\n' $$package 2>/dev/null | grep -qx installed || echo $$package; done); \
 	if [ -n "$$missing" ]; then \
+		if [ -n "$(SUDO)" ] && ! command -v $(SUDO) >/dev/null; then \
+			echo "missing:" $$missing; echo "there is no sudo: run make as root, or install these packages first"; exit 1; \
+		fi; \
 		echo "installing" $$missing; \
 		log=$$(mktemp); \
 		{ $(SUDO) apt-get -q -o Acquire::Retries=5 update && \
@@ -82,7 +87,7 @@ deps-demo:
 demo: deps-demo build-deps enforcer ## trace a few real libvirt calls of virsh and Python on libvirt's test driver
 	@echo 'virsh lists, suspends and resumes a domain and asks for one that does not exist;'
 	@echo 'Python changes its memory and shuts it down; a policy denies virsh to destroy it. It exists in memory only. All calls:'
-	@$(SUDO) $(PYTHON) -E -s tracer.py -- sh -eu tests/demo.sh
+	@$(SUDO) $(PYTHON) -B -E -s tracer.py -- sh -eu tests/demo.sh
 	@echo 'Next: sudo ./tracer.py shows what all programs here do with libvirt.'
 
 enforcer: $(BUILD)/$(ENFORCER) ## build the library that denies calls
@@ -100,7 +105,7 @@ build-deps:
 check: lint test ## lint and every test, none skipped (PYTEST_ARGS selects)
 
 test: deps enforcer
-	@$(SUDO) env LIBVIRT_TRACE_REQUIRE=unit,preload,kernel,system $(PYTEST) $(PYTEST_ARGS)
+	@$(AS_ROOT) LIBVIRT_TRACE_REQUIRE=unit,preload,kernel,system $(PYTEST) $(PYTEST_ARGS)
 
 lint: deps .venv/linters ## formatting, types, shell scripts, the man page, licence lines
 	@.venv/bin/ruff format --quiet --check .
@@ -120,7 +125,7 @@ test-unit: deps ## the tests in plain Python
 	@$(PYTEST) tests/unit $(PYTEST_ARGS)
 
 bench: deps enforcer ## the cost of a call, beside other tools, as one table
-	@$(SUDO) $(PYTHON) -m tests.bench
+	@$(AS_ROOT) $(PYTHON) -m tests.bench
 
 fuzz: deps enforcer ## ten minutes each of a coverage-guided fuzzer on the readers of policies and of XML
 	$(call need,$(FUZZ_PACKAGES))
@@ -136,7 +141,7 @@ check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernel
 check-libvirts: deps-roots ## trace virsh and Python of Debian 13, with libvirt 11.3, and a 32-bit virsh
 	@$(SUDO) tests/roots/make.sh trixie .cache/trixie libvirt-clients libvirt-daemon python3-libvirt
 	@$(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients
-	@$(SUDO) env LIBVIRT_TRACE_REQUIRE=libvirts $(PYTEST) tests/libvirts $(PYTEST_ARGS)
+	@$(AS_ROOT) LIBVIRT_TRACE_REQUIRE=libvirts $(PYTEST) tests/libvirts $(PYTEST_ARGS)
 
 deps-roots: deps
 	$(call need,$(ROOT_PACKAGES))
@@ -145,16 +150,22 @@ check-other: deps-roots ## the tests of preload, kernel and system in a root of 
 	@$(SUDO) env CLEAN_ROOT="$(OTHER_ROOT)" SUITE=$(OTHER) tests/clean_root.sh test PYTEST_ARGS="$(OTHER_TESTS) $(PYTEST_ARGS)"
 
 install: $(if $(DESTDIR),,deps-run build-deps) enforcer ## copy to PREFIX (/usr/local)
-	@for file in $$(find tracer.py probes log -type f ! -path '*/__pycache__/*') enforcer/*.py; do \
-		install -D -m 644 "$$file" "$(DESTDIR)$(LIBRARY)/$$file"; done
-	@install -m 755 $(BUILD)/$(ENFORCER) "$(DESTDIR)$(LIBRARY)/enforcer/$(ENFORCER)"
-	@install -d "$(DESTDIR)$(PREFIX)/bin"
-	@printf '#!/bin/sh\nexec %s -E -s %s/tracer.py "$$@"\n' $(PYTHON) $(LIBRARY) >"$(DESTDIR)$(PREFIX)/bin/libvirt-trace"
-	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/libvirt-trace"
-	@install -D -m 644 tracer.8 "$(DESTDIR)$(MANUAL)"
+	@umask 022; for file in $$(find tracer.py probes log -type f ! -path '*/__pycache__/*') enforcer/*.py; do \
+		install -D -m 644 "$$file" "$(DESTDIR)$(LIBRARY)/$$file"; done; \
+	install -m 755 $(BUILD)/$(ENFORCER) "$(DESTDIR)$(LIBRARY)/enforcer/$(ENFORCER)"; \
+	install -d "$(DESTDIR)$(PREFIX)/bin"; \
+	printf '#!/bin/sh\nexec %s -E -s %s/tracer.py "$$@"\n' $(PYTHON) $(LIBRARY) >"$(DESTDIR)$(PREFIX)/bin/libvirt-trace"; \
+	chmod 755 "$(DESTDIR)$(PREFIX)/bin/libvirt-trace"; \
+	install -D -m 644 tracer.8 "$(DESTDIR)$(MANUAL)"
 
 uninstall: ## remove what install copied
+	@used=$$(grep -ls "=$(LIBRARY)/" "$(DESTDIR)"/etc/systemd/system/*.service.d/libvirt-trace.conf); \
+	for file in $$used; do unit=$$(basename "$$(dirname "$$file")" .d); \
+		echo "$$unit would run unguarded: first libvirt-trace enforce --service $$unit --remove, and restart it"; done; \
+	test -z "$$used"
 	rm -rf "$(DESTDIR)$(LIBRARY)" "$(DESTDIR)$(PREFIX)/bin/libvirt-trace" "$(DESTDIR)$(MANUAL)" "$(DESTDIR)/var/cache/libvirt-trace"
+	@for kept in "$(DESTDIR)/etc/libvirt-trace"; do test ! -e "$$kept" || echo "kept: policies in $$kept"; done
+	@echo "kept: packages that were installed with apt"
 
 clean: ## remove what the targets above made here: tools, downloads, caches
 	rm -rf enforcer/build .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache

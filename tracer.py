@@ -14,6 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
+if os.geteuid() == 0 and os.stat(__file__).st_uid != 0:
+    sys.dont_write_bytecode = True  # root leaves nothing in a user's folder
+
 try:
     import rich as _rich  # noqa: F401 - said here, since it is imported everywhere
 except ModuleNotFoundError:

@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from probes.maps import ENFORCER
-from tests.needs import ROOT
+from tests.needs import PYTHON, ROOT
 
 
-def make(*words: str) -> None:
+def make(*words: str, umask: int = 0o022) -> None:
     # nothing is installed with apt by a test
-    subprocess.run(["make", "--no-print-directory", *words, "RUN_PACKAGES=", "BUILD_PACKAGES="], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        ["make", "--no-print-directory", *words, "RUN_PACKAGES=", "BUILD_PACKAGES="], cwd=ROOT, check=True, capture_output=True, umask=umask
+    )
 
 
 def files_in(folder: Path) -> set[str]:
@@ -44,3 +50,51 @@ def test_everything_that_runs_is_installed(tmp_path):
         "usr/local/bin/libvirt-trace",
         "usr/local/share/man/man8/libvirt-trace.8",
     }
+
+
+def test_a_service_is_not_left_unguarded(tmp_path):
+    prefix = tmp_path / "prefix"
+    make("install", f"PREFIX={prefix}", f"DESTDIR={tmp_path}/root")
+    folder = tmp_path / "root/etc/systemd/system/libvirtd.service.d"
+    folder.mkdir(parents=True)
+    drop_in = folder / "libvirt-trace.conf"
+    drop_in.write_text(f"[Service]\nEnvironment=LD_PRELOAD={prefix}/lib/libvirt-trace/enforcer/{ENFORCER}\n")
+    (tmp_path / "root/etc/libvirt-trace").mkdir()
+    command = ["make", "--no-print-directory", "-s", "uninstall", f"PREFIX={prefix}", f"DESTDIR={tmp_path}/root"]
+
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert refused.stdout == (
+        "libvirtd.service would run unguarded: first libvirt-trace enforce --service libvirtd.service --remove, and restart it\n"
+    )
+    assert (tmp_path / f"root{prefix}/bin/libvirt-trace").exists()
+    drop_in.unlink()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"kept: policies in {tmp_path}/root/etc/libvirt-trace\n" in done.stdout
+    assert files_in(tmp_path / "root") == set()
+
+
+def test_others_may_use_what_a_careful_root_installs(tmp_path):
+    make("install", f"DESTDIR={tmp_path}", umask=0o077)
+
+    for path in tmp_path.rglob("*"):
+        wanted = 0o555 if path.is_dir() or path.suffix in ("", ".so") else 0o444
+        assert path.stat().st_mode & wanted == wanted, path
+
+
+def test_make_says_that_sudo_is_missing(tmp_path):
+    command = ["make", "--no-print-directory", "deps-run", "SUDO=no-such-sudo", "RUN_PACKAGES=no-such-package"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stdout == "missing: no-such-package\nthere is no sudo: run make as root, or install these packages first\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_leaves_no_files_in_a_user_s_clone(tmp_path):
+    for name in ("tracer.py", "log", "probes", "enforcer"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    for cache in [*tmp_path.rglob("__pycache__")]:
+        shutil.rmtree(cache)
+    os.chown(tmp_path / "tracer.py", 65534, 65534)
+    subprocess.run([PYTHON, tmp_path / "tracer.py", "list", "virDomainSuspend"], check=True, capture_output=True)
+    assert not [*tmp_path.rglob("__pycache__")]
