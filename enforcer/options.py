@@ -18,7 +18,10 @@ from enforcer.library import table, uncovered, uncovered_rules
 from enforcer.rules import Policy, read_policy
 from log.errors import TraceError
 from log.quote import escape, quote
+from probes import maps
 from probes.options import Parser, split_command
+
+FEW, SOME = 20, 5  # functions of a rule that are all listed; that stand for more
 
 
 def policy_parser() -> Parser:
@@ -32,6 +35,7 @@ def policy_parser() -> Parser:
         sub.add_argument("file", metavar="FILE", type=Path, help="the policy")
     for sub in (check, apply):
         _add_uncovered(sub)
+    check.add_argument("--all", action="store_true", help=f"list all functions of each rule, also where they are more than {FEW}")
     why.add_argument("--function", metavar="NAME", required=True, help="the function that is called")
     why.add_argument("--object", metavar="NAME", help="what it is called on; POOL/NAME for a volume")
     why.add_argument("--uuid", metavar="UUID", help="the object's UUID")
@@ -79,13 +83,13 @@ def run_policy(arguments: Sequence[str]) -> int:
     warn_uncovered(policy, options.ignore_uncovered)
     data = compile_policy(policy, table())
     if options.action == "check":
-        print("\n".join(describe(policy)), flush=True)
+        print("\n".join(describe(policy, everything=options.all)), flush=True)
         return 0
     if os.geteuid() != 0:
         raise TraceError("putting a policy in force needs root: run it with sudo")
     write_whole(SYSTEM_FOLDER / "policy.toml", options.file.read_bytes())
     write_whole(SYSTEM_POLICY, data)
-    say(f"{policy.origin} is in force as {SYSTEM_POLICY}: {_count(len(policy.rules), 'rule')}, mode {policy.mode}")
+    say(f"{policy.origin} is in force as {SYSTEM_POLICY}: {_count(len(policy.rules), 'rule')}, mode {policy.mode}; {_enforced_now()}")
     return 0
 
 
@@ -144,13 +148,24 @@ def warn_uncovered(policy: Policy, ignore: bool) -> None:
         say(f"the installed libvirt is newer than libvirt-trace; never judged, by no rule: {', '.join(missing)}; update libvirt-trace")
 
 
-def describe(policy: Policy) -> list[str]:
-    """What `policy check` prints: each rule with its functions."""
+def _enforced_now() -> str:
+    count = len({mapping.pid for mapping in maps.scan() if maps.is_enforcer(mapping.path)})
+    if not count:
+        return "no process is enforced yet: libvirt-trace enforce --service UNIT, or -- COMMAND, has one obey it"
+    return f"{_count(count, 'process')} {'obeys' if count == 1 else 'obey'} it"
+
+
+def describe(policy: Policy, *, everything: bool = True) -> list[str]:
+    """What `policy check` prints: each rule with its functions, and that there is no mistake."""
     lines = [f"{policy.origin}: mode {policy.mode}, on_error {policy.on_error}, {_count(len(policy.rules), 'rule')}"]
     for rule in policy.rules:
         names = covered_names(rule, table())
         lines.append(f"rule {quote(rule.name)} (line {rule.line}): {rule.action}, {_count(len(names), 'function')}")
-        lines += [f"  {name}" for name in names]
+        shown = names if everything or len(names) <= FEW else names[:SOME]
+        lines += [f"  {name}" for name in shown]
+        if shown is not names:
+            lines.append(f"  ... {len(names)} in all; --all lists them")
+    lines.append(f"no mistakes{', ' + _count(len(policy.warnings), 'warning') if policy.warnings else ''}")
     return lines
 
 
@@ -160,4 +175,4 @@ def say(line: str) -> None:
 
 
 def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
+    return f"{number} {word}{'' if number == 1 else 'es' if word.endswith('s') else 's'}"

@@ -15,6 +15,26 @@ from log.quote import quote
 
 UNIT_FOLDERS = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 DROP_IN = "libvirt-trace.conf"
+MONOLITHIC = "libvirtd.service"  # has all drivers, where they do not have daemons of their own
+SPLIT_DAEMONS = {
+    f"virt{driver}d.service"
+    for driver in (
+        "bhyve",
+        "ch",
+        "interface",
+        "lxc",
+        "network",
+        "nodedev",
+        "nwfilter",
+        "proxy",
+        "qemu",
+        "secret",
+        "storage",
+        "vbox",
+        "vz",
+        "xen",
+    )
+}
 _STARTS = re.compile(r"^ExecStart=[-@:+!]*(/\S+)", re.M)
 _PRELOADS = re.compile(r"^Environment=.*\bLD_PRELOAD=", re.M)
 
@@ -80,6 +100,8 @@ def _unit_text(name: str, root: Path) -> str:
     files = [path for folder in folders if (path := folder / name).is_file()][:1]
     if not files:
         known = [path.name for folder in folders if folder.is_dir() for path in folder.glob("*.service")]
+        if name in SPLIT_DAEMONS and MONOLITHIC in known:
+            raise TraceError(f"there is no unit {name}: here {MONOLITHIC} does its work")
         raise TraceError(f"there is no unit {name}{nearest(name, known)}")
     for folder in folders:
         files += sorted(path for path in (folder / f"{name}.d").glob("*.conf") if path.name != DROP_IN)

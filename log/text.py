@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
@@ -320,9 +321,11 @@ def _attached(event: Attached) -> str:
     where = []
     for (folder, libvirt, note), paths in alike.items():
         version = "version unknown" if libvirt is None else f"libvirt {escape(libvirt)}"
+        roots = max(Counter(paths).values())  # containers have the same paths
         files = f", {len(paths)} files" if len(paths) > 1 else ""
+        files += f" in {roots} roots" if roots > 1 else ""
         reason = "" if note is None else f"; {escape(note)}"
-        where.append(f"{name(folder if files else paths[0])} ({version}{files}{reason})")
+        where.append(f"{name(folder if len(paths) > 1 else paths[0])} ({version}{files}{reason})")
     late = "" if event.mapped_ms is None else f"; mapped {event.mapped_ms:.0f}ms before, calls in that time were missed"
     return f"attached to {event.functions} functions in {', '.join(where)}, {event.attach_ms:.1f}ms, {escape(event.link)}{late}"
 

@@ -22,6 +22,7 @@ from probes.daemons import Daemons
 from probes.processes import Processes
 from probes.targets import Targets
 
+_DELETED = " (deleted)"
 SHORT_ID = 12  # characters of a container's id in the table, as its tools show it
 _HEADINGS = ("PID", "USER", "COMM", "LIBVIRT", "ENFORCED", "UNIT", "CONTAINER", "EXE", "FILES")
 
@@ -143,8 +144,20 @@ def _plain(value: object) -> object:
 def _cells(row: Row) -> tuple[str, ...]:
     container = row.container[:SHORT_ID] if row.container and len(row.container) == 64 else row.container
     user = str(row.uid) if row.user is None else row.user
-    texts = (str(row.pid), user, row.comm, ",".join(row.libvirt), _enforced(row), row.unit, container, row.exe, ",".join(row.files))
+    texts = (str(row.pid), user, row.comm, ",".join(row.libvirt), _enforced(row), row.unit, container, row.exe, _files(row.files))
     return tuple(escape(text) if text else "-" for text in texts)
+
+
+def _files(files: Iterable[str]) -> str:
+    """Several of a folder as the folder and how many they are."""
+    folders: dict[tuple[str, str], list[str]] = {}
+    for path in files:
+        where = path.removesuffix(_DELETED)
+        folders.setdefault((where.rpartition("/")[0], path[len(where) :]), []).append(path)
+    return ",".join(
+        paths[0] if len(paths) == 1 else f"{folder} ({len(paths)} files{', deleted' if gone else ''})"
+        for (folder, gone), paths in folders.items()
+    )
 
 
 def _comm(proc: Path, pid: int) -> str:

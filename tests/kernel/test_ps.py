@@ -67,6 +67,10 @@ def test_table():
         "123456  4711  a\\x1b[31m\\nb  -        no                      -                 0123456789ab  -"
         "                   /a/libvirt.so.0 (deleted),/b/libvirt.so.0\n"
     )
+    three = ROWS[0]._replace(files=("/usr/lib/libvirt.so.0", "/usr/lib/libvirt-qemu.so.0", "/x/libvirt.so.0"))
+    assert render_table([three]).splitlines()[1].endswith("  /usr/lib (2 files),/x/libvirt.so.0")
+    gone = ROWS[0]._replace(files=("/usr/lib/libvirt.so.0 (deleted)", "/usr/lib/libvirt-qemu.so.0 (deleted)"))
+    assert render_table([gone]).splitlines()[1].endswith("  /usr/lib (2 files, deleted)")
     assert render_table([]).split() == ["PID", "USER", "COMM", "LIBVIRT", "ENFORCED", "UNIT", "CONTAINER", "EXE", "FILES"]
 
 

@@ -162,6 +162,10 @@ def test_flag_rest_is_not_quoted_as_if_it_were_a_name():
     [
         (ATTACHED, "attached to 526 functions in /usr/lib/libvirt.so.0 (libvirt 9.0.0), 9.8ms, uprobe_multi"),
         (
+            ATTACHED._replace(targets=(Target("/lib/libvirt.so.0", "9.0.0"),) * 2),
+            "attached to 526 functions in /lib (libvirt 9.0.0, 2 files in 2 roots), 9.8ms, uprobe_multi",
+        ),
+        (
             ATTACHED._replace(targets=(Target("/a b", None, "32-bit"),), mapped_ms=120.4),
             'attached to 526 functions in "/a b" (version unknown; 32-bit), 9.8ms, uprobe_multi; '
             "mapped 120ms before, calls in that time were missed",

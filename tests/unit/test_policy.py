@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -251,7 +252,13 @@ def test_check_lists_the_functions_of_each_rule(tmp_path):
         'rule "web-team" (line 3): allow, 2 functions\n  virDomainDestroy\n  virDomainDestroyFlags\n'
         'rule "keep-web" (line 9): deny, 4 functions\n'
         "  virDomainDestroy\n  virDomainDestroyFlags\n  virDomainUndefine\n  virDomainUndefineFlags\n"
+        "no mistakes\n"
     )
+    path.write_text('[[rule]]\nname = "all"\naction = "deny"\nclass = "write"\n')
+    lines = command("policy", "check", str(path)).stdout.splitlines()
+    (count,) = re.findall(r'^rule "all" \(line 1\): deny, ([0-9]+) functions$', lines[1])
+    assert len(lines) == 9 and lines[-2:] == [f"  ... {count} in all; --all lists them", "no mistakes"]
+    assert len(command("policy", "check", "--all", str(path)).stdout.splitlines()) == int(count) + 3
 
 
 def test_one_policy_is_one_file_for_commands_whenever_it_was_compiled(tmp_path, monkeypatch):

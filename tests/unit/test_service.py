@@ -48,6 +48,8 @@ def test_drop_in_is_written_and_removed(root):
 def test_what_cannot_work_is_refused(root):
     with pytest.raises(TraceError, match=r'^there is no unit libvirdt.service; did you mean "libvirtd.service"[?]$'):
         service.enforce("libvirdt", None, "allow", root)
+    with pytest.raises(TraceError, match=r"^there is no unit virtqemud.service: here libvirtd.service does its work$"):
+        service.enforce("virtqemud", None, "allow", root)
     with pytest.raises(TraceError, match=r'^"../x" is no name of a service$'):
         service.enforce("../x", None, "allow", root)
     with pytest.raises(TraceError, match=r"^libvirtd.service is not enforced: there is no "):
