@@ -22,7 +22,7 @@ from probes.links import Links, Probe
 from probes.mapwatch import Mapped
 from probes.pace import Pace
 from probes.program import Program
-from probes.rows import ROW, Rows
+from probes.rows import ROW, Rows, cookie
 from probes.targets import Target, Targets, as_mapping
 from probes.verdicts import Enforcer, Enforcers
 
@@ -202,7 +202,7 @@ class Attachments:
         failures = []
         for enforcer in found:
             try:
-                probe = Probe(enforcer.offset, self._rows.verdicts(), False)
+                probe = Probe(enforcer.offset, cookie(self._rows.verdicts(), enforcer.offset, enforcer.text), False)
                 self._link(enforcer, [probe], "on_verdict", "on_verdict")
             except TraceError as error:
                 failures.append((enforcer.path, str(error)))

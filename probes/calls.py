@@ -125,6 +125,8 @@ class Calls:
     `epoch`: the time since the epoch (ns) of a time on CLOCK_MONOTONIC.
     `covered`: numbers of the functions that a policy covers for a process.
     `redact`: whether secrets are hidden in what monitors are told and in messages of errors.
+    `is_own`: whether libvirt's code is at an address of a process: calls by one of its modules are inner ones.
+    `nested`: whether inner calls are wanted.
     """
 
     def __init__(
@@ -136,12 +138,15 @@ class Calls:
         covered: Callable[[int], frozenset[int]] = lambda pid: frozenset(),
         *,
         redact: bool = True,
+        is_own: Callable[[int, int], bool] = lambda pid, address: False,
+        nested: bool = True,
     ) -> None:
         self.rows = rows
         self._epoch = epoch
         self.shown_without_entry = [0, 0]  # by ring
         self._find_task = find_task
         self._covered = covered
+        self._is_own, self._with_inner = is_own, nested
         self.covering = True  # whether there may be a policy anywhere
         self._said: dict[int, Said] = {}  # verdicts by thread: the call is still to come
         self._errors = RaisedErrors(table, redact=redact)
@@ -159,7 +164,6 @@ class Calls:
     def feed(self, raws: Iterable[bytes]) -> list[Event]:
         """The calls that these records end, and what else they tell."""
         ended: list[Event] = []
-        covering, said = self.covering, self._said
         unpack, rows, opened, waiting = records.HEAD.unpack_from, self.rows, self._open, self._waiting
         new = tuple.__new__  # the constructor costs twice as much
         chunk, begins, aside = records.REC_CHUNK, records.REC_ENTRY, records.REC_VERDICT
@@ -175,12 +179,7 @@ class Calls:
                 continue
             stack = opened[tid]
             if kind == begins:
-                level = flags >> records.REC_LEVEL
-                while stack and stack[-1].level >= level:
-                    ended.append(self._unfinished(stack.pop(), tid, "result lost"))
-                stack.append(new(Open, (raw, row, seq, depth, task, tgid, level)))
-                if flags & _SPECIAL or said or covering:
-                    self._began(stack[-1], flags, tid)
+                self._begin(new(Open, (raw, row, seq, depth, task, tgid, flags >> records.REC_LEVEL)), flags, tid, stack, ended)
                 continue
             while stack and stack[-1].seq > seq:
                 ended.append(self._unfinished(stack.pop(), tid, "result lost"))
@@ -197,10 +196,36 @@ class Calls:
                 ended.append(self._finish(call, raw, None, tid))
         return ended
 
-    def _began(self, call: Open, flags: int, tid: int) -> None:
+    def _begin(self, call: Open, flags: int, tid: int, stack: list[Open], ended: list[Event]) -> None:
+        """A call has begun, inside those of the thread's `stack` that are still under way."""
+        while stack and stack[-1].level >= call.level:
+            ended.append(self._unfinished(stack.pop(), tid, "result lost"))
+        if call.depth or flags & records.REC_CALLER:
+            call = self._nested(call, flags, stack)
+            if call.depth and not self._with_inner:
+                self._learn_once(call, flags)
+                return
+        stack.append(call)
+        if flags & _SPECIAL or self._said or self.covering:
+            self._began(call, flags, tid)
+
+    def _nested(self, call: Open, flags: int, stack: list[Open]) -> Open:
+        """The call with its true depth: one by a driver of libvirt's is an inner call, and so are those inside of it."""
+        assert call.raw is not None
+        depth = call.depth
+        if flags & records.REC_CALLER and self._is_own(call.tgid, u64(call.raw, records.ENTRY_CALLER)):
+            depth = 1
+        if depth and stack:
+            depth = max(depth, stack[-1].depth + 1)
+        return call._replace(depth=depth)
+
+    def _learn_once(self, call: Open, flags: int) -> None:
         if flags & records.REC_ONCE:
             assert call.raw is not None
-            self._decode(self.rows[call.row].entry, call.raw, None, call.row, call.tgid, False)  # for what it teaches
+            self._decode(self.rows[call.row].entry, call.raw, None, call.row, call.tgid, False)
+
+    def _began(self, call: Open, flags: int, tid: int) -> None:
+        self._learn_once(call, flags)
         if verdict := self._verdict_on(call, tid):
             self._extra_of(tid, call).verdict = verdict
         if flags & records.REC_SERVING and not call.depth:

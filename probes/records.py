@@ -17,11 +17,11 @@ OP_END, OP_BLOCK, OP_STRING, OP_ONCE, OP_LIST, OP_ELEMENT, OP_ARRAY, OP_LEAVE, O
 OP_IF = 128  # with OP_STRING in a walk
 REC_ENTRY, REC_RETURN, REC_CHUNK, REC_TASK, REC_VERDICT, REC_DENIED = range(1, 7)
 
-PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_CALLS_BACK, PLAN_KEEP_ARGS, PLAN_NO_OBJECT, PLAN_OPENS = (
+PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_JUMPS, PLAN_KEEP_ARGS, PLAN_NO_OBJECT, PLAN_OPENS = (
     1 << i for i in range(8)
 )
-PLAN_32BIT, PLAN_SERVES, PLAN_SERVED, PLAN_ALWAYS = (1 << i for i in range(8, 12))
-REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED, REC_ONCE, REC_SERVING = (1 << i for i in range(6))
+PLAN_32BIT, PLAN_SERVES, PLAN_SERVED, PLAN_ALWAYS, PLAN_PLUMBING = (1 << i for i in range(8, 13))
+REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED, REC_ONCE, REC_SERVING, REC_CALLER = (1 << i for i in range(7))
 REC_LEVEL = 8  # an entry's flags >> REC_LEVEL: calls around it that were probed
 
 COUNTERS = ("entry", "return", "both", "chunk", "private", "thread", "depth", "task")
@@ -36,7 +36,8 @@ SETTINGS = struct.Struct("<10I5Q")
 HEAD = struct.Struct("<BBHIQQIIII")  # kind, depth, flags, row, time, task, tid, seq, bad, tgid
 ENTRY_SP = 40
 ENTRY_ARGS = 48
-ENTRY_FIXED = 96
+ENTRY_CALLER = 96
+ENTRY_FIXED = 104
 RETURN_TIME = 40  # of the entry
 RETURN_VALUE = 48
 RETURN_ARGS = 56
@@ -49,7 +50,7 @@ TASK = struct.Struct("<QQIIIIII16s")  # at 40: start, cgroup, ppid, uid, gid, lo
 TASK_TEXT = 96
 
 VERDICT = struct.Struct("<6QQIIQQQQQ")  # args, sp, number, action, function, rule, message, note, result
-VERDICT_AT = 96  # of its copy in a REC_VERDICT
+VERDICT_AT = 104  # of its copy in a REC_VERDICT
 VERDICT_ALLOW, VERDICT_AUDIT, VERDICT_DENY = 1, 2, 3
 
 STR_UNREADABLE, STR_NO_ROOM, STR_SAME, STR_NULL = -1, -2, -3, -4
@@ -60,4 +61,4 @@ CHUNK_BYTES = 4096
 LENGTH_LIMIT = 1 << 20
 
 FRAME_SIZE = 80
-THREAD_SIZE = 88 + 40 + 24 + 16 + MAX_OPS + 32 + DEEPEST * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096
+THREAD_SIZE = 88 + 40 + 24 + 16 + MAX_OPS + 32 + (DEEPEST + 1) * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096

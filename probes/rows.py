@@ -19,6 +19,7 @@ from probes.verdicts import VERDICT_FUNCTION, verdict_plan
 ROW = 0xFFFF  # bits of a cookie that are the plan row
 NO_NUMBER = records.MAX_VERDICT_ROWS  # the enforcer has no stub for functions that nobody describes
 MOST_OF_ROOT, MOST_OF_OTHERS = 768, 512  # rows for functions that nobody describes
+JUMPS = ("virDomainCreateLinux", "virDomainCreateXML")  # the first is the second's old name, and ends in a jump to it
 
 
 class Rows:
@@ -115,9 +116,7 @@ class Rows:
         return found
 
     def _probe(self, row: int, offset: int, target: Target) -> Probe:
-        start, size = target.text
-        cookie = row | (offset - start & 0xFFFFFFFF) << 16 | min(size + 0xFFFF >> 16, 0xFFFF) << 48
-        return Probe(offset, cookie, self.rows[row].ret is not None)
+        return Probe(offset, cookie(row, offset, target.text), self.rows[row].ret is not None)
 
     def verdicts(self) -> int:
         """The row of the enforcer's verdict function."""
@@ -132,7 +131,8 @@ class Rows:
             return self._number[key]
         flags = records.PLAN_WRITE_RING if function.is_write else 0
         flags |= records.PLAN_WANTED if self._filters.wants(function) else 0
-        flags |= records.PLAN_CALLS_BACK if function.calls_back else 0
+        flags |= records.PLAN_PLUMBING if function.access == "plumbing" else 0
+        flags |= records.PLAN_JUMPS if function.name in JUMPS else 0
         flags |= 0 if self._returns else records.PLAN_NO_RETURN
         if function.result.kind == "handle":
             opens = function.result.object == "connect" and not any(param.kind == "handle" for param in function.params)
@@ -175,3 +175,9 @@ class Rows:
         program.entry_plans[number * size : (number + 1) * size] = row.entry.pack()
         program.return_plans[number * size : (number + 1) * size] = (row.ret or row.entry).pack()
         return number
+
+
+def cookie(row: int, offset: int, text: tuple[int, int]) -> int:
+    """What a probe at `offset` tells its program: the plan row, and where the file's code (offset, bytes) is from there."""
+    start, size = text
+    return row | (offset - start & 0xFFFFFFFF) << 16 | min(size + 0xFFFF >> 16, 0xFFFF) << 48

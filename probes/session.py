@@ -26,6 +26,7 @@ from probes.daemons import Daemons
 from probes.filters import Filters
 from probes.links import allow_files
 from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Online, Record, watch_maps
+from probes.modules import Modules
 from probes.processes import Captured, Processes
 from probes.program import Program
 from probes.recent import Recent
@@ -43,7 +44,7 @@ AT_A_TIME = 1 << 19  # bytes of a ring that a poll takes: more would be a mounta
 TASKS = 65536
 SWEEP_NS = 1_000_000_000
 SWEEPS_UNUSED = 60
-LOST_REASONS = {"both": "buffer full", "thread": "no memory", "depth": "calls nested too deeply"}
+LOST_REASONS = {"both": "buffer full", "thread": "no memory"}
 
 
 class Options(NamedTuple):
@@ -85,6 +86,7 @@ class Session:
         self._clients = Clients(self._processes.lookup)
         self._attachments = Attachments(self._program, self._rows, Targets(options.libraries), options.version)
         self._coverage = Coverage(self._daemons)
+        self._modules = Modules()
         self._watch = watch_maps()
         if not returns:
             self.warnings.append(
@@ -97,6 +99,8 @@ class Session:
             self._clock.epoch,
             covered=self._coverage.covered_for,
             redact=options.limits.redact,
+            is_own=self._modules.has,
+            nested=options.filters.nested,
         )
 
     def start(self, say: Callable[[str], None] = lambda text: None) -> list[Event]:
@@ -204,6 +208,7 @@ class Session:
                     self._drivers.pop(record.pid, None)
             elif isinstance(record, Mapped):
                 self._processes.mapped(record)
+                self._modules.changed(record.pid)
                 symbols.remember(record.pid)
                 if self._detached:
                     continue
@@ -219,6 +224,7 @@ class Session:
                     self._exits.append(record)
                     self._drivers.pop(record.pid, None)
                     self._coverage.forget(record.pid)
+                    self._modules.changed(record.pid)
                 elif isinstance(record, Forked):
                     self._coverage.forked(record.pid, record.ppid)
                 self._processes.noticed(record)
@@ -258,6 +264,7 @@ class Session:
         """Threads whose end was not told (events of the kernel get lost, or there are none), and libraries that nobody uses."""
         now = time.monotonic_ns()
         self._coverage.refresh()
+        self._modules.refresh()
         for pid, tid in self._calls.open_threads():
             if not os.path.exists(f"/proc/{pid}/task/{tid}"):
                 self._exits.append(Exited(now, pid, tid))

@@ -33,7 +33,7 @@ enum plan_flag {
 	PLAN_WANTED = 2,	/* not filtered out by function */
 	PLAN_PRIVATE = 4,	/* an inner function: recorded only inside a wanted call, no level of depth */
 	PLAN_NO_RETURN = 8,	/* has no return probe */
-	PLAN_CALLS_BACK = 16,	/* the program's own code may run inside */
+	PLAN_JUMPS = 16,	/* one of libvirt's that ends in a jump to another such one, or that other one */
 	PLAN_KEEP_ARGS = 32,	/* the return plan needs the entry's argument registers */
 	PLAN_OPENS = 128,	/* makes a connection: what is at an address may have become another one */
 	PLAN_SERVES = 512,	/* PRIVATE: what runs in it is done for somebody else: its record, in the ring of tasks, begins to say for whom */
@@ -41,6 +41,7 @@ enum plan_flag {
 	PLAN_ALWAYS = 2048,	/* PRIVATE: recorded outside of calls too */
 	PLAN_32BIT = 256,	/* of a 32-bit library: return addresses have four bytes */
 	PLAN_NO_OBJECT = 64,	/* the object is known at return only: the object filter can't decide at entry */
+	PLAN_PLUMBING = 4096,	/* changes nothing: where it can't be told who called it, it was libvirt */
 };
 enum record_flag {
 	REC_WRITE_RING = 1,
@@ -49,6 +50,7 @@ enum record_flag {
 	REC_TRUNCATED = 8,	/* the variable part was full before the plan's end */
 	REC_SERVING = 32,	/* made for somebody else: `task` is that of a PLAN_SERVES */
 	REC_ONCE = 16,		/* has something that is sent once: calls inside this one rely on it, and end before it */
+	REC_CALLER = 64,	/* made inside another call, not by the function's own library: `caller` says by whom */
 	/* REC_ENTRY, in the upper byte: calls around it that were probed; those on its level or above will not return */
 	REC_LEVEL = 8,
 };
@@ -117,7 +119,7 @@ struct frame {
 #define FRAME_WANTED 1		/* has records */
 #define FRAME_ENTRY_LOST 2
 #define FRAME_PRIVATE 4
-#define FRAME_CALLS_BACK 8
+#define FRAME_JUMPS 8
 #define FRAME_INSIDE 16		/* it or a call around it has records: errors raised in it matter */
 
 struct head {			/* of every record; offsets in bytes */
@@ -136,6 +138,7 @@ struct entry {
 	struct head h;
 	u64 sp;			/* 40 */
 	u64 args[6];		/* 48 */
+	u64 caller;		/* 96: return address, with REC_CALLER; else 0 */
 };
 struct ret {
 	struct head h;
@@ -165,7 +168,8 @@ struct verdict {
 };
 #define VERDICT_DENY 3
 #define VERDICT_LOOKING 4	/* the enforcer is about to call libvirt itself */
-#define ROW_LOOKING 0xffffffff
+#define ROW_LOOKING 0xffffffff	/* of its frame; args: where the enforcer's code is, and how many bytes */
+#define SP_REACH (1 << 16)	/* bytes of stack between a call and the enforcer's verdict on it, at most */
 struct item {			/* of a walk's record */
 	s32 got;		/* 0: bytes, or of a LIST elements, that were read; below 0: why there are none */
 	u32 count;		/* 4: LIST, ARRAY: elements in all, before any limit */
@@ -236,7 +240,7 @@ struct thread {
 	struct walk walk;
 	u8 longs[MAX_OPS];	/* operations */
 	u32 names[MAX_NAMES];	/* where in `buf` the strings are that the object filter looks at */
-	struct frame frame[MAX_FRAMES];
+	struct frame frame[MAX_FRAMES + 1];	/* the last one is that of a call too deep to be kept */
 	struct chunk chunk;
 	u8 buf[RECORD + 2 * INLINE_MAX];	/* behind RECORD: only for the verifier, which knows masks */
 };
@@ -864,7 +868,7 @@ ALWAYS void drop_dead_frames(struct thread *t, u64 sp, u32 plan_flags)
 
 		if (!n || f->sp > sp)
 			break;
-		if (f->sp == sp) {
+		if (f->sp == sp && f->row != ROW_LOOKING) {
 			if (is_tail_call(sp, plan_flags))
 				break;
 		}
@@ -896,14 +900,37 @@ ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
 	return found ? &t->frame[t->frames & (MAX_FRAMES - 1)] : 0;
 }
 
+/* Where an entry of a linkage table finds the address to jump to; 0: there is no such entry. */
+ALWAYS u64 slot_of(struct pt_regs *ctx, u64 entry)
+{
+	u64 code = 0;
+
+	read_user(&code, sizeof(code), entry);
+	if ((u32)code == 0xfa1e0ff3 || (u32)code == 0xfb1e0ff3) {	/* endbr64, endbr32 */
+		entry += 4;
+		read_user(&code, sizeof(code), entry);
+	}
+	if ((u8)code == 0xf2) {		/* bnd */
+		entry++;
+		code = 0;
+		read_user(&code, sizeof(code), entry);
+	}
+	if ((u16)code == 0x25ff)	/* jmp *distance(%rip) */
+		return entry + 6 + (s32)(code >> 16);
+	if ((u16)code == 0xa3ff)	/* jmp *distance(%ebx), of a 32-bit library */
+		return (u32)(ctx->bx + (s32)(code >> 16));
+	return 0;
+}
+
 /*
  * Whether the function was called by the library that it is in; cookie: plan row, offset in the text, size of the text. A return
  * address there is not enough: a callback of the program that ends in a jump to the function leaves libvirt's, but libvirt called
- * it through a pointer.
+ * something else: the callback, or an inner function that ended in a jump to it. So the instruction there must be a call of this very
+ * function, but for plumbing, which inner functions end in a jump to as well.
  */
 ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 {
-	u64 caller = 0, text = ctx->ip - (u32)(cookie >> 16), size = (cookie >> 48) << 16;
+	u64 caller = 0, text = ctx->ip - (u32)(cookie >> 16), size = (cookie >> 48) << 16, slot, target;
 	struct {
 		u8 zero, prefix, code, mode;
 		s32 distance;
@@ -914,10 +941,44 @@ ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 		caller = (u32)caller;
 	if (caller - text >= size || read_user(&call.prefix, 7, caller - 7))
 		return false;
-	if (call.mode == 0xe8)		/* call function: a local one or its entry in the linkage table */
-		return caller + call.distance - text < size;
-	/* call *distance(%rip): the linkage table's slot, which is near */
-	return call.code == 0xff && call.mode == 0x15 && call.distance + (1 << 27) >= 0 && call.distance < 1 << 27;
+	target = caller + call.distance;
+	if (call.mode == 0xe8) {	/* call function: a local one or its entry in the linkage table */
+		if (target == ctx->ip)
+			return true;
+		if (target - text >= size)
+			return false;
+		if (plan_flags & PLAN_PLUMBING)
+			return true;
+		slot = slot_of(ctx, target);
+	} else if (call.code == 0xff && call.mode == 0x15) {	/* call *distance(%rip): the linkage table's slot, which is near */
+		if (plan_flags & PLAN_PLUMBING)
+			return call.distance + (1 << 27) >= 0 && call.distance < 1 << 27;
+		slot = target;
+	} else {
+		return false;
+	}
+	target = 0;
+	if (!slot || read_user(&target, plan_flags & PLAN_32BIT ? 4 : 8, slot))
+		return false;
+	return target == ctx->ip;
+}
+
+/*
+ * Whether a function that is entered inside the call of frame f was called by libvirt, or by the enforcer that is looking for what the
+ * call is about. Where nothing tells, it was the program: a call too many is better than one that hides.
+ */
+ALWAYS bool is_inner(struct pt_regs *ctx, u64 cookie, u32 plan_flags, const struct frame *f)
+{
+	u64 caller = 0;
+
+	if (f->row == ROW_LOOKING) {
+		read_user(&caller, sizeof(caller), ctx->sp);
+		if (caller - f->args[0] < f->args[1])
+			return true;
+	}
+	if (f->sp == ctx->sp)		/* jumped to; the return address is a page of the kernel's */
+		return plan_flags & PLAN_PLUMBING || (plan_flags & PLAN_JUMPS && f->flags & FRAME_JUMPS);
+	return called_by_library(ctx, cookie, plan_flags);
 }
 
 /* Whether the plan's condition makes this a call that only reads. */
@@ -944,7 +1005,7 @@ ALWAYS bool only_reads(const struct plan *p, struct pt_regs *ctx)
 int on_entry(struct pt_regs *ctx)
 {
 	u64 cookie = attach_cookie(ctx), pid_tgid = bpf_get_current_pid_tgid(), now;
-	u32 row = cookie & 0xffff, n, flags = 0, ring, wanted, zero = 0;
+	u32 row = cookie & 0xffff, n, flags = 0, record_flags = 0, ring, wanted, zero = 0;
 	struct settings *set = map_lookup(MAP(FD_SETTINGS), &zero);
 	struct plan *p = map_lookup(MAP(FD_ENTRY_PLANS), &row);
 	struct thread *t;
@@ -971,11 +1032,13 @@ int on_entry(struct pt_regs *ctx)
 	if (n) {
 		f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
 		flags = f->flags & FRAME_INSIDE;
-		depth = f->depth;
-		if (p->flags & PLAN_PRIVATE)
+		depth = f->depth + !(f->flags & FRAME_PRIVATE);
+		if (p->flags & PLAN_PRIVATE) {
 			ring = f->ring;
-		if (!(f->flags & FRAME_PRIVATE) && (!(f->flags & FRAME_CALLS_BACK) || f->sp == ctx->sp || called_by_library(ctx, cookie, p->flags)))
-			depth++;
+		} else if (!is_inner(ctx, cookie, p->flags, f)) {
+			record_flags = depth ? REC_CALLER : 0;
+			depth = 0;
+		}
 	} else if (p->flags & PLAN_NO_RETURN) {
 		depth = called_by_library(ctx, cookie, p->flags);	/* no frames tell */
 	}
@@ -988,14 +1051,10 @@ int on_entry(struct pt_regs *ctx)
 	} else if (wanted && (!depth || set->nested)) {
 		flags |= FRAME_WANTED | FRAME_INSIDE;
 	}
-	if (p->flags & PLAN_CALLS_BACK)
-		flags |= FRAME_CALLS_BACK;
-	if (n >= MAX_FRAMES) {
-		if (flags & FRAME_WANTED)
-			count(ring, LOST_DEPTH);
-		return 0;
-	}
-	f = &t->frame[n & (MAX_FRAMES - 1)];
+	if (p->flags & PLAN_JUMPS)
+		flags |= FRAME_JUMPS;
+	/* The kernel arms no more return probes than there are frames: a call that is deeper has a record, but no end. */
+	f = &t->frame[n & (2 * MAX_FRAMES - 1)];
 	f->sp = ctx->sp;
 	f->time = now;
 	f->row = row;
@@ -1014,7 +1073,7 @@ int on_entry(struct pt_regs *ctx)
 		e = (void *)t->buf;
 		e->h.kind = REC_ENTRY;
 		e->h.depth = depth;
-		e->h.flags = ring | n << REC_LEVEL | (t->serving ? REC_SERVING : 0);
+		e->h.flags = ring | record_flags | n << REC_LEVEL | (t->serving ? REC_SERVING : 0);
 		e->h.row = row;
 		e->h.time = now;
 		e->h.task = t->serving ? t->serving : t->task;
@@ -1028,6 +1087,9 @@ int on_entry(struct pt_regs *ctx)
 		e->args[4] = ctx->r8;
 		e->args[5] = ctx->r9;
 		e->sp = ctx->sp;
+		e->caller = 0;
+		if (record_flags)
+			read_user(&e->caller, p->flags & PLAN_32BIT ? 4 : 8, ctx->sp);
 		run_plan(set, t, p);
 		e->h.bad = t->capture.bad;
 		e->h.flags |= t->capture.flags | (t->capture.longs || p->walk ? REC_LONG : 0);
@@ -1044,7 +1106,7 @@ int on_entry(struct pt_regs *ctx)
 	if (p->flags & PLAN_SERVES)
 		flags &= ~FRAME_WANTED;		/* its end has no record, and says nothing of calls in it */
 	f->flags = flags;
-	if (!(p->flags & PLAN_NO_RETURN))
+	if (!(p->flags & PLAN_NO_RETURN) && n < MAX_FRAMES)
 		t->frames = n + 1;
 	FORGET();
 	if (t->rest)
@@ -1108,7 +1170,8 @@ int on_return(struct pt_regs *ctx)
 int on_verdict(struct pt_regs *ctx)
 {
 	u64 pid_tgid = bpf_get_current_pid_tgid(), now;
-	u32 row = attach_cookie(ctx) & 0xffff, zero = 0, n;
+	u64 cookie = attach_cookie(ctx);
+	u32 row = cookie & 0xffff, zero = 0, n;
 	u64 *of_function;
 	struct settings *set = map_lookup(MAP(FD_SETTINGS), &zero);
 	struct plan *p = map_lookup(MAP(FD_ENTRY_PLANS), &row), *call;
@@ -1120,6 +1183,8 @@ int on_verdict(struct pt_regs *ctx)
 	OWN_STACK();
 	if (!set || !set->ready || !p || pid_tgid >> 32 == set->self || read_block(&v, sizeof(v), ctx->di))
 		return 0;
+	if (v.sp - ctx->sp > SP_REACH)
+		return 0;		/* no verdict on a call of this thread */
 	of_function = map_lookup(MAP(FD_VERDICT_ROWS), &v.number);
 	if (!of_function || *of_function > 0xffff)
 		return 0;
@@ -1138,6 +1203,8 @@ int on_verdict(struct pt_regs *ctx)
 		f = &t->frame[n & (MAX_FRAMES - 1)];
 		f->sp = v.sp;
 		f->row = ROW_LOOKING;
+		f->args[0] = ctx->ip - (u32)(cookie >> 16);
+		f->args[1] = (cookie >> 48) << 16;
 		f->depth = n ? t->frame[(n - 1) & (MAX_FRAMES - 1)].depth : 0;
 		f->flags = 0;
 		t->frames = n + 1;
@@ -1151,7 +1218,7 @@ int on_verdict(struct pt_regs *ctx)
 	e->h.kind = REC_VERDICT;
 	e->h.depth = 0;
 	e->h.flags = REC_WRITE_RING | (t->serving ? REC_SERVING : 0);
-	e->h.row = attach_cookie(ctx) & 0xffff;
+	e->h.row = cookie & 0xffff;
 	e->h.time = now;
 	e->h.task = t->serving ? t->serving : t->task;
 	e->h.tid = (u32)pid_tgid;
@@ -1159,6 +1226,7 @@ int on_verdict(struct pt_regs *ctx)
 	e->h.seq = ++t->seq;
 	e->args[0] = ctx->di;
 	e->sp = v.sp;
+	e->caller = 0;
 	run_plan(set, t, p);
 	e->h.bad = t->capture.bad;
 	if (send(t, 1, 0) && v.action != VERDICT_DENY)

@@ -70,6 +70,7 @@ class Enforcer:
     path: str
     fd: int
     offset: int
+    text: tuple[int, int]  # where its code is: offset, bytes
 
     @property
     def path_for_kernel(self) -> str:
@@ -148,15 +149,15 @@ class Enforcers:
         status = os.fstat(fd)
         sought, remembered = opening.identities(fd, status)
         known = next((self._known[key] for key in sought if key in self._known), None)
-        if known is None and (offset := self._offset(fd, status, path)) is not None:
-            enforcer = Enforcer(path, fd, offset)
+        if known is None and (code := self._code(fd, status, path)) is not None:
+            enforcer = Enforcer(path, fd, *code)
             self._known.update(dict.fromkeys(remembered, enforcer))
             return enforcer
         os.close(fd)
         return known
 
-    def _offset(self, fd: int, status: os.stat_result, path: str) -> int | None:
-        """Where the verdict function is; None: the file has none, or is not to be believed."""
+    def _code(self, fd: int, status: os.stat_result, path: str) -> tuple[int, tuple[int, int]] | None:
+        """Where the verdict function is, and the code; None: the file has none, or is not to be believed."""
         key = (status.st_dev, *opening.fingerprint(status))
         if key in self._others:
             return None
@@ -167,7 +168,8 @@ class Enforcers:
             self._refuse(key, path, f"{MOST_ENFORCERS} files of the enforcer are in use, which is the most")
             return None
         try:
-            return next(f.offset for f in read_elf(fd, path).functions if f.name == VERDICT_FUNCTION)
+            elf = read_elf(fd, path)
+            return next((f.offset, elf.text) for f in elf.functions if f.name == VERDICT_FUNCTION)
         except (TraceError, StopIteration):
             self._refuse(key, path, f"it has no function {VERDICT_FUNCTION}")
             return None

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which code is libvirt's own: a process and an address in it come in; whether a library or driver of libvirt's is there comes out."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from probes.recent import Recent
+
+# libvirt's libraries, the drivers and the storage and lock modules of its daemons
+_OWN = re.compile(
+    rb"([0-9a-f]+-[0-9a-f]+) ..x. [^/\n]*/(?:[^\n]*/)?"
+    rb"(?:libvirt(?:-qemu|-lxc|-admin)?\.so\.0|libvirt_(?:driver|storage_backend|storage_file)_\w+\.so|lockd\.so|sanlock\.so)[^/\n]*$",
+    re.M,
+)
+MOST_PROCESSES = 1024
+MOST_BYTES = 1 << 20  # of a process's mappings
+
+
+class Modules:
+    """Where processes have libvirt's code; of files of root's alone, since others may be called anything."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+        self._ranges: Recent[int, tuple[range, ...]] = Recent(MOST_PROCESSES)
+
+    def has(self, pid: int, address: int) -> bool:
+        """Whether the code there is libvirt's; False for a process that has ended, too."""
+        ranges = self._ranges.learn(pid, self._read)
+        return any(address in code for code in ranges)
+
+    def changed(self, pid: int) -> None:
+        """The process has mapped or replaced code."""
+        self._ranges.pop(pid, None)
+
+    def refresh(self) -> None:
+        """Forgets all: what unmaps code is not told."""
+        self._ranges = Recent(MOST_PROCESSES)
+
+    def _read(self, pid: int) -> tuple[range, ...]:
+        try:
+            with open(f"{self._proc}/{pid}/maps", "rb", buffering=0) as file:
+                data = b""
+                while len(data) < MOST_BYTES and (more := file.read(1 << 16)):
+                    data += more
+        except OSError:
+            return ()
+        return tuple(code for match in _OWN.finditer(data) if (code := self._of_root(pid, match[1].decode())))
+
+    def _of_root(self, pid: int, place: str) -> range | None:
+        try:
+            status = os.stat(f"{self._proc}/{pid}/map_files/{place}")  # this very file, whatever its path leads to; nothing is opened
+        except OSError:
+            return None
+        if status.st_uid != 0 or status.st_mode & 0o022:
+            return None
+        start, _, end = place.partition("-")
+        return range(int(start, 16), int(end, 16))
