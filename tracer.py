@@ -58,7 +58,7 @@ class Tally:
     """What the last line reports."""
 
     def __init__(self) -> None:
-        self.calls = self.failed = self.denied = self.lost = 0
+        self.calls = self.failed = self.denied = self.lost = self.details_lost = 0
         self.started = time.monotonic()
 
     def add(self, events: Sequence[Event]) -> None:
@@ -72,10 +72,12 @@ class Tally:
                     self.failed += 1
             elif type(event) is Lost:
                 self.lost += event.count
+                self.details_lost += event.details
 
     def end(self) -> End:
         """The last event."""
-        return End(time.time_ns(), self.calls, self.failed, self.denied, self.lost, round(time.monotonic() - self.started, 3))
+        seconds = round(time.monotonic() - self.started, 3)
+        return End(time.time_ns(), self.calls, self.failed, self.denied, self.lost, seconds, self.details_lost)
 
 
 class Signals:

@@ -136,11 +136,12 @@ class Caller(NamedTuple):
     pid: int
     exe: str | None
     cmdline: tuple[str, ...] | None  # redacted; None: could not be learnt
-    uid: int
+    uid: int  # effective
     user: str | None
     loginuid: int | None
     unit: str | None  # systemd unit, from the cgroup
     container: str | None  # container id, from the cgroup
+    real_uid: int | None = None  # where it is another one
 
 
 class CallError(NamedTuple):
@@ -177,7 +178,7 @@ class Call(NamedTuple):
     out: Values
     ret: Value
     returns: str  # "pointer", "integer" or "void": what kind of result `ret` is
-    failed: bool
+    failed: bool | None  # None: what would tell was lost
     error: CallError | None
     client: Mapping[str, Value] | None = None
     verdict: VerdictInfo | None = None
@@ -253,12 +254,15 @@ class Clock(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """Calls of which nothing is left, since the last such event."""
+    """Calls of which nothing is left, and details of others, since the last such event."""
 
     time: int
     count: int  # type: ignore[assignment]  # hides tuple.count
-    ring: str  # "write" or "read"
+    ring: str  # "write" or "read"; "processes": of the kernel's events about these
     reason: str  # "buffer full", ...
+    uid: int | None = None  # whose; None: of several users, or not known
+    user: str | None = None
+    details: int = 0  # records of other calls: of errors, monitor commands, long strings, threads
 
 
 class End(NamedTuple):
@@ -270,6 +274,7 @@ class End(NamedTuple):
     denied: int
     lost: int
     seconds: float
+    details_lost: int = 0
 
 
 Event = Call | Command | DomainEvent | Attached | Unattached | Clock | Lost | End

@@ -126,6 +126,8 @@ def _who(caller: Caller, tid: int, comm: str) -> str:
     if len(_callers) >= _SHARED_MAX:
         _callers.clear()
     fields = caller._asdict()
+    if caller.real_uid is None:
+        del fields["real_uid"]
     text = f'"pid":{fields.pop("pid")},"tid":{tid},"comm":{_word(comm)},{_mapping(fields)[1:-1]}'
     _callers[key] = (caller, text)
     return text
@@ -213,7 +215,10 @@ def _clock_set(event: Clock) -> str:
 
 
 def _lost(event: Lost) -> str:
-    return _rare("lost", event.time, {"count": event.count, "ring": event.ring, "reason": event.reason})
+    whose = {"uid": event.uid, "user": event.user}
+    return _rare(
+        "lost", event.time, {"count": event.count, "ring": event.ring, "reason": event.reason, **whose, "details_lost": event.details}
+    )
 
 
 def _end(event: End) -> str:

@@ -79,9 +79,10 @@ def duration(ns: int) -> str:
 
 def end_summary(event: End) -> str:
     """What was seen, in one line without the time: for the end of a log and for standard error."""
+    details = f" and {event.details_lost} {_plural(event.details_lost, 'detail')} of others" if event.details_lost else ""
     return (
         f"{event.calls} {_plural(event.calls, 'call')}, {event.failed} failed, {event.denied} denied, "
-        f"{event.lost} lost in {event.seconds:.1f}s"
+        f"{event.lost} lost{details} in {event.seconds:.1f}s"
     )
 
 
@@ -189,6 +190,8 @@ def _before(call: Call) -> list[str]:
         pieces += ("", " ", "denied", f"DENIED by rule {quote(call.verdict.rule)}")
     elif call.error is not None:
         pieces += ("", " ", "failed", _error(call.error))
+    elif call.failed is None:
+        pieces += ("", " ", "notice", "(error lost, if any)")
     return pieces
 
 
@@ -332,7 +335,13 @@ def _attached(event: Attached) -> str:
 
 def _lost(event: Lost) -> str:
     remedy = "; a larger --buffer-size or fewer functions (-f) may help" if event.reason == "buffer full" else ""
-    return f"lost {event.count} {escape(event.ring)} {_plural(event.count, 'call')}: {escape(event.reason)}{remedy}"
+    whose = f" of {escape(event.user or str(event.uid))}" if event.uid is not None else ""
+    what = f"{event.count} {escape(event.ring)} {_plural(event.count, 'call')}{whose}"
+    if not event.count:
+        what = f"{event.details} {_plural(event.details, 'detail')} of {escape(event.ring)} calls{whose}"
+        if event.ring == "processes":
+            what = f"{event.details} {_plural(event.details, 'event')} about processes"
+    return f"lost {what}: {escape(event.reason)}{remedy}"
 
 
 def _unattached(event: Unattached) -> str:

@@ -42,7 +42,7 @@ def line(event: Event) -> str:
     """A call, a loss or a file whose calls are not seen as one XML document with its newline; "" for other events."""
     if isinstance(event, Lost):
         ring, reason = content(event.ring), content(event.reason)
-        return f"<lost><count>{event.count}</count><ring>{ring}</ring><reason>{reason}</reason></lost>\n"
+        return f"<lost><count>{event.count}</count><ring>{ring}</ring><reason>{reason}</reason><details>{event.details}</details></lost>\n"
     if isinstance(event, Unattached):
         return f"<unattached><path>{content(event.path)}</path><reason>{content(event.reason)}</reason></unattached>\n"
     if not isinstance(event, Call):

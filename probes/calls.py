@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -143,7 +143,7 @@ class Calls:
     ) -> None:
         self.rows = rows
         self._epoch = epoch
-        self.shown_without_entry = [0, 0]  # by ring
+        self.shown_without_entry: Counter[tuple[int, int]] = Counter()  # by ring and user
         self._find_task = find_task
         self._covered = covered
         self._is_own, self._with_inner = is_own, nested
@@ -187,7 +187,7 @@ class Calls:
                 call = stack.pop()
             elif flags & records.REC_ENTRY_LOST:
                 call = Open(None, row, seq, depth, task, tgid, 0)
-                self.shown_without_entry[flags & records.REC_WRITE_RING] += 1
+                self.shown_without_entry[flags & records.REC_WRITE_RING, self._find_task(task, tgid, tid).caller.uid] += 1
             else:
                 continue
             if flags & records.REC_LONG:
@@ -267,6 +267,11 @@ class Calls:
             while stack and stack[0].started < when:
                 ended.append(self._unfinished(stack.pop(0), tid, NO_RETURN))
         return ended
+
+    def let_go(self, when: int) -> list[Event]:
+        """Calls that ended before the time `when` (ns), and wait for a part that was lost."""
+        late = [tid for tid, kept in self._waiting.items() if u64(kept.raw, records.RECORD_TIME) < when]
+        return [self._settle(tid) for tid in late]
 
     def forget_idle(self) -> None:
         """Of threads outside any call nothing is kept."""
@@ -475,8 +480,10 @@ class Calls:
         if stub < 0 or call.depth or call.raw is None:
             return None
         said = self._said.pop(tid, None)
-        if said is not None and said.number == stub and said.sp == u64(call.raw, records.ENTRY_SP):
+        if said is not None and _is_about(said, stub, call.raw) and said.info.action != "deny":  # a denied call never begins
             return said.info
+        if call.raw[2] & records.REC_INNER_LOST:
+            return None
         return NOT_ENFORCED if stub in self._covered(call.tgid) else None
 
     def _denied(self, raw: bytes, row: int) -> Denial:
@@ -484,6 +491,8 @@ class Calls:
         _, _, _, _, _, task, tid, seq, _, tgid = records.HEAD.unpack_from(raw)
         function = self.rows[row].function
         said = self._said.pop(tid, None)
+        if said is not None and (said.info.action != "deny" or not _is_about(said, self.rows[row].stub, raw)):
+            said = None  # of another call: that of this one was lost
         call = Open(raw, row, seq, 0, task, tgid, 0)
         extra = Extra()
         extra.verdict = said.info if said else VerdictInfo("deny", "")
@@ -509,7 +518,8 @@ class Calls:
             if alike is not None:
                 return tuple.__new__(Call, (self._epoch(started), ended - started, *alike))
         result: Value = None
-        fails, failed, error, out = False, False, None, NO_VALUES
+        fails, error, out = False, None, NO_VALUES
+        failed: bool | None = False
         if row.ret is not None and row.returns != "void":
             decoded, fails, out = self._decode(row.ret, raw, ret_pieces, call.row, call.tgid, True)
             result = decoded.values.get("ret")
@@ -517,6 +527,8 @@ class Calls:
                 error = self._errors.error(tid, started)
                 # these return the same value when there is nothing to tell
                 failed = error is not None or row.function is None or row.function.failure not in ("minus_one_if_error", "null_if_error")
+                if not failed and raw[2] & records.REC_INNER_LOST:
+                    failed = None
         built = self._build(call, extra, tid, row, started, result, failed, error, ended - started, None, out)
         if fails or key is None or entry is None or built.client is not None:
             return built
@@ -541,7 +553,7 @@ class Calls:
         row: Row,
         started: int,
         result: Value,
-        failed: bool,
+        failed: bool | None,
         error: CallError | None,
         duration: int | None,
         unfinished: str | None,
@@ -613,6 +625,11 @@ class Calls:
             param.name: values.integer(param.kind, int.from_bytes(raw[48 + 8 * i : 56 + 8 * i], "little"))
             for i, param in enumerate(integers)
         }
+
+
+def _is_about(said: Said, stub: int, raw: bytes) -> bool:
+    """Whether the verdict is on this call."""
+    return said.number == stub and said.sp == u64(raw, records.ENTRY_SP)
 
 
 def _is_failure(function: Function, raw: bytes) -> bool:

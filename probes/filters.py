@@ -92,6 +92,7 @@ class Filters:
             0,
             *((automaton.start, automaton.stay, automaton.char, automaton.end) if automaton else (0, 0, 0, 0)),
             0,
+            0,
         )
 
     @property

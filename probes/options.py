@@ -111,9 +111,7 @@ def tracing_parser(version: str) -> Parser:
         type=Path,
         help="attach to this file as well (repeatable)",
     )
-    tuning.add_argument(
-        "--buffer-size", metavar="MIB", type=_buffer_size, default=8, help="size of each of the two buffers (8; at most 1024)"
-    )
+    tuning.add_argument("--buffer-size", metavar="MIB", type=_buffer_size, default=8, help="size of each buffer (8; at most 1024)")
     tuning.add_argument("--pid-file", metavar="PATH", type=Path, help="write the process id there (for kill -HUP)")
     tuning.add_argument("--returns", action="store_true", help="return probes even where they kill processes")
     tuning.add_argument("--debug", action="store_true", help="show the traceback of a failure")

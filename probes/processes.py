@@ -41,6 +41,7 @@ class Captured(NamedTuple):
     cmdline: bytes | None  # words that end with NUL; its first 1024 bytes
     comm: str
     exe: str | None
+    real_uid: int | None = None  # None: as `uid`
 
 
 class _Image(NamedTuple):
@@ -124,6 +125,7 @@ class Processes:
             loginuid=captured.loginuid,
             unit=place.unit,
             container=place.container,
+            real_uid=None if captured.real_uid == captured.uid else captured.real_uid,
         )
 
     def user(self, uid: int) -> str | None:

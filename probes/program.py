@@ -15,7 +15,7 @@ from pathlib import Path
 from log.errors import TraceError
 from probes import bpf, btf, kept, records
 from probes.bytecode import with_jumps_back
-from probes.ring import Ring
+from probes.ring import Mapped, Ring
 
 PROGRAMS = ("on_entry", "on_return", "on_verdict")
 SOURCE = Path(__file__).with_name("trace.bpf.c")
@@ -25,12 +25,15 @@ MAY_GOTO = struct.pack("<BBhiBBhiBBhiBBhi", 0xB7, 0, 0, 0, 0xE5, 0, 1, 0, 0x05, 
 RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
 TASK_MEMBERS = {
     "task_struct": ("tgid", "real_parent", "group_leader", "start_boottime", "loginuid", "mm", "self_exec_id", "cred"),
-    "cred": ("uid", "gid"),
+    "cred": ("uid", "euid", "egid"),
     "mm_struct": ("arg_start", "arg_end", "uprobes_state"),
     "uprobes_state": ("xol_area",),
     "xol_area": ("vaddr",),
 }
 TASK_RING_BYTES = 2 << 20  # at least
+RINGS = 6
+# in our own memory, of what changes something: times a ring's size, and bytes, unless the ring is larger; of the rest as much as a ring
+BACKLOG, BACKLOG_BYTES = 8, 64 << 20
 
 
 def has_uprobe_multi() -> bool:
@@ -68,7 +71,7 @@ def has_may_goto() -> bool:
 class Program:
     """The programs and everything they share with the reader; they are compiled while the caller goes on.
 
-    `ring_bytes`: size of each of the two call rings, a power of two.
+    `ring_bytes`: size of each of the call rings, a power of two.
     """
 
     def __init__(self, ring_bytes: int) -> None:
@@ -76,6 +79,8 @@ class Program:
         self.multi = has_uprobe_multi()
         self.sleepable = has_sleepable()
         self.programs: dict[str, int] = {}
+        self.rings: dict[str, Ring] = {}
+        self._memory: list[Mapped] = []
         try:
             self._create_maps(ring_bytes)
         except OSError as error:
@@ -105,7 +110,7 @@ class Program:
         settings = self._array(records.SETTINGS.size, 1, "settings")
         entry_plans = self._array(records.PLAN_SIZE, records.MAX_PLANS, "entry_plans")
         return_plans = self._array(records.PLAN_SIZE, records.MAX_PLANS, "return_plans")
-        counters = self._array(8, 2 * len(records.COUNTERS), "counters")
+        users = self._array(records.USER.size, records.MAX_USERS, "users")
         glob = self._array(8, 256, "glob")
         verdict_rows = self._array(8, records.MAX_VERDICT_ROWS, "verdict_rows")
         self.verdict_rows = bpf.map_array(verdict_rows, 8 * records.MAX_VERDICT_ROWS)
@@ -113,39 +118,43 @@ class Program:
         self.settings = bpf.map_array(settings, records.SETTINGS.size)
         self.entry_plans = bpf.map_array(entry_plans, records.PLAN_SIZE * records.MAX_PLANS)
         self.return_plans = bpf.map_array(return_plans, records.PLAN_SIZE * records.MAX_PLANS)
-        self.counters = bpf.map_array(counters, 16 * len(records.COUNTERS))
+        self.users = bpf.map_array(users, records.USER.size * records.MAX_USERS)
         self.glob = bpf.map_array(glob, 8 * 256)
         self.filters = {
             "pids": self._map(bpf.MAP_HASH, 4, 1, 4096, name="pids"),
             "uids": self._map(bpf.MAP_HASH, 4, 1, 4096, name="uids"),
             "comms": self._map(bpf.MAP_HASH, 16, 1, 4096, name="comms"),
         }
-        task_bytes = max(TASK_RING_BYTES, ring_bytes)
-        rings = {
-            name: self._map(bpf.MAP_RINGBUF, 0, 0, size, name=f"{name}_ring")
-            for name, size in (("write", ring_bytes), ("read", ring_bytes), ("task", task_bytes))
-        }
-        both = bpf.create_map_of_maps(2, rings["read"], name="rings")
-        self._fds.append(both)
-        for index, name in enumerate(("read", "write")):
-            bpf.update_map(both, index.to_bytes(4, "little"), rings[name].to_bytes(4, "little"))
-        self.rings = {name: Ring(fd, task_bytes if name == "task" else ring_bytes) for name, fd in rings.items()}
+        rings = self._create_rings(ring_bytes)
         threads = bpf.create_task_storage(records.THREAD_SIZE, "threads")
         self._fds.append(threads)
         self._defines = {
             "FD_SETTINGS": settings,
             "FD_ENTRY_PLANS": entry_plans,
             "FD_RETURN_PLANS": return_plans,
-            "FD_COUNTERS": counters,
+            "FD_USERS": users,
             "FD_GLOB": glob,
-            "FD_RINGS": both,
+            "FD_RINGS": rings,
             "FD_VERDICT_ROWS": verdict_rows,
-            "FD_TASK_RING": rings["task"],
             "FD_THREADS": threads,
             "FD_PIDS": self.filters["pids"],
             "FD_UIDS": self.filters["uids"],
             "FD_COMMS": self.filters["comms"],
         }
+
+    def _create_rings(self, ring_bytes: int) -> int:
+        """Those of root, and in the same order those of all others; the map that has them all."""
+        rings = -1
+        for index, name in enumerate(f"{whose}{what}" for whose in ("", "users_") for what in ("read", "write", "task")):
+            size = max(TASK_RING_BYTES, ring_bytes) if name.endswith("task") else ring_bytes
+            fd = self._map(bpf.MAP_RINGBUF, 0, 0, size, name=name)
+            if rings < 0:
+                rings = bpf.create_map_of_maps(RINGS, fd, name="rings")
+                self._fds.append(rings)
+            bpf.update_map(rings, index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
+            self._memory.append(memory := Mapped(fd, size))
+            self.rings[name] = Ring(memory, size, max(size, min(BACKLOG * size, BACKLOG_BYTES)) if name.endswith("write") else size)
+        return rings
 
     def _load_one(self, code: bytes, name: str) -> int:
         try:
@@ -162,8 +171,9 @@ class Program:
 
     def close(self) -> None:
         """Gives everything back; links must be gone first."""
-        for ring in getattr(self, "rings", {}).values():
-            ring.close()
+        for memory in self._memory:
+            memory.close()
+        self._memory.clear()
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
@@ -187,7 +197,8 @@ def _kernel_offsets() -> dict[str, int]:
             "TASK_MM": offsets["task_struct", "mm"],
             "TASK_CRED": offsets["task_struct", "cred"],
             "CRED_UID": offsets["cred", "uid"],
-            "CRED_GID": offsets["cred", "gid"],
+            "CRED_EUID": offsets["cred", "euid"],
+            "CRED_EGID": offsets["cred", "egid"],
             "TASK_EXEC_ID": offsets["task_struct", "self_exec_id"],
             "MM_ARG_START": offsets["mm_struct", "arg_start"],
             "MM_ARG_END": offsets["mm_struct", "arg_end"],

@@ -21,19 +21,25 @@ PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_JUMPS, PLAN_KEE
     1 << i for i in range(8)
 )
 PLAN_32BIT, PLAN_SERVES, PLAN_SERVED, PLAN_ALWAYS, PLAN_PLUMBING = (1 << i for i in range(8, 13))
-REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED, REC_ONCE, REC_SERVING, REC_CALLER = (1 << i for i in range(7))
+REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED, REC_ONCE, REC_SERVING, REC_CALLER, REC_INNER_LOST = (1 << i for i in range(8))
 REC_LEVEL = 8  # an entry's flags >> REC_LEVEL: calls around it that were probed
 
-COUNTERS = ("entry", "return", "both", "chunk", "private", "thread", "depth", "task")
+COUNTERS = ("entry", "return", "both", "chunk", "private", "thread", "task", "")
+
+MAX_USERS = 4096
+USER_ROOT, USER_SERVED, USER_FIRST, USER_OTHERS = 0, 1, 2, MAX_USERS - 1
+USER = struct.Struct("<I4x16Q96x")  # effective uid; of reads and of writes, COUNTERS; flows
 
 OP = struct.Struct("<BBHHHiI")  # kind, then, src, dst, len, off, keep
 PLAN_HEAD = struct.Struct("<IIHBBIQ")  # flags, fixed, condition, its argument, first operation of the walk, condition's bits, objects
 ALWAYS_SO, ANY_BIT, EQUALS = range(3)
 PLAN_SIZE = PLAN_HEAD.size + MAX_OPS * OP.size
-# ready, self, nested, pids, uids, comms, tree, object, writes, padding, glob start, stay, char, end, generation of connections
-SETTINGS = struct.Struct("<10I5Q")
+# ready, self, nested, pids, uids, comms, tree, object, writes, padding, glob start, stay, char, end, generation of connections, losses
+SETTINGS = struct.Struct("<10I6Q")
+LOSSES = 80  # in the settings: how often anything was counted as lost
 
 HEAD = struct.Struct("<BBHIQQIIII")  # kind, depth, flags, row, time, task, tid, seq, bad, tgid
+RECORD_TIME = 8
 ENTRY_SP = 40
 ENTRY_ARGS = 48
 ENTRY_CALLER = 96
@@ -46,8 +52,9 @@ RETURN_SP = 104
 RETURN_FIXED_ARGS = 112  # with PLAN_KEEP_ARGS
 CHUNK = struct.Struct("<Ii")  # at 40: offset, bytes read with their NUL
 CHUNK_TEXT = 48
-TASK = struct.Struct("<QQIIIIII16s")  # at 40: start, cgroup, ppid, uid, gid, loginuid, pid in its namespace, command line's bytes, comm
-TASK_TEXT = 96
+# at 40: start, cgroup, ppid, effective uid and gid, loginuid, pid in its namespace, command line's bytes, real uid, padding, comm
+TASK = struct.Struct("<QQIIIIIIII16s")
+TASK_TEXT = 104
 
 VERDICT = struct.Struct("<6QQIIQQQQQ")  # args, sp, number, action, function, rule, message, note, result
 VERDICT_AT = 104  # of its copy in a REC_VERDICT
@@ -61,4 +68,4 @@ CHUNK_BYTES = 4096
 LENGTH_LIMIT = 1 << 20
 
 FRAME_SIZE = 80
-THREAD_SIZE = 88 + 40 + 24 + 16 + MAX_OPS + 32 + (DEEPEST + 1) * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096
+THREAD_SIZE = 112 + 40 + 32 + 16 + MAX_OPS + 32 + (DEEPEST + 1) * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096

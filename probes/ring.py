@@ -1,53 +1,109 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reads a BPF ring buffer through shared memory: no system call, no wake-up, nothing but copying."""
+"""Reads a BPF ring buffer through shared memory: no system call, no wake-up, nothing but copying.
+
+Memory is read and written in plain loads and stores, in the order of the program: that is enough on x86 only.
+"""
 
 from __future__ import annotations
 
 import mmap
 import struct
+from collections import deque
+from typing import Protocol
 
 _BUSY, _DISCARDED, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1
 _POSITION = struct.Struct("<Q")
 _HEADER = struct.Struct("<I")
 
 
-class Ring:
-    """The consumer's side of the ring buffer map `fd`, `size` bytes of data (layout: kernel/bpf/ringbuf.c)."""
+Positions = mmap.mmap | bytearray
+
+
+class Memory(Protocol):
+    """Both pages of positions and the data behind them, which come twice, as the kernel maps them (kernel/bpf/ringbuf.c)."""
+
+    @property
+    def consumer(self) -> Positions:
+        """Its position at 0."""
+
+    @property
+    def producer(self) -> Positions:
+        """Its position at 0, the data a page behind."""
+
+
+class Mapped:
+    """The memory of the ring buffer map `fd`."""
 
     def __init__(self, fd: int, size: int) -> None:
-        self.size = size
-        self._consumer = mmap.mmap(fd, mmap.PAGESIZE)
-        self._producer = mmap.mmap(fd, mmap.PAGESIZE + 2 * size, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
-
-    def used(self) -> int:
-        """Bytes that wait."""
-        return int(_POSITION.unpack_from(self._producer)[0] - _POSITION.unpack_from(self._consumer)[0])
-
-    def read(self, most: int | None = None) -> list[bytes]:
-        """The records that were complete when the call began, in order; their room is given back.
-
-        `most`: with the record that reaches so many bytes it ends, though there are more.
-        """
-        consumed = position = _POSITION.unpack_from(self._consumer)[0]
-        produced = _POSITION.unpack_from(self._producer)[0]
-        if most is not None and produced - consumed > most:
-            produced = consumed + most
-        result: list[bytes] = []
-        add, data, mask, unpack = result.append, self._producer, self.size - 1, _HEADER.unpack_from
-        while position < produced:
-            at = mmap.PAGESIZE + (position & mask)
-            length = unpack(data, at)[0]
-            if length & _BUSY:
-                break
-            size = length & _LENGTH
-            if not length & _DISCARDED:
-                add(data[at + 8 : at + 8 + size])
-            position += (size + 15) & ~7
-        if position != consumed:
-            _POSITION.pack_into(self._consumer, 0, position)
-        return result
+        self.consumer = mmap.mmap(fd, mmap.PAGESIZE)
+        self.producer = mmap.mmap(fd, mmap.PAGESIZE + 2 * size, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
 
     def close(self) -> None:
-        """Unmaps the ring."""
-        self._producer.close()
-        self._consumer.close()
+        """Unmaps it."""
+        self.producer.close()
+        self.consumer.close()
+
+
+class Ring:
+    """The consumer's side of a ring of `size` bytes, and behind it a backlog of at most `backlog` bytes that were moved out of it."""
+
+    def __init__(self, memory: Memory, size: int, backlog: int) -> None:
+        self._memory = memory
+        self._size = size
+        self._most = backlog
+        self._moved: deque[bytes] = deque()
+        self._at = 0  # in the first of these
+        self._bytes = 0  # of the backlog
+
+    def waiting(self) -> int:
+        """Bytes that wait, in the ring and in the backlog."""
+        memory = self._memory
+        return int(_POSITION.unpack_from(memory.producer)[0] - _POSITION.unpack_from(memory.consumer)[0]) + self._bytes
+
+    def backlog(self) -> int:
+        """Bytes in the backlog."""
+        return self._bytes
+
+    def drain(self) -> bool:
+        """Moves what is complete into the backlog, in one piece; the ring has its room back. Whether some stays for lack of room."""
+        memory = self._memory
+        data, mask, unpack = memory.producer, self._size - 1, _HEADER.unpack_from
+        consumed: int = _POSITION.unpack_from(memory.consumer)[0]
+        position = consumed
+        produced: int = _POSITION.unpack_from(data)[0]
+        end = min(produced, consumed + self._most - self._bytes)
+        while position < end:
+            length = unpack(data, mmap.PAGESIZE + (position & mask))[0]
+            if length & _BUSY:
+                break
+            position += ((length & _LENGTH) + 15) & ~7
+        if position == consumed:
+            return end < produced
+        start = mmap.PAGESIZE + (consumed & mask)
+        self._moved.append(bytes(data[start : start + position - consumed]))
+        self._bytes += position - consumed
+        _POSITION.pack_into(memory.consumer, 0, position)
+        return end < produced
+
+    def take(self, most: int | None = None) -> list[bytes]:
+        """Records of the backlog, in order: all, or with the one that reaches so many bytes it ends."""
+        found: list[bytes] = []
+        add, unpack = found.append, _HEADER.unpack_from
+        left = self._bytes if most is None else most
+        while left > 0 and self._moved:
+            data = self._moved[0]
+            start = at = self._at
+            end = min(len(data), start + left)
+            while at < end:
+                length = unpack(data, at)[0]
+                size = length & _LENGTH
+                if not length & _DISCARDED:
+                    add(data[at + 8 : at + 8 + size])
+                at += (size + 15) & ~7
+            left -= at - start
+            self._bytes -= at - start
+            self._at = at
+            if at >= len(data):
+                self._moved.popleft()
+                self._at = 0
+        return found

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import bisect
-import operator
+import contextlib
 import os
-import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from log.errors import UsageError
-from log.events import Call, Event, Lost
+from log.events import Call, Event
 from probes import maps, records, serving, symbols
 from probes.api import load_api
 from probes.attachments import Attachments, listed
@@ -25,26 +24,22 @@ from probes.coverage import Coverage
 from probes.daemons import Daemons
 from probes.filters import Filters
 from probes.links import allow_files
+from probes.losses import Losses
 from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Online, Record, watch_maps
 from probes.modules import Modules
 from probes.processes import Captured, Processes
 from probes.program import Program
+from probes.reader import SETTLED_NS, Reader, key_of, time_of
 from probes.recent import Recent
 from probes.rows import Rows
 from probes.serving import Clients
 from probes.targets import Targets
 from probes.users import Users
 
-# of a record, as bytes that compare like the number: it is little-endian, and this is it backwards
-_time_of = operator.itemgetter(slice(15, 7, -1))
-# a record is stamped before it is sent, and may sleep in between to fault a page in
-SETTLED_NS = 10_000_000
-UNLIMITED = 1 << 63
-AT_A_TIME = 1 << 19  # bytes of a ring that a poll takes: more would be a mountain of events
 TASKS = 65536
 SWEEP_NS = 1_000_000_000
 SWEEPS_UNUSED = 60
-LOST_REASONS = {"both": "buffer full", "thread": "no memory"}
+PRIORITY = -10  # others may be busy, and fill the rings
 
 
 class Options(NamedTuple):
@@ -74,15 +69,15 @@ class Session:
         self._own: Recent[int, int] = Recent(TASKS)  # threads -> their last task, when they serve nobody
         self._daemons = Daemons()
         self._drivers: Recent[int, tuple[bool, bool]] = Recent(TASKS)  # pid -> whether it is a daemon, and has drivers as modules
-        self._unsettled: list[bytes] = []
         self._exits: list[Exited | Exec] = []
         self._swept = self._sweeps = 0
         self._detached = self._stopped = False
-        self._reported = {(ring, name): 0 for ring in (0, 1) for name in records.COUNTERS}
         self._keeps_all, self._keeps_own = options.filters.keeps_all, options.filters.keeps_own
         self._clock = Clock()
         self._users = Users()
         self._processes = Processes(user_name=self._users.name, full_cmdlines=options.full_cmdlines)
+        self._reader = Reader(self._program.rings)
+        self._losses = Losses(self._program.users, self._program.settings, self._processes.user)
         self._clients = Clients(self._processes.lookup)
         self._attachments = Attachments(self._program, self._rows, Targets(options.libraries), options.version)
         self._coverage = Coverage(self._daemons)
@@ -105,6 +100,8 @@ class Session:
 
     def start(self, say: Callable[[str], None] = lambda text: None) -> list[Event]:
         """Attaches to every libvirt on the host; then calls are seen. The first event says to what; `say` takes a line meanwhile."""
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, min(PRIORITY, os.getpriority(os.PRIO_PROCESS, 0)))
         program, filters = self._program, self._options.filters
         settings = filters.settings(program, os.getpid())
         program.settings[: len(settings)] = settings
@@ -129,10 +126,10 @@ class Session:
         """The events since the last time, in order of their end."""
         settled = time.monotonic_ns() - SETTLED_NS
         # what a call refers to was known before it: its task, and the exec that made its process
-        calls, tasks, complete = self._read_rings(AT_A_TIME)
+        batch = self._reader.read(settled)
         events = self._notice(self._watch.poll())
         events.extend(self._clock.events())
-        events.extend(self._kept(self._put_together(calls, tasks, min(settled, complete))))
+        events.extend(self._kept(self._put_together(batch.calls, batch.tasks, batch.upto)))
         if names := self._users.learned():
             self._name(names)
         if not self._detached:
@@ -140,7 +137,7 @@ class Session:
         if settled > self._swept + SWEEP_NS:
             self._swept = settled
             self._sweep()
-        events.extend(self._lost())
+        events.extend(self._losses.events(settled))
         return events
 
     def detach(self) -> None:
@@ -157,12 +154,12 @@ class Session:
             return []
         self._stopped = True
         self.detach()
-        calls, tasks, _ = self._read_rings(None)
+        batch = self._reader.rest()
         events = self._notice(self._watch.poll())
-        ended = self._put_together(calls, tasks, time.monotonic_ns() + SETTLED_NS)
+        ended = self._put_together(batch.calls, batch.tasks, time.monotonic_ns() + SETTLED_NS)
         events.extend(self._kept(ended + self._calls.close()))
         events.extend(self._attachments.last())
-        events.extend(self._lost(final=True))
+        events.extend(self._losses.final(self._calls.shown_without_entry))
         self._watch.close()
         self._attachments.close()
         self._program.close()
@@ -174,28 +171,12 @@ class Session:
         return warnings
 
     def waiting_bytes(self) -> int:
-        """How much the rings hold."""
-        return sum(ring.used() for ring in self._program.rings.values())
+        """How much was not looked at yet."""
+        return self._reader.waiting()
 
     def open_calls(self) -> int:
         """How many calls are under way."""
         return self._calls.open_calls()
-
-    def _read_rings(self, most: int | None) -> tuple[list[bytes], list[bytes], int]:
-        """Records of calls and of tasks, and up to which time (ns) they are complete, if a ring holds more than `most` bytes."""
-        rings, complete = self._program.rings, UNLIMITED
-        found: list[list[bytes]] = []
-        for ring in (rings["read"], rings["write"]):
-            has_more = most is not None and ring.used() > most
-            raws = ring.read(most)
-            if has_more and raws:
-                complete = min(complete, int.from_bytes(_time_of(raws[-1]), "big") - SETTLED_NS)
-            found.append(raws)
-        tasks = rings["task"].read()  # last: a call's task was sent before it
-        raws = self._unsettled + found[0] + found[1]
-        if (found[0] and found[1]) or self._unsettled:
-            raws.sort(key=_time_of)
-        return raws, tasks, complete
 
     def _notice(self, seen: Sequence[Record]) -> list[Event]:
         """Processes that begin and end, and libraries that they load."""
@@ -230,6 +211,7 @@ class Session:
                 self._processes.noticed(record)
                 if isinstance(record, Dropped):
                     self._attachments.missed()
+                    self._losses.dropped(record.records)
         return events
 
     def _put_together(self, raws: list[bytes], tasks: Sequence[bytes], settled: int) -> list[Event]:
@@ -238,13 +220,10 @@ class Session:
         self._calls.covering = self._coverage.covers
         due = sorted((record for record in self._exits if record.time <= settled), key=lambda record: record.time)
         self._exits = [record for record in self._exits if record.time > settled]
-        if due:
-            raws.sort(key=_time_of)  # those of one ring alone are only nearly in order
-        end = bisect.bisect_right(raws, _key(settled), key=_time_of)
         ended: list[Event] = []
         at = 0
         for record in due:
-            before = bisect.bisect_right(raws, _key(record.time), at, end, key=_time_of)
+            before = bisect.bisect_right(raws, key_of(record.time), at, key=time_of)
             ended.extend(self._calls.feed(raws[at:before]))
             at = before
             if isinstance(record, Exec):
@@ -254,10 +233,10 @@ class Session:
             if record.pid == record.tid:
                 self._calls.process_exited(record.pid)
                 self._coverage.forget(record.pid)
-        ended.extend(self._calls.feed(raws[at:end]))
+        ended.extend(self._calls.feed(raws[at:]))
+        ended.extend(self._calls.let_go(settled - SETTLED_NS))
         if not self._returns:
             ended.extend(self._calls.give_up(settled - SETTLED_NS))
-        self._unsettled = raws[end:]
         return ended
 
     def _sweep(self) -> None:
@@ -307,11 +286,11 @@ class Session:
             if kind != records.REC_TASK:
                 self._learn_served(raw, self._rows.rows[row], task, tid, tgid)
                 continue
-            start, cgroup, ppid, uid, gid, loginuid, _, size, comm = records.TASK.unpack_from(raw, records.HEAD.size)
+            start, cgroup, ppid, uid, gid, loginuid, _, size, real_uid, _, comm = records.TASK.unpack_from(raw, records.HEAD.size)
             name = comm.partition(b"\0")[0].decode(errors="backslashreplace")
             captured = Captured(
                 tgid, ppid, uid, gid, None if loginuid == 0xFFFFFFFF else loginuid, cgroup, start,
-                raw[records.TASK_TEXT : records.TASK_TEXT + size] or None, name, None,
+                raw[records.TASK_TEXT : records.TASK_TEXT + size] or None, name, None, real_uid,
             )  # fmt: skip
             caller = self._processes.lookup(tgid, start, captured, time_ns)
             self._tasks.put(task, Task(caller, name, None, *self._drivers.learn(tgid, self._has_drivers)))
@@ -330,25 +309,3 @@ class Session:
         except OSError:
             comm = "?"
         return Task(self._processes.lookup(pid), comm, None, *self._drivers.learn(pid, self._has_drivers))
-
-    def _lost(self, *, final: bool = False) -> list[Event]:
-        counters = struct.unpack_from(f"<{2 * len(records.COUNTERS)}Q", self._program.counters)
-        events: list[Event] = []
-        for ring, ring_name in enumerate(("read", "write")):
-            values = dict(zip(records.COUNTERS, counters[ring * len(records.COUNTERS) :], strict=False))
-            for name, reason in LOST_REASONS.items():
-                new = values[name] - self._reported[ring, name]
-                if new:
-                    self._reported[ring, name] = values[name]
-                    events.append(Lost(time.time_ns(), new, ring_name, reason))
-            if final:
-                # entries that were lost and whose calls never returned
-                rest = values["entry"] - values["both"] - self._calls.shown_without_entry[ring]
-                if rest > 0:
-                    events.append(Lost(time.time_ns(), rest, ring_name, "buffer full"))
-        return events
-
-
-def _key(time_ns: int) -> bytes:
-    """What `_time_of` gives for this time."""
-    return time_ns.to_bytes(8, "big")

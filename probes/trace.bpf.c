@@ -50,13 +50,20 @@ enum record_flag {
 	REC_TRUNCATED = 8,	/* the variable part was full before the plan's end */
 	REC_SERVING = 32,	/* made for somebody else: `task` is that of a PLAN_SERVES */
 	REC_ONCE = 16,		/* has something that is sent once: calls inside this one rely on it, and end before it */
+	REC_INNER_LOST = 128,	/* a record that belongs to the call was lost: on entry its verdict, on return one of an inner function */
 	REC_CALLER = 64,	/* made inside another call, not by the function's own library: `caller` says by whom */
 	/* REC_ENTRY, in the upper byte: calls around it that were probed; those on its level or above will not return */
 	REC_LEVEL = 8,
 };
-enum counter {			/* per ring */
-	LOST_ENTRY, LOST_RETURN, LOST_BOTH, LOST_CHUNK, LOST_PRIVATE, LOST_THREAD, LOST_DEPTH, LOST_TASK, COUNTERS
+enum counter {			/* per user, of reads and of writes */
+	LOST_ENTRY, LOST_RETURN, LOST_BOTH, LOST_CHUNK, LOST_PRIVATE, LOST_THREAD, LOST_TASK, COUNTERS = 8
 };
+/*
+ * Rings: of calls that only read, of those that change something, of tasks. Root has three, and all others have three, so that no
+ * user can fill root's. What one of the others has on its way in a ring is at most half of what is still free there: however
+ * many fill it, there is room for the next. So it is with what root's daemons do for others, in root's rings.
+ */
+enum ring { RING_READ, RING_WRITE, RING_TASK, RINGS };
 
 /* lengths of a string that are no lengths */
 #define STR_UNREADABLE -1
@@ -184,13 +191,15 @@ struct task_record {
 	u64 start;		/* 40: ns, CLOCK_BOOTTIME, of the process */
 	u64 cgroup;		/* 48: inode of its cgroup v2 directory */
 	u32 ppid;		/* 56 */
-	u32 uid;		/* 60: real */
+	u32 uid;		/* 60: effective */
 	u32 gid;		/* 64 */
 	u32 loginuid;		/* 68 */
 	u32 ns_pid;		/* 72: pid as the process sees it */
 	u32 cmdline;		/* 76: bytes of it that follow */
-	char comm[16];		/* 80 */
-	char text[CMDLINE];	/* 96 */
+	u32 real_uid;		/* 80 */
+	u32 pad;
+	char comm[16];		/* 88 */
+	char text[CMDLINE];	/* 104 */
 };
 
 /* A record in the making. In memory, of which the verifier assumes nothing: on the stack every count would be a state of its own. */
@@ -210,6 +219,8 @@ struct follow {			/* a long string on its way out in chunks, or a name against t
 	u32 keep;
 	u32 next;		/* of capture.longs; of capture.names */
 	u32 lost;		/* chunks */
+	u32 bytes;		/* in chunks */
+	u32 pad;
 };
 
 struct walk {
@@ -224,9 +235,14 @@ struct thread {
 	u64 serving;		/* id of the PLAN_SERVES that it is in; 0: none */
 	u64 once[ONCES];	/* last addresses of which everything was sent, while no connection was opened */
 	u64 generation;		/* settings.generation then */
+	u64 inner_lost;		/* when a record of an inner function was lost; ns, CLOCK_MONOTONIC */
 	char comm[16];
 	u32 exec_id;
-	u32 uid;
+	u32 uid;		/* effective */
+	u32 real_uid;
+	u32 user;		/* in `users` */
+	u32 rings;		/* its first one */
+	u32 verdict_lost;	/* 1: on the call that comes next */
 	u32 tid;
 	u32 tgid;
 	u32 seq;
@@ -245,6 +261,24 @@ struct thread {
 	u8 buf[RECORD + 2 * INLINE_MAX];	/* behind RECORD: only for the verifier, which knows masks */
 };
 
+#define MAX_USERS 4096
+#define USER_ROOT 0
+#define USER_SERVED 1		/* root's daemons, while they do what others asked for */
+#define USER_FIRST 2
+#define USER_OTHERS (MAX_USERS - 1)	/* those that found no place, and those that are not known */
+#define USER_PLACES 8		/* where a user may be found */
+struct flow {			/* of a user's records in a ring; bytes */
+	u64 mark;		/* where the ring was written when `now` began */
+	u64 before;		/* sent before that, since the mark before it: at least what of it is still unread */
+	u64 now;		/* sent since */
+};
+struct user {
+	u32 uid;		/* effective; 0: root, or a free place */
+	u32 pad;
+	u64 lost[2 * COUNTERS];	/* of RING_READ, RING_WRITE */
+	struct flow flow[RINGS + 1];	/* the last one only for the verifier, which knows masks */
+};
+
 struct settings {
 	u32 ready;		/* 0 until every probe is attached */
 	u32 self;		/* tracer's pid: never traced */
@@ -261,6 +295,7 @@ struct settings {
 	u64 glob_char;		/* bits of states behind a wildcard: the rest of a UTF-8 character keeps them */
 	u64 glob_end;		/* bits of accepting states */
 	u64 generation;		/* of connections: how often one was opened, on the whole host; written here */
+	u64 losses;		/* how often anything was counted in `users`; written here */
 };
 
 
@@ -268,6 +303,7 @@ struct settings {
 #define ALWAYS static __attribute__((always_inline))
 
 static void *(*map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
+static u64 (*ring_query)(void *ring, u64 what) = (void *)BPF_FUNC_ringbuf_query;
 static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) = (void *)BPF_FUNC_ringbuf_output;
 static void *(*current_task)(void) = (void *)BPF_FUNC_get_current_task_btf;
 static void *(*task_storage)(void *map, void *task, void *value, u64 flags) = (void *)BPF_FUNC_task_storage_get;
@@ -304,21 +340,96 @@ static long (*copy_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_co
  */
 #define OWN_STACK() do { u64 zero; asm volatile("%0 = 0\n\tif %0 == 0 goto +1\n\tcall 12" : "=r"(zero)); } while (0)
 
-ALWAYS void count(u32 ring, u32 what)
+ALWAYS void count(struct settings *set, u32 user, u32 ring, u32 what, u64 records)
 {
-	u32 i = (ring & 1) * COUNTERS + what;
-	u64 *n = map_lookup(MAP(FD_COUNTERS), &i);
+	struct user *u = map_lookup(MAP(FD_USERS), &user);
 
-	if (n)
-		__sync_fetch_and_add(n, 1);
+	if (u)
+		__sync_fetch_and_add(&u->lost[((ring & 1) * COUNTERS + what) & (2 * COUNTERS - 1)], records);
+	__sync_fetch_and_add(&set->losses, 1);
 }
 
-ALWAYS long output(u32 write_ring, void *data, u64 size)
+/* Where the user is in `users`. */
+ALWAYS u32 find_user(u32 uid)
 {
-	u32 i = write_ring & 1;
-	void *ring = map_lookup(MAP(FD_RINGS), &i);
+	u32 first = (uid * 0x9e3779b1U) >> 16, i;
+
+	if (!uid)
+		return USER_ROOT;
+	for (i = 0; i < USER_PLACES; i++) {
+		u32 place = USER_FIRST + (first + i) % (USER_OTHERS - USER_FIRST);
+		struct user *u = map_lookup(MAP(FD_USERS), &place);
+
+		if (!u)
+			break;
+		if (!u->uid)
+			u->uid = uid;	/* of two at once one is told in the other's name */
+		if (u->uid == uid)
+			return place;
+	}
+	return USER_OTHERS;
+}
+
+ALWAYS void *ring_of(const struct thread *t, u32 which)
+{
+	u32 i = t->rings + which;
+
+	return map_lookup(MAP(FD_RINGS), &i);
+}
+
+/* 0: root's own, which may take all there is. */
+ALWAYS u32 flow_of(const struct thread *t)
+{
+	return t->serving && t->user == USER_ROOT ? USER_SERVED : t->user;
+}
+
+/* Whether the thread's user may have so many bytes more on their way; the end of what began has twice the room. */
+ALWAYS bool has_room(const struct thread *t, u32 which, u64 size, bool ends)
+{
+	u32 user = flow_of(t);
+	struct user *u = map_lookup(MAP(FD_USERS), &user);
+	void *ring = ring_of(t, which);
+	struct flow *f;
+	u64 read, written, used;
+
+	if (user == USER_ROOT)
+		return true;
+	if (!u || !ring)
+		return false;
+	f = &u->flow[which & 3];
+	read = ring_query(ring, BPF_RB_CONS_POS);
+	written = ring_query(ring, BPF_RB_PROD_POS);
+	if (read >= f->mark) {
+		f->before = f->now;
+		f->now = 0;
+		f->mark = written;
+	}
+	used = (f->before + f->now + size) << !ends;
+	if (used + (written - read) > ring_query(ring, BPF_RB_RING_SIZE))
+		return false;
+	__sync_fetch_and_add(&f->now, size);
+	return true;
+}
+
+ALWAYS long output(const struct thread *t, u32 which, void *data, u64 size)
+{
+	void *ring = ring_of(t, which);
 
 	return ring ? ring_output(ring, data, size, BPF_RB_NO_WAKEUP) : -1;
+}
+
+/* A record, if there is room; the ring's lock may be out of reach for a moment though there is. */
+ALWAYS long output_fairly(const struct thread *t, u32 which, void *data, u64 size, bool ends)
+{
+	void *ring = ring_of(t, which);
+
+	if (!ring || !has_room(t, which, size, ends))
+		return -1;
+	if (!ring_output(ring, data, size, BPF_RB_NO_WAKEUP))
+		return 0;
+	if (ring_query(ring, BPF_RB_AVAIL_DATA) + 2 * RECORD > ring_query(ring, BPF_RB_RING_SIZE))
+		return -1;
+	return ring_output(ring, data, size, BPF_RB_NO_WAKEUP);
 }
 
 ALWAYS long read_block(void *dst, u32 size, u64 address)
@@ -387,7 +498,7 @@ ALWAYS u64 new_id(u64 now)
 }
 
 /* Says who the thread is, once per thread and again after an exec, a change of user or of name. */
-ALWAYS void describe_task(struct thread *t, void *task, u32 ring, u64 pid_tgid, u64 now)
+ALWAYS void describe_task(struct settings *set, struct thread *t, void *task, u32 ring, u64 pid_tgid, u64 now)
 {
 	struct task_record *r = (void *)t->buf;
 	void *leader, *parent, *mm, *cred;
@@ -400,8 +511,9 @@ ALWAYS void describe_task(struct thread *t, void *task, u32 ring, u64 pid_tgid, 
 	r->h.tid = (u32)pid_tgid;
 	r->h.tgid = pid_tgid >> 32;
 	r->uid = t->uid;
+	r->real_uid = t->real_uid;
 	if (!read_kernel(&cred, sizeof(cred), task + TASK_CRED))
-		read_kernel(&r->gid, sizeof(r->gid), cred + CRED_GID);
+		read_kernel(&r->gid, sizeof(r->gid), cred + CRED_EGID);
 	r->cgroup = bpf_get_current_cgroup_id();
 	__builtin_memcpy(r->comm, t->comm, sizeof(r->comm));
 	if (!read_kernel(&leader, sizeof(leader), task + TASK_GROUP_LEADER)) {
@@ -431,10 +543,10 @@ ALWAYS void describe_task(struct thread *t, void *task, u32 ring, u64 pid_tgid, 
 	r->cmdline = size;
 	size = (size + __builtin_offsetof(struct task_record, text) + 7) & ~7ULL;
 	size &= 2 * CMDLINE - 1;
-	if (ring_output(MAP(FD_TASK_RING), r, size, BPF_RB_NO_WAKEUP)) {
+	if (output_fairly(t, RING_TASK, r, size, false)) {
 		t->task = 0;		/* the next hit tries again; until then the reader asks /proc */
 		t->known = 0;
-		count(ring, LOST_TASK);
+		count(set, t->user, ring, LOST_TASK, 1);
 		return;
 	}
 	t->task = r->h.task;
@@ -445,23 +557,27 @@ struct comm {
 	u64 half[2];
 };
 
-/* The thread's state, up to date with who it is; NULL: nothing to do for this hit. */
-ALWAYS struct thread *get_thread(const struct settings *set, u32 ring, u64 pid_tgid, u64 now)
+/* The thread's state, up to date with who it is, which is told if it is wanted or the plan asks for it; NULL: nothing to do for this hit. */
+ALWAYS struct thread *get_thread(struct settings *set, u32 ring, u32 plan_flags, u64 pid_tgid, u64 now)
 {
-	void *task = current_task();
+	void *task = current_task(), *cred;
 	struct thread *t = task_storage(MAP(FD_THREADS), task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	struct comm comm, *old;
-	u32 exec_id, uid;
+	u32 exec_id, uid, real_uid;
 
 	if (!t) {
-		count(ring, LOST_THREAD);
+		count(set, USER_OTHERS, ring, LOST_THREAD, 1);
 		return 0;
 	}
+	plan_flags &= PLAN_SERVES | PLAN_ALWAYS;
 	bpf_get_current_comm(&comm, sizeof(comm));
 	exec_id = *(u32 *)(task + TASK_EXEC_ID);
-	uid = *(u32 *)(*(void **)(task + TASK_CRED) + CRED_UID);	/* the host's number, and 70 ns less than the helper */
+	cred = *(void **)(task + TASK_CRED);
+	uid = *(u32 *)(cred + CRED_EUID);	/* the host's number, and 70 ns less than the helper */
+	real_uid = *(u32 *)(cred + CRED_UID);
 	old = (void *)t->comm;
-	if (t->known && t->exec_id == exec_id && t->uid == uid && old->half[0] == comm.half[0] && old->half[1] == comm.half[1])
+	if (t->known && t->exec_id == exec_id && t->uid == uid && t->real_uid == real_uid && old->half[0] == comm.half[0] &&
+	    old->half[1] == comm.half[1] && (t->task || !plan_flags))
 		return t;
 	if (t->exec_id != exec_id) {
 		t->frames = 0;
@@ -470,13 +586,17 @@ ALWAYS struct thread *get_thread(const struct settings *set, u32 ring, u64 pid_t
 		t->exec_id = exec_id;
 	}
 	t->uid = uid;
+	t->real_uid = real_uid;
+	t->user = find_user(uid);
+	t->rings = uid ? RINGS : 0;
 	t->tid = (u32)pid_tgid;
 	t->tgid = pid_tgid >> 32;
 	*old = comm;
 	t->wanted = passes(set, task, t->comm, pid_tgid >> 32, uid);
 	t->known = 1;
-	if (t->wanted)
-		describe_task(t, task, ring, pid_tgid, now);
+	t->task = 0;
+	if (t->wanted || plan_flags)
+		describe_task(set, t, task, ring, pid_tgid, now);
 	return t;
 }
 
@@ -608,22 +728,32 @@ ALWAYS s64 pick(s64 mask, s64 a, s64 b)
 	return b ^ ((a ^ b) & mask);
 }
 
+/* What chunks took, sent or lost. */
+ALWAYS void account(struct settings *set, const struct thread *t, u32 ring)
+{
+	u32 user = flow_of(t);
+	struct user *u = map_lookup(MAP(FD_USERS), &user);
+
+	if (u)
+		__sync_fetch_and_add(&u->flow[ring & 1].now, t->follow.bytes);
+	if (t->follow.lost)
+		count(set, t->user, ring, LOST_CHUNK, t->follow.lost);
+}
+
 /*
  * What did not fit into the call's own record: the rest of long strings, up to `keep`, and how long they are.
  * The loop's state is in memory, of which the verifier assumes nothing: its rounds look alike to it.
  */
-ALWAYS void follow_strings(struct thread *t, const struct plan *p, u32 ring)
+ALWAYS void follow_strings(struct settings *set, struct thread *t, const struct plan *p, u32 ring)
 {
 	struct follow *w = &t->follow;
 	struct chunk *c = &t->chunk;
-	u32 which = (ring & 1) * COUNTERS + LOST_CHUNK;
-	u64 *lost;
 
 	__builtin_memcpy(&c->h, t->buf, sizeof(c->h));
 	c->h.kind = REC_CHUNK;
 	w->next = 0;
 	w->address = 0;
-	w->lost = 0;
+	w->lost = w->bytes = 0;
 	FOR_STEPS(t, CHUNK_STEPS) {
 		s64 n, data, more;
 
@@ -650,11 +780,10 @@ ALWAYS void follow_strings(struct thread *t, const struct plan *p, u32 ring)
 		data = (data + __builtin_offsetof(struct chunk, text) + 7) & ~7U;
 		HIDE(data);
 		data &= 2 * CHUNK - 1;
-		w->lost -= if_negative(output(ring, c, data));
+		w->bytes += data;
+		w->lost -= if_negative(output(t, ring & 1, c, data));
 	}
-	lost = map_lookup(MAP(FD_COUNTERS), &which);
-	if (lost)
-		__sync_fetch_and_add(lost, w->lost);
+	account(set, t, ring);
 }
 
 /* What a walk has put together so far goes out. */
@@ -672,22 +801,21 @@ ALWAYS void send_walked(struct thread *t, u32 ring, u32 row)
 	size += __builtin_offsetof(struct chunk, text);
 	HIDE(size);
 	size &= 2 * CHUNK - 1;
-	t->follow.lost -= if_negative(output(ring, c, size));
+	t->follow.bytes += size;
+	t->follow.lost -= if_negative(output(t, ring & 1, c, size));
 }
 
 /* The operations behind the plan's first OP_END, see struct op. State is in memory, for the reason that follow_strings() gives. */
-ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
+ALWAYS void walk(struct settings *set, struct thread *t, const struct plan *p, u32 ring)
 {
 	struct walk *w = &t->walk;
 	struct chunk *c = &t->chunk;
-	u32 which = (ring & 1) * COUNTERS + LOST_CHUNK;
-	u64 *lost;
 
 	__builtin_memcpy(&c->h, t->buf, sizeof(c->h));
 	c->h.kind = REC_CHUNK;
 	w->next = p->walk;
 	w->pos = w->sent = w->done = 0;
-	t->follow.lost = 0;
+	t->follow.lost = t->follow.bytes = 0;
 	FOR_STEPS(t, WALK_STEPS) {
 		const struct op *op = &p->ops[w->next & (MAX_OPS - 1)];
 		u32 kind = op->kind & ~OP_IF, at, size, dst;
@@ -775,9 +903,7 @@ ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 		w->next = pick(more, op->then, w->next);
 	}
 	send_walked(t, ring, WALK_LAST);
-	lost = map_lookup(MAP(FD_COUNTERS), &which);
-	if (lost)
-		__sync_fetch_and_add(lost, t->follow.lost);
+	account(set, t, ring);
 }
 
 /*
@@ -818,30 +944,27 @@ ALWAYS bool object_matches(const struct settings *set, struct thread *t)
 }
 
 /* What belongs to the record that was just sent. */
-ALWAYS void send_rest(struct thread *t, const struct plan *p, u32 ring)
+ALWAYS void send_rest(struct settings *set, struct thread *t, const struct plan *p, u32 ring)
 {
 	if (t->capture.longs)
-		follow_strings(t, p, ring);
+		follow_strings(set, t, p, ring);
 	FORGET();
 	if (p->walk)
-		walk(t, p, ring);
+		walk(set, t, p, ring);
 }
 
-ALWAYS long send(struct thread *t, u32 ring, u32 plan_flags)
+ALWAYS long send(struct thread *t, u32 ring, u32 plan_flags, bool ends)
 {
 	u64 size = t->capture.pos;
 
 	HIDE(size);
 	size &= RECORD - 1;
-	if (plan_flags & (PLAN_SERVES | PLAN_SERVED))
-		return ring_output(MAP(FD_TASK_RING), t->buf, size, BPF_RB_NO_WAKEUP);
-	if (output(ring, t->buf, size))
+	if (output_fairly(t, plan_flags & (PLAN_SERVES | PLAN_SERVED) ? RING_TASK : ring & 1, t->buf, size, ends))
 		return -1;
 	t->once[0] = t->capture.once[0];
 	t->once[1] = t->capture.once[1];
 	return 0;
 }
-
 
 /* Whether the function whose return slot is at `sp` was jumped to by one with a return probe: it returns to the kernel's page. */
 ALWAYS bool is_tail_call(u64 sp, u32 plan_flags)
@@ -1024,8 +1147,8 @@ int on_entry(struct pt_regs *ctx)
 			wanted = 0;
 	}
 	now = bpf_ktime_get_ns();
-	t = get_thread(set, ring, pid_tgid, now);
-	if (!t || (!t->wanted && !t->serving && !(p->flags & PLAN_SERVES)))
+	t = get_thread(set, ring, p->flags, pid_tgid, now);
+	if (!t || (!t->wanted && !t->serving && !(p->flags & (PLAN_SERVES | PLAN_ALWAYS))))
 		return 0;
 	drop_dead_frames(t, ctx->sp, p->flags);
 	n = t->frames;
@@ -1090,15 +1213,21 @@ int on_entry(struct pt_regs *ctx)
 		e->caller = 0;
 		if (record_flags)
 			read_user(&e->caller, p->flags & PLAN_32BIT ? 4 : 8, ctx->sp);
+		if (t->verdict_lost && !(p->flags & PLAN_PRIVATE)) {
+			e->h.flags |= REC_INNER_LOST;
+			t->verdict_lost = 0;
+		}
 		run_plan(set, t, p);
 		e->h.bad = t->capture.bad;
 		e->h.flags |= t->capture.flags | (t->capture.longs || p->walk ? REC_LONG : 0);
 		if (set->object && !(p->flags & (PLAN_PRIVATE | PLAN_NO_OBJECT)) && !(t->capture.bad & p->objects) &&
 		    !object_matches(set, t)) {
 			flags &= ~(FRAME_WANTED | FRAME_INSIDE);
-		} else if (send(t, ring, p->flags)) {
-			count(ring, p->flags & PLAN_PRIVATE ? LOST_PRIVATE : LOST_ENTRY);
+		} else if (send(t, ring, p->flags, false)) {
+			count(set, t->user, ring, p->flags & PLAN_PRIVATE ? LOST_PRIVATE : LOST_ENTRY, 1);
 			flags |= FRAME_ENTRY_LOST;
+			if (p->flags & PLAN_PRIVATE)
+				t->inner_lost = now;
 		} else {
 			t->rest = t->capture.longs | p->walk;
 		}
@@ -1110,7 +1239,7 @@ int on_entry(struct pt_regs *ctx)
 		t->frames = n + 1;
 	FORGET();
 	if (t->rest)
-		send_rest(t, p, f->ring);
+		send_rest(set, t, p, f->ring);
 	return 0;
 }
 
@@ -1151,15 +1280,19 @@ int on_return(struct pt_regs *ctx)
 	r->value = ctx->ax;
 	if (f->flags & FRAME_ENTRY_LOST)
 		r->h.flags |= REC_ENTRY_LOST;
+	if (t->inner_lost >= f->time)
+		r->h.flags |= REC_INNER_LOST;
 	run_plan(set, t, p);
 	r->h.bad = t->capture.bad;
 	r->h.flags |= t->capture.flags | (t->capture.longs || p->walk ? REC_LONG : 0);
-	if (send(t, f->ring, 0)) {
-		count(f->ring, f->flags & FRAME_PRIVATE ? LOST_PRIVATE : f->flags & FRAME_ENTRY_LOST ? LOST_BOTH : LOST_RETURN);
+	if (send(t, f->ring, 0, true)) {
+		count(set, t->user, f->ring, f->flags & FRAME_PRIVATE ? LOST_PRIVATE : f->flags & FRAME_ENTRY_LOST ? LOST_BOTH : LOST_RETURN, 1);
+		if (f->flags & FRAME_PRIVATE)
+			t->inner_lost = r->h.time;
 		return 0;
 	}
 	if (t->capture.longs | p->walk)
-		send_rest(t, p, f->ring);
+		send_rest(set, t, p, f->ring);
 	return 0;
 }
 
@@ -1191,7 +1324,7 @@ int on_verdict(struct pt_regs *ctx)
 	row = *of_function;
 	call = map_lookup(MAP(FD_ENTRY_PLANS), &row);
 	now = bpf_ktime_get_ns();
-	t = get_thread(set, 1, pid_tgid, now);
+	t = get_thread(set, RING_WRITE, 0, pid_tgid, now);
 	if (!t || (!t->wanted && !t->serving) || !call)
 		return 0;
 	n = t->frames;
@@ -1229,8 +1362,10 @@ int on_verdict(struct pt_regs *ctx)
 	e->caller = 0;
 	run_plan(set, t, p);
 	e->h.bad = t->capture.bad;
-	if (send(t, 1, 0) && v.action != VERDICT_DENY)
-		count(1, LOST_PRIVATE);
+	if (send(t, RING_WRITE, 0, false)) {
+		count(set, t->user, RING_WRITE, LOST_PRIVATE, 1);
+		t->verdict_lost = v.action != VERDICT_DENY;
+	}
 	if (v.action != VERDICT_DENY)
 		return 0;
 	e->h.kind = REC_DENIED;
@@ -1251,13 +1386,14 @@ int on_verdict(struct pt_regs *ctx)
 #endif
 	if (set->object && !(call->flags & PLAN_NO_OBJECT) && !(t->capture.bad & call->objects) && !object_matches(set, t))
 		return 0;
-	if (send(t, 1, 0)) {
-		count(1, LOST_BOTH);
+	if (send(t, RING_WRITE, 0, false)) {
+		count(set, t->user, RING_WRITE, LOST_ENTRY, 1);	/* of which there will be no return */
+		count(set, t->user, RING_WRITE, LOST_BOTH, 1);
 		return 0;
 	}
 #ifdef MAY_GOTO
 	if (t->capture.longs | call->walk)
-		send_rest(t, call, 1);
+		send_rest(set, t, call, RING_WRITE);
 #endif
 	return 0;
 }

@@ -134,7 +134,8 @@ class Cost:
         def read() -> None:
             while not done.wait(0.005):
                 for ring in program.rings.values():
-                    ring.read()
+                    ring.drain()
+                    ring.take()
 
         reader = threading.Thread(target=read)
         reader.start()

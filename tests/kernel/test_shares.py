@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import read_facts
+from tests.kernel.conftest import Run, read_facts
 from tests.needs import PATIENCE
 
 MADE = 1009  # by each of those that make some calls a second
@@ -22,7 +22,7 @@ def as_user(uid: int, *command: object) -> list[str]:
 
 
 @pytest.mark.other_kernels
-def test_one_writer_flat_out_loses_nothing(caller, traced: Callable) -> None:
+def test_one_writer_flat_out_loses_nothing(caller, traced: Callable[..., Run]) -> None:
     run = traced(caller("writer"), FLAT_OUT)
     assert len(run.calls("virDomainSetMemory")) == FLAT_OUT
     assert run.result.end["details_lost"] == 0

@@ -161,13 +161,16 @@ def test_other_events_have_the_documented_shapes():
         '{"type":"attached","time":"2023-11-15T09:24:11.403660789Z","version":"1.0","functions":526,'
         '"targets":[{"path":"/usr/lib/libvirt.so.0","libvirt":"9.0.0"}],"attach_ms":9.8,"link":"uprobe_multi"}\n'
     )
-    assert jsonl.line(LOST) == ('{"type":"lost","time":"2023-11-15T09:24:11.403660789Z","count":12,"ring":"read","reason":"buffer full"}\n')
+    assert jsonl.line(LOST) == (
+        '{"type":"lost","time":"2023-11-15T09:24:11.403660789Z","count":12,"ring":"read","reason":"buffer full",'
+        '"uid":null,"user":null,"details_lost":0}\n'
+    )
     assert jsonl.line(UNATTACHED) == (
         '{"type":"unattached","time":"2023-11-15T09:24:11.403660789Z","path":"/a b/libvirt.so.0","reason":"it is cut short"}\n'
     )
     assert jsonl.line(CLOCK) == '{"type":"clock","time":"2023-11-15T09:24:11.403660789Z","step_ns":-3600000000000}\n'
     assert jsonl.line(END) == (
-        '{"type":"end","time":"2023-11-15T09:24:11.403660789Z","calls":1234,"failed":5,"denied":1,"lost":0,"seconds":12.34}\n'
+        '{"type":"end","time":"2023-11-15T09:24:11.403660789Z","calls":1234,"failed":5,"denied":1,"lost":0,"seconds":12.34,"details_lost":0}\n'
     )
 
 
@@ -221,7 +224,12 @@ def test_any_call_means_the_same_as_its_plain_dict(args, out, ret, comm, cmdline
     at = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=second)
     expected: dict[str, Any] = {"type": "call", "time": f"{at:%Y-%m-%dT%H:%M:%S}.{ns:09d}Z", "id": f"41207-{start}"}
     expected |= {"pid": 41207, "tid": 41207, "comm": comm}
-    expected |= caller._asdict() | {"function": call.function, "library": "libvirt.so.0", "depth": 0, "write": True}
+    expected |= {key: value for key, value in caller._asdict().items() if key != "real_uid"} | {
+        "function": call.function,
+        "library": "libvirt.so.0",
+        "depth": 0,
+        "write": True,
+    }
     expected |= {"args": args and args.values, "out": out.values, "ret": ret, "failed": False}
     expected |= {"error": error and error._asdict(), "duration_ns": 4100000, "parent": None, "client": client}
     expected |= {"verdict": verdict and {"action": verdict.action, "rule": verdict.rule or None}}

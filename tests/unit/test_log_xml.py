@@ -71,7 +71,7 @@ def test_only_calls_and_losses_have_a_line():
     assert xml.line(ATTACHED) == xml.line(END) == ""
     expected = "<unattached><path>/a b/libvirt.so.0</path><reason>it is cut short</reason></unattached>\n"
     assert xml.line(UNATTACHED) == expected
-    assert xml.line(LOST) == "<lost><count>12</count><ring>read</ring><reason>buffer full</reason></lost>\n"
+    assert xml.line(LOST) == "<lost><count>12</count><ring>read</ring><reason>buffer full</reason><details>0</details></lost>\n"
 
 
 def test_every_argument_is_an_element():

@@ -23,7 +23,7 @@ class Kernel:
 
     def add(self, place: int, uid: int, ring: int, counter: str, count: int = 1) -> None:
         """Counts."""
-        uid_now, *counters = records.USER.unpack_from(self.users, place * records.USER.size)
+        _, *counters = records.USER.unpack_from(self.users, place * records.USER.size)
         counters[ring * WIDTH + records.COUNTERS.index(counter)] += count
         records.USER.pack_into(self.users, place * records.USER.size, uid, *counters)
         changes = int.from_bytes(self.settings[records.LOSSES : records.LOSSES + 8], "little") + 1

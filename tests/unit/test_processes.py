@@ -62,7 +62,7 @@ def who(tmp_path) -> Processes:
 def test_living_process(tmp_path, who):
     make(tmp_path, 7)
     caller = who.lookup(7, 500 * TICK, captured())
-    assert caller == (7, "/usr/bin/virsh", ("virsh", "list"), 0, "root", 1000, "libvirtd.service", None)
+    assert caller == (7, "/usr/bin/virsh", ("virsh", "list"), 0, "root", 1000, "libvirtd.service", None, None)
 
 
 def test_living_process_without_a_capture_has_its_effective_uid(tmp_path, who):
@@ -73,11 +73,11 @@ def test_living_process_without_a_capture_has_its_effective_uid(tmp_path, who):
 
 def test_process_that_has_gone_is_known_by_what_was_captured(who):
     caller = who.lookup(7, 500 * TICK, captured(exe="/usr/bin/virsh", uid=NAMELESS, loginuid=None))
-    assert caller == (7, "/usr/bin/virsh", ("virsh", "list"), NAMELESS, None, None, None, None)
+    assert caller == (7, "/usr/bin/virsh", ("virsh", "list"), NAMELESS, None, None, None, None, None)
 
 
 def test_process_of_which_nothing_is_left(who):
-    assert who.lookup(7) == (7, None, None, NO_ID, None, None, None, None)
+    assert who.lookup(7) == (7, None, None, NO_ID, None, None, None, None, None)
 
 
 def test_number_of_another_process_is_noticed(tmp_path, who):
@@ -179,10 +179,10 @@ def test_half_of_a_long_command_line_matches_the_whole(tmp_path):
 def test_cgroup_of_a_process_that_has_gone(tmp_path):
     numbers = Numbers({44: f"/machine.slice/libpod-{ID}.scope/container"})
     who = Processes(tmp_path, numbers)
-    assert who.lookup(7, None, captured(cgroup_id=44))[6:] == (None, ID)
+    assert who.lookup(7, None, captured(cgroup_id=44))[6:8] == (None, ID)
     numbers.paths.clear()  # it has gone too
-    assert who.lookup(8, None, captured(8, cgroup_id=44))[6:] == (None, ID)
-    assert who.lookup(9, None, captured(9, cgroup_id=45))[6:] == (None, None)
+    assert who.lookup(8, None, captured(8, cgroup_id=44))[6:8] == (None, ID)
+    assert who.lookup(9, None, captured(9, cgroup_id=45))[6:8] == (None, None)
 
 
 def test_memory_is_bounded(monkeypatch, who):

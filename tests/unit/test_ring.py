@@ -60,7 +60,8 @@ lengths = st.integers(0, 300)
 def test_every_record_comes_out_once(start, rounds, most):
     written = Written(start)
     ring = Ring(written, SIZE, 2 * SIZE)
-    sent, got = [], []
+    sent: list[bytes] = []
+    got = []
     for round_of in rounds:
         for length in round_of:
             record = (len(sent).to_bytes(4, "little") + bytes(length))[: max(4, length)]
@@ -143,7 +144,8 @@ def test_batches_are_in_order_of_time_and_lose_nothing(rounds, data):
     """Each record is at most 9 ms older than the latest of its ring before it, as one that slept before it was sent."""
     written = {name: Written(size=1 << 14) for name in NAMES}
     reader = Reader({name: Ring(ring, 1 << 14, 1 << 15) for name, ring in written.items()})
-    now, sent, got = 100 * STEP, [], []
+    sent: list[bytes] = []
+    now, got = 100 * STEP, []
     for round_of in rounds:
         for which, age in round_of:
             now += data.draw(st.integers(0, 3)) * STEP // 4
