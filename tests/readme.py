@@ -26,6 +26,7 @@ ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANGUAGE": "en", "COLUMNS": "80"}
 _BLOCK = re.compile(r"(?P<before>[^\n]*)\n\n```console\n(?P<block>.*?)```\n\n(?P<after>[^\n]*)", re.S)
 _EVENT = re.compile(r'[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6} |\{"type":')
 _ATTACHED = re.compile(r'[0-9:.]{15} libvirt-trace: attached to |\{"type":"attached"')
+_OF_OTHERS = re.compile(r'[0-9:.]{15} libvirt-trace: |\{"type":"(?:attached|unattached)"')  # but for the first "attached"
 _PID = re.compile(r"^TIME ([0-9]+) ")
 _VARYING = (
     (re.compile(r"^[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6} "), "TIME "),
@@ -86,15 +87,17 @@ def example(begin: str) -> Example:
 def comparable(lines: Iterable[str]) -> list[str]:
     """The lines with time stamps, durations and pointers replaced, and process ids numbered in order of appearance.
 
-    Without the files that were attached to later: other programs of this machine loaded them.
+    Without what is said of other files than the host's: other programs of this machine loaded them.
     """
     pids: dict[str, str] = {}
-    attached = 0
+    attached: str | None = None
     found = []
     for line in lines:
-        attached += bool(is_attached := _ATTACHED.match(line))
-        if not is_attached or attached == 1:
-            found.append(_comparable(line, pids))
+        if attached is None and _ATTACHED.match(line):
+            attached = line
+        elif _OF_OTHERS.match(line):
+            continue
+        found.append(_comparable(line, pids))
     return found
 
 
@@ -154,8 +157,8 @@ def run_meanwhile(example: Example, bin_folder: Path, environment: Mapping[str, 
     mine = [line for line in log if line.split(" ", 2)[1] in wanted]
     if len(mine) < len(log):
         # other programs on this machine used libvirt meanwhile: they count too
-        failed, denied = (sum(word in line for line in mine) for word in (" VIR_ERR_", " DENIED "))
-        end = re.sub(r"[0-9]+ calls, [0-9]+ failed, [0-9]+ denied", f"{len(mine)} calls, {failed} failed, {denied} denied", end)
+        calls, failed, denied = (sum(word in line for line in mine) for word in (") = ", " VIR_ERR_", " DENIED "))
+        end = re.sub(r"[0-9]+ calls, [0-9]+ failed, [0-9]+ denied", f"{calls} calls, {failed} failed, {denied} denied", end)
     return [attached, *mine, INTERRUPT, end]
 
 
