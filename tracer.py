@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -130,13 +131,21 @@ class Log:
                 open_file(os.fspath(options.output), FORMATS[options.format or "json"], self.complain, shared=options.shared_output)
             )
 
-    def open_screen(self, status: bool) -> None:
-        """Begins to show events, and to count the time."""
-        self.tally.started = time.monotonic()
+    @contextlib.contextmanager
+    def starting(self, status: bool) -> Iterator[None]:
+        """While the tracer gets ready, which the status line says; then events are shown and the time counts."""
         self._screen = open_screen(sys.stdout, self._form, self.complain, status, self._view)
         self._sinks.append(self._screen)
         if self.summary:
             self._sinks.append(self.summary)
+        try:
+            with self._screen.note("starting ...") if isinstance(self._screen, Screen) else contextlib.nullcontext():
+                yield
+        except BaseException:
+            self._screen.close(lambda idle: True)
+            self._screen = None
+            raise
+        self.tally.started = time.monotonic()
 
     def complain(self, message: str) -> None:
         """A line for the user, without mixing it up with the status line."""
@@ -288,11 +297,11 @@ def trace_until_end(options: argparse.Namespace, filters: Filters, argv: list[st
     session = Session(Options(filters, limits, options.buffer_size << 20, options.returns, tuple(options.libraries), VERSION, full))
     if not options.redact:
         log.complain("secrets are shown, because of --no-redact")
-    attached = session.start(log.complain)
-    for warning in (*session.take_warnings(), unseen()):
-        if warning:
-            log.complain(warning)
-    log.open_screen(status=command is None)
+    with log.starting(status=command is None):
+        attached = session.start(log.complain)
+        for warning in (*session.take_warnings(), unseen()):
+            if warning:
+                log.complain(warning)
     signals.raises = False
     failure: Exception | None = None
     try:
@@ -302,13 +311,13 @@ def trace_until_end(options: argparse.Namespace, filters: Filters, argv: list[st
         run(session, log, signals, options, command)
     except BrokenPipeError:
         pass  # nobody reads standard output any more
-    except (TraceError, OSError) as error:
+    except Exception as error:  # whatever it is, what was seen so far is told
         failure = error
     try:
         log.write(session.stop())
     except BrokenPipeError:
         pass
-    except (TraceError, OSError) as error:
+    except Exception as error:
         failure = failure or error
     log.close()
     if failure:
@@ -354,8 +363,19 @@ def main(arguments: Sequence[str]) -> int:
         if isinstance(error, UsageError):
             return 2
         return CANNOT_START if str(error).startswith("can't start ") else 1
+    except Exception as error:
+        if debug:
+            raise
+        say(f"internal error: {type(error).__name__} in {_place(error)}; please report it (--debug shows how it came about)")
+        return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised. Not what it says: there may be a secret in it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{os.path.basename(frame.filename)}:{frame.lineno}"
 
 
 def say(line: str) -> None:

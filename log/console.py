@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 import rich.console
@@ -73,6 +74,7 @@ class Screen(Output):
         self._paint = _paint(make_console(file))
         self._has_status = status
         self._status = ""  # as it stands on the screen
+        self._note = ""  # what it says instead of numbers
         self._open = 0
         self._calls = self._denied = self._lost = 0
         self._drawn = self._rated = time.monotonic()
@@ -102,6 +104,14 @@ class Screen(Output):
     def message(self, lines: str) -> None:
         """Show lines that are no event, a warning for instance, without mixing them up with the status line."""
         self._draw([f"{lines}\n"], [NOTHING])
+
+    @contextlib.contextmanager
+    def note(self, text: str) -> Iterator[None]:
+        """Meanwhile the status line says this."""
+        self._note = text
+        self._draw([], [])
+        yield
+        self._note = ""
 
     def tick(self, open_calls: int) -> None:
         """Redraw the status line now and then; `open_calls` have begun and not returned."""
@@ -141,6 +151,8 @@ class Screen(Output):
             columns = os.get_terminal_size(self._fd).columns or 80  # 0: a terminal that was never told its size
         except OSError:
             columns = 80
+        if self._note:
+            return self._paint["status"] % self._note[: columns - 1]
         left = columns - 1  # some terminals go to the next line when one is full
         parts = []
         for role, piece in (

@@ -134,6 +134,7 @@ def test_terminal_shows_colours_and_a_status_line():
     shown = on_terminal("-n", "no-such-name", "-d", "1")
 
     assert "\x1b[2m" in shown
+    assert "starting ..." in shown
     shown = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     assert "0 calls/s, 0 open, 0 denied, 0 lost" in shown
     assert TOTALS.fullmatch(shown.splitlines()[-1].rpartition("\x1b[2K")[2])  # the status line is gone

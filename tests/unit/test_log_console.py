@@ -108,6 +108,14 @@ def test_status_line_follows_the_open_calls(terminal, monkeypatch):
     assert terminal.read(screen) == ""
 
 
+def test_status_line_says_what_is_waited_for(terminal):
+    screen = Screen(terminal.file, print)
+    with screen.note("starting ..."):
+        assert COLOUR.sub("", terminal.read(screen)) == "starting ..."
+    screen.write([DESTROY])
+    assert COLOUR.sub("", terminal.read(screen)) == f"\r\x1b[2K{text.line(DESTROY)}0 calls/s, 0 open, 0 denied, 0 lost"
+
+
 @pytest.mark.parametrize("columns, shown", [(20, "0 calls/s, 0 open, "), (1, "")])
 def test_status_line_never_wraps(monkeypatch, columns, shown):
     monkeypatch.setenv("TERM", "xterm")

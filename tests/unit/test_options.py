@@ -115,3 +115,33 @@ def test_any_words_are_understood_or_refused(words):
     assert options.buffer_size & (options.buffer_size - 1) == 0
     assert options.seconds is None or options.seconds >= 0
     assert options.slower is None or options.slower >= 0
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (FileNotFoundError(2, "No such file or directory", "/sys/x\x1b"), "/sys/x\\x1b: no such file or directory; --debug shows where"),
+        (OSError(24, "Too many open files"), "too many open files; raise the limit (ulimit -n)"),
+        (PermissionError(1, "Operation not permitted"), "operation not permitted; is a capability missing? --debug shows where"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, error, said):
+    def refused(words):
+        raise error
+
+    monkeypatch.setattr(tracer, "show_functions", refused)
+    assert tracer.main(["list"]) == 1
+    assert capsys.readouterr() == ("", f"libvirt-trace: {said}\n")
+    with pytest.raises(type(error)):
+        tracer.main(["list", "--debug"])
+
+
+def test_a_fault_of_ours_is_one_line_without_what_it_says(monkeypatch, capsys):
+    def broken(words):
+        raise ValueError("a secret")
+
+    monkeypatch.setattr(tracer, "show_functions", broken)
+    assert tracer.main(["list"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "secret" not in err
+    assert err.startswith("libvirt-trace: internal error: ValueError in test_options.py:")
