@@ -101,15 +101,16 @@ def variants_for(rule: Rule, function: Function, table: ApiTable) -> list[tuple[
     found += flags
     if _is_about_defining(rule, function):
         persists = flag_constants(function, table)["VIR_MIGRATE_PERSIST_DEST"]
-        found.append(Condition(FLAGS_ANY, _flags_at(function), value=persists))
+        found.append(Condition(FLAGS_ANY, flags_at(function) or 0, value=persists))
     for kind, globs in ((IS_OBJECT, rule.objects), (IS_UUID, rule.uuids), (IS_URI, rule.uris), (IS_EXE, rule.exes)):
         if globs is not None:
             found.append(Condition(kind, yes=globs.yes, no=globs.no))
     return [tuple(found + texts)]
 
 
-def _flags_at(function: Function) -> int:
-    return next((i for i, param in enumerate(function.params) if param.flags), 0)
+def flags_at(function: Function) -> int | None:
+    """The place of its flags; None: it has none."""
+    return next((i for i, param in enumerate(function.params) if param.flags), None)
 
 
 def _is_about_defining(rule: Rule, function: Function) -> bool:
@@ -122,7 +123,7 @@ def _flags(rule: Rule, function: Function, table: ApiTable) -> list[Condition] |
     """What it asks of the flags; None: the function has no such flags."""
     if not rule.flags:
         return []
-    at = _flags_at(function)
+    at = flags_at(function) or 0
     constants = flag_constants(function, table)
     found = []
     for key, kind in (("any", FLAGS_ANY), ("all", FLAGS_ALL), ("none", FLAGS_NONE)):
@@ -169,6 +170,11 @@ def document_at(function: Function) -> int | None:
 def document_in_params(function: Function) -> int | None:
     """Where a document among typed parameters is, as a condition has it; None: the function has none."""
     return next((IN_PARAMS | source.argument for source in sources_of(function) if source.kind == "params"), None)
+
+
+def is_of_class(condition: Condition, rule: Rule, function: Function) -> bool:
+    """Whether the condition is what makes a call of the function one of the rule's class."""
+    return rule.access is not None and function.access == "conditional" and condition == _is_class(rule.access, function)
 
 
 def _is_class(access: str, function: Function) -> Condition:

@@ -17,6 +17,7 @@ from enforcer.explain import Question, explain
 from enforcer.files import keep_for_command
 from enforcer.library import table, uncovered_rules
 from enforcer.rules import PolicyError, read_policy
+from log.errors import TraceError
 from tests.needs import PYTHON, ROOT
 
 TABLE = table()
@@ -142,6 +143,24 @@ def test_reasonable_policy_has_no_warnings():
 )
 def test_explanation_begins_with_the_verdict(question, first):
     assert explain(read_policy(POLICY, "p.toml", TABLE), TABLE, question)[0] == first
+
+
+def test_two_names_of_a_bit_are_the_same_flag():
+    text = '[[rule]]\nname = "a"\naction = "deny"\nfunction = "virDomainSetVcpu"\nflags = { %s = ["VIR_DOMAIN_AFFECT_LIVE"] }\n'
+    both = frozenset({"VIR_DOMAIN_AFFECT_LIVE", "VIR_DOMAIN_SETVCPU_AFFECT_LIVE"})
+    for key, denied in (("any", True), ("all", True), ("none", False)):
+        policy = read_policy(text % key, "p.toml", TABLE)
+        for flags in (both, *map(frozenset, zip(both))):
+            assert (" denies it" in explain(policy, TABLE, Question("virDomainSetVcpu", flags=flags))[0]) is denied
+        assert (" denies it" in explain(policy, TABLE, Question("virDomainSetVcpu", flags=frozenset()))[0]) is not denied
+
+
+def test_flag_that_the_function_does_not_have_is_a_mistake():
+    policy = read_policy(POLICY, "p.toml", TABLE)
+    with pytest.raises(
+        TraceError, match=r'^virDomainGetXMLDesc has no flag "VIR_DOMAIN_XML_SECUR"; did you mean "VIR_DOMAIN_XML_SECURE"[?]$'
+    ):
+        explain(policy, TABLE, Question("virDomainGetXMLDesc", flags=frozenset({"VIR_DOMAIN_XML_SECUR"})))
 
 
 def test_explanation_says_why_others_do_not_match():
