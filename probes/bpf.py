@@ -13,9 +13,12 @@ import mmap
 import os
 import platform
 import struct
+import sys
 
-SYS_BPF = {"x86_64": 321, "aarch64": 280}.get(platform.machine(), 321)
-SYS_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}.get(platform.machine(), 298)
+from log.errors import TraceError
+
+_NUMBERS = {"x86_64": (321, 298), "aarch64": (280, 241)}
+SYS_BPF, SYS_PERF_EVENT_OPEN = _NUMBERS.get(platform.machine(), (-1, -1))  # there is no system call -1
 
 MAP_CREATE, MAP_UPDATE, MAP_DELETE, PROG_LOAD, BTF_LOAD, LINK_CREATE = 0, 2, 3, 5, 18, 28
 MAP_HASH, MAP_ARRAY, MAP_ARRAY_OF_MAPS, MAP_RINGBUF, MAP_TASK_STORAGE = 1, 2, 12, 27, 29
@@ -27,6 +30,13 @@ PERF_EVENT = 41
 MULTI_RETURN = 1
 
 libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check_machine(machine: str | None = None, order: str = sys.byteorder) -> None:
+    """TraceError on a machine whose system calls or byte order are not known here: records are read as little-endian."""
+    machine = machine or platform.machine()
+    if machine not in _NUMBERS or order != "little":
+        raise TraceError(f"tracing works on {' and '.join(_NUMBERS)} only, and this machine is {machine} ({order}-endian)")
 
 
 def syscall(number: int, *args: ctypes.c_long | ctypes.c_ulong | ctypes.Array[ctypes.c_char]) -> int:

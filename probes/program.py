@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import pickle
+import signal
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -181,7 +182,9 @@ class Program:
 
 def _refused(error: OSError) -> TraceError:
     if error.errno == errno.EPERM:
-        return TraceError("not allowed to load BPF programs: run it as root")
+        return TraceError(
+            "not allowed to load BPF programs: it takes root with CAP_BPF and CAP_PERFMON (in a container: --privileged), and no lockdown"
+        )
     why = (error.strerror or "").strip().splitlines()[-2:]  # of the verifier's log, if there is one
     return TraceError(f"the kernel refused the BPF program ({'; '.join(why)}): Linux 5.15 or newer with BTF is needed")
 
@@ -249,6 +252,8 @@ class Compilation:
                     answer = _compile(defines, sleepable)
                 except TraceError as error:
                     answer = str(error)
+                except Exception as error:  # whatever it is, who waits is told
+                    answer = f"the BPF compiler failed: {type(error).__name__}: {error}"
                 with os.fdopen(sending, "wb") as pipe:
                     pickle.dump(answer, pipe)
             finally:
@@ -262,15 +267,25 @@ class Compilation:
             return self._kept
         with os.fdopen(self._receiving, "rb") as pipe:
             data = pipe.read()
-        os.waitpid(self._child, 0)
-        if not data:
-            raise TraceError("the BPF compiler died: is the package python3-bpfcc complete?")
-        answer = pickle.loads(data)
+        _, status = os.waitpid(self._child, 0)
+        try:
+            answer = pickle.loads(data)
+        except (EOFError, pickle.UnpicklingError) as error:
+            raise TraceError(_ending(status)) from error
         if isinstance(answer, str):
             raise TraceError(answer)
         assert isinstance(answer, dict)
         kept.write(self._key, answer)
         return answer
+
+
+def _ending(status: int) -> str:
+    """Why the compiler has said nothing."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        memory = ": is there enough memory?" if number == signal.SIGKILL else ""
+        return f"the BPF compiler was killed by signal {number} ({signal.strsignal(number)}){memory}"
+    return "the BPF compiler died: is the package python3-bpfcc complete?"
 
 
 def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:

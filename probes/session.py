@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from log.errors import UsageError
 from log.events import Call, Event
-from probes import maps, records, serving, symbols
+from probes import bpf, maps, records, serving, symbols
 from probes.api import load_api
 from probes.attachments import Attachments, listed
 from probes.calls import Calls, Row, Task
@@ -58,11 +58,13 @@ class Session:
     """Everything that is attached, and the calls under way."""
 
     def __init__(self, options: Options) -> None:
+        bpf.check_machine()
         allow_files()
         self._program = Program(options.ring_bytes)  # first: its compiler works in the background
         self._options = options
         table = load_api()
-        self._returns = returns = options.force_returns or not returns_kill_confined()
+        kills = False if options.force_returns else returns_kill_confined()
+        self._returns = returns = kills is False  # where it can't be found out, nobody is put at risk
         self.warnings = list(table.warnings)
         self._rows = Rows(self._program, table, options.filters, options.limits, returns=returns)
         self._tasks: Recent[int, Task] = Recent(TASKS)
@@ -86,6 +88,8 @@ class Session:
         if not returns:
             self.warnings.append(
                 "on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same"
+                if kills
+                else "whether return probes kill confined processes can't be found out: no results and durations; --returns uses them"
             )
         self._calls = Calls(
             self._rows.rows,
