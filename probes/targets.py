@@ -207,7 +207,7 @@ class Targets:
             fd = opening.open_mapped(mapping, self._proc)
         except OSError as error:
             if place not in self._opened:  # else it is attached to
-                ended = error.errno in (errno.ENOENT, errno.ESRCH, errno.ESTALE)
+                ended = error.errno in (errno.ENOENT, errno.ESRCH, errno.ESTALE, errno.ENOTDIR, errno.ELOOP)
                 self._refuse(place, mapping.path, ENDED if ended else f"it can't be opened: {error.strerror}")
             return None
         self._opened.put(place, None)
