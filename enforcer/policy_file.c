@@ -410,6 +410,7 @@ static bool is_up_to_date(unsigned which, const struct identity *now)
 
 static void look(unsigned which)
 {
+	static const struct identity absent = { .device = UINT64_MAX };
 	struct identity now;
 	struct stat st;
 
@@ -419,8 +420,8 @@ static void look(unsigned which)
 		/* the system's may never have been there; one that is gone stays in force */
 		if (which == 0 && !atomic_load(&policies[which].held) && (errno == ENOENT || errno == ENOTDIR))
 			return;
-		if (!policies[which].refused.inode && !policies[which].refused.device) {
-			policies[which].refused.device = UINT64_MAX;	/* say it once */
+		if (memcmp(&policies[which].refused, &absent, sizeof(absent))) {
+			policies[which].refused = absent;	/* say it once, until it is back */
 			if (!atomic_load(&policies[which].held))
 				atomic_store(&policies[which].problem, "it can't be opened");
 			complain(which, "it can't be opened");
@@ -428,6 +429,8 @@ static void look(unsigned which)
 		}
 		return;
 	}
+	if (!memcmp(&policies[which].refused, &absent, sizeof(absent)))
+		policies[which].refused = (struct identity){ 0 };
 	now = identity_of(&st);
 	if (!is_up_to_date(which, &now))
 		load(which);

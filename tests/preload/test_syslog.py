@@ -88,3 +88,34 @@ def test_broken_policy_is_an_alert(listen, tmp_path):
     status, lines = listen(KEEP_TEST, command)
     assert status == 0
     assert [re.sub(r"\[[0-9]+\]", "[]", line) for line in lines] == [f"<84>libvirt-trace[]: {broken}: it is no compiled policy"]
+
+
+# the file is away twice; the library looks at most once a second, when a call is made
+COMES_AND_GOES = """
+import libvirt, os, sys, time
+path = sys.argv[1]
+connection = libvirt.open("test:///default")
+def call():
+    end = time.monotonic() + 1.1
+    while time.monotonic() < end:
+        connection.getType()
+for _ in range(2):
+    os.rename(path, path + ".away")
+    call()
+    os.rename(path + ".away", path)
+    call()
+try:
+    connection.lookupByName("test").suspend()
+except libvirt.libvirtError:
+    sys.exit(3)
+"""
+
+
+def test_policy_that_disappears_is_an_alert_each_time(listen, tmp_path):
+    """It stays in force meanwhile, and is the same when it is back."""
+    policy = str(tmp_path / "policy.bin")
+    status, lines = listen(KEEP_TEST, [PYTHON, "-c", COMES_AND_GOES, policy])
+    assert status == 3
+    *gone, denied = [re.sub(r"\[[0-9]+\]", "[]", line) for line in lines]
+    assert gone == [f"<84>libvirt-trace[]: {policy}: it can't be opened"] * 2
+    assert "denied virDomainSuspend" in denied
