@@ -16,6 +16,7 @@ from tests.needs import PATIENCE, PYTHON, ROOT
 
 Event = dict[str, Any]
 CALLS = ("call", "unfinished", "verdict")
+WITH = "import sys\nsys.path.insert(0, {root!r})\n{before}\nimport tracer\nsys.exit(tracer.main(sys.argv[1:]))"
 ROOMY = ("--buffer-size", "64")  # what other programs here do with libvirt meanwhile has room, too
 
 
@@ -49,16 +50,18 @@ def select_calls(events: list[Event], function: str | None, pid: int | None) -> 
 class Tracer:
     """One run of `libvirt-trace --json OPTIONS`, from its start to the end of its process."""
 
-    def __init__(self, *options: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *options: str, env: Mapping[str, str] | None = None, before: str = "") -> None:
+        """`before`: Python code that runs first, to make up what this machine does not have."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the run
         self._events: list[Event] = []
         self._output: list[str] = []
         self._ended = False
         self._changed = threading.Condition()
         self._runs_command = "--" in options
+        program = ("-c", WITH.format(before=before, root=str(ROOT))) if before else (str(ROOT / "tracer.py"),)
         self._has_own = self._runs_command or "-p" in options  # else others' calls are recorded too, and may be lost
         self.process = subprocess.Popen(
-            [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "--json", *(() if "--buffer-size" in options else ROOMY), *options],
+            [PYTHON, "-E", "-s", *program, "--json", *(() if "--buffer-size" in options else ROOMY), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,

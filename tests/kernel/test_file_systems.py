@@ -13,11 +13,12 @@ import pytest
 
 from probes import maps, mapwatch, symbols
 from probes.targets import Targets
-from probes.verdicts import Enforcers
+from probes.verdicts import VERDICT_FUNCTION, Enforcers
 from tests.enforced import library
 from tests.kernel.conftest import end
 from tests.kernel.test_targets import LIBVIRT, copy, wait_mapped
 from tests.needs import lack
+from tests.neighbours import made_up
 
 SUBVOLUMES = ("one", "two")
 
@@ -146,3 +147,16 @@ def test_a_bundled_library_has_another_name(tmp_path, load) -> None:
     assert len({name for name, _ in mine[str(bundled)].functions}) > 400
     assert mine[str(bundled)].layout.name == "gobject"
     found.close()
+
+
+def test_an_enforcer_whose_function_cannot_be_probed_ends_nothing(trace, load, tmp_path) -> None:
+    data = made_up(tmp_path, [VERDICT_FUNCTION], ".byte 0xcc")
+    path = tmp_path / maps.ENFORCER
+    path.write_bytes(data)
+    path.chmod(0o755)
+    child = load(path)
+    tracer = trace("-p", str(child.pid))
+    tracer.wait_for(
+        lambda event: event["type"] == "unattached" and event["path"] == str(path) and "probe the instruction" in event["reason"]
+    )
+    assert tracer.stop().status == 0
