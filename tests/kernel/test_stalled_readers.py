@@ -71,7 +71,7 @@ def test_reader_of_standard_output_that_sleeps(start, steps, tmp_path) -> None:
     assert logged(log) == ["attached", *["call"] * MADE, "end"]
     missing, totals = [line for line in tracer.stderr.read().decode().splitlines() if "waiting until" not in line]
     assert totals.startswith(f"libvirt-trace: {MADE} calls, 0 failed, 0 denied, 0 lost in ")
-    (count,) = re.findall(r"libvirt-trace: standard output: ([0-9]+) calls were not written \(its reader does not read\)", missing)
+    (count,) = re.findall(r"libvirt-trace: standard output: ([0-9]+) calls were not written \(its reader does not keep up\)", missing)
     with open(reader, "rb") as file:
         lines = file.read().decode().splitlines(keepends=True)
     assert sum(line.startswith('{"type":"call"') and line.endswith("\n") for line in lines) + int(count) == MADE
@@ -103,7 +103,7 @@ def test_termination_waits_for_no_reader_that_sleeps(start, steps, tmp_path) -> 
     assert tracer.wait(SECONDS) == 0
 
     assert logged(log) == ["attached", *["call"] * MADE, "end"]
-    assert b"calls were not written (its reader does not read)" in tracer.stderr.read()
+    assert b"calls were not written (its reader does not keep up)" in tracer.stderr.read()
     os.close(reader)
 
 
@@ -115,7 +115,7 @@ def test_pipe_beside_a_screen_that_is_read(start, steps, tmp_path) -> None:
         tracer = start("--json", "-p", str(step.pid), "-o", str(pipe), stdout=out, stderr=subprocess.PIPE)
         made_in(tmp_path / "log", step)
     interrupt(tracer, tmp_path / "log")
-    (count,) = re.findall(rb"pipe: ([0-9]+) calls were not written \(its reader does not read\)", tracer.stderr.read())
+    (count,) = re.findall(rb"pipe: ([0-9]+) calls were not written \(its reader does not keep up\)", tracer.stderr.read())
     os.set_blocking(reader, True)
     with open(reader, "rb") as file:
         lines = file.read().decode().splitlines(keepends=True)

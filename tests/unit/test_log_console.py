@@ -169,7 +169,7 @@ def test_terminal_that_was_stopped_stops_nobody(terminal, monkeypatch):
     while not said:  # until there is no more room
         screen.write([DESTROY] * 100)
         made += 100
-    assert said == ["standard output: its reader does not read; tracing goes on, and calls that can't be written there are counted"]
+    assert said == ["standard output: its reader does not keep up; tracing goes on, and calls that can't be written there are counted"]
     reading = threading.Thread(target=terminal.read_all)
     reading.start()
     assert screen._writer and screen._writer.wait(60)
@@ -178,9 +178,9 @@ def test_terminal_that_was_stopped_stops_nobody(terminal, monkeypatch):
     terminal.file.close()
     reading.join()
     shown = COLOUR.sub("", terminal.got)
-    (lost,) = re.findall("lost ([0-9]+) write calls: not written: its reader does not read", shown)
+    (lost,) = re.findall("lost ([0-9]+) write calls: not written: its reader does not keep up", shown)
     assert shown.count(text.line(DESTROY)) + int(lost) == made
-    assert said[1:] == [f"standard output: {lost} calls were not written (its reader does not read)"]
+    assert said[1:] == [f"standard output: {lost} calls were not written (its reader does not keep up)"]
 
 
 def test_summary_keeps_its_numbers_in_a_narrow_window(monkeypatch):

@@ -235,7 +235,7 @@ def test_reader_that_sleeps_stops_nobody_and_is_told_what_it_missed(tmp_path, sa
     while not said:
         sink.write([DESTROY] * 50)
         made += 50
-    assert said[0].endswith(": its reader does not read; tracing goes on, and calls that can't be written there are counted")
+    assert said[0].endswith(": its reader does not keep up; tracing goes on, and calls that can't be written there are counted")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         reading = pool.submit(read_to_end, reader)
         settle(sink)
@@ -243,9 +243,9 @@ def test_reader_that_sleeps_stops_nobody_and_is_told_what_it_missed(tmp_path, sa
         sink.close()
         events = reading.result(20)
     (lost,) = [event for event in events if event["type"] == "lost"]
-    assert lost["reason"] == "not written: its reader does not read"
+    assert lost["reason"] == "not written: its reader does not keep up"
     assert events[-1]["type"] == "call" and len(events) - 1 + lost["count"] == made + 1
-    assert said[1:] == [said[0].partition(":")[0] + f": {lost['count']} calls were not written (its reader does not read)"]
+    assert said[1:] == [said[0].partition(":")[0] + f": {lost['count']} calls were not written (its reader does not keep up)"]
 
 
 @pytest.mark.parametrize("calls", [1, 1000])
@@ -265,7 +265,7 @@ def test_reader_that_never_wakes_up_is_given_up(tmp_path, said, kind, calls):
     sink.close(lambda idle: True)
     with open(reader, "rb") as file:
         whole = file.read().count(b"\n")
-    missing = re.fullmatch(r".*: ([0-9]+) calls were not written \(its reader does not read\)", said[0]) if calls > 1 else None
+    missing = re.fullmatch(r".*: ([0-9]+) calls were not written \(its reader does not keep up\)", said[0]) if calls > 1 else None
     assert whole + (int(missing[1]) if missing else 0) == 10 * calls
     assert len(said) == (calls > 1)
 
@@ -279,7 +279,7 @@ def test_rest_of_a_line_counts_with_its_call(said):
     sink.close(lambda idle: True)
     with open(reader, "rb") as file:
         whole = len(file.read()) // len(line * 3)
-    assert said == [f"pipe: {30 - whole} calls were not written (its reader does not read)"]
+    assert said == [f"pipe: {30 - whole} calls were not written (its reader does not keep up)"]
 
 
 PIPED = """
