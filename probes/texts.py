@@ -23,7 +23,7 @@ KINDS = frozenset({NAME, URI, XML, COMMAND, ANSWER, MESSAGE, MIXED, HIDDEN})
 ARGUMENTS = (
     ("virConnectOpen virConnectOpenAuth virConnectOpenReadOnly", "name", URI),
     ("virConnectGetURI", "", URI),
-    ("*", "uri dconnuri duri miguri uri_out", URI),
+    ("*", "uri dconnuri duri miguri uri_in uri_out", URI),
     ("virDomainQemu* virDomainLxc*", "cmd", COMMAND),
     ("virDomainQemu*", "result", ANSWER),
     ("virDomainQemuAgentCommand", "", ANSWER),
@@ -36,7 +36,8 @@ ARGUMENTS = (
     ("virTypedParams*", "value values", HIDDEN),  # may be sev-secret; what is no secret is shown by the call that takes the list
     ("*", "keys password", HIDDEN),
     ("*", "xmlCPUs cookieout cookiein xml xmlDesc xmldesc dxml destxml srcSpec domainXml backupXML checkpointXML xmlCPU", XML),
-    ("virDomainMigrateBegin3Params *GetXMLDesc *XMLFromNative *Baseline* *Capabilities *FindStoragePoolSources", "", XML),
+    ("virDomainMigrate*", "cookie xmlin dom_xml", XML),
+    ("virDomainMigrateBegin3* *GetXMLDesc *XMLFromNative *Baseline* *Capabilities *FindStoragePoolSources", "", XML),
     ("virConnectGetSysinfo", "", XML),
     ("*", "name names new_name dname path portdev usageID user uuidstr uuids mac macstr wwnn wwpn alias group key event file", NAME),
     ("*", "disk dev dev_name device base top from to mountPoint mountpoints driverName emulator emulatorbin machine arch", NAME),
@@ -53,7 +54,8 @@ PARAMETERS = (
     ("destination_name listen_address migrate_disks migrate_disks_detect_zeroes compression tls.destination", NAME),
     ("group_name numa_nodeset device_weight device_read_* device_write_* vcpus online offlinable", NAME),
     ("user-name group-name sasl-user-name x509-distinguished-name selinux-context", NAME),
-    ("net.*.name block.*.name block.*.path iothread.* vcpu.* cpu.* perf.* memory.* dirtyrate.*", NAME),
+    ("user_name group_name sasl_user_name tls_x509_dname selinux_context unix_user_name unix_group_name sock_addr", NAME),
+    ("net.*.name block.*.name block.*.path iothread.* vcpu.* cpu.* perf.* memory.* dirtyrate.* cputune.* blkdeviotune.*", NAME),
     ("hostname os.* timezone.name user.*.name user.*.domain", NAME),
     ("fs.*.name fs.*.mountpoint fs.*.fstype fs.*.disk.*.alias fs.*.disk.*.serial fs.*.disk.*.device", NAME),
     ("disk.*.name disk.*.alias disk.*.guest_alias disk.*.guest_bus disk.*.serial disk.*.device disk.*.dependency.*.name", NAME),

@@ -218,6 +218,8 @@ def _command(words: Sequence[str], known: Commands) -> list[str] | None:
                 if value.startswith("--") or not (value or equals):
                     return None
                 text = positions.named(name[2:], value)
+                if text is None:
+                    return None
                 shown[-1] = f"{name}={text}" if equals else text
         elif (data := positions.next(word)) is not None:
             shown.append(data)
@@ -234,12 +236,15 @@ class _Positions:
         self._options = options
         self._needed = [option for option, kind in options.items() if kind.endswith(("!", "..."))]
         self._others = [option for option, kind in options.items() if kind and not kind.endswith(("!", "..."))]
+        self._unnamed = 0  # words for one of the others
         self._command: list[str] = []
 
-    def named(self, option: str, value: str) -> str:
-        """What is shown of the value of an option that is named."""
+    def named(self, option: str, value: str) -> str | None:
+        """What is shown of the value of an option that is named; None: it has one already."""
         left = self._needed if option in self._needed else self._others
-        if option in left and not self._options[option].endswith("..."):
+        if option not in left:
+            return None
+        if not self._options[option].endswith("..."):
             left.remove(option)
         return self._show(self._options[option], value)
 
@@ -250,11 +255,10 @@ class _Positions:
             if not self._options[option].endswith("..."):
                 self._needed.pop(0)
             return self._show(self._options[option], value)
-        if not self._others:
+        self._unnamed += 1
+        if self._unnamed > len(self._others):
             return None
-        kind = self._options[self._others[0]] if len(self._others) == 1 else "masked"
-        self._others.pop()
-        return self._show(kind, value)
+        return self._show(self._options[self._others[0]] if len(self._others) == 1 else "masked", value)
 
     def are_filled(self) -> bool:
         """Whether nothing is missing."""

@@ -50,7 +50,7 @@ _AGENT = words(
 _TOKEN = re.compile(
     r'(?P<blank>\s+)|(?P<mark>[{}\[\],:])|"(?P<text>(?:[^"\\\x00-\x1f]|\\.)*)"|(?P<number>-?[0-9][0-9.eE+-]*+)|true|false|null'
 )
-_NAME = re.compile(r"[\w./+@#:~\[\]-]{0,256}")
+_NAME = re.compile(r"[\w./+@#:~\[\]-]{0,256}", re.A)
 _NOT_PLAIN = re.compile(r"://|(?:json|nbd|rbd|ssh|https?):")
 _HIDDEN = f'"{REDACTED}"'
 DEEPEST = 256
@@ -181,7 +181,7 @@ def _mark(mark: str, levels: list[_Level]) -> str | None:
 
 def _value(match: re.Match[str], key: str) -> str:
     text = match["text"]
-    if text is None and not match["number"]:
+    if not text and not match["number"]:
         return match[0]
     is_shown = key in NAMES or key in known().keys
     if text is not None and is_shown:

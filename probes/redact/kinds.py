@@ -14,11 +14,11 @@ from probes.redact.marker import REDACTED, words
 from probes.redact.uri import redact_uri
 
 _PATTERNS = {
-    "name": r"[\w .:+@/,()#~-]{1,255}",  # of a domain, network, pool, volume, snapshot, interface, disk
+    "name": r"[\w.:+@/][\w.:+@/,#~-]{0,254}",  # of a domain, network, pool, volume, snapshot, interface, disk; with a blank in it: hidden
     "uuid": r"[0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}",
     "number": r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,3})?(?:[kKmMgGtTpP](?:i?[bB])?)?",
-    "word": r"[\w.:,+/-]{1,64}",  # of a few that the program knows
-    "path": r"[\w .:+@/,()#~%-]{1,4096}",
+    "word": r"[\w.:+/][\w.:,+/-]{0,63}",  # of a few that the program knows
+    "path": r"[\w.:+@/~][\w.:+@/,#~%-]{0,4095}",
 }
 _SHAPES = {kind: re.compile(pattern) for kind, pattern in _PATTERNS.items()}
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -93,7 +93,7 @@ def _part(part: str) -> str:
 
 _SHOWS: dict[str, Callable[[str], str]] = {
     **{kind: _in_shape(kind) for kind in _PATTERNS},
-    "uri": lambda value: redact_uri(value) if _URI.match(value) else _SHOWS["word"](value),  # `uri_aliases` of libvirt.conf
+    "uri": lambda value: redact_uri(value) if _URI.match(value) else REDACTED,
     "xml": lambda value: REDACTED if value.lstrip().startswith("<") else _SHOWS["path"](value),
     "parts": lambda value: _parts("masked", value),
     "disk": lambda value: _parts("path", value),

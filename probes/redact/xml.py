@@ -21,8 +21,9 @@ TABLE = Path(__file__).with_name("schema.json")
 DEEPEST = 256
 HIDDEN = "<redacted/>"  # in place of text and elements: an element, so that what was well-formed stays so
 _NAME = r"[A-Za-z_][A-Za-z0-9_.:-]*+"
+# Python 3.11.2 takes what no round of a possessive group matched for matched, so only single characters are repeated possessively
 _TOKEN = re.compile(
-    rf"(?P<text>[^<]++)|<(?P<start>{_NAME})(?P<attributes>(?:\s++{_NAME}\s*+=\s*+(?:'[^'<]*+'|\"[^\"<]*+\"))*+)\s*+(?P<empty>/?)>"
+    rf"(?P<text>[^<]++)|<(?P<start>{_NAME})(?P<attributes>(?:\s++{_NAME}\s*+=\s*+(?:'[^'<]*+'|\"[^\"<]*+\"))*)\s*+(?P<empty>/?)>"
     rf"|</(?P<end>{_NAME})\s*+>|<!--(?P<comment>.*?)-->|<!\[CDATA\[(?P<cdata>.*?)\]\]>|<\?(?P<instruction>.*?)\?>",
     re.S,
 )

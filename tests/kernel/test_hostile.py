@@ -325,7 +325,7 @@ def test_a_program_started_inside_a_call(caller, traced: Traced, auth_uri: str) 
 
 @pytest.mark.parametrize("what", ["exec", "exec-in-thread"])
 def test_a_program_replaced_inside_a_call(caller, traced: Traced, auth_uri: str, what: str) -> None:
-    run = inside(caller, traced, what, auth_uri, caller("inside"), "nothing", auth_uri)
+    run = inside(caller, traced, what, auth_uri, caller("inside"), "nothing", auth_uri, options=("--cmdline", "full"))
     (fact,) = run.facts
     first, second = run.calls("virConnectOpenAuth")
     assert (first["type"], first["reason"], first["cmdline"][1]) == ("unfinished", "process exited", what)
