@@ -5,7 +5,7 @@
 
 A place is an element in its parent, its text or one of its attributes. Where the schema has a number, a word of a list or a pattern, the
 value is harmless unless HIDDEN says otherwise; where it has any text, HARMLESS or HIDDEN must say which. Each line of the table is
-"parent/element" with the attributes that are shown; "." is the text, and "#" before a name: only a number is shown.
+"parent/element" with the attributes that are shown; "." is the text, "#" before a name: only a number is shown, "=": only one of `words`.
 The bundled table is made from the schemas of libvirt 9.0, 11.3 and 12.8.
 """
 
@@ -25,6 +25,7 @@ _NS = "{http://relaxng.org/ns/structure/1.0}"
 _NUMBERS = words(
     """int integer long short double decimal unsignedInt unsignedLong unsignedShort unsignedByte positiveInteger nonNegativeInteger"""
 )
+UNITS = words("b byte bytes B " + " ".join(f"{power} {power}B {power}iB {power}b" for power in "kKmMgGtTpPeE"))  # a pattern in the schemas
 Defines = dict[str, list[ET.Element]]
 
 # globs of "parent/element@attribute", or "parent/element" for its text
@@ -85,14 +86,14 @@ def _direct(node: ET.Element, defines: Defines, seen: frozenset[str] = frozenset
 
 
 def _contents(node: ET.Element, defines: Defines) -> set[str]:
-    """What the text may be: "any", "number", "word"."""
+    """What the text may be: "any", "number", "pattern", or a "word" of a list."""
     found = set()
     for kind, child in _direct(node, defines):
         if kind == "list":
             found |= _contents(child, defines)
         elif kind == "data":
             has_pattern = any(param.get("name") == "pattern" for param in child)
-            found.add("number" if child.get("type") in _NUMBERS else "word" if has_pattern else "any")
+            found.add("number" if child.get("type") in _NUMBERS else "pattern" if has_pattern else "any")
         elif kind in ("text", "value"):
             found.add("any" if kind == "text" else "word")
     return found
@@ -133,17 +134,32 @@ def is_shown(place: str, contents: set[str]) -> bool:
     return bool(contents) and not hidden
 
 
+def words_of(folder: Path) -> set[str]:
+    """All words of lists in the schemas."""
+    return {
+        (value.text or "").strip() for path in folder.glob("*.rng") for value in ET.parse(path).getroot().iter(f"{_NS}value") if value.text
+    }
+
+
+def mark(attribute: str, contents: set[str]) -> str:
+    """What limits the values that are shown."""
+    return "#" if contents == {"number"} else "=" if contents <= {"number", "word"} or attribute == "unit" else ""
+
+
 def generate(folders: Iterable[Path]) -> str:
     """The text of schema.json."""
     found: defaultdict[str, set[str]] = defaultdict(set)
+    known: set[str] = set(UNITS)
     for folder in folders:
+        known |= words_of(folder)
         for place, contents in places(folder).items():
             found[place] |= contents
     table: defaultdict[str, list[str]] = defaultdict(list)
     for place, contents in sorted(found.items()):
         element, _, attribute = place.partition("@")
-        table[element] += [("#" if contents == {"number"} else "") + (attribute or ".")] if is_shown(place, contents) else []
-    return "{\n" + ",\n".join(f"{json.dumps(element)}: {json.dumps(' '.join(shown))}" for element, shown in sorted(table.items())) + "\n}\n"
+        table[element] += [mark(attribute, contents) + (attribute or ".")] if is_shown(place, contents) else []
+    lines = ",\n".join(f"{json.dumps(element)}: {json.dumps(' '.join(shown))}" for element, shown in sorted(table.items()))
+    return f'{{"words": {json.dumps(sorted(known))},\n"places": {{\n{lines}\n}}}}\n'
 
 
 def main() -> None:

@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import gettext
-import json
 import os
 import re
 from pathlib import Path
 
 from probes.redact.marker import REDACTED
 from probes.redact.uri import find_uri, redact_uris
-from probes.redact.xml import TABLE
+from probes.redact.xml import known
 
 WORDS = Path(__file__).with_name("words.txt")
 CATALOGS = Path("/usr/share/locale")
@@ -144,7 +143,9 @@ def translated() -> frozenset[str]:
     languages = {os.environ.get(name, "").partition(".")[0] for name in ("LC_ALL", "LC_MESSAGES", "LANG")}
     languages |= set(os.environ.get("LANGUAGE", "").split(":"))
     found: set[str] = set()
-    for name in {part for known in languages if re.fullmatch(r"[a-z]{2,3}(?:_[A-Z]{2})?", known) for part in (known, known[:2])}:
+    for name in {
+        part for language in languages if re.fullmatch(r"[a-z]{2,3}(?:_[A-Z]{2})?", language) for part in (language, language[:2])
+    }:
         with (
             contextlib.suppress(OSError, ValueError, UnicodeError, LookupError),
             (CATALOGS / name / "LC_MESSAGES/libvirt.mo").open("rb") as file,
@@ -157,7 +158,7 @@ def translated() -> frozenset[str]:
 @functools.cache
 def _places() -> frozenset[str]:
     """Names of elements and attributes of libvirt's documents."""
-    names: set[str] = set()
-    for place, shown in json.loads(TABLE.read_bytes()).items():
-        names |= {place.rpartition("/")[2], *(word.lstrip("#") for word in shown.split())}
-    return frozenset(names | {"passwd", "username", "password"} - {"."})
+    names = {"passwd", "username", "password"}
+    for place, shown in known().places.items():
+        names |= {place.rpartition("/")[2], *shown}
+    return frozenset(names - {"."})

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,26 +54,37 @@ _ABOVE = ("", "devices", "network", "dhcp", "dns", "ip")  # of what a document b
 _NAMESPACE = re.compile(r"http://libvirt\.org/schemas/[a-z]+/[a-z]+/1\.0")
 
 
-class Place(NamedTuple):
-    """What is shown of an element."""
+# What is shown of an element: attributes, and "." for its text -> "": any value, "#": a number, "=": a word of the schemas
+Place = Mapping[str, str]
 
-    text: str  # "": nothing; "#": a number; ".": any
-    attributes: dict[str, bool]  # shown ones; True: only if it is a number
+
+class Known(NamedTuple):
+    """The table: see generate_schema.py."""
+
+    places: dict[str, Place]  # by "parent/element"
+    words: frozenset[str]
 
 
 @functools.cache
-def _places() -> dict[str, Place]:
-    table = {**json.loads(TABLE.read_bytes()), **_MORE}
-    return {place: _place(shown.split()) for place, shown in table.items()}
+def known() -> Known:
+    """Reads the table, once."""
+    table = json.loads(TABLE.read_bytes())
+    places: dict[str, Place] = {
+        place: {name.lstrip("#="): name[: name[0] in "#="] for name in shown.split()} for place, shown in (table["places"] | _MORE).items()
+    }
+    return Known(places, frozenset(table["words"]))
 
 
-def _place(shown: list[str]) -> Place:
-    text = "." if "." in shown else "#" if "#." in shown else ""
-    return Place(text, {name.lstrip("#"): name[0] == "#" for name in shown if name not in (".", "#.")})
+def _may_show(place: Place | None, name: str, value: str) -> bool:
+    """Whether the value may be shown there."""
+    limit = place.get(name) if place else None
+    if not limit:
+        return limit is not None
+    return bool(_NUMBER.fullmatch(value)) or (limit == "=" and value.strip() in known().words)
 
 
 def _find(parent: str, name: str) -> Place | None:
-    places = _places()
+    places = known().places
     if parent:
         return places.get(f"{parent}/{name}")
     return next((places[f"{above}/{name}"] for above in _ABOVE if f"{above}/{name}" in places), None)
@@ -119,7 +131,8 @@ class _Reader:
         if not self._open and self._has_root:
             return False
         self._has_root = True
-        parent, above = self._open[-1] if self._open else ("", Place("", {}))
+        above: Place | None
+        parent, above = self._open[-1] if self._open else ("", {})
         place = None if above is None else _find(parent, name)
         if not self._hiding:
             if place is None and (above is None or name not in _OPAQUE):
@@ -148,9 +161,7 @@ class _Reader:
         if kind == "text" and not text.strip():
             return text
         place = self._open[-1][1] if self._open else None
-        if kind not in ("text", "cdata") or place is None or not place.text or (place.text == "#" and not _NUMBER.fullmatch(text)):
-            return HIDDEN
-        return match[0] if not has_uri(text) else HIDDEN
+        return match[0] if kind in ("text", "cdata") and _may_show(place, ".", text) and not has_uri(text) else HIDDEN
 
     @staticmethod
     def _attributes(attributes: str, place: Place | None) -> str:
@@ -162,7 +173,4 @@ def _value(name: str, value: str, place: Place | None) -> str:
         return value
     if name.partition(":")[0] == "xmlns":
         return value if _NAMESPACE.fullmatch(value) else REDACTED
-    only_number = place.attributes.get(name) if place else None
-    if only_number is None or (only_number and not _NUMBER.fullmatch(value)):
-        return REDACTED
-    return redact_uris(value)
+    return redact_uris(value) if _may_show(place, name, value) else REDACTED

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -29,16 +31,21 @@ def test_a_line_for_every_kind(caller, traced_text) -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json", "xml"])
-def test_no_secret_is_in_the_log(caller, form: str) -> None:
-    argv = [*TRACER, "--format", form, "--", str(caller("secrets", "-lvirt-qemu"))]
+def test_no_secret_is_in_the_log(caller, form: str, tmp_path: Path) -> None:
+    """In no sink: the screen, the file of -o, the table of -c, the last line, what --debug and the status line add."""
+    record = tmp_path / "record"
+    options = ["-a", "-c", "--tree", "--debug", "--format", form, "-s", "4096" if form == "xml" else "256", "-o", str(record)]
+    argv = [*TRACER, *options, "--", str(caller("secrets", "-lvirt-qemu"))]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60 * PATIENCE)
     assert " 0 lost in " in done.stderr
     made = int(re.findall(r"^\d+$", done.stdout, re.M)[0])
-    assert made >= 23
+    assert made >= 60
     # a document on screen is a line that says what it describes
-    assert done.stdout.count("redacted") >= (10 if form == "text" else made)
-    assert SECRET not in done.stdout
-    assert SECRET not in done.stderr
+    assert done.stdout.count("redacted") >= (20 if form == "text" else made)
+    assert "virTypedParamsGetString" in done.stdout
+    for sink in (done.stdout, done.stderr, record.read_text()):
+        assert "redacted" in sink or sink is done.stderr
+        assert SECRET not in sink
 
 
 @pytest.mark.parametrize("form", ["json", "xml"])
@@ -49,6 +56,48 @@ def test_secrets_are_in_the_log_that_is_asked_for_them(caller, form: str) -> Non
     # one line a call, and those of opening and closing
     assert sum(SECRET in line for line in done.stdout.splitlines()) == made
     assert "secrets are shown, because of --no-redact" in done.stderr
+
+
+# what a user types, with a secret in it; of each virsh makes a call of its own
+TYPED = [
+    ["set-user-password", "test", "root", SECRET],
+    ["set-user-password", "--password", "--domain", SECRET],
+    ["secret-set-value", "6695eb01-f6a4-8304-79aa-97f2502e193f", SECRET],
+    ["qemu-monitor-command", "test", "--hmp", "set_password", "vnc", SECRET],
+    ["qemu-agent-command", "test", f'{{"execute":"guest-set-user-password","arguments":{{"password":"a\\"{SECRET}"}}}}'],
+    ["desc", "test", "--live", f"the password is {SECRET}"],
+    ["metadata", "test", "http://x.org", "--key", "x", "--set", f"<a>{SECRET}</a>"],
+    ["domxml-from-native", "qemu-argv", "DOCUMENT"],
+    ["define", "DOCUMENT"],
+    ["migrate", "test", f"qemu+tcp://u:a/{SECRET}@nohost.invalid/system"],
+    [f"list; set-user-password test root {SECRET}"],
+    ["suspend", "test"],
+]
+
+
+def test_no_secret_that_was_typed_is_in_the_log(tmp_path: Path, traced: Callable[..., Run]) -> None:
+    document, script = tmp_path / "document", tmp_path / "all.sh"
+    document.write_text(f"<domain type='test'><name>x</name><devices><graphics type='vnc' passwd='{SECRET}'/></device></domain>")
+    words = [[str(document) if word == "DOCUMENT" else word for word in line] for line in TYPED]
+    lines = [shlex.join(["virsh", "-q", "-c", "test:///default", *line]) for line in words]
+    script.write_text("\n".join([f"{line} >/dev/null 2>&1" for line in lines] + ["exit 0\n"]))
+    run = traced("sh", script)
+    assert SECRET not in json.dumps(run.result.events) + run.result.stderr
+    seen = {tuple(call["cmdline"][4:]) for call in run.calls()}
+    assert len({call["pid"] for call in run.calls()}) >= len(TYPED) - 2  # virsh refuses some of them itself
+    assert {("suspend", "test"), ("define", str(document))} <= seen
+    assert ("set-user-password", "test", "<redacted>", "<redacted>") in seen
+    (defined,) = run.calls("virDomainDefineXML")
+    assert defined["error"]["message"].startswith("(domain_definition):1: Opening and ending tag mismatch: devices line 1 and device")
+
+
+def test_command_lines_are_whole_in_the_log_that_is_asked_for_them(traced: Callable[..., Run]) -> None:
+    typed = ["virsh", "-q", "-c", "test:///default", "set-user-password", "test", "root", SECRET]
+    for options in (("--cmdline", "full"), ("--no-redact",)):
+        run = traced("sh", "-c", f"{shlex.join(typed)} 2>/dev/null; exit 0", options=options)
+        assert {tuple(call["cmdline"]) for call in run.calls()} == {tuple(typed)}
+        shown = run.call("virDomainSetUserPassword")["args"]["password"]
+        assert shown == (SECRET if options == ("--no-redact",) else {"redacted": True, "length": len(SECRET)})
 
 
 def test_long_lists_and_documents_are_cut_and_counted(traced: Callable[..., Run], tmp_path: Path) -> None:

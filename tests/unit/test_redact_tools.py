@@ -16,7 +16,7 @@ from tests.needs import lack
 
 MARK = "Xq7markedZ"
 # a secret with more around it, which no name, path or word has
-DISGUISES = (
+DISGUISES: tuple[str, ...] = (
     f"<a b='{MARK}'/>",
     f'{{"x":"{MARK}"}}',
     f"set_password vnc {MARK}",
