@@ -43,14 +43,16 @@ def unseen(proc: Path = Path("/proc")) -> str | None:
     held = _capabilities(proc)
     needed = {"CAP_SYS_PTRACE": (SYS_PTRACE,), "CAP_CHECKPOINT_RESTORE": (CHECKPOINT_RESTORE, SYS_ADMIN)}
     missing = [name for name, bits in needed.items() if not any(held >> bit & 1 for bit in bits)]
-    if not missing:
+    is_host_s_root = _is_in(proc, "user", FIRST_USER_NAMESPACE)
+    if not missing and is_host_s_root:
         return None
     pids = maps.pids(proc)
     hidden = sum(not _may_be_read(proc / str(pid)) for pid in pids)
     if not hidden:
         return None
     be = "is" if len(missing) == 1 else "are"
-    return f"{hidden} of {len(pids)} processes could not be looked into: {' and '.join(missing)} {be} missing"
+    why = f"{' and '.join(missing)} {be} missing" if is_host_s_root else "root of a user namespace may not"
+    return f"{hidden} of {len(pids)} processes could not be looked into: {why}"
 
 
 def _may_be_read(process: Path) -> bool:

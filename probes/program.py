@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from log.errors import TraceError
+from log.errors import TraceError, explain
 from probes import bpf, btf, kept, records
 from probes.bytecode import with_jumps_back
 from probes.ring import Mapped, Ring
@@ -185,6 +185,8 @@ def _refused(error: OSError) -> TraceError:
         return TraceError(
             "not allowed to load BPF programs: it takes root with CAP_BPF and CAP_PERFMON (in a container: --privileged), and no lockdown"
         )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return TraceError(explain(error))
     why = (error.strerror or "").strip().splitlines()[-2:]  # of the verifier's log, if there is one
     return TraceError(f"the kernel refused the BPF program ({'; '.join(why)}): Linux 5.15 or newer with BTF is needed")
 

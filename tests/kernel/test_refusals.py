@@ -63,6 +63,8 @@ def test_processes_that_may_not_be_looked_into_are_counted(steps) -> None:
         done.stderr,
     )
     assert f"\n{step.pid} " not in done.stdout
+    done = shell(f"unshare --user --map-root-user {T} ps")
+    assert re.match(r"libvirt-trace: [0-9]+ of [0-9]+ processes could not be looked into: root of a user namespace may not\n", done.stderr)
     done = shell(f"unshare --pid --fork --mount-proc {T} ps")
     assert done.stderr.splitlines()[0] == "libvirt-trace: in a pid namespace of its own, only its processes are seen"
     done = shell(f"{without('sys_ptrace')} {T} -d 0")
@@ -73,6 +75,11 @@ def test_functions_that_do_not_exist_are_wrong_usage() -> None:
     done = shell(f"{T} -f virDomainDestory")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == 'libvirt-trace: no function is called "virDomainDestory"; did you mean "virDomainDestroy"?\n'
+
+
+def test_too_few_descriptors_are_said_to_be_too_few() -> None:
+    done = shell(f"ulimit -n 16; {without('sys_resource')} {T} -d 0")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "libvirt-trace: too many open files; raise the limit (ulimit -n)\n")
 
 
 # standard streams
