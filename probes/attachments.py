@@ -16,7 +16,7 @@ from typing import NamedTuple
 from log.errors import TraceError
 from log.events import Attached, Event, Unattached
 from log.events import Target as TargetEvent
-from probes import maps
+from probes import maps, opening
 from probes.coverage import host_enforcers
 from probes.links import Links, Probe
 from probes.mapwatch import Mapped
@@ -212,7 +212,9 @@ class Attachments:
         programs, offsets = self._program.programs, tuple(probe.offset for probe in probes)
         state = State(_stamp(file.fd), offsets, _sum(file.fd, offsets))
         links = Links(file.path_for_kernel, probes, programs[entry], programs[ret], multi=self._program.multi)
-        self._links[file], self._states[file] = links, state
+        self._links[file] = links
+        if not opening.is_remote(file.fd):
+            self._states[file] = state
         return links
 
     def _lacks(self, links: Links, no_room: Sequence[str]) -> Iterator[str]:

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from probes import bpf, maps
 
-OVERLAYFS = 0x794C7630  # linux/magic.h
+# linux/magic.h, and those of file systems where looking at a file may wait for another machine or process: NFS, SMB, FUSE, 9p, Ceph, AFS
+OVERLAYFS = 0x794C7630
+REMOTE = (0x6969, 0xFF534D42, 0xFE534D42, 0x517B, 0x65735546, 0x01021997, 0x00C36400, 0x5346414F, 0x6B414653)
 Place = tuple[int, int, int]  # major, minor, inode, as mappings name a file; on btrfs and overlays stat() tells another device
 
 
@@ -81,10 +83,19 @@ def identities(fd: int, status: os.stat_result) -> tuple[list[Hashable], list[Ha
     number, size and times are its own; two images that were copied bit by bit may be taken for one.
     """
     place, beneath = ("place", status.st_dev, status.st_ino), fingerprint(status)
-    buffer = ctypes.create_string_buffer(256)  # struct statfs begins with its type, a long
-    if bpf.libc.fstatfs(fd, buffer) == 0 and ctypes.c_long.from_buffer(buffer).value == OVERLAYFS:
+    if _file_system(fd) == OVERLAYFS:
         return [("overlay", beneath), ("beneath", beneath)], [("overlay", beneath)]
     return [place, ("overlay", beneath)], [place, ("beneath", beneath)]
+
+
+def is_remote(fd: int) -> bool:
+    """Whether to look at the file may take any time."""
+    return _file_system(fd) in REMOTE
+
+
+def _file_system(fd: int) -> int:
+    buffer = ctypes.create_string_buffer(256)  # struct statfs begins with its type, a long
+    return ctypes.c_long.from_buffer(buffer).value if bpf.libc.fstatfs(fd, buffer) == 0 else 0
 
 
 def fingerprint(status: os.stat_result) -> tuple[int, int, int, int]:
