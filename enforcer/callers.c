@@ -12,8 +12,9 @@
  * that the instruction before that place is a call through that object's own table slot for this very function, which a jump out of
  * a callback can't leave there. Then the object's table is changed as well.
  *
- * An object belongs to libvirt when it is a shared library that defines or needs libvirt's private symbols. Programs that need
- * them (virsh, libvirtd) are programs.
+ * An object belongs to libvirt when it is a shared library that defines or needs libvirt's private symbols and lies in the folder of
+ * libvirt.so.0 or below: anybody can use those symbols, not everybody can put a file there. Programs that need them (virsh, libvirtd) are
+ * programs.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -22,6 +23,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "enforcer.h"
 
@@ -107,6 +109,48 @@ static bool has_private_symbols(const struct tables *t)
 		v = v->vn_next ? (const void *)((const char *)v + v->vn_next) : NULL;
 	}
 	return false;
+}
+
+static struct stat folder;	/* of libvirt.so.0; st_ino 0: not known */
+
+/* Cuts the last part of the path; false: there is none. */
+static bool go_up(char *path)
+{
+	char *slash = strrchr(path, '/');
+
+	if (!slash || slash == path)
+		return false;
+	*slash = 0;
+	return true;
+}
+
+void remember_folder(const char *libvirt)
+{
+	char path[1024];
+
+	if (append(path, sizeof(path), 0, libvirt) < sizeof(path) - 1 && go_up(path) && stat(path, &folder))
+		folder.st_ino = 0;
+}
+
+/* Whether the file is in libvirt's folder or a little below, where its drivers are. */
+static bool is_in_folder(const char *file)
+{
+	char path[1024];
+	struct stat one;
+
+	if (!folder.st_ino)
+		return true;
+	if (append(path, sizeof(path), 0, file) >= sizeof(path) - 1)
+		return false;
+	for (unsigned i = 0; i < 3 && go_up(path); i++)
+		if (!stat(path, &one) && one.st_dev == folder.st_dev && one.st_ino == folder.st_ino)
+			return true;
+	return false;
+}
+
+static bool is_libvirts(const char *file, const struct tables *t)
+{
+	return file && file[0] && has_private_symbols(t) && is_in_folder(file);
 }
 
 /* Whether the object wants a function whose name begins like that from others. */
@@ -208,7 +252,7 @@ static int take_in(struct dl_phdr_info *info, size_t size, void *data)
 	if (!dynamic || start >= end || is_ours(start))
 		return 0;
 	read_tables(info->dlpi_addr, dynamic, &t);
-	if (!has_private_symbols(&t))
+	if (!is_libvirts(info->dlpi_name, &t))
 		return 0;
 	rebind(&t, relro, relro_end);
 	i = atomic_fetch_add(&ours_count, 1);
@@ -331,7 +375,7 @@ static bool is_new_of_libvirt(uint64_t address)
 	if (_dl_find_object((void *)address, &found))
 		return false;
 	read_tables(found.dlfo_link_map->l_addr, found.dlfo_link_map->l_ld, &t);
-	if (found.dlfo_link_map->l_name[0] && has_private_symbols(&t))
+	if (is_libvirts(found.dlfo_link_map->l_name, &t))
 		return true;
 	atomic_store_explicit(known, address, memory_order_relaxed);
 	return false;

@@ -95,6 +95,7 @@ extern struct inner {
 /* callers.c */
 bool called_by_libvirt(struct call *call);
 void rebind_all(void);
+void remember_folder(const char *libvirt);
 bool imports(const struct link_map *map, const char *begin);
 extern atomic_bool objects_due;		/* libraries may have been loaded */
 
@@ -202,6 +203,7 @@ extern _Atomic(uint8_t) ruled[FUNCTIONS];	/* whether any policy in force has a r
 extern atomic_bool started;
 void start(void);
 void look_for_changes(void);
+bool has_own_policy(void);
 struct held *take_policy(unsigned which);
 void drop_policy(struct held *held);
 bool denies_without_policy(unsigned which);

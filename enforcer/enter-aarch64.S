@@ -59,4 +59,67 @@ enforcer_enter:
 	ret
 	.cfi_endproc
 	.size enforcer_enter, . - enforcer_enter
+
+/* dlopen() and dlsym(), as in enter-x86-64.S */
+#define DEEPBIND 8
+	.p2align 4
+	.globl dlopen
+	.type dlopen, %function
+dlopen:
+	.cfi_startproc
+	bti c
+	and w1, w1, #~DEEPBIND
+	adrp x16, real_dlopen
+	ldr x16, [x16, #:lo12:real_dlopen]
+	cbnz x16, 1f
+	stp x29, x30, [sp, #-32]!
+	.cfi_adjust_cfa_offset 32
+	.cfi_rel_offset x30, 8
+	stp x0, x1, [sp, #16]
+	bl find_loader
+	ldp x0, x1, [sp, #16]
+	ldp x29, x30, [sp], #32
+	.cfi_adjust_cfa_offset -32
+	.cfi_restore x30
+	adrp x16, real_dlopen
+	ldr x16, [x16, #:lo12:real_dlopen]
+1:	br x16
+	.cfi_endproc
+	.size dlopen, . - dlopen
+
+	.p2align 4
+	.globl dlsym
+	.type dlsym, %function
+dlsym:
+	.cfi_startproc
+	bti c
+	cmn x0, #1
+	b.eq 1f
+	cbz x1, 1f
+	ldrb w16, [x1]
+	cmp w16, #'v'
+	b.ne 1f
+	ldrb w16, [x1, #1]
+	cmp w16, #'i'
+	b.ne 1f
+	ldrb w16, [x1, #2]
+	cmp w16, #'r'
+	b.eq find_stub
+1:	adrp x16, real_dlsym
+	ldr x16, [x16, #:lo12:real_dlsym]
+	cbnz x16, 2f
+	stp x29, x30, [sp, #-32]!
+	.cfi_adjust_cfa_offset 32
+	.cfi_rel_offset x30, 8
+	stp x0, x1, [sp, #16]
+	bl find_loader
+	ldp x0, x1, [sp, #16]
+	ldp x29, x30, [sp], #32
+	.cfi_adjust_cfa_offset -32
+	.cfi_restore x30
+	adrp x16, real_dlsym
+	ldr x16, [x16, #:lo12:real_dlsym]
+2:	br x16
+	.cfi_endproc
+	.size dlsym, . - dlsym
 	.section .note.GNU-stack, "", %progbits

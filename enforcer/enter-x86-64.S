@@ -71,4 +71,69 @@ enforcer_enter:
 	ret
 	.cfi_endproc
 	.size enforcer_enter, . - enforcer_enter
+
+/*
+ * dlopen(path, flags): without RTLD_DEEPBIND, by which a plugin would look for libvirt's functions in libvirt first. It goes on as a jump:
+ * the loader asks who has called.
+ */
+#define DEEPBIND 8
+	.p2align 4
+	.globl dlopen
+	.type dlopen, @function
+dlopen:
+	.cfi_startproc
+	endbr64
+	andl $~DEEPBIND, %esi
+	movq real_dlopen(%rip), %r11
+	testq %r11, %r11
+	jnz 1f
+	call find_in_loader
+	movq real_dlopen(%rip), %r11
+1:	jmp *%r11
+	.cfi_endproc
+	.size dlopen, . - dlopen
+
+/* dlsym(handle, name): a function of libvirt is its stub; all else, and what comes next behind the caller, is the loader's business. */
+	.p2align 4
+	.globl dlsym
+	.type dlsym, @function
+dlsym:
+	.cfi_startproc
+	endbr64
+	cmpq $-1, %rdi
+	je 1f
+	testq %rsi, %rsi
+	jz 1f
+	cmpb $'v', (%rsi)
+	jne 1f
+	cmpb $'i', 1(%rsi)
+	jne 1f
+	cmpb $'r', 2(%rsi)
+	je find_stub
+1:	movq real_dlsym(%rip), %r11
+	testq %r11, %r11
+	jnz 2f
+	call find_in_loader
+	movq real_dlsym(%rip), %r11
+2:	jmp *%r11
+	.cfi_endproc
+	.size dlsym, . - dlsym
+
+/* find_loader(), with the arguments kept */
+	.p2align 4
+	.type find_in_loader, @function
+find_in_loader:
+	.cfi_startproc
+	pushq %rdi
+	.cfi_adjust_cfa_offset 8
+	pushq %rsi
+	.cfi_adjust_cfa_offset 8
+	call find_loader
+	popq %rsi
+	.cfi_adjust_cfa_offset -8
+	popq %rdi
+	.cfi_adjust_cfa_offset -8
+	ret
+	.cfi_endproc
+	.size find_in_loader, . - find_in_loader
 	.section .note.GNU-stack, "", @progbits

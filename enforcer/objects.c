@@ -115,7 +115,7 @@ static bool is_known(struct question *ask, enum object_type type, const void *ha
 	uint64_t accessor = real_of(layout->accessor);
 	bool right;
 
-	if (!layout->accessor || known == 1 || is_handle(type, handle) == NO)
+	if (!layout->accessor || known == 1 || is_handle(type, handle) != YES)
 		return false;
 	class = *(const uint64_t *)handle;
 	if (known)
@@ -497,7 +497,7 @@ static void *known_connection(struct question *ask, void *conn)
 	const char *const *uri;
 	char *text;
 
-	if (known == 1 || is_handle(CONNECT, conn) == NO)
+	if (known == 1 || is_handle(CONNECT, conn) != YES)
 		return NULL;
 	class = *(const uint64_t *)conn;
 	if (known)

@@ -464,6 +464,11 @@ static void in_child(void)
 		atomic_store(&policies[which].looking, false);
 }
 
+bool has_own_policy(void)
+{
+	return policies[1].path[0];
+}
+
 /* What the environment says; before main(), because the program may change it. */
 void read_environment(void)
 {

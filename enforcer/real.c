@@ -2,6 +2,7 @@
 /* Finds the real functions: libvirt as it is loaded, however it was loaded, comes in; their addresses go out. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -9,6 +10,45 @@
 
 const struct function functions[FUNCTIONS] = { FUNCTION_ROWS };
 _Atomic(uint64_t) reals[FUNCTIONS];
+
+/* The loader's own functions, which ours lead to (enter-ARCH.S); those that are called in here. */
+typedef void *find_symbol(void *, const char *);
+typedef void *open_library(const char *, int);
+__attribute__((visibility("hidden"))) find_symbol *real_dlsym;
+__attribute__((visibility("hidden"))) open_library *real_dlopen;
+
+/* Called before anything else is there, a sanitizer's memory included. */
+__attribute__((visibility("hidden"), no_sanitize_address)) void find_loader(void)
+{
+	/* since it moved to libc, before that on x86-64, and on aarch64 */
+	static const char *const versions[] = { "GLIBC_2.34", "GLIBC_2.2.5", "GLIBC_2.17" };
+	find_symbol *found = NULL;
+
+	for (unsigned i = 0; !found && i < sizeof(versions) / sizeof(versions[0]); i++)
+		found = (find_symbol *)dlvsym(RTLD_NEXT, "dlsym", versions[i]);
+	if (!found)
+		abort();	/* not with glibc */
+	real_dlopen = (open_library *)found(RTLD_NEXT, "dlopen");
+	real_dlsym = found;
+}
+
+/* What a program that looks libvirt's functions up finds. */
+__attribute__((visibility("hidden"))) void *find_stub(void *handle, const char *name)
+{
+	uint64_t found;
+
+	if (!real_dlsym)
+		find_loader();
+	found = (uint64_t)real_dlsym(handle, name);
+	if (!found)
+		return NULL;
+	if (!atomic_load(&started))
+		start();
+	for (unsigned i = 0; i < FUNCTIONS; i++)
+		if (real_of(i) == found && !strcmp(functions[i].name, name))
+			return enforcer_stubs + i * STUB_BYTES;
+	return (void *)found;
+}
 
 #define LIBRARIES 3
 static const char sonames[LIBRARIES][20] = { "libvirt.so.0", "libvirt-qemu.so.0", "libvirt-lxc.so.0" };
@@ -55,7 +95,7 @@ static void hide_missing(unsigned library)
 	mprotect((void *)first, end - first, PROT_READ);
 }
 
-#define INNER_SYMBOL(type, name, arguments, symbol) inner.name = (type(*) arguments)dlsym(handle, symbol);
+#define INNER_SYMBOL(type, name, arguments, symbol) inner.name = (type(*) arguments)real_dlsym(handle, symbol);
 static void find_inner(void *handle)
 {
 	/* GObject is one of libvirt's own libraries, so its functions are found there, too */
@@ -69,12 +109,15 @@ static void find_inner(void *handle)
  */
 void resolve(void)
 {
+	if (!real_dlsym)
+		find_loader();
 	for (unsigned library = 0; library < LIBRARIES; library++) {
+		struct link_map *map;
 		void *handle;
 
 		if (atomic_load(&handles[library]))
 			continue;
-		handle = dlopen(sonames[library], RTLD_LAZY | RTLD_NOLOAD);
+		handle = real_dlopen(sonames[library], RTLD_LAZY | RTLD_NOLOAD);
 		if (!handle)
 			continue;
 		for (unsigned i = 0; i < FUNCTIONS; i++) {
@@ -82,14 +125,17 @@ void resolve(void)
 
 			if (functions[i].library != library)
 				continue;
-			real = (uint64_t)dlsym(handle, functions[i].name);
+			real = (uint64_t)real_dlsym(handle, functions[i].name);
 			/* of libvirt's dependencies none is ours, but whoever preloads strange things gets no endless loop */
 			if (real - (uint64_t)enforcer_stubs < FUNCTIONS * STUB_BYTES)
 				real = 0;
 			atomic_store_explicit(&reals[i], real, memory_order_relaxed);
 		}
-		if (!library)
+		if (!library) {
 			find_inner(handle);
+			if (!dlinfo(handle, RTLD_DI_LINKMAP, &map))
+				remember_folder(map->l_name);
+		}
 		atomic_store(&handles[library], handle);
 		hide_missing(library);
 	}
