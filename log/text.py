@@ -79,10 +79,10 @@ def duration(ns: int) -> str:
 
 def end_summary(event: End) -> str:
     """What was seen, in one line without the time: for the end of a log and for standard error."""
-    details = f" and {event.details_lost} {_plural(event.details_lost, 'detail')} of others" if event.details_lost else ""
+    details = f"; {event.details_lost} {_plural(event.details_lost, 'detail')} lost" if event.details_lost else ""
     return (
         f"{event.calls} {_plural(event.calls, 'call')}, {event.failed} failed, {event.denied} denied, "
-        f"{event.lost} lost{details} in {event.seconds:.1f}s"
+        f"{event.lost} lost in {event.seconds:.1f}s{details}"
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from log.events import Call, CutText, DomainEvent, Event, Handle, Value
+from log.events import Call, Caller, CutText, DomainEvent, Event, Handle, Value
 from probes import records
 from probes.api import Function
 from probes.globs import compile_globs
@@ -112,8 +112,19 @@ class Filters:
         if type(event) is Call:
             return self._keeps_call(event)
         if type(event) is DomainEvent:
+            if not event.parent and not event.one_of and not self._is_wanted(event.caller, event.comm):
+                return False
             return not self.objects or any(_matches(name, self.objects) for name in _texts(event.domain.fields.values()))
         return True
+
+    def _is_wanted(self, caller: Caller, comm: str) -> bool:
+        """Whether the process itself is."""
+        return (
+            (not self.pids or caller.pid in self.pids)
+            and (not self.uids or caller.uid in self.uids)
+            and (not self.comms or _is_one_of(comm, self.comms))
+            and (not self.tree or descends(caller.pid, os.getpid()))
+        )
 
     def _keeps_call(self, call: Call) -> bool:
         if call.client is not None and not self._is_for_wanted(call, call.client):

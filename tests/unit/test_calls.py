@@ -227,7 +227,7 @@ def garbage(draw):
     """A record with a proper head, and anything behind it."""
     kind = draw(st.sampled_from([records.REC_ENTRY, records.REC_RETURN, records.REC_CHUNK]))
     number = draw(st.integers(0, len(ROWS) - 1))
-    flags = draw(st.integers(0, 31)) | (draw(st.integers(0, 3)) << records.REC_LEVEL if kind == records.REC_ENTRY else 0)
+    flags = draw(st.integers(0, 255)) | (draw(st.integers(0, 3)) << records.REC_LEVEL if kind == records.REC_ENTRY else 0)
     plan = ROWS[number].entry if kind == records.REC_ENTRY else ROWS[number].ret or ROWS[number].entry
     place = draw(st.integers(0, 40)) if kind == records.REC_CHUNK else number
     head = records.HEAD.pack(
