@@ -15,6 +15,7 @@ class CutText(NamedTuple):
 
     text: str
     length: int | None  # bytes in the caller's memory without the NUL; None: longer than 1 MiB
+    whole: str | None = None  # of a name: as much as was captured, to compare it; not to be shown
 
 
 class Unreadable(NamedTuple):

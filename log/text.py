@@ -292,7 +292,7 @@ def _cut_list(cut: CutList) -> list[str]:
 def _handle(handle: Handle) -> list[str]:
     label = handle.label
     if "claimed" in handle.fields:
-        return [*_value(Handle(handle.type, {"name": label})), "notice", f" /* not {quote(str(handle.fields['claimed']))} */"]
+        return [*_value(Handle(handle.type, {"name": label})), "notice", f" /* not {''.join(_value(handle.fields['claimed'])[1::2])} */"]
     if label is None:
         return ["object", f"<{name(handle.type)}>"]
     if type(label) is str:

@@ -12,6 +12,7 @@ from log.events import Code, Unreadable, Value
 from probes import records, symbols, values, walking
 from probes.walking import Take, Walk
 
+NAME = 256  # bytes of an object's name, at least
 Offsets = Mapping[str, Mapping[str, int]]  # object type -> field -> bytes
 
 
@@ -180,9 +181,10 @@ class Builder:
     def text(self, source: int, *, keep: int | None = None, name: bool = False, mark: int = 0, only: int = 0) -> int:
         """Copies the string at *source; its index among the texts. `keep` bytes of it, by default as many as the user wants.
 
-        `only`: unless the u32 eight bytes before the pointer is that, it is none.
+        `only`: unless the u32 eight bytes before the pointer is that, it is none. A name is kept whole, as it is compared.
         """
         keep = self.limits.string if keep is None else keep
+        keep = max(keep, NAME) if name else keep
         size = min(keep, records.INLINE_MAX)
         slot = self._room(4)
         if name:
@@ -242,6 +244,6 @@ def u64(raw: bytes, at: int) -> int:
     return int.from_bytes(raw[at : at + 8], "little")
 
 
-def read_text(index: int, redact: bool) -> Read:
-    """Reads the string that Builder.text() gave that index."""
-    return lambda raw, texts, constants: values.string_value(texts[index], redact=redact)
+def read_text(index: int, redact: bool, shown: int | None = None) -> Read:
+    """Reads the string that Builder.text() gave that index; `shown`: bytes of it, at most."""
+    return lambda raw, texts, constants: values.string_value(texts[index], redact=redact, shown=shown)

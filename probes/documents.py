@@ -36,7 +36,7 @@ def text_value(copied: values.Copied, what: str, limits: Limits) -> Value:
         return values.secret_value(copied)
     if what == texts.XML or (what in (texts.MIXED, texts.HIDDEN) and copied.text[:1] == b"<"):
         return xml_value(copied, limits)
-    value = values.string_value(copied, redact=limits.redact and what in (texts.NAME, texts.URI))
+    value = values.string_value(copied, redact=limits.redact and what in (texts.NAME, texts.URI), shown=limits.string)
     if not limits.redact or what in (texts.NAME, texts.URI) or not isinstance(value, str | CutText):
         return value
     if isinstance(value, str):

@@ -183,4 +183,4 @@ def _texts(found: Iterable[Value] | Sequence[Value]) -> Iterable[str]:
         if isinstance(value, str):
             yield value
         elif isinstance(value, CutText):
-            yield value.text
+            yield value.whole or value.text

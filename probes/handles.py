@@ -101,7 +101,7 @@ def read_handle(build: Builder, source: int, kind: str, offsets: Offsets) -> Rea
     """Copies what identifies the object whose address is at `source`."""
     if kind == "connect":
         return read_connect(build, source, offsets)
-    place, shown = offsets[kind], _FIELDS[kind]
+    place, shown, limits = offsets[kind], _FIELDS[kind], build.limits
     wanted = [place[field] + (16 if how == "uuid" else 8) for field, how, _ in shown]
     starts = [place[field] for field, _, _ in shown]
     parent = _PARENT.get(kind)
@@ -116,13 +116,13 @@ def read_handle(build: Builder, source: int, kind: str, offsets: Offsets) -> Rea
         if how == "uuid":
             readers.append((SHOWN_AS.get(field, field), read_uuid(build, at)))
         else:
-            readers.append((SHOWN_AS.get(field, field), read_text(build.text(at, name=is_name), build.limits.redact)))
+            readers.append((SHOWN_AS.get(field, field), read_text(build.text(at, name=is_name), limits.redact, limits.string)))
     connect = block + owner - first
     if parent:
         inner = offsets["domain" if parent == "domain" else "network"]
         above = build.block(connect, inner["conn"], inner["name"] + 8 - inner["conn"])
         label = "domain" if parent == "domain" else "network"
-        readers.append((label, read_text(build.text(above + inner["name"] - inner["conn"], name=True), build.limits.redact)))
+        readers.append((label, read_text(build.text(above + inner["name"] - inner["conn"], name=True), limits.redact, limits.string)))
         connect = above
     driver = read_driver(build, connect, offsets)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from log.events import Call, Event, Handle, Value, Values
+from log.events import Call, CutText, Event, Handle, Value, Values
 from probes import values
 from probes.api import ApiTable
 
@@ -50,13 +50,39 @@ def found_by(events: Iterable[Event]) -> list[tuple[str, Value]]:
 
 def with_true_name(call: Call, uuid: str, name: Value) -> Call:
     """The call; where its handle of the domain has another name than the driver's, with the driver's, and the handle's as `claimed`."""
-    if call.args is None or not isinstance(name, str):
+    if call.args is None:
         return call
     changed: dict[str, Value] = {}
     for key, value in call.args.values.items():
-        if isinstance(value, Handle) and value.type == "domain" and value.fields.get("uuid") == uuid and value.fields.get("name") != name:
+        if (
+            isinstance(value, Handle)
+            and value.type == "domain"
+            and value.fields.get("uuid") == uuid
+            and _differ(value.fields.get("name"), name)
+        ):
             changed[key] = Handle("domain", {**value.fields, "name": name, "claimed": value.fields.get("name")})
     return call._replace(args=Values({**call.args.values, **changed})) if changed else call
+
+
+def _differ(claimed: Value, true: Value) -> bool:
+    """Whether these are two names: as far as both were captured."""
+    if not isinstance(true, str | CutText):
+        return False  # it could not be read
+    if not isinstance(claimed, str | CutText):
+        return True
+    one, other = (value if isinstance(value, str) else value.whole or value.text for value in (claimed, true))
+    if _is_cut(claimed):
+        other = other[: len(one)]
+    if _is_cut(true):
+        one = one[: len(other)]
+    return one != other
+
+
+def _is_cut(name: str | CutText) -> bool:
+    """Whether less than all of it was captured."""
+    return isinstance(name, CutText) and (
+        name.length is None or len((name.whole or name.text).encode(errors="surrogatepass")) < name.length
+    )
 
 
 def _names(table: ApiTable, enum: str, prefix: str) -> dict[int, str]:

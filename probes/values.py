@@ -138,14 +138,17 @@ def _join(start: Copied, pieces: list[Piece]) -> Copied:
     return Copied(start.address, text, None)
 
 
-def string_value(copied: Copied, *, redact: bool = True) -> Value:
-    """A captured string; what may be secret in a URI is redacted."""
+def string_value(copied: Copied, *, redact: bool = True, shown: int | None = None) -> Value:
+    """A captured string; what may be secret in a URI is redacted. `shown`: bytes of it, at most, if more was captured."""
     if copied.text is None:
         return Unreadable(copied.address) if copied.address else None
     cut = copied.length is None or copied.length > len(copied.text)
     text = decode_bytes(whole_characters(copied.text) if cut else copied.text)
     if redact and "://" in text:
         text = redact_uris(text, is_cut=cut)
+    data = text.encode(errors="surrogatepass") if shown is not None and len(copied.text) > shown else b""
+    if shown is not None and len(data) > shown:
+        return CutText(whole_characters(data[:shown]).decode(errors="surrogatepass"), copied.length, text)
     return CutText(text, copied.length) if cut else text
 
 
