@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Calls functions of libvirt without a handle from where libvirt calls the program: `elsewhere PLACE URI LIBRARY:FUNCTION...`, where
- * the URI makes virConnectOpenAuth ask for a name. Each is called once in each place; then virDomainSuspend and virDomainResume.
- * PLACE: handler (what a failing function calls), auth, event, coroutine (of a handler, on its own stack), jump (a handler that
- * jumps out to another stack for good, a hundred times, the last of which makes the calls).
+ * the URI makes virConnectOpenAuth ask for a name. Each is called once; then virDomainSuspend and virDomainResume.
+ * PLACE: handler (what a failing function calls), nested (a handler in a handler, a hundred deep), auth, event, coroutine (of a handler,
+ * on its own stack), jump (a handler that jumps out to another stack for good, a hundred times, the last of which makes the calls).
  */
 
 #define _GNU_SOURCE
@@ -107,6 +107,18 @@ static void on_error_jump(void *data, virErrorPtr error)
 	setcontext(&there);
 }
 
+static void on_error_nest(void *data, virErrorPtr error)
+{
+	(void)data;
+	(void)error;
+	if (busy)
+		return;
+	if (next++ < JUMPS)
+		fail();
+	else
+		make_calls();
+}
+
 static int on_auth(virConnectCredentialPtr cred, unsigned int n, void *data)
 {
 	static bool asked;
@@ -155,6 +167,9 @@ int main(int argc, char **argv)
 	} else if (!strcmp(argv[1], "jump")) {
 		jumping = true;
 		virSetErrorFunc(NULL, on_error_jump);
+		fail();
+	} else if (!strcmp(argv[1], "nested")) {
+		virSetErrorFunc(NULL, on_error_nest);
 		fail();
 	} else {
 		virSetErrorFunc(NULL, !strcmp(argv[1], "handler") ? on_error_call : on_error_swap);

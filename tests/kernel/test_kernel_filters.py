@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.kernel.conftest import Steps
+from tests.kernel.conftest import CALLS, Run, Steps
+from tests.needs import PYTHON
 from tests.tracing import Result, Tracer
 
 MANY = 20_000  # some 3 MiB of records
@@ -51,3 +52,26 @@ def test_wanted_calls_do(trace, steps) -> None:
     result = flood(trace, steps, "-p", "{pid}", "--object", "test", "-n", "steps*")
     assert result.end["lost"] > 0
     assert len(result.calls("virDomainGetName")) + result.end["lost"] == MANY
+
+
+@pytest.mark.parametrize("keep", ["0", "3"])
+def test_an_object_is_found_however_little_is_shown(caller, traced: Callable[..., Run], keep: str) -> None:
+    run = traced(caller("writer"), CALLS, options=("-s", keep, "--object", "te?t", "-f", "virDomainSetMemory"))
+    names = [call["args"]["domain"]["name"] for call in run.calls()]
+    assert names == [{"text": "test"[: int(keep)], "length": 4, "cut": True}] * CALLS
+
+
+# libvirt refuses to begin so
+OTHER_REAL_USER = """
+import libvirt, os
+domain = libvirt.open("test:///default").lookupByName("test")
+os.setresuid(65534, 0, 0)
+for _ in range(23):
+    domain.info()
+"""
+
+
+def test_the_effective_user_counts_and_the_real_one_is_told(traced: Callable[..., Run]) -> None:
+    for user, made in ("root", CALLS), ("nobody", 0):
+        run = traced(PYTHON, "-c", OTHER_REAL_USER, options=("-u", user, "-f", "virDomainGetInfo"))
+        assert [(call["uid"], call["user"], call["real_uid"]) for call in run.calls()] == [(0, "root", 65534)] * made

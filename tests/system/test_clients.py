@@ -279,6 +279,16 @@ def test_suspend_as_a_tree(trace: Callable[..., Tracer], libvirtd, guest):
         assert changed["domain"] == {"type": "domain", "name": guest.name, "uuid": guest.uuid}
 
 
+@pytest.mark.parametrize("options", [("--",), ("-n", "virsh", "--all-processes", "--")], ids=" ".join)
+def test_a_domains_event_is_shown_with_the_call_that_caused_it(trace: Callable[..., Tracer], libvirtd, guest, options: tuple[str, ...]):
+    """The daemon tells of it in a thread that serves nobody, and is no descendant of the command."""
+    tracer = trace(*options, "virsh", "-q", "-c", libvirtd.uri, "suspend", guest.name, attached=False)
+    result = tracer.finish(60)
+    (served,) = result.calls("virDomainSuspend", libvirtd.pid)
+    (changed,) = (event for event in result.events if event["type"] == "domain" and event["domain"]["uuid"] == guest.uuid)
+    assert (changed["event"], changed["parent"]) == ("suspended", served["id"])
+
+
 def test_a_guest_that_is_killed_stops_by_no_call(trace: Callable[..., Tracer], libvirtd):
     guest = libvirtd.create(f"killed-{os.getpid()}")
     tracer = trace("--object", guest.name)
