@@ -55,11 +55,17 @@ def test_command_that_can_not_be_started_is_said_and_the_log_has_an_end():
     assert result.stderr.splitlines()[-1] == "libvirt-trace: can't start /nonexistent/command: no such file or directory"
 
 
-def test_command_that_outlives_its_tracing_is_waited_for():
-    result = run("-d", "0.1", "--", "sh", "-c", "sleep 1.5; exit 7")
+def test_command_that_outlives_its_tracing_is_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "go")
+    words = ("-d", "0.1", "--", "sh", "-c", f"read line <{tmp_path}/go; exit 7")
+    with subprocess.Popen(
+        [*TRACER, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as tracer:
+        assert tracer.stderr
+        assert any(re.fullmatch("libvirt-trace: waiting for the command, process [0-9]+\n", line) for line in tracer.stderr)
+        (tmp_path / "go").write_text("\n")
 
-    assert result.returncode == 7
-    assert re.search("^libvirt-trace: waiting for the command, process [0-9]+$", result.stderr, re.M)
+    assert tracer.returncode == 7
 
 
 def test_termination_is_passed_on_to_the_command(trace):
