@@ -34,6 +34,9 @@ class NotRead(OSError):
     """The reader took nothing, and it was not waited for any longer."""
 
 
+_turns: dict[tuple[int, int], threading.Lock] = {}  # by device and inode of what is written to
+
+
 class Channel:
     """A descriptor that one thread writes to: it waits for the reader, but no longer than until it is told not to."""
 
@@ -41,6 +44,8 @@ class Channel:
         """`fd` stays the caller's."""
         self.moved = time.monotonic()  # s: when the reader last took something
         self._given_up = False
+        status = os.fstat(fd)
+        self._turn = _turns.setdefault((status.st_dev, status.st_ino), threading.Lock())
         self._woken, self._wake = os.pipe()
         self._opened, self._write, self._close = _without_blocking(fd)
         self._polls = [select.poll(), select.poll()]
@@ -50,6 +55,15 @@ class Channel:
 
     def send(self, data: bytes, seconds: float | None = None) -> tuple[int, OSError | None]:
         """Write all of `data`; returns the bytes that were taken and, where that is not all, why: NotRead after `seconds`, too."""
+        # who else writes to the same pipe waits for its turn, or a line could be torn
+        if not self._turn.acquire(timeout=-1 if seconds is None else seconds):
+            return 0, NotRead()
+        try:
+            return self._send(data, seconds)
+        finally:
+            self._turn.release()
+
+    def _send(self, data: bytes, seconds: float | None) -> tuple[int, OSError | None]:
         view, sent, was_ready = memoryview(data), 0, False
         while sent < len(data):
             if self._given_up:

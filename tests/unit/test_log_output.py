@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from log import jsonl, text, xml
+from log.channel import Channel
 from log.errors import TraceError
 from log.output import Output, open_file
 from tests.unit.log_samples import ATTACHED, DESTROY, LOST
@@ -280,6 +281,25 @@ def test_rest_of_a_line_counts_with_its_call(said):
     with open(reader, "rb") as file:
         whole = len(file.read()) // len(line * 3)
     assert said == [f"pipe: {30 - whole} calls were not written (its reader does not keep up)"]
+
+
+def test_lines_of_two_that_write_to_one_pipe_stay_whole(said):
+    reader, writer = os.pipe()
+    sinks = [Output(os.dup(writer), str(number), jsonl.line, said.append) for number in range(2)]
+    errors = Channel(writer)
+    for _ in range(20):
+        for sink in sinks:
+            sink.write([DESTROY] * 50)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        complaint = pool.submit(errors.send, b'{"type":"complaint"}\n')
+        reading = pool.submit(read_to_end, reader)
+        for sink in sinks:
+            sink.close()
+        assert complaint.result(20) == (21, None)
+        errors.close()
+        os.close(writer)
+        assert sorted(event["type"] for event in reading.result(20)) == [*["call"] * 2000, "complaint"]
+    assert said == []
 
 
 PIPED = """
