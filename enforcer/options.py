@@ -15,6 +15,7 @@ from enforcer.compiled import compile_policy, covered_names, read_summary
 from enforcer.explain import Question, explain
 from enforcer.files import SYSTEM_FOLDER, SYSTEM_POLICY, write_whole
 from enforcer.library import table, uncovered, uncovered_rules
+from enforcer.notes import notes
 from enforcer.rules import Policy, read_policy
 from log.errors import TraceError
 from log.quote import escape, quote
@@ -165,6 +166,7 @@ def describe(policy: Policy, *, everything: bool = True) -> list[str]:
         lines += [f"  {name}" for name in shown]
         if shown is not names:
             lines.append(f"  ... {len(names)} in all; --all lists them")
+    lines += [f"note: {note}" for note in notes(policy, table())]
     lines.append(f"no mistakes{', ' + _count(len(policy.warnings), 'warning') if policy.warnings else ''}")
     return lines
 

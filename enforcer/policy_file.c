@@ -134,6 +134,18 @@ static bool check_program(const struct head *head, uint32_t offset)
 	return true;
 }
 
+static bool check_head(const struct head *head, size_t size, const char **problem)
+{
+	*problem = "it is no compiled policy";
+	if (memcmp(head->magic, MAGIC, 8))
+		return false;
+	*problem = "it was compiled by another version of libvirt-trace";
+	if (head->rows != FUNCTIONS || memcmp(head->table_hash, table_hash, 32))
+		return false;
+	*problem = "it is damaged";
+	return head->size == size;
+}
+
 bool check_policy(const void *data, size_t size, const char **problem)
 {
 	const struct head *head = data;
@@ -143,13 +155,7 @@ bool check_policy(const void *data, size_t size, const char **problem)
 	uint32_t checked = 0;
 
 	*problem = "it is no compiled policy";
-	if (size < sizeof(*head) || memcmp(head->magic, MAGIC, 8))
-		return false;
-	*problem = "it was compiled by another version of libvirt-trace";
-	if (head->rows != FUNCTIONS || memcmp(head->table_hash, table_hash, 32))
-		return false;
-	*problem = "it is damaged";
-	if (head->size != size || ((const char *)data)[size - 1])
+	if (size < sizeof(*head) || !check_head(head, size, problem) || ((const char *)data)[size - 1])
 		return false;
 	if (head->check != crc32_of((const uint8_t *)data + 16, size - 16))
 		return false;
@@ -236,6 +242,15 @@ static const void *copy_of(int fd, size_t size)
 	if (copy >= 0)
 		close(copy);
 	return data == MAP_FAILED ? NULL : data;
+}
+
+/* Whether the file begins as a policy of its size and for this library does: what doesn't is not read as a whole. */
+static bool begins_well(int fd, size_t size, const char **problem)
+{
+	struct head head;
+
+	*problem = "it can't be read";
+	return pread(fd, &head, sizeof(head), 0) == sizeof(head) && check_head(&head, size, problem);
 }
 
 static struct held *free_slot(void)
@@ -363,6 +378,8 @@ static void load(unsigned which)
 		goto bad;
 	problem = "it is damaged";
 	if (st.st_size < (off_t)sizeof(struct head) || st.st_size > SIZE_MAX_POLICY)
+		goto bad;
+	if (!begins_well(fd, st.st_size, &problem))
 		goto bad;
 	problem = "too many policies are in use";
 	held = free_slot();

@@ -271,6 +271,7 @@ def test_check_lists_the_functions_of_each_rule(tmp_path):
         'rule "web-team" (line 3): allow, 2 functions\n  virDomainDestroy\n  virDomainDestroyFlags\n'
         'rule "keep-web" (line 9): deny, 4 functions\n'
         "  virDomainDestroy\n  virDomainDestroyFlags\n  virDomainUndefine\n  virDomainUndefineFlags\n"
+        f'note: {path}:9: rule "keep-web" goes by names, and a domain can be renamed first: deny virDomainRename, too, or say uuid\n'
         "no mistakes\n"
     )
     path.write_text('[[rule]]\nname = "all"\naction = "deny"\nclass = "write"\n')
