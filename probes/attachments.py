@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +31,7 @@ from probes.verdicts import Enforcer, Enforcers
 SCAN_SHARE, SCAN_NS = 0.1, 1_000_000_000  # of the time, for looking at all processes while others make us; and not more often than that
 MOST_TOLD, TOLD_NS = 20, 60_000_000_000  # events about files that can't be attached to, in so much time; others are summed up
 NAMED = 5  # functions that are left out
+PATIENCE = 1.0  # s, for the thread when tracing ends
 MANY = 200  # processes: attaching takes a second or more
 LONGEST_INSTRUCTION = 16  # bytes
 CHECK_NS = 40_000_000  # between two looks at the files
@@ -46,6 +49,25 @@ class State(NamedTuple):
     code: int  # a sum of the code there
 
 
+class Job(NamedTuple):
+    """A file to attach to."""
+
+    target: Target
+    probes: list[Probe]
+    no_room: list[str]  # functions of it that are left out
+
+
+class Done(NamedTuple):
+    """A file that was attached to, or why it was not."""
+
+    job: Job
+    links: Links | None
+    state: State | None
+    reason: str
+    took_ms: float
+    mapped: int | None  # when (ns), of a file that came while others were traced
+
+
 class Attachments:
     """Every library file that probes are in, and the enforcer's."""
 
@@ -58,6 +80,12 @@ class Attachments:
         self._pace = Pace(SCAN_SHARE, 0)
         self._scan_at = 0  # ns; when the processes may be looked at again
         self._rescan = False
+        # files of other users than root are attached to by a thread: they may be mapped by thousands of processes
+        self._others: queue.SimpleQueue[tuple[Job, int | None]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        self._pending: set[Target] = set()
+        self._thread: threading.Thread | None = None
+        self._detached = False
         self._told = 0  # events since
         self._told_since = 0
         self._untold = 0  # files that were not told of, and the last of them
@@ -71,18 +99,22 @@ class Attachments:
         targets = self._targets.scan()
         if not targets:
             raise TraceError("no libvirt.so.0 on this host: install libvirt0, or name the file with --library PATH")
-        chosen = [self._rows.probes(target) for target in targets]
+        jobs = self._jobs(targets)
         self._program.load()
         if self._targets.processes > MANY:
             say(f"attaching in {self._targets.processes} processes, each of which takes the kernel some milliseconds")
-        failures: list[tuple[str, str]] = []
-        attached = self._attach(targets, chosen, None, failures)
-        if not self._links:
-            raise TraceError(f"can't attach to any libvirt: {failures[0][0]}: {failures[0][1]}")
-        for target in targets:
-            if self._targets.is_given(target) and target not in self._links:
-                raise TraceError(f"can't attach to {target.path}: {dict(failures)[target.path]}")
-        return [attached, *self._refused(failures)]
+        first = [job for job in jobs if job.target.owner == 0 or self._targets.is_given(job.target)] or jobs
+        started = time.monotonic_ns()
+        done = [self._try(job, None) for job in first]
+        attached = self._attached(done, (time.monotonic_ns() - started) / 1e6)
+        failed = [each for each in done if each.links is None]
+        if len(failed) == len(done):
+            raise TraceError(f"can't attach to any libvirt: {failed[0].job.target.path}: {failed[0].reason}")
+        for each in failed:
+            if self._targets.is_given(each.job.target):
+                raise TraceError(f"can't attach to {each.job.target.path}: {each.reason}")
+        self._later([job for job in jobs if job not in first], None)
+        return [attached, *self._refused(self._lacks(done))]
 
     def scan_enforcers(self, mapped: Iterable[maps.Mapping]) -> list[Event]:
         """Attaches to the host's enforcer and to those that processes have mapped."""
@@ -118,13 +150,17 @@ class Attachments:
             self._scan_at = now + SCAN_NS
             with self._pace:
                 events += self._attach_new(self._targets.scan(), None)
+        while not self._done.empty():
+            done = self._done.get()
+            self._pending.discard(done.job.target)
+            events += self._told_of([done])
         events += self._refused(())
         return events
 
     def sweep(self) -> bool:
         """Lets go of files that nobody uses any more; whether plan rows are for other functions from now on."""
         rested = self._rows.rested()
-        for target in self._targets.unused():
+        for target in self._targets.unused(self._pending):
             self._let_go(target)
             self._rows.release(target)
             target.close()
@@ -135,6 +171,12 @@ class Attachments:
 
     def detach(self) -> None:
         """Ends the tracing of calls."""
+        self._detached = True
+        if self._thread and self._pending:
+            self._thread.join(PATIENCE)  # what it is at may take long; it ends with us
+        while not self._done.empty():
+            if links := self._done.get().links:
+                links.close()
         for links in self._links.values():
             links.close()
         self._links.clear()
@@ -165,37 +207,56 @@ class Attachments:
             failures.append((file.path, WRITTEN))
         return self._refused(failures) if failures else []
 
-    def _attach_new(self, targets: Sequence[Target], mapped: int | None) -> list[Event]:
-        failures: list[tuple[str, str]] = []
-        attached = self._attach(targets, [self._rows.probes(target) for target in targets], mapped, failures)
-        return [*([attached] if attached.targets else []), *self._refused(failures)]
+    def _jobs(self, targets: Iterable[Target]) -> list[Job]:
+        return [Job(target, *self._rows.probes(target)) for target in targets]
 
-    def _attach(
-        self,
-        targets: Sequence[Target],
-        chosen: Sequence[tuple[list[Probe], list[str]]],
-        mapped: int | None,
-        failures: list[tuple[str, str]],
-    ) -> Attached:
-        """`mapped`: when they were (ns); `failures` takes path and reason of what can't be attached to."""
+    def _attach_new(self, targets: Sequence[Target], mapped: int | None) -> list[Event]:
+        jobs = self._jobs(targets)
+        self._later([job for job in jobs if job.target.owner], mapped)
+        return self._told_of([self._try(job, mapped) for job in jobs if not job.target.owner])
+
+    def _later(self, jobs: Sequence[Job], mapped: int | None) -> None:
+        """Has the thread attach to these; check() tells what came of it."""
+        for job in jobs:
+            self._pending.add(job.target)
+            self._others.put((job, mapped))
+        if jobs and self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="attach", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        while not self._detached:
+            job, mapped = self._others.get()
+            self._done.put(self._try(job, mapped))
+
+    def _try(self, job: Job, mapped: int | None) -> Done:
         started = time.monotonic_ns()
-        shown, count, kind = [], 0, "uprobe_multi" if self._program.multi else "perf_event"
-        for target, (probes, no_room) in zip(targets, chosen, strict=True):
-            try:
-                with self._targets.others if target.owner else contextlib.nullcontext():
-                    links = self._link(target, probes, "on_entry", "on_return")
-            except TraceError as error:
-                failures.append((target.path, str(error)))
+        try:
+            links, state = self._link(job.target, job.probes, "on_entry", "on_return")
+        except (TraceError, OSError) as error:
+            return Done(job, None, None, str(error), 0, mapped)
+        return Done(job, links, state, "", (time.monotonic_ns() - started) / 1e6, mapped)
+
+    def _told_of(self, done: Sequence[Done]) -> list[Event]:
+        """Events about what was attached to, and what could not be."""
+        attached = self._attached(done, sum(each.took_ms for each in done))
+        return [*([attached] if attached.targets else []), *self._refused(self._lacks(done))]
+
+    def _attached(self, done: Sequence[Done], took_ms: float) -> Attached:
+        """Keeps the links."""
+        shown, count, missed = [], 0, None
+        for job, links, state, _, _, mapped in done:
+            if links is None or state is None:
                 continue
-            failures += [(target.path, reason) for reason in self._lacks(links, no_room)]
-            if not target.functions:
-                continue  # a module of a daemon, where only inner functions are probed
-            left_out = set(links.left_out)
-            count += sum(self._rows.rows[probe.cookie & ROW].is_public for probe in probes if probe not in left_out)
-            shown.append(TargetEvent(target.path, target.version, target.note))
-        took = (time.monotonic_ns() - started) / 1e6
-        missed = None if mapped is None else (time.monotonic_ns() - mapped) / 1e6
-        return Attached(time.time_ns(), self._version, count, tuple(shown), round(took, 1), kind, missed)
+            self._hold(job.target, links, state)
+            if mapped is not None:
+                missed = (time.monotonic_ns() - mapped) / 1e6
+            if job.target.functions:  # else it is a module of a daemon, where only inner functions are probed
+                left_out = set(links.left_out)
+                count += sum(self._rows.rows[probe.cookie & ROW].is_public for probe in job.probes if probe not in left_out)
+                shown.append(TargetEvent(job.target.path, job.target.version, job.target.note))
+        kind = "uprobe_multi" if self._program.multi else "perf_event"
+        return Attached(time.time_ns(), self._version, count, tuple(shown), round(took_ms, 1), kind, missed)
 
     def _attach_enforcers(self, found: Iterable[Enforcer]) -> list[Event]:
         """Has their verdicts reported. Every policy in force may be new to us."""
@@ -203,27 +264,34 @@ class Attachments:
         for enforcer in found:
             try:
                 probe = Probe(enforcer.offset, cookie(self._rows.verdicts(), enforcer.offset, enforcer.text), False)
-                self._link(enforcer, [probe], "on_verdict", "on_verdict")
+                self._hold(enforcer, *self._link(enforcer, [probe], "on_verdict", "on_verdict"))
             except TraceError as error:
                 failures.append((enforcer.path, str(error)))
         return self._refused(failures)
 
-    def _link(self, file: Target | Enforcer, probes: list[Probe], entry: str, ret: str) -> Links:
+    def _link(self, file: Target | Enforcer, probes: list[Probe], entry: str, ret: str) -> tuple[Links, State]:
         programs, offsets = self._program.programs, tuple(probe.offset for probe in probes)
         state = State(_stamp(file.fd), offsets, _sum(file.fd, offsets))
-        links = Links(file.path_for_kernel, probes, programs[entry], programs[ret], multi=self._program.multi)
+        return Links(file.path_for_kernel, probes, programs[entry], programs[ret], multi=self._program.multi), state
+
+    def _hold(self, file: Target | Enforcer, links: Links, state: State) -> None:
         self._links[file] = links
         if not opening.is_remote(file.fd):
             self._states[file] = state
-        return links
 
-    def _lacks(self, links: Links, no_room: Sequence[str]) -> Iterator[str]:
-        """What of a file is not seen, and why."""
-        if links.left_out:
-            rows = (self._rows.rows[probe.cookie & ROW] for probe in links.left_out)
-            yield f"{listed([row.function.name if row.function else row.private or '?' for row in rows])}: {links.reason}"
-        if no_room:
-            yield f"{listed(no_room)}: unknown functions, of which others have more than there is room for"
+    def _lacks(self, done: Iterable[Done]) -> Iterator[tuple[str, str]]:
+        """Files of which not everything is seen, and why."""
+        for job, links, _, reason, _, _ in done:
+            if links is None:
+                yield job.target.path, reason
+            elif links.left_out:
+                rows = [self._rows.rows[probe.cookie & ROW] for probe in links.left_out]
+                yield (
+                    job.target.path,
+                    f"{listed([row.function.name if row.function else row.private or '?' for row in rows])}: {links.reason}",
+                )
+            if links is not None and job.no_room:
+                yield job.target.path, f"{listed(job.no_room)}: unknown functions, of which others have more than there is room for"
 
     def _refused(self, failures: Iterable[tuple[str, str]]) -> list[Event]:
         """Events about these and what the searches have found; when there are too many, one about the rest of them after a while."""

@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,12 +163,12 @@ class Targets:
             self._by_mapping[place] = target
         return target
 
-    def unused(self) -> list[Target]:
+    def unused(self, pending: Collection[Target] = ()) -> list[Target]:
         """Targets that no process maps any more, now forgotten: detach from them and close them.
 
-        An open file keeps the file system of a container that has ended, and the space of a deleted library.
+        Not those that are `pending`. An open file keeps the file system of a container that has ended, and the space of a deleted library.
         """
-        used = {self.of(mapping) for mapping in maps.scan(self._proc)}
+        used = {self.of(mapping) for mapping in maps.scan(self._proc)} | set(pending)
         gone = {target for target in self._known.values() if target not in self._kept and target not in used}
         self._known = {key: target for key, target in self._known.items() if target not in gone}
         self._by_mapping = {key: target for key, target in self._by_mapping.items() if target not in gone}

@@ -169,3 +169,39 @@ def test_mutated_libraries_and_more_than_there_is_room_for(trace, neighbour: Nei
     assert any(event["reason"].startswith(wanted) for event in events)
     assert len(events) <= 22  # and the rest in a sum
     assert events[-1]["reason"].endswith(" other files)")
+
+
+SLOW = """
+import os, time
+from probes import links
+attach = links.Links.__init__
+
+def slowly(self, path, *arguments, **options):
+    if "neighbour-" in os.readlink(path):  # as if thousands of processes had it mapped
+        while not os.path.exists({go!r}):
+            time.sleep(0.01)
+    attach(self, path, *arguments, **options)
+
+links.Links.__init__ = slowly
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_nobody_waits_for_a_neighbours_file(neighbour: Neighbour, steps, tmp_path: Path, when: str) -> None:
+    go, caller = tmp_path / "go", steps()
+    path = neighbour.file("libvirt.so.0", made_up(tmp_path, NAMES))
+    if when == "before":
+        neighbour.map(path)
+    tracer = Tracer("-p", str(caller.pid), "-f", "virDomainGetName", before=SLOW.format(go=str(go)))
+    try:
+        assert str(path) not in [target["path"] for target in tracer.wait_attached()["targets"]]
+        if when == "after":
+            neighbour.map(path)
+        count(tracer, caller)
+        if when == "before":
+            go.touch()
+            tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(path))
+        count(tracer, caller)
+        assert tracer.stop().status == 0
+    finally:
+        tracer.kill()

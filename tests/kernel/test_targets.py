@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,8 +37,8 @@ class Known(Targets):
     def scan(self) -> list[Target]:
         return self._mine(super().scan())
 
-    def unused(self) -> list[Target]:
-        return self._mine(super().unused())
+    def unused(self, pending: Collection[Target] = ()) -> list[Target]:
+        return self._mine(super().unused(pending))
 
 
 @pytest.fixture
