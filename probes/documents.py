@@ -11,7 +11,7 @@ from probes import texts, values
 from probes.copying import Limits
 from probes.redact.json import redact_answer, redact_command
 from probes.redact.messages import redact_error
-from probes.redact.uri import redact_uris
+from probes.redact.uri import has_uri, redact_uris
 from probes.redact.xml import redact_xml
 
 # of a document, at most or as much as the user wants of a string: what it describes is rarely at its beginning
@@ -20,7 +20,7 @@ _INTERNAL_ERROR = 1  # an error's code of which nothing is known
 
 _SHOWN: dict[str, Callable[[str], Value]] = {
     texts.NAME: redact_uris,
-    texts.URI: redact_uris,
+    texts.URI: lambda text: redact_uris(text) if not text or has_uri(text) else Redacted(len(text.encode(errors="surrogatepass"))),
     texts.COMMAND: redact_command,
     texts.ANSWER: redact_answer,
     texts.MESSAGE: lambda text: redact_error(_INTERNAL_ERROR, text),
@@ -37,12 +37,12 @@ def text_value(copied: values.Copied, what: str, limits: Limits) -> Value:
     if what == texts.XML or (what in (texts.MIXED, texts.HIDDEN) and copied.text[:1] == b"<"):
         return xml_value(copied, limits)
     value = values.string_value(copied, redact=limits.redact and what in (texts.NAME, texts.URI), shown=limits.string)
-    if not limits.redact or what in (texts.NAME, texts.URI) or not isinstance(value, str | CutText):
+    if not limits.redact or what == texts.NAME or not isinstance(value, str | CutText):
         return value
     if isinstance(value, str):
         return _SHOWN[what](value)
     shown = _SHOWN[what](value.text)
-    return value._replace(text=shown) if isinstance(shown, str) else Redacted(value.length)
+    return CutText(shown, value.length) if isinstance(shown, str) else Redacted(value.length)
 
 
 def kept(what: str, limits: Limits) -> int:

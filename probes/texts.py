@@ -50,8 +50,8 @@ ARGUMENTS = (
 # fields of typed parameters, globs
 PARAMETERS = (
     ("migrate_uri disks_uri graphics_uri", URI),
-    ("destination_xml persistent_xml", XML),
-    ("destination_name listen_address migrate_disks migrate_disks_detect_zeroes compression tls.destination", NAME),
+    ("destination_xml persistent_xml dxml", XML),
+    ("destination_name listen_address migrate_disks migrate_disks_detect_zeroes compression tls.destination file image_format", NAME),
     ("group_name numa_nodeset device_weight device_read_* device_write_* vcpus online offlinable", NAME),
     ("user-name group-name sasl-user-name x509-distinguished-name selinux-context", NAME),
     ("user_name group_name sasl_user_name tls_x509_dname selinux_context unix_user_name unix_group_name sock_addr", NAME),

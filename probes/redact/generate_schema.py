@@ -66,6 +66,7 @@ def load(folder: Path) -> tuple[Defines, list[ET.Element]]:
                 defines[node.get("name", "")].append(node)
             elif node.tag == f"{_NS}start":
                 starts.append(node)
+                defines[f"start of {path.name}"].append(node)
     if not starts:
         raise ValueError(f"no schemas in {folder}")
     return defines, starts
@@ -81,6 +82,9 @@ def _direct(node: ET.Element, defines: Defines, seen: frozenset[str] = frozenset
             name = child.get("name", "")
             for define in () if name in seen else defines[name]:
                 yield from _direct(define, defines, seen | {name})
+        elif kind == "include":  # of a whole document in another
+            for start in defines[f"start of {child.get('href')}"]:
+                yield from _direct(start, defines, seen)
         elif kind not in ("define", "start", "name", "except", "anyName"):
             yield from _direct(child, defines, seen)
 
@@ -149,7 +153,7 @@ def mark(attribute: str, contents: set[str]) -> str:
 def generate(folders: Iterable[Path]) -> str:
     """The text of schema.json."""
     found: defaultdict[str, set[str]] = defaultdict(set)
-    known: set[str] = set(UNITS)
+    known: set[str] = {*UNITS, "test"}  # a type of domains that no schema has
     for folder in folders:
         known |= words_of(folder)
         for place, contents in places(folder).items():

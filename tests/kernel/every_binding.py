@@ -55,7 +55,7 @@ PARAMS = {
     "setSchedulerParameters": {"weight": 17},
     "setIOThreadParams": {"poll_max_ns": 5},
     "blockCopy": {"bandwidth": 1 << 34, "granularity": 4096},
-    "migrate3": {"uri": "tcp://10.0.0.1", "bandwidth": 1 << 35},
+    "migrate3": {"migrate_uri": "tcp://10.0.0.1", "bandwidth": 1 << 35},
     "migrateToURI3": {"destination_name": "other", "bandwidth": 1 << 35, "migrate_disks": ["vda", "vdb"]},
     "restoreParams": {"file": "/nowhere"},
     "saveParams": {"file": "/nowhere"},
@@ -99,7 +99,9 @@ VALUES = {
     "keys": ["ssh-ed25519 AAAA key1"],
     "user": "root",
     "password": "swordfish",
-    "uri": "title",
+    "uri": "tcp://10.0.0.2",
+    "duri": "nowhere:///x",
+    "dconnuri": "nowhere:///x",
     "metadata": "<a/>",
     "key": "k",
     "type": 1,
@@ -161,7 +163,7 @@ def argument(method, parameter, owner):
     if "xml" in name.lower() and name != "xmlCPUs":
         lowered = method.lower()
         return next((xml for word, xml in XML.items() if word.lower() in lowered), DISK if type(owner).__name__ == "virDomain" else DOMAIN)
-    if name in ("duri", "dconnuri", "to", "file", "filename"):
+    if name in ("to", "file", "filename"):
         return "/nowhere"
     if name == "params" and method in PARAMS:
         return PARAMS[method]

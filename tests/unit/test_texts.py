@@ -4,19 +4,23 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 import pytest
 
-from log.events import CutText, Redacted, Xml
-from probes import texts
-from probes.api import load_api
+from log.events import CutText, Redacted, Value, Xml
+from probes import records, texts
+from probes.api import Param, load_api
 from probes.api_private import with_private
-from probes.copying import Limits
+from probes.copying import Constants, Limits, Plan
 from probes.documents import text_value
+from probes.layouts import LAYOUTS
+from probes.plans import entry_plan, return_plan
 from probes.texts import of_argument, of_field, of_parameter
 from probes.values import Copied
 from tests.needs import lack
+from tests.unit.test_walks import Memory, in_pieces, parameter, run
 
 TABLE = with_private(load_api([]))
 STRINGS = frozenset({"char *", "char **", "const char **", "char ** const", "char ***", "const char *"})
@@ -124,3 +128,70 @@ def test_how_each_kind_is_shown():
     assert shown(texts.MESSAGE, b"internal error: hunter2") == "internal error: <redacted>"
     for what in texts.KINDS - {texts.XML}:
         assert shown(what, b"hunter2", redact=False) == "hunter2"
+
+
+MARK = "zebrafish"
+URI_WITH_MARK = f"qemu+tcp://u:{MARK}@h/system"
+SPELLED = (
+    MARK,
+    URI_WITH_MARK,
+    f"<domain><devices><graphics passwd='{MARK}'/></devices><description>{MARK}</description></domain>",
+    f'{{"execute":"x","arguments":{{"password":"{MARK}"}}}}',
+    f"set_password vnc {MARK}",
+)
+
+
+def record(plan: Plan, fixed: bytearray, memory: Memory) -> dict[str, Value]:
+    """What is shown of a record with these bytes; the texts that belong to it are behind them."""
+    stream = run(plan, fixed, memory)
+    behind = b""
+    for one in plan.texts:
+        found = memory.string(int.from_bytes(fixed[one.source : one.source + 8], "little"), 1 << 16)
+        length = len(found) - 1 if found else -14
+        struct.pack_into("<i", fixed, one.slot, length)
+        behind += found[: one.size].ljust((len(found[: one.size]) + 8) & ~7, b"\0") if found and length < one.size else b""
+    return plan.decode(bytes(fixed[: plan.fixed]) + behind, in_pieces(stream), Constants())
+
+
+def marked(param: Param, spelled: str, memory: Memory) -> int | None:
+    """What to hand in for an argument so that the text is in it; None: it is no text."""
+    text = memory.text(spelled)
+    if param.kind in ("string", "xml") or param.ctype == "char *":
+        return text
+    if "virTypedParameterPtr" in param.ctype:
+        fields = ("sev-secret", "newer", "destination_xml", "migrate_uri", "user-name" if "://" in spelled else "a.password")
+        params = memory.put(b"".join(parameter(field, 7, "<Q", text) for field in fields))
+        return memory.put(struct.pack("<Q", params)) if param.ctype.endswith("*") else params
+    if param.ctype.count("*") == 3:
+        return memory.put(struct.pack("<Q", memory.put(struct.pack("<2Q", text, text))))
+    if param.ctype.startswith(("char **", "const char **")):
+        return memory.put(struct.pack("<3Q", text, text, 0))
+    return None
+
+
+def test_a_marked_secret_in_every_text_of_every_function():
+    tried = 0
+    for function in TABLE.functions:
+        for spelled in SPELLED:
+            memory = Memory()
+            given, kinds = [], set()
+            for param in (param for param in function.params if param.kind != "double"):
+                value = marked(param, spelled, memory)
+                kinds |= {of_argument(function.name, param.name)} if value is not None and "virTyped" not in param.ctype else set()
+                count = memory.put(struct.pack("<i4x", 5 if "params" in param.name else 2))
+                given.append(value if value is not None else count if param.ctype.endswith("*") else 5 if param.name == "nparams" else 2)
+            result = memory.text(spelled) if function.result.kind == "string" else 2
+            kinds |= {of_argument(function.name, "")} if function.result.kind == "string" else set()
+            if texts.NAME in kinds and spelled != URI_WITH_MARK:
+                continue  # a name is a name
+            for make, at in ((entry_plan, records.ENTRY_ARGS), (return_plan, records.RETURN_ARGS)):
+                plan = make(function, TABLE, LAYOUTS["gobject"], Limits(4096, True), 0)
+                fixed = bytearray(records.FIXED)
+                if make is return_plan:
+                    struct.pack_into("<Q", fixed, records.RETURN_VALUE, result)
+                for i, value in enumerate(given[:6]):
+                    struct.pack_into("<Q", fixed, at + 8 * i, value)
+                values = record(plan, fixed, memory)
+                assert MARK not in repr(values), (function.name, spelled, values)
+                tried += "redacted" in repr(values).lower()
+    assert tried > 700
