@@ -19,13 +19,14 @@ from enforcer.arrivals import only_where_it_stays
 from enforcer.rules import Policy, Principal, Rule, flag_constants
 from enforcer.sources import KINDS, TYPES, names_objects, sources_of
 from probes.api import ApiTable, Function
+from probes.api_private import NO_STUB
 
 HEAD = struct.Struct("<8sII32sQIIIIIIII")
 CHECK_AT, CHECKED_FROM, MADE_AT = 12, 16, 48  # the CRC-32 of what is behind it, and when it was compiled
 SIZE_MAX = 64 << 20  # as in policy_file.c
 ROWS_MAX, ORIGIN_MAX = 4096, 4096  # libvirt 12.8 has 528 functions; bytes of the path of the source
 MAGIC = b"LVTPOL\0\1"
-AUDIT_MODE, DENY_ON_ERROR = 1, 2
+AUDIT_MODE, DENY_ON_ERROR, MEANS_UNKNOWN = 1, 2, 4
 ROW = struct.Struct("<IIII")
 PROGRAM = struct.Struct("<IIIIIIQ")
 BUCKET = struct.Struct("<IIII")
@@ -66,7 +67,7 @@ class Summary(NamedTuple):
     made: int  # s since the epoch
     mode: str  # "enforce" or "audit"
     table_hash: str
-    covered: frozenset[int]  # numbers of functions that have a rule
+    covered: frozenset[int]  # numbers of functions that have a rule; NO_STUB if others are meant, too
     on_error: str = "allow"  # or "deny"
 
 
@@ -214,6 +215,7 @@ def summary(read: Callable[[int, int], bytes], size: int) -> Summary | None:
     if len(data) != rows * ROW.size or not end:
         return None
     covered = frozenset(i for i, (program, *_) in enumerate(ROW.iter_unpack(data)) if program)
+    covered |= {NO_STUB} if flags & MEANS_UNKNOWN else set()
     on_error = "deny" if flags & DENY_ON_ERROR else "allow"
     mode = "audit" if flags & AUDIT_MODE else "enforce"
     return Summary(text.decode(errors="surrogateescape"), made, mode, digest.hex(), covered, on_error)
@@ -235,6 +237,11 @@ def fnv1a(data: Iterable[int]) -> int:
 def literal_prefix(glob: str) -> bytes:
     """What every name that the glob matches begins with."""
     return glob[: next((i for i, letter in enumerate(glob) if letter in "*?["), len(glob))].encode("utf-8", "surrogateescape")
+
+
+def _means_unknown(rule: Rule) -> bool:
+    """Whether it is about whatever changes something, also what a later libvirt will bring."""
+    return rule.action != "allow" and rule.access == "write" and not rule.globs
 
 
 class _Writer:
@@ -283,6 +290,7 @@ class _Writer:
             struct.pack_into("<I", self.data, at, struct.unpack_from("<I", self.data, at)[0] + texts_at)
         size = len(self.data)
         flags = (AUDIT_MODE if self.policy.mode == "audit" else 0) | (DENY_ON_ERROR if self.policy.on_error == "deny" else 0)
+        flags |= MEANS_UNKNOWN if any(map(_means_unknown, self.policy.rules)) else 0
         fields = (bytes.fromhex(self.table.hash), self.made, flags, len(self.table.functions), len(self.variants), count)
         HEAD.pack_into(self.data, 0, MAGIC, size, 0, *fields, rows_at, rules_at, conditions_at, texts_at + origin)
         struct.pack_into("<I", self.data, CHECK_AT, zlib.crc32(self.data[CHECKED_FROM:]))

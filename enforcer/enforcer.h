@@ -117,6 +117,7 @@ struct head {
 };
 #define HEAD_AUDIT 1		/* log what would be denied, deny nothing */
 #define HEAD_ON_ERROR_DENY 2
+#define HEAD_MEANS_UNKNOWN 4	/* for the tracer: a rule is about functions that have no stub, too */
 #define MAGIC "LVTPOL\0\1"
 
 struct row {			/* of a function */

@@ -93,6 +93,7 @@ _SIGNATURES: dict[str, tuple[str, tuple[str, ...]]] = {
 _NUMBERS = {"int": "i32", "unsigned int": "u32", "unsigned long": "u64"}
 NAMES = frozenset(_SIGNATURES)
 _LIBRARY = "libvirt.so.0"
+NO_STUB = -1  # the number of what the enforcer's library can't judge
 
 
 def with_private(table: ApiTable) -> ApiTable:
@@ -112,10 +113,10 @@ def stub_table() -> ApiTable:
 
 
 def stub_number(table: ApiTable, function: Function) -> int:
-    """The function's number in stub_table(), whatever a host's XML has added to `table`; -1: it has no stub."""
+    """The function's number in stub_table(), whatever a host's XML has added to `table`, or NO_STUB."""
     if function.name in _SIGNATURES:
         return table.bundled + sorted(_SIGNATURES).index(function.name)
-    return function.number if function.number < table.bundled else -1
+    return function.number if function.number < table.bundled else NO_STUB
 
 
 def _function(number: int, name: str) -> Function:

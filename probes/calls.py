@@ -40,7 +40,7 @@ class Row(NamedTuple):
     entry: Plan
     ret: Plan | None  # None: has no return probe
     returns: str  # "pointer", "integer", "void"
-    stub: int = -1  # its number in the enforcer's library; -1: it has none there
+    stub: int = api_private.NO_STUB  # its number in the enforcer's library
 
     @property
     def is_public(self) -> bool:
@@ -476,9 +476,11 @@ class Calls:
 
     def _verdict_on(self, call: Open, tid: int) -> VerdictInfo | None:
         """What the enforcer said of the call that begins; that nobody asked it, where a policy covers the function."""
-        stub = self.rows[call.row].stub
-        if stub < 0 or call.depth or call.raw is None:
+        function, stub = self.rows[call.row].function, self.rows[call.row].stub
+        if function is None or call.depth or call.raw is None:
             return None
+        if stub == api_private.NO_STUB:
+            return NOT_ENFORCED if function.is_write and stub in self._covered(call.tgid) else None
         said = self._said.pop(tid, None)
         if said is not None and _is_about(said, stub, call.raw) and said.info.action != "deny":  # a denied call never begins
             return said.info

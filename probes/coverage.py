@@ -18,6 +18,7 @@ from typing import NamedTuple
 from enforcer.compiled import SIZE_MAX, Summary, read_summary, summary
 from enforcer.files import SYSTEM_POLICY
 from enforcer.library import table
+from probes.api_private import NO_STUB
 from probes.daemons import Daemons
 from probes.maps import ENFORCER
 from probes.opening import open_file
@@ -108,7 +109,7 @@ class Coverage:
         return bool(self._system or self._enforced or self._generation - self._used < KEPT)
 
     def covered_for(self, pid: int) -> frozenset[int]:
-        """Numbers of the functions that a policy covers for this process."""
+        """Numbers of the functions that a policy covers for this process; NO_STUB: those that have none, too."""
         if pid not in self._enforced:
             return self._system
         held = self._processes.get(pid)
@@ -141,14 +142,14 @@ class Coverage:
             return False
 
     def _look(self, pid: int, before: _Held | None) -> _Held:
-        if self._daemons.is_daemon(pid):
-            # every client's call has a verdict; those without one are libvirt's own, made by threads of its drivers
-            return _Held(frozenset(), self._generation + AGAIN, ())
+        # every client's call of a daemon has a verdict; those without one are libvirt's own, made by threads of its drivers
+        can_be_missed = frozenset({NO_STUB}) if self._daemons.is_daemon(pid) else None
+        covered, files = self._system, []
         if self._left <= 0:
-            return _Held(before.covered if before else self._system, self._generation + 1, ())
+            covered = before.covered if before else covered
+            return _Held(covered if can_be_missed is None else covered & can_be_missed, self._generation + 1, ())
         text = _mappings(pid, MOST_MAPPINGS, self._proc)
         self._left -= len(text)
-        covered, files = self._system, []
         for place in _places(text):
             path = f"{self._proc}/{pid}/map_files/{place}"
             try:
@@ -158,6 +159,7 @@ class Coverage:
             files.append((path, identity))
             # a sealed file never changes; and nobody else gets its number
             covered |= self._files.learn(identity, lambda _, path=path: self._covered(_read_sealed(Path(path))))  # type: ignore[misc]
+        covered = covered if can_be_missed is None else covered & can_be_missed
         return _Held(covered, self._generation + (1 if files else AGAIN), tuple(files))
 
     def _covered(self, summary: Summary | None) -> frozenset[int]:

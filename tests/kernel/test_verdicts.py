@@ -159,3 +159,39 @@ def test_lists_and_long_documents_of_denied_calls_are_whole(trace, policy_file):
     parameters, defined, _ = (call["args"] for call in calls)
     assert parameters["params"] == {"hard_limit": 1 << 30, "soft_limit": 77}
     assert defined["xml"] == f"<domain type='test'><name>{'x' * 3000}</name></domain>"
+
+
+# a library of libvirt's name for the host's libvirt-qemu.so.0, with a function that a later release might bring
+LATER = "int virDomainLater(void) { return 23; }\nint virDomainLaterFree(void) { return 0; }\n"
+CALL_LATER = """
+import ctypes, libvirt, sys
+connection = libvirt.open("test:///default")
+library = ctypes.CDLL(sys.argv[1])
+print(library.virDomainLater(), library.virDomainLaterFree(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "verdict"),
+    [('class = "write"', {"action": "not enforced", "rule": None}), ('function = "virDomainSuspend"', None)],
+    ids=["whatever changes something", "one function"],
+)
+def test_function_that_the_enforcer_has_no_stub_for_is_marked_where_everything_is_meant(trace, tmp_path, rule, verdict):
+    (tmp_path / "later.c").write_text(LATER)
+    (tmp_path / "later.map").write_text("LIBVIRT_QEMU_99.0.0 { global: virDomain*; };\n")
+    later = tmp_path / "libvirt-qemu.so.0"
+    link = ["-shared", "-fPIC", "-Wl,-soname,libvirt-qemu.so.0", f"-Wl,--version-script={tmp_path}/later.map"]
+    subprocess.run(["gcc", *link, "-o", later, tmp_path / "later.c"], check=True)
+    put(tmp_path / "policy.bin", f'[[rule]]\nname = "a"\naction = "deny"\n{rule}\n')
+    tracer = trace("--all", "-n", "python3", "--library", str(later))
+    environment = enforced_environment(tmp_path / "policy.bin")
+    client = subprocess.Popen([PYTHON, "-c", CALL_LATER, later], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+    assert client.stdin and client.stdout
+    assert client.stdout.readline() == "23 0\n"
+    call = tracer.wait_for(lambda event: event.get("function") == "virDomainLater" and event["pid"] == client.pid)
+    client.stdin.close()
+    client.wait()
+    client.stdout.close()
+    assert call["verdict"] == verdict
+    assert [free["verdict"] for free in tracer.stop().calls("virDomainLaterFree", client.pid)] == [None]

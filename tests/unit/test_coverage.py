@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from enforcer import compiled
 from probes import coverage
+from probes.api_private import NO_STUB
 from probes.coverage import Coverage, policies_of
 from probes.daemons import Daemons
 from tests.enforced import compiled as compile_text
@@ -235,8 +236,30 @@ def test_a_forged_policy_is_read_within_limits_or_refused(changes, length, is_cu
     assert sum(read) <= READ_MOST
     assert found == compiled.read_summary(bytes(data))
     if found is not None:
-        assert found.covered <= frozenset(range(compiled.ROWS_MAX)) and len(found.origin) <= compiled.ORIGIN_MAX
+        assert found.covered <= frozenset(range(NO_STUB, compiled.ROWS_MAX)) and len(found.origin) <= compiled.ORIGIN_MAX
         assert found.mode in ("audit", "enforce") and found.on_error in ("allow", "deny")
+
+
+@pytest.mark.parametrize(
+    ("rule", "meant"),
+    [
+        ('action = "deny"\nclass = "write"', True),
+        ('action = "audit"\nclass = "write"\nobject = "web*"', True),
+        ('action = "deny"\nclass = "write"\nfunction = ["!virDomainSuspend"]', True),
+        ('action = "allow"\nclass = "write"', False),
+        ('action = "deny"\nclass = "read"', False),
+        ('action = "deny"\nclass = "write"\nfunction = "virDomain*"', False),
+        ('action = "deny"\nfunction = "virDomain*"', False),
+    ],
+)
+@pytest.mark.parametrize("is_daemon", [False, True])
+def test_functions_without_a_stub_are_covered_where_everything_is_meant(nothing, rule, meant, is_daemon):
+    covered = Coverage(Every(is_daemon))
+    covered.enforced(os.getpid())
+    with in_force(compile_text(f'[[rule]]\nname = "a"\n{rule}\n')):
+        found = covered.covered_for(os.getpid())
+    assert (NO_STUB in found) is meant
+    assert bool(found - {NO_STUB}) is not is_daemon
 
 
 @settings(max_examples=100)
