@@ -221,7 +221,9 @@ def _for(client: Mapping[str, Value]) -> str:
     user = next((name(str(client[key])) for key in ("sasl", "x509", "user", "uid") if client.get(key) is not None), "?")
     words = [str(pid)] if pid is not None else [] if client.get("address") is None else [name(str(client["address"]))]
     words += [name(os.path.basename(exe))] if isinstance(exe, str) else []
-    return f"for {' '.join([*words, user])} "
+    claims = client.get("claims")
+    says = f" who says {_for(claims)[4:-1]}" if isinstance(claims, Mapping) else ""
+    return f"for {' '.join([*words, user])}{says} "
 
 
 _function = lru_cache(maxsize=2048)(name)  # an unknown function's name is what a file in some container says

@@ -70,6 +70,7 @@ def _attribute(i: int) -> tuple[Block | Text, ...]:
 
 
 DISPATCH, SEND, IDENTITY = "virNetServerProgramDispatch", "virNetClientProgramCall", "virIdentitySetCurrent"
+CLAIM = "virNetServerClientSetIdentity"
 CHECK = "virAccessManagerCheckDomain"
 ELSEWHERE = ", connection elsewhere"  # of a libvirt that keeps things elsewhere than CONNECTION_EVIDENCE says
 # inner functions, one that reads the same, and at which distances it does
@@ -77,6 +78,7 @@ READS: dict[str, tuple[str, frozenset[int]]] = {
     DISPATCH: (DISPATCH, frozenset({32, 36, 40, 44, 48})),  # the message's header
     SEND: ("virNetClientProgramGetProgram", frozenset({24})),
     IDENTITY: ("virIdentityGetUserName", frozenset({24, 32})),
+    CLAIM: ("virIdentityGetUserName", frozenset({24, 32})),
 }
 # These read a domain's definition: the first its number (4), UUID (8) and name and nothing else, the second its name, too. The
 # name is at 48 up to 11.3, at 64 in 12.8.
@@ -123,6 +125,12 @@ AGENT = {
     "qemuAgentSuspend": "guest-suspend",
 }
 
+
+def _identity(base: str) -> tuple[Block | Text, ...]:
+    """Of an identity: at 24 int count, at 32 the typed parameters."""
+    return Block(base, 24, 16, (("parameters", 8),)), *(item for i in range(MOST_ATTRIBUTES) for item in _attribute(i))
+
+
 PRIVATE = (
     Private("virReportErrorHelper"),  # arg0 domain, arg1 code
     Private("virReportSystemErrorFull"),  # arg0 domain, arg1 errno
@@ -140,12 +148,10 @@ PRIVATE = (
     # program, server, client, message; the message's header: u32 program, version, s32 procedure, s32 type, u32 serial
     Private(DISPATCH, entry=(_HEADER, *_CONNECTION), ret=(), flags=records.PLAN_SERVES),
     Private(DISPATCH, entry=(_HEADER,), ret=(), flags=records.PLAN_SERVES, place=ELSEWHERE),
-    # NULL, or the identity: at 24 int count, at 32 the typed parameters
-    Private(
-        IDENTITY,
-        entry=(Block("arg0", 24, 16, (("parameters", 8),)), *(item for i in range(MOST_ATTRIBUTES) for item in _attribute(i))),
-        flags=records.PLAN_SERVED,
-    ),
+    # NULL, or the identity
+    Private(IDENTITY, entry=_identity("arg0"), flags=records.PLAN_SERVED),
+    # connection, the identity that its client wants to have from now on
+    Private(CLAIM, entry=_identity("arg1"), flags=records.PLAN_SERVED),
     # manager, driver, definition, permission; the definition: at 8 the UUID
     *(
         Private(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from probes.processes import host_pid
 from probes.recent import Recent
 
 IDENTITY, SEND = "virIdentitySetCurrent", "virNetClientProgramCall"
+CLAIM = "virNetServerClientSetIdentity"
 MOST_CLIENTS = 4096
 _STRINGS = {  # names of an identity's attributes (src/util/viridentity.c) -> of the client's fields
     "user-name": "user",
@@ -51,6 +53,14 @@ class Served(NamedTuple):
     message: Message
     connection: Connection
     client: Client | None  # None: its record was lost
+    end: int = 0  # address of the daemon's end of the connection
+
+
+class Claim(NamedTuple):
+    """What a client has said of itself (virConnectSetIdentity)."""
+
+    says: Client
+    shown: Client  # with who it is
 
 
 class Sent(NamedTuple):
@@ -70,7 +80,8 @@ def dispatched(fields: Mapping[str, Value]) -> Served:
     header = fields["block"]
     assert isinstance(header, int)
     program, procedure, serial = (header >> shift & 0xFFFFFFFF for shift in (0, 64, 128))
-    return Served(Message(program, procedure, serial), connection, None)
+    end = fields.get("arg2")
+    return Served(Message(program, procedure, serial), connection, None, end if isinstance(end, int) else 0)
 
 
 def sent(fields: Mapping[str, Value]) -> Message:
@@ -87,12 +98,38 @@ class Clients:
         self._lookup = lookup
         self._known: Recent[tuple[Value, ...], Client] = Recent(MOST_CLIENTS)
         self._copied: Recent[Hashable, Client] = Recent(MOST_CLIENTS)
+        self._claims: Recent[tuple[int, int], Claim] = Recent(MOST_CLIENTS)  # by daemon and its end of the connection
 
-    def of(self, raw: bytes, plan: Plan, connection: Connection, daemon: int) -> Client:
-        """The client of an IDENTITY record of the process `daemon`: a connection has the same bytes each time."""
-        copied = (plan.key(raw), connection, daemon)
+    def claimed(self, raw: bytes, plan: Plan, served: Served, daemon: int) -> None:
+        """A CLAIM record: the client served there says that it is somebody else.
+
+        Who it is stays who it was before, what it says comes beside. One of libvirt's own daemons, run by root, speaks for its client.
+        """
+        if served.client is None:
+            return
+        before = self._claims.get((daemon, served.end))
+        peer = {key: served.client[key] for key in served.client if key not in ("peer", "claims")}
+        if before is not None and before.shown == served.client:
+            peer = {**peer, **before.shown.get("peer", {})}  # type: ignore[dict-item]
+        says = self._read(plan.decode(raw, {}, Constants()), served.connection, daemon)
+        if peer.get("uid") == 0 and _is_libvirts(peer.get("exe")):
+            shown: Client = {**says, "peer": peer}
+        else:
+            shown = {**peer, "peer": peer, "claims": dict(says)}
+        self._claims.put((daemon, served.end), Claim(says, shown))
+
+    def of(self, raw: bytes, plan: Plan, served: Served, daemon: int) -> Client:
+        """The client of an IDENTITY record of the process `daemon`: a connection has the same bytes each time, until it claims others."""
+        copied = (plan.key(raw), served.connection, daemon)
         client = self._copied.get(copied)
-        return client or self._copied.put(copied, self._read(plan.decode(raw, {}, Constants()), connection, daemon))
+        client = client or self._copied.put(copied, self._read(plan.decode(raw, {}, Constants()), served.connection, daemon))
+        claim = self._claims.get((daemon, served.end)) if self._claims else None
+        if claim is None:
+            return client
+        if claim.says == client:
+            return claim.shown
+        del self._claims[daemon, served.end]  # another connection is there by now
+        return client
 
     def _read(self, fields: Mapping[str, Value], connection: Connection, daemon: int) -> Client:
         block = fields["block"]
@@ -121,6 +158,12 @@ class Clients:
             cmdline = None if process.cmdline is None else list(process.cmdline)
             found.update(exe=process.exe, cmdline=cmdline, loginuid=process.loginuid)
         return found
+
+
+def _is_libvirts(exe: Value) -> bool:
+    """Whether a program of root's is one of libvirt's daemons: root can give files any name, and needs no name to deceive."""
+    name = os.path.basename(exe) if isinstance(exe, str) else ""
+    return name == "libvirtd" or (name.startswith("virt") and name.endswith("d"))
 
 
 class Origins:

@@ -274,14 +274,17 @@ class Session:
 
     def _learn_served(self, raw: bytes, row: Row, task: int, tid: int, tgid: int) -> None:
         """What a thread does for a client: `task` stands for it from now on, until the next."""
-        if row.private != serving.IDENTITY:
+        if row.private == serving.CLAIM:
+            if (known := self._tasks.get(task)) and known.served:
+                self._clients.claimed(raw, row.entry, known.served, tgid)
+        elif row.private != serving.IDENTITY:
             fields = row.entry.decode(raw, {}, Constants())
             before = self._tasks.get(self._own.get(tid, 0))
             if before is None:
                 before = self._find_task(0, tgid, tid)
             self._tasks.put(task, before._replace(served=serving.dispatched(fields)))
         elif (known := self._tasks.get(task)) and known.served and known.served.client is None:  # drivers change it for a while
-            client = self._clients.of(raw, row.entry, known.served.connection, tgid)
+            client = self._clients.of(raw, row.entry, known.served, tgid)
             self._tasks.put(task, known._replace(served=known.served._replace(client=client)))
 
     def _learn_tasks(self, raws: Sequence[bytes]) -> None:

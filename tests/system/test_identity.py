@@ -153,3 +153,24 @@ def test_path_in_a_mount_namespace_of_ones_own_proves_nothing(enforced, tmp_path
         ["unshare", "--mount", "sh", "-c", script, "sh", CLAIM, enforced.uri], text=True, env={**os.environ, "PYTHONHOME": "/usr"}
     )
     assert result.strip() == "suspend 0 reset 0 key 88 nmi 88"
+
+
+def test_log_shows_who_it_is_and_what_he_says(enforced, trace):
+    tracer = trace("-p", str(enforced.pid), "--both", "-f", "virDomainSuspend", "-f", "virConnectSetIdentity*")
+    assert tried(enforced, {"unix-user-id": 0, "user-name": "root", "process-id": enforced.pid}, *NOBODY).startswith("claim 0")
+    result = tracer.stop()
+    (claim,) = result.calls("virConnectSetIdentityEnsureACL")
+    assert (claim["type"], claim["client"]["user"], "claims" in claim["client"]) == ("call", "nobody", False)
+    (denied,) = result.calls("virDomainSuspend", enforced.pid)
+    client = denied["client"]
+    assert (denied["type"], client["user"], client["uid"]) == ("verdict", "nobody", 65534)
+    assert (client["peer"]["uid"], client["claims"]["uid"], client["claims"]["pid"]) == (65534, 0, enforced.pid)
+    assert denied["verdict"]["note"] == "uid 65534 says that it acts for uid 0"
+
+
+def test_log_shows_for_whom_libvirts_own_daemon_speaks(enforced, folder, trace):
+    tracer = trace("-p", str(enforced.pid), "--both", "-f", "virDomainSuspend")
+    tried(enforced, {"unix-user-id": 65534, "user-name": "nobody"}, program=folder / "virtproxyd")
+    (denied,) = tracer.stop().calls("virDomainSuspend", enforced.pid)
+    assert (denied["client"]["user"], denied["client"]["peer"]["uid"]) == ("nobody", 0)
+    assert denied["client"]["peer"]["exe"] == str(folder / "virtproxyd")
