@@ -2,6 +2,7 @@
 """Destinations: whole lines whatever happens to the disk or the reader, and an honest account of what is missing."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
@@ -10,10 +11,13 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from log import jsonl, text, xml
 from log.channel import Channel
@@ -216,6 +220,11 @@ def test_slow_reader_of_a_non_blocking_pipe_gets_every_line(said):
     assert said == []
 
 
+def rest_of(fd):
+    with open(fd, "rb", closefd=False) as file:
+        return file.read()
+
+
 def read_to_end(fd):
     with open(fd, "rb") as file:
         return [json.loads(line) for line in file]
@@ -300,6 +309,53 @@ def test_lines_of_two_that_write_to_one_pipe_stay_whole(said):
         os.close(writer)
         assert sorted(event["type"] for event in reading.result(20)) == [*["call"] * 2000, "complaint"]
     assert said == []
+
+
+@given(
+    actions=st.lists(st.tuples(st.sampled_from(["write", "read", "leave"]), st.integers(1, 400)), max_size=25),
+    waits=st.booleans(),
+)
+@settings(max_examples=60)
+def test_whatever_readers_do_every_call_is_read_or_said_to_be_missing(actions, waits):
+    """Readers of a named pipe come, read some bytes, and go; together they get whole lines, each call at most once."""
+    said: list[str] = []
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("log.channel.ROOM", 200 * len(LINE))
+        path = Path(folder) / "pipe"
+        os.mkfifo(path)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        sink = open_json(path, said)
+        made, got = 0, b""
+        for action, amount in actions:
+            if action == "write":
+                sink.write([DESTROY] * amount)
+                made += amount
+            elif action == "read":
+                with contextlib.suppress(BlockingIOError):
+                    got += os.read(reader, amount * 100)
+            else:
+                os.close(reader)
+                if amount % 2:
+                    sink.write([DESTROY])
+                    made += 1
+                reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(reader, True)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            if waits:
+                reading = pool.submit(rest_of, reader)
+                sink.close()
+            else:
+                sink.close(lambda idle: True)
+                reading = pool.submit(rest_of, reader)
+            got += reading.result(20)
+        os.close(reader)
+    whole = got[: got.rfind(b"\n") + 1]
+    events = [json.loads(line) for line in whole.splitlines()]
+    missing = [int(count) for line in said for count in re.findall(r": ([0-9]+) calls were not written", line)]
+    assert sum(event["type"] == "call" for event in events) + sum(missing) == made
+    if waits:
+        assert whole == got
+        assert sum(event["count"] for event in events if event["type"] == "lost") == sum(missing)
 
 
 PIPED = """
