@@ -11,7 +11,7 @@ from types import TracebackType
 class Pace:
     """Used as `if pace.ready(): with pace: work()`. At first, or after a rest, `burst` seconds of work may be done at once."""
 
-    def __init__(self, share: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, share: float, burst: float, clock: Callable[[], float] = lambda: time.monotonic()) -> None:
         self._share, self._burst, self._clock = share, burst, clock
         self._left = burst  # s; below 0: it took longer than it may
         self._filled = self._began = clock()
