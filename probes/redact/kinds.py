@@ -96,6 +96,7 @@ _SHOWS: dict[str, Callable[[str], str]] = {
     "uri": lambda value: redact_uri(value) if _URI.match(value) else REDACTED,
     "xml": lambda value: REDACTED if value.lstrip().startswith("<") else _SHOWS["path"](value),
     "parts": lambda value: _parts("masked", value),
+    "words": lambda value: _parts("word", value),
     "disk": lambda value: _parts("path", value),
     "count": lambda value: _parts("number", value),
     "command": redact_command,

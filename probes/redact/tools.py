@@ -51,7 +51,7 @@ _BUILD = {  # of virt-install and virt-xml
     **_options(parts="--blkiotune --memorybacking --keywrap --idmap --resource --launchSecurity --sysinfo --cloud-init?"),
     **_options(disk="--disk --filesystem", count="--memory --vcpus"),
     **_options(masked="--metadata --xml --qemu-commandline --extra-args -x --unattended? --install --cpu-model"),
-    **_options(word="--print-xml? --os-variant --osinfo --virt-type --arch --machine --print-step"),
+    **_options(words="--os-variant --osinfo", word="--print-xml? --virt-type --arch --machine --print-step"),
     **_options(none="-h --help --version --debug -d -q --quiet --dry-run -y --confirm"),
     **_options(uri="--connect", masked="--check"),
 }

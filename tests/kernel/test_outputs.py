@@ -91,6 +91,20 @@ def test_no_secret_that_was_typed_is_in_the_log(tmp_path: Path, traced: Callable
     assert defined["error"]["message"].startswith("(domain_definition):1: Opening and ending tag mismatch: devices line 1 and device")
 
 
+def test_what_virt_install_is_told_and_tells_libvirt(traced: Callable[..., Run]) -> None:
+    typed = ["--name", "v1", "--memory", "64", "--disk", "none", "--import", "--osinfo", "detect=off,require=off", "--noautoconsole"]
+    secrets = ["--graphics", f"vnc,password={SECRET}", f"--qemu-commandline=-x {SECRET}"]
+    argv = ["virt-install", "--connect", "test:///default", *typed, *secrets]
+    run = traced("sh", "-c", f"{shlex.join(argv)} >/dev/null 2>&1", options=("-s", "65536"))
+    assert SECRET not in json.dumps(run.result.events) + run.result.stderr
+    created = next(
+        call for call in run.calls() if call["function"] in ("virDomainCreateXML", "virDomainDefineXMLFlags", "virDomainDefineXML")
+    )
+    assert created["cmdline"][2:] == [*argv[1:-2], "vnc,password=<redacted>", "--qemu-commandline=<redacted>"]
+    document = next(value for value in created["args"].values() if isinstance(value, str) and value.startswith("<domain"))
+    assert "<name>v1</name>" in document and "<redacted/>\n  </qemu:commandline>" in document and 'passwd="<redacted>"' in document
+
+
 def test_command_lines_are_whole_in_the_log_that_is_asked_for_them(traced: Callable[..., Run]) -> None:
     typed = ["virsh", "-q", "-c", "test:///default", "set-user-password", "test", "root", SECRET]
     for options in (("--cmdline", "full"), ("--no-redact",)):

@@ -147,6 +147,8 @@ KEPT = [
     "/usr/sbin/virtqemud --timeout=120",
     "python3 /usr/bin/virt-install --name web1 --memory 2048 --vcpus 2 --disk /images/a.qcow2,size=10,bus=virtio --import --noautoconsole",
     "virt-install --graphics vnc,port=5901,listen=0.0.0.0 --network network=default,model=virtio --connect qemu:///system",
+    "virt-install --osinfo detect=off,require=off --disk none --import --autoconsole none",
+    "virt-install --os-variant debian12",
     "virt-install --cloud-init root-password-file=/root/pw,ssh-key=/root/k",
     "virt-clone --original web1 --name web2 --auto-clone --connect qemu:///system",
     "virt-xml web1 --edit --vcpus 4",
