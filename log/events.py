@@ -205,6 +205,9 @@ class Command(NamedTuple):
     to_agent: bool = False  # to the agent in the guest instead
 
 
+BY_CALL, NO_CALL = "call", "no call"
+
+
 class DomainEvent(NamedTuple):
     """A domain began or ceased to run, or otherwise changed."""
 
@@ -215,8 +218,9 @@ class DomainEvent(NamedTuple):
     domain: Handle
     event: str  # "stopped"
     detail: str  # libvirt's own reason: "crashed"
-    parent: str | None  # id of the call that did it; None: no call did
+    parent: str | None  # id of the call that did it
     one_of: tuple[str, ...] = ()  # ids of the calls of which one did it, where they can't be told apart
+    cause: str | None = None  # BY_CALL, NO_CALL; None: it is not known what did it
 
 
 class Target(NamedTuple):

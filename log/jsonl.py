@@ -179,6 +179,10 @@ def _domain(event: DomainEvent) -> str:
     fields: dict[str, Value] = {"domain": event.domain, "event": event.event, "detail": event.detail, "parent": event.parent}
     if event.one_of:
         fields["one_of"] = list(event.one_of)
+    cause: dict[str, Value] = {"kind": event.cause}
+    if event.parent:
+        cause["id"] = event.parent
+    fields["cause"] = cause if event.cause else None
     return _of_process("domain", event, fields)
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from log.abstract import abstract
 from log.events import (
+    BY_CALL,
+    NO_CALL,
     NO_VALUES,
     Attached,
     Call,
@@ -43,6 +45,7 @@ from log.events import (
 from log.quote import escape, name, quote
 
 INDENT = "  "  # a level of nesting
+_JUDGED = {"deny": "DENIED", "audit": "AUDITED"}
 _ARGS_LOST = ("", "(", "notice", "args lost", "", ")")
 
 
@@ -98,8 +101,21 @@ def _pieces(event: Event, view: View) -> list[str]:
 
 def _call(call: Call, view: View) -> list[str]:
     before, after = _parts(call)
+    if view is View.FOLD and call.children:
+        after = [*_judged(call), *after]
     took = () if call.duration_ns is None else ("duration", f" <{duration(call.duration_ns)}{_inside(call) if view is View.FOLD else ''}>")
     return ["time", _clock(call.time), *before, *took, *after]
+
+
+def _judged(call: Call) -> list[str]:
+    """What daemons' enforcers said of a call that was made for this one."""
+    pieces: list[str] = []
+    for child in call.children:
+        verdict = child.verdict if type(child) is Call else None
+        if verdict is not None and verdict.action in _JUDGED:
+            daemon = os.path.basename(child.caller.exe or "") or child.comm
+            pieces += ("", " ", "denied", f"{_JUDGED[verdict.action]} by rule {quote(verdict.rule)} ({name(daemon)})")
+    return pieces
 
 
 def _inside(call: Call) -> str:
@@ -143,7 +159,12 @@ def _command(command: Command, level: int) -> list[str]:
 
 
 def _domain(event: DomainEvent, level: int) -> list[str]:
-    why = "" if event.parent else f", by one of {len(event.one_of)} calls" if event.one_of else ", by no call"
+    if event.parent:
+        why = ""
+    elif event.one_of:
+        why = f", by one of {len(event.one_of)} calls"
+    else:
+        why = {BY_CALL: ", by a call that is not shown", NO_CALL: ", by no call"}.get(event.cause or "", ", cause not known")
     what = ("", INDENT * level, "function", "domain", "", " ", *_handle(event.domain), "notice", f" {escape(event.event)}: ")
     return [*_clock_and_who(event), *what, "notice", f"{escape(event.detail)}{why}", "", "\n"]
 

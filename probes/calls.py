@@ -8,15 +8,32 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple
 
-from log.events import NO_VALUES, Call, Caller, CallError, Command, DomainEvent, Event, Handle, Value, Values, VerdictInfo, call_id
+from log.asking import only_asks
+from log.events import (
+    BY_CALL,
+    NO_CALL,
+    NO_VALUES,
+    Call,
+    CallError,
+    Command,
+    DomainEvent,
+    Event,
+    Handle,
+    Value,
+    Values,
+    VerdictInfo,
+    call_id,
+)
 from probes import api_private, records, serving, values
 from probes.api import ApiTable, Function, is_write_call
 from probes.copying import Constants, Plan, u64
-from probes.lifecycle import CHECK, LIFECYCLE, MONITOR, Lifecycle, found_by, uuid_of, with_true_name
+from probes.lifecycle import CHECK, LIFECYCLE, MONITOR, Lifecycle, found_by, is_told, uuid_of, with_true_name
 from probes.private import AGENT
 from probes.raised import RaisedErrors
 from probes.redact.json import redact_message, without_newline
-from probes.serving import Message, Origins, Sent, Served
+from probes.serving import Message, Origins, Sent
+from probes.shown import Choice
+from probes.tasks import Task
 from probes.verdicts import NOT_ENFORCED, Said, error_of, read_verdict
 from probes.walking import is_whole
 
@@ -27,6 +44,7 @@ SHORT = 2048  # bytes of a record that is worth keeping
 
 Pieces = dict[int, list[values.Piece]]  # of long strings, by operation
 _NO_PIECES: Mapping[int, list[values.Piece]] = {}
+_ALL = Choice()
 _SPECIAL = records.REC_ONCE | records.REC_SERVING  # flags of few entry records
 _RETURN = struct.Struct("<8xQ24xQ")  # of a return record: its time, the entry's
 
@@ -48,22 +66,13 @@ class Row(NamedTuple):
         return self.function is not None and self.function.name not in api_private.NAMES
 
 
-class Task(NamedTuple):
-    """A thread as it was when it made a call."""
-
-    caller: Caller
-    comm: str
-    served: Served | None = None  # what it was doing for a client
-    is_daemon: bool = False  # of one of libvirt's daemons
-    has_drivers: bool = False  # of a process that has drivers loaded as modules: a daemon, or a program with an embedded driver
-
-
 class Extra:
     """What few calls under way have beside their entry record."""
 
-    __slots__ = ("checked", "children", "command", "more", "origins", "pieces", "sent", "verdict")
+    __slots__ = ("checked", "children", "command", "hidden", "more", "origins", "pieces", "sent", "verdict")
 
     def __init__(self) -> None:
+        self.hidden = False  # by a daemon, for nobody who is asked for
         self.pieces: Pieces | None = None  # of long arguments
         self.verdict: VerdictInfo | None = None
         self.sent: list[Message] = []
@@ -118,12 +127,23 @@ class Denial(NamedTuple):
     result: Value
 
 
+class Pending(NamedTuple):
+    """A change of a domain, while it may be told yet which of the calls under way does it."""
+
+    event: DomainEvent
+    uuid: Value
+    task: Task
+    flags: int
+    causes: set[tuple[int, int]]  # threads and numbers of calls
+
+
 class Calls:
     """The calls under way, by thread, and how they end.
 
     `find_task`: describes the thread (task id, pid, tid) of a record.
     `epoch`: the time since the epoch (ns) of a time on CLOCK_MONOTONIC.
     `covered`: numbers of the functions that a policy covers for a process.
+    `unseen`: whether calls of which nothing is known may be under way in a process.
     `redact`: whether secrets are hidden in what monitors are told and in messages of errors.
     `is_own`: whether libvirt's code is at an address of a process: calls by one of its modules are inner ones.
     `nested`: whether inner calls are wanted.
@@ -136,6 +156,8 @@ class Calls:
         find_task: Callable[[int, int, int], Task],
         epoch: Callable[[int], int],
         covered: Callable[[int], frozenset[int]] = lambda pid: frozenset(),
+        choice: Choice = _ALL,
+        unseen: Callable[[int], bool] = lambda pid: False,
         *,
         redact: bool = True,
         is_own: Callable[[int, int], bool] = lambda pid, address: False,
@@ -146,6 +168,7 @@ class Calls:
         self.shown_without_entry: Counter[tuple[int, int]] = Counter()  # by ring and user
         self._find_task = find_task
         self._covered = covered
+        self._choice, self._unseen = choice, unseen
         self._is_own, self._with_inner = is_own, nested
         self.covering = True  # whether there may be a policy anywhere
         self._said: dict[int, Said] = {}  # verdicts by thread: the call is still to come
@@ -154,6 +177,7 @@ class Calls:
         self._open: defaultdict[int, list[Open]] = defaultdict(list)
         self._extra: dict[tuple[int, int], Extra] = {}  # of open calls, by thread and number
         self._origins = Origins()
+        self._pending: list[Pending] = []
         self._lifecycle = Lifecycle(table)
         self._waiting: dict[int, Returned | Denial] = {}
         self._constants: dict[int, Constants] = {}
@@ -173,16 +197,18 @@ class Calls:
                 self._add_piece(raw, row, tid, seq, ended)
                 continue
             if waiting and tid in waiting:
-                ended.append(self._settle(tid))
+                self._settle(tid, ended)
             if kind >= aside or rows[row][1] is not None:
                 self._aside(kind, raw, row, ended)
                 continue
             stack = opened[tid]
             if kind == begins:
-                self._begin(new(Open, (raw, row, seq, depth, task, tgid, flags >> records.REC_LEVEL)), flags, tid, stack, ended)
+                self._begin(
+                    new(Open, (raw, row, seq, depth, task, tgid, flags >> records.REC_LEVEL & records.REC_LEVELS)), flags, tid, stack, ended
+                )
                 continue
             while stack and stack[-1].seq > seq:
-                ended.append(self._unfinished(stack.pop(), tid, "result lost"))
+                self._unfinished(stack.pop(), tid, "result lost", ended)
             if stack and stack[-1].seq == seq:
                 call = stack.pop()
             elif flags & records.REC_ENTRY_LOST:
@@ -193,13 +219,13 @@ class Calls:
             if flags & records.REC_LONG:
                 waiting[tid] = Returned(call, raw, {})
             else:
-                ended.append(self._finish(call, raw, None, tid))
+                self._finish(call, raw, None, tid, ended)
         return ended
 
     def _begin(self, call: Open, flags: int, tid: int, stack: list[Open], ended: list[Event]) -> None:
         """A call has begun, inside those of the thread's `stack` that are still under way."""
         while stack and stack[-1].level >= call.level:
-            ended.append(self._unfinished(stack.pop(), tid, "result lost"))
+            self._unfinished(stack.pop(), tid, "result lost", ended)
         if call.depth or flags & records.REC_CALLER:
             call = self._nested(call, flags, stack)
             if call.depth and not self._with_inner:
@@ -228,10 +254,27 @@ class Calls:
         self._learn_once(call, flags)
         if verdict := self._verdict_on(call, tid):
             self._extra_of(tid, call).verdict = verdict
-        if flags & records.REC_SERVING and not call.depth:
-            served = self._find_task(call.task, call.tgid, tid).served
-            if served and (origins := self._origins.of(served)):
+        if flags & records.REC_SERVING:
+            self._began_for_client(call, flags, tid)
+
+    def _began_for_client(self, call: Open, flags: int, tid: int) -> None:
+        origins: list[Sent] = []
+        task = self._find_task(call.task, call.tgid, tid)
+        if not call.depth and task.served:
+            origins = [origin for origin in self._origins.of(task.served) if not self._is_hidden(origin.tid, origin.number)]
+            if origins:
                 self._extra_of(tid, call).origins = origins
+        outermost = self._open[tid][0]
+        if self._is_hidden(tid, outermost.seq) if outermost is not call else not origins and not self._passes(flags, task):
+            self._extra_of(tid, call).hidden = True
+
+    def _passes(self, flags: int, task: Task) -> bool:
+        """Whether what a thread does is wanted because of its process, or of whom it does it for; `flags`: of its record."""
+        return self._choice.passes is None or self._choice.passes(bool(flags & records.REC_WANTED), task)
+
+    def _is_hidden(self, tid: int, number: int) -> bool:
+        extra = self._extra.get((tid, number))
+        return extra is not None and extra.hidden
 
     def _extra_of(self, tid: int, call: Open) -> Extra:
         return self._extra.setdefault((tid, call.seq), Extra())
@@ -242,9 +285,9 @@ class Calls:
         self._said.pop(tid, None)
         ended: list[Event] = []
         if tid in self._waiting:
-            ended.append(self._settle(tid))
+            self._settle(tid, ended)
         for call in reversed(self._open.pop(tid, [])):
-            ended.append(self._unfinished(call, tid, "process exited"))
+            self._unfinished(call, tid, "process exited", ended)
         return ended
 
     def process_replaced(self, pid: int, when: int) -> list[Event]:
@@ -252,12 +295,15 @@ class Calls:
         ended: list[Event] = []
         for tid, stack in self._open.items():
             if stack and stack[0].tgid == pid and stack[0].started < when:
-                ended.extend(self._unfinished(call, tid, "process exited") for call in reversed(stack))
-                stack.clear()
+                while stack:
+                    self._unfinished(stack.pop(), tid, "process exited", ended)
+        self._said.pop(pid, None)  # all other threads have ended
+        self._errors.forget(pid)
+        self.process_exited(pid)
         return ended
 
     def process_exited(self, pid: int) -> None:
-        """Nothing more comes from it."""
+        """Nothing more comes from it, or from what it was."""
         self._constants.pop(pid, None)
 
     def give_up(self, when: int) -> list[Event]:
@@ -265,13 +311,16 @@ class Calls:
         ended: list[Event] = []
         for tid, stack in self._open.items():
             while stack and stack[0].started < when:
-                ended.append(self._unfinished(stack.pop(0), tid, NO_RETURN))
+                self._unfinished(stack.pop(0), tid, NO_RETURN, ended)
         return ended
 
     def let_go(self, when: int) -> list[Event]:
         """Calls that ended before the time `when` (ns), and wait for a part that was lost."""
         late = [tid for tid, kept in self._waiting.items() if u64(kept.raw, records.RECORD_TIME) < when]
-        return [self._settle(tid) for tid in late]
+        ended: list[Event] = []
+        for tid in late:
+            self._settle(tid, ended)
+        return ended
 
     def forget_idle(self) -> None:
         """Of threads outside any call nothing is kept."""
@@ -294,9 +343,12 @@ class Calls:
 
     def close(self) -> list[Event]:
         """What is still under way when tracing ends."""
-        ended: list[Event] = [self._settle(tid) for tid in list(self._waiting)]
+        ended: list[Event] = []
+        for tid in list(self._waiting):
+            self._settle(tid, ended)
         for tid, stack in self._open.items():
-            ended.extend(self._unfinished(call, tid, "still running") for call in reversed(stack))
+            for call in reversed(stack):
+                self._unfinished(call, tid, "still running", ended)
         self._open.clear()
         return ended
 
@@ -309,7 +361,7 @@ class Calls:
             plan = row.ret if isinstance(waiting, Returned) else row.entry
             self._clip(waiting.pieces, piece, plan)
             if self._is_complete(plan, waiting):
-                ended.append(self._settle(tid))
+                self._settle(tid, ended)
             return
         for call in reversed(self._open.get(tid, [])):
             if call.seq == seq:
@@ -328,16 +380,19 @@ class Calls:
         size = max(0, min(piece.got - 1, keep - piece.offset))
         pieces.setdefault(piece.op, []).append(piece._replace(text=piece.text[:size]))
 
-    def _settle(self, tid: int) -> Call:
+    def _settle(self, tid: int, ended: list[Event]) -> None:
         """The call of which no more comes."""
         kept = self._waiting.pop(tid)
         if isinstance(kept, Returned):
-            return self._finish(*kept, tid)
+            self._finish(*kept, tid, ended)
+            return
         call, extra = kept.call, kept.extra
         extra.pieces = kept.pieces
         assert extra.verdict is not None
         error = error_of(extra.verdict)
-        return self._build(call, extra, tid, self.rows[call.row], call.started, kept.result, True, error, None, None)
+        built = self._build(call, extra, tid, self.rows[call.row], call.started, kept.result, True, error, None, None)
+        if not extra.hidden:
+            ended.append(built)
 
     @staticmethod
     def _is_complete(plan: Plan | None, waiting: Returned | Denial) -> bool:
@@ -354,7 +409,7 @@ class Calls:
         return True
 
     def _inner(self, row: Row, raw: bytes, ended: list[Event]) -> None:
-        kind, _, _, _, time, task, tid, _, _, tgid = records.HEAD.unpack_from(raw)
+        kind, _, flags, _, time, task, tid, _, _, tgid = records.HEAD.unpack_from(raw)
         name, entered = row.private, kind == records.REC_ENTRY
         plan = row.entry if entered else row.ret
         assert name is not None
@@ -371,7 +426,7 @@ class Calls:
                 text = AGENT.get(name) or fields.get("text")
                 self._commands(call, tid, (name in AGENT, text) if entered else None, time, ended)
         elif name == LIFECYCLE:
-            self._changed(call, self._find_task(task, tgid, tid), tid, time, fields, ended)
+            self._changed(call, self._find_task(task, tgid, tid), tid, time, fields, flags, ended)
         elif name == CHECK:
             if call:
                 self._extra_of(tid, call).checked = uuid_of(fields), fields["name"]
@@ -396,24 +451,69 @@ class Calls:
             task = self._find_task(call.task, call.tgid, tid)
             command = Command(self._epoch(began), time - began, tid, task.comm, task.caller, text, self._id(call, tid), to_agent)
             extra.command = None
+            if self._choice.only_writes and only_asks(text):
+                return
             extra.add(command)
-            ended.append(command)
+            if not extra.hidden:
+                ended.append(command)
 
-    def _changed(self, call: Open | None, task: Task, tid: int, time: int, fields: Mapping[str, Value], ended: list[Event]) -> None:
+    def _changed(
+        self, call: Open | None, task: Task, tid: int, time: int, fields: Mapping[str, Value], flags: int, ended: list[Event]
+    ) -> None:
         """A domain began or ceased to run. A client is told so too, by its daemon, which is no news."""
-        extra = self._extra.get((tid, call.seq)) if call else None
-        if not task.has_drivers and (call is None or (extra and extra.sent)):
+        if is_told(fields):
             return
-        # a monitor has a thread of its own, which is told what a call has done before the call is
-        causes = [(tid, call)] if call else self._changing(task.caller.pid, fields["uuid"])
-        ids = tuple(self._id(cause, thread) for thread, cause in causes)
-        parent, one_of = (ids[0], ()) if len(ids) == 1 else (None, ids)
         domain = Handle("domain", {"name": fields["name"], "uuid": uuid_of(fields)})
         event, detail = self._lifecycle.names(fields)
-        changed = DomainEvent(self._epoch(time), tid, task.comm, task.caller, domain, event, detail, parent, one_of)
-        if parent:
-            self._extra_of(*causes[0]).add(changed)
-        ended.append(changed)
+        changed = DomainEvent(self._epoch(time), tid, task.comm, task.caller, domain, event, detail, None)
+        pid, uuid = task.caller.pid, fields["uuid"]
+        if call:
+            for pending in [
+                one for one in self._pending if one.event.caller.pid == pid and one.uuid == uuid and (tid, call.seq) in one.causes
+            ]:
+                self._pending.remove(pending)
+                self._caused(pending.event, pending.task, pending.flags, [(tid, call)], ended)
+        # a monitor has a thread of its own, which is told what a call has done before the call is
+        causes = [(tid, call)] if call else self._changing(pid, uuid)
+        if not causes and not flags & records.REC_SERVING and (possible := self._creating(pid)):
+            self._pending.append(Pending(changed, uuid, task, flags, possible))
+        else:
+            self._caused(changed, task, flags, causes, ended)
+
+    def _caused(self, changed: DomainEvent, task: Task, flags: int, causes: list[tuple[int, Open]], ended: list[Event]) -> None:
+        """Tells the change with what is known of its cause: one of the calls; `flags`: of its record."""
+        shown = [(tid, call) for tid, call in causes if not self._is_hidden(tid, call.seq)]
+        if shown:
+            extras = [self._extra_of(tid, call) for tid, call in shown]
+            ids = tuple(self._id(call, tid) for tid, call in shown)
+            if len(causes) == 1:
+                changed = changed._replace(parent=ids[0], cause=BY_CALL)
+                extras[0].add(changed)
+            else:
+                changed = changed._replace(one_of=ids, cause=BY_CALL if shown == causes else None)
+            ended.append(changed)
+        elif not causes and self._passes(flags, task) and not self._choice.hides_changes:
+            if flags & records.REC_SERVING:  # whose record was lost, or who gave the domain another name
+                changed = changed._replace(cause=BY_CALL)
+            elif not self._unseen(changed.caller.pid):
+                changed = changed._replace(cause=NO_CALL)
+            ended.append(changed)
+
+    def _creating(self, pid: int) -> set[tuple[int, int]]:
+        """Calls of the process that may bring up a domain whose UUID they don't tell: only what they do next does."""
+        return {
+            (tid, stack[0].seq)
+            for tid, stack in self._open.items()
+            if stack and stack[0].tgid == pid and self._is_write(stack[0]) and _may_create(self.rows[stack[0].row].function)
+        }
+
+    def _gave_up(self, tid: int, number: int, ended: list[Event]) -> None:
+        """The call is over: it was not the one, if it hasn't said so."""
+        for pending in list(self._pending):
+            pending.causes.discard((tid, number))
+            if not pending.causes:
+                self._pending.remove(pending)
+                self._caused(pending.event, pending.task, pending.flags, [], ended)
 
     def _changing(self, pid: int, uuid: Value) -> list[tuple[int, Open]]:
         """The threads and calls of the process that may be changing the domain."""
@@ -470,7 +570,7 @@ class Calls:
             _, _, flags, _, _, _, tid, _, _, _ = records.HEAD.unpack_from(raw)
             self._waiting[tid] = self._denied(raw, row)
             if not flags & records.REC_LONG:
-                ended.append(self._settle(tid))
+                self._settle(tid, ended)
         else:
             self._inner(self.rows[row], raw, ended)
 
@@ -490,26 +590,43 @@ class Calls:
 
     def _denied(self, raw: bytes, row: int) -> Denial:
         """A call that the enforcer sent back."""
-        _, _, _, _, _, task, tid, seq, _, tgid = records.HEAD.unpack_from(raw)
+        _, _, _, _, _, number, tid, seq, _, tgid = records.HEAD.unpack_from(raw)
         function = self.rows[row].function
         said = self._said.pop(tid, None)
         if said is not None and (said.info.action != "deny" or not _is_about(said, self.rows[row].stub, raw)):
             said = None  # of another call: that of this one was lost
-        call = Open(raw, row, seq, 0, task, tgid, 0)
+        call = Open(raw, row, seq, 0, number, tgid, 0)
         extra = Extra()
         extra.verdict = said.info if said else VerdictInfo("deny", "")
-        if (served := self._find_task(task, tgid, tid).served) is not None:
-            extra.origins = self._origins.of(served)
+        task = self._find_task(number, tgid, tid)
+        if (served := task.served) is not None:
+            extra.origins = [origin for origin in self._origins.of(served) if not self._is_hidden(origin.tid, origin.number)]
+        flags = records.HEAD.unpack_from(raw)[2]
+        extra.hidden = bool(flags & records.REC_SERVING) and not extra.origins and not self._passes(flags, task)
         result: Value = None
         if function is not None and said is not None and self.rows[row].returns == "integer":
             result = values.integer(function.result.kind, said.result)
         return Denial(call, raw, {}, extra, result)
 
-    def _finish(self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int) -> Call:
-        """`raw`: the call's return record."""
+    def _finish(self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int, ended: list[Event]) -> None:
+        """The call has returned; `raw`: its return record."""
+        if self._pending:
+            self._gave_up(tid, call.seq, ended)
+        hidden = self._is_hidden(tid, call.seq) if call.raw is not None else not self._passes_without_entry(call, raw, tid)
+        built = self._returned(call, raw, ret_pieces, tid)
+        if not hidden:
+            ended.append(built)
+
+    def _passes_without_entry(self, call: Open, raw: bytes, tid: int) -> bool:
+        if self._choice.passes is None:
+            return True
+        task = self._find_task(call.task, call.tgid, tid)
+        return task.served is None or self._passes(records.HEAD.unpack_from(raw)[2], task)
+
+    def _returned(self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int) -> Call:
         entry, number, seq, depth, task, tgid, _ = call
         row = self.rows[number]
-        ended, started = _RETURN.unpack_from(raw)
+        until, started = _RETURN.unpack_from(raw)
         extra = self._extra.pop((tid, seq), None) if self._extra else None
         key: Hashable = None
         if entry is not None and extra is None and ret_pieces is None:
@@ -518,7 +635,7 @@ class Calls:
             key = (constants.version, number, tid, task, depth, entry_key(entry), ret_key(raw))
             alike = self._alike.get(key)
             if alike is not None:
-                return tuple.__new__(Call, (self._epoch(started), ended - started, *alike))
+                return tuple.__new__(Call, (self._epoch(started), until - started, *alike))
         result: Value = None
         fails, error, out = False, None, NO_VALUES
         failed: bool | None = False
@@ -531,7 +648,7 @@ class Calls:
                 failed = error is not None or row.function is None or row.function.failure not in ("minus_one_if_error", "null_if_error")
                 if not failed and raw[2] & records.REC_INNER_LOST:
                     failed = None
-        built = self._build(call, extra, tid, row, started, result, failed, error, ended - started, None, out)
+        built = self._build(call, extra, tid, row, started, result, failed, error, until - started, None, out)
         if fails or key is None or entry is None or built.client is not None:
             return built
         if not _is_shared(row.entry, entry) or not (row.ret is None or _is_shared(row.ret, raw)):
@@ -542,10 +659,14 @@ class Calls:
         self._alike[key] = built[2:]
         return built
 
-    def _unfinished(self, call: Open, tid: int, reason: str) -> Call:
+    def _unfinished(self, call: Open, tid: int, reason: str, ended: list[Event]) -> None:
+        if self._pending:
+            self._gave_up(tid, call.seq, ended)
         extra = self._extra.pop((tid, call.seq), None) if self._extra else None
         row = self.rows[call.row]
-        return self._build(call, extra, tid, row, call.started, None, False, None, None, reason if row.ret else NO_RETURN)
+        built = self._build(call, extra, tid, row, call.started, None, False, None, None, reason if row.ret else NO_RETURN)
+        if not (extra and extra.hidden):
+            ended.append(built)
 
     def _build(
         self,
@@ -608,7 +729,7 @@ class Calls:
             self._origins.ended(message, tid, call.seq)
         origins = extra.origins
         built = built._replace(
-            verdict=extra.verdict,
+            verdict=_in_all(extra),
             children=tuple(extra.children),
             more_children=extra.more,
             parent=origins[0].id if len(origins) == 1 else None,
@@ -629,9 +750,20 @@ class Calls:
         }
 
 
+def _in_all(extra: Extra) -> VerdictInfo | None:
+    """The verdict on a call. One that was sent to a daemon is judged there, if that is enforced."""
+    judged = [child.verdict for child in extra.children if isinstance(child, Call)]
+    return None if extra.verdict == NOT_ENFORCED and extra.sent and NOT_ENFORCED not in judged else extra.verdict
+
+
 def _is_about(said: Said, stub: int, raw: bytes) -> bool:
     """Whether the verdict is on this call."""
     return said.number == stub and said.sp == u64(raw, records.ENTRY_SP)
+
+
+def _may_create(function: Function | None) -> bool:
+    """Whether the function may have to do with a domain that none of its arguments is."""
+    return function is not None and function.name.startswith("virDomain") and all(param.object != "domain" for param in function.params)
 
 
 def _is_failure(function: Function, raw: bytes) -> bool:

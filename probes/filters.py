@@ -14,7 +14,6 @@ from log.events import Call, Caller, CutText, DomainEvent, Event, Handle, Value
 from probes import records
 from probes.api import Function
 from probes.globs import compile_globs
-from probes.processes import descends
 from probes.program import Program
 
 _WILD = set("*?[")
@@ -98,13 +97,28 @@ class Filters:
     @property
     def keeps_all(self) -> bool:
         """Whether nothing is left to decide when a call has finished."""
-        return self.keeps_own and not (self.pids or self.uids or self.comms or self.tree)
-
-    @property
-    def keeps_own(self) -> bool:
-        """The same of a call that no daemon makes for a client, which could be the one that is wanted."""
         return not (
             self.failed or self.slower_ns is not None or self.writes or self.objects or any(_WILD & set(comm) for comm in self.comms)
+        )
+
+    @property
+    def by_process(self) -> bool:
+        """Whether processes are chosen: what daemons do is shown then for these only."""
+        return bool(self.pids or self.uids or self.comms or self.tree)
+
+    def hides_changes(self, functions: Iterable[Function]) -> bool:
+        """Whether calls are left out that may change a domain."""
+        return any(function.is_write and function.name.startswith("virDomain") and not self.wants(function) for function in functions)
+
+    def passes(self, caller: Caller, comm: str, client: Mapping[str, Value], in_tree: bool) -> bool:
+        """Whether a call of a daemon is wanted because of it or its client; `in_tree`: one of them descends from the tracer."""
+        exe = client.get("exe")
+        name = os.path.basename(exe) if isinstance(exe, str) else ""
+        return (
+            (not self.pids or caller.pid in self.pids or client.get("pid") in self.pids)
+            and (not self.uids or caller.uid in self.uids or client.get("uid") in self.uids)
+            and (not self.comms or _is_one_of(comm, self.comms) or _is_one_of(name, self.comms))
+            and (not self.tree or in_tree)
         )
 
     def keeps(self, event: Event) -> bool:
@@ -112,23 +126,10 @@ class Filters:
         if type(event) is Call:
             return self._keeps_call(event)
         if type(event) is DomainEvent:
-            if not event.parent and not event.one_of and not self._is_wanted(event.caller, event.comm):
-                return False
             return not self.objects or any(_matches(name, self.objects) for name in _texts(event.domain.fields.values()))
         return True
 
-    def _is_wanted(self, caller: Caller, comm: str) -> bool:
-        """Whether the process itself is."""
-        return (
-            (not self.pids or caller.pid in self.pids)
-            and (not self.uids or caller.uid in self.uids)
-            and (not self.comms or _is_one_of(comm, self.comms))
-            and (not self.tree or descends(caller.pid, os.getpid()))
-        )
-
     def _keeps_call(self, call: Call) -> bool:
-        if call.client is not None and not self._is_for_wanted(call, call.client):
-            return False
         if self.failed and not (call.failed or (call.verdict and call.verdict.action == "deny")):
             return False
         if self.slower_ns is not None and call.duration_ns is not None and call.duration_ns < self.slower_ns:
@@ -143,20 +144,6 @@ class Filters:
         if call.args is None:
             return True  # lost: it can't be told
         return any(_matches(name, self.objects) for name in _names(call))
-
-    def _is_for_wanted(self, call: Call, client: Mapping[str, Value]) -> bool:
-        """Whether a call of a daemon is wanted because of the daemon, or because of its client."""
-        pid, uid, exe = client.get("pid"), client.get("uid"), client.get("exe")
-        if self.pids and call.caller.pid not in self.pids and pid not in self.pids:
-            return False
-        if self.uids and call.caller.uid not in self.uids and uid not in self.uids:
-            return False
-        name = os.path.basename(exe) if isinstance(exe, str) else ""
-        if self.comms and not _is_one_of(call.comm, self.comms) and not _is_one_of(name, self.comms):
-            return False
-        if not self.tree or call.parent or call.one_of or descends(call.caller.pid, os.getpid()):
-            return True
-        return isinstance(pid, int) and descends(pid, os.getpid())
 
 
 @lru_cache(maxsize=1024)

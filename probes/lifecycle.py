@@ -30,6 +30,12 @@ class Lifecycle:
         return event, self._details.get(event, {}).get(detail, str(detail))
 
 
+def is_told(fields: Mapping[str, Value]) -> bool:
+    """Whether a LIFECYCLE record says what a daemon told its client. The name and UUID are then those of a client's handle."""
+    handle = fields["handle"]
+    return isinstance(handle, int) and handle >> 64 == fields["arg1"] and fields["driver"] == "remote"
+
+
 def uuid_of(fields: Mapping[str, Value]) -> str:
     """The UUID in a record."""
     number = fields["uuid"]

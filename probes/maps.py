@@ -58,15 +58,6 @@ def is_enforcer(path: str) -> bool:
     return path.rpartition("/")[2].removesuffix(_DELETED) == ENFORCER
 
 
-def has_modules(pid: int, proc: Path = Path("/proc")) -> bool:
-    """Whether a process has drivers of libvirt loaded as modules: daemons do, and programs with an embedded driver."""
-    try:
-        with open(f"{proc}/{pid}/maps", "rb", buffering=0) as file:
-            return b"/libvirt_driver_" in file.readall()
-    except OSError:
-        return False
-
-
 def pids(proc: Path) -> list[int]:
     """Every process there is, ascending."""
     return sorted(int(name) for name in os.listdir(proc) if name.isdecimal())

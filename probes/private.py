@@ -58,6 +58,7 @@ class Private(NamedTuple):
         return f"{self.name}{self.place}"
 
 
+MOST_DETAILS = 4  # of an error that is raised with a format of its own: "%1$s in %2$s must not be NULL"
 TYPED_STRING = 7  # VIR_TYPED_PARAM_STRING
 MOST_ATTRIBUTES = 9  # of an identity: all that there are but one, the system token
 
@@ -137,7 +138,11 @@ PRIVATE = (
     Private("virErrorMsg", entry=(Text("detail", "arg1"),), ret=(Text("format", "value"),)),  # arg0 code
     Private(
         "virRaiseErrorFull",  # arg3 domain, arg4 code; on the stack: str1, str2, str3, int1, int2, fmt, ...
-        entry=(Block("sp", 48, 16, (("fmt", 0), ("first", 8))), Text("format", "fmt"), Text("message", "first")),
+        entry=(
+            Block("sp", 48, 8 + 8 * MOST_DETAILS, (("fmt", 0), *((f"detail{i}", 8 + 8 * i) for i in range(MOST_DETAILS)))),
+            Text("format", "fmt"),
+            *(Text(f"text{i}", f"detail{i}") for i in range(MOST_DETAILS)),
+        ),
     ),
     Private(
         "virSetError",  # arg0: const virError *: int code, int domain, char *message
@@ -161,10 +166,18 @@ PRIVATE = (
         )
         for at in DEFINITION_NAMES
     ),
-    # id, name, UUID, what happened (virDomainEventType), in which way
+    # id, name, UUID, what happened (virDomainEventType), in which way. In a client the UUID is that in a handle, with the connection 20
+    # and the name 12 bytes before it, and the connection's driver, at 80, is called "remote"
     Private(
         "virDomainEventLifecycleNew",
-        entry=(Text("name", "arg1"), Block("arg2", 0, 16, (), "uuid")),
+        entry=(
+            Text("name", "arg1"),
+            Block("arg2", 0, 16, (), "uuid"),
+            Block("arg2", -20, 16, (("conn", 0),), "handle"),
+            Block("conn", 80, 8, (("driver", 0),), "connection"),
+            Block("driver", 0, 8, (("called", 0),), "table"),
+            Text("driver", "called"),
+        ),
         flags=records.PLAN_ALWAYS | records.PLAN_WRITE_RING,
     ),
     # of libvirt_driver_qemu.so: monitor, message; the message's text at 8

@@ -8,6 +8,7 @@ believed where it shows the process that made the call, and the rest is what was
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,8 @@ CMDLINE_CAPTURED = 1024  # CMDLINE of trace.bpf.c: a longer one is cut there
 CMDLINE_MOST = 16384  # bytes of a command line that are kept
 MOST_PROCESSES, MOST_IMAGES, MOST_USERS, MOST_CGROUPS = 16384, 4, 4096, 4096
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+TICKS = os.sysconf("SC_CLK_TCK")
+NEAR_NS = 3_000_000_000 // TICKS  # a start is told in ticks, and a fork a little after it
 _NS = 1_000_000_000
 
 
@@ -49,6 +51,7 @@ class _Image(NamedTuple):
 
     since: int
     exe: str | None
+    born: int = 0  # when the process began (CLOCK_BOOTTIME, ns); 0: before anybody looked
 
 
 class _Shown(NamedTuple):
@@ -80,6 +83,8 @@ class Processes:
         self._show_cmdline: Callable[[tuple[str, ...]], tuple[str, ...]] = tuple if full_cmdlines else redact_cmdline
         self._numbers = numbers or cgroups.Numbers()
         self._images: Recent[int, tuple[_Image, ...]] = Recent(MOST_PROCESSES)
+        # by number, start in ticks and the exec that made it what it was
+        self._captured: Recent[tuple[int, int, int], Captured] = Recent(MOST_PROCESSES)
         self._users: Recent[int, str | None] = Recent(MOST_USERS)
         self._user_name = user_name
         self._paths: Recent[int, str] = Recent(MOST_CGROUPS)
@@ -89,31 +94,42 @@ class Processes:
         if record.is_program:
             before = self._images.get(record.pid, ())
             if before and before[-1].exe is None:
-                self._note(record.pid, (*before[:-1], _Image(before[-1].since, record.path)))
+                self._note(record.pid, (*before[:-1], before[-1]._replace(exe=record.path)))
             else:
-                self._note(record.pid, (*before, _Image(record.time, record.path)))
+                self._note(record.pid, (*before, _Image(record.time, record.path, _born(before))))
 
     def noticed(self, record: Exec | Forked | Dropped) -> None:
         """Notes that a process becomes another program, or that a child runs what its parent runs."""
         if isinstance(record, Dropped):  # any of them may have become another program unseen
             self._images.clear()
         elif isinstance(record, Exec):
-            self._note(record.pid, (*self._images.get(record.pid, ()), _Image(record.time, None)))
+            before = self._images.get(record.pid, ())
+            self._note(record.pid, (*before, _Image(record.time, None, _born(before))))
         elif record.pid != record.ppid:
             if record.ppid not in self._images:  # older than the watch
                 self._note(record.ppid, (_Image(0, _read_link(f"{self._proc}/{record.ppid}/exe")),))
-            self._note(record.pid, (_Image(record.time, self._images[record.ppid][-1].exe),))
+            # behind what had its number before: of that, calls may still be to come
+            image = _Image(record.time, self._images.get(record.ppid, ())[-1].exe, boottime(record.time))
+            self._note(record.pid, (*self._images.get(record.pid, ()), image))
 
     def lookup(self, pid: int, start_time: int | None = None, captured: Captured | None = None, at: int | None = None) -> Caller:
         """The caller: `start_time` is on CLOCK_BOOTTIME, `at` (when it called) on CLOCK_MONOTONIC, both in ns."""
         shown = self._show(pid, start_time or (captured.start_ns if captured else 0))
+        known_start = 0 if captured else start_time or 0
+        if at is not None:
+            if captured:
+                self._captured.put((pid, captured.start_ns * TICKS // _NS, self.since(pid, at)), captured)
+            else:
+                captured = self._captured.get((pid, (start_time or 0) * TICKS // _NS, self.since(pid, at)))
+            if captured is None and self.since(pid) > at:  # /proc shows what it became later
+                shown = shown._replace(exe=None, cmdline=None)
         if captured is None:
             uid = NO_ID if shown.uid is None else shown.uid
             captured = Captured(pid, 0, uid, NO_ID, shown.loginuid, 0, 0, None, "", None)
         exe, cmdline = shown.exe, shown.cmdline or captured.cmdline
         if not exe or not _is_same(shown.cmdline, captured.cmdline):
             # without a later exec, it is the same program with another title
-            exe = self._remembered(pid, at) or captured.exe or exe
+            exe = self._remembered(pid, at, known_start) or captured.exe or exe
             cmdline = captured.cmdline or cmdline
         place = self._place(shown.cgroup, captured.cgroup_id)
         return Caller(
@@ -128,6 +144,10 @@ class Processes:
             real_uid=None if captured.real_uid == captured.uid else captured.real_uid,
         )
 
+    def since(self, pid: int, at: int | None = None) -> int:
+        """Since when (ns, CLOCK_MONOTONIC) the process of that number is what it is, or was then; 0: since before anybody looked."""
+        return max((image.since for image in self._images.get(pid, ()) if at is None or image.since <= at), default=0)
+
     def user(self, uid: int) -> str | None:
         """The name of the user on this host."""
         return self._user_name(uid) if self._user_name else self._users.learn(uid, find_user)
@@ -135,10 +155,12 @@ class Processes:
     def _note(self, pid: int, images: tuple[_Image, ...]) -> None:
         self._images.put(pid, images[-MOST_IMAGES:])
 
-    def _remembered(self, pid: int, at: int | None) -> str | None:
-        """What the process ran then."""
+    def _remembered(self, pid: int, at: int | None, start_ns: int) -> str | None:
+        """What the process ran then, if it is the one that began at that time (CLOCK_BOOTTIME; 0: whichever it is)."""
         images = [image for image in self._images.get(pid, ()) if at is None or image.since <= at]
-        return images[-1].exe if images else None
+        if not images or (start_ns and images[-1].born and abs(images[-1].born - start_ns) > NEAR_NS):
+            return None
+        return images[-1].exe
 
     def _place(self, shown: str | None, number: int) -> cgroups.Place:
         if shown is not None:
@@ -159,7 +181,7 @@ class Processes:
         try:
             stat = _read(folder, "stat", 4096)
             fields = stat.rpartition(b")")[2].split() if stat else []
-            if len(fields) < 20 or fields[0] in (b"Z", b"X") or (start_ns and abs(int(fields[19]) - start_ns * _TICKS // _NS) > 1):
+            if len(fields) < 20 or fields[0] in (b"Z", b"X") or (start_ns and abs(int(fields[19]) - start_ns * TICKS // _NS) > 1):
                 return _NOTHING
             cgroup = _read(folder, "cgroup", 65536)
             loginuid = _read(folder, "loginuid", 32)
@@ -174,6 +196,15 @@ class Processes:
             return _NOTHING
         finally:
             os.close(folder)
+
+
+def _born(images: tuple[_Image, ...]) -> int:
+    return images[-1].born if images else 0
+
+
+def boottime(monotonic_ns: int) -> int:
+    """The time on CLOCK_BOOTTIME, which does not stand still while the host is suspended, of one that is just over."""
+    return monotonic_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
 
 
 def split_cmdline(data: bytes) -> tuple[str, ...]:
@@ -221,14 +252,12 @@ def _read(folder: int, name: str, most: int) -> bytes | None:
         os.close(fd)
 
 
-def descends(pid: int, ancestor: int, proc: Path = Path("/proc")) -> bool:
-    """Whether a process that still runs is the ancestor, or a descendant of it."""
-    while pid > 1 and pid != ancestor:
-        try:
-            pid = int((proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-        except (OSError, IndexError, ValueError):
-            return False
-    return pid == ancestor
+def began(pid: int, proc: Path = Path("/proc")) -> int | None:
+    """When the process that has the number now began (ns, CLOCK_BOOTTIME; to the tick)."""
+    try:
+        return int((proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[19]) * _NS // TICKS
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def host_pid(pid: int, seen_by: int, proc: Path = Path("/proc")) -> int | None:

@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from log.events import CallError, CutText, Value
 from probes.api import ApiTable
+from probes.private import MOST_DETAILS
 from probes.redact.messages import redact_error
 
 SYSTEM_ERROR = 38  # VIR_ERR_SYSTEM_ERROR
+_ALL_BITS = (1 << 64) - 1
+# a place for an argument in a format of printf(); with its position from libvirt 9.3 on, and in translations
+_SLOT = re.compile(
+    r"%(?:(?P<position>\d{1,2})\$)?(?P<how>[-+ #0]*(?:\d{1,3})?)(?:\.(?P<most>\*|\d{1,3}))?(?P<size>hh|h|ll|l|z|j|t)?(?P<kind>[diouxXcsp%])"
+)
 
 
 class RaisedErrors:
@@ -40,8 +47,10 @@ class RaisedErrors:
             _, domain, _ = self._making.get(tid, (0, None, None))
             self._making[tid] = (_int(fields["arg0"]), domain, _text(fields["detail"]))
         elif function == "virRaiseErrorFull":
-            message, form = _text(fields["message"]), _text(fields["format"])
-            self._last[tid] = (time, _int(fields["arg4"]), _int(fields["arg3"]), message if form == "%s" else form)
+            stack = fields["block"]
+            assert isinstance(stack, int)
+            details = [(stack >> 64 * (i + 1) & _ALL_BITS, _text(fields[f"text{i}"])) for i in range(MOST_DETAILS)]
+            self._last[tid] = (time, _int(fields["arg4"]), _int(fields["arg3"]), fill(_text(fields["format"]) or "", details))
         elif function == "virSetError":
             both = fields["block"]  # its first eight bytes: code, domain
             assert isinstance(both, int)
@@ -53,7 +62,7 @@ class RaisedErrors:
         if function == "virErrorMsg" and tid in self._making:
             code, domain, detail = self._making.pop(tid)
             form = _text(fields["format"]) or ""
-            self._last[tid] = (time, code, domain, form.replace("%s", detail, 1) if detail is not None else form)
+            self._last[tid] = (time, code, domain, form if detail is None else fill(form, [(0, detail)]))
 
     def error(self, tid: int, since: int) -> CallError | None:
         """The error that the thread's failed call leaves behind, which began at the time `since` (ns)."""
@@ -70,6 +79,45 @@ def _by_value(table: ApiTable, enum: str) -> dict[int, str]:
     for name, value in table.enums[enum].constants.items() if enum in table.enums else ():
         names.setdefault(value, name)
     return names
+
+
+def fill(form: str, arguments: Sequence[tuple[int, str | None]]) -> str:
+    """The text that printf() makes of a format and these arguments: 64 bits each, and the string that is there if it is an address."""
+    left = iter(arguments)
+
+    def put(slot: re.Match[str]) -> str:
+        if slot["kind"] == "%":
+            return "%"
+        most = slot["most"]
+        if most == "*":
+            most = str(_signed(next(left, (0, None))[0], 32))
+        place = int(slot["position"] or 0)
+        number, text = arguments[place - 1] if 0 < place <= len(arguments) else next(left, (0, None)) if not place else (0, None)
+        if slot["kind"] == "s":
+            return f"%{slot['how'].lstrip('0')}s" % _first(text or "(null)", most)
+        if slot["kind"] == "c":
+            return chr(number & 0x7F)
+        if slot["kind"] == "p":
+            return f"{number:#x}"
+        bits = 64 if slot["size"] in ("l", "ll", "z", "j", "t") else 32
+        value = _signed(number, bits) if slot["kind"] in "di" else number & ((1 << bits) - 1)
+        how = slot["how"].replace("#", "") if slot["kind"] == "u" else slot["how"]
+        alternative = "0x" if "#" in how and slot["kind"] in "xX" and value else ""
+        return alternative + f"%{how.replace('#', '')}{'' if most is None else '.' + most}{slot['kind'].replace('u', 'd')}" % value
+
+    return _SLOT.sub(put, form)
+
+
+def _first(text: str, most: str | None) -> str:
+    """At most so many bytes of the text."""
+    if most is None or int(most) < 0:
+        return text
+    return text.encode(errors="surrogateescape")[: int(most)].decode(errors="surrogateescape")
+
+
+def _signed(number: int, bits: int) -> int:
+    number &= (1 << bits) - 1
+    return number - (1 << bits) if number >> (bits - 1) else number
 
 
 def _int(value: Value) -> int:

@@ -22,7 +22,8 @@ PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_JUMPS, PLAN_KEE
 )
 PLAN_32BIT, PLAN_SERVES, PLAN_SERVED, PLAN_ALWAYS, PLAN_PLUMBING = (1 << i for i in range(8, 13))
 REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED, REC_ONCE, REC_SERVING, REC_CALLER, REC_INNER_LOST = (1 << i for i in range(8))
-REC_LEVEL = 8  # an entry's flags >> REC_LEVEL: calls around it that were probed
+REC_LEVEL, REC_LEVELS = 8, 63  # an entry's flags >> REC_LEVEL & REC_LEVELS: calls around it that were probed
+REC_WANTED = 1 << 15
 
 COUNTERS = ("entry", "return", "both", "chunk", "private", "thread", "task", "")
 
@@ -40,7 +41,7 @@ LOSSES = 80  # in the settings: how often anything was counted as lost
 
 HEAD = struct.Struct("<BBHIQQIIII")  # kind, depth, flags, row, time, task, tid, seq, bad, tgid
 RECORD_TIME = 8
-ENTRY_SP = 40
+ENTRY_SP = 40  # PLAN_SERVES: id of the thread's own REC_TASK
 ENTRY_ARGS = 48
 ENTRY_CALLER = 96
 ENTRY_FIXED = 104

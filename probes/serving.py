@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
-from log.events import Caller, CutText, Value
+from log.events import CutText, Value
 from probes.copying import Constants, Plan
 from probes.private import MOST_ATTRIBUTES
-from probes.processes import host_pid
+from probes.processes import TICKS, Processes, host_pid
 from probes.recent import Recent
 
 IDENTITY, SEND = "virIdentitySetCurrent", "virNetClientProgramCall"
@@ -23,7 +23,8 @@ _STRINGS = {  # names of an identity's attributes (src/util/viridentity.c) -> of
     "x509-distingui": "x509",
     "selinux-contex": "selinux",
 }
-_NUMBERS = {"unix-user-id": "uid", "unix-group-id": "gid", "process-id": "pid"}
+_START = "process-time"  # when the process began, in ticks: with the number, what tells it from others
+_NUMBERS = {"unix-user-id": "uid", "unix-group-id": "gid", "process-id": "pid", _START: _START}
 FIELDS = ("pid", "uid", "user", "gid", "group", "sasl", "x509", "selinux", "readonly", "address")
 _SHORT = 14  # characters by which attributes are told apart
 
@@ -54,6 +55,7 @@ class Served(NamedTuple):
     connection: Connection
     client: Client | None  # None: its record was lost
     end: int = 0  # address of the daemon's end of the connection
+    client_start: int | None = None  # when its process began (ns, CLOCK_BOOTTIME)
 
 
 class Claim(NamedTuple):
@@ -61,6 +63,7 @@ class Claim(NamedTuple):
 
     says: Client
     shown: Client  # with who it is
+    start: int | None  # when that process began
 
 
 class Sent(NamedTuple):
@@ -92,15 +95,15 @@ def sent(fields: Mapping[str, Value]) -> Message:
 
 
 class Clients:
-    """Clients by what their identity says; `lookup` describes the process of a pid."""
+    """Clients by what their identity says, and by what their process was at that time."""
 
-    def __init__(self, lookup: Callable[[int], Caller]) -> None:
-        self._lookup = lookup
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
         self._known: Recent[tuple[Value, ...], Client] = Recent(MOST_CLIENTS)
-        self._copied: Recent[Hashable, Client] = Recent(MOST_CLIENTS)
+        self._copied: Recent[Hashable, dict[str, Value]] = Recent(MOST_CLIENTS)
         self._claims: Recent[tuple[int, int], Claim] = Recent(MOST_CLIENTS)  # by daemon and its end of the connection
 
-    def claimed(self, raw: bytes, plan: Plan, served: Served, daemon: int) -> None:
+    def claimed(self, raw: bytes, plan: Plan, served: Served, daemon: int, at: int) -> None:
         """A CLAIM record: the client served there says that it is somebody else.
 
         Who it is stays who it was before, what it says comes beside. One of libvirt's own daemons, run by root, speaks for its client.
@@ -111,53 +114,63 @@ class Clients:
         peer = {key: served.client[key] for key in served.client if key not in ("peer", "claims")}
         if before is not None and before.shown == served.client:
             peer = {**peer, **before.shown.get("peer", {})}  # type: ignore[dict-item]
-        says = self._read(plan.decode(raw, {}, Constants()), served.connection, daemon)
+        says, start = self._identity(raw, plan, served.connection, daemon, at)
         if peer.get("uid") == 0 and _is_libvirts(peer.get("exe")):
             shown: Client = {**says, "peer": peer}
         else:
-            shown = {**peer, "peer": peer, "claims": dict(says)}
-        self._claims.put((daemon, served.end), Claim(says, shown))
+            shown, start = {**peer, "peer": peer, "claims": dict(says)}, served.client_start
+        self._claims.put((daemon, served.end), Claim(says, shown, start))
 
-    def of(self, raw: bytes, plan: Plan, served: Served, daemon: int) -> Client:
-        """The client of an IDENTITY record of the process `daemon`: a connection has the same bytes each time, until it claims others."""
-        copied = (plan.key(raw), served.connection, daemon)
-        client = self._copied.get(copied)
-        client = client or self._copied.put(copied, self._read(plan.decode(raw, {}, Constants()), served.connection, daemon))
+    def of(self, raw: bytes, plan: Plan, served: Served, daemon: int, at: int) -> tuple[Client, int | None]:
+        """The client of an IDENTITY record of the process `daemon`, at the time `at` (ns, CLOCK_MONOTONIC), and when it began."""
+        client, start = self._identity(raw, plan, served.connection, daemon, at)
         claim = self._claims.get((daemon, served.end)) if self._claims else None
         if claim is None:
-            return client
+            return client, start
         if claim.says == client:
-            return claim.shown
-        del self._claims[daemon, served.end]  # another connection is there by now
+            return claim.shown, claim.start
+        self._claims.pop((daemon, served.end))  # another connection is there by now
+        return client, start
+
+    def _identity(self, raw: bytes, plan: Plan, connection: Connection, daemon: int, at: int) -> tuple[Client, int | None]:
+        # a connection has the same bytes each time, until it claims others
+        found = self._copied.learn(
+            (plan.key(raw), connection, daemon), lambda _: _read(plan.decode(raw, {}, Constants()), connection, daemon)
+        )
+        pid, ticks = found["pid"], found[_START]
+        start = ticks * 1_000_000_000 // TICKS if isinstance(ticks, int) else None
+        since = self._processes.since(pid, at) if isinstance(pid, int) else 0
+        client = self._known.learn((*found.values(), since), lambda _: self._describe(found, start, at))
+        return client, start
+
+    def _describe(self, found: dict[str, Value], start: int | None, at: int) -> Client:
+        pid, client = found["pid"], {field: found[field] for field in FIELDS}
+        if isinstance(pid, int):
+            process = self._processes.lookup(pid, start, at=at)
+            cmdline = None if process.cmdline is None else list(process.cmdline)
+            client.update(exe=process.exe, cmdline=cmdline, loginuid=process.loginuid)
         return client
 
-    def _read(self, fields: Mapping[str, Value], connection: Connection, daemon: int) -> Client:
-        block = fields["block"]
-        assert isinstance(block, int)
-        count = block & 0xFFFFFFFF
-        found: dict[str, Value] = {"readonly": connection.readonly}
-        for i in range(min(count, MOST_ATTRIBUTES)):
-            name, value, text = fields[f"name{i}"], fields[f"value{i}"], fields[f"text{i}"]
-            assert isinstance(name, int) and isinstance(value, int)
-            short = name.to_bytes(16, "little").split(b"\0")[0][:_SHORT].decode("ascii", "replace")
-            if short in _STRINGS:
-                found[_STRINGS[short]] = text.text + "..." if isinstance(text, CutText) else text
-            elif short in _NUMBERS:
-                found[_NUMBERS[short]] = value >> 64
-        if isinstance(pid := found.get("pid"), int):
-            found["pid"] = host_pid(pid, daemon)
-        else:  # a socket of this host has none worth telling
-            found["address"] = connection.address
-        key = tuple(found.get(field) for field in FIELDS)
-        return self._known.get(key) or self._known.put(key, self._describe(dict(zip(FIELDS, key, strict=True))))
 
-    def _describe(self, found: dict[str, Value]) -> Client:
-        pid = found["pid"]
-        if isinstance(pid, int):
-            process = self._lookup(pid)
-            cmdline = None if process.cmdline is None else list(process.cmdline)
-            found.update(exe=process.exe, cmdline=cmdline, loginuid=process.loginuid)
-        return found
+def _read(fields: Mapping[str, Value], connection: Connection, daemon: int) -> dict[str, Value]:
+    """The client's fields and its start, None for what the identity does not tell."""
+    block = fields["block"]
+    assert isinstance(block, int)
+    count = block & 0xFFFFFFFF
+    found: dict[str, Value] = {**dict.fromkeys((*FIELDS, _START)), "readonly": connection.readonly}
+    for i in range(min(count, MOST_ATTRIBUTES)):
+        name, value, text = fields[f"name{i}"], fields[f"value{i}"], fields[f"text{i}"]
+        assert isinstance(name, int) and isinstance(value, int)
+        short = name.to_bytes(16, "little").split(b"\0")[0][:_SHORT].decode("ascii", "replace")
+        if short in _STRINGS:
+            found[_STRINGS[short]] = text.text + "..." if isinstance(text, CutText) else text
+        elif short in _NUMBERS:
+            found[_NUMBERS[short]] = value >> 64
+    if isinstance(pid := found.get("pid"), int):
+        found["pid"] = host_pid(pid, daemon)
+    else:  # a socket of this host has none worth telling
+        found["address"] = connection.address
+    return found
 
 
 def _is_libvirts(exe: Value) -> bool:

@@ -7,19 +7,19 @@ import bisect
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from log.errors import UsageError
-from log.events import Call, Event
+from log.events import Event
 from probes import bpf, maps, records, serving, symbols
 from probes.api import load_api
 from probes.attachments import Attachments, listed
-from probes.calls import Calls, Row, Task
+from probes.calls import Calls
 from probes.clock import Clock
 from probes.confined import returns_kill_confined
-from probes.copying import Constants, Limits
+from probes.copying import Limits
 from probes.coverage import Coverage
 from probes.daemons import Daemons
 from probes.filters import Filters
@@ -27,16 +27,17 @@ from probes.links import allow_files
 from probes.losses import Losses
 from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Online, Record, watch_maps
 from probes.modules import Modules
-from probes.processes import Captured, Processes
+from probes.processes import Processes
 from probes.program import Program
 from probes.reader import SETTLED_NS, Reader, key_of, time_of
-from probes.recent import Recent
 from probes.rows import Rows
-from probes.serving import Clients
+from probes.shown import Choice, Shown
 from probes.targets import Targets
+from probes.tasks import Task, Tasks
+from probes.tree import Tree
 from probes.users import Users
 
-TASKS = 65536
+NOTICED = 0.002  # s: as long after it, at most, it is known that a process began or became another program
 SWEEP_NS = 1_000_000_000
 SWEEPS_UNUSED = 60
 PRIORITY = -10  # others may be busy, and fill the rings
@@ -67,20 +68,20 @@ class Session:
         self._returns = returns = kills is False  # where it can't be found out, nobody is put at risk
         self.warnings = list(table.warnings)
         self._rows = Rows(self._program, table, options.filters, options.limits, returns=returns)
-        self._tasks: Recent[int, Task] = Recent(TASKS)
-        self._own: Recent[int, int] = Recent(TASKS)  # threads -> their last task, when they serve nobody
         self._daemons = Daemons()
-        self._drivers: Recent[int, tuple[bool, bool]] = Recent(TASKS)  # pid -> whether it is a daemon, and has drivers as modules
-        self._exits: list[Exited | Exec] = []
+        self._happened: list[Exited | Exec | Forked | Mapped] = []  # to processes, in their records' order
+        self._headless: set[int] = set()  # processes whose main thread has ended, but not they
         self._swept = self._sweeps = 0
         self._detached = self._stopped = False
-        self._keeps_all, self._keeps_own = options.filters.keeps_all, options.filters.keeps_own
+        filters = options.filters
+        self._shown = Shown(None if filters.keeps_all else filters.keeps)
         self._clock = Clock()
         self._users = Users()
         self._processes = Processes(user_name=self._users.name, full_cmdlines=options.full_cmdlines)
         self._reader = Reader(self._program.rings)
         self._losses = Losses(self._program.users, self._program.settings, self._processes.user)
-        self._clients = Clients(self._processes.lookup)
+        self._tree = Tree(os.getpid()) if filters.tree else None
+        self._tasks = Tasks(self._processes, self._daemons, self._tree.add if self._tree else None)
         self._attachments = Attachments(self._program, self._rows, Targets(options.libraries), options.version)
         self._coverage = Coverage(self._daemons)
         self._modules = Modules()
@@ -94,9 +95,10 @@ class Session:
         self._calls = Calls(
             self._rows.rows,
             table,
-            self._find_task,
+            self._tasks.find,
             self._clock.epoch,
             covered=self._coverage.covered_for,
+            choice=Choice(self._passes if filters.by_process else None, filters.hides_changes(table.functions), filters.writes),
             redact=options.limits.redact,
             is_own=self._modules.has,
             nested=options.filters.nested,
@@ -133,9 +135,11 @@ class Session:
         batch = self._reader.read(settled)
         events = self._notice(self._watch.poll())
         events.extend(self._clock.events())
-        events.extend(self._kept(self._put_together(batch.calls, batch.tasks, batch.upto)))
+        self._learn_tasks(batch.tasks)
+        events.extend(self._shown.of(self._put_together(batch.calls, batch.upto)))
         if names := self._users.learned():
-            self._name(names)
+            self._tasks.name(names)
+            self._calls.forget_decoded()
         if not self._detached:
             events.extend(self._attachments.check())
         if settled > self._swept + SWEEP_NS:
@@ -158,10 +162,12 @@ class Session:
             return []
         self._stopped = True
         self.detach()
+        time.sleep(NOTICED)
         batch = self._reader.rest()
         events = self._notice(self._watch.poll())
-        ended = self._put_together(batch.calls, batch.tasks, time.monotonic_ns() + SETTLED_NS)
-        events.extend(self._kept(ended + self._calls.close()))
+        self._learn_tasks(batch.tasks)
+        ended = self._put_together(batch.calls, time.monotonic_ns() + SETTLED_NS)
+        events.extend(self._shown.of(ended + self._calls.close()))
         events.extend(self._attachments.last())
         events.extend(self._losses.final(self._calls.shown_without_entry))
         self._watch.close()
@@ -186,62 +192,72 @@ class Session:
         """Processes that begin and end, and libraries that they load."""
         events: list[Event] = []
         for record in seen:
-            if isinstance(record, Exited):
-                self._exits.append(record)
-                self._own.pop(record.tid, None)
-                if record.pid == record.tid:
-                    self._drivers.pop(record.pid, None)
-            elif isinstance(record, Mapped):
+            if not isinstance(record, (Dropped, Online)):
+                self._happened.append(record)
+            if isinstance(record, Mapped):
                 self._processes.mapped(record)
                 self._modules.changed(record.pid)
                 symbols.remember(record.pid)
-                if self._detached:
-                    continue
-                if maps.is_enforcer(record.path):
-                    self._coverage.enforced(record.pid)
-                if not record.is_program or maps.is_library(record.path):
+                if not self._detached and (not record.is_program or maps.is_library(record.path)):
                     events.extend(self._attachments.mapped(record))
-            else:
+            elif not isinstance(record, Exited):
                 if isinstance(record, Online):
                     self.warnings.append(f"CPU {record.cpu} was switched on: what programs did there in the moment before was not noticed")
                     record = Dropped(0)
-                if isinstance(record, Exec):
-                    self._exits.append(record)
-                    self._drivers.pop(record.pid, None)
-                    self._coverage.forget(record.pid)
+                elif isinstance(record, Exec):
                     self._modules.changed(record.pid)
-                elif isinstance(record, Forked):
-                    self._coverage.forked(record.pid, record.ppid)
                 self._processes.noticed(record)
-                if isinstance(record, Dropped):
+                if self._tree and isinstance(record, Forked) and record.pid != record.ppid:
+                    self._tree.forked(record)
+                if not self._detached and isinstance(record, Dropped):
                     self._attachments.missed()
                     self._losses.dropped(record.records)
         return events
 
-    def _put_together(self, raws: list[bytes], tasks: Sequence[bytes], settled: int) -> list[Event]:
+    def _put_together(self, raws: list[bytes], settled: int) -> list[Event]:
         """The calls that ended up to the time `settled`; what is later may still get company from before it."""
-        self._learn_tasks(tasks)
         self._calls.covering = self._coverage.covers
-        due = sorted((record for record in self._exits if record.time <= settled), key=lambda record: record.time)
-        self._exits = [record for record in self._exits if record.time > settled]
+        due = sorted((record for record in self._happened if record.time <= settled), key=lambda record: record.time)
+        self._happened = [record for record in self._happened if record.time > settled]
         ended: list[Event] = []
         at = 0
         for record in due:
             before = bisect.bisect_right(raws, key_of(record.time), at, key=time_of)
-            ended.extend(self._calls.feed(raws[at:before]))
-            at = before
-            if isinstance(record, Exec):
-                ended.extend(self._calls.process_replaced(record.pid, record.time))
-                continue
-            ended.extend(self._calls.thread_exited(record.tid))
-            if record.pid == record.tid:
-                self._calls.process_exited(record.pid)
-                self._coverage.forget(record.pid)
+            if before > at:
+                ended.extend(self._calls.feed(raws[at:before]))
+                at = before
+            self._happens(record, ended)
         ended.extend(self._calls.feed(raws[at:]))
         ended.extend(self._calls.let_go(settled - SETTLED_NS))
         if not self._returns:
             ended.extend(self._calls.give_up(settled - SETTLED_NS))
         return ended
+
+    def _happens(self, record: Exited | Exec | Forked | Mapped, ended: list[Event]) -> None:
+        """It happens to a process after the calls that were fed and before those that will be."""
+        if isinstance(record, Mapped):
+            if maps.is_enforcer(record.path):
+                self._coverage.enforced(record.pid)
+                self._calls.covering = True
+        elif isinstance(record, Exec):
+            ended.extend(self._calls.process_replaced(record.pid, record.time))
+            self._coverage.forget(record.pid)
+        elif isinstance(record, Forked):
+            if record.pid != record.ppid:
+                self._forget(record.pid)  # who had the number before
+                self._coverage.forked(record.pid, record.ppid)
+        else:
+            ended.extend(self._calls.thread_exited(record.tid))
+            if record.pid == record.tid or record.pid in self._headless:
+                if _has_threads(record.pid):
+                    self._headless.add(record.pid)
+                else:
+                    self._forget(record.pid)
+
+    def _forget(self, pid: int) -> None:
+        self._headless.discard(pid)
+        self._calls.process_exited(pid)
+        self._coverage.forget(pid)
 
     def _sweep(self) -> None:
         """Threads whose end was not told (events of the kernel get lost, or there are none), and libraries that nobody uses."""
@@ -250,69 +266,34 @@ class Session:
         self._modules.refresh()
         for pid, tid in self._calls.open_threads():
             if not os.path.exists(f"/proc/{pid}/task/{tid}"):
-                self._exits.append(Exited(now, pid, tid))
+                self._happened.append(Exited(now, pid, tid))
         self._sweeps += 1
         if self._sweeps % SWEEPS_UNUSED == 0:
             self._calls.forget_idle()
             if self._attachments.sweep():
                 self._calls.forget_decoded()
 
-    def _name(self, names: Mapping[int, str]) -> None:
-        """Names of users that are known only now."""
-        for number, task in list(self._tasks.items()):
-            if task.caller.uid in names and task.caller.user is None:
-                self._tasks[number] = task._replace(caller=task.caller._replace(user=names[task.caller.uid]))
-        self._calls.forget_decoded()
-
-    def _kept(self, events: list[Event]) -> list[Event]:
-        keeps = self._options.filters.keeps
-        if self._keeps_all:
-            return events
-        if self._keeps_own:
-            return [event for event in events if (type(event) is Call and event.client is None) or keeps(event)]
-        return [event for event in events if keeps(event)]
-
-    def _learn_served(self, raw: bytes, row: Row, task: int, tid: int, tgid: int) -> None:
-        """What a thread does for a client: `task` stands for it from now on, until the next."""
-        if row.private == serving.CLAIM:
-            if (known := self._tasks.get(task)) and known.served:
-                self._clients.claimed(raw, row.entry, known.served, tgid)
-        elif row.private != serving.IDENTITY:
-            fields = row.entry.decode(raw, {}, Constants())
-            before = self._tasks.get(self._own.get(tid, 0))
-            if before is None:
-                before = self._find_task(0, tgid, tid)
-            self._tasks.put(task, before._replace(served=serving.dispatched(fields)))
-        elif (known := self._tasks.get(task)) and known.served and known.served.client is None:  # drivers change it for a while
-            client = self._clients.of(raw, row.entry, known.served, tgid)
-            self._tasks.put(task, known._replace(served=known.served._replace(client=client)))
-
     def _learn_tasks(self, raws: Sequence[bytes]) -> None:
+        """Who threads are, and for whom they work."""
         for raw in raws:
-            kind, _, _, row, time_ns, task, tid, _, _, tgid = records.HEAD.unpack_from(raw)
-            if kind != records.REC_TASK:
-                self._learn_served(raw, self._rows.rows[row], task, tid, tgid)
-                continue
-            start, cgroup, ppid, uid, gid, loginuid, _, size, real_uid, _, comm = records.TASK.unpack_from(raw, records.HEAD.size)
-            name = comm.partition(b"\0")[0].decode(errors="backslashreplace")
-            captured = Captured(
-                tgid, ppid, uid, gid, None if loginuid == 0xFFFFFFFF else loginuid, cgroup, start,
-                raw[records.TASK_TEXT : records.TASK_TEXT + size] or None, name, None, real_uid,
-            )  # fmt: skip
-            caller = self._processes.lookup(tgid, start, captured, time_ns)
-            self._tasks.put(task, Task(caller, name, None, *self._drivers.learn(tgid, self._has_drivers)))
-            self._own.put(tid, task)
+            kind, _, _, row, *_ = records.HEAD.unpack_from(raw)
+            of = None if kind == records.REC_TASK else self._rows.rows[row]
+            self._tasks.learn(raw, of.private if of else None, of.entry if of else None)
 
-    def _has_drivers(self, pid: int) -> tuple[bool, bool]:
-        return self._daemons.is_daemon(pid), maps.has_modules(pid)
+    def _passes(self, wanted: bool, task: Task) -> bool:
+        """Whether what a thread of a daemon does is wanted; `wanted`: the kernel says so of its process."""
+        served, caller, in_tree = task.served, task.caller, wanted
+        client: serving.Client = (served.client if served else None) or {}
+        if self._tree and not wanted:
+            pid = client.get("pid")
+            in_tree = isinstance(pid, int) and self._tree.has(pid, served.client_start if served else None)
+            in_tree = in_tree or self._tree.has(caller.pid)
+        return self._options.filters.passes(caller, task.comm, client, in_tree)
 
-    def _find_task(self, task: int, pid: int, tid: int) -> Task:
-        found = self._tasks.get(task)
-        if found is not None:
-            return found
-        # its record was lost
-        try:
-            comm = Path(f"/proc/{pid}/task/{tid}/comm").read_text(errors="backslashreplace").rstrip("\n")
-        except OSError:
-            comm = "?"
-        return Task(self._processes.lookup(pid), comm, None, *self._drivers.learn(pid, self._has_drivers))
+
+def _has_threads(pid: int) -> bool:
+    """Whether a process whose main thread has ended goes on, as pthread_exit lets it."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1
+    except OSError:
+        return False

@@ -38,7 +38,7 @@ enum plan_flag {
 	PLAN_OPENS = 128,	/* makes a connection: what is at an address may have become another one */
 	PLAN_SERVES = 512,	/* PRIVATE: what runs in it is done for somebody else: its record, in the ring of tasks, begins to say for whom */
 	PLAN_SERVED = 1024,	/* PRIVATE: its record, in the ring of tasks, goes on to say so, unless its first argument is NULL */
-	PLAN_ALWAYS = 2048,	/* PRIVATE: recorded outside of calls too */
+	PLAN_ALWAYS = 2048,	/* PRIVATE: recorded outside of calls too, and of every process */
 	PLAN_32BIT = 256,	/* of a 32-bit library: return addresses have four bytes */
 	PLAN_NO_OBJECT = 64,	/* the object is known at return only: the object filter can't decide at entry */
 	PLAN_PLUMBING = 4096,	/* changes nothing: where it can't be told who called it, it was libvirt */
@@ -52,8 +52,9 @@ enum record_flag {
 	REC_ONCE = 16,		/* has something that is sent once: calls inside this one rely on it, and end before it */
 	REC_INNER_LOST = 128,	/* a record that belongs to the call was lost: on entry its verdict, on return one of an inner function */
 	REC_CALLER = 64,	/* made inside another call, not by the function's own library: `caller` says by whom */
-	/* REC_ENTRY, in the upper byte: calls around it that were probed; those on its level or above will not return */
+	/* REC_ENTRY, in six bits of the upper byte: calls around it that were probed; those on its level or above will not return */
 	REC_LEVEL = 8,
+	REC_WANTED = 1 << 15,	/* by a process that passes the filters; else it is for the reader to tell */
 };
 enum counter {			/* per user, of reads and of writes */
 	LOST_ENTRY, LOST_RETURN, LOST_BOTH, LOST_CHUNK, LOST_PRIVATE, LOST_THREAD, LOST_TASK, COUNTERS = 8
@@ -143,7 +144,7 @@ struct head {			/* of every record; offsets in bytes */
 };
 struct entry {
 	struct head h;
-	u64 sp;			/* 40 */
+	u64 sp;			/* 40; of a PLAN_SERVES instead: id of the REC_TASK that describes the thread itself */
 	u64 args[6];		/* 48 */
 	u64 caller;		/* 96: return address, with REC_CALLER; else 0 */
 };
@@ -506,6 +507,7 @@ ALWAYS void describe_task(struct settings *set, struct thread *t, void *task, u3
 
 	__builtin_memset(r, 0, __builtin_offsetof(struct task_record, text));
 	r->h.kind = REC_TASK;
+	r->h.flags = t->wanted ? REC_WANTED : 0;
 	r->h.time = now;
 	r->h.task = new_id(now);
 	r->h.tid = (u32)pid_tgid;
@@ -1196,7 +1198,7 @@ int on_entry(struct pt_regs *ctx)
 		e = (void *)t->buf;
 		e->h.kind = REC_ENTRY;
 		e->h.depth = depth;
-		e->h.flags = ring | record_flags | n << REC_LEVEL | (t->serving ? REC_SERVING : 0);
+		e->h.flags = ring | record_flags | n << REC_LEVEL | (t->serving ? REC_SERVING : 0) | (t->wanted ? REC_WANTED : 0);
 		e->h.row = row;
 		e->h.time = now;
 		e->h.task = t->serving ? t->serving : t->task;
@@ -1217,6 +1219,9 @@ int on_entry(struct pt_regs *ctx)
 			e->h.flags |= REC_INNER_LOST;
 			t->verdict_lost = 0;
 		}
+		FORGET();
+		if (p->flags & PLAN_SERVES)
+			e->sp = t->task;
 		run_plan(set, t, p);
 		e->h.bad = t->capture.bad;
 		e->h.flags |= t->capture.flags | (t->capture.longs || p->walk ? REC_LONG : 0);
@@ -1265,7 +1270,7 @@ int on_return(struct pt_regs *ctx)
 	r = (void *)t->buf;
 	r->h.kind = REC_RETURN;
 	r->h.depth = f->depth;
-	r->h.flags = f->ring;
+	r->h.flags = f->ring | (t->wanted ? REC_WANTED : 0);
 	r->h.row = row;
 	r->h.time = bpf_ktime_get_ns();
 	r->h.task = t->serving ? t->serving : t->task;
@@ -1350,7 +1355,7 @@ int on_verdict(struct pt_regs *ctx)
 	e = (void *)t->buf;
 	e->h.kind = REC_VERDICT;
 	e->h.depth = 0;
-	e->h.flags = REC_WRITE_RING | (t->serving ? REC_SERVING : 0);
+	e->h.flags = REC_WRITE_RING | (t->serving ? REC_SERVING : 0) | (t->wanted ? REC_WANTED : 0);
 	e->h.row = cookie & 0xffff;
 	e->h.time = now;
 	e->h.task = t->serving ? t->serving : t->task;
@@ -1369,7 +1374,7 @@ int on_verdict(struct pt_regs *ctx)
 	if (v.action != VERDICT_DENY)
 		return 0;
 	e->h.kind = REC_DENIED;
-	e->h.flags = REC_WRITE_RING | (t->serving ? REC_SERVING : 0);
+	e->h.flags = REC_WRITE_RING | (t->serving ? REC_SERVING : 0) | (t->wanted ? REC_WANTED : 0);
 	e->h.row = row;
 	e->args[0] = v.args[0];
 	e->args[1] = v.args[1];

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A host tracer sees programs of another libvirt, in a mount namespace of their own, and decodes what they do."""
 
+import json
+
 import pytest
 
+from tests.needs import PATIENCE, ROOT
+
+FAILURES = ROOT / "tests" / "kernel" / "failures.py"
 LIBRARY = "libvirt.so.0.11003.0"
 DOMAIN = {"type": "domain", "name": "test", "driver": "Test"}
 
@@ -60,3 +65,21 @@ print(domain.UUIDString(), connection.getURI())
     assert {call["args"]["domain"]["uuid"] for call in calls} == {uuid}
     opened = result.calls("virConnectOpen")[-1]
     assert (opened["ret"]["uri"], opened["ret"]["driver"]) == (uri, "Test")
+
+
+def test_errors_are_those_that_the_program_is_told_of(trace, trixie):
+    """Word for word: libvirt's formats have positions there, "Domain not found: %1$s"."""
+    tracer = trace("--no-redact", "-x", "-s", "4096")
+    first = trixie.start("python3", "-c", "import libvirt, time; time.sleep(600)")
+    try:
+        tracer.wait_for(of_trixie)
+        process = trixie.start("python3", "-c", FAILURES.read_text())
+        told, _ = process.communicate(timeout=60 * PATIENCE)
+    finally:
+        first.kill()
+        first.communicate()
+    expected = [tuple(json.loads(line)) for line in told.splitlines()]
+    assert len(expected) > 100
+    result = tracer.stop(lost=None)
+    seen = [(call["error"]["code"], call["error"]["message"]) for call in result.calls(pid=process.pid) if call["error"]]
+    assert seen == expected

@@ -15,10 +15,11 @@ from log import jsonl, text, xml
 from log.events import Call, Caller, CutText, Event, Lost
 from probes import private, records
 from probes.api import load_api
-from probes.calls import MOST_CHILDREN, Calls, Extra, Row, Task
+from probes.calls import MOST_CHILDREN, Calls, Extra, Row
 from probes.copying import Limits
 from probes.layouts import LAYOUTS
 from probes.plans import entry_plan, private_plans, return_plan
+from probes.tasks import Task
 
 TABLE = load_api()
 OFFSETS = LAYOUTS["gobject"]

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from log import jsonl
 from log.events import (
+    BY_CALL,
+    NO_CALL,
     CallError,
     Command,
     CutText,
@@ -113,10 +115,15 @@ def test_domain_event_is_the_documented_one():
     event = DomainEvent(START, 7, "rpc", CALLER, Handle("domain", {"name": "web1", "uuid": UUID}), "stopped", "crashed", None)
     line = (
         f'{{"type":"domain","time":"2023-11-15T09:24:11.403660789Z","id":"7-{START}",{WHO},'
-        f'"domain":{{"type":"domain","name":"web1","uuid":"{UUID}"}},"event":"stopped","detail":"crashed","parent":null}}\n'
+        f'"domain":{{"type":"domain","name":"web1","uuid":"{UUID}"}},"event":"stopped","detail":"crashed","parent":null,"cause":null}}\n'
     )
     assert jsonl.line(event) == line
-    assert json.loads(jsonl.line(event._replace(one_of=("1-2", "3-4")))) == {**json.loads(line), "one_of": ["1-2", "3-4"]}
+    known = json.loads(line)
+    one_of = event._replace(one_of=("1-2", "3-4"), cause=BY_CALL)
+    assert json.loads(jsonl.line(one_of)) == {**known, "one_of": ["1-2", "3-4"], "cause": {"kind": "call"}}
+    by = event._replace(parent="1-2", cause=BY_CALL)
+    assert json.loads(jsonl.line(by)) == {**known, "parent": "1-2", "cause": {"kind": "call", "id": "1-2"}}
+    assert json.loads(jsonl.line(event._replace(cause=NO_CALL))) == {**known, "cause": {"kind": "no call"}}
 
 
 def test_lost_arguments_are_null():
