@@ -30,12 +30,15 @@ NAMES = words(
     snapshot-node-name status tag target throttle-group top top-id top-node type typename unavailable-features uuid UUID variant variant-id
     version version-id"""
 )
-# further keys, of the protocol itself and of the guest's agent; a text in them is shown if it is one of its words
+# further keys, of the protocol itself and of the guest's agent, with numbers or words
 _KEYS = words(
-    """arguments return error desc event timestamp seconds microseconds control QMP greeting capabilities exec-oob handle count eof mode
+    """arguments return error event timestamp seconds microseconds control QMP greeting capabilities exec-oob handle count eof mode
     whence offset position time minimum trimmed paths vcpus online can-offline logical-id pid exited exitcode signal statistics enabled
-    success-response supported_commands total-bytes used-bytes capture-output reset username password crypted keys buf-b64 out-data
-    err-data input-data arg env data value props user command-line"""
+    success-response supported_commands total-bytes used-bytes capture-output reset crypted"""
+)
+# keys that are known, but nothing that they have for a value is shown
+_HIDING = words(
+    "desc username password pass keys buf-b64 out-data err-data input-data arg env data value props user command-line secret cookie iv"
 )
 _AGENT = words(
     """guest-exec guest-exec-status guest-file-close guest-file-flush guest-file-open guest-file-read guest-file-seek guest-file-write
@@ -77,10 +80,12 @@ class Known(NamedTuple):
 def known() -> Known:
     """Reads the table, once."""
     table = json.loads(TABLE.read_bytes())
-    keys = frozenset(table["keys"]) | _KEYS
+    keys = (frozenset(table["keys"]) | _KEYS) - _HIDING
     known_words = frozenset(table["words"]) | frozenset(table["commands"]) | frozenset(table["events"]) | _AGENT
     agent = frozenset(word for word in _AGENT if word.startswith("guest-"))
-    return Known(keys, keys | NAMES | frozenset(table["texts"]), known_words, agent, frozenset(table["hmp"]), frozenset(table["info"]))
+    return Known(
+        keys, keys | NAMES | _HIDING | frozenset(table["texts"]), known_words, agent, frozenset(table["hmp"]), frozenset(table["info"])
+    )
 
 
 def redact_command(text: str) -> str:

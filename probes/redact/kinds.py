@@ -21,6 +21,7 @@ _PATTERNS = {
     "path": r"[\w.:+@/~][\w.:+@/,#~%-]{0,4095}",
 }
 _SHAPES = {kind: re.compile(pattern) for kind, pattern in _PATTERNS.items()}
+_USER_INFO = re.compile(r":[^/]*@")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 # keys of virt-install's and virt-xml's options (--disk path=...,size=...) with values that are no secrets
@@ -61,7 +62,7 @@ def _in_shape(kind: str) -> Callable[[str], str]:
     def shown(value: str) -> str:
         if _URI.match(value):
             return redact_uri(value)
-        return value if shape.fullmatch(value) and "://" not in value else REDACTED
+        return value if shape.fullmatch(value) and "://" not in value and not _USER_INFO.search(value) else REDACTED
 
     return shown
 

@@ -39,7 +39,6 @@ PLAIN = {
     50: "NO_STORAGE_VOL: likewise, or the key or path",
     52: "INVALID_NODE_DEVICE: the name of a function",
     53: "NO_NODE_DEVICE: the name that was looked for",
-    55: "OPERATION_INVALID: the state that an object is in",
     57: "NO_INTERFACE: the name that was looked for",
     58: "INVALID_INTERFACE: the name of a function",
     61: "INVALID_NWFILTER: likewise",

@@ -13,7 +13,7 @@ from probes.redact.marker import REDACTED
 
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"
 _URI = re.compile(rf"({_SCHEME}://)(.*)", re.S)
-_IN_TEXT = re.compile(rf"(?<![A-Za-z0-9+.-]){_SCHEME}://")
+_IN_TEXT = re.compile(r"[A-Za-z0-9+.-]{0,40}://")
 _USER = re.compile(r"(?:[\w.\\-]|%5[cC]|%40){1,64}", re.A)
 _HOST = re.compile(r"(?:[\w.-]*|\[[0-9A-Fa-f:.%]+\])(?::[0-9]{1,5})?", re.A)
 _PATH = re.compile(r"(?:/(?:[\w./+,~%-]| (?! ))*)?")
@@ -28,9 +28,9 @@ _PARAMETERS = {
 
 
 def redact_uri(uri: str) -> str:
-    """The URI, or another text as it is."""
+    """The URI, or a text without one as it is."""
     match = _URI.fullmatch(uri)
-    return match[1] + _rest(match[2]) if match else uri
+    return match[1] + _rest(match[2]) if match else REDACTED if has_uri(uri) else uri
 
 
 def redact_uris(text: str, *, is_cut: bool = False) -> str:
@@ -41,7 +41,8 @@ def redact_uris(text: str, *, is_cut: bool = False) -> str:
     match = _IN_TEXT.search(text)
     if match is None:
         return text
-    return text[: match.end()] + (REDACTED if is_cut else _rest_in_text(text[match.end() :]))
+    is_one = re.fullmatch(f"{_SCHEME}://", match[0]) and not is_cut
+    return text[: match.end()] + (_rest_in_text(text[match.end() :]) if is_one else REDACTED)
 
 
 def find_uri(text: str) -> re.Match[str] | None:

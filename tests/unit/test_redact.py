@@ -238,6 +238,13 @@ def test_uri(uri, shown):
     assert redact_uris(uri, is_cut=True).endswith("://<redacted>")
 
 
+@pytest.mark.parametrize("scheme", ["9p", "x" * 50, "", "_", "\u00e9"])
+def test_what_is_no_scheme_hides_all_that_follows(scheme):
+    uri = f"{scheme}://u:hunter2@h/"
+    shown = (redact_uri(uri), redact_uris(uri), redact_uris(f"in {uri}"), *redact_cmdline(["virsh", "-c", uri]))
+    assert not any("hunter2" in text for text in shown)
+
+
 @given(st.lists(st.text(alphabet="ab-='\"\\;&| \n<>:/@pasword", max_size=60), max_size=6))
 def test_any_words_come_back_as_many(words):
     for before in ([], ["virsh", "set-user-password"], ["virsh"], ["virt-install", "--graphics"], ["python3"], ["qemu-img"]):

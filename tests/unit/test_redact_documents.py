@@ -206,6 +206,7 @@ COMMANDS = {
     "with options": "set_password vnc -d id zebrafish",
     "change": 'change vnc password "a zebrafish"',
     "object_add": "object_add secret,id=s,data=zebrafish",
+    "a number": '{"execute":"set_password","arguments":{"protocol":"vnc","password":zebrafish}}',
     "nothing": "zebrafish",
     "command that is not known": "zebrafish stop",
 }
@@ -238,6 +239,11 @@ def test_a_secret_in_a_command_is_hidden(command):
 )
 def test_commands_stay(command):
     assert redact_command(command) == command
+
+
+@pytest.mark.parametrize("key", ["password", "data", "value", "pass", "cookie", "nobody-knows"])
+def test_a_number_may_be_a_secret(key):
+    assert "7431" not in redact_command(f'{{"execute":"x","arguments":{{"{key}":7431,"list":[{{"{key}":[7431]}}]}}}}')
 
 
 @settings(max_examples=300, deadline=None)
