@@ -24,7 +24,7 @@ def words(data: bytes) -> set[str]:
     found: set[str] = set()
     for match in _TEXT.finditer(data):
         text = match[0].decode("ascii")
-        if " " in text.strip() and not re.search(r"[{}|\\@^`~]|0x|[A-Z]{2}[a-z]|  ", text):
+        if " " in text.strip() and not re.search(r"[{}\\@^`~]|0x|[A-Z]{2}[a-z]|  ", text):
             found.update(_WORD.findall(_FORMAT.sub(" ", text)))
     return found
 
@@ -33,7 +33,7 @@ def generate(files: Iterable[Path]) -> str:
     """The text of words.txt: those of two letters or more, in lower case."""
     found = {word for path in files for word in words(path.read_bytes())}
     found |= {word for number in range(1, 134) for word in _WORD.findall(os.strerror(number))}
-    return "".join(f"{word}\n" for word in sorted({word.lower() for word in found if 1 < len(word) < 40}))
+    return "".join(f"{word}\n" for word in sorted({word.lower() for word in found if 1 < len(word) < 40} | {"a"}))
 
 
 def main() -> None:

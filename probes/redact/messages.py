@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import gettext
+import json
 import os
 import re
 from pathlib import Path
 
+from probes.api import API_JSON
 from probes.redact.marker import REDACTED
 from probes.redact.uri import find_uri, redact_uris
 from probes.redact.xml import known
@@ -68,8 +70,10 @@ _CHUNK = re.compile(r"([(\[]*)(.*?)([.,:;!?)\]]*)", re.S)
 _PLACE = re.compile(
     r"\((?:\w+_definition\w*|vir\w*|domain_\w+)\):[0-9]{1,6}(?::[0-9]{1,6})?"
 )  # (domain_definition):1, where a document is wrong
-_NUMBER = re.compile(r"-?[0-9]{1,6}")
-_MARKS = frozenset(("", "-", "--", "/", "=", "%", "'", '"'))
+_NUMBER = re.compile(r"-?[0-9]{1,6}|0x[0-9a-f]{1,8}")
+_FUNCTION = re.compile(r"(?:vir|test|qemu|remote|lxc)([A-Z][A-Za-z0-9]*)")  # drivers call theirs as the public ones are called
+
+_MARKS = frozenset(("", "-", "--", "/", "=", "<", ">", "%"))
 _ALIKE = re.compile(rf"{REDACTED}(?:[\s.,:;()\[\]/%!?-]*{REDACTED})+")
 
 
@@ -126,6 +130,8 @@ def _is_known(chunk: str, more: frozenset[str]) -> bool:
     core = parts[2] if parts else chunk
     if core in _MARKS or _NUMBER.fullmatch(core) or _PLACE.fullmatch(chunk.rstrip(":")):
         return True
+    if (element := re.fullmatch(r"<(\w+)>", core)) or (function := _FUNCTION.fullmatch(core)):
+        return element[1] in _places() if element else function is not None and f"vir{function[1]}" in _functions()
     return all(word.lower() in words() or word.lower() in more for word in re.split(r"[-/]", core))
 
 
@@ -152,6 +158,12 @@ def translated() -> frozenset[str]:
             texts = gettext.GNUTranslations(file)._catalog.values()  # type: ignore[attr-defined]  # no other way to list them
             found.update(word.lower() for text in texts for word in re.findall(r"[^\W\d_]\w+", text))
     return frozenset(found)
+
+
+@functools.cache
+def _functions() -> frozenset[str]:
+    """Names of libvirt's public functions."""
+    return frozenset(function["name"] for function in json.loads(API_JSON.read_bytes())["functions"])
 
 
 @functools.cache
