@@ -33,7 +33,8 @@ struct peer {
 	bool is_libvirt;	/* one of its daemons, which may speak for others */
 	bool has_claim;		/* it has said that it is somebody else */
 	char exe[512];		/* "": it can't be told */
-	void *params;		/* its own identity as libvirt has it, for those that the daemon asks in its name */
+	void *identity;		/* NULL, or what libvirt knew of it before it claimed to be somebody else */
+	void *params;		/* that, for other daemons that this one asks in its name */
 	int param_count;
 };
 
@@ -150,6 +151,8 @@ static void free_peer(void *data)
 
 	if (peer->params && real_of(NUMBER_virTypedParamsFree))
 		((void (*)(void *, int))real_of(NUMBER_virTypedParamsFree))(peer->params, peer->param_count);
+	if (peer->identity && inner.unref)
+		inner.unref(peer->identity);
 	free(peer);
 }
 
@@ -208,12 +211,9 @@ PUBLIC void virNetServerClientSetIdentity(void *client, void *identity)
 	struct peer *peer = peer_of(client);
 
 	if (peer && !peer->has_claim) {
-		void *own = inner.client_identity ? inner.client_identity(client) : NULL;
-
-		if (own && inner.get_params && inner.get_params(own, &peer->params, &peer->param_count))
+		peer->identity = inner.client_identity ? inner.client_identity(client) : NULL;
+		if (peer->identity && inner.get_params && inner.get_params(peer->identity, &peer->params, &peer->param_count))
 			peer->params = NULL;
-		if (own && inner.unref)
-			inner.unref(own);
 		peer->has_claim = true;
 	}
 	if (inner.set_identity)
@@ -229,16 +229,6 @@ void speak_for_peer(struct call *call)
 		return;
 	call->args[1] = (uint64_t)peer->params;
 	call->args[2] = peer->param_count;
-}
-
-static void add_names(struct who *who)
-{
-	void *sasl = inner.client_sasl ? inner.client_sasl(serving) : NULL, *tls = inner.client_tls ? inner.client_tls(serving) : NULL;
-
-	if (sasl && inner.sasl_name)
-		who->sasl = inner.sasl_name(sasl);
-	if (tls && inner.tls_name)
-		who->x509 = inner.tls_name(tls);
 }
 
 /* Who the identity says it is; each function returns 1 when there is such a thing. */
@@ -290,19 +280,23 @@ void find_who(struct question *ask)
 	if (!serving)
 		return;
 	ask->who_count = 1;
+	ask->identity = inner.current_identity ? inner.current_identity() : NULL;
 	peer = peer_of(serving);
 	if (peer && !(peer->is_libvirt && peer->has_claim)) {
+		/* of libvirt's identity only the names that SASL and TLS have proved are needed */
+		void *proved = peer->has_claim ? peer->identity : ask->identity;
+
+		if (proved)
+			read_identity(who, proved);
 		who->uid = peer->uid;
 		who->gid = peer->gid;
 		who->pid = peer->pid;
 		who->exe = peer->exe;
-		add_names(who);
 		who++;
 	}
 	if (peer && !peer->has_claim)
 		return;
 	/* a claim; or nothing else is known */
-	ask->identity = inner.current_identity ? inner.current_identity() : NULL;
 	*who = (struct who){ .uid = -1, .gid = -1, .pid = -1, .exe = NULL };
 	if (ask->identity)
 		read_identity(who, ask->identity);

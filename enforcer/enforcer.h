@@ -72,10 +72,6 @@ static inline uint64_t real_of(unsigned number)
 	X(int, client_fd, (void *client), "virNetServerClientGetFD") \
 	X(void *, client_identity, (void *client), "virNetServerClientGetIdentity") \
 	X(void, set_identity, (void *client, void *identity), "virNetServerClientSetIdentity") \
-	X(void *, client_sasl, (void *client), "virNetServerClientGetSASLSession") \
-	X(void *, client_tls, (void *client), "virNetServerClientGetTLSSession") \
-	X(const char *, sasl_name, (void *session), "virNetSASLSessionGetIdentity") \
-	X(const char *, tls_name, (void *session), "virNetTLSSessionGetX509DName") \
 	X(void *, current_identity, (void), "virIdentityGetCurrent") \
 	X(int, get_params, (void *identity, void **params, int *count), "virIdentityGetParameters") \
 	X(int, get_pid, (void *identity, int *pid), "virIdentityGetProcessID") \
@@ -248,7 +244,7 @@ struct question {		/* everything about a call that rules ask for, filled as they
 	struct who who[2];	/* the peer, and who it says that it acts for */
 	unsigned who_count;	/* 0: a daemon does it by itself */
 	unsigned turn;		/* which of them is asked about */
-	void *identity;		/* holds the texts of the second */
+	void *identity;		/* holds their texts */
 	char uri[512], bare_uri[512];
 	enum certainty has_uri, is_readonly;
 	char exe[512];

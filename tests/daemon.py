@@ -34,7 +34,7 @@ LIBVIRTD_CONF = """
 unix_sock_dir = "{folder}"
 unix_sock_rw_perms = "0777"
 auth_unix_ro = "none"
-auth_unix_rw = "none"
+auth_unix_rw = "{auth}"
 host_uuid = "{uuid}"
 log_outputs = "3:stderr"
 listen_addr = "127.0.0.1"
@@ -103,8 +103,8 @@ class Guest(NamedTuple):
 class Daemon:
     """The libvirtd process; `uri` connects to it from anywhere on the host, as any user."""
 
-    def __init__(self, env: Mapping[str, str] | None = None) -> None:
-        """`env`: more for the daemon's environment."""
+    def __init__(self, env: Mapping[str, str] | None = None, auth: str = "none") -> None:
+        """`env`: more for the daemon's environment; `auth`: how clients on the socket prove who they are."""
         self._folder = folder = Path(tempfile.mkdtemp(prefix="libvirtd-"))
         folder.chmod(0o755)  # other users are clients too
         self._log = folder / "log"
@@ -112,7 +112,7 @@ class Daemon:
         pki.mkdir()
         subprocess.run(["sh", "-eu", "-c", CERTIFICATES], cwd=pki, check=True, capture_output=True)
         tcp, tls = free_ports(2)
-        (folder / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder, tcp=tcp, tls=tls, uuid=uuid.uuid4()))
+        (folder / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder, auth=auth, tcp=tcp, tls=tls, uuid=uuid.uuid4()))
         self.tcp_uri = f"qemu+tcp://127.0.0.1:{tcp}/system"
         self.tls_uri = f"qemu+tls://127.0.0.1:{tls}/system?pkipath={pki}"  # as CLIENT_NAME
         (folder / "qemu.conf").write_text(QEMU_CONF)
