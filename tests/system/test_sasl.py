@@ -47,7 +47,7 @@ print(tried(lambda: connection.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTR
 def folder(tmp_path_factory) -> Path:
     if not shutil.which("saslpasswd2"):
         lack("system", "no saslpasswd2 (sasl2-bin)")
-    path = tmp_path_factory.mktemp("sasl")
+    path: Path = tmp_path_factory.mktemp("sasl")
     (path / "libvirt.conf").write_text(
         f"mech_list: digest-md5\npwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {path}/users\n"
     )
