@@ -60,6 +60,7 @@ PARAMETERS = (
     ("fs.*.name fs.*.mountpoint fs.*.fstype fs.*.disk.*.alias fs.*.disk.*.serial fs.*.disk.*.device", NAME),
     ("disk.*.name disk.*.alias disk.*.guest_alias disk.*.guest_bus disk.*.serial disk.*.device disk.*.dependency.*.name", NAME),
     ("if.*.name if.*.hwaddr if.*.addr.*.addr if.*.addr.*.type", NAME),
+    ("device.*.driverName device.*.driverVersion device.*.idType", NAME),
     ("errmsg", MESSAGE),
 )  # fmt: skip
 

@@ -284,7 +284,7 @@ def test_what_was_decided_about_places_is_not_contradictory():
 
 def test_the_table_of_words_is_that_of_the_installed_qemu():
     found = describe(Qemu(["qemu-system-x86_64"]))
-    assert len(found["keys"] - known().keys - found["texts"]) < len(found["keys"]) / 10  # another release has others
+    assert len(found["keys"] - known().keys - found["texts"]) < len(found["keys"]) / 4  # another release has others
     for name in ("password", "data", "secret", "cookie", "command-line"):
         assert name not in known().keys or name in {"data", "command-line", "password"}
 

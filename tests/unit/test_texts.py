@@ -100,7 +100,11 @@ def test_every_typed_parameter_that_is_a_string():
             if "STRING" in comment:
                 found[name] = of_parameter(name.replace("%u", "0"))
     assert len(found) > 20
-    assert {name for name, kind in found.items() if kind == texts.HIDDEN} == HIDDEN_PARAMETERS
+    # newer headers have the beginnings and ends of names apart
+    shown = " ".join(globs for globs, _ in texts.PARAMETERS)
+    ends = {name for name in found if name.startswith(".")}
+    assert {name for name in ends if f"{name} " not in f"{shown} "} <= {".vcpus"}  # all that begins with cpu. or memory. is shown
+    assert {name for name, kind in found.items() if kind == texts.HIDDEN} - ends == HIDDEN_PARAMETERS
     assert of_parameter("system.token") == of_parameter("newer") == texts.HIDDEN
     assert of_parameter("destination_xml") == texts.XML and of_parameter("migrate_uri") == texts.URI
 
