@@ -144,6 +144,7 @@ void deny(struct question *ask, void *connection, const char *rule, const char *
 {
 	static __thread unsigned depth __attribute__((tls_model("initial-exec")));
 	void (*reset_error)(void) = (void *)real_of(NUMBER_virResetLastError);
+	int (*initialize)(void) = (void *)real_of(NUMBER_virInitialize);
 	char text[512];
 	size_t n;
 
@@ -156,6 +157,9 @@ void deny(struct question *ask, void *connection, const char *rule, const char *
 		n = append(text, sizeof(text), n, rule);
 		append(text, sizeof(text), n, "\"");
 	}
+	/* the denied call may be the first one, and libvirt's errors have no place before that */
+	if (initialize)
+		initialize();
 	reset_error();
 	inner.report_error(VIR_FROM_ACCESS, VIR_ERR_ACCESS_DENIED, "enforcer", functions[ask->call->number].name, 0, "%s", text);
 	if (inner.dispatch_error && !depth++) {

@@ -5,6 +5,7 @@
  * libvirt directly, so that no policy keeps it from asking.
  */
 
+#define _GNU_SOURCE
 #include <dlfcn.h>
 #include "caller.h"
 
@@ -20,7 +21,9 @@ typedef void *connect(const char *);
 
 static void *directly(const char *of)
 {
-	return dlsym(dlopen("libvirt.so.0", RTLD_LAZY), of);
+	void *libvirt = dlopen("libvirt.so.0", RTLD_LAZY), *found = dlvsym(libvirt, of, "LIBVIRT_0.0.3");
+
+	return found ? found : dlvsym(libvirt, of, "LIBVIRT_0.2.0");
 }
 
 int main(int argc, char **argv)

@@ -54,3 +54,11 @@ def test_other_functions_are_found_as_ever(tmp_path, policy):
     plain = subprocess.check_output(words, text=True)
     assert plain == "7 0 0 error\n1 1\n"
     assert run(words, policy).stdout == plain
+
+
+def test_denied_first_call_of_a_process(caller, tmp_path):
+    """libvirt is not initialized then: its errors have no place yet."""
+    program = caller("loads", "-Wl,--as-needed")
+    policy = put(tmp_path / "policy.bin", '[[rule]]\nname = "r"\naction = "deny"\nfunction = ["virConnectOpen", "virDomain*"]\n')
+    result = run([program, "dlsym"], policy)
+    assert (result.returncode, result.stdout) == (0, "-1\n"), result
