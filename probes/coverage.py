@@ -18,9 +18,9 @@ from typing import NamedTuple
 from enforcer.compiled import SIZE_MAX, Summary, read_summary, summary
 from enforcer.files import SYSTEM_POLICY
 from enforcer.library import table
+from probes import maps
 from probes.api_private import NO_STUB
 from probes.daemons import Daemons
-from probes.maps import ENFORCER
 from probes.opening import open_file
 from probes.recent import Recent
 
@@ -41,12 +41,12 @@ Identity = tuple[int, ...]  # of a file
 
 def host_enforcers() -> list[Path]:
     """The host's own library, where it is built or installed."""
-    return [path for path in (_ENFORCER_FOLDER / ENFORCER, _ENFORCER_FOLDER / "build" / ENFORCER) if path.exists()]
+    return [path for path in (_ENFORCER_FOLDER / maps.ENFORCER, _ENFORCER_FOLDER / "build" / maps.ENFORCER) if path.exists()]
 
 
 def policies_of(pid: int, proc: Path = Path("/proc")) -> Iterator[Summary]:
     """The policies in force in the process."""
-    for place in _places(_mappings(pid, MOST_MAPPINGS, proc)):
+    for place in _places(maps.text(pid, proc, MOST_MAPPINGS)):
         if (found := _read_sealed(proc / str(pid) / "map_files" / place)) is not None:
             yield found
 
@@ -148,7 +148,7 @@ class Coverage:
         if self._left <= 0:
             covered = before.covered if before else covered
             return _Held(covered if can_be_missed is None else covered & can_be_missed, self._generation + 1, ())
-        text = _mappings(pid, MOST_MAPPINGS, self._proc)
+        text = maps.text(pid, self._proc, MOST_MAPPINGS)
         self._left -= len(text)
         for place in _places(text):
             path = f"{self._proc}/{pid}/map_files/{place}"
@@ -169,18 +169,6 @@ class Coverage:
 
 def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _mappings(pid: int, most: int, proc: Path) -> bytes:
-    """The beginning of the list of what the process has mapped; nothing for one that has gone."""
-    try:
-        with open(f"{proc}/{pid}/maps", "rb", buffering=0) as file:
-            data = b""
-            while len(data) < most and (part := file.read(min(1 << 16, most - len(data)))):
-                data += part
-            return data
-    except OSError:
-        return b""
 
 
 def _places(text: bytes) -> list[str]:

@@ -63,6 +63,20 @@ def pids(proc: Path) -> list[int]:
     return sorted(int(name) for name in os.listdir(proc) if name.isdecimal())
 
 
+def text(pid: int, proc: Path = Path("/proc"), most: int | None = None) -> bytes:
+    """What /proc says that a process has mapped, of which that much is read; nothing for one that has gone or may not be looked into."""
+    try:
+        with open(f"{proc}/{pid}/maps", "rb", buffering=0) as file:
+            if most is None:
+                return file.readall() or b""
+            data = b""
+            while len(data) < most and (part := file.read(min(1 << 16, most - len(data)))):
+                data += part
+            return data
+    except OSError:
+        return b""
+
+
 def scan(proc: Path = Path("/proc")) -> Iterator[Mapping]:
     """The mappings of every process. Processes that end meanwhile, and those that may not be read, have none."""
     for pid in pids(proc):
@@ -71,11 +85,7 @@ def scan(proc: Path = Path("/proc")) -> Iterator[Mapping]:
 
 def read(pid: int, proc: Path = Path("/proc")) -> Iterator[Mapping]:
     """The mappings of one process."""
-    try:
-        with open(f"{proc}/{pid}/maps", "rb", buffering=0) as file:
-            data = file.readall()
-    except OSError:
-        return
+    data = text(pid, proc)
     for name in _NAME.finditer(data):
         match = _LINE.fullmatch(data, data.rfind(b"\n", 0, name.start()) + 1, name.end())
         if match:

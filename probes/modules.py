@@ -7,14 +7,14 @@ import os
 import re
 from pathlib import Path
 
+from probes import maps
 from probes.recent import Recent
 
 # libvirt's libraries, the drivers and the storage and lock modules of its daemons
-_OWN = re.compile(
-    rb"([0-9a-f]+-[0-9a-f]+) ..x. [^/\n]*/(?:[^\n]*/)?"
-    rb"(?:libvirt(?:-qemu|-lxc|-admin)?\.so\.0|libvirt_(?:driver|storage_backend|storage_file)_\w+\.so|lockd\.so|sanlock\.so)[^/\n]*$",
-    re.M,
+_NAME = re.compile(
+    rb"/(?:libvirt(?:-qemu|-lxc|-admin)?\.so\.0|libvirt_(?:driver|storage_backend|storage_file)_\w+\.so|lockd\.so|sanlock\.so)[^/\n]*$", re.M
 )
+_CODE = re.compile(rb"([0-9a-f]+-[0-9a-f]+) ..x. ")
 MOST_PROCESSES = 1024
 MOST_BYTES = 1 << 20  # of a process's mappings
 
@@ -40,14 +40,10 @@ class Modules:
         self._ranges = Recent(MOST_PROCESSES)
 
     def _read(self, pid: int) -> tuple[range, ...]:
-        try:
-            with open(f"{self._proc}/{pid}/maps", "rb", buffering=0) as file:
-                data = b""
-                while len(data) < MOST_BYTES and (more := file.read(1 << 16)):
-                    data += more
-        except OSError:
-            return ()
-        return tuple(code for match in _OWN.finditer(data) if (code := self._of_root(pid, match[1].decode())))
+        text = maps.text(pid, self._proc, MOST_BYTES)
+        # by their names first: a pattern for whole lines takes time that whoever chooses names can make long
+        lines = (_CODE.match(text, text.rfind(b"\n", 0, name.start()) + 1) for name in _NAME.finditer(text))
+        return tuple(code for line in lines if line and (code := self._of_root(pid, line[1].decode())))
 
     def _of_root(self, pid: int, place: str) -> range | None:
         try:

@@ -22,7 +22,7 @@ MOST_NOTED, MOST_MAPPINGS = 2048, 256  # processes of which records are kept, an
 # of the kernel's perf events: pid, tid, address, length, offset, major, minor, inode, generation, prot, flags; then the file
 MMAP2 = struct.Struct("<8xIIQQQIIQQII")
 MOST_PROCESSES, MOST_MAPS = 256, 1 << 18  # whose mappings are kept, and how many bytes of them
-_LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) ([0-9]+) +(/.*)")
+_LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) ([0-9]+) +(/.*)", re.M)
 
 
 class _Code(NamedTuple):
@@ -85,11 +85,7 @@ def remember(pid: int) -> None:
 
 
 def _read_maps(pid: int) -> bytes:
-    try:
-        with open(f"/proc/{pid}/maps", "rb", buffering=0) as file:
-            return b"".join(line for line in (file.readall() or b"").splitlines(keepends=True) if b" r-xp " in line)[:MOST_MAPS]
-    except OSError:
-        return b""
+    return b"".join(line for line in maps.text(pid).splitlines(keepends=True) if b" r-xp " in line)[:MOST_MAPS]
 
 
 def describe(pid: int, address: int) -> str | None:

@@ -111,8 +111,8 @@ def test_what_is_known_is_not_read_again(nothing, monkeypatch):
     covered.enforced(os.getpid())
     with in_force(compile_text(POLICY)):
         before = covered.covered_for(os.getpid())
-        for name in ("_mappings", "_read_sealed"):
-            monkeypatch.setattr(coverage, name, lambda *_: pytest.fail("read again"))
+        for place in ("probes.maps.text", "probes.coverage._read_sealed"):
+            monkeypatch.setattr(place, lambda *_: pytest.fail("read again"))
         for _ in range(5):
             covered.refresh()
             assert covered.covered_for(os.getpid()) == before
