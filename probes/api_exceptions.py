@@ -71,6 +71,8 @@ WRITE_WHEN = {
 FAILURE = {
     "virDomainGetID": "minus_one_if_error",  # (unsigned) -1 is also the id of an inactive domain
     "virNodeDeviceGetParent": "null_if_error",  # NULL is also the parent of the topmost device
+    # -1 without an error: there is no event loop; libvirt itself asks in every connection
+    **dict.fromkeys(("virEventAddHandle", "virEventAddTimeout", "virEventRemoveHandle", "virEventRemoveTimeout"), "minus_one_if_error"),
     "virStreamRecv": "minus_one",  # -2: nothing there yet
     "virStreamRecvFlags": "minus_one",  # -2: nothing there yet, -3: a hole
     "virStreamSend": "minus_one",  # -2: buffers are full

@@ -69,9 +69,10 @@ class Row(NamedTuple):
 class Extra:
     """What few calls under way have beside their entry record."""
 
-    __slots__ = ("checked", "children", "command", "hidden", "more", "origins", "pieces", "sent", "verdict")
+    __slots__ = ("changed", "checked", "children", "command", "hidden", "more", "origins", "pieces", "sent", "verdict")
 
     def __init__(self) -> None:
+        self.changed: set[Value] = set()  # UUIDs of domains
         self.hidden = False  # by a daemon, for nobody who is asked for
         self.pieces: Pieces | None = None  # of long arguments
         self.verdict: VerdictInfo | None = None
@@ -468,6 +469,7 @@ class Calls:
         changed = DomainEvent(self._epoch(time), tid, task.comm, task.caller, domain, event, detail, None)
         pid, uuid = task.caller.pid, fields["uuid"]
         if call:
+            self._extra_of(tid, call).changed.add(uuid)
             for pending in [
                 one for one in self._pending if one.event.caller.pid == pid and one.uuid == uuid and (tid, call.seq) in one.causes
             ]:
@@ -519,10 +521,12 @@ class Calls:
         """The threads and calls of the process that may be changing the domain."""
         assert isinstance(uuid, int)
         sought = uuid.to_bytes(16, "little")
+        of_process = [(tid, stack[0]) for tid, stack in self._open.items() if stack and stack[0].tgid == pid and stack[0].raw]
         return [
-            (tid, stack[0])
-            for tid, stack in self._open.items()
-            if stack and stack[0].tgid == pid and stack[0].raw and sought in stack[0].raw and self._is_write(stack[0])
+            (tid, call)
+            for tid, call in of_process
+            if (call.raw and sought in call.raw and self._is_write(call))
+            or ((extra := self._extra.get((tid, call.seq))) is not None and uuid in extra.changed)
         ]
 
     def _id(self, call: Open, tid: int) -> str:
@@ -552,7 +556,7 @@ class Calls:
         out = NO_VALUES
         if at_return and len(fields) > 1:
             result = fields.pop("ret")
-            if not fails and not (isinstance(result, int) and result < 0):  # nothing was written
+            if not fails and not _left_alone(function, result):
                 out = Values(fields)
             fields = {"ret": result}
         decoded = Values(fields)
@@ -759,6 +763,13 @@ def _in_all(extra: Extra) -> VerdictInfo | None:
 def _is_about(said: Said, stub: int, raw: bytes) -> bool:
     """Whether the verdict is on this call."""
     return said.number == stub and said.sp == u64(raw, records.ENTRY_SP)
+
+
+def _left_alone(function: Function | None, result: Value) -> bool:
+    """Whether the result says that no output was written: what is there was there before."""
+    if not isinstance(result, int):
+        return False
+    return result < 0 or (result == 0 and function is not None and function.name.startswith("virTypedParamsGet"))  # not in the list
 
 
 def _may_create(function: Function | None) -> bool:

@@ -16,6 +16,7 @@ from log.events import Event
 from probes import bpf, maps, records, serving, symbols
 from probes.api import load_api
 from probes.attachments import Attachments, listed
+from probes.before import Before
 from probes.calls import Calls
 from probes.clock import Clock
 from probes.confined import returns_kill_confined
@@ -27,6 +28,7 @@ from probes.links import allow_files
 from probes.losses import Losses
 from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Online, Record, watch_maps
 from probes.modules import Modules
+from probes.private import DISPATCH
 from probes.processes import Processes
 from probes.program import Program
 from probes.reader import SETTLED_NS, Reader, key_of, time_of
@@ -81,6 +83,7 @@ class Session:
         self._reader = Reader(self._program.rings)
         self._losses = Losses(self._program.users, self._program.settings, self._processes.user)
         self._tree = Tree(os.getpid()) if filters.tree else None
+        self._before = Before(self._daemons)
         self._tasks = Tasks(self._processes, self._daemons, self._tree.add if self._tree else None)
         self._attachments = Attachments(self._program, self._rows, Targets(options.libraries), options.version)
         self._coverage = Coverage(self._daemons)
@@ -98,6 +101,7 @@ class Session:
             self._tasks.find,
             self._clock.epoch,
             covered=self._coverage.covered_for,
+            unseen=self._before.has,
             choice=Choice(self._passes if filters.by_process else None, filters.hides_changes(table.functions), filters.writes),
             redact=options.limits.redact,
             is_own=self._modules.has,
@@ -120,12 +124,14 @@ class Session:
             self.warnings.append(
                 f"arguments are shown as numbers, because a newer libvirt-api.xml describes them: {listed(self._rows.undecoded)}"
             )
-        mapped = [mapping for mapping in maps.scan() if maps.is_enforcer(mapping.path)]
+        everything = list(maps.scan())
+        mapped = [mapping for mapping in everything if maps.is_enforcer(mapping.path)]
         events += self._attachments.scan_enforcers(mapped)
         for mapping in mapped:
             self._coverage.enforced(mapping.pid)
         self._clock.watch()
         program.settings[:4] = (1).to_bytes(4, "little")
+        self._before.scan(mapping.pid for mapping in everything)  # now: what begins from here on is seen
         return events
 
     def poll(self) -> list[Event]:
@@ -241,6 +247,7 @@ class Session:
                 self._calls.covering = True
         elif isinstance(record, Exec):
             ended.extend(self._calls.process_replaced(record.pid, record.time))
+            self._before.forget(record.pid)
             self._coverage.forget(record.pid)
         elif isinstance(record, Forked):
             if record.pid != record.ppid:
@@ -248,6 +255,7 @@ class Session:
                 self._coverage.forked(record.pid, record.ppid)
         else:
             ended.extend(self._calls.thread_exited(record.tid))
+            self._before.serves(record.pid, record.tid)
             if record.pid == record.tid or record.pid in self._headless:
                 if _has_threads(record.pid):
                     self._headless.add(record.pid)
@@ -256,6 +264,7 @@ class Session:
 
     def _forget(self, pid: int) -> None:
         self._headless.discard(pid)
+        self._before.forget(pid)
         self._calls.process_exited(pid)
         self._coverage.forget(pid)
 
@@ -276,9 +285,11 @@ class Session:
     def _learn_tasks(self, raws: Sequence[bytes]) -> None:
         """Who threads are, and for whom they work."""
         for raw in raws:
-            kind, _, _, row, *_ = records.HEAD.unpack_from(raw)
+            kind, _, _, row, _, _, tid, _, _, tgid = records.HEAD.unpack_from(raw)
             of = None if kind == records.REC_TASK else self._rows.rows[row]
             self._tasks.learn(raw, of.private if of else None, of.entry if of else None)
+            if of and of.private == DISPATCH:
+                self._before.serves(tgid, tid)
 
     def _passes(self, wanted: bool, task: Task) -> bool:
         """Whether what a thread of a daemon does is wanted; `wanted`: the kernel says so of its process."""

@@ -161,3 +161,12 @@ def test_callbacks_and_events_have_names(caller, traced: Callable[..., Run]) -> 
     loads = [line.split() for line in headers.splitlines() if line.split()[:1] == ["LOAD"]]
     offset = next(linked - int(load[2], 16) + int(load[1], 16) for load in loads if 0 <= linked - int(load[2], 16) < int(load[5], 16))
     assert close == {"pointer": static, "name": f"{program.name}+{offset:#x}"}
+
+
+def test_what_was_not_found_was_not_written(traced, caller):
+    """And a call that no event loop takes is nobody's failure."""
+    run = traced(caller("found"), options=("-a",))
+    outs = [(call["function"], call["out"]) for call in run.calls() if call["function"].startswith("virTypedParamsGet")]
+    assert outs == [("virTypedParamsGetInt", {}), ("virTypedParamsGetString", {}), ("virTypedParamsGetInt", {"value": 23})]
+    added = run.call("virEventAddTimeout")
+    assert (added["ret"], added["failed"], added["error"]) == (-1, False, None)

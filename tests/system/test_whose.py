@@ -238,3 +238,45 @@ def test_what_a_command_does_is_shown_with_all_that_comes_of_it(trace, libvirtd,
     told = [json.loads(event["text"])["execute"] for event in result.events if event["type"] == "monitor"]
     assert "stop" in told and "cont" in told
     assert all(event["parent"] is None or event["parent"] in ids for event in ids.values())
+
+
+# what a domain's thread tells while a call brings it up
+
+
+def test_a_start_and_a_restore_do_what_comes_of_them(trace, libvirtd, tmp_path):
+    """A start resumes the guest before anybody knows its UUID; a watching client tells nothing twice."""
+    name = f"starts-{os.getpid()}"
+    description, saved = tmp_path / "domain.xml", tmp_path / "saved"
+    description.write_text(DOMAIN.format(name=name))
+    watching = subprocess.Popen(
+        ["virsh", "-q", "-c", libvirtd.uri, "event", "--all", "--loop"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        tracer = trace("-a", "-w")
+        libvirtd.virsh("create", str(description))
+        libvirtd.virsh("save", name, str(saved))
+        libvirtd.virsh("restore", str(saved))
+        libvirtd.virsh("destroy", name)
+        assert watching.stdout
+        while "Destroyed" not in watching.stdout.readline():
+            pass
+    finally:
+        watching.kill()
+        watching.communicate()
+    result = tracer.stop(lost=None)
+    functions = {call["id"]: call["function"] for call in result.calls(pid=libvirtd.pid)}
+    told = [event for event in result.events if event["type"] == "domain" and event["domain"]["name"] == name]
+    assert {event["pid"] for event in told} == {libvirtd.pid}
+    done = [(event["event"], event["detail"], functions.get(event["parent"], event["comm"])) for event in told]
+    assert {function[:9] for _, _, function in done} == {"virDomain"}, done
+    assert all(event["cause"] == {"kind": "call", "id": event["parent"]} for event in told)
+    assert len(done) == len(set(done))
+    assert {
+        ("resumed", "unpaused", "virDomainCreateXML"),
+        ("started", "booted", "virDomainCreateXML"),
+        ("stopped", "saved", "virDomainSave"),
+        ("started", "restored", "virDomainRestore"),
+        ("stopped", "destroyed", "virDomainDestroy"),
+    } <= set(done)
+    commands = [json.loads(event["text"])["execute"] for event in result.events if event["type"] == "monitor"]
+    assert "cont" in commands and not [command for command in commands if command.startswith(("query-", "qom-get"))]
