@@ -187,6 +187,8 @@ def _comparable(line: str, pids: dict[str, str]) -> str:
 def _field(key: str, value: object, pids: dict[str, str]) -> object:
     if key == "pid":
         return _number(str(value), pids)
+    if key == "cause" and isinstance(value, dict):
+        return {inner: _field(inner, item, pids) for inner, item in value.items()}
     if key == "targets" and isinstance(value, list):
         return [re.sub(r"(?<=\.so\.0\.)[0-9.]+$", "VERSION", target["path"]) for target in value[:3]]  # the host's
     return key.upper() if key in _VARYING_FIELDS or key in _WHENCE else value
