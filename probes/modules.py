@@ -12,7 +12,8 @@ from probes.recent import Recent
 
 # libvirt's libraries, the drivers and the storage and lock modules of its daemons
 _NAME = re.compile(
-    rb"/(?:libvirt(?:-qemu|-lxc|-admin)?\.so\.0|libvirt_(?:driver|storage_backend|storage_file)_\w+\.so|lockd\.so|sanlock\.so)[^/\n]*$", re.M
+    rb"/(?:libvirt(?:-qemu|-lxc|-admin)?\.so\.0|libvirt_(?:driver|storage_backend|storage_file)_\w+\.so|lockd\.so|sanlock\.so)[^/\n]*$",
+    re.M,
 )
 _CODE = re.compile(rb"([0-9a-f]+-[0-9a-f]+) ..x. ")
 MOST_PROCESSES = 1024
