@@ -33,7 +33,7 @@ TASK_MEMBERS = {
 }
 TASK_RING_BYTES = 2 << 20  # at least
 RINGS = 6
-# in our own memory, of what changes something: times a ring's size, and bytes, unless the ring is larger; of the rest as much as a ring
+# in our own memory, of writes and tasks: times a ring's size, and bytes, unless the ring is larger; of reads as much as a ring
 BACKLOG, BACKLOG_BYTES = 8, 64 << 20
 
 
@@ -154,7 +154,7 @@ class Program:
                 self._fds.append(rings)
             bpf.update_map(rings, index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
             self._memory.append(memory := Mapped(fd, size))
-            self.rings[name] = Ring(memory, size, max(size, min(BACKLOG * size, BACKLOG_BYTES)) if name.endswith("write") else size)
+            self.rings[name] = Ring(memory, size, max(size, min(BACKLOG * size, BACKLOG_BYTES)) if not name.endswith("read") else size)
         return rings
 
     def _load_one(self, code: bytes, name: str) -> int:

@@ -32,6 +32,7 @@ def functions() -> list[str]:
     return found
 
 
+@pytest.mark.other_kernels
 @pytest.mark.parametrize("place", PLACES)
 def test_every_function_called_from_inside_libvirt_is_shown(caller, traced: Traced, auth_uri: str, place: str) -> None:
     made = functions()
