@@ -27,7 +27,8 @@ def key_of(sources: Iterable[Path], settings: object) -> str | None:
     if spec is None or spec.origin is None:
         return None
     status = os.stat(spec.origin)
-    digest = hashlib.sha256(repr((spec.origin, status.st_size, status.st_mtime_ns, settings)).encode())
+    host = os.uname()  # BCC looks at the kernel that runs
+    digest = hashlib.sha256(repr((spec.origin, status.st_size, status.st_mtime_ns, host.release, host.machine, settings)).encode())
     for path in sources:
         content = path.read_bytes()
         digest.update(b"%d " % len(content) + content)
@@ -42,9 +43,12 @@ def read(key: str | None, folder: Path = FOLDER) -> dict[str, bytes] | None:
         with open(os.open(folder / key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not (_is_ours(os.stat(folder, follow_symlinks=False)) and _is_ours(os.fstat(file.fileno()))):
                 return None
-            return {name: bytes.fromhex(code) for name, code in json.loads(file.read(MOST_BYTES)).items()}
-    except (OSError, ValueError, AttributeError, TypeError):  # damaged
+            sum_of_it, _, content = file.read(MOST_BYTES).partition(b"\n")
+    except OSError:
         return None
+    if sum_of_it != _sum(content):  # damaged
+        return None
+    return {name: bytes.fromhex(code) for name, code in json.loads(content).items()}
 
 
 def write(key: str | None, programs: Mapping[str, bytes], folder: Path = FOLDER) -> None:
@@ -55,12 +59,21 @@ def write(key: str | None, programs: Mapping[str, bytes], folder: Path = FOLDER)
         folder.mkdir(mode=0o700, exist_ok=True)
         if not _is_ours(os.stat(folder, follow_symlinks=False)):
             return
-        fd, name = tempfile.mkstemp(dir=folder)
-        with open(fd, "w") as file:
-            json.dump({name: code.hex() for name, code in programs.items()}, file)
-        os.rename(name, folder / key)
+        content = json.dumps({name: code.hex() for name, code in programs.items()}).encode()
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            try:
+                file.write(_sum(content) + b"\n" + content)
+                file.flush()
+                os.rename(file.name, folder / key)
+            except BaseException:
+                os.unlink(file.name)
+                raise
         for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-MOST_FILES]:
             path.unlink()
+
+
+def _sum(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _is_ours(status: os.stat_result) -> bool:

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,6 +34,30 @@ def test_damaged_file_is_as_none(folder, content):
     kept.write("a", CODE, folder)
     (folder / "a").write_bytes(content)
     assert kept.read("a", folder) is None
+
+
+def test_any_other_byte_makes_a_file_damaged(folder):
+    """The kernel would refuse the program, or run another one."""
+    kept.write("a", CODE, folder)
+    whole = (folder / "a").read_bytes()
+    for at in range(0, len(whole), 7):
+        (folder / "a").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert kept.read("a", folder) is None
+        (folder / "a").write_bytes(whole[:at])
+        assert kept.read("a", folder) is None
+
+
+def test_a_full_disk_leaves_nothing_behind(folder):
+    kept.write("a", CODE, folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        kept.write("b", CODE, folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+    assert os.listdir(folder) == ["a"]
 
 
 def test_file_or_folder_that_others_may_write_to_is_not_believed(folder):
@@ -74,5 +101,7 @@ def test_key_depends_on_sources_settings_and_compiler(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     keys |= {kept.key_of([source], 1)}
     assert len(keys) == 6 and None not in keys
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release="5.15.0", machine="x86_64"))
+    assert kept.key_of([source], 1) not in keys
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert kept.key_of([source], 1) is None
