@@ -40,6 +40,9 @@ from probes.walking import is_whole
 CACHED = 16384  # decoded arguments and results kept, by their bytes
 NO_RETURN = "no return probe"
 MOST_CHILDREN = 1000  # of a call that are shown below it
+MOST_SENT = 64  # messages of a call that answers are expected to; a call sends one and waits
+MOST_PENDING = 256  # changes of domains of which it isn't known yet what caused them
+MOST_CAUSES = 64  # of a change, that can't be told apart
 SHORT = 2048  # bytes of a record that is worth keeping
 
 Pieces = dict[int, list[values.Piece]]  # of long strings, by operation
@@ -76,7 +79,7 @@ class Extra:
         self.hidden = False  # by a daemon, for nobody who is asked for
         self.pieces: Pieces | None = None  # of long arguments
         self.verdict: VerdictInfo | None = None
-        self.sent: list[Message] = []
+        self.sent: dict[Message, None] = {}  # in this order
         self.origins: list[Sent] = []
         self.children: list[Event] = []  # no more than MOST_CHILDREN: a migration asks its monitor for hours
         self.more = 0
@@ -439,7 +442,14 @@ class Calls:
     def _sends(self, call: Open, tid: int, message: Message) -> None:
         served = self._find_task(call.task, call.tgid, tid).served
         client_pid = served.client["pid"] if served and served.client else None
-        self._extra_of(tid, call).sent.append(message)
+        sent = self._extra_of(tid, call).sent
+        if message in sent:
+            return
+        if len(sent) >= MOST_SENT:
+            oldest = next(iter(sent))
+            del sent[oldest]
+            self._origins.ended(oldest, tid, call.seq)
+        sent[message] = None
         self._origins.send(message, Sent(call.tgid, tid, call.seq, self._id(call, tid), client_pid))
 
     def _commands(self, call: Open, tid: int, told: tuple[bool, Value] | None, time: int, ended: list[Event]) -> None:
@@ -479,13 +489,17 @@ class Calls:
         causes = [(tid, call)] if call else self._changing(pid, uuid)
         if not causes and not flags & records.REC_SERVING and (possible := self._creating(pid)):
             self._pending.append(Pending(changed, uuid, task, flags, possible))
+            if len(self._pending) > MOST_PENDING:
+                self._tell_unknown(self._pending.pop(0), ended)
         else:
             self._caused(changed, task, flags, causes, ended)
 
     def _caused(self, changed: DomainEvent, task: Task, flags: int, causes: list[tuple[int, Open]], ended: list[Event]) -> None:
         """Tells the change with what is known of its cause: one of the calls; `flags`: of its record."""
         shown = [(tid, call) for tid, call in causes if not self._is_hidden(tid, call.seq)]
-        if shown:
+        if len(shown) > MOST_CAUSES:
+            ended.append(changed._replace(cause=BY_CALL if shown == causes else None))
+        elif shown:
             extras = [self._extra_of(tid, call) for tid, call in shown]
             ids = tuple(self._id(call, tid) for tid, call in shown)
             if len(causes) == 1:
@@ -501,6 +515,11 @@ class Calls:
                 changed = changed._replace(cause=NO_CALL)
             ended.append(changed)
 
+    def _tell_unknown(self, pending: Pending, ended: list[Event]) -> None:
+        """The change, of which nothing is said about its cause."""
+        if self._passes(pending.flags, pending.task) and not self._choice.hides_changes:
+            ended.append(pending.event)
+
     def _creating(self, pid: int) -> set[tuple[int, int]]:
         """Calls of the process that may bring up a domain whose UUID they don't tell: only what they do next does."""
         return {
@@ -511,7 +530,7 @@ class Calls:
 
     def _gave_up(self, tid: int, number: int, ended: list[Event]) -> None:
         """The call is over: it was not the one, if it hasn't said so."""
-        for pending in list(self._pending):
+        for pending in [one for one in self._pending if (tid, number) in one.causes]:
             pending.causes.discard((tid, number))
             if not pending.causes:
                 self._pending.remove(pending)

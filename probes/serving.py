@@ -16,6 +16,7 @@ from probes.recent import Recent
 IDENTITY, SEND = "virIdentitySetCurrent", "virNetClientProgramCall"
 CLAIM = "virNetServerClientSetIdentity"
 MOST_CLIENTS = 4096
+MOST_ORIGINS = 64  # of one message, that can't be told apart
 _STRINGS = {  # names of an identity's attributes (src/util/viridentity.c) -> of the client's fields
     "user-name": "user",
     "group-name": "group",
@@ -198,11 +199,12 @@ class Origins:
             self._sent.pop(message, None)
 
     def of(self, served: Served) -> list[Sent]:
-        """The calls that may have caused what is done for the message: one, or several that can't be told apart.
+        """The calls that may have caused what is done for the message: one, or several that can't be told apart; none if they are too many.
 
         A proxy passes on the identity of its own client: then that is the one of the message's sender, too.
         """
         pid = served.client["pid"] if served.client else None
         if pid is None:
             return []
-        return [by for by in self._sent.get(served.message, ()) if pid in (by.pid, by.client_pid)]
+        found = [by for by in self._sent.get(served.message, ()) if pid in (by.pid, by.client_pid)]
+        return found if len(found) <= MOST_ORIGINS else []

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from log import jsonl, text, xml
-from log.events import Call, Caller, CutText, Event, Lost
+from log.events import BY_CALL, NO_CALL, Call, Caller, CutText, DomainEvent, Event, Lost, Value
 from probes import private, records
 from probes.api import load_api
-from probes.calls import MOST_CHILDREN, Calls, Extra, Row
+from probes.calls import MOST_CAUSES, MOST_CHILDREN, MOST_PENDING, MOST_SENT, Calls, Extra, Row
 from probes.copying import Limits
 from probes.layouts import LAYOUTS
 from probes.plans import entry_plan, private_plans, return_plan
+from probes.serving import Message
 from probes.tasks import Task
 
 TABLE = load_api()
@@ -286,3 +287,55 @@ def test_what_a_call_causes_is_kept_up_to_a_limit() -> None:
         extra.add(Lost(number, 1, "read", "x"))
     assert [child.time for child in extra.children] == list(range(MOST_CHILDREN))
     assert extra.more == 7
+
+
+class Sending:
+    """Threads of a process that is up to something, each inside a call."""
+
+    def __init__(self, function: str, threads: int) -> None:
+        self.calls, self.threads = new_calls([row(function)]), threads
+        size = self.calls.rows[0].entry.fixed
+        self.raws = [
+            records.HEAD.pack(records.REC_ENTRY, 0, records.REC_WANTED, 0, 1, 0, tid, 1, 0, 1).ljust(size, b"\0")
+            for tid in range(1, threads + 1)
+        ]
+        assert self.calls.feed(self.raws) == []
+
+    def change(self, number: int) -> list[Event]:
+        """A domain changes, says a thread outside of any call."""
+        fields: dict[str, Value] = {"name": "web1", "uuid": number, "arg1": 1, "arg3": 5, "arg4": 0, "handle": None, "driver": None}
+        ended: list[Event] = []
+        self.calls._changed(None, TASK, 1 << 20, 2, fields, records.REC_WANTED, ended)
+        return ended
+
+    def end(self) -> list[Event]:
+        """All calls are over."""
+        return [event for tid in range(1, self.threads + 1) for event in self.calls.thread_exited(tid)]
+
+
+def test_messages_that_a_call_sends_are_kept_up_to_a_limit() -> None:
+    made = Sending("virDomainSuspend", 1)
+    calls, call = made.calls, made.calls._open[1][0]
+    for serial in (*range(MOST_SENT + 100), MOST_SENT + 99):
+        calls._sends(call, 1, Message(1, 2, serial))
+    assert [message.serial for message in calls._extra_of(1, call).sent] == list(range(100, MOST_SENT + 100))
+    assert len(calls._origins._sent) == MOST_SENT
+    made.end()
+    assert calls._origins._sent == {}
+
+
+def test_changes_that_wait_for_their_cause_are_so_many_and_then_told_without_one() -> None:
+    made = Sending("virDomainCreateXML", 1)
+    told = [event for number in range(MOST_PENDING + 3) for event in made.change((0xAB << 120) + number)]
+    assert all(isinstance(event, DomainEvent) and event.cause is None and not event.one_of for event in told)
+    assert len(told) == 3
+    ended = [event for event in made.end() if isinstance(event, DomainEvent)]
+    assert [event.cause for event in ended] == [NO_CALL] * MOST_PENDING
+
+
+def test_a_change_that_too_many_calls_may_have_caused_names_none() -> None:
+    for threads, named in ((2, 2), (MOST_CAUSES, MOST_CAUSES), (MOST_CAUSES + 1, 0)):
+        made = Sending("virDomainSuspend", threads)
+        (event,) = made.change(0)
+        assert isinstance(event, DomainEvent)
+        assert (event.cause, len(event.one_of)) == (BY_CALL, named)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.serving import FIELDS, Connection, Message, Origins, Sent, Served
+from probes.serving import FIELDS, MOST_ORIGINS, Connection, Message, Origins, Sent, Served
 
 CONNECTION = Connection(False, None)
 MESSAGE = Message(0x20008086, 9, 7)
@@ -54,6 +54,15 @@ def test_two_connections_of_a_process_cant_be_told_apart():
     assert [by.id for by in origins.of(served(10))] == ["11-1", "12-1"]
     origins.ended(MESSAGE, 11, 1)
     assert [by.id for by in origins.of(served(10))] == ["12-1"]
+
+
+def test_too_many_that_cant_be_told_apart_are_none():
+    origins = Origins()
+    for tid in range(MOST_ORIGINS):
+        origins.send(MESSAGE, sent(10, tid))
+    assert len(origins.of(served(10))) == MOST_ORIGINS
+    origins.send(MESSAGE, sent(10, MOST_ORIGINS))
+    assert origins.of(served(10)) == []
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.booleans())))
