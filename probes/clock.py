@@ -49,31 +49,34 @@ class Clock:
         self._real, self._mono, self._boot = real, mono, boot
         self._lock = threading.Lock()
         sample = self._look()
-        self._offset, self._set_to = sample.offset, sample.set_to
-        self._since = 0  # CLOCK_MONOTONIC: from when on this offset is right
+        self._set_to = sample.set_to
+        # one tuple, which is read without the lock: CLOCK_MONOTONIC, from when on this offset is right
+        self._now = 0, sample.offset
         self._ends: list[int] = []  # until when those before were
         self._offsets: list[int] = []
         self._events: list[ClockSet] = []
 
     def epoch(self, when: int) -> int:
         """The time since the epoch; `when` is on CLOCK_MONOTONIC."""
-        if when >= self._since:
-            return when + self._offset
+        since, offset = self._now
+        if when >= since:
+            return when + offset
         with self._lock:
-            offsets = [*self._offsets, self._offset]
+            offsets = [*self._offsets, self._now[1]]
             return when + offsets[bisect.bisect_right(self._ends, when)]
 
     def check(self) -> None:
         """Looks whether the clock was set."""
         with self._lock:
             sample = self._look()
-            if abs(sample.offset - self._offset) < STEP_NS:
+            _, offset = self._now
+            if abs(sample.offset - offset) < STEP_NS:
                 return
             self._ends.append(sample.at)
-            self._offsets.append(self._offset)
+            self._offsets.append(offset)
             del self._ends[:-MOST_STEPS], self._offsets[:-MOST_STEPS]
             step = sample.set_to - self._set_to
-            self._since, self._offset = sample.at, sample.offset
+            self._now = sample.at, sample.offset
             if abs(step) >= STEP_NS:  # else the host was asleep
                 self._set_to = sample.set_to
                 self._events.append(ClockSet(sample.real, step))
