@@ -9,11 +9,12 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 if os.geteuid() == 0 and os.stat(__file__).st_uid != 0:
     sys.dont_write_bytecode = True  # root leaves nothing in a user's folder
@@ -342,17 +343,11 @@ def wait(command: Command, signals: Signals, log: Log) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; exit status 0, 1 (failure), 2 (usage), 125 (COMMAND could not be started) or COMMAND's."""
     debug = "--debug" in split_command(arguments)[0]
+    if not debug:
+        threading.excepthook = lambda failed: say(_internal_error(failed.exc_type, failed.exc_traceback))
     open_streams()
     try:
-        if arguments[:1] == ["list"]:
-            return show_functions(arguments[1:])
-        if arguments[:1] == ["ps"]:
-            return show_processes(arguments[1:])
-        if arguments[:1] in (["policy"], ["enforce"]):
-            from enforcer.options import run_enforce, run_policy  # only here: tracing needs no policy
-
-            return (run_policy if arguments[0] == "policy" else run_enforce)(arguments[1:])
-        return trace(arguments)
+        return do(arguments)
     except BrokenPipeError:
         return 0  # nobody reads: that is no failure, and nothing is left to say
     except (TraceError, OSError) as error:
@@ -366,16 +361,30 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        say(f"internal error: {type(error).__name__} in {_place(error)}; please report it (--debug shows how it came about)")
+        say(_internal_error(type(error), error.__traceback__))
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def _place(error: Exception) -> str:
-    """Where it was raised. Not what it says: there may be a secret in it."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{os.path.basename(frame.filename)}:{frame.lineno}"
+def do(arguments: Sequence[str]) -> int:
+    """What the first word says; the exit status."""
+    if arguments[:1] == ["list"]:
+        return show_functions(arguments[1:])
+    if arguments[:1] == ["ps"]:
+        return show_processes(arguments[1:])
+    if arguments[:1] in (["policy"], ["enforce"]):
+        from enforcer.options import run_enforce, run_policy  # only here: tracing needs no policy
+
+        return (run_policy if arguments[0] == "policy" else run_enforce)(arguments[1:])
+    return trace(arguments)
+
+
+def _internal_error(kind: type[BaseException], trace: TracebackType | None) -> str:
+    """A line about it: where it was raised, and not what it says, as there may be a secret in it."""
+    frame = traceback.extract_tb(trace)[-1:]
+    where = f" in {os.path.basename(frame[0].filename)}:{frame[0].lineno}" if frame else ""
+    return f"internal error: {kind.__name__}{where}; please report it (--debug shows how it came about)"
 
 
 def say(line: str) -> None:

@@ -81,7 +81,7 @@ class Attachments:
         self._scan_at = 0  # ns; when the processes may be looked at again
         self._rescan = False
         # files of other users than root are attached to by a thread: they may be mapped by thousands of processes
-        self._others: queue.SimpleQueue[tuple[Job, int | None]] = queue.SimpleQueue()
+        self._others: queue.SimpleQueue[tuple[Job, int | None] | None] = queue.SimpleQueue()  # None: no more come
         self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
         self._pending: set[Target] = set()
         self._thread: threading.Thread | None = None
@@ -172,6 +172,7 @@ class Attachments:
     def detach(self) -> None:
         """Ends the tracing of calls."""
         self._detached = True
+        self._others.put(None)
         if self._thread and self._pending:
             self._thread.join(PATIENCE)  # what it is at may take long; it ends with us
         while not self._done.empty():
@@ -225,9 +226,8 @@ class Attachments:
             self._thread.start()
 
     def _work(self) -> None:
-        while not self._detached:
-            job, mapped = self._others.get()
-            self._done.put(self._try(job, mapped))
+        while (todo := self._others.get()) and not self._detached:
+            self._done.put(self._try(*todo))
 
     def _try(self, job: Job, mapped: int | None) -> Done:
         started = time.monotonic_ns()

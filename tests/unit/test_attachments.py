@@ -11,7 +11,7 @@ import pytest
 
 from log.events import Event, Unattached
 from probes import attachments
-from probes.attachments import Attachments
+from probes.attachments import Attachments, Done, Job
 
 SECOND = 1_000_000_000
 
@@ -98,3 +98,17 @@ def test_so_many_files_are_told_and_the_rest_is_a_sum(now) -> None:
         files.refused.append((f"/more{number}", "no"))
     told = held.check()
     assert paths([*told, *held.last()])[-1] == "/more29"
+
+
+def test_a_thread_that_has_nothing_to_do_is_not_waited_for(monkeypatch) -> None:
+    held = make(Files(0, [0.0]))
+    closed: list[int] = []
+    links: Any = SimpleNamespace(close=lambda: closed.append(1))
+    monkeypatch.setattr(held, "_try", lambda job, mapped: Done(job, links, None, "", 0, mapped))
+    target: Any = object()
+    held._later([Job(target, [], [])], None)
+    while held._done.empty():
+        time.sleep(0)  # lets the thread go on
+    held.detach()
+    assert held._thread and not held._thread.is_alive()
+    assert closed == [1]

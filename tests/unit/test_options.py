@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -145,3 +147,25 @@ def test_a_fault_of_ours_is_one_line_without_what_it_says(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out == "" and "secret" not in err
     assert err.startswith("libvirt-trace: internal error: ValueError in test_options.py:")
+
+
+FAILS_IN_A_THREAD = """
+import sys, threading
+sys.path.insert(0, {root!r})
+import tracer
+def fail():
+    raise KeyError("hunter2")
+def functions(arguments):
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    return 0
+tracer.show_functions = functions
+tracer.main(["list"])
+"""
+
+
+def test_a_fault_in_a_thread_is_one_line_too():
+    code = FAILS_IN_A_THREAD.format(root=os.path.dirname(tracer.__file__))
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stderr == ("libvirt-trace: internal error: KeyError in <string>:6; please report it (--debug shows how it came about)\n")
