@@ -8,11 +8,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from probes.before import Before
+from probes.daemons import Daemons
 from tests.daemon import DOMAIN, START, Daemon
 from tests.needs import PATIENCE, PYTHON
 
@@ -280,3 +283,25 @@ def test_a_start_and_a_restore_do_what_comes_of_them(trace, libvirtd, tmp_path):
     } <= set(done)
     commands = [json.loads(event["text"])["execute"] for event in result.events if event["type"] == "monitor"]
     assert "cont" in commands and not [command for command in commands if command.startswith(("query-", "qom-get"))]
+
+
+def test_cause_is_not_known_where_a_call_began_before_tracing(trace, libvirtd, guest):
+    """It is under way, waiting for a guest's monitor that stands still."""
+    assert not in_monitor(libvirtd.pid)
+    os.kill(guest.pid, signal.SIGSTOP)
+    waiting = subprocess.Popen(["virsh", "-q", "-c", libvirtd.uri, "suspend", guest.name], stdout=subprocess.DEVNULL)
+    while not in_monitor(libvirtd.pid):
+        assert waiting.poll() is None
+    tracer = trace("--object", guest.name)
+    os.kill(guest.pid, signal.SIGCONT)
+    assert waiting.wait(60 * PATIENCE) == 0
+    tracer.wait_for(lambda event: event["type"] == "domain" and event["event"] == "suspended")
+    events = [event for event in tracer.stop().events if event["type"] == "domain"]
+    assert [(event["event"], event["cause"]) for event in events] == [("suspended", None)]
+
+
+def in_monitor(pid: int) -> bool:
+    """Whether a thread of the daemon is in the middle of a call, and waits."""
+    before = Before(Daemons())
+    before.scan([pid])
+    return before.has(pid)
