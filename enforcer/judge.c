@@ -425,6 +425,7 @@ static void ask_policy(struct question *ask, unsigned which, struct held *held, 
 	ask->row = (const struct row *)at(ask->head, ask->head->rows_at) + ask->call->number;
 	if (!ask->row->program)
 		return;
+	forget_objects(ask);	/* the other policy may have looked for them elsewhere: it has no rules by UUID, for instance */
 	if (is_refused(ask)) {
 		so_far->judged = true;
 		return;

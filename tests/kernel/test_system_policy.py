@@ -55,6 +55,19 @@ def test_applied_policy_binds_and_no_environment_loosens_it(run, tmp_path):
     assert done.stdout == "policy.bin\npolicy.toml\n"
 
 
+def test_each_policy_finds_what_its_own_rules_ask_for(run, tmp_path):
+    """Rules by UUID have a lookup by name made to see what it finds; the other policy's rules go by the name alone."""
+    (tmp_path / "system.toml").write_text(
+        '[[rule]]\nname = "other"\naction = "deny"\nfunction = "virDomainLookupByName"\nobject = ["other"]\n'
+    )
+    (tmp_path / "own.toml").write_text(
+        '[[rule]]\nname = "by-uuid"\naction = "deny"\nfunction = "virDomainLookupByName"\nuuid = ["6695eb01-f6a4-8304-79aa-97f2502e193f"]\n'
+    )
+    own = f"$trace enforce --policy own.toml -- {VIRSH} domid test || true\n"
+    done = run(f"{own}$trace policy apply system.toml 2>/dev/null\n{own}")
+    assert (done.stdout, done.stderr) == ("", "error: failed to get domain 'test'\n" * 2)
+
+
 def test_process_without_the_enforcer_is_marked(run):
     done = run(
         f"$trace policy apply system.toml\n$trace --json -f virDomainSuspend -f virDomainResume -- {VIRSH} 'suspend test; resume test'"
