@@ -46,6 +46,8 @@ XML = {
     "define": DOMAIN,
     "create": DOMAIN,
 }
+FOLDER = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+SAVED = f"{FOLDER.name}/saved"  # libvirt's test driver does write there
 PARAMS = {
     "setBlkioParameters": {"weight": 500},
     "setMemoryParameters": {"hard_limit": 1 << 20},
@@ -57,8 +59,8 @@ PARAMS = {
     "blockCopy": {"bandwidth": 1 << 34, "granularity": 4096},
     "migrate3": {"migrate_uri": "tcp://10.0.0.1", "bandwidth": 1 << 35},
     "migrateToURI3": {"destination_name": "other", "bandwidth": 1 << 35, "migrate_disks": ["vda", "vdb"]},
-    "restoreParams": {"file": "/nowhere"},
-    "saveParams": {"file": "/nowhere"},
+    "restoreParams": {"file": SAVED},
+    "saveParams": {"file": SAVED},
     "setLaunchSecurityState": {"sev-secret": "abc"},
     "setIdentity": {"user-name": "fred", "unix-user-id": 1 << 40},
     "setPerfEvents": {"cmt": True},
@@ -164,7 +166,7 @@ def argument(method, parameter, owner):
         lowered = method.lower()
         return next((xml for word, xml in XML.items() if word.lower() in lowered), DISK if type(owner).__name__ == "virDomain" else DOMAIN)
     if name in ("to", "file", "filename"):
-        return "/nowhere"
+        return SAVED
     if name == "params" and method in PARAMS:
         return PARAMS[method]
     if method in NAMES and name in ("name", "path"):

@@ -73,10 +73,10 @@ def test_a_library_is_found_by_its_path_when_its_process_has_gone(btrfs, load) -
     assert target and os.path.samestat(os.stat(target.path_for_kernel), status)
     assert found.refused == []
     # and if it can't be found, that is told, once
-    assert found.mapped(record._replace(path="/nowhere/libvirt.so.0", inode=record.inode + 1000)) is None
-    assert found.mapped(record._replace(path="/nowhere/libvirt.so.0", inode=record.inode + 1000)) is None
+    assert found.mapped(record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000)) is None
+    assert found.mapped(record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000)) is None
     ((path_told, reason),) = found.refused
-    assert path_told == "/nowhere/libvirt.so.0" and "ended before the file could be opened" in reason
+    assert path_told == "/proc/nowhere/libvirt.so.0" and "ended before the file could be opened" in reason
     found.close()
     watch.close()
 

@@ -77,7 +77,7 @@ def test_a_kernel_without_uprobes(monkeypatch, tmp_path: Path) -> None:
         (lambda: os.kill(os.getpid(), signal.SIGTERM), "killed by signal 15"),
         (lambda: os._exit(1), "python3-bpfcc"),
         (lambda: dict[str, int]()["x"], "the BPF compiler failed: KeyError: 'x'"),
-        (lambda: open("/nowhere"), "the BPF compiler failed: FileNotFoundError"),  # noqa: SIM115
+        (lambda: open("/proc/nowhere"), "the BPF compiler failed: FileNotFoundError"),  # noqa: SIM115
     ],
     ids=["killed", "crashed", "exited", "error", "system call"],
 )
