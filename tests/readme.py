@@ -159,7 +159,7 @@ def run_meanwhile(example: Example, bin_folder: Path, environment: Mapping[str, 
         # other programs on this machine used libvirt meanwhile: they count too
         calls, failed, denied = (sum(word in line for line in mine) for word in (") = ", " VIR_ERR_", " DENIED "))
         end = re.sub(r"[0-9]+ calls, [0-9]+ failed, [0-9]+ denied", f"{calls} calls, {failed} failed, {denied} denied", end)
-    return [attached, *mine, INTERRUPT, end]
+    return [attached, *mine, INTERRUPT, re.sub("; [0-9]+ details? lost$", "", end)]  # those of others, too
 
 
 def bin_folder(folder: Path) -> Path:
