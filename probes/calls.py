@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -29,7 +30,8 @@ from probes.api import ApiTable, Function, is_write_call
 from probes.copying import Constants, Plan, u64
 from probes.lifecycle import CHECK, LIFECYCLE, MONITOR, Lifecycle, found_by, is_told, uuid_of, with_true_name
 from probes.private import AGENT
-from probes.raised import RaisedErrors
+from probes.raised import MOST_THREADS, RaisedErrors
+from probes.recent import Recent
 from probes.redact.json import redact_message, without_newline
 from probes.serving import Message, Origins, Sent
 from probes.shown import Choice
@@ -175,7 +177,7 @@ class Calls:
         self._choice, self._unseen = choice, unseen
         self._is_own, self._with_inner = is_own, nested
         self.covering = True  # whether there may be a policy anywhere
-        self._said: dict[int, Said] = {}  # verdicts by thread: the call is still to come
+        self._said: Recent[int, Said] = Recent(MOST_THREADS)  # verdicts by thread: the call is still to come
         self._errors = RaisedErrors(table, redact=redact)
         self._show_command = redact_message if redact else without_newline
         self._open: defaultdict[int, list[Open]] = defaultdict(list)
@@ -185,6 +187,7 @@ class Calls:
         self._lifecycle = Lifecycle(table)
         self._waiting: dict[int, Returned | Denial] = {}
         self._constants: dict[int, Constants] = {}
+        self._gone: set[int] = set()  # processes, the last time that it was looked
         self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool, Values]] = {}
         self._keys: dict[int, tuple[Callable[[bytes], Hashable], Callable[[bytes], Hashable]]] = {}  # of plans, by row
         self._alike: dict[Hashable, tuple[object, ...]] = {}
@@ -286,7 +289,7 @@ class Calls:
     def thread_exited(self, tid: int) -> list[Event]:
         """The calls that the thread did not come back from."""
         self._errors.forget(tid)
-        self._said.pop(tid, None)
+        self._said.pop(tid)
         ended: list[Event] = []
         if tid in self._waiting:
             self._settle(tid, ended)
@@ -301,7 +304,7 @@ class Calls:
             if stack and stack[0].tgid == pid and stack[0].started < when:
                 while stack:
                     self._unfinished(stack.pop(), tid, "process exited", ended)
-        self._said.pop(pid, None)  # all other threads have ended
+        self._said.pop(pid)  # all other threads have ended
         self._errors.forget(pid)
         self.process_exited(pid)
         return ended
@@ -327,9 +330,13 @@ class Calls:
         return ended
 
     def forget_idle(self) -> None:
-        """Of threads outside any call nothing is kept."""
+        """Of threads outside any call nothing is kept, nor of processes whose end was not told."""
         for tid in [tid for tid, stack in self._open.items() if not stack]:
             del self._open[tid]
+        gone = {pid for pid in self._constants if not os.path.exists(f"/proc/{pid}")}
+        for pid in gone & self._gone:  # of those that have just gone, records may wait
+            self.process_exited(pid)
+        self._gone = gone
 
     def forget_decoded(self) -> None:
         """Plan rows stand for other functions from now on."""
@@ -588,7 +595,7 @@ class Calls:
     def _aside(self, kind: int, raw: bytes, row: int, ended: list[Event]) -> None:
         """Records that are neither the beginning nor the end of a call: of inner functions and of the enforcer."""
         if kind == records.REC_VERDICT:
-            self._said[records.HEAD.unpack_from(raw)[6]] = read_verdict(self.rows[row].entry, raw)
+            self._said.put(records.HEAD.unpack_from(raw)[6], read_verdict(self.rows[row].entry, raw))
         elif kind == records.REC_DENIED:
             _, _, flags, _, _, _, tid, _, _, _ = records.HEAD.unpack_from(raw)
             self._waiting[tid] = self._denied(raw, row)
@@ -604,7 +611,7 @@ class Calls:
             return None
         if stub == api_private.NO_STUB:
             return NOT_ENFORCED if function.is_write and stub in self._covered(call.tgid) else None
-        said = self._said.pop(tid, None)
+        said = self._said.pop(tid)
         if said is not None and _is_about(said, stub, call.raw) and said.info.action != "deny":  # a denied call never begins
             return said.info
         if call.raw[2] & records.REC_INNER_LOST:
@@ -615,7 +622,7 @@ class Calls:
         """A call that the enforcer sent back."""
         _, _, _, _, _, number, tid, seq, _, tgid = records.HEAD.unpack_from(raw)
         function = self.rows[row].function
-        said = self._said.pop(tid, None)
+        said = self._said.pop(tid)
         if said is not None and (said.info.action != "deny" or not _is_about(said, self.rows[row].stub, raw)):
             said = None  # of another call: that of this one was lost
         call = Open(raw, row, seq, 0, number, tgid, 0)

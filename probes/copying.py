@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from log.events import Code, Unreadable, Value
 from probes import records, symbols, values, walking
+from probes.recent import Recent
 from probes.walking import Take, Walk
 
+MOST_ONCE = 4096  # values of a process that are sent once
 NAME = 256  # bytes of an object's name, at least
 Offsets = Mapping[str, Mapping[str, int]]  # object type -> field -> bytes
 
@@ -27,7 +29,7 @@ class Constants:
     def __init__(self, pid: int = 0) -> None:
         self.version = next(self._versions)
         self._pid = pid
-        self._values: dict[tuple[int, int], Value] = {}
+        self._values: Recent[tuple[int, int], Value] = Recent(MOST_ONCE)
 
     def symbol(self, address: int) -> Value:
         """What is at an address of the process's code."""
@@ -42,7 +44,7 @@ class Constants:
         """Another connection may be at the address now."""
         if self._values.get(key) != value:
             self.version = next(self._versions)
-            self._values[key] = value
+            self._values.put(key, value)
 
 
 Read = Callable[[bytes, list[values.Copied], Constants], Value]

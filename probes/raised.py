@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from log.events import CallError, CutText, Value
 from probes.api import ApiTable
 from probes.private import MOST_DETAILS
+from probes.recent import Recent
 from probes.redact.messages import redact_error
 
+MOST_THREADS = 65536
 SYSTEM_ERROR = 38  # VIR_ERR_SYSTEM_ERROR
 _ALL_BITS = (1 << 64) - 1
 # a place for an argument in a format of printf(); with its position from libvirt 9.3 on, and in translations
@@ -29,40 +31,41 @@ class RaisedErrors:
         self._redact = redact
         self._codes = _by_value(table, "virErrorNumber")
         self._domains = _by_value(table, "virErrorDomain")
-        self._last: dict[int, tuple[int, int, int | None, str | None]] = {}  # tid -> time, code, domain, message
-        self._making: dict[int, tuple[int, int | None, str | None]] = {}  # tid -> code, domain, detail
+        # not all ends of threads are told
+        self._last: Recent[int, tuple[int, int, int | None, str | None]] = Recent(MOST_THREADS)  # tid -> time, code, domain, message
+        self._making: Recent[int, tuple[int, int | None, str | None]] = Recent(MOST_THREADS)  # tid -> code, domain, detail
 
     def forget(self, tid: int) -> None:
         """The thread is gone."""
-        self._last.pop(tid, None)
-        self._making.pop(tid, None)
+        self._last.pop(tid)
+        self._making.pop(tid)
 
     def entered(self, tid: int, time: int, function: str, fields: Mapping[str, Value]) -> None:
         """An inner function was entered at `time` (ns) with these registers (argN) and texts; see probes/private.py."""
         if function == "virReportErrorHelper":
-            self._making[tid] = (_int(fields["arg1"]), _int(fields["arg0"]), None)
+            self._making.put(tid, (_int(fields["arg1"]), _int(fields["arg0"]), None))
         elif function == "virReportSystemErrorFull":
-            self._making[tid] = (SYSTEM_ERROR, _int(fields["arg0"]), None)
+            self._making.put(tid, (SYSTEM_ERROR, _int(fields["arg0"]), None))
         elif function == "virErrorMsg":
             _, domain, _ = self._making.get(tid, (0, None, None))
-            self._making[tid] = (_int(fields["arg0"]), domain, _text(fields["detail"]))
+            self._making.put(tid, (_int(fields["arg0"]), domain, _text(fields["detail"])))
         elif function == "virRaiseErrorFull":
             stack = fields["block"]
             assert isinstance(stack, int)
             details = [(stack >> 64 * (i + 1) & _ALL_BITS, _text(fields[f"text{i}"])) for i in range(MOST_DETAILS)]
-            self._last[tid] = (time, _int(fields["arg4"]), _int(fields["arg3"]), fill(_text(fields["format"]) or "", details))
+            self._last.put(tid, (time, _int(fields["arg4"]), _int(fields["arg3"]), fill(_text(fields["format"]) or "", details)))
         elif function == "virSetError":
             both = fields["block"]  # its first eight bytes: code, domain
             assert isinstance(both, int)
             if code := _int(both):
-                self._last[tid] = (time, code, _int(both >> 32), _text(fields["message"]))
+                self._last.put(tid, (time, code, _int(both >> 32), _text(fields["message"])))
 
     def returned(self, tid: int, time: int, function: str, fields: Mapping[str, Value]) -> None:
         """virErrorMsg returned the format that its detail goes into."""
-        if function == "virErrorMsg" and tid in self._making:
-            code, domain, detail = self._making.pop(tid)
+        if function == "virErrorMsg" and (made := self._making.pop(tid)):
+            code, domain, detail = made
             form = _text(fields["format"]) or ""
-            self._last[tid] = (time, code, domain, form if detail is None else fill(form, [(0, detail)]))
+            self._last.put(tid, (time, code, domain, form if detail is None else fill(form, [(0, detail)])))
 
     def error(self, tid: int, since: int) -> CallError | None:
         """The error that the thread's failed call leaves behind, which began at the time `since` (ns)."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from log.events import BY_CALL, NO_CALL, Call, Caller, CutText, DomainEvent, Eve
 from probes import private, records
 from probes.api import load_api
 from probes.calls import MOST_CAUSES, MOST_CHILDREN, MOST_PENDING, MOST_SENT, Calls, Extra, Row
-from probes.copying import Limits
+from probes.copying import MOST_ONCE, Constants, Limits
 from probes.layouts import LAYOUTS
 from probes.plans import entry_plan, private_plans, return_plan
 from probes.serving import Message
@@ -339,3 +340,25 @@ def test_a_change_that_too_many_calls_may_have_caused_names_none() -> None:
         (event,) = made.change(0)
         assert isinstance(event, DomainEvent)
         assert (event.cause, len(event.one_of)) == (BY_CALL, named)
+
+
+def test_of_processes_whose_end_was_not_told_nothing_is_kept() -> None:
+    calls = new_calls([row("virDomainSuspend")])
+    alive, gone = os.getpid(), 1 << 22  # never given to a process
+    for pid in (alive, gone):
+        calls._constants_of(pid).learn((0, 1), "test:///default")
+    kept = []
+    for _ in range(3):
+        calls.forget_idle()
+        kept.append(set(calls._constants))
+    assert kept == [{alive, gone}, {alive}, {alive}]
+
+
+def test_what_a_process_sends_once_is_kept_up_to_a_limit() -> None:
+    constants = Constants()
+    for address in range(MOST_ONCE + 5):
+        constants.learn((0, address), address)
+        assert constants.get((0, 0)) == 0  # it is used
+    assert len(constants._values) == MOST_ONCE
+    assert constants.get((0, MOST_ONCE + 4)) == MOST_ONCE + 4
+    assert constants.get((0, 1)) is None

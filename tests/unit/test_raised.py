@@ -83,3 +83,13 @@ def test_formats_are_those_of_printf(form, numbers):
     ctypes.CDLL(None).snprintf(out, ctypes.c_size_t(4096), form.encode(), *map(ctypes.c_uint64, given))
     texts = [kept[i].value.decode() if kind == "s" else None for i, kind in enumerate(kinds)]
     assert fill(form, list(zip(given, texts, strict=True))) == out.value.decode()
+
+
+def test_threads_whose_end_was_not_told_are_forgotten_in_the_end(monkeypatch):
+    monkeypatch.setattr("probes.raised.MOST_THREADS", 10)
+    errors = RaisedErrors(TABLE, redact=False)
+    for tid in range(20):
+        errors.entered(tid, 10, "virSetError", {"block": 42 | 10 << 32, "message": "x"})
+        errors.entered(tid, 10, "virReportErrorHelper", {"arg0": 10, "arg1": 42})
+    assert [tid for tid in range(20) if errors.error(tid, 10)] == list(range(10, 20))
+    assert len(errors._making) == 10
