@@ -29,7 +29,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from log import VERSION
 from log.channel import Channel, NotRead
 from log.console import Screen, make_console, open_screen
-from log.errors import TraceError, UsageError, explain
+from log.errors import TraceError, UsageError, explain, say
 from log.events import Call, End, Event, Lost
 from log.output import FORMATS, GivenUp, Output, Sink, open_file
 from log.quote import escape
@@ -385,12 +385,6 @@ def _internal_error(kind: type[BaseException], trace: TracebackType | None) -> s
     frame = traceback.extract_tb(trace)[-1:]
     where = f" in {os.path.basename(frame[0].filename)}:{frame[0].lineno}" if frame else ""
     return f"internal error: {kind.__name__}{where}; please report it (--debug shows how it came about)"
-
-
-def say(line: str) -> None:
-    """A line for the user, who may have closed standard error."""
-    with contextlib.suppress(OSError):
-        print(f"libvirt-trace: {escape(line)}", file=sys.stderr, flush=True)
 
 
 def open_streams() -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from enforcer.files import SYSTEM_FOLDER, SYSTEM_POLICY, write_whole
 from enforcer.library import table, uncovered, uncovered_rules
 from enforcer.notes import notes
 from enforcer.rules import Policy, read_policy
-from log.errors import TraceError
+from log.errors import TraceError, say
 from log.quote import escape, quote
 from probes import maps
 from probes.options import Parser, split_command
@@ -169,11 +168,6 @@ def describe(policy: Policy, *, everything: bool = True) -> list[str]:
     lines += [f"note: {note}" for note in notes(policy, table())]
     lines.append(f"no mistakes{', ' + _count(len(policy.warnings), 'warning') if policy.warnings else ''}")
     return lines
-
-
-def say(line: str) -> None:
-    """A line for the user."""
-    print(f"libvirt-trace: {escape(line)}", file=sys.stderr, flush=True)
 
 
 def _count(number: int, word: str) -> str:

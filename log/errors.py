@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The one exception that carries a message for the user, which only tracer.py catches, and the message for the system's own errors."""
+"""The one exception that carries a message for the user, which only tracer.py catches, the system's own errors, and how they are said."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import sys
+
+from log.quote import escape
 
 
 class TraceError(Exception):
@@ -28,3 +32,9 @@ def explain(error: OSError) -> str:
     subject = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     reason = (error.strerror or str(error) or type(error).__name__).strip().splitlines()[-1].lower()
     return f"{subject}{reason}{_REMEDIES.get(error.errno or 0, '; --debug shows where')}"
+
+
+def say(line: str) -> None:
+    """A line for the user, who may have closed standard error."""
+    with contextlib.suppress(OSError):
+        print(f"libvirt-trace: {escape(line)}", file=sys.stderr, flush=True)
