@@ -28,8 +28,8 @@ from log.events import (
 from probes import api_private, records, serving, values
 from probes.api import ApiTable, Function, is_write_call
 from probes.copying import Constants, Plan, u64
-from probes.lifecycle import CHECK, LIFECYCLE, MONITOR, Lifecycle, found_by, is_told, uuid_of, with_true_name
-from probes.private import AGENT
+from probes.lifecycle import Lifecycle, found_by, is_told, uuid_of, with_true_name
+from probes.private import AGENT, CHECK, LIFECYCLE, MONITOR, SEND
 from probes.raised import MOST_THREADS, RaisedErrors
 from probes.recent import Recent
 from probes.redact.json import redact_message, without_newline
@@ -429,7 +429,7 @@ class Calls:
         fields = plan.decode(raw, {}, self._constants_of(tgid))
         stack = self._open[tid]
         call = stack[-1] if stack else None
-        if name == serving.SEND:
+        if name == SEND:
             if call:
                 self._sends(call, tid, serving.sent(fields))
         elif name == MONITOR or name in AGENT:

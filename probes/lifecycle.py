@@ -9,7 +9,6 @@ from log.events import Call, CutText, Event, Handle, Value, Values
 from probes import values
 from probes.api import ApiTable
 
-LIFECYCLE, CHECK, MONITOR = "virDomainEventLifecycleNew", "virAccessManagerCheckDomain", "qemuMonitorSend"
 _EVENT = "VIR_DOMAIN_EVENT_"
 
 

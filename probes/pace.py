@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+OTHERS_SHARE, OTHERS_BURST = 0.1, 0.5  # for reading files that others than root own: of the time, and seconds at once
+
 
 class Pace:
     """Used as `if pace.ready(): with pace: work()`. At first, or after a rest, `burst` seconds of work may be done at once."""

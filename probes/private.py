@@ -72,7 +72,7 @@ def _attribute(i: int) -> tuple[Block | Text, ...]:
 
 DISPATCH, SEND, IDENTITY = "virNetServerProgramDispatch", "virNetClientProgramCall", "virIdentitySetCurrent"
 CLAIM = "virNetServerClientSetIdentity"
-CHECK = "virAccessManagerCheckDomain"
+CHECK, LIFECYCLE, MONITOR = "virAccessManagerCheckDomain", "virDomainEventLifecycleNew", "qemuMonitorSend"
 ELSEWHERE = ", connection elsewhere"  # of a libvirt that keeps things elsewhere than CONNECTION_EVIDENCE says
 # inner functions, one that reads the same, and at which distances it does
 READS: dict[str, tuple[str, frozenset[int]]] = {
@@ -169,7 +169,7 @@ PRIVATE = (
     # id, name, UUID, what happened (virDomainEventType), in which way. In a client the UUID is that in a handle, with the connection 20
     # and the name 12 bytes before it, and the connection's driver, at 80, is called "remote"
     Private(
-        "virDomainEventLifecycleNew",
+        LIFECYCLE,
         entry=(
             Text("name", "arg1"),
             Block("arg2", 0, 16, (), "uuid"),
@@ -181,7 +181,7 @@ PRIVATE = (
         flags=records.PLAN_ALWAYS | records.PLAN_WRITE_RING,
     ),
     # of libvirt_driver_qemu.so: monitor, message; the message's text at 8
-    Private("qemuMonitorSend", entry=(Block("arg1", 8, 8, (("text", 0),)), Text("text", "text")), ret=()),
+    Private(MONITOR, entry=(Block("arg1", 8, 8, (("text", 0),)), Text("text", "text")), ret=()),
     *(Private(name, entry=() if command else (Text("text", "arg1"),), ret=()) for name, command in AGENT.items()),
 )
 

@@ -13,8 +13,6 @@ from probes.private import MOST_ATTRIBUTES
 from probes.processes import TICKS, Processes, host_pid
 from probes.recent import Recent
 
-IDENTITY, SEND = "virIdentitySetCurrent", "virNetClientProgramCall"
-CLAIM = "virNetServerClientSetIdentity"
 MOST_CLIENTS = 4096
 MOST_ORIGINS = 64  # of one message, that can't be told apart
 _STRINGS = {  # names of an identity's attributes (src/util/viridentity.c) -> of the client's fields

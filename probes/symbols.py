@@ -14,10 +14,9 @@ from typing import NamedTuple
 from log.errors import TraceError
 from probes import maps, opening
 from probes.elf import read_elf
-from probes.pace import Pace
+from probes.pace import OTHERS_BURST, OTHERS_SHARE, Pace
 
 MOST_FILES, MOST_FUNCTIONS = 64, 1 << 17  # that are kept
-OTHERS_SHARE, OTHERS_BURST = 0.1, 0.5  # of the time, for reading files that others than root own; s at once
 MOST_NOTED, MOST_MAPPINGS = 2048, 256  # processes of which records are kept, and how many of each
 # of the kernel's perf events: pid, tid, address, length, offset, major, minor, inode, generation, prot, flags; then the file
 MMAP2 = struct.Struct("<8xIIQQQIIQQII")

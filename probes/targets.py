@@ -23,7 +23,7 @@ from probes import api_private, maps, opening, private
 from probes.elf import Elf, Function, read_elf
 from probes.layouts import Layout, choose_layout, code_of
 from probes.mapwatch import Mapped
-from probes.pace import Pace
+from probes.pace import OTHERS_BURST, OTHERS_SHARE, Pace
 from probes.recent import Recent
 
 SONAMES = tuple(f"{name}.0" for name in maps.LIBRARIES)
@@ -35,7 +35,6 @@ MOST_NAMES = 1 << 16  # bytes of their names
 MOST_REFUSED = 4096  # files that were looked at and are no targets
 # files that are held at a time: of root's, of one other user's, of all others'
 MOST_OF_ROOT, MOST_OF_ONE, MOST_OF_OTHERS = 1024, 64, 256
-OTHERS_SHARE, OTHERS_BURST = 0.1, 0.5  # of the time, for reading files that others than root own; s at once
 BEHIND = "files of its owner come faster than they can be looked at: calls are missed until it is this one's turn"
 ENDED = "its process ended before the file could be opened; the calls that it made, if any, were missed"
 

@@ -15,6 +15,7 @@ from log.events import Caller
 from probes import records, serving
 from probes.copying import Constants, Plan, u64
 from probes.daemons import Daemons
+from probes.private import CLAIM, IDENTITY
 from probes.processes import Captured, Processes
 from probes.recent import Recent
 from probes.serving import Clients, Served
@@ -50,10 +51,10 @@ class Tasks:
         kind, _, flags, _, time_ns, task, tid, _, _, tgid = records.HEAD.unpack_from(raw)
         if kind == records.REC_TASK:
             self._learn_thread(raw, flags, time_ns, task, tgid)
-        elif private == serving.CLAIM:
+        elif private == CLAIM:
             if (known := self._serving.get(task)) and known.served and plan:
                 self._clients.claimed(raw, plan, known.served, tgid, time_ns)
-        elif private != serving.IDENTITY:
+        elif private != IDENTITY:
             assert plan is not None
             own = u64(raw, records.ENTRY_SP)
             fields = plan.decode(raw, {}, Constants())
