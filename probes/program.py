@@ -26,7 +26,8 @@ MAY_GOTO = struct.pack("<BBhiBBhiBBhiBBhi", 0xB7, 0, 0, 0, 0xE5, 0, 1, 0, 0x05, 
 RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
 TASK_MEMBERS = {
     "task_struct": ("tgid", "real_parent", "group_leader", "start_boottime", "loginuid", "mm", "self_exec_id", "cred"),
-    "cred": ("uid", "euid", "egid"),
+    "cred": ("uid", "euid", "egid", "user_ns"),
+    "user_namespace": ("level",),
     "mm_struct": ("arg_start", "arg_end", "uprobes_state"),
     "uprobes_state": ("xol_area",),
     "xol_area": ("vaddr",),
@@ -204,6 +205,8 @@ def _kernel_offsets() -> dict[str, int]:
             "CRED_UID": offsets["cred", "uid"],
             "CRED_EUID": offsets["cred", "euid"],
             "CRED_EGID": offsets["cred", "egid"],
+            "CRED_USER_NS": offsets["cred", "user_ns"],
+            "USER_NS_LEVEL": offsets["user_namespace", "level"],
             "TASK_EXEC_ID": offsets["task_struct", "self_exec_id"],
             "MM_ARG_START": offsets["mm_struct", "arg_start"],
             "MM_ARG_END": offsets["mm_struct", "arg_end"],

@@ -3,7 +3,7 @@
  * A hit of any probed function comes in; records of the bytes that its copy plan names go out to a ring buffer.
  *
  * Nothing here knows libvirt: which row of `plans` belongs to a function is the attach cookie. Both programs are loaded
- * sleepable where the kernel can, so that pages which are not resident are faulted in. probes/records.py reads the records,
+ * sleepable where the kernel can, so that pages which are not resident are faulted in (may_wait). probes/records.py reads the records,
  * probes/plans.py writes the rows; their layouts must agree with the structs here (tests/unit/test_record_layout.py).
  */
 
@@ -433,24 +433,41 @@ ALWAYS long output_fairly(const struct thread *t, u32 which, void *data, u64 siz
 	return ring_output(ring, data, size, BPF_RB_NO_WAKEUP);
 }
 
+#ifdef SLEEPABLE
+/*
+ * Whether a page that is not resident may be waited for: in the host's root's processes. What others have mapped may be a file system
+ * of theirs (FUSE), which need not answer; and while one such program waits, no probe on this host can be taken away, by whichever tool.
+ */
+ALWAYS bool may_wait(void)
+{
+	void *cred = *(void **)(current_task() + TASK_CRED), *ns = 0;
+	u32 level = 1;
+
+	if (*(u32 *)(cred + CRED_UID) || *(u32 *)(cred + CRED_EUID) || read_kernel(&ns, sizeof(ns), cred + CRED_USER_NS) ||
+	    read_kernel(&level, sizeof(level), ns + USER_NS_LEVEL))
+		return false;
+	return !level;
+}
+#endif
+
 ALWAYS long read_block(void *dst, u32 size, u64 address)
 {
 	long err = read_user(dst, size, address);
 
 #ifdef SLEEPABLE
-	if (err)
+	if (err && may_wait())
 		err = copy_user(dst, size, address);
 #endif
 	return err;
 }
 
-/* The bytes with their NUL, or an error; where a page is not resident, the pages are brought in and it is tried once more. */
+/* The bytes with their NUL, or an error; where a page is not resident and may be waited for, it is brought in and tried once more. */
 ALWAYS long read_string(void *dst, u32 size, u64 address)
 {
 	long n = read_user_str(dst, size, address);
 
 #ifdef SLEEPABLE
-	if (n < 0) {
+	if (n < 0 && may_wait()) {
 		u8 byte;
 
 		copy_user(&byte, 1, address);
