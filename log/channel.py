@@ -124,10 +124,6 @@ class Writer:
             self._thread.start()
         return True
 
-    def waits(self) -> int:
-        """Characters that are not written yet."""
-        return self._size
-
     def wait(self, seconds: float) -> bool:
         """Whether all is written, at the latest after that long."""
         with self._changed:
