@@ -16,6 +16,7 @@ from typing import NamedTuple
 from log.events import Caller
 from probes import cgroups, maps
 from probes.mapwatch import Dropped, Exec, Forked, Mapped
+from probes.pace import Pace
 from probes.recent import Recent
 from probes.redact.cmdline import CUT, redact_cmdline
 from probes.users import find_user
@@ -24,6 +25,8 @@ NO_ID = 0xFFFFFFFF  # the kernel's own "no user"
 CMDLINE_CAPTURED = 1024  # CMDLINE of trace.bpf.c: a longer one is cut there
 CMDLINE_MOST = 16384  # bytes of a command line that are kept
 MOST_PROCESSES, MOST_IMAGES, MOST_USERS, MOST_CGROUPS = 16384, 4, 4096, 4096
+
+SEARCH_SHARE, SEARCH_BURST = 0.05, 0.5  # of the time, for what a process in a pid namespace calls others; s at once
 
 TICKS = os.sysconf("SC_CLK_TCK")
 NEAR_NS = 3_000_000_000 // TICKS  # a start is told in ticks, and a fork a little after it
@@ -260,15 +263,38 @@ def began(pid: int, proc: Path = Path("/proc")) -> int | None:
         return None
 
 
-def host_pid(pid: int, seen_by: int, proc: Path = Path("/proc")) -> int | None:
-    """The number here of the process that the process `seen_by` knows as `pid`; None: it has gone, or several may be meant.
+class Searches(NamedTuple):
+    """The share of the time that looking through all processes may take: for processes of root's, and for those of others."""
 
-    They differ where that one is in a pid namespace of its own, as a container is.
+    of_root: Pace
+    of_others: Pace
+
+
+def searches() -> Searches:
+    """A new one."""
+    return Searches(Pace(SEARCH_SHARE, SEARCH_BURST), Pace(SEARCH_SHARE, SEARCH_BURST))
+
+
+def host_pid(pid: int, seen_by: int, proc: Path = Path("/proc"), limit: Searches | None = None) -> int | None:
+    """The number here of the process that the process `seen_by` knows as `pid`.
+
+    None: it has gone, several may be meant, or such questions have taken their share of the time. They differ where that one is in a pid
+    namespace of its own, as a container is.
     """
     here = _read_link(f"{proc}/self/ns/pid")
     there = _read_link(f"{proc}/{seen_by}/ns/pid")
     if there is None or there == here:
         return pid
+    if limit is None:
+        return _search(pid, seen_by, there, proc)
+    pace = limit.of_root if _effective_uid(_status(seen_by, proc)) == 0 else limit.of_others
+    if not pace.ready():
+        return None
+    with pace:
+        return _search(pid, seen_by, there, proc)
+
+
+def _search(pid: int, seen_by: int, there: str, proc: Path) -> int | None:
     level = len(_numbers(seen_by, proc)) - 1
     found = {other: numbers for other in maps.pids(proc) if len(numbers := _numbers(other, proc)) > level and numbers[level] == pid}
     if len(found) > 1:  # in namespaces beside it, too
@@ -278,8 +304,12 @@ def host_pid(pid: int, seen_by: int, proc: Path = Path("/proc")) -> int | None:
 
 def _numbers(pid: int, proc: Path) -> list[int]:
     """The numbers of a process, in the outermost pid namespace first."""
+    lines = (_status(pid, proc) or b"").splitlines()
+    return [int(word) for line in lines if line.startswith(b"NSpid:") for word in line.split()[1:]]
+
+
+def _status(pid: int, proc: Path) -> bytes | None:
     try:
-        status = (proc / str(pid) / "status").read_text(errors="replace")
+        return (proc / str(pid) / "status").read_bytes()
     except OSError:
-        return []
-    return [int(word) for line in status.splitlines() if line.startswith("NSpid:") for word in line.split()[1:]]
+        return None

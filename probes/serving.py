@@ -10,7 +10,7 @@ from typing import NamedTuple
 from log.events import CutText, Value
 from probes.copying import Constants, Plan
 from probes.private import MOST_ATTRIBUTES
-from probes.processes import TICKS, Processes, host_pid
+from probes.processes import TICKS, Processes, Searches, host_pid, searches
 from probes.recent import Recent
 
 MOST_CLIENTS = 4096
@@ -98,6 +98,7 @@ class Clients:
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
+        self._searches = searches()
         self._known: Recent[tuple[Value, ...], Client] = Recent(MOST_CLIENTS)
         self._copied: Recent[Hashable, dict[str, Value]] = Recent(MOST_CLIENTS)
         self._claims: Recent[tuple[int, int], Claim] = Recent(MOST_CLIENTS)  # by daemon and its end of the connection
@@ -134,7 +135,7 @@ class Clients:
     def _identity(self, raw: bytes, plan: Plan, connection: Connection, daemon: int, at: int) -> tuple[Client, int | None]:
         # a connection has the same bytes each time, until it claims others
         found = self._copied.learn(
-            (plan.key(raw), connection, daemon), lambda _: _read(plan.decode(raw, {}, Constants()), connection, daemon)
+            (plan.key(raw), connection, daemon), lambda _: _read(plan.decode(raw, {}, Constants()), connection, daemon, self._searches)
         )
         pid, ticks = found["pid"], found[_START]
         start = ticks * 1_000_000_000 // TICKS if isinstance(ticks, int) else None
@@ -151,7 +152,7 @@ class Clients:
         return client
 
 
-def _read(fields: Mapping[str, Value], connection: Connection, daemon: int) -> dict[str, Value]:
+def _read(fields: Mapping[str, Value], connection: Connection, daemon: int, limit: Searches) -> dict[str, Value]:
     """The client's fields and its start, None for what the identity does not tell."""
     block = fields["block"]
     assert isinstance(block, int)
@@ -166,7 +167,7 @@ def _read(fields: Mapping[str, Value], connection: Connection, daemon: int) -> d
         elif short in _NUMBERS:
             found[_NUMBERS[short]] = value >> 64
     if isinstance(pid := found.get("pid"), int):
-        found["pid"] = host_pid(pid, daemon)
+        found["pid"] = host_pid(pid, daemon, limit=limit)
     else:  # a socket of this host has none worth telling
         found["address"] = connection.address
     return found

@@ -7,7 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from probes.processes import host_pid
+from probes.pace import Pace
+from probes.processes import Searches, host_pid
 
 INSIDE = """
 sleep 600 & echo $$ $!
@@ -26,5 +27,7 @@ def test_numbers_of_a_namespace_are_translated():
         assert (shell, sleeper) != (child, grandchild)
         assert [host_pid(pid, seen_by=child) for pid in (shell, sleeper)] == [child, grandchild]
         assert host_pid(4_000_000, seen_by=child) is None
+        limit = Searches(Pace(0, 0), Pace(0, 0))  # room for one
+        assert [host_pid(shell, seen_by=child, limit=limit) for _ in range(2)] == [child, None]
         assert host_pid(os.getpid(), seen_by=outside.pid) == os.getpid()
         outside.stdin.write("\n")
