@@ -12,6 +12,7 @@ from log.events import Lost
 from probes import records
 
 EVERY_NS = 1_000_000_000
+SELDOM_NS = 10 * EVERY_NS  # pieces of long strings are no change of the settings' counter
 MOST_TOLD = 16  # users, one by one; the others in one sum
 REASONS = {"both": "buffer full", "thread": "no memory"}
 DETAILS = ("chunk", "private", "task")
@@ -29,7 +30,7 @@ class Losses:
         self._settings = settings
         self._user_name = user_name
         self._seen = 0
-        self._told_at = 0
+        self._told_at = self._looked_at = 0
         self._told: Counter[Key] = Counter()  # calls
         self._told_details: Counter[Key] = Counter()
         self._dropped = 0  # of the kernel's events about processes, not told
@@ -43,9 +44,9 @@ class Losses:
         if now < self._told_at + EVERY_NS:
             return []
         changes = int.from_bytes(self._settings[records.LOSSES : records.LOSSES + 8], "little")
-        if changes == self._seen and not self._dropped:
+        if changes == self._seen and not self._dropped and now < self._looked_at + SELDOM_NS:
             return []
-        self._seen, self._told_at = changes, now
+        self._seen, self._told_at, self._looked_at = changes, now, now
         return self._tell(*self._count(Counter()))
 
     def final(self, shown_without_entry: Mapping[tuple[int, int], int]) -> list[Lost]:

@@ -22,7 +22,7 @@ PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_JUMPS, PLAN_KEE
 )
 PLAN_32BIT, PLAN_SERVES, PLAN_SERVED, PLAN_ALWAYS, PLAN_PLUMBING = (1 << i for i in range(8, 13))
 REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED, REC_ONCE, REC_SERVING, REC_CALLER, REC_INNER_LOST = (1 << i for i in range(8))
-REC_LEVEL, REC_LEVELS = 8, 63  # an entry's flags >> REC_LEVEL & REC_LEVELS: calls around it that were probed
+REC_LEVEL, REC_LEVELS = 8, 127  # an entry's flags >> REC_LEVEL & REC_LEVELS: calls around it that were probed
 REC_WANTED = 1 << 15
 
 COUNTERS = ("entry", "return", "both", "chunk", "private", "thread", "task", "")

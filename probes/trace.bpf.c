@@ -121,7 +121,8 @@ struct frame {
 	u8 depth;		/* of the call; of a PRIVATE one: of a call inside it */
 	u8 flags;		/* FRAME_* */
 	u8 ring;
-	u8 pad[5];
+	u8 record_flags;	/* REC_CALLER */
+	u8 pad[4];
 	u64 args[6];
 };
 #define FRAME_WANTED 1		/* has records */
@@ -146,7 +147,7 @@ struct entry {
 	struct head h;
 	u64 sp;			/* 40; of a PLAN_SERVES instead: id of the REC_TASK that describes the thread itself */
 	u64 args[6];		/* 48 */
-	u64 caller;		/* 96: return address, with REC_CALLER; else 0 */
+	u64 caller;		/* 96: return address, with REC_CALLER */
 };
 struct ret {
 	struct head h;
@@ -221,7 +222,7 @@ struct follow {			/* a long string on its way out in chunks, or a name against t
 	u32 next;		/* of capture.longs; of capture.names */
 	u32 lost;		/* chunks */
 	u32 bytes;		/* in chunks */
-	u32 pad;
+	u32 user;		/* whose they are */
 };
 
 struct walk {
@@ -243,7 +244,7 @@ struct thread {
 	u32 real_uid;
 	u32 user;		/* in `users` */
 	u32 rings;		/* its first one */
-	u32 verdict_lost;	/* 1: on the call that comes next */
+	u32 verdict_lost;	/* REC_INNER_LOST: on the call that comes next */
 	u32 tid;
 	u32 tgid;
 	u32 seq;
@@ -296,7 +297,7 @@ struct settings {
 	u64 glob_char;		/* bits of states behind a wildcard: the rest of a UTF-8 character keeps them */
 	u64 glob_end;		/* bits of accepting states */
 	u64 generation;		/* of connections: how often one was opened, on the whole host; written here */
-	u64 losses;		/* how often anything was counted in `users`; written here */
+	u64 losses;		/* how often anything but LOST_CHUNK was counted in `users`; written here */
 };
 
 
@@ -410,13 +411,6 @@ ALWAYS bool has_room(const struct thread *t, u32 which, u64 size, bool ends)
 		return false;
 	__sync_fetch_and_add(&f->now, size);
 	return true;
-}
-
-ALWAYS long output(const struct thread *t, u32 which, void *data, u64 size)
-{
-	void *ring = ring_of(t, which);
-
-	return ring ? ring_output(ring, data, size, BPF_RB_NO_WAKEUP) : -1;
 }
 
 /* A record, if there is room; the ring's lock may be out of reach for a moment though there is. */
@@ -747,32 +741,34 @@ ALWAYS s64 pick(s64 mask, s64 a, s64 b)
 	return b ^ ((a ^ b) & mask);
 }
 
-/* What chunks took, sent or lost. */
-ALWAYS void account(struct settings *set, const struct thread *t, u32 ring)
+/* What chunks took, sent or lost. Each branch here, and whatever stays in a register meanwhile, would cost the verifier a loop's time. */
+ALWAYS void account(const struct thread *t)
 {
-	u32 user = flow_of(t);
+	u32 user = t->follow.user, ring = t->chunk.h.flags & REC_WRITE_RING;
 	struct user *u = map_lookup(MAP(FD_USERS), &user);
 
-	if (u)
-		__sync_fetch_and_add(&u->flow[ring & 1].now, t->follow.bytes);
-	if (t->follow.lost)
-		count(set, t->user, ring, LOST_CHUNK, t->follow.lost);
+	if (u) {
+		__sync_fetch_and_add(&u->flow[ring].now, t->follow.bytes);
+		__sync_fetch_and_add(&u->lost[ring * COUNTERS + LOST_CHUNK], t->follow.lost);
+	}
 }
 
 /*
  * What did not fit into the call's own record: the rest of long strings, up to `keep`, and how long they are.
  * The loop's state is in memory, of which the verifier assumes nothing: its rounds look alike to it.
  */
-ALWAYS void follow_strings(struct settings *set, struct thread *t, const struct plan *p, u32 ring)
+ALWAYS void follow_strings(struct thread *t, const struct plan *p, u32 ring)
 {
 	struct follow *w = &t->follow;
 	struct chunk *c = &t->chunk;
+	void *out = ring_of(t, ring & 1);
 
 	__builtin_memcpy(&c->h, t->buf, sizeof(c->h));
 	c->h.kind = REC_CHUNK;
 	w->next = 0;
 	w->address = 0;
-	w->lost = w->bytes = 0;
+	if (!out)
+		return;
 	FOR_STEPS(t, CHUNK_STEPS) {
 		s64 n, data, more;
 
@@ -800,13 +796,12 @@ ALWAYS void follow_strings(struct settings *set, struct thread *t, const struct 
 		HIDE(data);
 		data &= 2 * CHUNK - 1;
 		w->bytes += data;
-		w->lost -= if_negative(output(t, ring & 1, c, data));
+		w->lost -= if_negative(ring_output(out, c, data, BPF_RB_NO_WAKEUP));
 	}
-	account(set, t, ring);
 }
 
 /* What a walk has put together so far goes out. */
-ALWAYS void send_walked(struct thread *t, u32 ring, u32 row)
+ALWAYS void send_walked(struct thread *t, void *out, u32 row)
 {
 	struct walk *w = &t->walk;
 	struct chunk *c = &t->chunk;
@@ -821,20 +816,22 @@ ALWAYS void send_walked(struct thread *t, u32 ring, u32 row)
 	HIDE(size);
 	size &= 2 * CHUNK - 1;
 	t->follow.bytes += size;
-	t->follow.lost -= if_negative(output(t, ring & 1, c, size));
+	t->follow.lost -= if_negative(ring_output(out, c, size, BPF_RB_NO_WAKEUP));
 }
 
 /* The operations behind the plan's first OP_END, see struct op. State is in memory, for the reason that follow_strings() gives. */
-ALWAYS void walk(struct settings *set, struct thread *t, const struct plan *p, u32 ring)
+ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 {
 	struct walk *w = &t->walk;
 	struct chunk *c = &t->chunk;
+	void *out = ring_of(t, ring & 1);
 
 	__builtin_memcpy(&c->h, t->buf, sizeof(c->h));
 	c->h.kind = REC_CHUNK;
 	w->next = p->walk;
 	w->pos = w->sent = w->done = 0;
-	t->follow.lost = t->follow.bytes = 0;
+	if (!out)
+		return;
 	FOR_STEPS(t, WALK_STEPS) {
 		const struct op *op = &p->ops[w->next & (MAX_OPS - 1)];
 		u32 kind = op->kind & ~OP_IF, at, size, dst;
@@ -845,7 +842,7 @@ ALWAYS void walk(struct settings *set, struct thread *t, const struct plan *p, u
 		if (kind == OP_END)
 			break;
 		if (w->pos >= WALK_FULL)
-			send_walked(t, ring, WALK_MORE);
+			send_walked(t, out, WALK_MORE);
 		at = w->pos;
 		HIDE(at);
 		at &= WALK_FULL - 8;
@@ -921,8 +918,7 @@ ALWAYS void walk(struct settings *set, struct thread *t, const struct plan *p, u
 		more = not_0((s64)FIELD(t, op->dst, u32) - op->len) & -(s64)(op->kind >> 7);
 		w->next = pick(more, op->then, w->next);
 	}
-	send_walked(t, ring, WALK_LAST);
-	account(set, t, ring);
+	send_walked(t, out, WALK_LAST);
 }
 
 /*
@@ -963,13 +959,18 @@ ALWAYS bool object_matches(const struct settings *set, struct thread *t)
 }
 
 /* What belongs to the record that was just sent. */
-ALWAYS void send_rest(struct settings *set, struct thread *t, const struct plan *p, u32 ring)
+ALWAYS void send_rest(struct thread *t, const struct plan *p, u32 ring)
 {
+	t->follow.lost = t->follow.bytes = 0;
+	t->follow.user = flow_of(t);
+	FORGET();
 	if (t->capture.longs)
-		follow_strings(set, t, p, ring);
+		follow_strings(t, p, ring);
 	FORGET();
 	if (p->walk)
-		walk(set, t, p, ring);
+		walk(t, p, ring);
+	FORGET();
+	account(t);		/* only now: each branch before a loop would double what the verifier goes through */
 }
 
 ALWAYS long send(struct thread *t, u32 ring, u32 plan_flags, bool ends)
@@ -1040,6 +1041,12 @@ ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
 	}
 	FORGET();
 	return found ? &t->frame[t->frames & (MAX_FRAMES - 1)] : 0;
+}
+
+/* Whether the address is in the text of the library that the function is in. */
+ALWAYS bool is_in_text(struct pt_regs *ctx, u64 cookie, u64 address)
+{
+	return address - (ctx->ip - (u32)(cookie >> 16)) < (cookie >> 48) << 16;
 }
 
 /* Where an entry of a linkage table finds the address to jump to; 0: there is no such entry. */
@@ -1170,6 +1177,8 @@ int on_entry(struct pt_regs *ctx)
 	if (!t || (!t->wanted && !t->serving && !(p->flags & (PLAN_SERVES | PLAN_ALWAYS))))
 		return 0;
 	drop_dead_frames(t, ctx->sp, p->flags);
+	e = (void *)t->buf;
+	e->caller = 0;
 	n = t->frames;
 	if (n) {
 		f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
@@ -1178,7 +1187,10 @@ int on_entry(struct pt_regs *ctx)
 		if (p->flags & PLAN_PRIVATE) {
 			ring = f->ring;
 		} else if (!is_inner(ctx, cookie, p->flags, f)) {
-			record_flags = depth ? REC_CALLER : 0;
+			if (depth) {	/* a return address in the library itself was refused, and is none of another one */
+				read_user(&e->caller, p->flags & PLAN_32BIT ? 4 : 8, ctx->sp);
+				record_flags = is_in_text(ctx, cookie, e->caller) ? 0 : REC_CALLER;
+			}
 			depth = 0;
 		}
 	} else if (p->flags & PLAN_NO_RETURN) {
@@ -1196,12 +1208,20 @@ int on_entry(struct pt_regs *ctx)
 	if (p->flags & PLAN_JUMPS)
 		flags |= FRAME_JUMPS;
 	/* The kernel arms no more return probes than there are frames: a call that is deeper has a record, but no end. */
+	FORGET();
+	n = t->frames;
 	f = &t->frame[n & (2 * MAX_FRAMES - 1)];
 	f->sp = ctx->sp;
 	f->time = now;
 	f->row = row;
 	f->depth = depth;
 	f->ring = ring;
+	f->flags = flags;
+	f->record_flags = record_flags;
+	FORGET();		/* or each way to here would go on as a state of its own */
+	ring = f->ring;
+	flags = f->flags;
+	record_flags = f->record_flags;
 	if (p->flags & PLAN_KEEP_ARGS) {
 		f->args[0] = ctx->di;
 		f->args[1] = ctx->si;
@@ -1212,9 +1232,8 @@ int on_entry(struct pt_regs *ctx)
 	}
 	t->rest = 0;
 	if (flags & FRAME_WANTED) {
-		e = (void *)t->buf;
 		e->h.kind = REC_ENTRY;
-		e->h.depth = depth;
+		e->h.depth = f->depth;
 		e->h.flags = ring | record_flags | n << REC_LEVEL | (t->serving ? REC_SERVING : 0) | (t->wanted ? REC_WANTED : 0);
 		e->h.row = row;
 		e->h.time = now;
@@ -1229,13 +1248,8 @@ int on_entry(struct pt_regs *ctx)
 		e->args[4] = ctx->r8;
 		e->args[5] = ctx->r9;
 		e->sp = ctx->sp;
-		e->caller = 0;
-		if (record_flags)
-			read_user(&e->caller, p->flags & PLAN_32BIT ? 4 : 8, ctx->sp);
-		if (t->verdict_lost && !(p->flags & PLAN_PRIVATE)) {
-			e->h.flags |= REC_INNER_LOST;
-			t->verdict_lost = 0;
-		}
+		e->h.flags |= t->verdict_lost;
+		t->verdict_lost = 0;
 		FORGET();
 		if (p->flags & PLAN_SERVES)
 			e->sp = t->task;
@@ -1261,7 +1275,7 @@ int on_entry(struct pt_regs *ctx)
 		t->frames = n + 1;
 	FORGET();
 	if (t->rest)
-		send_rest(set, t, p, f->ring);
+		send_rest(t, p, f->ring);
 	return 0;
 }
 
@@ -1314,7 +1328,7 @@ int on_return(struct pt_regs *ctx)
 		return 0;
 	}
 	if (t->capture.longs | p->walk)
-		send_rest(set, t, p, f->ring);
+		send_rest(t, p, f->ring);
 	return 0;
 }
 
@@ -1386,7 +1400,7 @@ int on_verdict(struct pt_regs *ctx)
 	e->h.bad = t->capture.bad;
 	if (send(t, RING_WRITE, 0, false)) {
 		count(set, t->user, RING_WRITE, LOST_PRIVATE, 1);
-		t->verdict_lost = v.action != VERDICT_DENY;
+		t->verdict_lost = v.action != VERDICT_DENY ? REC_INNER_LOST : 0;
 	}
 	if (v.action != VERDICT_DENY)
 		return 0;
@@ -1415,7 +1429,7 @@ int on_verdict(struct pt_regs *ctx)
 	}
 #ifdef MAY_GOTO
 	if (t->capture.longs | call->walk)
-		send_rest(set, t, call, RING_WRITE);
+		send_rest(t, call, RING_WRITE);
 #endif
 	return 0;
 }
