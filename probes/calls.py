@@ -268,7 +268,8 @@ class Calls:
         origins: list[Sent] = []
         task = self._find_task(call.task, call.tgid, tid)
         if not call.depth and task.served:
-            origins = [origin for origin in self._origins.of(task.served) if not self._is_hidden(origin.tid, origin.number)]
+            caused = self._origins.of(task.served, task.caller.uid)
+            origins = [origin for origin in caused if not self._is_hidden(origin.tid, origin.number)]
             if origins:
                 self._extra_of(tid, call).origins = origins
         outermost = self._open[tid][0]
@@ -447,7 +448,8 @@ class Calls:
             self._errors.returned(tid, time, name, fields)
 
     def _sends(self, call: Open, tid: int, message: Message) -> None:
-        served = self._find_task(call.task, call.tgid, tid).served
+        task = self._find_task(call.task, call.tgid, tid)
+        served = task.served
         client_pid = served.client["pid"] if served and served.client else None
         sent = self._extra_of(tid, call).sent
         if message in sent:
@@ -457,7 +459,7 @@ class Calls:
             del sent[oldest]
             self._origins.ended(oldest, tid, call.seq)
         sent[message] = None
-        self._origins.send(message, Sent(call.tgid, tid, call.seq, self._id(call, tid), client_pid))
+        self._origins.send(message, Sent(call.tgid, tid, call.seq, self._id(call, tid), client_pid, task.caller.uid))
 
     def _commands(self, call: Open, tid: int, told: tuple[bool, Value] | None, time: int, ended: list[Event]) -> None:
         """`told`: whether to an agent, and what; None: it has answered."""
@@ -630,7 +632,8 @@ class Calls:
         extra.verdict = said.info if said else VerdictInfo("deny", "")
         task = self._find_task(number, tgid, tid)
         if (served := task.served) is not None:
-            extra.origins = [origin for origin in self._origins.of(served) if not self._is_hidden(origin.tid, origin.number)]
+            caused = self._origins.of(served, task.caller.uid)
+            extra.origins = [origin for origin in caused if not self._is_hidden(origin.tid, origin.number)]
         flags = records.HEAD.unpack_from(raw)[2]
         extra.hidden = bool(flags & records.REC_SERVING) and not extra.origins and not self._passes(flags, task)
         result: Value = None

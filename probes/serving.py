@@ -73,6 +73,7 @@ class Sent(NamedTuple):
     number: int
     id: str  # of the call
     client_pid: Value
+    uid: int = 0  # effective
 
 
 def dispatched(fields: Mapping[str, Value]) -> Served:
@@ -197,13 +198,14 @@ class Origins:
         else:
             self._sent.pop(message, None)
 
-    def of(self, served: Served) -> list[Sent]:
+    def of(self, served: Served, daemon: int) -> list[Sent]:
         """The calls that may have caused what is done for the message: one, or several that can't be told apart; none if they are too many.
 
-        A proxy passes on the identity of its own client: then that is the one of the message's sender, too.
+        A proxy passes on the identity of its own client: then that is the one of the message's sender, too. What a daemon says is
+        believed of anybody's calls if root runs it, else of its own user's (`daemon`: uid) only: any program can say that it is one.
         """
         pid = served.client["pid"] if served.client else None
         if pid is None:
             return []
-        found = [by for by in self._sent.get(served.message, ()) if pid in (by.pid, by.client_pid)]
+        found = [by for by in self._sent.get(served.message, ()) if pid in (by.pid, by.client_pid) and daemon in (0, by.uid)]
         return found if len(found) <= MOST_ORIGINS else []
