@@ -93,23 +93,33 @@ def witness():
     witness.close()
 
 
-def run_script(name: str) -> tuple[int, Counter[str]]:
+# one file for each program's facts; a process that becomes virsh tells its number before
+WORK = """
+{python} {here}/every_function.py >refused
+{python} {here}/with_handles.py >answered
+{python} -c "$PYTHON_WORK" >worked
+for i in $(seq {times}); do
+    sh -c 'echo $$ >>virsh; exec virsh -q -c test:///default "dominfo test; domstate nosuch" >/dev/null 2>&1' || true
+done
+"""
+
+
+def facts_of(path: Path) -> tuple[int, Counter[str]]:
     """The process id, and what it says it called."""
-    argv, env = [PYTHON, str(Path(__file__).with_name(name))], {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout.split()
+    words = path.read_text().split()
     return int(words[0]), Counter(dict(zip(words[1::2], map(int, words[2::2]), strict=True)))
 
 
-def test_every_call_of_a_workload_is_in_the_log(trace, witness):
-    tracer = trace("-a", "--nested", "--buffer-size", "64")
-    work = [PYTHON, "-c", PYTHON_WORK]
-    refused_pid, refused = run_script("every_function.py")
-    answered_pid, answered = run_script("with_handles.py")
-    pids = {refused_pid, answered_pid, int(subprocess.run(work, capture_output=True, text=True, check=True).stdout)}
-    for _ in range(TIMES):
-        with subprocess.Popen(["virsh", "-q", "-c", "test:///default", "dominfo test; domstate nosuch"], stdout=-3, stderr=-3) as virsh:
-            pids.add(virsh.pid)
-    result = tracer.stop()
+def test_every_call_of_a_workload_is_in_the_log(trace, witness, tmp_path):
+    script = f"cd {tmp_path}; " + WORK.format(python=PYTHON, here=Path(__file__).parent, times=TIMES)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHON_WORK": PYTHON_WORK}
+    words = ("-a", "--nested", "--buffer-size", "256", "--", "sh", "-euc", script)
+    result = trace(*words, attached=False, env=environment).finish(120)
+    assert result.status == 0, result.stderr
+    refused_pid, refused = facts_of(tmp_path / "refused")
+    answered_pid, answered = facts_of(tmp_path / "answered")
+    pids = {refused_pid, answered_pid, *(int(pid) for name in ("worked", "virsh") for pid in (tmp_path / name).read_text().split())}
+    assert len(pids) == 3 + TIMES
 
     calls = [call for pid in pids for call in result.calls(pid=pid) if call["library"] == "libvirt.so.0"]
     seen, expected = Counter(call["function"] for call in calls), witness.counts(pids)
