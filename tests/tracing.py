@@ -53,6 +53,7 @@ class Tracer:
     def __init__(self, *options: str, env: Mapping[str, str] | None = None, before: str = "") -> None:
         """`before`: Python code that runs first, to make up what this machine does not have."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the run
+        self._lines: list[bytes] = []  # that were read and not looked at yet
         self._events: list[Event] = []
         self._output: list[str] = []
         self._ended = False
@@ -73,24 +74,32 @@ class Tracer:
 
     def _read(self) -> None:
         assert self.process.stdout
-        for line in self.process.stdout:
-            text = line.decode()  # the log is UTF-8; a line that is not ends this thread, and finish() says so
-            event = json.loads(text) if text.startswith('{"type":') else None
+        for line in self.process.stdout:  # no more than that: the command leaves out what a slow reader does not take
             with self._changed:
-                if event is None:
-                    self._output.append(text.rstrip("\n"))
-                else:
-                    self._events.append(event)
+                self._lines.append(line)
                 self._changed.notify_all()
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
+    def _look(self) -> bool:
+        """Take what was read since the last look; whether that was all there will be."""
+        with self._changed:
+            lines, self._lines = self._lines, []
+            ended = self._ended or not self._reader.is_alive()
+        for line in lines:
+            text = line.decode()  # the log is UTF-8
+            if text.startswith('{"type":'):
+                self._events.append(json.loads(text))
+            else:
+                self._output.append(text.rstrip("\n"))
+        return ended
+
     @property
     def events(self) -> list[Event]:
         """The events so far."""
-        with self._changed:
-            return list(self._events)
+        self._look()
+        return list(self._events)
 
     @property
     def stderr(self) -> str:
@@ -106,18 +115,20 @@ class Tracer:
         """The count-th event that is wanted, as soon as it is there; AssertionError when the time or the command is over first."""
         deadline = time.monotonic() + seconds * PATIENCE
         seen = found = 0
-        with self._changed:
-            while True:
-                for event in self._events[seen:]:
-                    found += wanted(event)
-                    if found == count:
-                        return event
-                seen = len(self._events)
-                left = deadline - time.monotonic()
-                if self._ended or left <= 0 or not self._reader.is_alive():
-                    why = "the command ended" if self._ended else "time is over"
-                    raise AssertionError(f"{why} after {found} of {count} wanted events, {seen} in all; stderr: {self.stderr}")
-                self._changed.wait(min(left, 1))
+        while True:
+            ended = self._look()
+            for event in self._events[seen:]:
+                found += wanted(event)
+                if found == count:
+                    return event
+            seen = len(self._events)
+            left = deadline - time.monotonic()
+            if ended or left <= 0:
+                why = "the command ended" if ended else "time is over"
+                raise AssertionError(f"{why} after {found} of {count} wanted events, {seen} in all; stderr: {self.stderr}")
+            with self._changed:
+                if not self._lines and not self._ended:
+                    self._changed.wait(min(left, 1))
 
     def wait_attached(self, seconds: float = 60) -> Event:
         """The first "attached" event: from now on every call is seen."""
@@ -140,12 +151,15 @@ class Tracer:
             self.kill()
             raise AssertionError(f"the command was still running after {seconds * PATIENCE:g} s; stderr: {self.stderr}") from None
         self._reader.join(seconds * PATIENCE)
-        assert self._ended, f"standard output is not UTF-8, not JSON, or still open in another process; stderr: {self.stderr}"
+        assert self._ended, f"standard output is still open in another process; stderr: {self.stderr}"
+        self._look()
         assert self._runs_command or not self._output, f"not JSON lines: {self._output[:5]}"
         assert self._events, f"no events, exit status {status}; stderr: {self.stderr}"
         assert self._events[-1]["type"] == "end", f"the last event is {self._events[-1]}; stderr: {self.stderr}"
         if lost is not None and (lost or self._has_own):
             assert self._events[-1]["lost"] == lost, f"lost: {[event for event in self._events if event['type'] in ('lost', 'end')]}"
+        if lost == 0:
+            assert "calls were not written" not in self.stderr, self.stderr
         return Result(list(self._events), status, self.stderr, self._output)
 
     def kill(self) -> None:
