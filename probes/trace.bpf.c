@@ -345,9 +345,12 @@ static long (*copy_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_co
 ALWAYS void count(struct settings *set, u32 user, u32 ring, u32 what, u64 records)
 {
 	struct user *u = map_lookup(MAP(FD_USERS), &user);
+	u64 which = (ring & 1) * COUNTERS + what;
 
+	HIDE(which);		/* older verifiers lose the bounds of what the compiler makes of it */
+	which &= 2 * COUNTERS - 1;
 	if (u)
-		__sync_fetch_and_add(&u->lost[((ring & 1) * COUNTERS + what) & (2 * COUNTERS - 1)], records);
+		__sync_fetch_and_add(&u->lost[which], records);
 	__sync_fetch_and_add(&set->losses, 1);
 }
 
