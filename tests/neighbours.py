@@ -85,6 +85,8 @@ def made_up(folder: Path, functions: Sequence[str], code: str = ".byte 0xf3, 0x0
     source.write_text("".join(parts))
     script.write_text("LIBVIRT_0.0.3 { global: *; };\n")
     subprocess.run(
-        ["gcc", "-shared", "-nostdlib", "-Wl,-soname,libvirt.so.0", f"-Wl,--version-script={script}", "-o", output, source], check=True
+        # without the flag the linker asks for a stack with code, which a newer loader refuses
+        ["gcc", "-shared", "-nostdlib", "-Wl,-z,noexecstack,-soname,libvirt.so.0", f"-Wl,--version-script={script}", "-o", output, source],
+        check=True,
     )
     return output.read_bytes()

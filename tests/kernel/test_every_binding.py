@@ -33,6 +33,7 @@ RESHAPED: dict[str, Callable[[list[Any]], list[Any]]] = {
     "virDomainMemoryPeek": lambda given: given[:2] + given[3:],
     # documents of which libvirt's schemas know nothing
     "virDomainSetMetadata": lambda given: [*given[:2], "<redacted/>", *given[3:]],
+    "virNetworkSetMetadata": lambda given: [*given[:2], "<redacted/>", *given[3:]],
 }
 HANDLE = "an object"
 
