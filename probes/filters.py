@@ -136,7 +136,10 @@ class Filters:
             return False
         if self.writes and not call.write:
             return False
-        if call.client is None and self.comms and not _is_one_of(call.comm, self.comms):
+        # what a client's call made a daemon do is the client's, by its program's name
+        exe = call.client.get("exe") if call.client else None
+        names = (call.comm, os.path.basename(exe) if isinstance(exe, str) else "")
+        if self.comms and not any(_is_one_of(name, self.comms) for name in names):
             return False
         return not self.objects or self._on_object(call)
 
