@@ -124,7 +124,7 @@ class Log:
         self._errors = Channel(STDERR)
         self.tally = Tally()
         self.summary = Summary(both=options.both) if options.summary else None
-        self._view = View.TREE if options.tree else View.BOTH if options.both else View.FOLD
+        self._view = View(options.tree) if options.tree else View.BOTH if options.both else View.FOLD
         self._sinks: list[Sink] = []  # what waits for nobody is first
         self._form = options.format or "text"
         if options.output:

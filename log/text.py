@@ -6,15 +6,17 @@ Both are the same list of pieces, `role, text, role, text, ...`, so a colour can
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import Any
 
 from log.abstract import abstract
+from log.asking import command_name, only_asks
 from log.events import (
     BY_CALL,
     NO_CALL,
@@ -53,7 +55,8 @@ class View(Enum):
     """How a call is shown that others were made for, in a daemon."""
 
     FOLD = "fold"  # once, where it began, with the time it took in the daemon
-    TREE = "tree"  # with what it caused on the lines below it
+    TREE = "short"  # with what it caused on the lines below it
+    FULL = "full"  # the same, each question to a monitor or agent on a line of its own
     BOTH = "both"  # each call by itself, also in the daemon
 
 
@@ -91,9 +94,13 @@ def end_summary(event: End) -> str:
 
 def _pieces(event: Event, view: View) -> list[str]:
     if type(event) is Call:
-        if view is View.BOTH or event.parent is None:
-            return _tree(event, 0) if view is View.TREE and event.children else _call(event, view)
-        return []
+        if view is View.BOTH:
+            return [*_asked(event), *_call(event, view)] if event.children else _call(event, view)
+        if event.parent is not None:
+            return []
+        return _tree(event, 0, view) if view is not View.FOLD and event.children else _call(event, view)
+    if type(event) is Command and event.parent is not None and only_asks(event.text):
+        return []  # with its call
     if type(event) is Command or type(event) is DomainEvent:
         return [] if view is not View.BOTH and event.parent is not None else _LINES[type(event)](event, 0)
     return ["time", _clock(event.time), "notice", f" libvirt-trace: {_NOTICES[type(event)](event)}", "", "\n"]
@@ -128,34 +135,60 @@ def _inside(call: Call) -> str:
     return "".join(f", {name(daemon)} {duration(ns)}" for daemon, ns in spent.items())
 
 
-def _tree(event: Call | Command | DomainEvent, level: int) -> list[str]:
-    if type(event) is not Call:
-        return _LINES[type(event)](event, level)
-    pieces = _call(event._replace(depth=event.depth + level, alike=None), View.TREE)
-    for child in sorted(event.children, key=lambda child: int(child.time)):
-        pieces += _tree(child, level + event.depth + 1)
+def _tree(event: Call, level: int, view: View) -> list[str]:
+    pieces = _call(event._replace(depth=event.depth + level, alike=None), view)
+    level += event.depth + 1
+    children = sorted(event.children, key=lambda child: int(child.time))
+    for run in [[child] for child in children] if view is View.FULL else _runs(children):
+        if len(run) > 1:
+            pieces += _questions(run, level)
+        elif type(run[0]) is Call:
+            pieces += _tree(run[0], level, view)
+        else:
+            pieces += _LINES[type(run[0])](run[0], level)
     if event.more_children:
-        pieces += ("", INDENT * (level + event.depth + 1), "notice", f"and {event.more_children} more", "", "\n")
+        pieces += ("", INDENT * level, "notice", f"and {event.more_children} more", "", "\n")
     return pieces
+
+
+def _runs(children: Sequence[Any]) -> list[list[Any]]:
+    """What a call caused, where the same question was asked again and again (a start asks some 400 times) together."""
+    return [list(run) for _, run in itertools.groupby(children, _sameness())]
+
+
+def _sameness() -> Callable[[Any], object]:
+    """Tells what may be shown together: what changes something has a line of its own."""
+    numbers = itertools.count()
+    return lambda child: (child.to_agent, command_name(child.text)) if type(child) is Command and only_asks(child.text) else next(numbers)
+
+
+def _asked(call: Call) -> list[str]:
+    """Lines for the questions that were asked in a call: they are told with it."""
+    children = [child for child in call.children if type(child) is not Call]
+    pieces: list[str] = []
+    for run in _runs(sorted(children, key=lambda child: int(child.time))):
+        if len(run) > 1:
+            pieces += _questions(run, 0)
+        elif type(run[0]) is Command and only_asks(run[0].text):
+            pieces += _command(run[0], 0)
+    return pieces
+
+
+def _questions(run: Sequence[Command], level: int) -> list[str]:
+    """One line for the same question, asked several times; the time is that of all of them."""
+    took = sum(command.duration_ns or 0 for command in run)
+    text = f"{_plain(command_name(run[0].text))}, {len(run)} times"
+    return [*_clock_and_who(run[0]), *_told(run[0], text, duration(took), level)]
 
 
 def _command(command: Command, level: int) -> list[str]:
     took = "no answer" if command.duration_ns is None else duration(command.duration_ns)
-    what = (
-        "",
-        INDENT * level,
-        "function",
-        "agent" if command.to_agent else "monitor",
-        "",
-        " ",
-        "string",
-        _plain(command.text),
-        "duration",
-        f" <{took}>",
-        "",
-        "\n",
-    )
-    return [*_clock_and_who(command), *what]
+    return [*_clock_and_who(command), *_told(command, _plain(command.text), took, level)]
+
+
+def _told(command: Command, text: str, took: str, level: int) -> tuple[str, ...]:
+    whom = "agent" if command.to_agent else "monitor"
+    return ("", INDENT * level, "function", whom, "", " ", "string", text, "duration", f" <{took}>", "", "\n")
 
 
 def _domain(event: DomainEvent, level: int) -> list[str]:

@@ -90,7 +90,14 @@ def tracing_parser(version: str) -> Parser:
     how.add_argument(
         "-s", metavar="BYTES", dest="string", type=_string_size, default=256, help=f"bytes of a string to keep (256; at most {STRING_MAX})"
     )
-    how.add_argument("--tree", action="store_true", help="below each call what daemons did for it")
+    how.add_argument(
+        "--tree",
+        metavar="HOW",
+        nargs="?",
+        choices=("short", "full"),
+        const="short",
+        help="below each call what daemons did for it: short, or full with every question to monitors",
+    )
     how.add_argument("-c", "--summary", action="store_true", help="at the end, a table: calls, errors, times")
     how.add_argument("--format", metavar="FORMAT", choices=("text", "json", "xml"), help="text, json or xml (text; json in the -o file)")
     how.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")

@@ -276,6 +276,45 @@ def test_both_halves_have_a_line_each():
     assert text.line(STOPPED, text.View.BOTH) == f"{AT[3]} 812 rpc-libvirtd root domain web1 stopped: destroyed\n"
 
 
+def told(at: int, words: str, to_agent: bool = False) -> Command:
+    return MONITOR._replace(time=DESTROY.time + 1000 * at, text=words, duration_ns=1_000_000, to_agent=to_agent)
+
+
+QUESTIONS = [told(2 + n % 2, f'{{"execute":"qom-get","arguments":{{"path":"/machine/{n}"}},"id":"libvirt-{n}"}}') for n in range(7)]
+QUIT = told(4, '{"execute":"quit"}')
+PINGS = [told(5, "guest-ping", to_agent=True) for _ in range(2)]
+STARTED = SERVED._replace(children=(*QUESTIONS, told(4, '{"execute":"query-cpus-fast"}'), QUIT, QUIT, *PINGS, STOPPED))
+
+
+def test_a_question_that_is_asked_again_and_again_has_one_line():
+    lines = text.line(ASKED._replace(children=(STARTED,)), text.View.TREE).split("\n")
+    assert [line.partition(" root     ")[2] for line in lines[2:-1]] == [
+        "monitor qom-get, 7 times <7.0ms>",
+        "domain web1 stopped: destroyed",
+        'monitor {"execute":"query-cpus-fast"} <1.0ms>',
+        'monitor {"execute":"quit"} <1.0ms>',  # it changes something
+        'monitor {"execute":"quit"} <1.0ms>',
+        "agent guest-ping, 2 times <2.0ms>",
+    ]
+    assert lines[2].startswith(f"{AT[2]} 812 rpc-libvirtd root     ")
+    full = text.line(ASKED._replace(children=(STARTED,)), text.View.FULL).split("\n")
+    assert len(full) == 1 + 1 + len(STARTED.children) + 1
+    assert not [line for line in full if "times" in line]
+    assert full[:2] == lines[:2]
+
+
+def test_questions_are_told_with_their_call_where_both_halves_are_shown():
+    at_once = [text.line(child, text.View.BOTH) for child in STARTED.children]
+    assert [bool(line) for line in at_once] == [False] * 8 + [True] * 2 + [False] * 2 + [True]
+    lines = text.line(STARTED, text.View.BOTH).split("\n")
+    assert [line.partition(" root ")[2] for line in lines[:3]] == [
+        "monitor qom-get, 7 times <7.0ms>",
+        'monitor {"execute":"query-cpus-fast"} <1.0ms>',
+        "agent guest-ping, 2 times <2.0ms>",
+    ]
+    assert lines[3:] == text.line(SERVED, text.View.BOTH).split("\n")
+
+
 @pytest.mark.parametrize("view", text.View)
 def test_what_no_call_is_known_to_have_caused_is_shown(view: text.View):
     alone = SERVED._replace(parent=None, children=())
