@@ -264,7 +264,7 @@ class Lost(NamedTuple):
     time: int
     count: int  # type: ignore[assignment]  # hides tuple.count
     ring: str  # "write" or "read"; "processes": of the kernel's events about these
-    reason: str  # "buffer full", ...
+    reason: str  # "buffer full"; "buffer full, in a daemon": for whom is lost, so it may not have been asked for; "no memory"
     uid: int | None = None  # whose; None: of several users, or not known
     user: str | None = None
     details: int = 0  # records of other calls: of errors, monitor commands, long strings, threads

@@ -390,7 +390,7 @@ def _attached(event: Attached) -> str:
 
 
 def _lost(event: Lost) -> str:
-    remedy = "; a larger --buffer-size or fewer functions (-f) may help" if event.reason == "buffer full" else ""
+    remedy = "; a larger --buffer-size or fewer functions (-f) may help" if event.reason.startswith("buffer full") else ""
     whose = f" of {escape(event.user or str(event.uid))}" if event.uid is not None else ""
     what = f"{event.count} {escape(event.ring)} {_plural(event.count, 'call')}{whose}"
     if not event.count:

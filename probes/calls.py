@@ -29,6 +29,7 @@ from probes import api_private, records, serving, values
 from probes.api import ApiTable, Function, is_write_call
 from probes.copying import Constants, Plan, u64
 from probes.lifecycle import Lifecycle, found_by, is_told, uuid_of, with_true_name
+from probes.losses import SERVED
 from probes.private import AGENT, CHECK, LIFECYCLE, MONITOR, SEND
 from probes.raised import MOST_THREADS, RaisedErrors
 from probes.recent import Recent
@@ -171,7 +172,7 @@ class Calls:
     ) -> None:
         self.rows = rows
         self._epoch = epoch
-        self.shown_without_entry: Counter[tuple[int, int]] = Counter()  # by ring and user
+        self.ended_without_entry: Counter[tuple[int, int]] = Counter()  # by ring and user
         self._find_task = find_task
         self._covered = covered
         self._choice, self._unseen = choice, unseen
@@ -220,7 +221,8 @@ class Calls:
                 call = stack.pop()
             elif flags & records.REC_ENTRY_LOST:
                 call = Open(None, row, seq, depth, task, tgid, 0)
-                self.shown_without_entry[flags & records.REC_WRITE_RING, self._find_task(task, tgid, tid).caller.uid] += 1
+                whose = self._find_task(task, tgid, tid).caller.uid if flags & records.REC_WANTED else SERVED
+                self.ended_without_entry[flags & records.REC_WRITE_RING, whose] += 1
             else:
                 continue
             if flags & records.REC_LONG:
@@ -651,10 +653,8 @@ class Calls:
             ended.append(built)
 
     def _passes_without_entry(self, call: Open, raw: bytes, tid: int) -> bool:
-        if self._choice.passes is None:
-            return True
-        task = self._find_task(call.task, call.tgid, tid)
-        return task.served is None or self._passes(records.HEAD.unpack_from(raw)[2], task)
+        flags = records.HEAD.unpack_from(raw)[2]
+        return bool(flags & records.REC_WANTED) or self._passes(flags, self._find_task(call.task, call.tgid, tid))
 
     def _returned(self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int) -> Call:
         entry, number, seq, depth, task, tgid, _ = call

@@ -14,12 +14,15 @@ from probes import records
 EVERY_NS = 1_000_000_000
 SELDOM_NS = 10 * EVERY_NS  # pieces of long strings are no change of the settings' counter
 MOST_TOLD = 16  # users, one by one; the others in one sum
-REASONS = {"both": "buffer full", "thread": "no memory"}
+FULL, IN_DAEMON, NO_MEMORY = "buffer full", "buffer full, in a daemon", "no memory"
+REASONS = (FULL, IN_DAEMON, NO_MEMORY)
 DETAILS = ("chunk", "private", "task")
 _RINGS = ("read", "write")
 _WIDTH = len(records.COUNTERS)
 
-Key = tuple[int | None, int, str]  # user, ring, reason; None: nobody knows whose
+SOMEBODY, SERVED = -1, -2  # in place of a user: nobody knows whose; a daemon's, for whom is lost, so that it may not be wanted
+
+Key = tuple[int, int, str]  # user, ring, reason
 
 
 class Losses:
@@ -50,58 +53,66 @@ class Losses:
         return self._tell(*self._count(Counter()))
 
     def final(self, shown_without_entry: Mapping[tuple[int, int], int]) -> list[Lost]:
-        """The rest, with calls whose begin was lost and that never ended; of others with a lost begin some were shown, by ring and user."""
+        """The rest, with calls whose begin was lost and that never ended; of others with a lost begin the end came, by ring and user."""
         return self._tell(*self._count(Counter(shown_without_entry), final=True))
 
     def _count(self, shown: Counter[tuple[int, int]], *, final: bool = False) -> tuple[Counter[Key], Counter[Key]]:
         calls: Counter[Key] = Counter()
         details: Counter[Key] = Counter()
-        begun: Counter[tuple[int, int | None]] = Counter()
+        begun: Counter[tuple[int, int]] = Counter()
         for place, (uid, *counters) in enumerate(records.USER.iter_unpack(self._users)):
             if not any(counters):
                 continue
-            user = None if place == records.USER_OTHERS else uid
+            user = _SPECIAL.get(place, uid)
             for ring in range(len(_RINGS)):
                 values = dict(zip(records.COUNTERS, counters[ring * _WIDTH :], strict=False))
-                for name, reason in REASONS.items():
-                    calls[user, ring, reason] += values[name]
-                details[user, ring, REASONS["both"]] += sum(values[name] for name in DETAILS)
+                calls[user, ring, _full(user)] += values["both"]
+                calls[user, ring, NO_MEMORY] += values["thread"]
+                details[user, ring, _full(user)] += sum(values[name] for name in DETAILS)
                 begun[ring, user] += values["entry"] - values["both"]
         if final:
             for (ring, user), count in _without(begun, shown).items():
-                calls[user, ring, REASONS["both"]] += count
-        return calls, details
+                calls[user, ring, _full(user)] += count
+        # a number that changes while it is read may look smaller than it was
+        return calls | self._told, details | self._told_details
 
     def _tell(self, calls: Counter[Key], details: Counter[Key]) -> list[Lost]:
         new, new_details = calls - self._told, details - self._told_details
         self._told, self._told_details = calls, details
         now = time.time_ns()
         events = []
-        most = sorted({*new, *new_details}, key=lambda key: (-new[key], -new_details[key]))
-        for user, ring, reason in most[:MOST_TOLD]:
-            key = user, ring, reason
-            name = None if user is None else self._user_name(user)
-            events.append(Lost(now, new[key], _RINGS[ring], reason, user, name, new_details[key]))
+        most = sorted({*new, *new_details}, key=lambda key: (-new[key], -new_details[key], key))
+        for key in most[:MOST_TOLD]:
+            user, ring, reason = key
+            uid, name = (user, self._user_name(user)) if user >= 0 else (None, None)
+            events.append(Lost(now, new[key], _RINGS[ring], reason, uid, name, new_details[key]))
         for ring, ring_name in enumerate(_RINGS):
-            for reason in REASONS.values():
+            for reason in REASONS:
                 rest = [key for key in most[MOST_TOLD:] if key[1:] == (ring, reason)]
                 if rest:
                     sums = sum(new[key] for key in rest), sum(new_details[key] for key in rest)
                     events.append(Lost(now, sums[0], ring_name, reason, None, None, sums[1]))
         if self._dropped:
-            events.append(Lost(now, 0, "processes", REASONS["both"], None, None, self._dropped))
+            events.append(Lost(now, 0, "processes", FULL, None, None, self._dropped))
             self._dropped = 0
         return events
 
 
-def _without(begun: Counter[tuple[int, int | None]], shown: Counter[tuple[int, int]]) -> Counter[tuple[int, int | None]]:
-    """Calls without a begin that were not shown. Of those shown under another user's name, the others' are that many fewer."""
-    left: Counter[tuple[int, int | None]] = Counter(begun)
+_SPECIAL = {records.USER_SERVED: SERVED, records.USER_OTHERS: SOMEBODY}
+
+
+def _full(user: int) -> str:
+    return IN_DAEMON if user == SERVED else FULL
+
+
+def _without(begun: Counter[tuple[int, int]], shown: Counter[tuple[int, int]]) -> Counter[tuple[int, int]]:
+    """Calls without a begin whose end did not come. Of those that ended under another user's name, the others' are that many fewer."""
+    left: Counter[tuple[int, int]] = Counter(begun)
     for key, count in shown.items():
         taken = min(left[key], count)
         left[key] -= taken
         for other in left:
-            if other[0] == key[0] and taken < count:
+            if other[0] == key[0] and taken < count and SERVED not in (key[1], other[1]):
                 more = min(left[other], count - taken)
                 left[other] -= more
                 taken += more

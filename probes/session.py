@@ -175,7 +175,7 @@ class Session:
         ended = self._put_together(batch.calls, time.monotonic_ns() + SETTLED_NS)
         events.extend(self._shown.of(ended + self._calls.close()))
         events.extend(self._attachments.last())
-        events.extend(self._losses.final(self._calls.shown_without_entry))
+        events.extend(self._losses.final(self._calls.ended_without_entry))
         self._watch.close()
         self._attachments.close()
         self._program.close()

@@ -223,6 +223,8 @@ struct follow {			/* a long string on its way out in chunks, or a name against t
 	u32 lost;		/* chunks */
 	u32 bytes;		/* in chunks */
 	u32 user;		/* whose they are */
+	u32 loser;		/* whose the loss is */
+	u32 pad;
 };
 
 struct walk {
@@ -265,7 +267,7 @@ struct thread {
 
 #define MAX_USERS 4096
 #define USER_ROOT 0
-#define USER_SERVED 1		/* root's daemons, while they do what others asked for */
+#define USER_SERVED 1		/* root's daemons, while they do what others asked for; what is lost of it, by whichever daemon, where only some are wanted */
 #define USER_FIRST 2
 #define USER_OTHERS (MAX_USERS - 1)	/* those that found no place, and those that are not known */
 #define USER_PLACES 8		/* where a user may be found */
@@ -380,6 +382,12 @@ ALWAYS void *ring_of(const struct thread *t, u32 which)
 	u32 i = t->rings + which;
 
 	return map_lookup(MAP(FD_RINGS), &i);
+}
+
+/* Whose a loss is: what a daemon does for somebody may not be wanted, and who that was is not asked here. */
+ALWAYS u32 loser(const struct thread *t)
+{
+	return t->wanted ? t->user : USER_SERVED;
 }
 
 /* 0: root's own, which may take all there is. */
@@ -562,7 +570,7 @@ ALWAYS void describe_task(struct settings *set, struct thread *t, void *task, u3
 	if (output_fairly(t, RING_TASK, r, size, false)) {
 		t->task = 0;		/* the next hit tries again; until then the reader asks /proc */
 		t->known = 0;
-		count(set, t->user, ring, LOST_TASK, 1);
+		count(set, loser(t), ring, LOST_TASK, 1);
 		return;
 	}
 	t->task = r->h.task;
@@ -581,16 +589,18 @@ ALWAYS struct thread *get_thread(struct settings *set, u32 ring, u32 plan_flags,
 	struct comm comm, *old;
 	u32 exec_id, uid, real_uid;
 
-	if (!t) {
-		count(set, USER_OTHERS, ring, LOST_THREAD, 1);
-		return 0;
-	}
-	plan_flags &= PLAN_SERVES | PLAN_ALWAYS;
 	bpf_get_current_comm(&comm, sizeof(comm));
 	exec_id = *(u32 *)(task + TASK_EXEC_ID);
 	cred = *(void **)(task + TASK_CRED);
 	uid = *(u32 *)(cred + CRED_EUID);	/* the host's number, and 70 ns less than the helper */
 	real_uid = *(u32 *)(cred + CRED_UID);
+	if (!t) {
+		if ((plan_flags & (PLAN_WANTED | PLAN_PRIVATE)) == PLAN_WANTED &&
+		    passes(set, task, (void *)&comm, pid_tgid >> 32, uid))
+			count(set, USER_OTHERS, ring, LOST_THREAD, 1);
+		return 0;
+	}
+	plan_flags &= PLAN_SERVES | PLAN_ALWAYS;
 	old = (void *)t->comm;
 	if (t->known && t->exec_id == exec_id && t->uid == uid && t->real_uid == real_uid && old->half[0] == comm.half[0] &&
 	    old->half[1] == comm.half[1] && (t->task || !plan_flags))
@@ -747,13 +757,13 @@ ALWAYS s64 pick(s64 mask, s64 a, s64 b)
 /* What chunks took, sent or lost. Each branch here, and whatever stays in a register meanwhile, would cost the verifier a loop's time. */
 ALWAYS void account(const struct thread *t)
 {
-	u32 user = t->follow.user, ring = t->chunk.h.flags & REC_WRITE_RING;
-	struct user *u = map_lookup(MAP(FD_USERS), &user);
+	u32 user = t->follow.user, loser = t->follow.loser, ring = t->chunk.h.flags & REC_WRITE_RING;
+	struct user *u = map_lookup(MAP(FD_USERS), &user), *l = map_lookup(MAP(FD_USERS), &loser);
 
-	if (u) {
+	if (u)
 		__sync_fetch_and_add(&u->flow[ring].now, t->follow.bytes);
-		__sync_fetch_and_add(&u->lost[ring * COUNTERS + LOST_CHUNK], t->follow.lost);
-	}
+	if (l)
+		__sync_fetch_and_add(&l->lost[ring * COUNTERS + LOST_CHUNK], t->follow.lost);
 }
 
 /*
@@ -966,6 +976,7 @@ ALWAYS void send_rest(struct thread *t, const struct plan *p, u32 ring)
 {
 	t->follow.lost = t->follow.bytes = 0;
 	t->follow.user = flow_of(t);
+	t->follow.loser = loser(t);
 	FORGET();
 	if (t->capture.longs)
 		follow_strings(t, p, ring);
@@ -1176,7 +1187,7 @@ int on_entry(struct pt_regs *ctx)
 			wanted = 0;
 	}
 	now = bpf_ktime_get_ns();
-	t = get_thread(set, ring, p->flags, pid_tgid, now);
+	t = get_thread(set, ring, wanted ? p->flags : p->flags & ~PLAN_WANTED, pid_tgid, now);
 	if (!t || (!t->wanted && !t->serving && !(p->flags & (PLAN_SERVES | PLAN_ALWAYS))))
 		return 0;
 	drop_dead_frames(t, ctx->sp, p->flags);
@@ -1263,7 +1274,7 @@ int on_entry(struct pt_regs *ctx)
 		    !object_matches(set, t)) {
 			flags &= ~(FRAME_WANTED | FRAME_INSIDE);
 		} else if (send(t, ring, p->flags, false)) {
-			count(set, t->user, ring, p->flags & PLAN_PRIVATE ? LOST_PRIVATE : LOST_ENTRY, 1);
+			count(set, loser(t), ring, p->flags & PLAN_PRIVATE ? LOST_PRIVATE : LOST_ENTRY, 1);
 			flags |= FRAME_ENTRY_LOST;
 			if (p->flags & PLAN_PRIVATE)
 				t->inner_lost = now;
@@ -1325,7 +1336,7 @@ int on_return(struct pt_regs *ctx)
 	r->h.bad = t->capture.bad;
 	r->h.flags |= t->capture.flags | (t->capture.longs || p->walk ? REC_LONG : 0);
 	if (send(t, f->ring, 0, true)) {
-		count(set, t->user, f->ring, f->flags & FRAME_PRIVATE ? LOST_PRIVATE : f->flags & FRAME_ENTRY_LOST ? LOST_BOTH : LOST_RETURN, 1);
+		count(set, loser(t), f->ring, f->flags & FRAME_PRIVATE ? LOST_PRIVATE : f->flags & FRAME_ENTRY_LOST ? LOST_BOTH : LOST_RETURN, 1);
 		if (f->flags & FRAME_PRIVATE)
 			t->inner_lost = r->h.time;
 		return 0;
@@ -1363,8 +1374,11 @@ int on_verdict(struct pt_regs *ctx)
 	row = *of_function;
 	call = map_lookup(MAP(FD_ENTRY_PLANS), &row);
 	now = bpf_ktime_get_ns();
-	t = get_thread(set, RING_WRITE, 0, pid_tgid, now);
-	if (!t || (!t->wanted && !t->serving) || !call)
+	if (!call)
+		return 0;
+	/* a call that goes on is counted at its own entry */
+	t = get_thread(set, RING_WRITE, v.action == VERDICT_DENY ? call->flags & PLAN_WANTED : 0, pid_tgid, now);
+	if (!t || (!t->wanted && !t->serving))
 		return 0;
 	n = t->frames;
 	f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
@@ -1402,7 +1416,7 @@ int on_verdict(struct pt_regs *ctx)
 	run_plan(set, t, p);
 	e->h.bad = t->capture.bad;
 	if (send(t, RING_WRITE, 0, false)) {
-		count(set, t->user, RING_WRITE, LOST_PRIVATE, 1);
+		count(set, loser(t), RING_WRITE, LOST_PRIVATE, 1);
 		t->verdict_lost = v.action != VERDICT_DENY ? REC_INNER_LOST : 0;
 	}
 	if (v.action != VERDICT_DENY)
@@ -1426,8 +1440,8 @@ int on_verdict(struct pt_regs *ctx)
 	if (set->object && !(call->flags & PLAN_NO_OBJECT) && !(t->capture.bad & call->objects) && !object_matches(set, t))
 		return 0;
 	if (send(t, RING_WRITE, 0, false)) {
-		count(set, t->user, RING_WRITE, LOST_ENTRY, 1);	/* of which there will be no return */
-		count(set, t->user, RING_WRITE, LOST_BOTH, 1);
+		count(set, loser(t), RING_WRITE, LOST_ENTRY, 1);	/* of which there will be no return */
+		count(set, loser(t), RING_WRITE, LOST_BOTH, 1);
 		return 0;
 	}
 #ifdef MAY_GOTO

@@ -28,6 +28,7 @@ def test_a_flood_of_reads_loses_no_write_and_every_loss_is_counted(caller, tmp_p
     argv = [*TRACER, "--json", "--buffer-size", "1", "--", *TO_FILE, str(facts), str(caller("flood")), str(SECONDS)]
     seen: Counter[tuple[int, str]] = Counter()
     lost: Counter[str] = Counter()
+    others = 0
     unfinished: Counter[str] = Counter()
     writes: list[Event] = []
     end: Event = {}
@@ -41,7 +42,9 @@ def test_a_flood_of_reads_loses_no_write_and_every_loss_is_counted(caller, tmp_p
                 seen[int(line.split('"pid":', 1)[1].split(",", 1)[0]), "virDomainGetName"] += 1
                 continue
             event = end = json.loads(line)
-            if event["type"] == "lost":
+            if event["type"] == "lost" and event["reason"] == "buffer full, in a daemon":  # by other programs on this host
+                others += event["count"]
+            elif event["type"] == "lost":
                 lost[event["ring"]] += event["count"]
             elif event["type"] in ("call", "unfinished"):
                 seen[event["pid"], event["function"]] += 1
@@ -60,16 +63,13 @@ def test_a_flood_of_reads_loses_no_write_and_every_loss_is_counted(caller, tmp_p
         ("virDomainResume" if i & 1 else "virDomainSuspend", "test", 0) for i in range(CALLS)
     ]
     print(f"made {made.total()}, seen {seen.total()}, lost {dict(lost)}, without result {dict(unfinished)}")
-    too_many = sum(seen.values()) + sum(lost.values()) - sum(made.values())
-    assert 0 <= too_many < 1000
+    assert seen.total() + lost.total() == made.total()
     assert all(count <= made[key] for key, count in seen.items())
     # the last call of a process may have lost its result too: that looks like one that did not return
     assert unfinished["process exited"] <= 2
     assert set(unfinished) <= {"", "result lost", "process exited"}
-    assert end["lost"] == lost["read"]
+    assert end["lost"] == lost["read"] + others
     assert end["calls"] == sum(seen.values())
-    if too_many:
-        pytest.xfail(f"{too_many} of {made.total()} calls are counted as lost though they were seen: cause not known")
 
 
 FORKS = """

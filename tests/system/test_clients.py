@@ -6,6 +6,7 @@ from __future__ import annotations
 import collections
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -16,12 +17,14 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import CLIENT_NAME
+from tests.kernel.conftest import Steps
 from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.tracing import Event, Result, Tracer
 
 CALLS = 23
 NOBODY = 65534
 CLIENTS, MANY = 16, 2000
+FILLS = 20011  # calls whose records a buffer of 1 MiB has no room for
 
 # looks up domains that are called after the process that asks: "PID NUMBER"
 ASKER = """
@@ -104,6 +107,26 @@ def check_pairs(theirs: list[Event], served: list[Event]) -> None:
         assert origin["time"] <= call["time"]
         assert call["duration_ns"] <= origin["duration_ns"]
         assert call["error"] == origin["error"]
+
+
+def test_what_a_daemon_lost_for_others_is_told_apart(trace, asker, caller):
+    """The tracer is stopped until its buffers are full of what was not asked for: of the process that was, each call is seen or lost."""
+    other, own = asker(), Steps(caller("steps"))
+    tracer = trace("-p", str(own.pid), "--buffer-size", "1")
+    tracer.process.send_signal(signal.SIGSTOP)
+    other.ask(MANY)
+    own.call(FILLS)
+    tracer.process.send_signal(signal.SIGCONT)
+    result = tracer.stop(lost=None)
+    own.end()
+    lost: collections.Counter[str] = collections.Counter()
+    for event in result.events:
+        if event["type"] == "lost":
+            lost[event["reason"]] += event["count"]
+    assert {call["pid"] for call in result.calls()} == {own.pid}
+    assert len(result.calls()) + lost["buffer full"] == FILLS
+    assert 0 < lost["buffer full"] < FILLS
+    assert 0 < lost["buffer full, in a daemon"] <= result.end["lost"] - lost["buffer full"]
 
 
 def test_clients_of_two_users_that_were_there_before(trace: Callable[..., Tracer], libvirtd, asker):

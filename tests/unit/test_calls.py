@@ -150,7 +150,7 @@ def test_every_call_is_told_once_or_counted_as_lost(steps, batch):
     unfinished = [event for event in events if event.unfinished is not None]
     assert sorted(argument(event, "timer") for event in unfinished) == sorted(kernel.unfinished)
     assert kernel.made == len(events) + kernel.uncounted
-    assert calls.shown_without_entry.total() == len(kernel.without_args)
+    assert calls.ended_without_entry.total() == len(kernel.without_args)
 
 
 @given(steps)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes import records
-from probes.losses import EVERY_NS, MOST_TOLD, Losses
+from probes.losses import EVERY_NS, MOST_TOLD, SERVED, Losses
 
 WIDTH = len(records.COUNTERS)
 
@@ -48,6 +48,31 @@ def test_whose_calls_they_were():
         (1, "read", "no memory", None, None, 0),
         (0, "read", "buffer full", 0, "root", 1),
     ]
+
+
+def test_what_daemons_lost_is_told_apart():
+    kernel = Kernel()
+    losses = losses_of(kernel)
+    for uid, place in ((0, 0), (0, records.USER_SERVED)):
+        kernel.add(place, uid, 0, "entry", 5)
+        kernel.add(place, uid, 0, "both", 2)
+    told = losses.events(EVERY_NS) + losses.final({(0, 0): 1, (0, SERVED): 3})
+    assert [(lost.count, lost.reason, lost.uid) for lost in told] == [
+        (2, "buffer full, in a daemon", None),
+        (2, "buffer full", 0),
+        (2, "buffer full", 0),
+    ]
+
+
+def test_a_number_that_is_read_while_it_changes_is_told_once():
+    kernel = Kernel()
+    losses = losses_of(kernel)
+    kernel.add(0, 0, 0, "both", 0x1FF)
+    assert [lost.count for lost in losses.events(EVERY_NS)] == [0x1FF]
+    kernel.add(0, 0, 0, "both", 0x100 - 0x1FF)  # the upper byte of before, the lower one of 0x200
+    assert losses.events(2 * EVERY_NS) == []
+    kernel.add(0, 0, 0, "both", 0x100)
+    assert [lost.count for lost in losses.events(3 * EVERY_NS)] == [1]
 
 
 def test_once_a_second_at_most():
@@ -95,7 +120,7 @@ def test_made_is_seen_and_lost(made):
         place, uid = (records.USER_OTHERS, 0) if user == 5 else (user, user)
         kernel.add(place, uid, ring, "entry")
         if end == 0:
-            shown[ring, 4242 if user == 5 else uid] += 1
+            shown[ring, {5: 4242, records.USER_SERVED: SERVED}.get(user, uid)] += 1
         elif end == 1:
             kernel.add(place, uid, ring, "both")
         if step % 7 == 0:
