@@ -42,9 +42,9 @@ ENFORCER = libvirt-trace-enforcer.so
 MACHINE := $(patsubst x86_64,x86-64,$(shell uname -m))
 BUILD = enforcer/build
 STRIP = -s
-ENFORCER_SOURCES = $(wildcard enforcer/*.c) enforcer/enter-$(MACHINE).S $(BUILD)/stubs.S
-ENFORCER_FLAGS = -std=gnu11 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -I$(BUILD) -Ienforcer
-ENFORCER_LINK = -shared -Wl,--version-script=enforcer/exports.map -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--hash-style=both
+ENFORCER_SOURCES = $(wildcard enforcer/library/*.c) enforcer/library/enter-$(MACHINE).S $(BUILD)/stubs.S
+ENFORCER_FLAGS = -std=gnu11 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -I$(BUILD) -Ienforcer/library
+ENFORCER_LINK = -shared -Wl,--version-script=enforcer/library/exports.map -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--hash-style=both
 MANUAL = $(PREFIX)/share/man/man8/libvirt-trace.8
 
 # $(call need,PACKAGES): installs those that are missing; when there are none, apt is not asked
@@ -93,11 +93,11 @@ demo: deps-demo build-deps enforcer ## trace a few real libvirt calls of virsh a
 
 enforcer: $(BUILD)/$(ENFORCER) ## build the library that denies calls
 
-$(BUILD)/stubs.S $(BUILD)/table.h &: enforcer/generate.py probes/api.json probes/api.py probes/api_private.py
-	@$(PYTHON) -m enforcer.generate $(BUILD) $(MACHINE)
+$(BUILD)/stubs.S $(BUILD)/table.h &: enforcer/library/generate.py probes/api/api.json probes/api/table.py probes/api/undescribed.py
+	@$(PYTHON) -m enforcer.library.generate $(BUILD) $(MACHINE)
 	@touch $(BUILD)/stubs.S $(BUILD)/table.h
 
-$(BUILD)/$(ENFORCER): $(ENFORCER_SOURCES) enforcer/enforcer.h enforcer/exports.map $(BUILD)/table.h
+$(BUILD)/$(ENFORCER): $(ENFORCER_SOURCES) enforcer/library/enforcer.h enforcer/library/exports.map $(BUILD)/table.h
 	@$(CC) $(ENFORCER_FLAGS) -o $@ $(ENFORCER_SOURCES) $(ENFORCER_LINK) $(STRIP)
 
 build-deps:
@@ -151,7 +151,7 @@ check-other: deps-roots ## the tests of preload, kernel and system in a root of 
 	@$(SUDO) env CLEAN_ROOT="$(OTHER_ROOT)" SUITE=$(OTHER) tests/clean_root.sh test PYTEST_ARGS="$(OTHER_TESTS) $(PYTEST_ARGS)"
 
 install: $(if $(DESTDIR),,deps-run build-deps) enforcer ## copy to PREFIX (/usr/local)
-	@umask 022; for file in $$(find tracer.py probes log -type f ! -path '*/__pycache__/*') enforcer/*.py; do \
+	@umask 022; for file in $$(find tracer.py probes log enforcer -type f ! -path "*/__pycache__/*" ! -path "enforcer/build/*" ! -path "enforcer/library/*"); do \
 		install -D -m 644 "$$file" "$(DESTDIR)$(LIBRARY)/$$file"; done; \
 	install -m 755 $(BUILD)/$(ENFORCER) "$(DESTDIR)$(LIBRARY)/enforcer/$(ENFORCER)"; \
 	install -d "$(DESTDIR)$(PREFIX)/bin"; \

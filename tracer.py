@@ -27,22 +27,22 @@ except ModuleNotFoundError:
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from log import VERSION
-from log.channel import Channel, NotRead
-from log.console import Screen, make_console, open_screen
 from log.errors import TraceError, UsageError, explain, say
 from log.events import Call, End, Event, Lost
-from log.output import FORMATS, GivenUp, Output, Sink, open_file
 from log.quote import escape
-from log.summary import Summary
-from log.text import View, end_summary
-from probes import listing
-from probes.allowed import check_tracing, is_in_first_pid_namespace, unseen
-from probes.api import load_api
-from probes.command import CANNOT_START, Command
-from probes.copying import Limits
+from log.render.text import View, end_summary
+from log.sinks.channel import Channel, NotRead
+from log.sinks.console import Screen, make_console, open_screen
+from log.sinks.output import FORMATS, GivenUp, Output, Sink, open_file
+from log.sinks.summary import Summary
+from probes.api import listing
+from probes.api.table import load_api
 from probes.filters import Filters
+from probes.host.allowed import check_tracing, is_in_first_pid_namespace, unseen
+from probes.host.command import CANNOT_START, Command
+from probes.host.pidfile import PidFile
 from probes.options import filters_of, list_parser, ps_parser, split_command, tracing_parser
-from probes.pidfile import PidFile
+from probes.plans.plan import Limits
 from probes.ps import Counts, count_calls, list_processes, render_json, render_table
 from probes.session import Options, Session
 
@@ -374,7 +374,7 @@ def do(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["ps"]:
         return show_processes(arguments[1:])
     if arguments[:1] in (["policy"], ["enforce"]):
-        from enforcer.options import run_enforce, run_policy  # only here: tracing needs no policy
+        from enforcer.commands import run_enforce, run_policy  # only here: tracing needs no policy
 
         return (run_policy if arguments[0] == "policy" else run_enforce)(arguments[1:])
     return trace(arguments)

@@ -15,18 +15,18 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from enforcer.coverage import host_enforcers
 from log.errors import TraceError
 from log.events import Attached, Event, Unattached
 from log.events import Target as TargetEvent
-from probes import maps, opening
-from probes.coverage import host_enforcers
-from probes.links import Links, Probe
-from probes.mapwatch import Mapped
-from probes.pace import Pace
-from probes.program import Program
-from probes.rows import ROW, Rows, cookie
-from probes.targets import Target, Targets, as_mapping
-from probes.verdicts import Enforcer, Enforcers
+from probes.calls.verdicts import Enforcer, Enforcers
+from probes.host import maps, opening
+from probes.host.mapwatch import Mapped
+from probes.host.pace import Pace
+from probes.host.targets import Target, Targets, as_mapping
+from probes.kernel.links import Links, Probe
+from probes.kernel.program import Program
+from probes.plans.rows import ROW, Rows, cookie
 
 SCAN_SHARE, SCAN_NS = 0.1, 1_000_000_000  # of the time, for looking at all processes while others make us; and not more often than that
 MOST_TOLD, TOLD_NS = 20, 60_000_000_000  # events about files that can't be attached to, in so much time; others are summed up

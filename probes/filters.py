@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from log.events import Call, Caller, CutText, DomainEvent, Event, Handle, Value
-from probes import records
-from probes.api import Function
-from probes.globs import compile_globs
-from probes.program import Program
+from probes.api.table import Function
+from probes.kernel import records
+from probes.kernel.globs import compile_globs
+from probes.kernel.program import Program
 
 _WILD = set("*?[")
 _NAME_FIELDS = ("name", "usage", "portdev", "domain")

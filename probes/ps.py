@@ -11,16 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from enforcer.compiled import Summary
+from enforcer.coverage import policies_of
+from enforcer.policy.compiled import Summary
 from log.events import Call, Event, Value
 from log.quote import escape, well_formed
-from probes import maps
-from probes.admin import Connected, clients
-from probes.api import load_api
-from probes.coverage import policies_of
-from probes.daemons import Daemons
-from probes.processes import Processes
-from probes.targets import Targets
+from probes.api.table import load_api
+from probes.host import maps
+from probes.host.admin import Connected, clients
+from probes.host.daemons import Daemons
+from probes.host.processes import Processes
+from probes.host.targets import Targets
 
 _DELETED = " (deleted)"
 SHORT_ID = 12  # characters of a container's id in the table, as its tools show it

@@ -11,33 +11,35 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from enforcer.coverage import Coverage
 from log.errors import UsageError
 from log.events import Event
-from probes import bpf, maps, records, serving, symbols
-from probes.api import load_api
+from probes.api.table import load_api
 from probes.attachments import Attachments, listed
-from probes.before import Before
-from probes.calls import Calls
-from probes.clock import Clock
-from probes.confined import returns_kill_confined
-from probes.copying import Limits
-from probes.coverage import Coverage
-from probes.daemons import Daemons
+from probes.calls import clients as serving
+from probes.calls.calls import Calls
+from probes.calls.losses import Losses
+from probes.calls.shown import Choice, Shown
+from probes.calls.tasks import Task, Tasks
 from probes.filters import Filters
-from probes.links import allow_files
-from probes.losses import Losses
-from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Online, Record, watch_maps
-from probes.modules import Modules
-from probes.private import DISPATCH
-from probes.processes import Processes
-from probes.program import Program
-from probes.reader import SETTLED_NS, Reader, key_of, time_of
-from probes.rows import Rows
-from probes.shown import Choice, Shown
-from probes.targets import Targets
-from probes.tasks import Task, Tasks
-from probes.tree import Tree
-from probes.users import Users
+from probes.host import maps, symbols
+from probes.host.before import Before
+from probes.host.clock import Clock
+from probes.host.daemons import Daemons
+from probes.host.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Online, Record, watch_maps
+from probes.host.modules import Modules
+from probes.host.processes import Processes
+from probes.host.targets import Targets
+from probes.host.tree import Tree
+from probes.host.users import Users
+from probes.internals.private import DISPATCH
+from probes.kernel import bpf, records
+from probes.kernel.confined import returns_kill_confined
+from probes.kernel.links import allow_files
+from probes.kernel.program import Program
+from probes.kernel.reader import SETTLED_NS, Reader, key_of, time_of
+from probes.plans.plan import Limits
+from probes.plans.rows import Rows
 
 NOTICED = 0.002  # s: as long after it, at most, it is known that a process began or became another program
 SWEEP_NS = 1_000_000_000

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from enforcer.compiled import compile_policy
-from enforcer.files import write_whole
-from enforcer.library import library_path, table
-from enforcer.rules import read_policy
+from enforcer.launch.library import library_path, table
+from enforcer.policy.compiled import compile_policy
+from enforcer.policy.files import write_whole
+from enforcer.policy.rules import read_policy
 from tests.needs import PATIENCE, PYTHON, ROOT
 
 COMMAND = (PYTHON, "-E", "-s", str(ROOT / "tracer.py"))

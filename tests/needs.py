@@ -41,7 +41,7 @@ def root() -> str | None:
 @cache
 def bpf() -> str | None:
     """Why BPF can't be used, or None: a map is made to find out."""
-    from probes.bpf import MAP_ARRAY, create_map
+    from probes.kernel.bpf import MAP_ARRAY, create_map
 
     try:
         os.close(create_map(MAP_ARRAY, 4, 4, 1))

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from probes.targets import Target, Targets, host_libraries
+from probes.host.targets import Target, Targets, host_libraries
 from tests.bench import command, cost, enforcer, linking, links, rate
 from tests.bench.runs import Programs, Rounds, build
 from tests.bench.table import Row, render

@@ -12,7 +12,7 @@ import time
 
 import bcc
 
-from probes.program import STUBS, stub_headers
+from probes.kernel.program import STUBS, stub_headers
 
 
 def mend() -> None:

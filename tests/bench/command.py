@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from statistics import median
 
-from probes.targets import Target
+from probes.host.targets import Target
 from tests.bench.runs import Command, Programs, Rounds, remove
 from tests.bench.table import Row
 

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from typing import NamedTuple
 
-from probes import bpf, plans, records
-from probes.api import load_api
-from probes.copying import Limits, Plan
+from probes.api.table import load_api
 from probes.filters import Filters
-from probes.links import Links, Probe
-from probes.program import RETURN_0, Program
-from probes.targets import Target
+from probes.host.targets import Target
+from probes.kernel import bpf, records
+from probes.kernel.links import Links, Probe
+from probes.kernel.program import RETURN_0, Program
+from probes.plans import functions as plans
+from probes.plans.plan import Limits, Plan
 from tests.bench.runs import Command, Programs, Rounds, call, remove
 from tests.bench.table import Row
 from tests.needs import PATIENCE

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-from enforcer.compiled import compile_policy
-from enforcer.files import write_whole
-from enforcer.library import library_path, table
-from enforcer.rules import read_policy
-from probes.targets import Target
+from enforcer.launch.library import library_path, table
+from enforcer.policy.compiled import compile_policy
+from enforcer.policy.files import write_whole
+from enforcer.policy.rules import read_policy
+from probes.host.targets import Target
 from tests.bench.runs import Programs, Rounds, call
 from tests.bench.table import Row
 

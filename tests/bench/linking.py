@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 from statistics import median
 
-from probes.targets import Target
+from probes.host.targets import Target
 from tests.bench.runs import CALLER, Command, Programs, Rounds, call, remove
 from tests.bench.table import Row
 from tests.daemon import Daemon
@@ -19,7 +19,7 @@ FILTERS = ("--json", "-n", CALLER, "-n", "rpc-libvirtd", "-n", "prio-rpc-libvir"
 WITHOUT = """
 import sys
 sys.path.insert(0, ".")
-from probes import private
+from probes.internals import private
 private.PRIVATE = tuple(inner for inner in private.PRIVATE if inner.name in private.OF_ERRORS)
 import tracer
 sys.exit(tracer.main(sys.argv[1:]))

@@ -8,10 +8,10 @@ import subprocess
 import time
 from statistics import median
 
-from probes import bpf
-from probes.links import Links, Probe
-from probes.program import RETURN_0
-from probes.targets import Target
+from probes.host.targets import Target
+from probes.kernel import bpf
+from probes.kernel.links import Links, Probe
+from probes.kernel.program import RETURN_0
 from tests.bench.runs import Programs, Rounds
 from tests.bench.table import Row
 from tests.needs import PYTHON, ROOT

@@ -6,9 +6,9 @@ cd "$(dirname "$0")/../.."
 what=$1 output=$2 compiler=$3
 shift 3
 if [ "$what" = policy ]; then
-	set -- "$@" enforcer/policy_file.c enforcer/judge.c enforcer/objects.c -Wl,--wrap=take_policy,--wrap=drop_policy
+	set -- "$@" enforcer/library/policy_file.c enforcer/library/judge.c enforcer/library/objects.c -Wl,--wrap=take_policy,--wrap=drop_policy
 else
 	# shellcheck disable=SC2046
 	set -- "$@" $(pkg-config --cflags --libs libxml-2.0)
 fi
-exec "$compiler" -std=gnu11 -g -O1 -w -Ienforcer -Ienforcer/build -o "$output" "tests/fuzz/$what.c" enforcer/xml_name.c "$@"
+exec "$compiler" -std=gnu11 -g -O1 -w -Ienforcer/library -Ienforcer/build -o "$output" "tests/fuzz/$what.c" enforcer/library/xml_name.c "$@"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from probes import cgroups
-from probes.processes import Captured, Processes
+from probes.host import cgroups
+from probes.host.processes import Captured, Processes
 
 ID = os.urandom(32).hex()  # of this run alone
 

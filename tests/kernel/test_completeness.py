@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from probes import program
+from probes.kernel import program
 from tests.kernel.every_function import TIMES
 from tests.kernel.with_handles import MADE
 from tests.needs import PYTHON, ROOT

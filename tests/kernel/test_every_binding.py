@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from probes.api import SCALAR_KINDS, Function, load_api
+from probes.api.table import SCALAR_KINDS, Function, load_api
 from tests.kernel.conftest import TO_FILE
 from tests.needs import PYTHON
 from tests.tracing import Event, Tracer

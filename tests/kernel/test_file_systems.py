@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from probes import maps, mapwatch, symbols
-from probes.targets import Targets
-from probes.verdicts import VERDICT_FUNCTION, Enforcers
+from probes.calls.verdicts import VERDICT_FUNCTION, Enforcers
+from probes.host import maps, mapwatch, symbols
+from probes.host.targets import Targets
 from tests.enforced import library
 from tests.kernel.conftest import end
 from tests.kernel.test_targets import LIBVIRT, copy, wait_mapped

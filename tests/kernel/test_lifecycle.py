@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from probes import bpf
-from probes.elf import read_elf
+from probes.internals.elf import read_elf
+from probes.kernel import bpf
 from tests.kernel.conftest import CALLS, TRACER, Run, Steps
 from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.tracing import Tracer
@@ -280,7 +280,7 @@ def test_a_full_disk_is_reported_and_harms_nobody(caller, traced: Callable[..., 
 
 
 def test_a_log_beside_the_screen(caller, traced: Callable[..., Run], tmp_path: Path) -> None:
-    log = tmp_path / "log.jsonl"
+    log = tmp_path / "log.render.jsonl"
     run = traced(caller("lengths"), *range(CALLS), options=("-o", str(log)))
     assert log.stat().st_mode & 0o777 == 0o600
     assert [json.loads(line) for line in log.read_text().splitlines()] == run.result.events

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from probes import bpf, mapwatch
-from probes.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Online, PerfWatch, ProcWatch, Record, watch_maps
+from probes.host import mapwatch
+from probes.host.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Online, PerfWatch, ProcWatch, Record, watch_maps
+from probes.kernel import bpf
 from tests.needs import PATIENCE
 
 LOAD = "import ctypes, sys; ctypes.CDLL('libvirt.so.0'); print('loaded', flush=True); sys.stdin.read()"

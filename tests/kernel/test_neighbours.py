@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from probes import targets
+from probes.host import targets
 from tests.kernel.conftest import CALLS, Steps
 from tests.kernel.test_targets import LIBVIRT
 from tests.needs import PYTHON, ROOT
@@ -173,7 +173,7 @@ def test_mutated_libraries_and_more_than_there_is_room_for(trace, neighbour: Nei
 
 SLOW = """
 import os, time
-from probes import links
+from probes.kernel import links
 attach = links.Links.__init__
 
 def slowly(self, path, *arguments, **options):

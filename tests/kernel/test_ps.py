@@ -11,8 +11,8 @@ import urllib.parse
 
 import pytest
 
-from probes.admin import _uri
-from probes.maps import ENFORCER
+from probes.host.admin import _uri
+from probes.host.maps import ENFORCER
 from probes.ps import Row, list_processes, render_json, render_table
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")

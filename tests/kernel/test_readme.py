@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from probes.confined import returns_kill_confined
+from probes.kernel.confined import returns_kill_confined
 from tests import readme
 from tests.enforced import library
 from tests.needs import PATIENCE, ROOT

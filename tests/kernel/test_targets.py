@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from log.errors import TraceError
-from probes import maps, mapwatch, private, targets
-from probes.elf import read_elf
-from probes.targets import Target, Targets
+from probes.host import maps, mapwatch, targets
+from probes.host.targets import Target, Targets
+from probes.internals import private
+from probes.internals.elf import read_elf
 from tests.kernel.conftest import CALLS, end
 from tests.needs import PATIENCE, PYTHON
 

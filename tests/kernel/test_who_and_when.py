@@ -15,7 +15,8 @@ HOUR = 3600
 CAROL = 70000  # a user that this host's own list does not have
 MADE_UP = """
 import os, time
-from probes import clock, session, users
+from probes.host import clock, users
+from probes import session
 
 def find(uid):
     while not os.path.exists({answer!r}):

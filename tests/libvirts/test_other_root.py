@@ -3,8 +3,8 @@
 
 import os
 
-from probes.elf import read_elf
-from probes.layouts import choose_layout
+from probes.internals.elf import read_elf
+from probes.internals.layouts import choose_layout
 from tests.needs import TRIXIE
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from enforcer.files import FINAL, write_whole
-from enforcer.library import open_elf
-from probes.api import load_api
-from probes.api_private import stub_table
+from enforcer.launch.library import open_elf
+from enforcer.policy.files import FINAL, write_whole
+from probes.api.table import load_api
+from probes.api.undescribed import stub_table
 from tests.enforced import KEEP_TEST, compiled, enforced_environment, library, put, run
 from tests.needs import PATIENCE
 
@@ -27,7 +27,7 @@ def policy(tmp_path):
     return put(tmp_path / "policy.bin", KEEP_TEST)
 
 
-# through which libvirt's own calls in a daemon are led (enforcer/client.c)
+# through which libvirt's own calls in a daemon are led (enforcer/library/client.c)
 LED_THROUGH = {"virNetServerAddClient", "virNetServerProgramDispatch", "virNetServerClientSetIdentity"}
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from enforcer.explain import Question, explain
-from enforcer.library import table
-from enforcer.rules import PolicyError, read_policy
+from enforcer.launch.library import table
+from enforcer.policy.explain import Question, explain
+from enforcer.policy.rules import PolicyError, read_policy
 from tests.enforced import put, run
 from tests.needs import PYTHON
 

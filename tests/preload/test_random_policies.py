@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from enforcer.compiled import flags_at
-from enforcer.explain import Question, explain
-from enforcer.library import table
-from enforcer.rules import flag_constants, read_policy
+from enforcer.launch.library import table
+from enforcer.policy.compiled import flags_at
+from enforcer.policy.explain import Question, explain
+from enforcer.policy.rules import flag_constants, read_policy
 from tests.enforced import enforced_environment, put
 
 NODE = """<node>

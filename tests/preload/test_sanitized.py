@@ -39,10 +39,11 @@ def test_sanitized_library_finds_nothing(caller, tmp_path, client):
     library()
     shared = tmp_path / "libvirt-trace-enforcer.so"
     build = ROOT / "enforcer" / "build"
-    sources = [*sorted((ROOT / "enforcer").glob("*.c")), ROOT / "enforcer" / "enter-x86-64.S", build / "stubs.S"]
+    sources = [*sorted((ROOT / "enforcer/library").glob("*.c")), ROOT / "enforcer/library/enter-x86-64.S", build / "stubs.S"]
     # the runtime of -fsanitize=undefined upsets libc when it is preloaded
-    flags = ["-std=gnu11", "-O1", "-g", "-fPIC", "-fvisibility=hidden", "-fsanitize=address", f"-I{build}", f"-I{ROOT}/enforcer", "-shared"]
-    link = [f"-Wl,--version-script={ROOT}/enforcer/exports.map", "-Wl,-z,now", "-Wl,--hash-style=both"]
+    flags = ["-std=gnu11", "-O1", "-g", "-fPIC", "-fvisibility=hidden", "-fsanitize=address", "-shared"]
+    flags += [f"-I{build}", f"-I{ROOT}/enforcer/library"]
+    link = [f"-Wl,--version-script={ROOT}/enforcer/library/exports.map", "-Wl,-z,now", "-Wl,--hash-style=both"]
     subprocess.run(["gcc", *flags, "-o", shared, *sources, *link], check=True)
     runtime = subprocess.check_output(["gcc", "-print-file-name=libasan.so"], text=True).strip()
     policy = put(tmp_path / "policy.bin", KEEP_TEST)

@@ -35,8 +35,8 @@ class Identity(ctypes.Structure):
 def reader(tmp_path_factory) -> ctypes.CDLL:
     library()  # makes table.h
     shared = tmp_path_factory.mktemp("xml") / "xml_name.so"
-    flags = ["-std=gnu11", "-O1", "-g", "-fPIC", "-shared", f"-I{ROOT}/enforcer", f"-I{ROOT}/enforcer/build"]
-    subprocess.run(["gcc", *flags, "-o", shared, ROOT / "enforcer" / "xml_name.c"], check=True)
+    flags = ["-std=gnu11", "-O1", "-g", "-fPIC", "-shared", f"-I{ROOT}/enforcer/library", f"-I{ROOT}/enforcer/build"]
+    subprocess.run(["gcc", *flags, "-o", shared, ROOT / "enforcer/library/xml_name.c"], check=True)
     return ctypes.CDLL(str(shared))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.maps import ENFORCER
+from probes.host.maps import ENFORCER
 from tests.daemon import Daemon
 from tests.enforced import library, put
 from tests.needs import PATIENCE, PYTHON

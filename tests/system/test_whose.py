@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from probes.before import Before
-from probes.daemons import Daemons
+from probes.host.before import Before
+from probes.host.daemons import Daemons
 from tests.daemon import DOMAIN, START, Daemon
 from tests.needs import PATIENCE, PYTHON
 

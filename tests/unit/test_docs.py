@@ -13,9 +13,9 @@ import subprocess
 
 import pytest
 
-from enforcer.options import enforce_parser, policy_parser
-from enforcer.rules import KEYS
-from log import jsonl
+from enforcer.commands import enforce_parser, policy_parser
+from enforcer.policy.rules import KEYS
+from log.render import jsonl
 from probes.options import list_parser, ps_parser, split_command, tracing_parser
 from tests import readme
 from tests.enforced import library

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.maps import ENFORCER
+from probes.host.maps import ENFORCER
 from tests.needs import PYTHON, ROOT
 
 
@@ -43,9 +43,11 @@ def test_everything_that_runs_is_installed(tmp_path):
     make("install", f"DESTDIR={tmp_path}")
 
     library = tmp_path / "usr/local/lib/libvirt-trace"
-    sources = {f"{folder}/{name}" for folder in ("log", "probes") for name in files_in(ROOT / folder) if "__pycache__" not in name}
-    enforcer = {f"enforcer/{path.name}" for path in (ROOT / "enforcer").glob("*.py")} | {f"enforcer/{ENFORCER}"}
-    assert files_in(library) == {"tracer.py", *sources, *enforcer}
+    sources = {
+        f"{folder}/{name}" for folder in ("log", "probes", "enforcer") for name in files_in(ROOT / folder) if "__pycache__" not in name
+    }
+    built = {name for name in sources if name.startswith(("enforcer/build/", "enforcer/library/"))}
+    assert files_in(library) == {"tracer.py", f"enforcer/{ENFORCER}", *(sources - built)}
     assert files_in(tmp_path) - {f"usr/local/lib/libvirt-trace/{name}" for name in files_in(library)} == {
         "usr/local/bin/libvirt-trace",
         "usr/local/share/man/man8/libvirt-trace.8",

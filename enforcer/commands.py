@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The command lines of `policy` and `enforce`: words come in, what to do and what to say go out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from enforcer.launch import command as launch
+from enforcer.launch import service
+from enforcer.launch.library import table, uncovered, uncovered_rules
+from enforcer.policy.compiled import compile_policy, covered_names, read_summary
+from enforcer.policy.explain import Question, explain
+from enforcer.policy.files import SYSTEM_FOLDER, SYSTEM_POLICY, write_whole
+from enforcer.policy.notes import notes
+from enforcer.policy.rules import Policy, read_policy
+from log.errors import TraceError, say
+from log.quote import escape, quote
+from probes.host import maps
+from probes.options import Parser, split_command
+
+FEW, SOME = 20, 5  # functions of a rule that are all listed; that stand for more
+
+
+def policy_parser() -> Parser:
+    """The options of `policy`."""
+    parser = Parser(prog="libvirt-trace policy", description="Says what a policy means, and puts it in force.", allow_abbrev=False)
+    actions = parser.add_subparsers(dest="action", metavar="check|explain|apply", required=True, parser_class=Parser)
+    check = actions.add_parser("check", help="its mistakes, and the functions that each rule covers", allow_abbrev=False)
+    why = actions.add_parser("explain", help="which rule decides about a call, and why", allow_abbrev=False)
+    apply = actions.add_parser("apply", help=f"put it in force in all enforced processes ({SYSTEM_POLICY})", allow_abbrev=False)
+    for sub in (check, why, apply):
+        sub.add_argument("file", metavar="FILE", type=Path, help="the policy")
+    for sub in (check, apply):
+        _add_uncovered(sub)
+    check.add_argument("--all", action="store_true", help=f"list all functions of each rule, also where they are more than {FEW}")
+    why.add_argument("--function", metavar="NAME", required=True, help="the function that is called")
+    why.add_argument("--object", metavar="NAME", help="what it is called on; POOL/NAME for a volume")
+    why.add_argument("--uuid", metavar="UUID", help="the object's UUID")
+    why.add_argument("--user", metavar="USER", help="for whom: name, number, sasl:NAME or x509:NAME")
+    why.add_argument("--uri", metavar="URI", help="of the connection")
+    why.add_argument("--readonly", action=argparse.BooleanOptionalAction, help="whether the connection is read-only")
+    why.add_argument("--exe", metavar="PATH", help="the program")
+    why.add_argument("--flags", metavar="NAME[,NAME]", help="the call's flags; none: ''")
+    return parser
+
+
+def enforce_parser() -> Parser:
+    """The options of `enforce`; COMMAND is split off before."""
+    parser = Parser(
+        prog="libvirt-trace enforce",
+        usage=(
+            "libvirt-trace enforce [--policy FILE] -- COMMAND [ARG...]\n"
+            "       libvirt-trace enforce --service UNIT [--policy FILE | --remove]"
+        ),
+        description="Runs a command, or a daemon, so that calls that a policy forbids are denied.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--policy", metavar="FILE", type=Path, help=f"the policy, besides the system's ({SYSTEM_POLICY})")
+    parser.add_argument("--service", metavar="UNIT", help="a daemon: libvirtd, virtqemud, ...")
+    parser.add_argument("--remove", action="store_true", help="take what --service has written away")
+    _add_uncovered(parser)
+    return parser
+
+
+def _add_uncovered(parser: Parser) -> None:
+    parser.add_argument(
+        "--ignore-uncovered", action="store_true", help="don't warn of rules that can't cover functions of a newer libvirt than is known"
+    )
+
+
+def run_policy(arguments: Sequence[str]) -> int:
+    """libvirt-trace policy"""
+    options = policy_parser().parse_args(arguments)
+    policy = load(options.file)
+    if options.action == "explain":
+        flags = None if options.flags is None else frozenset(filter(None, options.flags.split(",")))
+        question = Question(options.function, options.object, options.uuid, options.user, options.uri, options.readonly, options.exe, flags)
+        print("\n".join(map(escape, explain(policy, table(), question))), flush=True)
+        return 0
+    warn_uncovered(policy, options.ignore_uncovered)
+    data = compile_policy(policy, table())
+    if options.action == "check":
+        print("\n".join(describe(policy, everything=options.all)), flush=True)
+        return 0
+    if os.geteuid() != 0:
+        raise TraceError("putting a policy in force needs root: run it with sudo")
+    write_whole(SYSTEM_FOLDER / "policy.toml", options.file.read_bytes())
+    write_whole(SYSTEM_POLICY, data)
+    say(f"{policy.origin} is in force as {SYSTEM_POLICY}: {_count(len(policy.rules), 'rule')}, mode {policy.mode}; {_enforced_now()}")
+    return 0
+
+
+def run_enforce(arguments: Sequence[str]) -> int:
+    """libvirt-trace enforce"""
+    words, argv = split_command(arguments)
+    parser = enforce_parser()
+    options = parser.parse_args(words)
+    if bool(argv) == bool(options.service):
+        parser.error("either -- COMMAND or --service UNIT")
+    if options.remove and (not options.service or options.policy):
+        parser.error("--remove goes with --service UNIT alone")
+    if options.service and os.geteuid() != 0:
+        raise TraceError("enforcing a service needs root: run it with sudo")
+    if options.remove:
+        lines = service.remove(options.service)
+    else:
+        data, on_error = None, "allow"
+        if options.policy:
+            policy = load(options.policy)
+            warn_uncovered(policy, options.ignore_uncovered)
+            data, on_error = compile_policy(policy, table()), policy.on_error
+        elif SYSTEM_POLICY.exists():
+            summary = read_summary(SYSTEM_POLICY.read_bytes())
+            on_error = summary.on_error if summary else on_error
+        else:
+            parser.error(f"no --policy FILE, and there is no {SYSTEM_POLICY}")
+        if argv:
+            launch.run(argv, data, on_error)
+        lines = service.enforce(options.service, data, on_error)
+    for line in lines:
+        say(line)
+    return 0
+
+
+def load(path: Path) -> Policy:
+    """The policy in the file; warnings are said."""
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise TraceError(f"can't read {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise TraceError(f"{path} is not UTF-8") from None
+    policy = dataclasses.replace(read_policy(text, str(path), table()), origin=os.path.abspath(path))
+    for warning in policy.warnings:
+        say(f"{warning} (warning)")
+    return policy
+
+
+def warn_uncovered(policy: Policy, ignore: bool) -> None:
+    """Names functions of the installed libvirt that nobody can judge, and the rules that are meant to cover them."""
+    missing = uncovered(table().by_name)
+    for line in [] if ignore else uncovered_rules(policy, missing):
+        say(f"{line} (warning)")
+    if missing:
+        say(f"the installed libvirt is newer than libvirt-trace; never judged, by no rule: {', '.join(missing)}; update libvirt-trace")
+
+
+def _enforced_now() -> str:
+    count = len({mapping.pid for mapping in maps.scan() if maps.is_enforcer(mapping.path)})
+    if not count:
+        return "no process is enforced yet: libvirt-trace enforce --service UNIT, or -- COMMAND, has one obey it"
+    return f"{_count(count, 'process')} {'obeys' if count == 1 else 'obey'} it"
+
+
+def describe(policy: Policy, *, everything: bool = True) -> list[str]:
+    """What `policy check` prints: each rule with its functions, and that there is no mistake."""
+    lines = [f"{policy.origin}: mode {policy.mode}, on_error {policy.on_error}, {_count(len(policy.rules), 'rule')}"]
+    for rule in policy.rules:
+        names = covered_names(rule, table())
+        lines.append(f"rule {quote(rule.name)} (line {rule.line}): {rule.action}, {_count(len(names), 'function')}")
+        shown = names if everything or len(names) <= FEW else names[:SOME]
+        lines += [f"  {name}" for name in shown]
+        if shown is not names:
+            lines.append(f"  ... {len(names)} in all; --all lists them")
+    lines += [f"note: {note}" for note in notes(policy, table())]
+    lines.append(f"no mistakes{', ' + _count(len(policy.warnings), 'warning') if policy.warnings else ''}")
+    return lines
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 'es' if word.endswith('s') else 's'}"

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which functions a process's policies cover: the host's policy and those in force in processes come in, sets of numbers go out.
+
+The enforcer checks a policy and keeps it in a sealed memory file, which can be read through the process's mappings. Any process can
+make such a file: it is read within limits, once, and tells about that process only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from enforcer.launch.library import table
+from enforcer.policy.compiled import SIZE_MAX, Summary, read_summary, summary
+from enforcer.policy.files import SYSTEM_POLICY
+from probes.api.undescribed import NO_STUB
+from probes.host import maps
+from probes.host.daemons import Daemons
+from probes.host.opening import open_file
+from probes.host.recent import Recent
+
+MEMORY_FILE = "libvirt-trace-policy"  # as in policy_file.c
+SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+MOST_POLICIES = 16  # of a process that are looked at; two are in force, and others may still be in use
+MOST_MAPPINGS = 1 << 20  # bytes of the list of a process's mappings: some 10,000; libvirtd has 800
+MOST_LOOKED_AT = 4 << 20  # bytes of such lists between two refresh(): 50 ms of work; who comes later must wait
+MOST_FILES = 4096
+# so many refresh() after the last enforced process has gone calls may be told of it; a process without policies is looked at again
+KEPT, AGAIN = 3, 8
+_NAME = re.compile(re.escape(f"/memfd:{MEMORY_FILE}".encode()))
+_MAPPED = re.compile(rb"([0-9a-f]+-[0-9a-f]+) \S+ \S+ \S+ [0-9]+ +" + _NAME.pattern + rb"(?: \(deleted\))?")
+_ENFORCER_FOLDER = Path(__file__).resolve().parent
+
+Identity = tuple[int, ...]  # of a file
+
+
+def host_enforcers() -> list[Path]:
+    """The host's own library, where it is built or installed."""
+    return [path for path in (_ENFORCER_FOLDER / maps.ENFORCER, _ENFORCER_FOLDER / "build" / maps.ENFORCER) if path.exists()]
+
+
+def policies_of(pid: int, proc: Path = Path("/proc")) -> Iterator[Summary]:
+    """The policies in force in the process."""
+    for place in _places(maps.text(pid, proc, MOST_MAPPINGS)):
+        if (found := _read_sealed(proc / str(pid) / "map_files" / place)) is not None:
+            yield found
+
+
+def system_policy() -> Summary | None:
+    """The host's; None: there is none that the enforcer would take."""
+    try:
+        with os.fdopen(open_file(str(SYSTEM_POLICY), follow=True), "rb") as file:
+            status = os.fstat(file.fileno())
+            # as is_trusted() in policy_file.c
+            if status.st_uid != 0 or status.st_mode & 0o022 or status.st_size > SIZE_MAX:
+                return None
+            return read_summary(file.read(status.st_size))
+    except OSError:
+        return None
+
+
+class _Held(NamedTuple):
+    """What is covered in a process."""
+
+    covered: frozenset[int]
+    until: int  # the refresh() that it must be looked at again after
+    files: tuple[tuple[str, Identity], ...]  # its policies: paths of the mappings, and which file was there
+
+
+class Coverage:
+    """What is covered in each process, as of the last refresh()."""
+
+    def __init__(self, daemons: Daemons, proc: Path = Path("/proc")) -> None:
+        self._daemons, self._proc = daemons, proc
+        self._known = table()
+        self._system: frozenset[int] = frozenset()
+        self._state: Identity | None = None
+        self._processes: dict[int, _Held] = {}
+        self._enforced: set[int] = set()
+        self._files: Recent[Identity, frozenset[int]] = Recent(MOST_FILES)
+        self._generation = 0
+        self._used = -KEPT  # generation in which there was an enforced process
+        self._left = MOST_LOOKED_AT
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Looks whether policies have changed: at the host's now, at those of a process when it is asked for."""
+        self._generation += 1
+        self._left = MOST_LOOKED_AT
+        if self._enforced:
+            self._used = self._generation
+        try:
+            state: Identity | None = _identity(os.stat(SYSTEM_POLICY))
+        except OSError:
+            state = None
+        if state != self._state:
+            self._state = state
+            self._system = self._covered(system_policy())
+            self._processes.clear()
+
+    @property
+    def covers(self) -> bool:
+        """Whether there may be a policy anywhere, or was a moment ago: that a process has loaded the enforcer may be told late."""
+        return bool(self._system or self._enforced or self._generation - self._used < KEPT)
+
+    def covered_for(self, pid: int) -> frozenset[int]:
+        """Numbers of the functions that a policy covers for this process; NO_STUB: those that have none, too."""
+        if pid not in self._enforced:
+            return self._system
+        held = self._processes.get(pid)
+        if held is None or held.until <= self._generation:
+            held = held._replace(until=self._generation + 1) if held and self._is_same(held) else self._look(pid, held)
+            self._processes[pid] = held
+        return held.covered
+
+    def enforced(self, pid: int) -> None:
+        """It has loaded the enforcer."""
+        self._enforced.add(pid)
+        self._used = self._generation
+        self._processes.pop(pid, None)
+
+    def forked(self, pid: int, parent: int) -> None:
+        """It is a copy of its parent."""
+        if parent in self._enforced:
+            self._enforced.add(pid)
+
+    def forget(self, pid: int) -> None:
+        """It has ended or became another program."""
+        self._enforced.discard(pid)
+        self._processes.pop(pid, None)
+
+    def _is_same(self, held: _Held) -> bool:
+        """Whether the process still has its policies: one that is replaced is unmapped."""
+        try:
+            return bool(held.files) and all(_identity(os.stat(path)) == identity for path, identity in held.files)
+        except OSError:
+            return False
+
+    def _look(self, pid: int, before: _Held | None) -> _Held:
+        # every client's call of a daemon has a verdict; those without one are libvirt's own, made by threads of its drivers
+        can_be_missed = frozenset({NO_STUB}) if self._daemons.is_daemon(pid) else None
+        covered, files = self._system, []
+        if self._left <= 0:
+            covered = before.covered if before else covered
+            return _Held(covered if can_be_missed is None else covered & can_be_missed, self._generation + 1, ())
+        text = maps.text(pid, self._proc, MOST_MAPPINGS)
+        self._left -= len(text)
+        for place in _places(text):
+            path = f"{self._proc}/{pid}/map_files/{place}"
+            try:
+                identity = _identity(os.stat(path))
+            except OSError:
+                continue
+            files.append((path, identity))
+            # a sealed file never changes; and nobody else gets its number
+            covered |= self._files.learn(identity, lambda _, path=path: self._covered(_read_sealed(Path(path))))  # type: ignore[misc]
+        covered = covered if can_be_missed is None else covered & can_be_missed
+        return _Held(covered, self._generation + (1 if files else AGAIN), tuple(files))
+
+    def _covered(self, summary: Summary | None) -> frozenset[int]:
+        """The numbers, if they are numbers of the table that is known here."""
+        return summary.covered if summary is not None and summary.table_hash == self._known.hash else frozenset()
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _places(text: bytes) -> list[str]:
+    """Where policies are mapped, as the names in map_files."""
+    lines = (_line_at(text, name.start()) for name in _NAME.finditer(text))
+    return [match[1].decode() for line in itertools.islice(lines, MOST_POLICIES) if (match := _MAPPED.fullmatch(line))]
+
+
+def _line_at(text: bytes, at: int) -> bytes:
+    end = text.find(b"\n", at)
+    return text[text.rfind(b"\n", 0, at) + 1 : len(text) if end < 0 else end]
+
+
+def _read_sealed(path: Path) -> Summary | None:
+    """What the sealed memory file says; None: it is none, or says nothing of the kind."""
+    try:
+        fd = open_file(str(path), follow=True)  # a link of the kernel's
+    except OSError:
+        return None
+    try:
+        status = os.fstat(fd)
+        if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS != SEALS or status.st_size > SIZE_MAX:
+            return None
+        return summary(lambda at, length: os.pread(fd, length, at), status.st_size)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)

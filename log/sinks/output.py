@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Events come in, a batch at a time; whole lines go out to a file, a pipe or standard output, one write a batch."""
+
+from __future__ import annotations
+
+import bisect
+import errno
+import itertools
+import os
+import re
+import select
+import stat
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from log.errors import TraceError
+from log.events import Call, Event, Lost
+from log.quote import name
+from log.render import jsonl, text, xml
+from log.sinks.channel import Batch, Channel, NotRead, Weight, Writer, may_block
+
+Render = Callable[[Event], str]  # a line with its newline, or "" where the format has none for the event
+Complain = Callable[[str], None]  # takes one line for standard error, without the program's name
+GivenUp = Callable[[float], bool]  # whether not to wait for a reader any longer, who has taken nothing for so long (s)
+
+FORMATS: dict[str, Render] = {"text": text.line, "json": jsonl.line, "xml": xml.line}
+STDOUT = 1
+NOTHING: Weight = ("", 0, 0)
+NOT_READ = "its reader does not keep up"
+_COMPLAIN_AGAIN = 60  # s
+_LOOK_AGAIN = 0.05  # s, while the end waits for a reader
+_STUCK = 1  # s: longer than a thread takes that can be told to give up
+_WEIGHTS: dict[bool, Weight] = {True: ("write", 1, 1), False: ("read", 1, 1)}
+# what is open already: to open these again would give the file a second offset, and they are symbolic links
+_own_descriptor = re.compile(r"/dev/(?:(stdout)|(stderr)|fd/([0-9]+))").fullmatch
+
+
+class Sink(Protocol):
+    """Where events go. No method but `close` waits for anybody."""
+
+    def write(self, events: Sequence[Event]) -> None:
+        """Take a batch, in order. BrokenPipeError: nobody reads standard output any more, so the tracer ends."""
+
+    def tick(self, open_calls: int) -> None:
+        """Say what has happened meanwhile; `open_calls` have begun and not returned. BrokenPipeError as for `write`."""
+
+    def reopen(self) -> None:
+        """Let go of a file that was moved away (SIGHUP) and begin a new one."""
+
+    def close(self, given_up: GivenUp) -> None:
+        """No events will follow. Wait for the reader."""
+
+
+class Output:
+    """The sink that writes lines: to a file at once, to anything else in a thread, which may have to wait.
+
+    What can't be written (disk full, reader gone or asleep) is left out, counted and complained of; what comes next is tried
+    again, and `lost` lines then tell how many calls are missing.
+    """
+
+    def __init__(self, fd: int, label: str, render: Render, complain: Complain, path: str | None = None, *, shared: bool = False) -> None:
+        """`label` names the destination in complaints; `path` is what `reopen` opens, if anything, `shared` as `open_file` has it."""
+        self._fd = fd
+        self._label = label
+        self._render = render
+        self._complain = complain
+        self._path = path
+        self._shared = shared
+        self._rest = b""  # of a line that was begun
+        self._rest_weight = NOTHING
+        self._lock = threading.Lock()  # of the next four
+        self._missing: Counter[str] = Counter()  # calls by ring, since the last `lost` line
+        self._missing_ever = 0  # calls
+        self._cause = ""
+        self._has_failed = False  # since that was last looked at
+        self._gone = False  # nobody reads standard output any more
+        self._complained: float | None = None  # s, monotonic
+        self._closing = False
+        self._begin()
+
+    def write(self, events: Sequence[Event]) -> None:
+        """Write a line each. BrokenPipeError: this is standard output and nobody reads it any more."""
+        events = self._with_missing(events)
+        lines = [self._render(event) for event in events]
+        self._put(lines, [weight_of(event) if line else NOTHING for event, line in zip(events, lines, strict=True)])
+        self._say()
+
+    def message(self, lines: str) -> None:
+        """Write lines that are no event."""
+        self._put([f"{lines}\n"], [NOTHING])
+
+    def tick(self, open_calls: int) -> None:
+        """Complain, if there is something to complain of. BrokenPipeError as for `write`."""
+        self._say()
+
+    def reopen(self) -> None:
+        """Open the file's name anew; where that fails, keep the file that is open and complain."""
+        if self._path is None or self._channel:
+            return  # a pipe is not moved away
+        try:
+            fd = _open(self._path, shared=self._shared)
+        except TraceError as error:
+            self._complain(f"{error}; still writing to the file that was open")
+            return
+        os.close(self._fd)
+        self._fd, self._rest = fd, b""
+        self._begin()
+
+    def close(self, given_up: GivenUp = lambda idle: False) -> None:
+        """Try once more what was left out, and say how much is missing in the end."""
+        self._closing = True
+        written = self._drain(given_up)
+        if written and (self._missing or self._rest) and not self._gone:
+            self.write([])
+            written = self._drain(given_up)
+        if self._writer:
+            self._leave_out(self._writer.end())
+        if self._rest:
+            self._leave_out([self._rest_weight])
+        if self._missing_ever and not self._gone:
+            self._complain(f"{self._label}: {self._missing_ever} calls were not written ({self._cause})")
+        if self._channel and written:
+            self._channel.close()
+        if self._fd != STDOUT and written:
+            os.close(self._fd)
+
+    def _begin(self) -> None:
+        self._channel = Channel(self._fd) if may_block(self._fd) else None
+        self._writer = Writer(self._send) if self._channel else None
+
+    def _put(self, lines: list[str], weights: list[Weight]) -> bool:
+        """Have lines written; False if there is no room for them."""
+        batch = Batch(lines, weights)
+        if self._writer is None:
+            self._send(batch)
+        elif not self._writer.put(batch):
+            self._leave_out(weights)
+            self._fails(NOT_READ)
+            return False
+        return True
+
+    def _send(self, batch: Batch) -> None:
+        """Write lines, in the thread if there is one."""
+        sent, error = self._hand_over(self._rest)
+        self._rest = self._rest[sent:]
+        data, sent = "".join(batch.lines).encode(), 0
+        if error is None:
+            sent, error = self._hand_over(data)
+        if error is None:
+            return
+        ends = list(itertools.accumulate(len(line.encode()) for line in batch.lines))
+        whole = data.rfind(b"\n", 0, sent) + 1
+        if sent > whole:
+            whole = self._mend(data, whole, sent)
+            last = bisect.bisect_left(ends, whole)
+            self._rest_weight = batch.weights[last] if ends[last] == whole else NOTHING  # else of one that is left out as a whole
+        self._leave_out(batch.weights[bisect.bisect_right(ends, whole) :])
+        self._gone |= self._is_gone(error)
+        if isinstance(error, NotRead):
+            self._fails(NOT_READ)
+        else:
+            self._fails("its reader is gone" if isinstance(error, BrokenPipeError) else os.strerror(error.errno or 0).lower())
+
+    def _hand_over(self, data: bytes) -> tuple[int, OSError | None]:
+        return self._channel.send(data) if self._channel else send(self._fd, data)
+
+    def _is_gone(self, error: OSError) -> bool:
+        return self._fd == STDOUT and isinstance(error, BrokenPipeError)
+
+    def _mend(self, data: bytes, whole: int, sent: int) -> int:
+        """Undo a line of which only a part was taken, or note its rest to be sent first; returns the bytes that count as written."""
+        if self._path is not None and stat.S_ISREG(os.fstat(self._fd).st_mode):
+            # only in a file of our own: behind standard output another program's text may have followed
+            os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - (sent - whole))
+            return whole
+        end = data.find(b"\n", sent) + 1 or len(data)
+        self._rest = data[sent:end]
+        return end
+
+    def _with_missing(self, events: Sequence[Event]) -> Sequence[Event]:
+        """The events, behind what is to be told of those that are missing."""
+        if not self._missing:
+            return events
+        now = time.time_ns()
+        with self._lock:
+            lost = [Lost(now, count, ring, f"not written: {self._cause}") for ring, count in self._missing.items()]
+            self._missing.clear()
+        return [*lost, *events]
+
+    def _leave_out(self, weights: Sequence[Weight]) -> None:
+        """Count calls as missing."""
+        with self._lock:
+            for ring, count, calls in weights:
+                if count:
+                    self._missing[ring] += count
+                    self._missing_ever += calls
+
+    def _fails(self, cause: str) -> None:
+        with self._lock:
+            self._cause, self._has_failed = cause, True
+
+    def _say(self) -> None:
+        """Complain now and then. BrokenPipeError: nobody reads standard output any more."""
+        if self._closing:
+            return
+        if self._gone:
+            raise BrokenPipeError
+        with self._lock:
+            failed, self._has_failed = self._has_failed, False
+        now = time.monotonic()
+        if failed and (self._complained is None or now - self._complained > _COMPLAIN_AGAIN):
+            self._complained = now
+            self._complain(f"{self._label}: {self._cause}; tracing goes on, and calls that can't be written there are counted")
+
+    def _drain(self, given_up: GivenUp) -> bool:
+        """Wait until all is written or given up; False if the thread can't be told to give up."""
+        begun = time.monotonic()
+        while self._writer and self._channel and not self._writer.wait(_LOOK_AGAIN):
+            if given_up(time.monotonic() - max(begun, self._channel.moved)):
+                self._channel.give_up()
+                self._fails(NOT_READ)
+                return self._writer.wait(_STUCK)
+        return True
+
+
+def open_file(path: str, render: Render, complain: Complain, *, shared: bool = False) -> Output:
+    """The sink for `-o`: appends to `path`, which is created with mode 0600; `shared`: others may own, read or write what is there.
+
+    A pipe, a terminal or an own descriptor (/dev/stdout, /dev/fd/N) will do; TraceError for symbolic links and anything else.
+    """
+    own = _own_descriptor(path)
+    if not own:
+        return Output(_open(path, shared=shared), name(path), render, complain, path, shared=shared)
+    number = 1 if own[1] else 2 if own[2] else int(own[3])
+    try:
+        return Output(os.dup(number), name(path), render, complain)
+    except (OSError, OverflowError):
+        raise TraceError(f"{name(path)}: no such descriptor is open") from None
+
+
+def send(fd: int, data: bytes) -> tuple[int, OSError | None]:
+    """Write all of `data`; returns the bytes that were taken and, where that is not all, why."""
+    sent = 0
+    while sent < len(data):
+        try:
+            sent += os.write(fd, data[sent:] if sent else data)
+        except BlockingIOError:
+            # another program that shares this pipe or terminal made it non-blocking
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
+        except OSError as error:
+            return sent, error
+    return sent, None
+
+
+def weight_of(event: Event) -> Weight:
+    """What is missing where the line of this event is."""
+    if type(event) is Call:
+        return _WEIGHTS[event.write]
+    return (event.ring, event.count, 0) if type(event) is Lost else NOTHING
+
+
+def _open(path: str, *, shared: bool) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        # non-blocking, since opening a pipe would wait for its reader
+        fd = os.open(path, flags | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise TraceError(f"{name(path)}: is a symbolic link; name the file itself") from None
+        if error.errno == errno.ENXIO:
+            raise TraceError(f"{name(path)}: nobody reads it; start its reader first") from None
+        raise TraceError(f"{name(path)}: can't write there: {os.strerror(error.errno or 0).lower()}") from None
+    except ValueError:
+        raise TraceError(f"{name(path)}: is not a file name") from None
+    if reason := _refused(os.fstat(fd), shared=shared):
+        os.close(fd)
+        raise TraceError(f"{name(path)}: {reason}")
+    os.set_blocking(fd, True)
+    return fd
+
+
+def _refused(status: os.stat_result, *, shared: bool) -> str | None:
+    """Why it should not get the log."""
+    mode = status.st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
+        return "is neither a file nor a pipe nor a terminal; name another file"
+    if shared or stat.S_ISCHR(mode):
+        return None
+    if status.st_uid != os.geteuid():
+        return "belongs to somebody else; name another file, or give --shared-output"
+    if stat.S_ISREG(mode) and mode & 0o077:
+        return "others may read or write it; chmod it to 600, name another file, or give --shared-output"
+    return None

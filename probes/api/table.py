@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The API table: what is known about every public libvirt function, from api.json and what newer installed XML adds to it.
+
+api.json is made by generate_api.py. Most hosts have no libvirt-dev, so the table is bundled and the XML is optional.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+LIBRARIES = ("libvirt.so.0", "libvirt-qemu.so.0", "libvirt-lxc.so.0")
+API_JSON = Path(__file__).with_name("api.json")
+# `pkg-config --variable=libvirt_api libvirt` of a packaged and of a self-built libvirt, without running pkg-config
+XML_DIRS = (Path("/usr/share/libvirt/api"), Path("/usr/local/share/libvirt/api"))
+XML_FILES = {"libvirt-api.xml": "libvirt.so.0", "libvirt-qemu-api.xml": "libvirt-qemu.so.0", "libvirt-lxc-api.xml": "libvirt-lxc.so.0"}
+OBJECTS = {
+    "virConnectPtr": "connect",
+    "virDomainPtr": "domain",
+    "virNetworkPtr": "network",
+    "virInterfacePtr": "interface",
+    "virStoragePoolPtr": "pool",
+    "virStorageVolPtr": "volume",
+    "virNodeDevicePtr": "nodedevice",
+    "virSecretPtr": "secret",
+    "virNWFilterPtr": "nwfilter",
+    "virNWFilterBindingPtr": "nwfilterbinding",
+    "virNetworkPortPtr": "networkport",
+    "virDomainSnapshotPtr": "snapshot",
+    "virDomainCheckpointPtr": "checkpoint",
+    "virStreamPtr": "stream",
+}
+SENTINELS = ("_LAST", "_MEMORY_STAT_NR")  # how constants end that only count the others
+
+SCALAR_KINDS = frozenset({"i32", "u32", "i64", "u64", "u8", "double"})
+# raw: nothing is known about it; void: results only
+KINDS = SCALAR_KINDS | {"string", "xml", "handle", "callback", "pointer", "void", "raw"}
+
+
+class Enum(NamedTuple):
+    """A libvirt enum; of two constants with one value the first is the one to show.
+
+    Beside libvirt's own there are derived ones: "A|B" (flags of two enums in one argument) and "A-NAME" (A without NAME).
+    Sentinels are left out: in a newer libvirt their value means something else.
+    """
+
+    name: str
+    constants: Mapping[str, int]  # ascending; flags are unsigned, up to 1 << 31
+    is_flags: bool
+
+
+class Param(NamedTuple):
+    """An argument, in the order of the C prototype."""
+
+    name: str
+    ctype: str  # as libvirt declares it: "virDomainPtr", "int *"
+    kind: str  # one of KINDS
+    object: str | None = None  # of a handle: "domain", "network", ...
+    enum: str | None = None  # key of ApiTable.enums; for "int *" it tells what is stored there
+    flags: bool = False  # a bitwise-or; enum None: no flags are defined, the value should be 0
+    secret: bool = False  # never to be shown, nor what it points to
+    direction: str = "in"  # of what is behind a pointer: "in", "out", "in-out"; "": nobody knows
+    length: str = ""  # of what is behind a pointer, as api_passing.Passing has it
+
+
+class Result(NamedTuple):
+    """What a function returns."""
+
+    ctype: str
+    kind: str
+    object: str | None = None
+    enum: str | None = None
+    secret: bool = False
+
+
+class WriteWhen(NamedTuple):
+    """What makes a call of a conditional function a write: a bit of `any_bits` in `argument`, or the value `equals`."""
+
+    argument: str
+    any_bits: int = 0
+    equals: int | None = None
+
+
+class Function(NamedTuple):
+    """A public libvirt function.
+
+    `failure` says which result means that the call failed:
+    negative, null, zero: that result; minus_one: only -1 (virStreamRecv: -2 and -3 are answers);
+    minus_one_if_error, null_if_error: that result, but only if an error was raised; none: it can't fail or doesn't tell.
+
+    `calls_back`: the program's own functions may run in it on the calling thread. Two more ways are open in any function
+    and not counted here: the error handler (virSetErrorFunc) when it fails, and the program's own event loop
+    (virEventRegisterImpl) when a remote connection changes what it waits for.
+    """
+
+    number: int
+    name: str
+    library: str  # one of LIBRARIES
+    since: str  # "0.9.10"; "" if unknown
+    result: Result
+    params: tuple[Param, ...]
+    access: str  # "write", "conditional", "read" or "plumbing"
+    failure: str
+    calls_back: bool
+    write_when: WriteWhen | None = None  # of conditional functions
+
+    @property
+    def is_write(self) -> bool:
+        """Whether some call of it can change something, or read what libvirt keeps from read-only connections."""
+        return self.access in ("write", "conditional")
+
+
+@dataclasses.dataclass(frozen=True)
+class ApiTable:
+    """All functions (index == number), and the enums and structs that their arguments use."""
+
+    functions: tuple[Function, ...]
+    enums: Mapping[str, Enum]
+    structs: Mapping[str, tuple[tuple[str, str], ...]]  # name -> (field, C type) in order; "char[80]" is an array, "union" 8 bytes
+    field_enums: Mapping[str, str]  # "virDomainInfo.state" -> key of enums
+    hash: str  # SHA-256 in hexadecimal; equal hashes mean equal numbers, signatures and constants
+    warnings: tuple[str, ...] = ()  # for the user: which installed XML could not be used, and why
+    bundled: int = 0  # how many functions come with libvirt-trace: the numbers below mean the same on every host
+
+    @functools.cached_property
+    def by_name(self) -> dict[str, Function]:
+        """The functions by their name."""
+        return {function.name: function for function in self.functions}
+
+    def struct_behind(self, ctype: str) -> str | None:
+        """The struct that a pointer type leads to ("virDomainInfoPtr", "virDomainFSInfoPtr **"), if its fields are known."""
+        name = ctype.removeprefix("const ").rstrip(" *").removesuffix("Ptr")
+        # virDomainBlockStatsPtr points to virDomainBlockStatsStruct, because a function has the shorter name
+        return next((known for known in (name, name + "Struct") if known in self.structs), None)
+
+    def with_unknown(self, names_by_library: Mapping[str, Iterable[str]]) -> ApiTable:
+        """The table with functions appended that a library exports publicly and nobody describes.
+
+        `names_by_library` maps a library of LIBRARIES to names; known names are skipped. Nothing is renumbered.
+        Such a function may change something and call back, unless its name says that it only frees or counts references.
+        """
+        added: list[Function] = []
+        for library in sorted(names_by_library):
+            for name in sorted(set(names_by_library[library]) - self.by_name.keys() - {function.name for function in added}):
+                added.append(unknown_function(len(self.functions) + len(added), name, library))
+        if not added:
+            return self
+        return dataclasses.replace(
+            self, functions=self.functions + tuple(added), hash=chain_hash(self.hash, [f"{f.library} {f.name}" for f in added])
+        )
+
+
+def unknown_function(number: int, name: str, library: str) -> Function:
+    """What is to be thought of a function that nobody describes."""
+    from probes.api.amendments import is_plumbing
+
+    return Function(number, name, library, "", Result("", "raw"), (), "plumbing" if is_plumbing(name) else "write", "none", True)
+
+
+def chain_hash(base: str, lines: Iterable[str]) -> str:
+    """The hash of a table that is `base` (a hash) plus what `lines` say; SHA-256 in hexadecimal."""
+    return hashlib.sha256("\n".join([base, *lines]).encode()).hexdigest()
+
+
+def is_write_call(function: Function, args: Mapping[str, int]) -> bool:
+    """Whether this call changes something, from its raw integer arguments by name; True where that can't be told."""
+    if function.access != "conditional":
+        return function.access == "write"
+    when = function.write_when
+    if when is None or when.argument not in args:
+        return True
+    value = args[when.argument]
+    return value == when.equals if when.equals is not None else bool(value & when.any_bits)
+
+
+def load_api(xml_dirs: Sequence[Path] | None = None) -> ApiTable:
+    """The bundled table and what newer XML in `xml_dirs` (default: where libvirt-dev puts it) adds behind it.
+
+    Never fails because of that XML: what is wrong with it is in `warnings`.
+    """
+    table = _bundled()
+    for directory in XML_DIRS if xml_dirs is None else xml_dirs:
+        table = _add_installed(table, Path(directory))
+    return table
+
+
+@functools.cache
+def _bundled() -> ApiTable:
+    data = API_JSON.read_bytes()
+    document = json.loads(data)
+    functions = tuple(
+        Function(
+            number,
+            entry["name"],
+            entry["library"],
+            entry["since"],
+            Result(**entry["result"]),
+            tuple(Param(**param) for param in entry["params"]),
+            entry["access"],
+            entry["failure"],
+            entry.get("calls_back", False),
+            WriteWhen(**entry["write_when"]) if "write_when" in entry else None,
+        )
+        for number, entry in enumerate(document["functions"])
+    )
+    return ApiTable(
+        functions=functions,
+        enums={name: Enum(name, enum["constants"], enum["flags"]) for name, enum in document["enums"].items()},
+        structs={name: tuple(fields.items()) for name, fields in document["structs"].items()},
+        field_enums=document["field_enums"],
+        hash=hashlib.sha256(data).hexdigest(),
+        bundled=len(functions),
+    )
+
+
+def _add_installed(table: ApiTable, directory: Path) -> ApiTable:
+    known = {name.encode() for name in table.by_name}
+    for enum in table.enums.values():
+        known.update(name.encode() for name in enum.constants)
+    try:
+        files = [directory / name for name in XML_FILES]
+        if not any(_has_news(path.read_bytes(), known) for path in files if path.is_file()):
+            return table
+    except OSError as error:
+        return dataclasses.replace(table, warnings=(*table.warnings, f"can't read libvirt's API description: {error}"))
+    from probes.api.merge import merge_xml  # only here: the XML parser takes as long to import as the table to load
+
+    try:
+        return merge_xml(table, directory)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:  # of a release whose description is built in another way
+        complaint = f"{directory}: {error}; what it adds to the bundled API table is not decoded"
+        return dataclasses.replace(table, warnings=(*table.warnings, complaint))
+
+
+def _has_news(xml: bytes, known: set[bytes]) -> bool:
+    """Whether a libvirt-api.xml names a function or constant that isn't known, without parsing it (3 ms instead of 40)."""
+    names = set(re.findall(rb"<(?:function|enum) name='(\w+)'", xml))
+    endings = tuple(ending.encode() for ending in SENTINELS)
+    return not names or any(not name.endswith(endings) for name in names - known)

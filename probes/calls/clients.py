@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""For whom a daemon makes its calls: records of its inner functions come in, clients and the calls that caused others go out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
+
+from log.events import CutText, Value
+from probes.host.processes import TICKS, Processes, Searches, host_pid, searches
+from probes.host.recent import Recent
+from probes.internals.private import MOST_ATTRIBUTES
+from probes.plans.plan import Constants, Plan
+
+MOST_CLIENTS = 4096
+MOST_ORIGINS = 64  # of one message, that can't be told apart
+_STRINGS = {  # names of an identity's attributes (src/util/viridentity.c) -> of the client's fields
+    "user-name": "user",
+    "group-name": "group",
+    "sasl-user-name": "sasl",
+    "x509-distingui": "x509",
+    "selinux-contex": "selinux",
+}
+_START = "process-time"  # when the process began, in ticks: with the number, what tells it from others
+_NUMBERS = {"unix-user-id": "uid", "unix-group-id": "gid", "process-id": "pid", _START: _START}
+FIELDS = ("pid", "uid", "user", "gid", "group", "sasl", "x509", "selinux", "readonly", "address")
+_SHORT = 14  # characters by which attributes are told apart
+
+Client = Mapping[str, Value]
+UNKNOWN: Client = dict.fromkeys(FIELDS)  # the record that names it was lost
+OWN: Client = {"daemon": True}  # nobody: the daemon does it by itself
+
+
+class Message(NamedTuple):
+    """What tells one call of a connection from all others that are under way on it."""
+
+    program: int
+    procedure: int
+    serial: int
+
+
+class Connection(NamedTuple):
+    """What a daemon's end of it tells."""
+
+    readonly: bool | None
+    address: str | None  # of the peer: "127.0.0.1:40312"
+
+
+class Served(NamedTuple):
+    """What a worker thread of a daemon is doing."""
+
+    message: Message
+    connection: Connection
+    client: Client | None  # None: its record was lost
+    end: int = 0  # address of the daemon's end of the connection
+    client_start: int | None = None  # when its process began (ns, CLOCK_BOOTTIME)
+
+
+class Claim(NamedTuple):
+    """What a client has said of itself (virConnectSetIdentity)."""
+
+    says: Client
+    shown: Client  # with who it is
+    start: int | None  # when that process began
+
+
+class Sent(NamedTuple):
+    """A message on its way: by the call `number` of the thread, which another process may have caused (`client_pid`)."""
+
+    pid: int
+    tid: int
+    number: int
+    id: str  # of the call
+    client_pid: Value
+    uid: int = 0  # effective
+
+
+def dispatched(fields: Mapping[str, Value]) -> Served:
+    """What a DISPATCH record says."""
+    readonly, address = fields.get("readonly"), fields.get("address")
+    connection = Connection(None if readonly is None else bool(readonly), address if isinstance(address, str) else None)
+    header = fields["block"]
+    assert isinstance(header, int)
+    program, procedure, serial = (header >> shift & 0xFFFFFFFF for shift in (0, 64, 128))
+    end = fields.get("arg2")
+    return Served(Message(program, procedure, serial), connection, None, end if isinstance(end, int) else 0)
+
+
+def sent(fields: Mapping[str, Value]) -> Message:
+    """The message of a SEND record."""
+    program, serial, procedure = fields["block"], fields["arg2"], fields["arg3"]
+    assert isinstance(program, int) and isinstance(serial, int) and isinstance(procedure, int)
+    return Message(program, procedure & 0xFFFFFFFF, serial & 0xFFFFFFFF)
+
+
+class Clients:
+    """Clients by what their identity says, and by what their process was at that time."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._searches = searches()
+        self._known: Recent[tuple[Value, ...], Client] = Recent(MOST_CLIENTS)
+        self._copied: Recent[Hashable, dict[str, Value]] = Recent(MOST_CLIENTS)
+        self._claims: Recent[tuple[int, int], Claim] = Recent(MOST_CLIENTS)  # by daemon and its end of the connection
+
+    def claimed(self, raw: bytes, plan: Plan, served: Served, daemon: int, at: int) -> None:
+        """A CLAIM record: the client served there says that it is somebody else.
+
+        Who it is stays who it was before, what it says comes beside. One of libvirt's own daemons, run by root, speaks for its client.
+        """
+        if served.client is None:
+            return
+        before = self._claims.get((daemon, served.end))
+        peer = {key: served.client[key] for key in served.client if key not in ("peer", "claims")}
+        if before is not None and before.shown == served.client:
+            peer = {**peer, **before.shown.get("peer", {})}  # type: ignore[dict-item]
+        says, start = self._identity(raw, plan, served.connection, daemon, at)
+        if peer.get("uid") == 0 and _is_libvirts(peer.get("exe")):
+            shown: Client = {**says, "peer": peer}
+        else:
+            shown, start = {**peer, "peer": peer, "claims": dict(says)}, served.client_start
+        self._claims.put((daemon, served.end), Claim(says, shown, start))
+
+    def of(self, raw: bytes, plan: Plan, served: Served, daemon: int, at: int) -> tuple[Client, int | None]:
+        """The client of an IDENTITY record of the process `daemon`, at the time `at` (ns, CLOCK_MONOTONIC), and when it began."""
+        client, start = self._identity(raw, plan, served.connection, daemon, at)
+        claim = self._claims.get((daemon, served.end)) if self._claims else None
+        if claim is None:
+            return client, start
+        if claim.says == client:
+            return claim.shown, claim.start
+        self._claims.pop((daemon, served.end))  # another connection is there by now
+        return client, start
+
+    def _identity(self, raw: bytes, plan: Plan, connection: Connection, daemon: int, at: int) -> tuple[Client, int | None]:
+        # a connection has the same bytes each time, until it claims others
+        found = self._copied.learn(
+            (plan.key(raw), connection, daemon), lambda _: _read(plan.decode(raw, {}, Constants()), connection, daemon, self._searches)
+        )
+        pid, ticks = found["pid"], found[_START]
+        start = ticks * 1_000_000_000 // TICKS if isinstance(ticks, int) else None
+        since = self._processes.since(pid, at) if isinstance(pid, int) else 0
+        client = self._known.learn((*found.values(), since), lambda _: self._describe(found, start, at))
+        return client, start
+
+    def _describe(self, found: dict[str, Value], start: int | None, at: int) -> Client:
+        pid, client = found["pid"], {field: found[field] for field in FIELDS}
+        if isinstance(pid, int):
+            process = self._processes.lookup(pid, start, at=at)
+            cmdline = None if process.cmdline is None else list(process.cmdline)
+            client.update(exe=process.exe, cmdline=cmdline, loginuid=process.loginuid)
+        return client
+
+
+def _read(fields: Mapping[str, Value], connection: Connection, daemon: int, limit: Searches) -> dict[str, Value]:
+    """The client's fields and its start, None for what the identity does not tell."""
+    block = fields["block"]
+    assert isinstance(block, int)
+    count = block & 0xFFFFFFFF
+    found: dict[str, Value] = {**dict.fromkeys((*FIELDS, _START)), "readonly": connection.readonly}
+    for i in range(min(count, MOST_ATTRIBUTES)):
+        name, value, text = fields[f"name{i}"], fields[f"value{i}"], fields[f"text{i}"]
+        assert isinstance(name, int) and isinstance(value, int)
+        short = name.to_bytes(16, "little").split(b"\0")[0][:_SHORT].decode("ascii", "replace")
+        if short in _STRINGS:
+            found[_STRINGS[short]] = text.text + "..." if isinstance(text, CutText) else text
+        elif short in _NUMBERS:
+            found[_NUMBERS[short]] = value >> 64
+    if isinstance(pid := found.get("pid"), int):
+        found["pid"] = host_pid(pid, daemon, limit=limit)
+    else:  # a socket of this host has none worth telling
+        found["address"] = connection.address
+    return found
+
+
+def _is_libvirts(exe: Value) -> bool:
+    """Whether a program of root's is one of libvirt's daemons: root can give files any name, and needs no name to deceive."""
+    name = os.path.basename(exe) if isinstance(exe, str) else ""
+    return name == "libvirtd" or (name.startswith("virt") and name.endswith("d"))
+
+
+class Origins:
+    """Messages that are on their way, and what was sent for them."""
+
+    def __init__(self) -> None:
+        self._sent: dict[Message, list[Sent]] = {}
+
+    def send(self, message: Message, by: Sent) -> None:
+        """A call sends it."""
+        self._sent.setdefault(message, []).append(by)
+
+    def ended(self, message: Message, tid: int, number: int) -> None:
+        """The call that sent it is over."""
+        left = [by for by in self._sent.get(message, ()) if (by.tid, by.number) != (tid, number)]
+        if left:
+            self._sent[message] = left
+        else:
+            self._sent.pop(message, None)
+
+    def of(self, served: Served, daemon: int) -> list[Sent]:
+        """The calls that may have caused what is done for the message: one, or several that can't be told apart; none if they are too many.
+
+        A proxy passes on the identity of its own client: then that is the one of the message's sender, too. What a daemon says is
+        believed of anybody's calls if root runs it, else of its own user's (`daemon`: uid) only: any program can say that it is one.
+        """
+        pid = served.client["pid"] if served.client else None
+        if pid is None:
+            return []
+        found = [by for by in self._sent.get(served.message, ()) if pid in (by.pid, by.client_pid) and daemon in (0, by.uid)]
+        return found if len(found) <= MOST_ORIGINS else []

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Who made a call and for whom: records of the ring of tasks come in, threads as they were at a call go out.
+
+A thread says who it is by a number of its own (REC_TASK), and what it does for a client by another; so nothing here is found by a
+thread's or a process's number, which is given out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from log.events import Caller
+from probes.calls import clients as serving
+from probes.calls.clients import Clients, Served
+from probes.host.daemons import Daemons
+from probes.host.processes import Captured, Processes
+from probes.host.recent import Recent
+from probes.internals.private import CLAIM, IDENTITY
+from probes.kernel import records
+from probes.plans.plan import Constants, Plan, u64
+
+MOST = 65536
+
+
+class Task(NamedTuple):
+    """A thread as it was when it made a call."""
+
+    caller: Caller
+    comm: str
+    served: Served | None = None  # what it was doing for a client
+    is_daemon: bool = False  # of one of libvirt's daemons
+
+
+class Tasks:
+    """Threads, by the numbers in records.
+
+    `in_tree` is told of each process that passes the kernel's filters: its number and when it began (ns, CLOCK_BOOTTIME).
+    """
+
+    def __init__(self, processes: Processes, daemons: Daemons, in_tree: Callable[[int, int], None] | None) -> None:
+        self._processes, self._daemons, self._in_tree = processes, daemons, in_tree
+        self._clients = Clients(processes)
+        self._own: Recent[int, Task] = Recent(MOST)
+        self._serving: Recent[int, Task] = Recent(MOST)
+        # by number, start and program, since its answer is still asked for when the process has gone
+        self._are_daemons: Recent[tuple[int, int, str | None], bool] = Recent(MOST)
+
+    def learn(self, raw: bytes, private: str | None, plan: Plan | None) -> None:
+        """From the next record: a REC_TASK, or one of the inner function `private`."""
+        kind, _, flags, _, time_ns, task, tid, _, _, tgid = records.HEAD.unpack_from(raw)
+        if kind == records.REC_TASK:
+            self._learn_thread(raw, flags, time_ns, task, tgid)
+        elif private == CLAIM:
+            if (known := self._serving.get(task)) and known.served and plan:
+                self._clients.claimed(raw, plan, known.served, tgid, time_ns)
+        elif private != IDENTITY:
+            assert plan is not None
+            own = u64(raw, records.ENTRY_SP)
+            fields = plan.decode(raw, {}, Constants())
+            self._serving.put(task, self.find(own, tgid, tid)._replace(served=serving.dispatched(fields), is_daemon=True))
+        elif (known := self._serving.get(task)) and known.served and known.served.client is None:  # drivers change it for a while
+            assert plan is not None
+            client, start = self._clients.of(raw, plan, known.served, tgid, time_ns)
+            self._serving.put(task, known._replace(served=known.served._replace(client=client, client_start=start)))
+
+    def name(self, names: Mapping[int, str]) -> None:
+        """Names of users that are known only now."""
+        for known in (self._own, self._serving):
+            for number, task in known.items():
+                if task.caller.uid in names and task.caller.user is None:
+                    known[number] = task._replace(caller=task.caller._replace(user=names[task.caller.uid]))
+
+    def find(self, task: int, pid: int, tid: int) -> Task:
+        """The thread that a record's number stands for."""
+        found = self._own.get(task) or self._serving.get(task)
+        if found is not None:
+            return found
+        # its record was lost
+        try:
+            comm = Path(f"/proc/{pid}/task/{tid}/comm").read_text(errors="backslashreplace").rstrip("\n")
+        except OSError:
+            comm = "?"
+        return Task(self._processes.lookup(pid), comm, None, self._daemons.is_daemon(pid))
+
+    def _learn_thread(self, raw: bytes, flags: int, time_ns: int, task: int, tgid: int) -> None:
+        start, cgroup, ppid, uid, gid, loginuid, _, size, real_uid, _, comm = records.TASK.unpack_from(raw, records.HEAD.size)
+        name = comm.partition(b"\0")[0].decode(errors="backslashreplace")
+        captured = Captured(
+            tgid, ppid, uid, gid, None if loginuid == 0xFFFFFFFF else loginuid, cgroup, start,
+            raw[records.TASK_TEXT : records.TASK_TEXT + size] or None, name, None, real_uid,
+        )  # fmt: skip
+        caller = self._processes.lookup(tgid, start, captured, time_ns)
+        is_daemon = self._are_daemons.learn((tgid, start, caller.exe), lambda _: self._daemons.is_daemon(tgid))
+        self._own.put(task, Task(caller, name, None, is_daemon))
+        if self._in_tree and flags & records.REC_WANTED:
+            self._in_tree(tgid, start)

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Finds out who a process is: what the kernel captured, /proc and the watch come in, a Caller comes out.
+
+A process may have ended, its number may be another's, or it may have become another program before anyone looks; so /proc is
+believed where it shows the process that made the call, and the rest is what was captured or noticed in time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from log.events import Caller
+from log.redact.cmdline import CUT, redact_cmdline
+from probes.host import cgroups, maps
+from probes.host.mapwatch import Dropped, Exec, Forked, Mapped
+from probes.host.pace import Pace
+from probes.host.recent import Recent
+from probes.host.users import find_user
+
+NO_ID = 0xFFFFFFFF  # the kernel's own "no user"
+CMDLINE_CAPTURED = 1024  # CMDLINE of trace.bpf.c: a longer one is cut there
+CMDLINE_MOST = 16384  # bytes of a command line that are kept
+MOST_PROCESSES, MOST_IMAGES, MOST_USERS, MOST_CGROUPS = 16384, 4, 4096, 4096
+
+SEARCH_SHARE, SEARCH_BURST = 0.05, 0.5  # of the time, for what a process in a pid namespace calls others; s at once
+
+TICKS = os.sysconf("SC_CLK_TCK")
+NEAR_NS = 3_000_000_000 // TICKS  # a start is told in ticks, and a fork a little after it
+_NS = 1_000_000_000
+
+
+class Captured(NamedTuple):
+    """What the kernel says of the process that made a call, at the call."""
+
+    pid: int
+    ppid: int
+    uid: int
+    gid: int
+    loginuid: int | None
+    cgroup_id: int  # of its cgroup in version 2; 0: not known
+    start_ns: int  # when it began, on CLOCK_BOOTTIME; 0: not known
+    cmdline: bytes | None  # words that end with NUL; its first 1024 bytes
+    comm: str
+    exe: str | None
+    real_uid: int | None = None  # None: as `uid`
+
+
+class _Image(NamedTuple):
+    """What a process runs since a time (CLOCK_MONOTONIC, ns)."""
+
+    since: int
+    exe: str | None
+    born: int = 0  # when the process began (CLOCK_BOOTTIME, ns); 0: before anybody looked
+
+
+class _Shown(NamedTuple):
+    """What /proc shows of a process; None: it does not."""
+
+    exe: str | None
+    cmdline: bytes | None
+    uid: int | None
+    loginuid: int | None
+    cgroup: str | None
+
+
+_NOTHING = _Shown(None, None, None, None, None)
+
+
+class Processes:
+    """Who processes are, including those that have just ended."""
+
+    def __init__(
+        self,
+        proc: Path = Path("/proc"),
+        numbers: cgroups.Numbers | None = None,
+        user_name: Callable[[int], str | None] | None = None,
+        *,
+        full_cmdlines: bool = False,
+    ) -> None:
+        """`user_name`: names a user; if not given, what this host says is waited for."""
+        self._proc = proc
+        self._show_cmdline: Callable[[tuple[str, ...]], tuple[str, ...]] = tuple if full_cmdlines else redact_cmdline
+        self._numbers = numbers or cgroups.Numbers()
+        self._images: Recent[int, tuple[_Image, ...]] = Recent(MOST_PROCESSES)
+        # by number, start in ticks and the exec that made it what it was
+        self._captured: Recent[tuple[int, int, int], Captured] = Recent(MOST_PROCESSES)
+        self._users: Recent[int, str | None] = Recent(MOST_USERS)
+        self._user_name = user_name
+        self._paths: Recent[int, str] = Recent(MOST_CGROUPS)
+
+    def mapped(self, record: Mapped) -> None:
+        """Notes what a process runs after an exec."""
+        if record.is_program:
+            before = self._images.get(record.pid, ())
+            if before and before[-1].exe is None:
+                self._note(record.pid, (*before[:-1], before[-1]._replace(exe=record.path)))
+            else:
+                self._note(record.pid, (*before, _Image(record.time, record.path, _born(before))))
+
+    def noticed(self, record: Exec | Forked | Dropped) -> None:
+        """Notes that a process becomes another program, or that a child runs what its parent runs."""
+        if isinstance(record, Dropped):  # any of them may have become another program unseen
+            self._images.clear()
+        elif isinstance(record, Exec):
+            before = self._images.get(record.pid, ())
+            self._note(record.pid, (*before, _Image(record.time, None, _born(before))))
+        elif record.pid != record.ppid:
+            if record.ppid not in self._images:  # older than the watch
+                self._note(record.ppid, (_Image(0, _read_link(f"{self._proc}/{record.ppid}/exe")),))
+            # behind what had its number before: of that, calls may still be to come
+            image = _Image(record.time, self._images.get(record.ppid, ())[-1].exe, boottime(record.time))
+            self._note(record.pid, (*self._images.get(record.pid, ()), image))
+
+    def lookup(self, pid: int, start_time: int | None = None, captured: Captured | None = None, at: int | None = None) -> Caller:
+        """The caller: `start_time` is on CLOCK_BOOTTIME, `at` (when it called) on CLOCK_MONOTONIC, both in ns."""
+        shown = self._show(pid, start_time or (captured.start_ns if captured else 0))
+        known_start = 0 if captured else start_time or 0
+        if at is not None:
+            if captured:
+                self._captured.put((pid, captured.start_ns * TICKS // _NS, self.since(pid, at)), captured)
+            else:
+                captured = self._captured.get((pid, (start_time or 0) * TICKS // _NS, self.since(pid, at)))
+            if captured is None and self.since(pid) > at:  # /proc shows what it became later
+                shown = shown._replace(exe=None, cmdline=None)
+        if captured is None:
+            uid = NO_ID if shown.uid is None else shown.uid
+            captured = Captured(pid, 0, uid, NO_ID, shown.loginuid, 0, 0, None, "", None)
+        exe, cmdline = shown.exe, shown.cmdline or captured.cmdline
+        if not exe or not _is_same(shown.cmdline, captured.cmdline):
+            # without a later exec, it is the same program with another title
+            exe = self._remembered(pid, at, known_start) or captured.exe or exe
+            cmdline = captured.cmdline or cmdline
+        place = self._place(shown.cgroup, captured.cgroup_id)
+        return Caller(
+            pid=pid,
+            exe=exe,
+            cmdline=None if cmdline is None else self._show_cmdline(split_cmdline(cmdline)),
+            uid=captured.uid,
+            user=self.user(captured.uid),
+            loginuid=captured.loginuid,
+            unit=place.unit,
+            container=place.container,
+            real_uid=None if captured.real_uid == captured.uid else captured.real_uid,
+        )
+
+    def since(self, pid: int, at: int | None = None) -> int:
+        """Since when (ns, CLOCK_MONOTONIC) the process of that number is what it is, or was then; 0: since before anybody looked."""
+        return max((image.since for image in self._images.get(pid, ()) if at is None or image.since <= at), default=0)
+
+    def user(self, uid: int) -> str | None:
+        """The name of the user on this host."""
+        return self._user_name(uid) if self._user_name else self._users.learn(uid, find_user)
+
+    def _note(self, pid: int, images: tuple[_Image, ...]) -> None:
+        self._images.put(pid, images[-MOST_IMAGES:])
+
+    def _remembered(self, pid: int, at: int | None, start_ns: int) -> str | None:
+        """What the process ran then, if it is the one that began at that time (CLOCK_BOOTTIME; 0: whichever it is)."""
+        images = [image for image in self._images.get(pid, ()) if at is None or image.since <= at]
+        if not images or (start_ns and images[-1].born and abs(images[-1].born - start_ns) > NEAR_NS):
+            return None
+        return images[-1].exe
+
+    def _place(self, shown: str | None, number: int) -> cgroups.Place:
+        if shown is not None:
+            return cgroups.parse(shown)
+        # kept when it has gone: its last process may be the one that is asked for
+        path = (self._numbers.path(number) or self._paths.get(number)) if number else None
+        if path is None:
+            return cgroups.Place(None, None)
+        return cgroups.place_of(self._paths.put(number, path))
+
+    def _show(self, pid: int, start_ns: int) -> _Shown:
+        """What /proc shows, if it is the process that began then (0: whichever it is)."""
+        try:
+            # by descriptor: it stays with this process, whoever gets its number
+            folder = os.open(f"{self._proc}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return _NOTHING
+        try:
+            stat = _read(folder, "stat", 4096)
+            fields = stat.rpartition(b")")[2].split() if stat else []
+            if len(fields) < 20 or fields[0] in (b"Z", b"X") or (start_ns and abs(int(fields[19]) - start_ns * TICKS // _NS) > 1):
+                return _NOTHING
+            cgroup = _read(folder, "cgroup", 65536)
+            loginuid = _read(folder, "loginuid", 32)
+            return _Shown(
+                exe=_read_link("exe", folder),
+                cmdline=_read(folder, "cmdline", CMDLINE_MOST),
+                uid=_effective_uid(_read(folder, "status", 8192)),
+                loginuid=None if loginuid is None or int(loginuid) == NO_ID else int(loginuid),
+                cgroup=None if cgroup is None else cgroup.decode(errors="surrogateescape"),
+            )
+        except ValueError:
+            return _NOTHING
+        finally:
+            os.close(folder)
+
+
+def _born(images: tuple[_Image, ...]) -> int:
+    return images[-1].born if images else 0
+
+
+def boottime(monotonic_ns: int) -> int:
+    """The time on CLOCK_BOOTTIME, which does not stand still while the host is suspended, of one that is just over."""
+    return monotonic_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+
+
+def split_cmdline(data: bytes) -> tuple[str, ...]:
+    """The words of a command line. One that was cut loses its last word: half a URI does not show that it holds a password."""
+    is_cut = len(data) >= CMDLINE_MOST or (len(data) >= CMDLINE_CAPTURED and not data.endswith(b"\0"))
+    words = data.removesuffix(b"\0").split(b"\0") if data else []
+    if is_cut:
+        words = [*words[:-1], CUT.encode()]
+    return tuple(word.decode(errors="surrogateescape") for word in words)
+
+
+def _is_same(shown: bytes | None, captured: bytes | None) -> bool:
+    """Whether /proc still shows the program that called, going by its command line."""
+    return not captured or not shown or shown.startswith(captured)
+
+
+def _effective_uid(status: bytes | None) -> int | None:
+    for line in (status or b"").splitlines():
+        if line.startswith(b"Uid:"):
+            return int(line.split()[2])
+    return None
+
+
+def _read_link(path: str, folder: int | None = None) -> str | None:
+    try:
+        return os.readlink(path, dir_fd=folder)
+    except OSError:
+        return None
+
+
+def _read(folder: int, name: str, most: int) -> bytes | None:
+    """The beginning of a file of /proc/PID; None when the process has gone or does not let us."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return None
+    try:
+        data = b""
+        while len(data) < most and (part := os.read(fd, most - len(data))):
+            data += part
+        return data
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def began(pid: int, proc: Path = Path("/proc")) -> int | None:
+    """When the process that has the number now began (ns, CLOCK_BOOTTIME; to the tick)."""
+    try:
+        return int((proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[19]) * _NS // TICKS
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+class Searches(NamedTuple):
+    """The share of the time that looking through all processes may take: for processes of root's, and for those of others."""
+
+    of_root: Pace
+    of_others: Pace
+
+
+def searches() -> Searches:
+    """A new one."""
+    return Searches(Pace(SEARCH_SHARE, SEARCH_BURST), Pace(SEARCH_SHARE, SEARCH_BURST))
+
+
+def host_pid(pid: int, seen_by: int, proc: Path = Path("/proc"), limit: Searches | None = None) -> int | None:
+    """The number here of the process that the process `seen_by` knows as `pid`.
+
+    None: it has gone, several may be meant, or such questions have taken their share of the time. They differ where that one is in a pid
+    namespace of its own, as a container is.
+    """
+    here = _read_link(f"{proc}/self/ns/pid")
+    there = _read_link(f"{proc}/{seen_by}/ns/pid")
+    if there is None or there == here:
+        return pid
+    if limit is None:
+        return _search(pid, seen_by, there, proc)
+    pace = limit.of_root if _effective_uid(_status(seen_by, proc)) == 0 else limit.of_others
+    if not pace.ready():
+        return None
+    with pace:
+        return _search(pid, seen_by, there, proc)
+
+
+def _search(pid: int, seen_by: int, there: str, proc: Path) -> int | None:
+    level = len(_numbers(seen_by, proc)) - 1
+    found = {other: numbers for other in maps.pids(proc) if len(numbers := _numbers(other, proc)) > level and numbers[level] == pid}
+    if len(found) > 1:  # in namespaces beside it, too
+        found = {other: numbers for other, numbers in found.items() if _read_link(f"{proc}/{other}/ns/pid") == there}
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def _numbers(pid: int, proc: Path) -> list[int]:
+    """The numbers of a process, in the outermost pid namespace first."""
+    lines = (_status(pid, proc) or b"").splitlines()
+    return [int(word) for line in lines if line.startswith(b"NSpid:") for word in line.split()[1:]]
+
+
+def _status(pid: int, proc: Path) -> bytes | None:
+    try:
+        return (proc / str(pid) / "status").read_bytes()
+    except OSError:
+        return None

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Chooses the layout of libvirt's objects: a library comes in, the offsets of fields in its objects come out.
+
+The layouts are private to libvirt, so nothing is believed because of a version number: public accessors must read their
+fields where the layout says. Every object begins with a base: 24 bytes since it became a GObject (about 6.4), 16 bytes before. What
+a library imports does not tell: GObject served for other things (virIdentity) before that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from probes.internals.elf import Elf, Function
+
+# bytes from the start of the object (libvirt's src/datatypes.h; the same from 7.0 to 12.8)
+_GOBJECT: dict[str, dict[str, int]] = {
+    "connect": {"flags": 64, "uri": 72, "driver": 80, "err": 144},
+    "domain": {"conn": 24, "name": 32, "id": 40, "uuid": 44},
+    "network": {"conn": 24, "name": 32, "uuid": 40},
+    "pool": {"conn": 24, "name": 32, "uuid": 40},
+    "nwfilter": {"conn": 24, "name": 32, "uuid": 40},
+    "volume": {"conn": 24, "pool": 32, "name": 40, "key": 48},
+    "interface": {"conn": 24, "name": 32, "mac": 40},
+    "nodedevice": {"conn": 24, "name": 32, "parentName": 40},
+    "secret": {"conn": 24, "uuid": 32, "usageType": 48, "usageID": 56},
+    "snapshot": {"name": 24, "domain": 32},
+    "checkpoint": {"name": 24, "domain": 32},
+    "nwfilterbinding": {"conn": 24, "portdev": 32, "filtername": 40},
+    "networkport": {"net": 24, "uuid": 32},
+    "stream": {"conn": 24, "flags": 32, "driver": 40},
+}
+_BASE16 = {kind: {field: offset - 8 for field, offset in fields.items()} for kind, fields in _GOBJECT.items()}
+LAYOUTS: dict[str, Mapping[str, Mapping[str, int]]] = {"gobject": _GOBJECT, "base16": _BASE16}
+
+# What a function reads: it checks its object's connection, then returns the field. Together they differ between the layouts,
+# where one alone may not: "conn" of the one is where "name" of the other is. Functions that a library lacks are passed over.
+EVIDENCE: dict[str, tuple[str, ...]] = {
+    "virDomainGetName": ("domain.conn", "domain.name"),
+    "virDomainGetUUID": ("domain.conn", "domain.uuid"),
+    "virDomainGetID": ("domain.conn", "domain.id"),
+    "virConnectGetURI": ("connect.uri",),
+    "virConnectGetType": ("connect.driver",),
+    "virConnGetLastError": ("connect.err",),
+    "virNetworkGetName": ("network.conn", "network.name"),
+    "virNetworkGetUUID": ("network.conn", "network.uuid"),
+    "virStoragePoolGetName": ("pool.conn", "pool.name"),
+    "virStoragePoolGetUUID": ("pool.conn", "pool.uuid"),
+    "virStorageVolGetName": ("volume.conn", "volume.name"),
+    "virStorageVolGetKey": ("volume.conn", "volume.key"),
+    "virNWFilterGetName": ("nwfilter.conn", "nwfilter.name"),
+    "virNWFilterGetUUID": ("nwfilter.conn", "nwfilter.uuid"),
+    "virInterfaceGetName": ("interface.conn", "interface.name"),
+    "virInterfaceGetMACString": ("interface.conn", "interface.mac"),
+    "virNodeDeviceGetName": ("nodedevice.conn", "nodedevice.name"),
+    "virNodeDeviceGetParent": ("nodedevice.conn", "nodedevice.parentName"),
+    "virSecretGetUUID": ("secret.conn", "secret.uuid"),
+    "virSecretGetUsageType": ("secret.conn", "secret.usageType"),
+    "virSecretGetUsageID": ("secret.conn", "secret.usageID"),
+    "virNWFilterBindingGetPortDev": ("nwfilterbinding.conn", "nwfilterbinding.portdev"),
+    "virNWFilterBindingGetFilterName": ("nwfilterbinding.conn", "nwfilterbinding.filtername"),
+    "virNetworkPortGetUUID": ("networkport.net", "networkport.uuid"),
+    "virDomainSnapshotGetName": ("snapshot.name", "snapshot.domain"),
+    "virDomainCheckpointGetName": ("checkpoint.name", "checkpoint.domain"),
+    "virDomainSuspend": ("domain.conn", "connect.flags", "connect.driver"),
+    "virDomainQemuMonitorCommand": ("domain.conn", "connect.flags", "connect.driver"),  # libvirt-qemu.so.0
+    "virDomainLxcOpenNamespace": ("domain.conn", "connect.flags", "connect.driver"),  # libvirt-lxc.so.0
+}
+
+# Instructions that read, or take the address of, [register + displacement]: mov of any width, lea, test byte; movups, movdqu and
+# their AVX forms; without optimisation also add. Stack slots (register 4 without REX.B) are left out. Looking from every byte on,
+# not only where instructions begin, finds a few more that aren't there: harmless, as only what must be there is asked for.
+_READS = rb"(?:[\x8b\x8d\xf6]|\x0f[\x10\x6f]|\xc5.[\x10\x6f])"
+_NEAR = re.compile(
+    rb"(?=" + _READS + rb"[\x40-\x43\x45-\x4b\x4d-\x53\x55-\x5b\x5d-\x63\x65-\x6b\x6d-\x73\x75-\x7b\x7d-\x7f]([\x00-\x7f]))", re.S
+)
+_NEAR_R12 = re.compile(rb"(?=[\x41\x45\x49\x4d](?:[\x8b\x8d\xf6]|\x0f[\x10\x6f])[\x44\x4c\x54\x5c\x64\x6c\x74\x7c]\x24([\x00-\x7f]))", re.S)
+_FAR = re.compile(
+    rb"(?=[\x8b\x8d][\x80-\x83\x85-\x8b\x8d-\x93\x95-\x9b\x9d-\xa3\xa5-\xab\xad-\xb3\xb5-\xbb\xbd-\xbf](.\x00\x00\x00))", re.S
+)
+_ADDED = re.compile(rb"(?=\x83[\xc0-\xc7]([\x00-\x7f]))", re.S)
+
+_MOST_CODE = 4096  # bytes of one function; the longest accessor has 400
+
+
+class Layout(NamedTuple):
+    """Where fields are: offsets["domain"]["name"], in bytes. Without a name nothing is known, and `reason` says why."""
+
+    name: str | None  # "gobject" or "base16"
+    reason: str | None
+    offsets: Mapping[str, Mapping[str, int]]
+
+
+def choose_layout(elf: Elf, fd: int) -> Layout:
+    """The layout of the objects that the library behind the descriptor works on."""
+    if elf.bits != 64:
+        return Layout(None, "it is a 32-bit library, whose arguments and objects can't be read", {})
+    if elf.machine != "x86-64":
+        return Layout(None, f"it is for {elf.machine}, whose arguments and objects can't be read", {})
+    seen = {f.name: displacements(code_of(fd, f)) for f in elf.functions if f.name in EVIDENCE}
+    if not seen:
+        return Layout(None, "it has none of the functions that show where objects keep their names", {})
+    against = {name: _disagreeing(seen, offsets) for name, offsets in LAYOUTS.items()}
+    matching = [name for name, functions in against.items() if not functions]
+    if len(matching) == 1:
+        return Layout(matching[0], None, LAYOUTS[matching[0]])
+    if matching:
+        return Layout(None, "its code doesn't tell which object layout it has, so objects have no names", {})
+    closest = min(against.values(), key=len)
+    return Layout(None, f"its objects have an unknown layout (going by {closest[0]}), so they have no names", {})
+
+
+def displacements(code: bytes) -> frozenset[int]:
+    """The distances from a register at which x86-64 machine code reads memory."""
+    near = {match[1][0] for pattern in (_NEAR, _NEAR_R12, _ADDED) for match in pattern.finditer(code)}
+    return frozenset(near | {match[1][0] for match in _FAR.finditer(code)})
+
+
+def _disagreeing(seen: Mapping[str, frozenset[int]], offsets: Mapping[str, Mapping[str, int]]) -> list[str]:
+    wrong = []
+    for function, found in seen.items():
+        for place in EVIDENCE[function]:
+            kind, field = place.split(".")
+            if offsets[kind][field] not in found:
+                wrong.append(function)
+                break
+    return wrong
+
+
+def code_of(fd: int, function: Function) -> bytes:
+    """The function's machine code, or the beginning of it; nothing where it can't be read."""
+    try:
+        return os.pread(fd, min(function.size, _MOST_CODE), function.offset)
+    except OSError:
+        return b""  # agrees with no layout

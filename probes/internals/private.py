@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Inner functions of libvirt that are probed besides the public ones: where errors are made, where calls go from one process to
+another, and what comes of them. All are exported, by libvirt.so.0 where nothing else is said.
+
+How libvirt raises errors (src/util/virerror.c, the same in 9.0 and 11.3): virReportErrorHelper and virReportSystemErrorFull know domain
+and code and ask virErrorMsg for the format that the detail is put into; errors that came over RPC go through virRaiseErrorFull with
+their message ready; virSetError puts an earlier error back.
+
+How a call gets into a daemon (src/rpc/, src/remote/, the same in 9.0 and 11.3): the client's thread sends it in virNetClientProgramCall.
+A worker thread of the daemon handles the message in virNetServerProgramDispatch, where virIdentitySetCurrent says for whom: an object
+that holds typed parameters. Drivers ask virAccessManagerCheckDomain about the definition that they have found.
+
+Where things are in libvirt's own structs is believed because of its code, never because of a version: see READS and placed().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from probes.internals.layouts import displacements
+from probes.kernel import records
+
+
+class Block(NamedTuple):
+    """Copy `length` bytes at `base` + `offset`; `base` is "sp", "argN" or the name of a pointer in an earlier block.
+
+    A reader finds them as one number, the first byte the lowest.
+    """
+
+    base: str
+    offset: int
+    length: int
+    pointers: tuple[tuple[str, int], ...] = ()  # names of the pointers in it, and where
+    name: str = "block"
+
+
+class Text(NamedTuple):
+    """Copy the string that the pointer `source` points to."""
+
+    name: str
+    source: str  # "argN", "value" or the name of a pointer in a block
+    only: int = 0  # if the u32 eight bytes before the pointer is that: the type of a typed parameter
+
+
+class Private(NamedTuple):
+    """An inner function and what to copy of it."""
+
+    name: str
+    entry: tuple[Block | Text, ...] = ()
+    ret: tuple[Text, ...] | None = None  # None: no return probe
+    flags: int = 0  # records.PLAN_*
+    place: str = ""  # of several ways to read one function: where things are
+
+    @property
+    def key(self) -> str:
+        """Tells it from all others."""
+        return f"{self.name}{self.place}"
+
+
+MOST_DETAILS = 4  # of an error that is raised with a format of its own: "%1$s in %2$s must not be NULL"
+TYPED_STRING = 7  # VIR_TYPED_PARAM_STRING
+MOST_ATTRIBUTES = 9  # of an identity: all that there are but one, the system token
+
+
+def _attribute(i: int) -> tuple[Block | Text, ...]:
+    """Of a typed parameter (96 bytes: its name, at 80 its type, at 88 its value): 16 bytes of the name, type and value, and the string."""
+    at = 96 * i
+    value = Block("parameters", at + 80, 16, ((f"value{i}", 8),), f"value{i}")
+    return Block("parameters", at, 16, (), f"name{i}"), value, Text(f"text{i}", f"value{i}", only=TYPED_STRING)
+
+
+DISPATCH, SEND, IDENTITY = "virNetServerProgramDispatch", "virNetClientProgramCall", "virIdentitySetCurrent"
+CLAIM = "virNetServerClientSetIdentity"
+CHECK, LIFECYCLE, MONITOR = "virAccessManagerCheckDomain", "virDomainEventLifecycleNew", "qemuMonitorSend"
+ELSEWHERE = ", connection elsewhere"  # of a libvirt that keeps things elsewhere than CONNECTION_EVIDENCE says
+# inner functions, one that reads the same, and at which distances it does
+READS: dict[str, tuple[str, frozenset[int]]] = {
+    DISPATCH: (DISPATCH, frozenset({32, 36, 40, 44, 48})),  # the message's header
+    SEND: ("virNetClientProgramGetProgram", frozenset({24})),
+    IDENTITY: ("virIdentityGetUserName", frozenset({24, 32})),
+    CLAIM: ("virIdentityGetUserName", frozenset({24, 32})),
+}
+# These read a domain's definition: the first its number (4), UUID (8) and name and nothing else, the second its name, too. The
+# name is at 48 up to 11.3, at 64 in 12.8.
+NAMES_DEFINITION, NAMES_IT_TOO = "virDomainEventLifecycleNewFromDef", "virDomainDefGetShortName"
+DEFINITION_NAMES = range(24, 136, 8)
+_HEADER = Block("arg3", 32, 24)
+# the client object: at 80 its socket, at 93 whether it is read-only; the socket: at 400 the peer's address
+_CONNECTION = (
+    Block("arg2", 93, 1, (), "readonly"),
+    Block("arg2", 80, 8, (("socket", 0),), "socket"),
+    Block("socket", 400, 8, (("address", 0),), "pointer"),
+    Text("address", "address"),
+)
+CONNECTION_EVIDENCE = {  # functions, and code that shows where they find it
+    "virNetServerClientRemoteAddrStringURI": b"\x48\x8b\x7f\x50",  # mov 80(%rdi), %rdi
+    "virNetSocketRemoteAddrStringURI": b"\x48\x8b\x87\x90\x01\x00\x00",  # mov 400(%rdi), %rax
+    "virNetServerClientGetReadonly": b"\x0f\xb6\x5b\x5d",  # movzbl 93(%rbx), %ebx
+}
+EVIDENCE = frozenset({reader for reader, _ in READS.values()} | {*CONNECTION_EVIDENCE, NAMES_DEFINITION, NAMES_IT_TOO})
+
+OF_ERRORS = frozenset({"virReportErrorHelper", "virReportSystemErrorFull", "virErrorMsg", "virRaiseErrorFull", "virSetError"})
+# of libvirt_driver_qemu.so: functions that tell a guest's agent something, and what
+AGENT = {
+    "qemuAgentArbitraryCommand": "",  # its second argument
+    "qemuAgentFSFreeze": "guest-fsfreeze-freeze",
+    "qemuAgentFSThaw": "guest-fsfreeze-thaw",
+    "qemuAgentFSTrim": "guest-fstrim",
+    "qemuAgentGetDisks": "guest-get-disks",
+    "qemuAgentGetFSInfo": "guest-get-fsinfo",
+    "qemuAgentGetHostname": "guest-get-host-name",
+    "qemuAgentGetInterfaces": "guest-network-get-interfaces",
+    "qemuAgentGetOSInfo": "guest-get-osinfo",
+    "qemuAgentGetTime": "guest-get-time",
+    "qemuAgentGetTimezone": "guest-get-timezone",
+    "qemuAgentGetUsers": "guest-get-users",
+    "qemuAgentGetVCPUs": "guest-get-vcpus",
+    "qemuAgentSSHAddAuthorizedKeys": "guest-ssh-add-authorized-keys",
+    "qemuAgentSSHGetAuthorizedKeys": "guest-ssh-get-authorized-keys",
+    "qemuAgentSSHRemoveAuthorizedKeys": "guest-ssh-remove-authorized-keys",
+    "qemuAgentSetTime": "guest-set-time",
+    "qemuAgentSetUserPassword": "guest-set-user-password",
+    "qemuAgentSetVCPUs": "guest-set-vcpus",
+    "qemuAgentShutdown": "guest-shutdown",
+    "qemuAgentSuspend": "guest-suspend",
+}
+
+
+def _identity(base: str) -> tuple[Block | Text, ...]:
+    """Of an identity: at 24 int count, at 32 the typed parameters."""
+    return Block(base, 24, 16, (("parameters", 8),)), *(item for i in range(MOST_ATTRIBUTES) for item in _attribute(i))
+
+
+PRIVATE = (
+    Private("virReportErrorHelper"),  # arg0 domain, arg1 code
+    Private("virReportSystemErrorFull"),  # arg0 domain, arg1 errno
+    Private("virErrorMsg", entry=(Text("detail", "arg1"),), ret=(Text("format", "value"),)),  # arg0 code
+    Private(
+        "virRaiseErrorFull",  # arg3 domain, arg4 code; on the stack: str1, str2, str3, int1, int2, fmt, ...
+        entry=(
+            Block("sp", 48, 8 + 8 * MOST_DETAILS, (("fmt", 0), *((f"detail{i}", 8 + 8 * i) for i in range(MOST_DETAILS)))),
+            Text("format", "fmt"),
+            *(Text(f"text{i}", f"detail{i}") for i in range(MOST_DETAILS)),
+        ),
+    ),
+    Private(
+        "virSetError",  # arg0: const virError *: int code, int domain, char *message
+        entry=(Block("arg0", 0, 16, (("text", 8),)), Text("message", "text")),
+    ),
+    # program, client, serial, procedure; the program object: its number at 24
+    Private(SEND, entry=(Block("arg0", 24, 4),)),
+    # program, server, client, message; the message's header: u32 program, version, s32 procedure, s32 type, u32 serial
+    Private(DISPATCH, entry=(_HEADER, *_CONNECTION), ret=(), flags=records.PLAN_SERVES),
+    Private(DISPATCH, entry=(_HEADER,), ret=(), flags=records.PLAN_SERVES, place=ELSEWHERE),
+    # NULL, or the identity
+    Private(IDENTITY, entry=_identity("arg0"), flags=records.PLAN_SERVED),
+    # connection, the identity that its client wants to have from now on
+    Private(CLAIM, entry=_identity("arg1"), flags=records.PLAN_SERVED),
+    # manager, driver, definition, permission; the definition: at 8 the UUID
+    *(
+        Private(
+            CHECK,
+            entry=(Block("arg2", 8, 16, (), "uuid"), Block("arg2", at, 8, (("name", 0),)), Text("name", "name")),
+            place=f", name at {at}",
+        )
+        for at in DEFINITION_NAMES
+    ),
+    # id, name, UUID, what happened (virDomainEventType), in which way. In a client the UUID is that in a handle, with the connection 20
+    # and the name 12 bytes before it, and the connection's driver, at 80, is called "remote"
+    Private(
+        LIFECYCLE,
+        entry=(
+            Text("name", "arg1"),
+            Block("arg2", 0, 16, (), "uuid"),
+            Block("arg2", -20, 16, (("conn", 0),), "handle"),
+            Block("conn", 80, 8, (("driver", 0),), "connection"),
+            Block("driver", 0, 8, (("called", 0),), "table"),
+            Text("driver", "called"),
+        ),
+        flags=records.PLAN_ALWAYS | records.PLAN_WRITE_RING,
+    ),
+    # of libvirt_driver_qemu.so: monitor, message; the message's text at 8
+    Private(MONITOR, entry=(Block("arg1", 8, 8, (("text", 0),)), Text("text", "text")), ret=()),
+    *(Private(name, entry=() if command else (Text("text", "arg1"),), ret=()) for name, command in AGENT.items()),
+)
+
+
+def placed(found: Mapping[str, int], code: Callable[[str], bytes]) -> tuple[dict[str, int], list[str]]:
+    """Inner functions of a library by name, and its functions' machine code, come in; what can be copied of them, by key, goes out.
+
+    With it: what can't be told, since the code shows that things are elsewhere.
+    """
+    result, notes = dict(found), []
+    for name, (reader, distances) in READS.items():
+        if name in result and not distances <= displacements(code(reader)):
+            del result[name]
+            notes.append("what is done for a client can't be told from what is not")
+    if DISPATCH in result and not all(evidence in code(name) for name, evidence in CONNECTION_EVIDENCE.items()):
+        result[DISPATCH + ELSEWHERE] = result.pop(DISPATCH)
+        notes.append("clients' addresses, and which are read-only, can't be told")
+    if CHECK in result:
+        offset, at = result.pop(CHECK), _name_of_definition(code)
+        if at is None:
+            notes.append("the names of domains that clients claim are not checked against the driver's")
+        else:
+            result[f"{CHECK}, name at {at}"] = offset
+    return result, list(dict.fromkeys(notes))
+
+
+def _name_of_definition(code: Callable[[str], bytes]) -> int | None:
+    """Where a domain's definition has its name; None: it can't be told."""
+    read = displacements(code(NAMES_DEFINITION))
+    others = read - {4, 8}
+    is_sure = {4, 8} < read and len(others) == 1 and others <= displacements(code(NAMES_IT_TOO))
+    return next((at for at in others if at in DEFINITION_NAMES), None) if is_sure else None

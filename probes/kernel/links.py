@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Attaches the programs to functions of a library: offsets and cookies come in, something to close comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from log.errors import TraceError
+from probes.kernel import bpf
+
+UPROBE_PMU = Path("/sys/bus/event_source/devices/uprobe/type")
+# of one function: a breakpoint or no instruction is there, or the file ends before it. 524: the kernel's own ENOTSUPP
+NOT_THERE = (524, errno.EINVAL, errno.ENOEXEC, errno.EOPNOTSUPP)
+QUICK = 0.3  # s, for attaching
+MOST_TRIES, LONGEST = 32, 5.0  # to find these: links of a part of the functions, and s
+
+
+class Probe(NamedTuple):
+    """One function to probe: where it is in its file, in bytes; what the programs are told of it; which of them."""
+
+    offset: int
+    cookie: int
+    at_return: bool  # a return probe too
+
+
+class Links:
+    """The links of one library file. Closing them detaches; so does the end of the process that holds them.
+
+    A function that the kernel refuses to probe is left out. Raises TraceError when none can be probed.
+    """
+
+    def __init__(self, path: str, probes: list[Probe], entry: int, ret: int, *, multi: bool) -> None:
+        self.fds: list[int] = []
+        self.kind = "uprobe_multi" if multi else "perf_event"
+        self.left_out: list[Probe] = []  # and why, of the last
+        self.reason = ""
+        self._waits = False  # whether detaching takes long
+        self._path, self._entry, self._ret = path, entry, ret
+        began = time.monotonic()
+        self._tries, self._until = MOST_TRIES, began + LONGEST
+        try:
+            if multi:
+                self._link_multi(probes)
+            else:
+                self._link_events(probes)
+        except OSError as error:
+            self.close()
+            raise TraceError(why(error)) from error
+        if probes and len(self.left_out) == len(probes):
+            self.close()
+            raise TraceError(self.reason)
+        self._waits = not multi or time.monotonic() - began > QUICK
+
+    def _parts(self, probes: list[Probe]) -> Iterator[tuple[int, bool, list[Probe]]]:
+        # return probes first: an entry that was seen must not miss its return
+        for program, at_return in ((self._ret, True), (self._entry, False)):
+            if chosen := [probe for probe in probes if probe.at_return or not at_return]:
+                yield program, at_return, chosen
+
+    def _link_multi(self, probes: list[Probe]) -> None:
+        fds: list[int] = []
+        self._tries -= 1
+        try:
+            for program, at_return, chosen in self._parts(probes):
+                offsets, cookies = [probe.offset for probe in chosen], [probe.cookie for probe in chosen]
+                fds.append(bpf.link_uprobes(program, self._path, offsets, cookies, at_return=at_return))
+        except OSError as error:
+            for fd in fds:
+                os.close(fd)
+            if error.errno not in NOT_THERE:
+                raise
+            self.reason = why(error)
+            if len(probes) == 1 or self._tries <= 0 or time.monotonic() > self._until:
+                self.left_out += probes
+                return
+            half = len(probes) // 2
+            self._link_multi(probes[:half])
+            self._link_multi(probes[half:])
+        else:
+            self.fds += fds
+
+    def _link_events(self, probes: list[Probe]) -> None:
+        kind = uprobe_pmu()
+        for probe in probes:
+            fds: list[int] = []
+            try:
+                for program, at_return, _ in self._parts([probe]):
+                    fds.append(bpf.open_perf_uprobe(kind, self._path, probe.offset, at_return=at_return))
+                    fds.append(bpf.link_perf_event(program, fds[-1], probe.cookie))
+            except OSError as error:
+                self.fds += fds
+                if error.errno not in NOT_THERE:
+                    raise
+                self.reason = why(error)
+                self.left_out.append(probe)
+            else:
+                self.fds += fds
+
+    def close(self) -> None:
+        """Detaches; what takes long goes when a process of its own has let go of it, which nobody waits for."""
+        if self._waits and self.fds:
+            # inside of close() or exit() the kernel waits up to 0.1 s for each perf event, and visits each process that has the file mapped
+            with contextlib.suppress(OSError):
+                subprocess.Popen(
+                    ["libvirt-trace-detach"],
+                    executable="/bin/true",
+                    pass_fds=self.fds,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+        for fd in self.fds:
+            os.close(fd)
+        self.fds.clear()
+
+
+def why(error: OSError) -> str:
+    """What the kernel means."""
+    if error.errno in NOT_THERE:
+        return "the kernel can't probe the instruction there"
+    if error.errno == errno.EIO:
+        return "its file system can't have probes"
+    return f"the kernel refuses to probe it: {error.strerror}"
+
+
+def uprobe_pmu() -> int:
+    """What the kernel calls uprobes among perf events; TraceError where it has none."""
+    try:
+        return int(UPROBE_PMU.read_text())
+    except (OSError, ValueError) as error:
+        raise TraceError("this kernel has no uprobes (CONFIG_UPROBE_EVENTS): tracing needs them") from error
+
+
+def allow_files() -> None:
+    """As many descriptors as we may have: each library file takes three, and without uprobe_multi each of its functions four."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        most = int(Path("/proc/sys/fs/nr_open").read_text())
+    except (OSError, ValueError):
+        most = hard
+    for wanted in (most, hard):
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
+            return

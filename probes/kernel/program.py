@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Compiles and loads trace.bpf.c: settings come in; loaded programs, their maps and rings go out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pickle
+import signal
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from log.errors import TraceError, explain
+from probes.kernel import bpf, btf, kept, records
+from probes.kernel.bytecode import with_jumps_back
+from probes.kernel.ring import Mapped, Ring
+
+PROGRAMS = ("on_entry", "on_return", "on_verdict")
+SOURCE = Path(__file__).with_name("trace.bpf.c")
+STUBS = Path(__file__).with_name("stubs")
+SOURCES = (SOURCE, Path(__file__), Path(__file__).with_name("bytecode.py"))  # what the bytecode depends on, with the stubs
+MAY_GOTO = struct.pack("<BBhiBBhiBBhiBBhi", 0xB7, 0, 0, 0, 0xE5, 0, 1, 0, 0x05, 0, -2, 0, 0x95, 0, 0, 0)
+RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
+TASK_MEMBERS = {
+    "task_struct": ("tgid", "real_parent", "group_leader", "start_boottime", "loginuid", "mm", "self_exec_id", "cred"),
+    "cred": ("uid", "euid", "egid", "user_ns"),
+    "user_namespace": ("level",),
+    "mm_struct": ("arg_start", "arg_end", "uprobes_state"),
+    "uprobes_state": ("xol_area",),
+    "xol_area": ("vaddr",),
+}
+TASK_RING_BYTES = 2 << 20  # at least
+RINGS = 6
+# in our own memory, of writes and tasks: times a ring's size, and bytes, unless the ring is larger; of reads as much as a ring
+BACKLOG, BACKLOG_BYTES = 8, 64 << 20
+
+
+def has_uprobe_multi() -> bool:
+    """Whether one link can attach a program to many functions (Linux 6.6): tried on a path that it must refuse as no file."""
+    program = -1
+    try:
+        program = bpf.load_program(RETURN_0, "try_multi", sleepable=False, multi=True)
+        os.close(bpf.link_uprobes(program, "/", [0], [0], at_return=False))
+    except OSError as error:
+        return error.errno == errno.EBADF
+    finally:
+        if program >= 0:
+            os.close(program)
+    return True
+
+
+def has_sleepable() -> bool:
+    """Whether a uprobe program may fault pages in (Linux 6.0)."""
+    try:
+        os.close(bpf.load_program(RETURN_0, "try_sleep", sleepable=True, multi=False))
+    except OSError:
+        return False
+    return True
+
+
+def has_may_goto() -> bool:
+    """Whether there is the instruction that bounds loops (Linux 6.9)."""
+    try:
+        os.close(bpf.load_program(MAY_GOTO, "try_loop", sleepable=False, multi=False))
+    except OSError:
+        return False
+    return True
+
+
+class Program:
+    """The programs and everything they share with the reader; they are compiled while the caller goes on.
+
+    `ring_bytes`: size of each of the call rings, a power of two.
+    """
+
+    def __init__(self, ring_bytes: int) -> None:
+        self._fds: list[int] = []
+        self.multi = has_uprobe_multi()
+        self.sleepable = has_sleepable()
+        self.programs: dict[str, int] = {}
+        self.rings: dict[str, Ring] = {}
+        self._memory: list[Mapped] = []
+        try:
+            self._create_maps(ring_bytes)
+        except OSError as error:
+            self.close()
+            raise _refused(error) from error
+        loops = {"MAY_GOTO": 1} if has_may_goto() else {}
+        self._compilation = Compilation({**self._defines, **_kernel_offsets(), **loops}, sleepable=self.sleepable)
+
+    def load(self) -> None:
+        """Waits for the compiler and loads the programs: from then on `programs` has PROGRAMS."""
+        code = self._compilation.result()
+        try:
+            for name in PROGRAMS:
+                self.programs[name] = self._load_one(code[name], name)
+        except OSError as error:
+            raise _refused(error) from error
+
+    def _map(self, kind: int, key_size: int, value_size: int, entries: int, flags: int = 0, *, name: str) -> int:
+        fd = bpf.create_map(kind, key_size, value_size, entries, flags, name)
+        self._fds.append(fd)
+        return fd
+
+    def _array(self, value_size: int, entries: int, name: str) -> int:
+        return self._map(bpf.MAP_ARRAY, 4, value_size, entries, bpf.F_MMAPABLE, name=name)
+
+    def _create_maps(self, ring_bytes: int) -> None:
+        settings = self._array(records.SETTINGS.size, 1, "settings")
+        entry_plans = self._array(records.PLAN_SIZE, records.MAX_PLANS, "entry_plans")
+        return_plans = self._array(records.PLAN_SIZE, records.MAX_PLANS, "return_plans")
+        users = self._array(records.USER.size, records.MAX_USERS, "users")
+        glob = self._array(8, 256, "glob")
+        verdict_rows = self._array(8, records.MAX_VERDICT_ROWS, "verdict_rows")
+        self.verdict_rows = bpf.map_array(verdict_rows, 8 * records.MAX_VERDICT_ROWS)
+        self.verdict_rows[:] = b"\xff" * (8 * records.MAX_VERDICT_ROWS)
+        self.settings = bpf.map_array(settings, records.SETTINGS.size)
+        self.entry_plans = bpf.map_array(entry_plans, records.PLAN_SIZE * records.MAX_PLANS)
+        self.return_plans = bpf.map_array(return_plans, records.PLAN_SIZE * records.MAX_PLANS)
+        self.users = bpf.map_array(users, records.USER.size * records.MAX_USERS)
+        self.glob = bpf.map_array(glob, 8 * 256)
+        self.filters = {
+            "pids": self._map(bpf.MAP_HASH, 4, 1, 4096, name="pids"),
+            "uids": self._map(bpf.MAP_HASH, 4, 1, 4096, name="uids"),
+            "comms": self._map(bpf.MAP_HASH, 16, 1, 4096, name="comms"),
+        }
+        rings = self._create_rings(ring_bytes)
+        threads = bpf.create_task_storage(records.THREAD_SIZE, "threads")
+        self._fds.append(threads)
+        self._defines = {
+            "FD_SETTINGS": settings,
+            "FD_ENTRY_PLANS": entry_plans,
+            "FD_RETURN_PLANS": return_plans,
+            "FD_USERS": users,
+            "FD_GLOB": glob,
+            "FD_RINGS": rings,
+            "FD_VERDICT_ROWS": verdict_rows,
+            "FD_THREADS": threads,
+            "FD_PIDS": self.filters["pids"],
+            "FD_UIDS": self.filters["uids"],
+            "FD_COMMS": self.filters["comms"],
+        }
+
+    def _create_rings(self, ring_bytes: int) -> int:
+        """Those of root, and in the same order those of all others; the map that has them all."""
+        rings = -1
+        for index, name in enumerate(f"{whose}{what}" for whose in ("", "users_") for what in ("read", "write", "task")):
+            size = max(TASK_RING_BYTES, ring_bytes) if name.endswith("task") else ring_bytes
+            fd = self._map(bpf.MAP_RINGBUF, 0, 0, size, name=name)
+            if rings < 0:
+                rings = bpf.create_map_of_maps(RINGS, fd, name="rings")
+                self._fds.append(rings)
+            bpf.update_map(rings, index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
+            self._memory.append(memory := Mapped(fd, size))
+            self.rings[name] = Ring(memory, size, max(size, min(BACKLOG * size, BACKLOG_BYTES)) if not name.endswith("read") else size)
+        return rings
+
+    def _load_one(self, code: bytes, name: str) -> int:
+        try:
+            fd = bpf.load_program(code, name, sleepable=self.sleepable, multi=self.multi)
+        except OSError:
+            fd = bpf.load_program(code, name, sleepable=self.sleepable, multi=self.multi, log_size=1 << 20)
+        self._fds.append(fd)
+        return fd
+
+    def allow(self, kind: str, keys: Iterable[bytes]) -> None:
+        """Only processes with one of these keys; `kind`: pids, uids, comms."""
+        for key in keys:
+            bpf.update_map(self.filters[kind], key, b"\1")
+
+    def close(self) -> None:
+        """Gives everything back; links must be gone first."""
+        for memory in self._memory:
+            memory.close()
+        self._memory.clear()
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+
+
+def _refused(error: OSError) -> TraceError:
+    if error.errno == errno.EPERM:
+        return TraceError(
+            "not allowed to load BPF programs: it takes root with CAP_BPF and CAP_PERFMON (in a container: --privileged), and no lockdown"
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return TraceError(explain(error))
+    why = (error.strerror or "").strip().splitlines()[-2:]  # of the verifier's log, if there is one
+    return TraceError(f"the kernel refused the BPF program ({'; '.join(why)}): Linux 5.15 or newer with BTF is needed")
+
+
+def _kernel_offsets() -> dict[str, int]:
+    offsets = btf.member_offsets(TASK_MEMBERS)
+    try:
+        defines = {
+            "TASK_TGID": offsets["task_struct", "tgid"],
+            "TASK_REAL_PARENT": offsets["task_struct", "real_parent"],
+            "TASK_GROUP_LEADER": offsets["task_struct", "group_leader"],
+            "TASK_START_BOOTTIME": offsets["task_struct", "start_boottime"],
+            "TASK_MM": offsets["task_struct", "mm"],
+            "TASK_CRED": offsets["task_struct", "cred"],
+            "CRED_UID": offsets["cred", "uid"],
+            "CRED_EUID": offsets["cred", "euid"],
+            "CRED_EGID": offsets["cred", "egid"],
+            "CRED_USER_NS": offsets["cred", "user_ns"],
+            "USER_NS_LEVEL": offsets["user_namespace", "level"],
+            "TASK_EXEC_ID": offsets["task_struct", "self_exec_id"],
+            "MM_ARG_START": offsets["mm_struct", "arg_start"],
+            "MM_ARG_END": offsets["mm_struct", "arg_end"],
+            "MM_XOL_AREA": offsets["mm_struct", "uprobes_state"] + offsets["uprobes_state", "xol_area"],
+            "XOL_VADDR": offsets["xol_area", "vaddr"],
+        }
+    except KeyError as error:
+        raise TraceError(
+            f"this kernel's {error.args[0][0]} has no {error.args[0][1]}: Linux 5.15 or newer with uprobes is needed"
+        ) from error
+    if ("task_struct", "loginuid") in offsets:
+        defines["TASK_LOGINUID"] = offsets["task_struct", "loginuid"]
+    return defines
+
+
+@contextlib.contextmanager
+def stub_headers() -> Iterator[None]:
+    """BCC looks for kernel headers in the folder that BCC_KERNEL_SOURCE names: there it finds our stubs as include/."""
+    old = os.environ.get("BCC_KERNEL_SOURCE")
+    with tempfile.TemporaryDirectory(prefix="libvirt-trace-") as folder:
+        os.symlink(STUBS, Path(folder, "include"))
+        os.environ["BCC_KERNEL_SOURCE"] = folder
+        try:
+            yield
+        finally:
+            if old is None:
+                del os.environ["BCC_KERNEL_SOURCE"]
+            else:
+                os.environ["BCC_KERNEL_SOURCE"] = old
+
+
+class Compilation:
+    """The compiler at work in a child process, so that the tracer stays small and does other things meanwhile; or what it made before."""
+
+    def __init__(self, defines: dict[str, int], *, sleepable: bool) -> None:
+        headers = sorted(path for path in STUBS.rglob("*.h") if path.is_file())
+        self._key = kept.key_of([*SOURCES, *headers], (sorted(defines.items()), sleepable))
+        self._kept = kept.read(self._key)
+        if self._kept is not None:
+            return
+        receiving, sending = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            os.close(receiving)
+            try:
+                answer: dict[str, bytes] | str
+                try:
+                    answer = _compile(defines, sleepable)
+                except TraceError as error:
+                    answer = str(error)
+                except Exception as error:  # whatever it is, who waits is told
+                    answer = f"the BPF compiler failed: {type(error).__name__}: {error}"
+                with os.fdopen(sending, "wb") as pipe:
+                    pickle.dump(answer, pipe)
+            finally:
+                os._exit(0)
+        os.close(sending)
+        self._receiving = receiving
+
+    def result(self) -> dict[str, bytes]:
+        """Bytecode by program name; waits for it."""
+        if self._kept is not None:
+            return self._kept
+        with os.fdopen(self._receiving, "rb") as pipe:
+            data = pipe.read()
+        _, status = os.waitpid(self._child, 0)
+        try:
+            answer = pickle.loads(data)
+        except (EOFError, pickle.UnpicklingError) as error:
+            raise TraceError(_ending(status)) from error
+        if isinstance(answer, str):
+            raise TraceError(answer)
+        assert isinstance(answer, dict)
+        kept.write(self._key, answer)
+        return answer
+
+
+def _ending(status: int) -> str:
+    """Why the compiler has said nothing."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        memory = ": is there enough memory?" if number == signal.SIGKILL else ""
+        return f"the BPF compiler was killed by signal {number} ({signal.strsignal(number)}){memory}"
+    return "the BPF compiler died: is the package python3-bpfcc complete?"
+
+
+def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:
+    try:
+        import bcc
+    except ImportError as error:
+        raise TraceError("BCC's Python module is missing: install the package python3-bpfcc") from error
+    flags = [f"-D{name}={value}" for name, value in defines.items()]
+    if sleepable:
+        flags.append("-DSLEEPABLE")
+    with stub_headers():
+        try:
+            module = bcc.BPF(text=SOURCE.read_text(), cflags=[f"-I{STUBS}", "-Wno-unused", *flags])
+        except Exception as error:  # BCC raises this class itself
+            raise TraceError(f"BCC could not compile {SOURCE.name}: {error}") from error
+    return {name: with_jumps_back(module.dump_func(name)) for name in PROGRAMS}

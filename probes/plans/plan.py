@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Builds a copy plan: what to copy comes in, one thing after the other; operations for the kernel and their decoder go out."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple
+
+from log.events import Code, Unreadable, Value
+from probes.host import symbols
+from probes.host.recent import Recent
+from probes.kernel import records
+from probes.plans import values, walk
+from probes.plans.walk import Take, Walk
+
+MOST_ONCE = 4096  # values of a process that are sent once
+NAME = 256  # bytes of an object's name, at least
+Offsets = Mapping[str, Mapping[str, int]]  # object type -> field -> bytes
+
+
+class Constants:
+    """What a process's threads have sent once: (ONCE_*, address) -> value.
+
+    `version` is a number that no others had; it changes when a value is replaced.
+    """
+
+    _versions = itertools.count()
+
+    def __init__(self, pid: int = 0) -> None:
+        self.version = next(self._versions)
+        self._pid = pid
+        self._values: Recent[tuple[int, int], Value] = Recent(MOST_ONCE)
+
+    def symbol(self, address: int) -> Value:
+        """What is at an address of the process's code."""
+        name = symbols.describe(self._pid, address) if address and self._pid else None
+        return Code(address, name) if name else values.pointer_value(address)
+
+    def get(self, key: tuple[int, int]) -> Value:
+        """The value; None where its record was lost."""
+        return self._values.get(key)
+
+    def learn(self, key: tuple[int, int], value: Value) -> None:
+        """Another connection may be at the address now."""
+        if self._values.get(key) != value:
+            self.version = next(self._versions)
+            self._values.put(key, value)
+
+
+Read = Callable[[bytes, list[values.Copied], Constants], Value]
+
+
+class Limits(NamedTuple):
+    """How much is captured: bytes of a string, and whether secrets are shown."""
+
+    string: int
+    redact: bool
+
+
+class Condition(NamedTuple):
+    """What makes a call one that changes something: one of records.ALWAYS_SO, ANY_BIT, EQUALS; an argument and its bits."""
+
+    kind: int = records.ALWAYS_SO
+    argument: int = 0
+    bits: int = 0
+
+
+class Plan(NamedTuple):
+    """What the kernel copies at one probe, and how to read it."""
+
+    flags: int
+    fixed: int
+    objects: int
+    ops: tuple[tuple[int, int, int, int, int, int], ...]
+    texts: tuple[values.Text, ...]
+    fields: tuple[tuple[str, Read], ...]
+    key: Callable[[bytes], Hashable]  # what of a record the values depend on, if is_told_by_key()
+    present: tuple[int, ...] = ()  # where addresses are that are no NULL then
+    condition: Condition = Condition()
+    walk: bytes = b""  # operations that follow once the record was sent
+    walks: tuple[tuple[str, Take], ...] = ()  # what these copy, in their order
+    omits: bool = False  # whether some values may be left out
+
+    def pack(self) -> bytes:
+        """A row of the plan map."""
+        kind, argument, bits = self.condition
+        first = len(self.ops) + 1 if self.walk else 0
+        row = records.PLAN_HEAD.pack(self.flags, self.fixed, kind, argument, first, bits, self.objects)
+        row += b"".join(records.OP.pack(kind & 255, kind >> 8, *rest) for kind, *rest in self.ops)
+        return (row + (bytes(records.OP.size) + self.walk if first else b"")).ljust(records.PLAN_SIZE, b"\0")
+
+    def decode(self, raw: bytes, pieces: Mapping[int, list[values.Piece]], constants: Constants) -> dict[str, Value]:
+        """The record's values by name; what a record that is too short lacks reads as zeros."""
+        raw = raw if len(raw) >= self.fixed else raw.ljust(self.fixed, b"\0")
+        texts = values.read_texts(raw, self.texts, self.fixed, pieces)
+        found = {name: read(raw, texts, constants) for name, read in self.fields}
+        if self.walks:
+            stream = walk.Stream(walk.joined(pieces))
+            for name, take in self.walks:
+                value = walk.take_all(take, stream)
+                if found[name] is not values.LEFT_OUT_VALUE:
+                    found[name] = value
+        return {name: value for name, value in found.items() if value is not values.LEFT_OUT_VALUE} if self.omits else found
+
+    def is_told_by_key(self, raw: bytes) -> bool:
+        """Whether a record with the same key has the same values: all was readable, nothing NULL, empty, cut or sent once."""
+        if self.walks or any(raw[32:36]) or not all(u64(raw, at) for at in self.present):
+            return False
+        for text in self.texts:
+            if text.mark:
+                if not values.was_sent_before(raw, text.mark):
+                    return False
+            elif not 0 < int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True) < text.size:
+                return False
+        return True
+
+
+class Builder:
+    """Operations and their places in the record, one after the other."""
+
+    def __init__(self, fixed: int, limits: Limits) -> None:
+        self.fixed = fixed
+        self.limits = limits
+        self.ops: list[tuple[int, int, int, int, int, int]] = []
+        self.texts: list[values.Text] = []
+        self.objects = 0
+        self.walk = Walk(self._register)
+        self.walks: list[tuple[str, Take]] = []
+        self.omits = False
+        self._shown: list[slice] = []
+        self._present: list[int] = []
+        self._blocks: dict[tuple[int, int, int], int] = {}
+        self._registers = records.FIXED  # from the end, as the record doesn't have them
+
+    def shows(self, at: int, size: int) -> int:
+        """A reader looks at these bytes, which are not those of a text; where they are."""
+        self._shown.append(slice(at, at + size))
+        return at
+
+    def follows(self, at: int) -> None:
+        """A reader wants to know of the address there only whether it is NULL."""
+        self._present.append(at)
+
+    def _room(self, size: int) -> int:
+        at = self.fixed
+        self.fixed += (size + 7) & ~7
+        return at
+
+    def _register(self, size: int) -> int:
+        self._registers -= (size + 7) & ~7
+        return self._registers
+
+    def block(self, source: int, offset: int, length: int) -> int:
+        """Copies `length` bytes at *source + offset; where to."""
+        at = self._room(length)
+        self.ops.append((records.OP_BLOCK, source, at, length, offset, 0))
+        return at
+
+    def shared(self, source: int, offset: int, length: int) -> int:
+        """As block(), but once for several readers."""
+        key = (source, offset, length)
+        if key not in self._blocks:
+            self._blocks[key] = self.block(*key)
+        return self._blocks[key]
+
+    def memory(self, source: int, length: int, read: Callable[[bytes], Value]) -> Read:
+        """What `read` makes of `length` bytes at *source; NULL and memory that is not readable are told."""
+        at = self.shared(source, 0, length)
+        bit = 1 << [op[2] for op in self.ops].index(at)
+        self.shows(at, length)
+        self.follows(source)
+
+        def decode(raw: bytes, texts: list[values.Copied], constants: Constants) -> Value:
+            address = u64(raw, source)
+            if not address:
+                return None
+            if int.from_bytes(raw[32:36], "little") & bit:
+                return Unreadable(address)
+            return read(raw[at : at + length])
+
+        return decode
+
+    def text(self, source: int, *, keep: int | None = None, name: bool = False, mark: int = 0, only: int = 0) -> int:
+        """Copies the string at *source; its index among the texts. `keep` bytes of it, by default as many as the user wants.
+
+        `only`: unless the u32 eight bytes before the pointer is that, it is none. A name is kept whole, as it is compared.
+        """
+        keep = self.limits.string if keep is None else keep
+        keep = max(keep, NAME) if name else keep
+        size = min(keep, records.INLINE_MAX)
+        slot = self._room(4)
+        if name:
+            self.objects |= 1 << len(self.ops)
+        if not mark:
+            self.shows(slot, 4)
+        self.texts.append(values.Text(len(self.ops), source, slot, size, mark))
+        self.ops.append((records.OP_STRING | only << 8, source, slot, size, 0, keep))
+        return len(self.texts) - 1
+
+    def once(self, source: int, which: int, build: Callable[[int], Read]) -> Read:
+        """What `build` copies hangs on the address at `source` and doesn't change: a thread sends it once."""
+        self.shows(source, 8)
+        mark = self.shows(self._room(4), 4)
+        at = len(self.ops)
+        self.ops.append((records.OP_ONCE, source, mark, 0, 0, which))
+        inner = build(mark)
+        self.ops[at] = (records.OP_ONCE, source, mark, len(self.ops) - at - 1, 0, which)
+
+        def read(raw: bytes, texts: list[values.Copied], constants: Constants) -> Value:
+            key = (which, u64(raw, source))
+            if values.was_sent_before(raw, mark):
+                return constants.get(key)
+            value = inner(raw, texts, constants)
+            constants.learn(key, value)
+            return value
+
+        return read
+
+    def plan(self, flags: int, fields: list[tuple[str, Read]]) -> Plan:
+        """The finished plan."""
+        count = len(self.ops) + (len(self.walk.ops) + 2 if self.walk.ops else 0)  # each part has an end
+        if count > records.MAX_OPS or self.fixed > self._registers:
+            raise ValueError(f"copy plan too large: {count} operations, {self.fixed} bytes, registers from {self._registers}")
+        return Plan(
+            flags,
+            self.fixed,
+            self.objects,
+            tuple(self.ops),
+            tuple(self.texts),
+            tuple(fields),
+            key_of(self.fixed, self._shown),
+            tuple(self._present),
+            walk=self.walk.packed(len(self.ops) + 1),
+            walks=tuple(self.walks),
+            omits=self.omits,
+        )
+
+
+def key_of(fixed: int, shown: Sequence[slice]) -> Callable[[bytes], Hashable]:
+    """A Plan.key of these bytes, of which operations failed, and of the texts behind the fixed part."""
+    return operator.itemgetter(slice(32, 36), *shown, slice(fixed, None))
+
+
+def u64(raw: bytes, at: int) -> int:
+    """The number in the eight bytes there."""
+    return int.from_bytes(raw[at : at + 8], "little")
+
+
+def read_text(index: int, redact: bool, shown: int | None = None) -> Read:
+    """Reads the string that Builder.text() gave that index; `shown`: bytes of it, at most."""
+    return lambda raw, texts, constants: values.string_value(texts[index], redact=redact, shown=shown)

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which calls a policy covers, process by process."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from enforcer import coverage
+from enforcer.coverage import Coverage, policies_of
+from enforcer.policy import compiled
+from probes.api.undescribed import NO_STUB
+from probes.host.daemons import Daemons
+from tests.enforced import compiled as compile_text
+from tests.enforced import put
+
+POLICY = '[[rule]]\nname = "none"\naction = "deny"\nfunction = ["virDomainSuspend", "virDomainResume"]\n'
+OTHER = '[[rule]]\nname = "none"\naction = "deny"\nfunction = ["virDomainReboot"]\nobject = "web*"\n'
+READ_MOST = compiled.HEAD.size + compiled.ROWS_MAX * compiled.ROW.size + compiled.ORIGIN_MAX
+
+
+@contextlib.contextmanager
+def in_force(data: bytes, seals: int = coverage.SEALS, name: str = coverage.MEMORY_FILE) -> Iterator[None]:
+    """The policy is mapped in this process, as the enforcer does it."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(fd, data)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    with mmap.mmap(fd, len(data), mmap.MAP_SHARED, mmap.PROT_READ):
+        os.close(fd)
+        yield
+
+
+class Every(Daemons):
+    """Every process is a daemon, or none."""
+
+    def __init__(self, answer: bool) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def is_daemon(self, pid: int) -> bool:
+        return self.answer
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    monkeypatch.setattr(coverage, "SYSTEM_POLICY", put(tmp_path / "policy.bin", POLICY))
+
+
+def test_the_hosts_policy_covers_everybody_until_it_is_taken_away(system, tmp_path):
+    covered = Coverage(Every(False))
+    assert len(covered.covered_for(os.getpid())) == 2
+    (tmp_path / "policy.bin").unlink()
+    covered.refresh()
+    assert covered.covered_for(os.getpid()) == frozenset()
+
+
+def test_a_daemon_that_is_enforced_has_no_gaps(system):
+    """Threads of its drivers make calls that nobody is asked about."""
+    covered = Coverage(Every(True))
+    assert len(covered.covered_for(os.getpid())) == 2
+    covered.enforced(os.getpid())
+    assert covered.covered_for(os.getpid()) == frozenset()
+
+
+def test_a_child_is_enforced_until_it_becomes_another_program(system):
+    covered = Coverage(Every(True))
+    covered.enforced(100)
+    covered.forked(101, 100)
+    assert covered.covered_for(101) == frozenset()
+    covered.forget(101)
+    assert len(covered.covered_for(101)) == 2
+
+
+@pytest.fixture
+def nothing(tmp_path, monkeypatch):
+    """A host without a policy of its own."""
+    monkeypatch.setattr(coverage, "SYSTEM_POLICY", tmp_path / "none.bin")
+
+
+def test_a_policy_of_a_process_covers_that_process(nothing):
+    covered = Coverage(Every(False))
+    with in_force(compile_text(POLICY)), in_force(compile_text(OTHER)):
+        assert covered.covered_for(os.getpid()) == frozenset()
+        covered.enforced(os.getpid())
+        assert len(covered.covered_for(os.getpid())) == 3
+        assert covered.covered_for(1) == frozenset()
+        assert [summary.origin for summary in policies_of(os.getpid())] == ["policy.toml"] * 2
+
+
+def test_a_policy_that_is_replaced_is_noticed_at_the_next_refresh(nothing):
+    covered = Coverage(Every(False))
+    covered.enforced(os.getpid())
+    with in_force(compile_text(POLICY)):
+        assert len(covered.covered_for(os.getpid())) == 2
+    with in_force(compile_text(OTHER)):
+        covered.refresh()
+        assert len(covered.covered_for(os.getpid())) == 1
+
+
+def test_what_is_known_is_not_read_again(nothing, monkeypatch):
+    covered = Coverage(Every(False))
+    covered.enforced(os.getpid())
+    with in_force(compile_text(POLICY)):
+        before = covered.covered_for(os.getpid())
+        for place in ("probes.host.maps.text", "enforcer.coverage._read_sealed"):
+            monkeypatch.setattr(place, lambda *_: pytest.fail("read again"))
+        for _ in range(5):
+            covered.refresh()
+            assert covered.covered_for(os.getpid()) == before
+
+
+@pytest.mark.parametrize("seals", [0, coverage.SEALS & ~fcntl.F_SEAL_WRITE, coverage.SEALS & ~fcntl.F_SEAL_SHRINK])
+def test_only_what_cannot_change_is_believed(nothing, seals):
+    covered = Coverage(Every(False))
+    covered.enforced(os.getpid())
+    with in_force(compile_text(POLICY), seals):
+        assert covered.covered_for(os.getpid()) == frozenset()
+        assert list(policies_of(os.getpid())) == []
+
+
+def test_numbers_of_another_table_mean_nothing(nothing):
+    data = bytearray(compile_text(POLICY))
+    data[20] ^= 1
+    covered = Coverage(Every(False))
+    covered.enforced(os.getpid())
+    with in_force(bytes(data)):
+        assert covered.covered_for(os.getpid()) == frozenset()
+        assert [len(summary.covered) for summary in policies_of(os.getpid())] == [2]
+
+
+def test_lists_of_mappings_have_a_limit(nothing, monkeypatch):
+    """Whoever comes when it is reached is covered by what is known, until the next refresh()."""
+    covered = Coverage(Every(False))
+    covered.enforced(os.getpid())
+    monkeypatch.setattr(coverage, "MOST_LOOKED_AT", 1)
+    with in_force(compile_text(POLICY)):
+        covered.refresh()
+        assert len(covered.covered_for(os.getpid())) == 2
+        covered.enforced(os.getpid())
+        assert covered.covered_for(os.getpid()) == frozenset()
+        covered.refresh()
+        assert len(covered.covered_for(os.getpid())) == 2
+
+
+def test_policies_of_nobody_cost_nothing(nothing):
+    covered = Coverage(Every(False))
+    assert not covered.covers
+    covered.enforced(100)
+    assert covered.covers
+    covered.forget(100)
+    assert covered.covers
+    for _ in range(coverage.KEPT):
+        covered.refresh()
+    assert not covered.covers
+
+
+def test_a_big_policy_is_read_in_part():
+    data = compile_text(POLICY)
+    data = data[:8] + struct.pack("<I", 60 << 20) + data[12:]
+    read: list[int] = []
+
+    def give(at: int, length: int) -> bytes:
+        read.append(length)
+        return data[at : at + length]
+
+    found = compiled.summary(give, 60 << 20)
+    assert found is not None and len(found.covered) == 2
+    assert sum(read) <= READ_MOST
+
+
+@pytest.mark.parametrize("what", ["fifo", "folder", "device", "too large", "of others", "link to nowhere"])
+def test_what_is_no_policy_of_the_host_is_not_waited_for(tmp_path, monkeypatch, what):
+    path = tmp_path / "policy.bin"
+    if what == "fifo":
+        os.mkfifo(path)
+    elif what == "folder":
+        path.mkdir()
+    elif what == "device":
+        path.symlink_to("/dev/zero")
+    elif what == "link to nowhere":
+        path.symlink_to("nowhere")
+    else:
+        put(path, POLICY)
+        if what == "too large":
+            os.truncate(path, 1 << 40)
+        else:
+            path.chmod(0o666)
+    monkeypatch.setattr(coverage, "SYSTEM_POLICY", path)
+    assert coverage.system_policy() is None
+
+
+def test_a_damaged_policy_of_the_host_covers_nothing(tmp_path, monkeypatch):
+    path = put(tmp_path / "policy.bin", POLICY)
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+    monkeypatch.setattr(coverage, "SYSTEM_POLICY", path)
+    assert coverage.system_policy() is None
+
+
+WHOLE = compile_text(POLICY)
+PLACES = st.one_of(st.integers(0, compiled.HEAD.size - 1), st.integers(0, len(WHOLE) - 1))
+VALUES = st.one_of(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]), st.integers(0, 255))
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.data_too_large])
+@given(st.lists(st.tuples(PLACES, VALUES), max_size=12), st.integers(0, len(WHOLE)), st.booleans(), st.booleans())
+def test_a_forged_policy_is_read_within_limits_or_refused(changes, length, is_cut, is_fitted):
+    data = bytearray(WHOLE)
+    for place, value in changes:
+        data[place] = value
+    if is_cut:
+        del data[length:]
+    if is_fitted and len(data) >= compiled.HEAD.size:  # as who wants to be believed makes it
+        data[:8] = compiled.MAGIC
+        struct.pack_into("<I", data, 8, len(data))
+    if len(data) >= compiled.HEAD.size:
+        struct.pack_into("<I", data, compiled.CHECK_AT, zlib.crc32(data[compiled.CHECKED_FROM :]))
+    read: list[int] = []
+
+    def give(at: int, count: int) -> bytes:
+        assert at >= 0 and count >= 0
+        read.append(count)
+        return bytes(data[at : at + count])
+
+    found = compiled.summary(give, len(data))
+    assert sum(read) <= READ_MOST
+    assert found == compiled.read_summary(bytes(data))
+    if found is not None:
+        assert found.covered <= frozenset(range(NO_STUB, compiled.ROWS_MAX)) and len(found.origin) <= compiled.ORIGIN_MAX
+        assert found.mode in ("audit", "enforce") and found.on_error in ("allow", "deny")
+
+
+@pytest.mark.parametrize(
+    ("rule", "meant"),
+    [
+        ('action = "deny"\nclass = "write"', True),
+        ('action = "audit"\nclass = "write"\nobject = "web*"', True),
+        ('action = "deny"\nclass = "write"\nfunction = ["!virDomainSuspend"]', True),
+        ('action = "allow"\nclass = "write"', False),
+        ('action = "deny"\nclass = "read"', False),
+        ('action = "deny"\nclass = "write"\nfunction = "virDomain*"', False),
+        ('action = "deny"\nfunction = "virDomain*"', False),
+    ],
+)
+@pytest.mark.parametrize("is_daemon", [False, True])
+def test_functions_without_a_stub_are_covered_where_everything_is_meant(nothing, rule, meant, is_daemon):
+    covered = Coverage(Every(is_daemon))
+    covered.enforced(os.getpid())
+    with in_force(compile_text(f'[[rule]]\nname = "a"\n{rule}\n')):
+        found = covered.covered_for(os.getpid())
+    assert (NO_STUB in found) is meant
+    assert bool(found - {NO_STUB}) is not is_daemon
+
+
+@settings(max_examples=100)
+@given(st.binary(max_size=200))
+def test_garbage_is_no_policy(garbage):
+    assert compiled.read_summary(garbage) is None
+    compiled.read_summary(compiled.MAGIC + garbage)

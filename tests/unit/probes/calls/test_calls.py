@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Pairing of records: a model of the kernel's side makes calls and loses records; the reader tells exactly what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from log.events import BY_CALL, NO_CALL, Call, Caller, CutText, DomainEvent, Event, Lost, Value
+from log.render import jsonl, text, xml
+from probes.api.table import load_api
+from probes.calls.calls import MOST_CAUSES, MOST_CHILDREN, MOST_PENDING, MOST_SENT, Calls, Extra, Row
+from probes.calls.clients import Message
+from probes.calls.tasks import Task
+from probes.internals import private
+from probes.internals.layouts import LAYOUTS
+from probes.kernel import records
+from probes.plans.functions import entry_plan, private_plans, return_plan
+from probes.plans.plan import MOST_ONCE, Constants, Limits
+
+TABLE = load_api()
+OFFSETS = LAYOUTS["gobject"]
+LIMITS = Limits(4096, True)
+MASK = (1 << 64) - 1
+TASK = Task(Caller(1, None, None, 0, "root", None, None, None), "caller")
+
+
+def row(name: str) -> Row:
+    function = TABLE.by_name[name]
+    entry, ret = (make(function, TABLE, OFFSETS, LIMITS, 0) for make in (entry_plan, return_plan))
+    kind = function.result.kind
+    returns = "void" if kind == "void" else "pointer" if kind in ("string", "handle", "pointer", "callback") else "integer"
+    return Row(function, None, function.library, entry, ret, returns, function.number)
+
+
+def new_calls(rows: list[Row]) -> Calls:
+    return Calls(rows, TABLE, lambda task, pid, tid: TASK, lambda when: when)
+
+
+def calls_of(events: list[Event]) -> list[Call]:
+    """The events, none of which is anything but a call."""
+    calls = [event for event in events if isinstance(event, Call)]
+    assert len(calls) == len(events)
+    return calls
+
+
+def argument(call: Event, name: str) -> Any:
+    """None where the arguments were lost."""
+    assert isinstance(call, Call)
+    return call.args.values[name] if call.args else None
+
+
+# conservation
+
+
+@dataclass
+class Frame:
+    number: int  # of the call: its argument, and half its result
+    seq: int
+    entry_lost: bool
+
+
+@dataclass
+class Kernel:
+    """What trace.bpf.c sends: calls nest in threads, and records get lost."""
+
+    raws: list[bytes] = field(default_factory=list)
+    stacks: dict[int, list[Frame]] = field(default_factory=dict)
+    seqs: dict[int, int] = field(default_factory=dict)
+    time: int = 0
+    made: int = 0
+    uncounted: int = 0  # calls of which no record is left
+    finished: list[int] = field(default_factory=list)  # in order of their return
+    unfinished: set[int] = field(default_factory=set)
+    without_args: set[int] = field(default_factory=set)
+
+    def _head(self, kind: int, flags: int, tid: int, seq: int, depth: int) -> bytes:
+        self.time += 1
+        return records.HEAD.pack(kind, depth, flags, 0, self.time, 0, tid, seq, 0, 1)
+
+    def enter(self, tid: int, lost: bool) -> None:
+        stack = self.stacks.setdefault(tid, [])
+        self.seqs[tid] = seq = self.seqs.get(tid, 0) + 1
+        self.made += 1
+        if not lost:
+            head = self._head(records.REC_ENTRY, len(stack) << records.REC_LEVEL, tid, seq, min(len(stack), 255))
+            self.raws.append(head + struct.pack("<Q6Q", 0, self.made, 0, 0, 0, 0, 0))
+            self.unfinished.add(self.made)
+        stack.append(Frame(self.made, seq, lost))
+
+    def leave(self, tid: int, lost: bool) -> None:
+        stack = self.stacks.get(tid)
+        if not stack:
+            return
+        frame = stack.pop()
+        if lost:
+            self.uncounted += frame.entry_lost
+            return
+        head = self._head(records.REC_RETURN, records.REC_ENTRY_LOST if frame.entry_lost else 0, tid, frame.seq, len(stack))
+        self.raws.append(head + struct.pack("<QQ", self.time - 1, 2 * frame.number))
+        self.finished.append(frame.number)
+        self.unfinished.discard(frame.number)
+        if frame.entry_lost:
+            self.without_args.add(frame.number)
+
+    def jump(self, tid: int, count: int) -> None:
+        """Out of so many calls, which never return."""
+        for _ in range(min(count, len(self.stacks.get(tid, [])))):
+            self.uncounted += self.stacks[tid].pop().entry_lost
+
+
+steps = st.lists(
+    st.tuples(
+        st.integers(1, 3),
+        st.sampled_from(["enter", "enter", "leave", "leave", "jump"]),
+        st.sampled_from([False, False, True]),
+        st.integers(1, 3),
+    ),
+    max_size=60,
+)
+
+
+@given(steps, st.integers(1, 7))
+def test_every_call_is_told_once_or_counted_as_lost(steps, batch):
+    kernel = Kernel()
+    for tid, what, lost, count in steps:
+        if what == "jump":
+            kernel.jump(tid, count)
+        else:
+            (kernel.enter if what == "enter" else kernel.leave)(tid, lost)
+    calls = new_calls([row("virEventRemoveTimeout")])
+    events: list[Call] = []
+    for at in range(0, len(kernel.raws), batch):
+        events += calls_of(calls.feed(kernel.raws[at : at + batch]))
+    events += calls_of(calls.close())
+    assert calls.open_calls() == 0
+    for stack in kernel.stacks.values():
+        kernel.uncounted += sum(frame.entry_lost for frame in stack)
+
+    finished = [event for event in events if event.unfinished is None]
+    assert [event.ret for event in finished] == [2 * number for number in kernel.finished]
+    assert [argument(event, "timer") for event in finished] == [
+        None if number in kernel.without_args else number for number in kernel.finished
+    ]
+    unfinished = [event for event in events if event.unfinished is not None]
+    assert sorted(argument(event, "timer") for event in unfinished) == sorted(kernel.unfinished)
+    assert kernel.made == len(events) + kernel.uncounted
+    assert calls.ended_without_entry.total() == len(kernel.without_args)
+
+
+@given(steps)
+def test_a_thread_that_exits_leaves_no_call_open(steps):
+    kernel = Kernel()
+    calls = new_calls([row("virEventRemoveTimeout")])
+    events: list[Call] = []
+    for tid, what, _, _ in steps:
+        if what == "jump":
+            events += calls_of(calls.feed(kernel.raws))
+            kernel.raws.clear()
+            events += calls_of(calls.thread_exited(tid))
+            kernel.stacks.pop(tid, None)
+        else:
+            (kernel.enter if what == "enter" else kernel.leave)(tid, False)
+    events += calls_of(calls.feed(kernel.raws) + calls.close())
+    assert len(events) == kernel.made
+    assert {event.unfinished for event in events} <= {None, "process exited", "still running"}
+    assert sorted(argument(event, "timer") for event in events) == list(range(1, kernel.made + 1))
+
+
+# long strings
+
+
+def long_call(string: str, chunks_lost: set[int]) -> list[bytes]:
+    """virDomainLookupByName's entry with a name of several chunks, and its return."""
+    plan, data = row("virDomainLookupByName").entry, string.encode()
+    (name,) = (text for text in plan.texts if plan.ops[text.op][5] == LIMITS.string)
+    raw = bytearray(records.HEAD.pack(records.REC_ENTRY, 0, records.REC_LONG, 0, 1, 0, 1, 1, 0, 1).ljust(plan.fixed, b"\0"))
+    struct.pack_into("<Q", raw, name.source, 0x1000)
+    struct.pack_into("<i", raw, name.slot, min(len(data), name.size))
+    first = data[: name.size]
+    raws = [bytes(raw + first + bytes(((len(first) + 8) & ~7) - len(first)))]
+    if len(data) >= name.size:
+        for offset in range(name.size, len(data) + 1, records.CHUNK_BYTES - 1):
+            rest = data[offset : offset + records.CHUNK_BYTES - 1]
+            kept = rest[: max(0, LIMITS.string - offset)]
+            head = records.HEAD.pack(records.REC_CHUNK, 0, 0, name.op, 2, 0, 1, 1, 0, 1)
+            got = min(len(rest) + 1, records.CHUNK_BYTES)
+            raws.append(head + records.CHUNK.pack(offset, got) + kept + bytes((-len(kept)) % 8))
+    raws = [raw for at, raw in enumerate(raws) if at == 0 or at not in chunks_lost]
+    head = records.HEAD.pack(records.REC_RETURN, 0, 0, 0, 3, 0, 1, 1, 0, 1)
+    return [*raws, (head + struct.pack("<QQ", 1, 0)).ljust(row("virDomainLookupByName").ret.fixed, b"\0")]  # type: ignore[union-attr]
+
+
+@given(st.one_of(st.integers(0, 20000), st.sampled_from([1023, 1024, 1025, 4095, 4096, 4097, 5118, 5119, 5120])), st.integers(0, 25))
+def test_a_long_string_is_put_together(length, shift):
+    string = "".join(chr(ord("a") + (i + shift) % 26) for i in range(length))
+    (call,) = new_calls([row("virDomainLookupByName")]).feed(long_call(string, set()))
+    name = argument(call, "name")
+    assert name == (string if length <= LIMITS.string else CutText(string[: LIMITS.string], length))
+
+
+@given(st.integers(1024, 20000), st.sets(st.integers(1, 6), min_size=1))
+def test_a_string_with_lost_parts_is_a_beginning_of_it(length, lost):
+    string = "".join(chr(ord("a") + i % 26) for i in range(length))
+    (call,) = new_calls([row("virDomainLookupByName")]).feed(long_call(string, lost))
+    name = argument(call, "name")
+    if isinstance(name, str):
+        assert name == string
+    else:
+        assert isinstance(name, CutText)
+        assert string.startswith(name.text)
+        assert name.length in (None, length)
+
+
+# garbage
+
+ROWS = [row(function.name) for function in TABLE.functions]
+for inner in private.PRIVATE:
+    entry, ret = private_plans(inner, LIMITS, 0)
+    ROWS.append(Row(None, inner.name, "libvirt.so.0", entry, ret, "void"))
+
+
+@st.composite
+def garbage(draw):
+    """A record with a proper head, and anything behind it."""
+    kind = draw(st.sampled_from([records.REC_ENTRY, records.REC_RETURN, records.REC_CHUNK]))
+    number = draw(st.integers(0, len(ROWS) - 1))
+    flags = draw(st.integers(0, 255)) | (draw(st.integers(0, 3)) << records.REC_LEVEL if kind == records.REC_ENTRY else 0)
+    plan = ROWS[number].entry if kind == records.REC_ENTRY else ROWS[number].ret or ROWS[number].entry
+    place = draw(st.integers(0, 40)) if kind == records.REC_CHUNK else number
+    head = records.HEAD.pack(
+        kind, 0, flags, place, draw(st.integers(0, 100)), 0, draw(st.integers(1, 2)), draw(st.integers(0, 4)), draw(st.integers(0, 255)), 1
+    )
+    seed = draw(st.binary(min_size=1, max_size=64))
+    size = (records.CHUNK_TEXT if kind == records.REC_CHUNK else plan.fixed) - len(head)
+    body = bytearray((seed * (size // len(seed) + 1))[:size])
+    if kind == records.REC_CHUNK:
+        struct.pack_into("<Ii", body, 0, draw(st.integers(0, 70000)), draw(st.integers(-2, 4096)))
+    else:
+        for one in plan.texts:
+            at = one.slot - len(head)
+            if at >= 0:
+                struct.pack_into("<i", body, at, draw(st.integers(-4, 1100)))
+    return head + bytes(body) + draw(st.binary(max_size=300))
+
+
+@settings(max_examples=300)
+@given(st.lists(garbage(), max_size=12))
+def test_garbage_never_raises_and_every_event_can_be_written(raws):
+    calls = new_calls(ROWS)
+    events = calls.feed(raws) + calls.thread_exited(1) + calls.process_replaced(1, 50) + calls.close()
+    assert len(events) <= len(raws)
+    for event in events:
+        line = jsonl.line(event)
+        assert json.loads(line)["type"] in ("call", "unfinished", "monitor", "agent", "domain")
+        assert line.count("\n") == 1
+        assert text.line(event, text.View.BOTH)[:-1].isprintable()
+        assert xml.line(event).count("\n") == isinstance(event, Call)
+
+
+# calls that are alike
+
+
+@given(st.lists(st.tuples(st.integers(1, 2), st.integers(0, 1), st.integers(0, 2), st.integers(-1, 1)), max_size=40))
+def test_a_call_reads_the_same_whatever_was_before_it(made):
+    """The reader keeps what calls have in common; `made`: thread, depth, argument and result of each."""
+    rows, raws = [row("virEventRemoveTimeout")], []
+    for at, (tid, depth, number, result) in enumerate(made):
+        time, took = 1000 * at, 1 + at % 3
+        entry = records.HEAD.pack(records.REC_ENTRY, depth, 0, 0, time, 0, tid, at, 0, 1) + struct.pack("<Q6Q", 0, number, 0, 0, 0, 0, 0)
+        ret = records.HEAD.pack(records.REC_RETURN, depth, 0, 0, time + took, 0, tid, at, 0, 1) + struct.pack("<QQ", time, result & MASK)
+        raws.append([entry, ret])
+    together = calls_of(new_calls(rows).feed([raw for pair in raws for raw in pair]))
+    alone = [calls_of(new_calls(rows).feed(pair))[0] for pair in raws]
+    assert [call._replace(alike=None) for call in together] == [call._replace(alike=None) for call in alone]
+    for render in (jsonl.line, text.line, xml.line):
+        assert [render(call) for call in together] == [render(call) for call in alone]
+
+
+def test_what_a_call_causes_is_kept_up_to_a_limit() -> None:
+    extra = Extra()
+    for number in range(MOST_CHILDREN + 7):
+        extra.add(Lost(number, 1, "read", "x"))
+    assert [child.time for child in extra.children] == list(range(MOST_CHILDREN))
+    assert extra.more == 7
+
+
+class Sending:
+    """Threads of a process that is up to something, each inside a call."""
+
+    def __init__(self, function: str, threads: int) -> None:
+        self.calls, self.threads = new_calls([row(function)]), threads
+        size = self.calls.rows[0].entry.fixed
+        self.raws = [
+            records.HEAD.pack(records.REC_ENTRY, 0, records.REC_WANTED, 0, 1, 0, tid, 1, 0, 1).ljust(size, b"\0")
+            for tid in range(1, threads + 1)
+        ]
+        assert self.calls.feed(self.raws) == []
+
+    def change(self, number: int) -> list[Event]:
+        """A domain changes, says a thread outside of any call."""
+        fields: dict[str, Value] = {"name": "web1", "uuid": number, "arg1": 1, "arg3": 5, "arg4": 0, "handle": None, "driver": None}
+        ended: list[Event] = []
+        self.calls._changed(None, TASK, 1 << 20, 2, fields, records.REC_WANTED, ended)
+        return ended
+
+    def end(self) -> list[Event]:
+        """All calls are over."""
+        return [event for tid in range(1, self.threads + 1) for event in self.calls.thread_exited(tid)]
+
+
+def test_messages_that_a_call_sends_are_kept_up_to_a_limit() -> None:
+    made = Sending("virDomainSuspend", 1)
+    calls, call = made.calls, made.calls._open[1][0]
+    for serial in (*range(MOST_SENT + 100), MOST_SENT + 99):
+        calls._sends(call, 1, Message(1, 2, serial))
+    assert [message.serial for message in calls._extra_of(1, call).sent] == list(range(100, MOST_SENT + 100))
+    assert len(calls._origins._sent) == MOST_SENT
+    made.end()
+    assert calls._origins._sent == {}
+
+
+def test_changes_that_wait_for_their_cause_are_so_many_and_then_told_without_one() -> None:
+    made = Sending("virDomainCreateXML", 1)
+    told = [event for number in range(MOST_PENDING + 3) for event in made.change((0xAB << 120) + number)]
+    assert all(isinstance(event, DomainEvent) and event.cause is None and not event.one_of for event in told)
+    assert len(told) == 3
+    ended = [event for event in made.end() if isinstance(event, DomainEvent)]
+    assert [event.cause for event in ended] == [NO_CALL] * MOST_PENDING
+
+
+def test_a_change_that_too_many_calls_may_have_caused_names_none() -> None:
+    for threads, named in ((2, 2), (MOST_CAUSES, MOST_CAUSES), (MOST_CAUSES + 1, 0)):
+        made = Sending("virDomainSuspend", threads)
+        (event,) = made.change(0)
+        assert isinstance(event, DomainEvent)
+        assert (event.cause, len(event.one_of)) == (BY_CALL, named)
+
+
+def test_of_processes_whose_end_was_not_told_nothing_is_kept() -> None:
+    calls = new_calls([row("virDomainSuspend")])
+    alive, gone = os.getpid(), 1 << 22  # never given to a process
+    for pid in (alive, gone):
+        calls._constants_of(pid).learn((0, 1), "test:///default")
+    kept = []
+    for _ in range(3):
+        calls.forget_idle()
+        kept.append(set(calls._constants))
+    assert kept == [{alive, gone}, {alive}, {alive}]
+
+
+def test_what_a_process_sends_once_is_kept_up_to_a_limit() -> None:
+    constants = Constants()
+    for address in range(MOST_ONCE + 5):
+        constants.learn((0, address), address)
+        assert constants.get((0, 0)) == 0  # it is used
+    assert len(constants._values) == MOST_ONCE
+    assert constants.get((0, MOST_ONCE + 4)) == MOST_ONCE + 4
+    assert constants.get((0, 1)) is None

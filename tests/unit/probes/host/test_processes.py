@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Who a process is: /proc trees made up for the occasion, what the kernel captured, and what the watch noticed."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from probes.host import cgroups, processes
+from probes.host.cgroups import Place
+from probes.host.mapwatch import Dropped, Exec, Forked, Mapped
+from probes.host.processes import NO_ID, Captured, Processes, split_cmdline
+from probes.host.recent import Recent
+
+TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+ID = "0123456789abcdef" * 4
+NAMELESS = 3_999_999_999
+
+
+class Numbers(cgroups.Numbers):
+    """Cgroups that are known by number here."""
+
+    def __init__(self, paths: dict[int, str]) -> None:
+        self.paths = paths
+
+    def path(self, number: int) -> str | None:
+        return self.paths.get(number)
+
+
+def make(proc: Path, pid: int, *, start: int = 500, exe: str = "/usr/bin/virsh", cmdline: bytes = b"virsh\0list\0", **files: str) -> None:
+    """A process that began `start` ticks after boot."""
+    folder = proc / str(pid)
+    folder.mkdir(parents=True)
+    (folder / "exe").symlink_to(exe)
+    (folder / "cmdline").write_bytes(cmdline)
+    # the name may hold anything, brackets included
+    before = " ".join(["0"] * 18)
+    (folder / "stat").write_text(f"{pid} (a) b (c) S {before} {start} 0 0\n")
+    (folder / "status").write_text("Name:\tvirsh\nUid:\t1000\t0\t1000\t1000\nGid:\t0\t0\t0\t0\n")
+    (folder / "loginuid").write_text(files.get("loginuid", "1000"))
+    (folder / "cgroup").write_text(files.get("cgroup", "0::/system.slice/libvirtd.service\n"))
+
+
+def captured(pid: int = 7, **changes) -> Captured:
+    values = Captured(pid, 1, 0, 0, 1000, 0, 500 * TICK + 3, b"virsh\0list\0", "virsh", None)
+    return values._replace(**changes)
+
+
+def program(time: int, pid: int, path: str) -> Mapped:
+    return Mapped(time, pid, pid, 0, 0, 0, 0, 0, path, is_program=True)
+
+
+@pytest.fixture
+def who(tmp_path) -> Processes:
+    return Processes(tmp_path, Numbers({}))
+
+
+def test_living_process(tmp_path, who):
+    make(tmp_path, 7)
+    caller = who.lookup(7, 500 * TICK, captured())
+    assert caller == (7, "/usr/bin/virsh", ("virsh", "list"), 0, "root", 1000, "libvirtd.service", None, None)
+
+
+def test_living_process_without_a_capture_has_its_effective_uid(tmp_path, who):
+    make(tmp_path, 7, loginuid="4294967295")
+    caller = who.lookup(7)
+    assert (caller.uid, caller.user, caller.loginuid) == (0, "root", None)
+
+
+def test_process_that_has_gone_is_known_by_what_was_captured(who):
+    caller = who.lookup(7, 500 * TICK, captured(exe="/usr/bin/virsh", uid=NAMELESS, loginuid=None))
+    assert caller == (7, "/usr/bin/virsh", ("virsh", "list"), NAMELESS, None, None, None, None, None)
+
+
+def test_process_of_which_nothing_is_left(who):
+    assert who.lookup(7) == (7, None, None, NO_ID, None, None, None, None, None)
+
+
+def test_number_of_another_process_is_noticed(tmp_path, who):
+    make(tmp_path, 7, start=502, exe="/usr/bin/other", cmdline=b"other\0")
+    caller = who.lookup(7, None, captured())
+    assert (caller.exe, caller.cmdline, caller.unit) == (None, ("virsh", "list"), None)
+
+
+def test_start_times_differ_by_rounding(tmp_path, who):
+    make(tmp_path, 7)
+    for start in (499 * TICK, 500 * TICK, 501 * TICK - 1):
+        assert who.lookup(7, start, captured(start_ns=start)).unit == "libvirtd.service"
+
+
+def test_program_that_came_after_the_call_is_not_taken_for_the_caller(tmp_path, who):
+    who.noticed(Exec(100, 7, "virsh"))
+    who.mapped(program(101, 7, "/usr/bin/virsh"))
+    who.noticed(Exec(200, 7, "sleep"))
+    who.mapped(program(201, 7, "/usr/bin/sleep"))
+    make(tmp_path, 7, exe="/usr/bin/sleep", cmdline=b"sleep\0" + b"1\0")
+    caller = who.lookup(7, None, captured(), at=150)
+    assert (caller.exe, caller.cmdline) == ("/usr/bin/virsh", ("virsh", "list"))
+    assert caller.unit == "libvirtd.service"  # the process is the same
+    assert who.lookup(7, None, captured(cmdline=b"sleep\0" + b"1\0"), at=250).exe == "/usr/bin/sleep"
+
+
+def test_changed_title_is_the_same_program(tmp_path):
+    who = Processes(tmp_path, full_cmdlines=True)
+    make(tmp_path, 7, exe="/usr/bin/daemon", cmdline=b"daemon: idle")
+    caller = who.lookup(7, None, captured(cmdline=b"daemon: busy"))
+    assert (caller.exe, caller.cmdline) == ("/usr/bin/daemon", ("daemon: busy",))
+
+
+def test_program_of_a_process_that_has_gone_is_remembered(who):
+    who.noticed(Exec(100, 7, "virsh"))
+    who.mapped(program(101, 7, "/usr/bin/virsh"))
+    who.mapped(Mapped(102, 7, 7, 0, 0, 0, 0, 0, "/usr/lib/libvirt.so.0", is_program=False))
+    assert who.lookup(7, None, captured()).exe == "/usr/bin/virsh"
+
+
+def test_child_runs_what_its_parent_runs(tmp_path, who):
+    make(tmp_path, 5, exe="/usr/bin/python3")
+    who.noticed(Forked(100, 7, 5, 7))
+    who.noticed(Forked(110, 8, 7, 8))
+    who.noticed(Forked(120, 8, 8, 9))  # a thread
+    assert who.lookup(8, None, captured(8)).exe == "/usr/bin/python3"
+
+
+def test_number_that_is_used_again_starts_anew(who):
+    who.mapped(program(101, 7, "/usr/bin/old"))
+    who.noticed(Forked(200, 7, 1, 7))
+    assert who.lookup(7, None, captured()).exe is None
+
+
+def test_after_lost_records_nothing_is_remembered(who):
+    who.mapped(program(101, 7, "/usr/bin/virsh"))
+    who.noticed(Dropped(3))
+    assert who.lookup(7, None, captured()).exe is None
+
+
+def test_deleted_program_is_kept_as_it_is_named(tmp_path, who):
+    make(tmp_path, 7, exe="/usr/bin/virsh (deleted)")
+    assert who.lookup(7).exe == "/usr/bin/virsh (deleted)"
+
+
+def test_secrets_are_redacted(tmp_path, who):
+    make(tmp_path, 7, cmdline=b"virsh\0set-user-password\0web1\0root\0s3cret\0")
+    assert who.lookup(7).cmdline == ("virsh", "set-user-password", "web1", "<redacted>", "<redacted>")
+    assert who.lookup(8, None, captured(8, cmdline=b"virsh\0-c\0qemu+tcp://u:s3cret@h/\0")).cmdline[2] == "qemu+tcp://u:<redacted>@h/"
+    full = Processes(tmp_path, full_cmdlines=True)
+    assert full.lookup(7).cmdline == ("virsh", "set-user-password", "web1", "root", "s3cret")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", ()),
+        (b"virsh\0", ("virsh",)),
+        (b"virsh\0\0x\0", ("virsh", "", "x")),
+        (b"daemon: idle", ("daemon: idle",)),
+        (b"a\xff\0", ("a\udcff",)),
+        (b"virsh\0-c\0qemu://u:sec".ljust(1024, b"r"), ("virsh", "-c", "...")),
+        (b"x" * 1023 + b"\0", ("x" * 1023,)),
+        (b"x\0" * 8192, (*["x"] * 8191, "...")),
+    ],
+    ids=range(8),
+)
+def test_command_line(data, words):
+    assert split_cmdline(data) == words
+
+
+def test_half_of_a_long_command_line_matches_the_whole(tmp_path):
+    who = Processes(tmp_path, full_cmdlines=True)
+    whole = b"virsh\0" + b"x" * 2000 + b"\0"
+    make(tmp_path, 7, cmdline=whole)
+    assert who.lookup(7, None, captured(cmdline=whole[:1024])).cmdline == ("virsh", "x" * 2000)
+
+
+def test_cgroup_of_a_process_that_has_gone(tmp_path):
+    numbers = Numbers({44: f"/machine.slice/libpod-{ID}.scope/container"})
+    who = Processes(tmp_path, numbers)
+    assert who.lookup(7, None, captured(cgroup_id=44))[6:8] == (None, ID)
+    numbers.paths.clear()  # it has gone too
+    assert who.lookup(8, None, captured(8, cgroup_id=44))[6:8] == (None, ID)
+    assert who.lookup(9, None, captured(9, cgroup_id=45))[6:8] == (None, None)
+
+
+def test_memory_is_bounded(monkeypatch, who):
+    monkeypatch.setattr(who, "_images", Recent(10))
+    monkeypatch.setattr(who, "_users", Recent(10))
+    for pid in range(1, 100):
+        for time in range(10):
+            who.mapped(program(time, pid, "/usr/bin/virsh"))
+        who.user(pid)
+    assert list(who._images) == list(range(90, 100))
+    assert {len(who._images.get(pid, ())) for pid in range(90, 100)} == {processes.MOST_IMAGES}
+    assert len(who._users) == 10
+
+
+def test_user_names_are_those_of_this_host(who):
+    for entry in pwd.getpwall()[:5]:
+        assert who.user(entry.pw_uid) == pwd.getpwuid(entry.pw_uid).pw_name
+    assert who.user(NAMELESS) is None
+
+
+def test_real_process():
+    who = Processes()
+    child = subprocess.Popen(["cat", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin and child.stdout
+    child.stdin.write(b"x\n")
+    child.stdin.flush()
+    child.stdout.readline()  # from here on it is cat, not yet so when Popen returns
+    caller = who.lookup(child.pid)
+    assert (caller.exe, caller.cmdline) == (os.path.realpath("/usr/bin/cat"), ("cat", "-"))
+    assert (caller.uid, caller.user) == (os.geteuid(), pwd.getpwuid(os.geteuid()).pw_name)
+    child.stdin.close()
+    child.stdout.close()
+    child.wait()
+    assert who.lookup(child.pid).cmdline is None
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/", Place(None, None)),
+        ("/system.slice/libvirtd.service", Place("libvirtd.service", None)),
+        ("/system.slice/libvirtd.service (deleted)", Place("libvirtd.service", None)),
+        ("/system.slice/system-getty.slice/getty@tty1.service", Place("getty@tty1.service", None)),
+        ("/user.slice/user-1000.slice/session-3.scope", Place("session-3.scope", None)),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/app-virt.service", Place("app-virt.service", None)),
+        ("/user.slice/user-1000.slice/user@1000.service/init.scope", Place("init.scope", None)),
+        (r"/machine.slice/machine-qemu\x2d1\x2dweb1.scope/libvirt/emulator", Place(r"machine-qemu\x2d1\x2dweb1.scope", None)),
+        (f"/system.slice/docker-{ID}.scope", Place(None, ID)),
+        (f"/docker/{ID}", Place(None, ID)),
+        (f"/docker/{ID}/system.slice/libvirtd.service", Place("libvirtd.service", ID)),
+        (f"/machine.slice/libpod-{ID}.scope/container", Place(None, ID)),
+        (f"/machine.slice/libpod-conmon-{ID}.scope", Place(f"libpod-conmon-{ID}.scope", None)),
+        (f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope", Place(None, ID)),
+        (f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12.slice/cri-containerd-{ID}.scope", Place(None, ID)),
+        (f"/kubepods/besteffort/pod1234/{ID}", Place(None, ID)),
+        (f"/kubepods.slice/crio-{ID}.scope/container", Place(None, ID)),
+        ("/lxc.payload.web", Place(None, "web")),
+        ("/lxc.monitor.web", Place(None, None)),
+        ("/lxc/web/system.slice/cron.service", Place("cron.service", "web")),
+        ("/machine.slice/machine-debian.scope", Place(None, "debian")),
+        (r"/machine.slice/machine-my\x2ddebian.scope/payload", Place(None, "my-debian")),
+        ("/machine.slice/systemd-nspawn@debian.service/payload", Place(None, "debian")),
+        (r"/machine.slice/machine-lxc\x2d4711\x2dweb.scope", Place(None, "web")),
+        ("/machine/web.libvirt-lxc", Place(None, "web")),
+        (f"/docker/{ID}/kubelet.slice/cri-containerd-{ID[::-1]}.scope", Place(None, ID[::-1])),
+    ],
+)
+def test_place_in_cgroups(path, place):
+    assert cgroups.place_of(path) == place
+
+
+def test_cgroup_versions():
+    assert cgroups.parse("0::/system.slice/cron.service\n") == Place("cron.service", None)
+    hybrid = "9:name=systemd:/system.slice/cron.service\n8:pids:/\n4:memory:/other.service\n0::/system.slice/cron.service\n"
+    assert cgroups.parse(hybrid) == Place("cron.service", None)
+    old = f"12:cpu,cpuacct:/docker/{ID}\n1:name=systemd:/docker/{ID}\n"
+    assert cgroups.parse(old) == Place(None, ID)
+    only_memory = f"4:memory:/docker/{ID}\n1:name=systemd:/system.slice/a:b.service\n"
+    assert cgroups.parse(only_memory) == Place("a:b.service", ID)
+    assert cgroups.parse("") == Place(None, None)
+    assert cgroups.parse("garbage\n::\n") == Place(None, None)
+
+
+def test_no_cgroup_mount(tmp_path):
+    (tmp_path / "mountinfo").write_text("1 2 0:5 / /sys rw - sysfs sysfs rw\n")
+    numbers = cgroups.Numbers(tmp_path / "mountinfo")
+    assert numbers.path(1) is None
+    numbers.close()

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Records come out of a ring whole, once and in order, whatever its positions are and however it is emptied."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probes.kernel.reader import SETTLED_NS, Reader
+from probes.kernel.ring import Ring
+
+SIZE = 4096
+BUSY, DISCARDED = 1 << 31, 1 << 30
+
+
+class Written:
+    """A ring buffer as the kernel would fill it, its data mapped twice."""
+
+    def __init__(self, start: int = 0, size: int = SIZE) -> None:
+        self.size = size
+        self.consumer = bytearray(struct.pack("<Q", start))
+        self.producer = bytearray(mmap.PAGESIZE + 2 * size)
+        self._place(start)
+
+    def _place(self, position: int) -> None:
+        self.position = position
+        struct.pack_into("<Q", self.producer, 0, position)
+
+    def free(self) -> int:
+        """Bytes that may be written."""
+        return int(self.size - self.position + struct.unpack("<Q", self.consumer)[0])
+
+    def write(self, record: bytes, flags: int = 0) -> bool:
+        """Reserves and commits; False: the ring is full."""
+        data = struct.pack("<II", len(record) | flags, 0) + record
+        data = data.ljust((len(data) + 7) & ~7, b"\0")
+        if len(data) > self.free():
+            return False
+        for i, byte in enumerate(data):
+            at = (self.position + i) % self.size
+            self.producer[mmap.PAGESIZE + at] = self.producer[mmap.PAGESIZE + self.size + at] = byte
+        self._place(self.position + len(data))
+        return True
+
+    def commit(self, position: int) -> None:
+        """Ends what was reserved at that position."""
+        at = mmap.PAGESIZE + position % self.size
+        length = struct.unpack_from("<I", self.producer, at)[0] & ~BUSY
+        struct.pack_into("<I", self.producer, at, length)
+        struct.pack_into("<I", self.producer, at + self.size, length)
+
+
+lengths = st.integers(0, 300)
+
+
+@given(st.integers(0, 1 << 40).map(lambda n: 8 * n), st.lists(st.lists(lengths, max_size=12), max_size=12), st.integers(1, 2000))
+def test_every_record_comes_out_once(start, rounds, most):
+    written = Written(start)
+    ring = Ring(written, SIZE, 2 * SIZE)
+    sent: list[bytes] = []
+    got = []
+    for round_of in rounds:
+        for length in round_of:
+            record = (len(sent).to_bytes(4, "little") + bytes(length))[: max(4, length)]
+            if written.write(record):
+                sent.append(record)
+        ring.drain()
+        assert written.free() == SIZE or ring.backlog() == 2 * SIZE or ring.waiting() > ring.backlog()
+        got += ring.take(most)
+    while ring.waiting():
+        ring.drain()
+        got += ring.take(most)
+    assert got == sent
+
+
+def test_what_was_discarded_is_passed_over():
+    written = Written()
+    ring = Ring(written, SIZE, SIZE)
+    written.write(b"first")
+    written.write(b"nothing", DISCARDED)
+    written.write(b"last")
+    assert not ring.drain()
+    assert ring.take() == [b"first", b"last"]
+    assert ring.waiting() == 0
+
+
+def test_what_is_being_written_ends_what_is_complete():
+    written = Written()
+    ring = Ring(written, SIZE, SIZE)
+    written.write(b"first")
+    busy = written.position
+    written.write(b"second", BUSY)
+    written.write(b"third")
+    ring.drain()
+    assert ring.take() == [b"first"]
+    assert ring.waiting() > 0
+    written.commit(busy)
+    ring.drain()
+    assert ring.take() == [b"second", b"third"]
+
+
+def test_a_full_backlog_leaves_the_rest_where_it_is():
+    written = Written()
+    ring = Ring(written, SIZE, SIZE // 2)
+    records = [bytes([n]) * 56 for n in range(64)]
+    for record in records:
+        assert written.write(record)
+    assert ring.drain()
+    assert ring.backlog() == SIZE // 2
+    assert ring.waiting() == SIZE
+    assert ring.drain()
+    got = ring.take(64)
+    assert (len(got), ring.backlog()) == (1, SIZE // 2 - 64)
+    while ring.waiting():
+        ring.drain()
+        got += ring.take()
+    assert got == records
+
+
+# batches of several rings
+
+
+def record(time: int, number: int) -> bytes:
+    return struct.pack("<8xQQ", time, number).ljust(64, b"\0")
+
+
+def number_of(raw: bytes) -> int:
+    return int.from_bytes(raw[16:24], "little")
+
+
+def time_of(raw: bytes) -> int:
+    return int.from_bytes(raw[8:16], "little")
+
+
+NAMES = ("read", "write", "task", "users_read", "users_write", "users_task")
+STEP = 1_000_000  # ns
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=200), max_size=8), st.data())
+def test_batches_are_in_order_of_time_and_lose_nothing(rounds, data):
+    """Each record is at most 9 ms older than the latest of its ring before it, as one that slept before it was sent."""
+    written = {name: Written(size=1 << 14) for name in NAMES}
+    reader = Reader({name: Ring(ring, 1 << 14, 1 << 15) for name, ring in written.items()})
+    sent: list[bytes] = []
+    now, got = 100 * STEP, []
+    for round_of in rounds:
+        for which, age in round_of:
+            now += data.draw(st.integers(0, 3)) * STEP // 4
+            raw = record(now - age * STEP, len(sent))
+            if written[NAMES[which]].write(raw):
+                sent.append(raw)
+        batch = reader.read(now - SETTLED_NS)
+        assert all(time_of(raw) <= batch.upto for raw in (*batch.calls, *batch.tasks))
+        got.append(batch)
+    got.append(reader.rest())
+    assert reader.waiting() == 0
+    calls = [raw for batch in got for raw in batch.calls]
+    tasks = [raw for batch in got for raw in batch.tasks]
+    assert sorted(map(number_of, calls + tasks)) == list(range(len(sent)))
+    assert [time_of(raw) for raw in calls] == sorted(time_of(raw) for raw in calls)
+    assert [time_of(raw) for raw in tasks] == sorted(time_of(raw) for raw in tasks)
+
+
+def test_a_ring_that_is_behind_holds_the_others_up_and_is_caught_up_with():
+    written = {name: Written(size=1 << 20) for name in NAMES}
+    reader = Reader({name: Ring(ring, 1 << 20, 1 << 23) for name, ring in written.items()})
+    for n in range(14000):
+        written["users_read"].write(record(100 * STEP + 2 * n, n))
+    written["write"].write(record(100 * STEP + 26001, 99999))
+    found: list[int] = []
+    for _ in range(100):
+        found += map(number_of, reader.read(200 * STEP).calls)
+    assert found == [*range(13001), 99999, *range(13001, 14000)]
