@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-ROOM = 16 << 20  # characters that wait for a reader, at most
+ROOM = 16 << 20  # characters that wait for a reader, at most; of them half for what only reads
 _AT_A_TIME = 1 << 20  # characters
 _AGAIN = 20  # ms
 _MEMORY = 1  # the major number of /dev/null, /dev/full, /dev/zero
@@ -108,21 +108,27 @@ class Writer:
         self._ends = False
         self._thread: threading.Thread | None = None  # begun by the first batch: there may be a fork before it
 
-    def put(self, batch: Batch) -> bool:
-        """Have it written; False where too much waits already."""
+    def put(self, batch: Batch) -> list[Weight]:
+        """Have it written; what is left out as too much waits already: first calls that only read, all of the batch's."""
         if not any(batch.lines):
-            return True
+            return []
+        left_out: list[Weight] = []
         size = _size(batch)
         with self._changed:
-            if self._size and self._size + size > ROOM:
-                return False
+            if self._size and self._size + size > ROOM // 2:
+                batch, left_out = _without_reads(batch)
+                size = _size(batch)
+                if self._size + size > ROOM:
+                    return [*left_out, *batch.weights]
+                if not size:
+                    return left_out
             self._size += size
             self._waiting.append(batch)
             self._changed.notify_all()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="libvirt-trace", daemon=True)
             self._thread.start()
-        return True
+        return left_out
 
     def wait(self, seconds: float) -> bool:
         """Whether all is written, at the latest after that long."""
@@ -161,6 +167,19 @@ class Writer:
             together.weights.extend(batch.weights)
             size += _size(batch)
         return together
+
+
+def _without_reads(batch: Batch) -> tuple[Batch, list[Weight]]:
+    """The batch without calls that only read, and these."""
+    kept = Batch([], [])
+    left_out = []
+    for line, weight in zip(*batch, strict=True):
+        if weight[0] == "read":
+            left_out.append(weight)
+        else:
+            kept.lines.append(line)
+            kept.weights.append(weight)
+    return kept, left_out
 
 
 def _size(batch: Batch) -> int:

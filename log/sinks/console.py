@@ -97,8 +97,12 @@ class Screen(Output):
                 self._lost += event.count
             lines.append("".join([paint[role] % piece for role, piece in text.segments(event, self._view)]))
             weights.append(weight_of(event) if lines[-1] else NOTHING)
-        if any(lines) and not self._draw(lines, weights):
+        left_out = self._draw(lines, weights) if any(lines) else []
+        if len(left_out) > len(lines):
             self._calls, self._denied, self._lost = before
+        elif left_out:
+            self._calls -= sum(calls for _, _, calls in left_out)
+            self._lost -= sum(count - calls for _, count, calls in left_out)
         self._say()
 
     def message(self, lines: str) -> None:
@@ -130,15 +134,15 @@ class Screen(Output):
     def _is_gone(self, error: OSError) -> bool:
         return not isinstance(error, NotRead)  # EIO: the terminal was closed
 
-    def _draw(self, lines: list[str], weights: list[Weight]) -> bool:
-        """Show lines and the new status; False if there is no room for them."""
+    def _draw(self, lines: list[str], weights: list[Weight]) -> list[Weight]:
+        """Show lines and the new status; what there is no room for, with the status where that is all of it."""
         before, status = self._status, self._status_line()
         if not lines and before == status:
-            return True
-        taken = self._put([_ERASE if before else "", *lines, status], [NOTHING, *weights, NOTHING])
-        if taken:
+            return []
+        left_out = self._put([_ERASE if before else "", *lines, status], [NOTHING, *weights, NOTHING])
+        if NOTHING not in left_out:
             self._status = status
-        return taken
+        return left_out
 
     def _status_line(self) -> str:
         self._drawn = now = time.monotonic()

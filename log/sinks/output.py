@@ -131,16 +131,17 @@ class Output:
         self._channel = Channel(self._fd) if may_block(self._fd) else None
         self._writer = Writer(self._send) if self._channel else None
 
-    def _put(self, lines: list[str], weights: list[Weight]) -> bool:
-        """Have lines written; False if there is no room for them."""
+    def _put(self, lines: list[str], weights: list[Weight]) -> list[Weight]:
+        """Have lines written; those that there is no room for."""
         batch = Batch(lines, weights)
         if self._writer is None:
             self._send(batch)
-        elif not self._writer.put(batch):
-            self._leave_out(weights)
+            return []
+        left_out = self._writer.put(batch)
+        if left_out:
+            self._leave_out(left_out)
             self._fails(NOT_READ)
-            return False
-        return True
+        return left_out
 
     def _send(self, batch: Batch) -> None:
         """Write lines, in the thread if there is one."""
@@ -260,7 +261,7 @@ def send(fd: int, data: bytes) -> tuple[int, OSError | None]:
 def weight_of(event: Event) -> Weight:
     """What is missing where the line of this event is."""
     if type(event) is Call:
-        return _WEIGHTS[event.write]
+        return _WEIGHTS[event.write or (event.verdict is not None and event.verdict.action == "deny")]
     return (event.ring, event.count, 0) if type(event) is Lost else NOTHING
 
 

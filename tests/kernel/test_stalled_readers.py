@@ -9,6 +9,7 @@ import pty
 import re
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 
 from tests.kernel.conftest import TRACER
 from tests.kernel.test_lifecycle import wait_until
-from tests.needs import PATIENCE
+from tests.needs import PATIENCE, PYTHON
 
 MADE = 3001  # more than a pipe holds
 SECONDS = 60 * PATIENCE
@@ -76,6 +77,40 @@ def test_reader_of_standard_output_that_sleeps(start, steps, tmp_path) -> None:
     with open(reader, "rb") as file:
         lines = file.read().decode().splitlines(keepends=True)
     assert sum(line.startswith('{"type":"call"') and line.endswith("\n") for line in lines) + int(count) == MADE
+
+
+CROWD = """
+import libvirt, sys
+domain = libvirt.open("test:///default").lookupByName("test")
+reads, writes = map(int, sys.argv[1:])
+for _ in range(reads):
+    domain.name()
+for i in range(writes):
+    domain.setMemory(4096 + i)
+    domain.name()
+"""
+
+
+def test_slow_reader_of_standard_output_gets_every_call_that_changes_something(start, tmp_path) -> None:
+    """Reads alone would fill the room that a pipe's reader has; what there was of them is seen or counted."""
+    reads, log = 30_011, tmp_path / "log"
+    reader, writer = os.pipe()
+    command = (PYTHON, "-c", CROWD, str(reads), str(MADE))
+    options = ("--json", "--buffer-size", "64", "-o", str(log), "-f", "virDomainSetMemory", "-f", "virDomainGetName", "--", *command)
+    tracer = start(*options, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    wait_until(lambda: log.exists() and b'{"type":"end"' in log.read_bytes()[-4096:], "the last event in the file")
+    with open(reader, "rb") as file:
+        events = [json.loads(line) for line in file]
+    assert tracer.wait(SECONDS) == 0
+    assert len(logged(log)) == reads + 2 * MADE + 1
+    calls = Counter(event["function"] for event in events if event["type"] == "call")
+    lost = [event for event in events if event["type"] == "lost"]
+    assert calls["virDomainSetMemory"] == MADE
+    assert {(event["ring"], event["reason"]) for event in lost} == {("read", "not written: its reader does not keep up")}
+    missing = sum(event["count"] for event in lost)
+    assert calls["virDomainGetName"] + missing == reads + MADE
+    assert f"standard output: {missing} calls were not written (its reader does not keep up)" in tracer.stderr.read().decode()
 
 
 def test_two_interrupts_at_once(start, steps, tmp_path) -> None:

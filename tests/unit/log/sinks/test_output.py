@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Destinations: whole lines whatever happens to the disk or the reader, and an honest account of what is missing."""
 
+import collections
 import concurrent.futures
 import contextlib
 import json
@@ -20,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from log.errors import TraceError
+from log.events import VerdictInfo
 from log.render import jsonl, text, xml
 from log.sinks.channel import Channel
 from log.sinks.output import Output, open_file
@@ -27,6 +29,7 @@ from tests.unit.log_samples import ATTACHED, DESTROY, LOST
 
 ROOT = Path(__file__).parents[4]
 LINE = jsonl.line(DESTROY)
+READS = DESTROY._replace(write=False)
 
 
 @pytest.fixture
@@ -256,6 +259,36 @@ def test_reader_that_sleeps_stops_nobody_and_is_told_what_it_missed(tmp_path, sa
     assert lost["reason"] == "not written: its reader does not keep up"
     assert events[-1]["type"] == "call" and len(events) - 1 + lost["count"] == made + 1
     assert said[1:] == [said[0].partition(":")[0] + f": {lost['count']} calls were not written (its reader does not keep up)"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 12), st.booleans()), min_size=1, max_size=25))
+@settings(max_examples=60)
+def test_calls_that_only_read_make_way_for_the_others(batches):
+    """However many they are: half of the room is not theirs. What is denied is no such call."""
+    said: list[str] = []
+    denied = READS._replace(verdict=VerdictInfo("deny", "keep"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("log.sinks.channel.ROOM", 700 * len(LINE))
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while os.write(writer, b"{}\n"):
+                pass
+        sink = Output(writer, "pipe", jsonl.line, said.append)
+        for reads, writes, first in batches:
+            batch = [READS] * reads, [DESTROY, denied] * (writes // 2)
+            sink.write([*batch[first], *batch[not first]])
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            reading = pool.submit(read_to_end, reader)
+            sink.close()
+            events = [event for event in reading.result(20) if event]
+    kinds = collections.Counter((event["type"], event.get("write")) for event in events)
+    made = sum(reads for reads, _, _ in batches), sum(writes // 2 for _, writes, _ in batches)
+    assert (kinds["call", True], kinds["verdict", False]) == (made[1], made[1])
+    lost = [event for event in events if event["type"] == "lost"]
+    assert {event["ring"] for event in lost} <= {"read"}
+    assert kinds["call", False] + sum(event["count"] for event in lost) == made[0]
+    assert kinds["call", False] >= min(made[0], 200)
 
 
 @pytest.mark.parametrize("calls", [1, 1000])
