@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from probes.host.maps import ENFORCER
 from tests.daemon import Daemon
 from tests.enforced import library, put
-from tests.needs import PATIENCE, PYTHON
+from tests.needs import PATIENCE, PYTHON, ROOT
 
 POLICY = """
 [[rule]]
@@ -170,3 +173,74 @@ def test_verdicts_are_in_the_log(enforced, web, trace):
     assert (state["type"], state["verdict"]) == ("call", {"action": "audit", "rule": "look"})
     assert result.calls("virDomainLookupByUUID") == []  # the enforcer's own
     assert result.end["denied"] == 2
+
+
+# the host's policy covers the client's process, too, which nobody asks in
+
+
+IN_FORCE = """
+mount -t tmpfs -o mode=755 tmpfs /etc/libvirt-trace
+install -m 644 "$1" /etc/libvirt-trace/policy.bin
+shift
+exec "$@"
+"""
+
+
+def folded(policy: Path, folder: Path, *command: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """The lines and the events of the command, where the policy is the host's."""
+    folder.mkdir(exist_ok=True)
+    log = folder / "log.json"
+    log.unlink(missing_ok=True)
+    tracer = [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "-f", "virDomain[!LF]*", "-o", str(log), "--", *command]
+    with system_policy_folder():
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-eu", "-c", IN_FORCE, "sh", str(policy), *tracer],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60 * PATIENCE,
+        )
+    assert ", 0 lost in " in done.stderr, done.stderr
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    return [line for line in done.stdout.splitlines() if " virDomain" in line], [event for event in events if "function" in event]
+
+
+@contextlib.contextmanager
+def system_policy_folder() -> Iterator[None]:
+    """/etc/libvirt-trace is there, if only to mount something on it."""
+    folder = Path("/etc/libvirt-trace")
+    made = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        if made:
+            folder.rmdir()
+
+
+def test_clients_line_says_what_the_daemons_enforcer_said(enforced, web, tmp_path):
+    policy = put(tmp_path / "policy.bin", POLICY)
+    lines, events = folded(policy, tmp_path, "virsh", "-q", "-c", enforced.uri, "suspend web1; reset web1; domstate web1; inject-nmi web1")
+    shown = {call["function"]: line for line in lines for call in events if f" {call['function']}(" in line}
+    assert len(lines) == 4 and not [line for line in lines if "NOT ENFORCED" in line], lines
+    assert shown["virDomainSuspend"].endswith('> DENIED by rule "keep-web" (libvirtd)')
+    assert " = -1 VIR_ERR_ACCESS_DENIED (access denied: web servers are kept) <" in shown["virDomainSuspend"]
+    assert shown["virDomainGetState"].endswith('> AUDITED by rule "look" (libvirtd)')
+    for function in ("virDomainReset", "virDomainInjectNMI"):
+        assert " = 0 <" in shown[function] and shown[function].endswith(">"), shown[function]
+    client = {call["function"]: call["verdict"] for call in events if call["client"] is None}
+    daemon = {call["function"]: call["verdict"] and call["verdict"]["action"] for call in events if call["pid"] == enforced.pid}
+    assert client == dict.fromkeys(shown)  # the verdict is the daemon's
+    assert daemon == {"virDomainSuspend": "deny", "virDomainReset": "allow", "virDomainGetState": "audit", "virDomainInjectNMI": None}
+
+
+def test_client_of_a_daemon_that_is_not_enforced_is_marked(libvirtd, guest, tmp_path):
+    policy = put(tmp_path / "policy.bin", POLICY)
+    lines, events = folded(policy, tmp_path, "virsh", "-q", "-c", libvirtd.uri, f"suspend {guest.name}; resume {guest.name}")
+    assert [" NOT ENFORCED" in line for line in lines] == [True, False], lines
+    verdicts = {(call["function"], call["pid"] == libvirtd.pid): call["verdict"] and call["verdict"]["action"] for call in events}
+    assert verdicts == {
+        (function, in_daemon): said
+        for function, said in (("virDomainSuspend", "not enforced"), ("virDomainResume", None))
+        for in_daemon in (True, False)
+    }
