@@ -73,7 +73,7 @@ class Filters:
         """The settings for the kernel, not ready yet; fills its filter maps."""
         program.allow("pids", (pid.to_bytes(4, "little") for pid in self.pids))
         program.allow("uids", (uid.to_bytes(4, "little") for uid in self.uids))
-        names = () if any(_WILD & set(comm) for comm in self.comms) else self.comms
+        names = () if self.has_wild_names else self.comms
         program.allow("comms", (name.encode(errors="surrogateescape")[:15].ljust(16, b"\0") for name in names))
         automaton = compile_globs(self.objects) if self.objects else None
         if automaton:
@@ -97,9 +97,12 @@ class Filters:
     @property
     def keeps_all(self) -> bool:
         """Whether nothing is left to decide when a call has finished."""
-        return not (
-            self.failed or self.slower_ns is not None or self.writes or self.objects or any(_WILD & set(comm) for comm in self.comms)
-        )
+        return not (self.failed or self.slower_ns is not None or self.writes or self.objects)
+
+    @property
+    def has_wild_names(self) -> bool:
+        """Whether threads are chosen by names that the kernel can't compare."""
+        return any(_WILD & set(comm) for comm in self.comms)
 
     @property
     def by_process(self) -> bool:
@@ -110,8 +113,13 @@ class Filters:
         """Whether calls are left out that may change a domain."""
         return any(function.is_write and function.name.startswith("virDomain") and not self.wants(function) for function in functions)
 
-    def passes(self, caller: Caller, comm: str, client: Mapping[str, Value], in_tree: bool) -> bool:
-        """Whether a call of a daemon is wanted because of it or its client; `in_tree`: one of them descends from the tracer."""
+    def passes(self, wanted: bool, caller: Caller, comm: str, client: Mapping[str, Value], in_tree: bool) -> bool:
+        """Whether what a thread does is wanted because of it or of its client; `wanted`: the kernel says so of the thread.
+
+        `in_tree`: one of them descends from the tracer. This is the whole choice of processes: what a call causes is as wanted as the call.
+        """
+        if wanted and (not self.has_wild_names or _is_one_of(comm, self.comms)):
+            return True
         exe = client.get("exe")
         name = os.path.basename(exe) if isinstance(exe, str) else ""
         return (
@@ -122,7 +130,7 @@ class Filters:
         )
 
     def keeps(self, event: Event) -> bool:
-        """Whether an event is shown: what the kernel could not decide. Always, where `keeps_all`."""
+        """Whether an event of a wanted process is shown. Always, where `keeps_all`."""
         if type(event) is Call:
             return self._keeps_call(event)
         if type(event) is DomainEvent:
@@ -135,11 +143,6 @@ class Filters:
         if self.slower_ns is not None and call.duration_ns is not None and call.duration_ns < self.slower_ns:
             return False
         if self.writes and not call.write:
-            return False
-        # what a client's call made a daemon do is the client's, by its program's name
-        exe = call.client.get("exe") if call.client else None
-        names = (call.comm, os.path.basename(exe) if isinstance(exe, str) else "")
-        if self.comms and not any(_is_one_of(name, self.comms) for name in names):
             return False
         return not self.objects or self._on_object(call)
 

@@ -104,7 +104,12 @@ class Session:
             self._clock.epoch,
             covered=self._coverage.covered_for,
             unseen=self._before.has,
-            choice=Choice(self._passes if filters.by_process else None, filters.hides_changes(table.functions), filters.writes),
+            choice=Choice(
+                self._passes if filters.by_process else None,
+                filters.has_wild_names,
+                filters.hides_changes(table.functions),
+                filters.writes,
+            ),
             redact=options.limits.redact,
             is_own=self._modules.has,
             nested=options.filters.nested,
@@ -294,14 +299,14 @@ class Session:
                 self._before.serves(tgid, tid)
 
     def _passes(self, wanted: bool, task: Task) -> bool:
-        """Whether what a thread of a daemon does is wanted; `wanted`: the kernel says so of its process."""
+        """Whether what a thread does is wanted; `wanted`: the kernel says so of it."""
         served, caller, in_tree = task.served, task.caller, wanted
         client: serving.Client = (served.client if served else None) or {}
         if self._tree and not wanted:
             pid = client.get("pid")
             in_tree = isinstance(pid, int) and self._tree.has(pid, served.client_start if served else None)
             in_tree = in_tree or self._tree.has(caller.pid)
-        return self._options.filters.passes(caller, task.comm, client, in_tree)
+        return self._options.filters.passes(wanted, caller, task.comm, client, in_tree)
 
 
 def _has_threads(pid: int) -> bool:

@@ -244,7 +244,7 @@ class Calls:
                 self._learn_once(call, flags)
                 return
         stack.append(call)
-        if flags & _SPECIAL or self._said or self.covering:
+        if flags & _SPECIAL or self._said or self.covering or self._choice.asks:
             self._began(call, flags, tid)
 
     def _nested(self, call: Open, flags: int, stack: list[Open]) -> Open:
@@ -266,10 +266,11 @@ class Calls:
         self._learn_once(call, flags)
         if verdict := self._verdict_on(call, tid):
             self._extra_of(tid, call).verdict = verdict
-        if flags & records.REC_SERVING:
-            self._began_for_client(call, flags, tid)
+        if flags & records.REC_SERVING or self._choice.asks:
+            self._choose(call, flags, tid)
 
-    def _began_for_client(self, call: Open, flags: int, tid: int) -> None:
+    def _choose(self, call: Open, flags: int, tid: int) -> None:
+        """Whether the call is wanted because of who makes it: as much as the call that caused it, or the one around it."""
         origins: list[Sent] = []
         task = self._find_task(call.task, call.tgid, tid)
         if not call.depth and task.served:
@@ -282,7 +283,7 @@ class Calls:
             self._extra_of(tid, call).hidden = True
 
     def _passes(self, flags: int, task: Task) -> bool:
-        """Whether what a thread does is wanted because of its process, or of whom it does it for; `flags`: of its record."""
+        """Whether what a thread does is wanted because of who it is, or whom it does it for; `flags`: of its record."""
         return self._choice.passes is None or self._choice.passes(bool(flags & records.REC_WANTED), task)
 
     def _is_hidden(self, tid: int, number: int) -> bool:
@@ -640,7 +641,7 @@ class Calls:
             caused = self._origins.of(served, task.caller.uid)
             extra.origins = [origin for origin in caused if not self._is_hidden(origin.tid, origin.number)]
         flags = records.HEAD.unpack_from(raw)[2]
-        extra.hidden = bool(flags & records.REC_SERVING) and not extra.origins and not self._passes(flags, task)
+        extra.hidden = not extra.origins and not self._passes(flags, task)
         result: Value = None
         if function is not None and said is not None and self.rows[row].returns == "integer":
             result = values.integer(function.result.kind, said.result)
@@ -650,14 +651,22 @@ class Calls:
         """The call has returned; `raw`: its return record."""
         if self._pending:
             self._gave_up(tid, call.seq, ended)
-        hidden = self._is_hidden(tid, call.seq) if call.raw is not None else not self._passes_without_entry(call, raw, tid)
-        built = self._returned(call, raw, ret_pieces, tid)
-        if not hidden:
-            ended.append(built)
+        if self._is_hidden(tid, call.seq) if call.raw is not None else not self._passes_by_end(call, raw, tid):
+            self._left_out(call, raw, tid)
+        else:
+            ended.append(self._returned(call, raw, ret_pieces, tid))
 
-    def _passes_without_entry(self, call: Open, raw: bytes, tid: int) -> bool:
-        flags = records.HEAD.unpack_from(raw)[2]
-        return bool(flags & records.REC_WANTED) or self._passes(flags, self._find_task(call.task, call.tgid, tid))
+    def _passes_by_end(self, call: Open, raw: bytes, tid: int) -> bool:
+        return self._passes(records.HEAD.unpack_from(raw)[2], self._find_task(call.task, call.tgid, tid))
+
+    def _left_out(self, call: Open, raw: bytes, tid: int) -> None:
+        """The call, which nobody asked for, has returned: what others may rely on is learnt."""
+        ret = self.rows[call.row].ret
+        if raw[2] & records.REC_ONCE and ret is not None:
+            ret.decode(raw, _NO_PIECES, self._constants_of(call.tgid))
+        extra = self._extra.pop((tid, call.seq), None)
+        for message in extra.sent if extra else ():
+            self._origins.ended(message, tid, call.seq)
 
     def _returned(self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int) -> Call:
         entry, number, seq, depth, task, tgid, _ = call

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Leaves out what the user did not ask for: events in order of their end come in, those that are shown go out.
+"""Leaves out what the user did not ask for: events of wanted processes come in, in order of their end; those that are shown go out.
 
-What a call caused is known before the call itself: whether the call is shown may only be told when it has ended (it failed, it took
+Which processes are wanted is decided when a call begins (Choice), since what it causes is as wanted as it is. The rest is decided
+here. What a call caused is known before the call itself: whether the call is shown may only be told when it has ended (it failed, it took
 long), so until then its company waits.
 """
 
@@ -19,10 +20,11 @@ MOST_HELD = 65536  # events
 
 
 class Choice(NamedTuple):
-    """What of the user's choice matters while calls are under way."""
+    """What of the user's choice matters while calls are under way: of processes all of it."""
 
-    # of a call of a daemon, or an event without a call: whether it is wanted, by whether the kernel says so of its process, and the thread
-    passes: Callable[[bool, Task], bool] | None = None  # None: all are
+    # of what a thread does: whether it is wanted, by whether the kernel says so of the thread, and the thread
+    passes: Callable[[bool, Task], bool] | None = None  # None: all is
+    asks: bool = False  # the kernel can't say so of any thread
     hides_changes: bool = False  # calls that may change a domain are left out
     only_writes: bool = False
 

@@ -201,10 +201,13 @@ def others_work(libvirtd, guest) -> None:
     libvirtd.end(other)
 
 
+NOBODYS = str(3_000_000_000 + os.getpid())  # a user that no other program here runs as
+
+
 @pytest.mark.parametrize(
     "options",
-    [("-p", "1"), ("-u", "65534"), ("-n", "nosuch"), ("-f", "virDomainGetOSType"), ("-x",), ("--slower", "100000"), ("-n", "nosuch*")],
-    ids=lambda options: options[0] + options[-1][-1],
+    [("-p", "1"), ("-u", NOBODYS), ("-n", "nosuch"), ("-f", "virDomainGetOSType"), ("-x",), ("--slower", "100000"), ("-n", "nosuch*")],
+    ids=["-p", "-u", "-n", "-f", "-x", "--slower", "-n*"],
 )
 def test_filters_leave_out_what_daemons_do_for_others(trace, libvirtd, guest, options):
     tracer = trace(*options)
@@ -217,6 +220,26 @@ def test_filters_leave_out_what_daemons_do_for_others(trace, libvirtd, guest, op
         assert all(event["type"] == "call" and event["failed"] for event in of_daemon)
     else:
         assert of_daemon == []
+
+
+RENAMED = """
+import pathlib, sys, libvirt
+pathlib.Path("/proc/self/comm").write_text(sys.argv[3])
+libvirt.open(sys.argv[1]).lookupByName(sys.argv[2]).suspend()
+"""
+
+
+@pytest.mark.parametrize("wild", ["", "*"], ids=["name", "glob"])
+def test_name_of_a_thread_chooses_what_daemons_do_for_it(trace, libvirtd, guest, wild: str):
+    """However the name is given; the program has another one."""
+    name = f"other-{os.getpid()}"
+    tracer = trace("-n", name + wild, "-f", "virDomainSuspend")
+    subprocess.run([PYTHON, "-c", RENAMED, libvirtd.uri, guest.name, name], check=True, timeout=60 * PATIENCE)
+    result = tracer.stop()
+    (asked, served) = sorted(result.calls("virDomainSuspend"), key=lambda call: call["time"])
+    assert (asked["comm"], served["pid"], served["parent"]) == (name, libvirtd.pid, asked["id"])
+    (told,) = (event for event in result.events if event["type"] == "domain")
+    assert told["parent"] == served["id"]
 
 
 def test_command_shows_nobody_elses(trace, libvirtd, guest):
