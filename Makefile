@@ -93,7 +93,7 @@ demo: deps-demo build-deps enforcer ## trace a few real libvirt calls of virsh a
 
 enforcer: $(BUILD)/$(ENFORCER) ## build the library that denies calls
 
-$(BUILD)/stubs.S $(BUILD)/table.h &: enforcer/library/generate.py probes/api/api.json probes/api/table.py probes/api/undescribed.py
+$(BUILD)/stubs.S $(BUILD)/table.h &: enforcer/library/generate.py probes/api/api.json probes/api/load.py probes/api/table.py probes/api/undescribed.py
 	@$(PYTHON) -m enforcer.library.generate $(BUILD) $(MACHINE)
 	@touch $(BUILD)/stubs.S $(BUILD)/table.h
 

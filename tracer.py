@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -26,24 +26,19 @@ except ModuleNotFoundError:
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
+from enforcer.coverage import GUARD
 from log import VERSION
 from log.errors import TraceError, UsageError, explain, say
-from log.events import Call, End, Event, Lost
-from log.quote import escape
-from log.render.text import View, end_summary
-from log.sinks.channel import Channel, NotRead
-from log.sinks.console import Screen, make_console, open_screen
-from log.sinks.output import FORMATS, GivenUp, Output, Sink, open_file
-from log.sinks.summary import Summary
-from probes.api import listing
-from probes.api.table import load_api
+from log.events import Call, Event
+from log.sinks.fanout import Log
+from log.usage import split_command
+from probes.commands import show_functions, show_processes
 from probes.filters import Filters
-from probes.host.allowed import check_tracing, is_in_first_pid_namespace, unseen
+from probes.host.allowed import check_tracing, unseen
 from probes.host.command import CANNOT_START, Command
 from probes.host.pidfile import PidFile
-from probes.options import filters_of, list_parser, ps_parser, split_command, tracing_parser
+from probes.options import filters_of, tracing_parser
 from probes.plans.plan import Limits
-from probes.ps import Counts, count_calls, list_processes, render_json, render_table
 from probes.session import Options, Session
 
 # s between two looks at the rings: short while much comes in, longer when nothing does
@@ -51,35 +46,7 @@ BUSY, IDLE = 0.005, 0.05
 BUSY_EVENTS = 500  # of one look
 BEHIND = 1 << 18  # bytes in the rings that leave no time to sleep
 STDERR = 2
-STDERR_PATIENCE = 0.1  # s that a line on standard error may take
-READER_PATIENCE = 2  # s
 SWITCH = 0.001  # s: threads that write wait no longer for this one
-
-
-class Tally:
-    """What the last line reports."""
-
-    def __init__(self) -> None:
-        self.calls = self.failed = self.denied = self.lost = self.details_lost = 0
-        self.started = time.monotonic()
-
-    def add(self, events: Sequence[Event]) -> None:
-        """Counts a batch."""
-        for event in events:
-            if type(event) is Call:
-                self.calls += 1
-                if event.verdict is not None and event.verdict.action == "deny":
-                    self.denied += 1
-                elif event.failed:
-                    self.failed += 1
-            elif type(event) is Lost:
-                self.lost += event.count
-                self.details_lost += event.details
-
-    def end(self) -> End:
-        """The last event."""
-        seconds = round(time.monotonic() - self.started, 3)
-        return End(time.time_ns(), self.calls, self.failed, self.denied, self.lost, seconds, self.details_lost)
 
 
 class Signals:
@@ -113,113 +80,6 @@ class Signals:
         self.terminate |= number != signal.SIGINT
         if self.raises and self.is_impatient():
             raise KeyboardInterrupt
-
-
-class Log:
-    """All sinks, and the numbers of what went through."""
-
-    def __init__(self, options: argparse.Namespace, signals: Signals) -> None:
-        self._signals = signals
-        self._screen: Output | None = None
-        self._errors = Channel(STDERR)
-        self.tally = Tally()
-        self.summary = Summary(both=options.both) if options.summary else None
-        self._view = View(options.tree) if options.tree else View.BOTH if options.both else View.FOLD
-        self._sinks: list[Sink] = []  # what waits for nobody is first
-        self._form = options.format or "text"
-        if options.output:
-            self._sinks.append(
-                open_file(os.fspath(options.output), FORMATS[options.format or "json"], self.complain, shared=options.shared_output)
-            )
-
-    @contextlib.contextmanager
-    def starting(self, status: bool) -> Iterator[None]:
-        """While the tracer gets ready, which the status line says; then events are shown and the time counts."""
-        self._screen = open_screen(sys.stdout, self._form, self.complain, status, self._view)
-        self._sinks.append(self._screen)
-        if self.summary:
-            self._sinks.append(self.summary)
-        try:
-            with self._screen.note("starting ...") if isinstance(self._screen, Screen) else contextlib.nullcontext():
-                yield
-        except BaseException:
-            self._screen.close(lambda idle: True)
-            self._screen = None
-            raise
-        self.tally.started = time.monotonic()
-
-    def complain(self, message: str) -> None:
-        """A line for the user, without mixing it up with the status line."""
-        line = f"libvirt-trace: {escape(message)}"
-        if isinstance(self._screen, Screen) and os.isatty(STDERR):
-            self._screen.message(line)
-        else:
-            self._errors.send(f"{line}\n".encode(), STDERR_PATIENCE)
-
-    def write(self, events: Sequence[Event]) -> None:
-        """Passes a batch on to every sink; the loss of one is no loss of the others."""
-        self.tally.add(events)
-        self._each(lambda sink: sink.write(events))
-
-    def tick(self, open_calls: int) -> None:
-        """Keeps the status line up to date, and says what has gone wrong."""
-        self._each(lambda sink: sink.tick(open_calls))
-
-    def reopen(self) -> None:
-        """Lets go of files that were moved away."""
-        for sink in self._sinks:
-            sink.reopen()
-
-    def close(self) -> None:
-        """The last event, the summary, and a line about it all on standard error."""
-        end = self.tally.end()
-        with contextlib.suppress(BrokenPipeError):
-            self.write([end])
-        if self.summary:
-            on = sys.stdout if self._form == "text" else sys.stderr
-            table = self.summary.shown_on(make_console(on)).removesuffix("\n")
-            if self._form == "text" and self._screen:
-                self._screen.message(table)
-        given_up = self._given_up()
-        for sink in self._sinks:
-            sink.close(given_up)
-        self._screen = None
-        if self.summary and self._form != "text":
-            self._last_words(f"{table}\n", given_up)
-        self._last_words(f"libvirt-trace: {escape(end_summary(end))}\n", given_up)
-
-    def _each(self, do: Callable[[Sink], None]) -> None:
-        gone: BrokenPipeError | None = None
-        for sink in self._sinks:
-            try:
-                do(sink)
-            except BrokenPipeError as error:
-                gone = error
-        if gone:
-            raise gone
-
-    def _given_up(self) -> GivenUp:
-        """A reader is waited for until somebody asks once more, or, where it was no person who asked, for a while."""
-        signals, asked, said = self._signals, self._signals.stop, False
-
-        def given_up(idle: float) -> bool:
-            nonlocal said
-            if signals.is_impatient() or signals.stop > asked or (signals.terminate and idle > READER_PATIENCE):
-                return True
-            if idle > READER_PATIENCE and not said:
-                said = True
-                self.complain("waiting until what was logged is read: Ctrl-C ends that")
-            return False
-
-        return given_up
-
-    def _last_words(self, text: str, given_up: GivenUp) -> None:
-        data, begun = text.encode(), time.monotonic()
-        while data:
-            sent, error = self._errors.send(data, STDERR_PATIENCE)
-            data = data[sent:]
-            if not isinstance(error, NotRead) or given_up(time.monotonic() - begun):
-                return
 
 
 def run(session: Session, log: Log, signals: Signals, options: argparse.Namespace, command: Command | None) -> None:
@@ -295,7 +155,7 @@ def trace_until_end(options: argparse.Namespace, filters: Filters, argv: list[st
     command = Command(argv) if argv else None
     limits = Limits(options.string, options.redact)
     full = options.cmdline == "full" or not options.redact
-    session = Session(Options(filters, limits, options.buffer_size << 20, options.returns, tuple(options.libraries), VERSION, full))
+    session = Session(Options(filters, limits, options.buffer_size << 20, options.returns, tuple(options.libraries), VERSION, full), GUARD)
     if not options.redact:
         log.complain("secrets are shown, because of --no-redact")
     with log.starting(status=command is None):
@@ -372,7 +232,7 @@ def do(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["list"]:
         return show_functions(arguments[1:])
     if arguments[:1] == ["ps"]:
-        return show_processes(arguments[1:])
+        return show_processes(arguments[1:], GUARD)
     if arguments[:1] in (["policy"], ["enforce"]):
         from enforcer.commands import run_enforce, run_policy  # only here: tracing needs no policy
 
@@ -411,50 +271,6 @@ def close_streams(status: int) -> int:
                 say(f"standard output: {explain(error)}")
                 status = 1
     return status
-
-
-def show_functions(arguments: Sequence[str]) -> int:
-    """libvirt-trace list"""
-    options = list_parser().parse_args(arguments)
-    lines = listing.functions(load_api(), options.globs, as_json=options.json)
-    if not lines:
-        raise TraceError(f"no function matches {' '.join(options.globs)}")
-    print("\n".join(lines), flush=True)
-    return 0
-
-
-def _counted(seconds: float) -> Counts:
-    """The calls that daemons make within that time."""
-    check_tracing()
-    session = Session(Options(Filters(), Limits(0, True), 8 << 20, False, (), VERSION))
-    session.start()
-    say(f"counting calls for {seconds:g} s")
-    deadline, events = time.monotonic() + seconds, []
-    while time.monotonic() < deadline:
-        events += session.poll()
-        time.sleep(IDLE)
-    return count_calls(events + session.stop())
-
-
-def show_processes(arguments: Sequence[str]) -> int:
-    """libvirt-trace ps"""
-    options = ps_parser().parse_args(arguments)
-    if os.geteuid() != 0:
-        raise TraceError("looking into other users' processes needs root: run it with sudo")
-    rows = list_processes(counts=None if options.seconds is None else _counted(options.seconds))
-    hidden = unseen()
-    if hidden:
-        say(hidden)
-    if not is_in_first_pid_namespace():
-        say("in a pid namespace of its own, only its processes are seen")
-    if not rows and not options.json:
-        say(f"no {'other ' if hidden else ''}process has libvirt loaded")
-        return 1 if hidden else 0
-    print((render_json if options.json else render_table)(rows), end="", flush=True)
-    for row in rows:
-        if row.uncovered:
-            say(f"the enforcer in process {row.pid} is too old for {', '.join(row.uncovered)}")
-    return 0
 
 
 if __name__ == "__main__":

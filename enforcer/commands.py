@@ -19,8 +19,8 @@ from enforcer.policy.notes import notes
 from enforcer.policy.rules import Policy, read_policy
 from log.errors import TraceError, say
 from log.quote import escape, quote
+from log.usage import Parser, split_command
 from probes.host import maps
-from probes.options import Parser, split_command
 
 FEW, SOME = 20, 5  # functions of a rule that are all listed; that stand for more
 

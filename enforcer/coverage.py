@@ -11,7 +11,8 @@ import fcntl
 import itertools
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from enforcer.launch.library import table
 from enforcer.policy.compiled import SIZE_MAX, Summary, read_summary, summary
 from enforcer.policy.files import SYSTEM_POLICY
 from probes.api.undescribed import NO_STUB
+from probes.covering import Guard
 from probes.host import maps
 from probes.host.daemons import Daemons
 from probes.host.opening import open_file
@@ -165,6 +167,14 @@ class Coverage:
     def _covered(self, summary: Summary | None) -> frozenset[int]:
         """The numbers, if they are numbers of the table that is known here."""
         return summary.covered if summary is not None and summary.table_hash == self._known.hash else frozenset()
+
+
+def _shown_policies(pid: int, proc: Path) -> Iterator[Mapping[str, object]]:
+    for found in policies_of(pid, proc):
+        yield {"origin": found.origin, "mode": found.mode, "age_s": max(0, int(time.time()) - found.made)}
+
+
+GUARD = Guard(Coverage, host_enforcers, _shown_policies)
 
 
 def _identity(status: os.stat_result) -> Identity:

@@ -13,20 +13,20 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from enforcer.coverage import host_enforcers
 from log.errors import TraceError
 from log.events import Attached, Event, Unattached
 from log.events import Target as TargetEvent
-from probes.calls.verdicts import Enforcer, Enforcers
 from probes.host import maps, opening
+from probes.host.enforcers import Enforcer, Enforcers
 from probes.host.mapwatch import Mapped
 from probes.host.pace import Pace
 from probes.host.targets import Target, Targets, as_mapping
 from probes.kernel.links import Links, Probe
 from probes.kernel.program import Program
-from probes.plans.rows import ROW, Rows, cookie
+from probes.rows import ROW, Rows, cookie
 
 SCAN_SHARE, SCAN_NS = 0.1, 1_000_000_000  # of the time, for looking at all processes while others make us; and not more often than that
 MOST_TOLD, TOLD_NS = 20, 60_000_000_000  # events about files that can't be attached to, in so much time; others are summed up
@@ -71,9 +71,10 @@ class Done(NamedTuple):
 class Attachments:
     """Every library file that probes are in, and the enforcer's."""
 
-    def __init__(self, program: Program, rows: Rows, targets: Targets, version: str) -> None:
+    def __init__(self, program: Program, rows: Rows, targets: Targets, enforcers: Callable[[], Sequence[Path]], version: str) -> None:
+        """`enforcers`: tells the host's own library files of the enforcer."""
         self._program, self._rows, self._targets, self._version = program, rows, targets, version
-        self._enforcers = Enforcers(host_enforcers)
+        self._enforcers = Enforcers(enforcers)
         self._links: dict[Target | Enforcer, Links] = {}
         self._states: dict[Target | Enforcer, State] = {}
         self._checked = 0  # ns

@@ -6,11 +6,10 @@ from __future__ import annotations
 import argparse
 import math
 import pwd
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from log.errors import TraceError
+from log.usage import Parser
 from probes.filters import Filters
 
 EXAMPLES = """\
@@ -34,17 +33,6 @@ See also libvirt-trace(8).
 """
 STRING_MAX = 65536
 BUFFER_MAX = 1024
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, with where to look."""
-
-    def error(self, message: str) -> NoReturn:
-        """Ends with exit status 2."""
-        words = message.partition("unrecognized arguments: ")[2]
-        # "libvirt-trace virsh list" is what one types first
-        hint = " (-- goes before a COMMAND)" if words and words[0] != "-" and self.prog == "libvirt-trace" else ""
-        self.exit(2, f"libvirt-trace: {message}{hint}; see {self.prog} --help\n")
 
 
 def tracing_parser(version: str) -> Parser:
@@ -162,15 +150,6 @@ def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
         plumbing=options.all,
         tree=tree,
     )
-
-
-def split_command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Options, and the command behind the first "--"."""
-    words = list(arguments)
-    if "--" not in words:
-        return words, []
-    at = words.index("--")
-    return words[:at], words[at + 1 :]
 
 
 def _uid(user: str) -> int:

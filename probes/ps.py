@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from enforcer.coverage import policies_of
-from enforcer.policy.compiled import Summary
 from log.events import Call, Event, Value
 from log.quote import escape, well_formed
-from probes.api.table import load_api
+from probes.api.load import load_api
+from probes.covering import Policies
 from probes.host import maps
 from probes.host.admin import Connected, clients
 from probes.host.daemons import Daemons
@@ -57,7 +55,7 @@ def count_calls(events: Iterable[Event]) -> Counts:
     )
 
 
-def list_processes(proc: Path = Path("/proc"), counts: Counts | None = None) -> list[Row]:
+def list_processes(policies: Policies, proc: Path = Path("/proc"), counts: Counts | None = None) -> list[Row]:
     """The rows, by pid; `counts`: if calls were counted."""
     targets, processes, daemons = Targets(proc=proc), Processes(proc), Daemons(proc)
     known = load_api(()).by_name
@@ -81,17 +79,13 @@ def list_processes(proc: Path = Path("/proc"), counts: Counts | None = None) -> 
             unit=caller.unit,
             container=caller.container,
             enforced=enforced,
-            policies=tuple(_policy(summary) for summary in policies_of(pid, proc)) if enforced else (),
+            policies=tuple(policies(pid, proc)) if enforced else (),
             uncovered=tuple(sorted({name for t in found if t for name, _ in t.functions} - known.keys())) if enforced else (),
             clients=_clients(pid, proc, counts) if daemons.is_daemon(pid) else None,
         )
         rows.append(row)
     targets.close()
     return rows
-
-
-def _policy(summary: Summary) -> Mapping[str, object]:
-    return {"origin": summary.origin, "mode": summary.mode, "age_s": max(0, int(time.time()) - summary.made)}
 
 
 def _age(seconds: object) -> str:

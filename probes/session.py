@@ -11,16 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from enforcer.coverage import Coverage
 from log.errors import UsageError
 from log.events import Event
-from probes.api.table import load_api
+from probes.api.load import load_api
 from probes.attachments import Attachments, listed
 from probes.calls import clients as serving
 from probes.calls.calls import Calls
 from probes.calls.losses import Losses
 from probes.calls.shown import Choice, Shown
 from probes.calls.tasks import Task, Tasks
+from probes.covering import Guard
 from probes.filters import Filters
 from probes.host import maps, symbols
 from probes.host.before import Before
@@ -39,7 +39,7 @@ from probes.kernel.links import allow_files
 from probes.kernel.program import Program
 from probes.kernel.reader import SETTLED_NS, Reader, key_of, time_of
 from probes.plans.plan import Limits
-from probes.plans.rows import Rows
+from probes.rows import Rows
 
 NOTICED = 0.002  # s: as long after it, at most, it is known that a process began or became another program
 SWEEP_NS = 1_000_000_000
@@ -62,7 +62,7 @@ class Options(NamedTuple):
 class Session:
     """Everything that is attached, and the calls under way."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, guard: Guard) -> None:
         bpf.check_machine()
         allow_files()
         self._program = Program(options.ring_bytes)  # first: its compiler works in the background
@@ -87,8 +87,8 @@ class Session:
         self._tree = Tree(os.getpid()) if filters.tree else None
         self._before = Before(self._daemons)
         self._tasks = Tasks(self._processes, self._daemons, self._tree.add if self._tree else None)
-        self._attachments = Attachments(self._program, self._rows, Targets(options.libraries), options.version)
-        self._coverage = Coverage(self._daemons)
+        self._attachments = Attachments(self._program, self._rows, Targets(options.libraries), guard.libraries, options.version)
+        self._coverage = guard.covering(self._daemons)
         self._modules = Modules()
         self._watch = watch_maps()
         if not returns:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Makes api.json, the bundled API table: libvirt's API descriptions of several releases and api_access.tsv come in.
 
-    python3 -m probes.api.generate --xml DIR [--xml DIR ...] --access probes/api_access.tsv -o probes/api.json
+    python3 -m probes.api.generate --xml DIR [--xml DIR ...] --access probes/api/api_access.tsv -o probes/api/api.json
 
 The bundled table is made from the libvirt-dev packages of Debian 12 (9.0.0), 13 (11.3.0) and sid (12.8.0). It holds names, types and
 numbers; prose stays where it is.
@@ -19,6 +19,8 @@ from typing import Any
 
 from probes.api import description
 from probes.api.table import Enum, Function
+
+NAMES = Path(__file__).parents[2] / "log/redact/functions.txt"  # for what knows events only
 
 
 def read_access(path: Path) -> dict[str, str]:
@@ -82,9 +84,11 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     options = parser.parse_args()
     try:
-        options.output.write_text(generate(options.xml, options.access))
+        text = generate(options.xml, options.access)
+        options.output.write_text(text)
+        NAMES.write_text("".join(f"{function['name']}\n" for function in json.loads(text)["functions"]))
     except (OSError, ValueError) as error:
-        sys.exit(f"generate_api: {error}")
+        sys.exit(f"probes.api.generate: {error}")
 
 
 if __name__ == "__main__":

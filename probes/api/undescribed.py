@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from probes.api.load import load_api
 from probes.api.passing import IN, OUT
-from probes.api.table import OBJECTS, ApiTable, Function, Param, Result, chain_hash, load_api
+from probes.api.table import OBJECTS, ApiTable, Function, Param, Result, chain_hash
 
 _START = ("virTypedParameterPtr params", "int nparams")
 _COOKIE = ("const char * cookie", "int cookielen")

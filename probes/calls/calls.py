@@ -40,7 +40,7 @@ from probes.host.recent import Recent
 from probes.internals.private import AGENT, CHECK, LIFECYCLE, MONITOR, SEND
 from probes.kernel import records
 from probes.plans import values
-from probes.plans.plan import Constants, Plan, u64
+from probes.plans.plan import Constants, Plan, Row, u64
 from probes.plans.walk import is_whole
 
 CACHED = 16384  # decoded arguments and results kept, by their bytes
@@ -56,23 +56,6 @@ _NO_PIECES: Mapping[int, list[values.Piece]] = {}
 _ALL = Choice()
 _SPECIAL = records.REC_ONCE | records.REC_SERVING  # flags of few entry records
 _RETURN = struct.Struct("<8xQ24xQ")  # of a return record: its time, the entry's
-
-
-class Row(NamedTuple):
-    """What a plan row stands for."""
-
-    function: Function | None
-    private: str | None  # name of an inner function
-    library: str
-    entry: Plan
-    ret: Plan | None  # None: has no return probe
-    returns: str  # "pointer", "integer", "void"
-    stub: int = undescribed.NO_STUB  # its number in the enforcer's library
-
-    @property
-    def is_public(self) -> bool:
-        """Whether it is for a function that programs may call."""
-        return self.function is not None and self.function.name not in undescribed.NAMES
 
 
 class Extra:

@@ -70,3 +70,5 @@ LENGTH_LIMIT = 1 << 20
 
 FRAME_SIZE = 80
 THREAD_SIZE = 112 + 40 + 40 + 16 + MAX_OPS + 32 + (DEEPEST + 1) * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096
+
+VERDICT_FUNCTION = "libvirt_trace_verdict"  # of the enforcer's library: the probe on it tells verdicts

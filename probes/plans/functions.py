@@ -15,6 +15,8 @@ from probes.plans.handles import read_handle
 from probes.plans.plan import Builder, Condition, Limits, Offsets, Plan, Read, key_of, read_text, u64
 from probes.plans.pointers import Place, Pointers, needs_arguments
 
+VERDICT_TEXT = 512  # bytes of a text that a verdict has
+
 
 def _read_value(
     build: Builder, what: Param | Result, source: int, table: ApiTable, offsets: Offsets, text: str, *, is_name: bool = False
@@ -174,3 +176,12 @@ def private_plans(function: private.Private, limits: Limits, flags: int) -> tupl
     build = Builder(records.RETURN_FIXED, limits)
     fields = [(item.name, read_text(build.text(records.RETURN_VALUE, keep=records.INLINE_MAX), False)) for item in function.ret]
     return entry, build.plan(flags, fields)
+
+
+def verdict_plan(limits: Limits) -> Plan:
+    """Copies the enforcer's struct verdict, whose address is the function's argument, and its texts."""
+    build = Builder(records.ENTRY_FIXED, limits)
+    at = build.block(records.ENTRY_ARGS, 0, records.VERDICT.size)
+    assert at == records.VERDICT_AT
+    texts = [(name, build.text(at + offset, keep=VERDICT_TEXT)) for name, offset in (("rule", 72), ("message", 80), ("note", 88))]
+    return build.plan(records.PLAN_NO_RETURN, [(name, read_text(index, False)) for name, index in texts])

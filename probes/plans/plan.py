@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 from log.events import Code, Unreadable, Value
+from probes.api import undescribed
+from probes.api.table import Function
 from probes.host import symbols
 from probes.host.recent import Recent
 from probes.kernel import records
@@ -115,6 +117,23 @@ class Plan(NamedTuple):
             elif not 0 < int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True) < text.size:
                 return False
         return True
+
+
+class Row(NamedTuple):
+    """What a plan row stands for."""
+
+    function: Function | None
+    private: str | None  # name of an inner function
+    library: str
+    entry: Plan
+    ret: Plan | None  # None: has no return probe
+    returns: str  # "pointer", "integer", "void"
+    stub: int = undescribed.NO_STUB  # its number in the enforcer's library
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it is for a function that programs may call."""
+        return self.function is not None and self.function.name not in undescribed.NAMES
 
 
 class Builder:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from typing import NamedTuple
 
-from probes.api.table import load_api
+from probes.api.load import load_api
 from probes.filters import Filters
 from probes.host.targets import Target
 from probes.kernel import bpf, records

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from probes.api.table import SCALAR_KINDS, Function, load_api
+from probes.api.load import load_api
+from probes.api.table import SCALAR_KINDS, Function
 from tests.kernel.conftest import TO_FILE
 from tests.needs import PYTHON
 from tests.tracing import Event, Tracer

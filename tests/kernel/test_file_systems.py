@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from probes.calls.verdicts import VERDICT_FUNCTION, Enforcers
 from probes.host import maps, mapwatch, symbols
+from probes.host.enforcers import Enforcers
 from probes.host.targets import Targets
+from probes.kernel.records import VERDICT_FUNCTION
 from tests.enforced import library
 from tests.kernel.conftest import end
 from tests.kernel.test_targets import LIBVIRT, copy, wait_mapped

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from probes.api.table import load_api
+from probes.api.load import load_api
 from tests.kernel.conftest import Run
 from tests.kernel.every_function import UNFIT
 

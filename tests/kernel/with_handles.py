@@ -7,7 +7,8 @@ Prints its process id, then a line per function: its name and how many calls wer
 import ctypes
 import os
 
-from probes.api.table import SCALAR_KINDS, Param, load_api
+from probes.api.load import load_api
+from probes.api.table import SCALAR_KINDS, Param
 
 TIMES = 23
 # these end what the others need, or trust pointers that are not NULL

@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-from probes.api.table import load_api
+from probes.api.load import load_api
 from tests.kernel.with_handles import BUFFER, HANDLERS, MADE, UNFIT, argument
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from enforcer.launch.library import open_elf
 from enforcer.policy.files import FINAL, write_whole
-from probes.api.table import load_api
+from probes.api.load import load_api
 from probes.api.undescribed import stub_table
 from tests.enforced import KEEP_TEST, compiled, enforced_environment, library, put, run
 from tests.needs import PATIENCE

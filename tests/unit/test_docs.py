@@ -16,7 +16,8 @@ import pytest
 from enforcer.commands import enforce_parser, policy_parser
 from enforcer.policy.rules import KEYS
 from log.render import jsonl
-from probes.options import list_parser, ps_parser, split_command, tracing_parser
+from log.usage import split_command
+from probes.options import list_parser, ps_parser, tracing_parser
 from tests import readme
 from tests.enforced import library
 from tests.needs import PYTHON, ROOT, lack

@@ -49,7 +49,7 @@ def make(files: Files) -> Attachments:
     program: Any = SimpleNamespace(multi=True, programs={})
     targets: Any = files
     rows: Any = None
-    return Attachments(program, rows, targets, "1.0")
+    return Attachments(program, rows, targets, list, "1.0")
 
 
 @pytest.mark.parametrize("took", [0.001, 0.05, 0.5])

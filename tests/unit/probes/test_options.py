@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tracer
+from log.usage import split_command
 from probes.filters import Filters
-from probes.options import split_command, tracing_parser
+from probes.options import tracing_parser
 
 LAST_PID = 1 << 22  # never given to a process: pids end before it
 

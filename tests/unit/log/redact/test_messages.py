@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from log.redact import messages
 from log.redact.marker import REDACTED
 from log.redact.messages import PLAIN, redact_error
-from probes.api.table import load_api
+from probes.api.load import load_api
 
 CODES = load_api([]).enums["virErrorNumber"].constants
 XML_ERROR, XML_DETAIL, INTERNAL = 27, 35, 1
@@ -159,3 +159,7 @@ def test_a_translation_is_known_where_it_is_installed(tmp_path, monkeypatch):
     finally:
         messages.translated.cache_clear()
         redact_error.cache_clear()
+
+
+def test_the_names_of_functions_are_those_of_the_api_table() -> None:
+    assert messages.FUNCTIONS.read_text().split() == [function.name for function in load_api([]).functions]

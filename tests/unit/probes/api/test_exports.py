@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from probes.api import load
 from probes.api import table as api
 from tests import needs
 
@@ -22,7 +23,7 @@ SIZES = {"i32": (4, True), "u32": (4, False), "i64": (8, True), "u64": (8, False
 
 @pytest.fixture(scope="module")
 def table() -> api.ApiTable:
-    return api.load_api()
+    return load.load_api()
 
 
 def _exports(library: str) -> set[str]:

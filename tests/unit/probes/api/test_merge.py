@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from probes.api import generate, merge
+from probes.api import generate, load, merge
 from probes.api import table as api
 from tests import needs
 
-ACCESS = api.API_JSON.with_name("api_access.tsv")
-INSTALLED = api.XML_DIRS[0]
+ACCESS = load.API_JSON.with_name("api_access.tsv")
+INSTALLED = load.XML_DIRS[0]
 
 NEWER = """<api name='libvirt'><symbols>
 <macro name='VIR_FROB_DEEP' raw='(1 + 3)' version='42.0.0'/>
@@ -54,7 +54,7 @@ NEWER = """<api name='libvirt'><symbols>
 
 @pytest.fixture(scope="module")
 def table() -> api.ApiTable:
-    return api.load_api([])
+    return load.load_api([])
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def newer(tmp_path: Path) -> Path:
 
 
 def test_newer_xml_adds_behind_the_bundled_functions(table, newer):
-    merged = api.load_api([newer])
+    merged = load.load_api([newer])
     assert [f.name for f in merged.functions[: len(table.functions)]] == [f.name for f in table.functions]
     added = merged.functions[len(table.functions) :]
     assert [(f.number, f.name, f.access, f.failure) for f in added] == [
@@ -97,10 +97,10 @@ def test_newer_xml_adds_behind_the_bundled_functions(table, newer):
 
 
 def test_hash_tells_tables_apart(table, newer):
-    merged = api.load_api([newer])
-    assert api.load_api([]).hash == table.hash
-    assert api.load_api([newer]).hash == merged.hash != table.hash
-    assert api.load_api([newer, newer]).hash == merged.hash
+    merged = load.load_api([newer])
+    assert load.load_api([]).hash == table.hash
+    assert load.load_api([newer]).hash == merged.hash != table.hash
+    assert load.load_api([newer, newer]).hash == merged.hash
     assert re.fullmatch(r"[0-9a-f]{64}", merged.hash)
 
 
@@ -109,7 +109,7 @@ def test_hash_tells_tables_apart(table, newer):
 )
 def test_broken_xml_leaves_the_bundled_table_and_a_warning(table, tmp_path, text):
     (tmp_path / "libvirt-api.xml").write_text(text)
-    loaded = api.load_api([tmp_path])
+    loaded = load.load_api([tmp_path])
     assert loaded.functions == table.functions
     assert loaded.hash == table.hash
     assert len(loaded.warnings) == 1
@@ -117,14 +117,14 @@ def test_broken_xml_leaves_the_bundled_table_and_a_warning(table, tmp_path, text
 
 
 def test_missing_xml_is_fine(table, tmp_path):
-    assert api.load_api([tmp_path, tmp_path / "nosuch"]) == table
+    assert load.load_api([tmp_path, tmp_path / "nosuch"]) == table
 
 
 def test_xml_without_news_is_not_parsed(table, installed, monkeypatch):
     if not set(re.findall(r"<function name='(\w+)'", (installed / "libvirt-api.xml").read_text())) <= table.by_name.keys():
         pytest.skip("the installed libvirt is newer than the bundled table")
     monkeypatch.setattr(merge, "merge_xml", None)
-    assert api.load_api([installed]) == table
+    assert load.load_api([installed]) == table
 
 
 def test_order_of_releases_does_not_matter(installed, newer):

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
+from probes.api.load import load_api
 from probes.api.structs import layout
-from probes.api.table import load_api
 
 TABLE = load_api([])
 NAMES = sorted(TABLE.structs)

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from probes.api import amendments, generate, passing
+from probes.api import amendments, generate, load, passing
 from probes.api import table as api
 from tests import needs
 
-ACCESS = api.API_JSON.with_name("api_access.tsv")
-INSTALLED = api.XML_DIRS[0]
+ACCESS = load.API_JSON.with_name("api_access.tsv")
+INSTALLED = load.XML_DIRS[0]
 
 
 @pytest.fixture(scope="module")
 def table() -> api.ApiTable:
-    return api.load_api([])
+    return load.load_api([])
 
 
 @pytest.fixture
@@ -234,8 +234,8 @@ def test_generated_table_is_the_same_each_time(installed):
 
 def test_bundled_table_is_made_with_the_present_exceptions(table, installed, tmp_path, monkeypatch):
     (tmp_path / "api.json").write_text(generate.generate([installed], ACCESS))
-    monkeypatch.setattr(api, "API_JSON", tmp_path / "api.json")
-    fresh = api.load_api([])
+    monkeypatch.setattr(load, "API_JSON", tmp_path / "api.json")
+    fresh = load.load_api([])
     for name in fresh.by_name.keys() & table.by_name.keys():
         ours, theirs = table.by_name[name], fresh.by_name[name]
         same = [

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from log.events import BY_CALL, NO_CALL, Call, Caller, CutText, DomainEvent, Event, Lost, Value
 from log.render import jsonl, text, xml
-from probes.api.table import load_api
-from probes.calls.calls import MOST_CAUSES, MOST_CHILDREN, MOST_PENDING, MOST_SENT, Calls, Extra, Row
+from probes.api.load import load_api
+from probes.calls.calls import MOST_CAUSES, MOST_CHILDREN, MOST_PENDING, MOST_SENT, Calls, Extra
 from probes.calls.clients import Message
 from probes.calls.tasks import Task
 from probes.internals import private
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
 from probes.plans.functions import entry_plan, private_plans, return_plan
-from probes.plans.plan import MOST_ONCE, Constants, Limits
+from probes.plans.plan import MOST_ONCE, Constants, Limits, Row
 
 TABLE = load_api()
 OFFSETS = LAYOUTS["gobject"]

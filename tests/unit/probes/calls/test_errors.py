@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes.api.table import load_api
+from probes.api.load import load_api
 from probes.calls.errors import RaisedErrors, fill
 from probes.internals.private import MOST_DETAILS
 

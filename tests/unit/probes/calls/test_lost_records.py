@@ -9,10 +9,13 @@ import pytest
 
 from log.events import Call, VerdictInfo
 from log.render import jsonl, text
-from probes.calls.calls import Calls, Row
-from probes.calls.verdicts import NOT_ENFORCED, VERDICT_FUNCTION, verdict_plan
+from probes.calls.calls import Calls
+from probes.calls.verdicts import NOT_ENFORCED
 from probes.host.maps import ENFORCER
 from probes.kernel import records
+from probes.kernel.records import VERDICT_FUNCTION
+from probes.plans.functions import verdict_plan
+from probes.plans.plan import Row
 from tests.unit.probes.calls.test_calls import LIMITS, MASK, TABLE, TASK, calls_of, new_calls, row
 
 SUSPEND = row("virDomainSuspend")

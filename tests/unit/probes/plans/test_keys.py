@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from probes.api.table import load_api
+from probes.api.load import load_api
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
 from probes.plans.functions import entry_plan, raw_plan, return_plan

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from probes.api.table import SCALAR_KINDS, Function, Param, load_api
+from probes.api.load import load_api
+from probes.api.table import SCALAR_KINDS, Function, Param
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
 from probes.plans.plan import Builder, Limits

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from log.events import CutText, Redacted, Value, Xml
-from probes.api.table import Param, load_api
+from probes.api.load import load_api
+from probes.api.table import Param
 from probes.api.undescribed import with_private
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records

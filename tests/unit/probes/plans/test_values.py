@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.events import CutText, EnumValue, Flags, Redacted, Unreadable
-from probes.api.table import Enum, load_api
+from probes.api.load import load_api
+from probes.api.table import Enum
 from probes.plans import values
 from probes.plans.values import Copied
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from log.events import Call, Caller, CutList, CutText, EnumValue, Handle, Redacted, Unreadable, Value, Values
 from log.render import jsonl, text, xml
-from probes.api.table import load_api
+from probes.api.load import load_api
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
 from probes.plans.functions import entry_plan, return_plan

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from probes.api.table import load_api
+from probes import rows
+from probes.api.load import load_api
 from probes.filters import Filters
 from probes.host.targets import Target
 from probes.internals.layouts import LAYOUTS, Layout
 from probes.kernel import records
-from probes.plans import rows
 from probes.plans.plan import Limits
-from probes.plans.rows import ROW, Rows
+from probes.rows import ROW, Rows
 
 TABLE = load_api(())
 

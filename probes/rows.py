@@ -7,8 +7,6 @@ from collections.abc import Collection
 
 from probes.api import undescribed
 from probes.api.table import ApiTable, Function, unknown_function
-from probes.calls.calls import Row
-from probes.calls.verdicts import VERDICT_FUNCTION, verdict_plan
 from probes.filters import Filters
 from probes.host.maps import ENFORCER
 from probes.host.targets import Target
@@ -16,8 +14,10 @@ from probes.internals import private
 from probes.kernel import records
 from probes.kernel.links import Probe
 from probes.kernel.program import Program
+from probes.kernel.records import VERDICT_FUNCTION
 from probes.plans import functions as plans
-from probes.plans.plan import Limits
+from probes.plans.functions import verdict_plan
+from probes.plans.plan import Limits, Row
 
 ROW = 0xFFFF  # bits of a cookie that are the plan row
 NO_NUMBER = records.MAX_VERDICT_ROWS  # the enforcer has no stub for functions that nobody describes
