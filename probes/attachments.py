@@ -17,24 +17,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 from log.errors import TraceError
-from log.events import Attached, Event, Unattached
+from log.events import Attached, Event
 from log.events import Target as TargetEvent
-from probes.host import maps, opening
+from probes.host import opening
 from probes.host.enforcers import Enforcer, Enforcers
+from probes.host.finding import Finder
 from probes.host.mapwatch import Mapped
-from probes.host.pace import Pace
+from probes.host.owners import Owners, account_of
+from probes.host.refusals import Refusals
 from probes.host.targets import Target, Targets, as_mapping
 from probes.kernel.links import Links, Probe
 from probes.kernel.program import Program
 from probes.rows import ROW, Rows, cookie
 
-SCAN_SHARE, SCAN_NS = 0.1, 1_000_000_000  # of the time, for looking at all processes while others make us; and not more often than that
-MOST_TOLD, TOLD_NS = 20, 60_000_000_000  # events about files that can't be attached to, in so much time; others are summed up
 NAMED = 5  # functions that are left out
 PATIENCE = 1.0  # s, for the thread when tracing ends
 MANY = 200  # processes: attaching takes a second or more
 LONGEST_INSTRUCTION = 16  # bytes
 CHECK_NS = 40_000_000  # between two looks at the files
+NOT_ATTACHED = "tracing ended before it was attached to; the calls that were made through it were missed"
 WRITTEN = (
     "it was written to while programs use it, which probes would crash: replace a library by renaming the new file to it. "
     "It is attached to again when the programs that have it mapped have ended"
@@ -71,39 +72,36 @@ class Done(NamedTuple):
 class Attachments:
     """Every library file that probes are in, and the enforcer's."""
 
-    def __init__(self, program: Program, rows: Rows, targets: Targets, enforcers: Callable[[], Sequence[Path]], version: str) -> None:
+    def __init__(
+        self, program: Program, rows: Rows, targets: Targets, enforcers: Callable[[], Sequence[Path]], version: str, owners: Owners
+    ) -> None:
         """`enforcers`: tells the host's own library files of the enforcer."""
         self._program, self._rows, self._targets, self._version = program, rows, targets, version
-        self._enforcers = Enforcers(enforcers)
+        self._refusals = Refusals()
+        self._finder = Finder(targets, Enforcers(enforcers), owners, self._refusals)
         self._links: dict[Target | Enforcer, Links] = {}
         self._states: dict[Target | Enforcer, State] = {}
         self._checked = 0  # ns
-        self._pace = Pace(SCAN_SHARE, 0)
-        self._scan_at = 0  # ns; when the processes may be looked at again
-        self._rescan = False
         # files of other users than root are attached to by a thread: they may be mapped by thousands of processes
         self._others: queue.SimpleQueue[tuple[Job, int | None] | None] = queue.SimpleQueue()  # None: no more come
         self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
         self._pending: set[Target] = set()
         self._thread: threading.Thread | None = None
         self._detached = False
-        self._told = 0  # events since
-        self._told_since = 0
-        self._untold = 0  # files that were not told of, and the last of them
-        self._last = ("", "")
 
     def start(self, say: Callable[[str], None]) -> list[Event]:
         """Attaches to what there is; the first event says to what. Loads the program, for which this has waited.
 
         `say` takes a line for the user, who has to wait.
         """
-        targets = self._targets.scan()
+        found, processes = self._finder.start()
+        targets = [file for file, _ in found if isinstance(file, Target)]
         if not targets:
             raise TraceError("no libvirt.so.0 on this host: install libvirt0, or name the file with --library PATH")
         jobs = self._jobs(targets)
         self._program.load()
-        if self._targets.processes > MANY:
-            say(f"attaching in {self._targets.processes} processes, each of which takes the kernel some milliseconds")
+        if processes > MANY:
+            say(f"attaching in {processes} processes, each of which takes the kernel some milliseconds")
         first = [job for job in jobs if job.target.owner == 0 or self._targets.is_given(job.target)] or jobs
         started = time.monotonic_ns()
         done = [self._try(job, None) for job in first]
@@ -115,60 +113,48 @@ class Attachments:
             if self._targets.is_given(each.job.target):
                 raise TraceError(f"can't attach to {each.job.target.path}: {each.reason}")
         self._later([job for job in jobs if job not in first], None)
-        return [attached, *self._refused(self._lacks(done))]
+        self._refuse(self._lacks(done))
+        self._attach_enforcers(file for file, _ in found if isinstance(file, Enforcer))
+        return [attached, *self._refusals.take()]
 
-    def scan_enforcers(self, mapped: Iterable[maps.Mapping]) -> list[Event]:
-        """Attaches to the host's enforcer and to those that processes have mapped."""
-        return self._attach_enforcers(self._enforcers.scan(mapped))
-
-    def mapped(self, record: Mapped) -> list[Event]:
-        """A process has mapped a library."""
-        return self._written() + self._mapped(record)
-
-    def _mapped(self, record: Mapped) -> list[Event]:
-        if maps.is_enforcer(record.path):
-            return self._attach_enforcers(filter(None, [self._enforcers.of(as_mapping(record))]))
-        target = self._targets.mapped(record)
-        return self._attach_new([target], record.time) if target else self._refused(())
+    def mapped(self, record: Mapped) -> None:
+        """A process has mapped a library; check() attaches to it."""
+        self._finder.mapped(as_mapping(record), record.time)
+        self._checked = 0
 
     def missed(self) -> None:
         """Mappings have been missed: every process is to be looked at."""
-        self._rescan = True
+        self._finder.missed()
 
     def last(self) -> list[Event]:
         """What was not told yet."""
-        self._told_since = 0
-        return self._refused(())
+        self._finder.last()
+        return [*self._refusals.take(last=True)]
 
     def check(self) -> list[Event]:
-        """What is due: files that could not be looked at before, and the sum of what was not told."""
-        now, events = time.monotonic_ns(), list[Event]()
+        """Attaches to what has come; events about that, and of what can't be attached to."""
+        now = time.monotonic_ns()
         if now >= self._checked + CHECK_NS:
             self._checked = now
-            events += self._written()
-        if (self._rescan or self._targets.is_behind) and now >= self._scan_at and self._pace.ready():
-            self._rescan = False
-            self._scan_at = now + SCAN_NS
-            with self._pace:
-                events += self._attach_new(self._targets.scan(), None)
+            self._written()
+        found = self._finder.go_on()
+        self._attach_enforcers(file for file, _ in found if isinstance(file, Enforcer))
+        events = self._attach_new([(file, since) for file, since in found if isinstance(file, Target)])
         while not self._done.empty():
             done = self._done.get()
             self._pending.discard(done.job.target)
             events += self._told_of([done])
-        events += self._refused(())
-        return events
+        for file in self._finder.unused(self._pending):
+            self._let_go(file)
+            if isinstance(file, Target):
+                self._rows.release(file)
+            file.close()
+        return [*events, *self._refusals.take()]
 
     def sweep(self) -> bool:
-        """Lets go of files that nobody uses any more; whether plan rows are for other functions from now on."""
-        rested = self._rows.rested()
-        for target in self._targets.unused(self._pending):
-            self._let_go(target)
-            self._rows.release(target)
-            target.close()
-        for enforcer in self._enforcers.unused():
-            self._let_go(enforcer)
-            enforcer.close()
-        return rested
+        """Is to let go of files that nobody uses any more; whether plan rows are for other functions from now on."""
+        self._finder.sweep()
+        return self._rows.rested()
 
     def detach(self) -> None:
         """Ends the tracing of calls."""
@@ -177,8 +163,13 @@ class Attachments:
         if self._thread and self._pending:
             self._thread.join(PATIENCE)  # what it is at may take long; it ends with us
         while not self._done.empty():
-            if links := self._done.get().links:
-                links.close()
+            done = self._done.get()
+            self._pending.discard(done.job.target)
+            if done.links:
+                done.links.close()
+            self._refusals.add(done.job.target.path, NOT_ATTACHED, account_of(done.job.target.owner))
+        for target in self._pending:
+            self._refusals.add(target.path, NOT_ATTACHED, account_of(target.owner))
         for links in self._links.values():
             links.close()
         self._links.clear()
@@ -186,17 +177,15 @@ class Attachments:
 
     def close(self) -> None:
         """Lets go of the files."""
-        self._targets.close()
-        self._enforcers.close()
+        self._finder.close()
 
     def _let_go(self, file: Target | Enforcer) -> None:
         self._states.pop(file, None)
         if links := self._links.pop(file, None):
             links.close()
 
-    def _written(self) -> list[Event]:
+    def _written(self) -> None:
         """Lets go of files that were written to: the kernel goes on with the instructions that it has read before."""
-        failures = []
         for file, state in list(self._states.items()):
             if (stamp := _stamp(file.fd)) == state.stamp:
                 continue
@@ -206,16 +195,20 @@ class Attachments:
             self._let_go(file)
             if isinstance(file, Target):
                 self._targets.keep_no_more(file)
-            failures.append((file.path, WRITTEN))
-        return self._refused(failures) if failures else []
+            self._refusals.add(file.path, WRITTEN)
 
     def _jobs(self, targets: Iterable[Target]) -> list[Job]:
         return [Job(target, *self._rows.probes(target)) for target in targets]
 
-    def _attach_new(self, targets: Sequence[Target], mapped: int | None) -> list[Event]:
-        jobs = self._jobs(targets)
-        self._later([job for job in jobs if job.target.owner], mapped)
-        return self._told_of([self._try(job, mapped) for job in jobs if not job.target.owner])
+    def _attach_new(self, found: Iterable[tuple[Target, int | None]]) -> list[Event]:
+        events: list[Event] = []
+        for target, since in found:
+            jobs = self._jobs([target])
+            if target.owner:
+                self._later(jobs, since)
+            else:
+                events += self._told_of([self._try(job, since) for job in jobs])
+        return events
 
     def _later(self, jobs: Sequence[Job], mapped: int | None) -> None:
         """Has the thread attach to these; check() tells what came of it."""
@@ -241,7 +234,8 @@ class Attachments:
     def _told_of(self, done: Sequence[Done]) -> list[Event]:
         """Events about what was attached to, and what could not be."""
         attached = self._attached(done, sum(each.took_ms for each in done))
-        return [*([attached] if attached.targets else []), *self._refused(self._lacks(done))]
+        self._refuse(self._lacks(done))
+        return [attached] if attached.targets else []
 
     def _attached(self, done: Sequence[Done], took_ms: float) -> Attached:
         """Keeps the links."""
@@ -259,16 +253,14 @@ class Attachments:
         kind = "uprobe_multi" if self._program.multi else "perf_event"
         return Attached(time.time_ns(), self._version, count, tuple(shown), round(took_ms, 1), kind, missed)
 
-    def _attach_enforcers(self, found: Iterable[Enforcer]) -> list[Event]:
+    def _attach_enforcers(self, found: Iterable[Enforcer]) -> None:
         """Has their verdicts reported. Every policy in force may be new to us."""
-        failures = []
         for enforcer in found:
             try:
                 probe = Probe(enforcer.offset, cookie(self._rows.verdicts(), enforcer.offset, enforcer.text), False)
                 self._hold(enforcer, *self._link(enforcer, [probe], "on_verdict", "on_verdict"))
             except TraceError as error:
-                failures.append((enforcer.path, str(error)))
-        return self._refused(failures)
+                self._refusals.add(enforcer.path, str(error))
 
     def _link(self, file: Target | Enforcer, probes: list[Probe], entry: str, ret: str) -> tuple[Links, State]:
         programs, offsets = self._program.programs, tuple(probe.offset for probe in probes)
@@ -280,40 +272,21 @@ class Attachments:
         if not opening.is_remote(file.fd):
             self._states[file] = state
 
-    def _lacks(self, done: Iterable[Done]) -> Iterator[tuple[str, str]]:
+    def _lacks(self, done: Iterable[Done]) -> Iterator[tuple[Target, str]]:
         """Files of which not everything is seen, and why."""
         for job, links, _, reason, _, _ in done:
             if links is None:
-                yield job.target.path, reason
+                yield job.target, reason
             elif links.left_out:
                 rows = [self._rows.rows[probe.cookie & ROW] for probe in links.left_out]
-                yield (
-                    job.target.path,
-                    f"{listed([row.function.name if row.function else row.private or '?' for row in rows])}: {links.reason}",
-                )
+                names = [row.function.name if row.function else row.private or "?" for row in rows]
+                yield job.target, f"{listed(names)}: {links.reason}"
             if links is not None and job.no_room:
-                yield job.target.path, f"{listed(job.no_room)}: unknown functions, of which others have more than there is room for"
+                yield job.target, f"{listed(job.no_room)}: unknown functions, of which others have more than there is room for"
 
-    def _refused(self, failures: Iterable[tuple[str, str]]) -> list[Event]:
-        """Events about these and what the searches have found; when there are too many, one about the rest of them after a while."""
-        now, events = time.time_ns(), list[Event]()
-        if time.monotonic_ns() > self._told_since + TOLD_NS:
-            self._told_since, self._told = time.monotonic_ns(), 0
-            if self._untold:
-                more = f" (and {self._untold - 1} other files)" if self._untold > 1 else ""
-                events.append(Unattached(now, self._last[0], f"{self._last[1]}{more}"))
-                self._untold = 0
-        for source in (failures, self._targets.refused, self._enforcers.refused):
-            for path, reason in source:
-                if self._told < MOST_TOLD:
-                    self._told += 1
-                    events.append(Unattached(now, path, reason))
-                else:
-                    self._untold += 1
-                    self._last = path, reason
-        self._targets.refused.clear()
-        self._enforcers.refused.clear()
-        return events
+    def _refuse(self, failures: Iterable[tuple[Target, str]]) -> None:
+        for target, reason in failures:
+            self._refusals.add(target.path, reason, account_of(target.owner))
 
 
 def listed(names: Sequence[str]) -> str:

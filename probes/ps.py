@@ -17,10 +17,12 @@ from probes.covering import Policies
 from probes.host import maps
 from probes.host.admin import Connected, clients
 from probes.host.daemons import Daemons
+from probes.host.pace import Pace
 from probes.host.processes import Processes
 from probes.host.targets import Targets
 
 _DELETED = " (deleted)"
+MOST_READING = 5.0  # s, for files that others may have made
 SHORT_ID = 12  # characters of a container's id in the table, as its tools show it
 _HEADINGS = ("PID", "USER", "COMM", "LIBVIRT", "ENFORCED", "UNIT", "CONTAINER", "EXE", "FILES")
 
@@ -58,6 +60,7 @@ def count_calls(events: Iterable[Event]) -> Counts:
 def list_processes(policies: Policies, proc: Path = Path("/proc"), counts: Counts | None = None) -> list[Row]:
     """The rows, by pid; `counts`: if calls were counted."""
     targets, processes, daemons = Targets(proc=proc), Processes(proc), Daemons(proc)
+    pace = Pace(0, MOST_READING)
     known = load_api(()).by_name
     rows = []
     for pid, group in itertools.groupby(maps.scan(proc), key=lambda mapping: mapping.pid):
@@ -65,7 +68,11 @@ def list_processes(policies: Policies, proc: Path = Path("/proc"), counts: Count
         libraries = [mapping for mapping in mappings if not maps.is_enforcer(mapping.path) and not maps.is_driver(mapping.path)]
         if not libraries:
             continue
-        found = [targets.of(mapping) for mapping in libraries]
+        found = []
+        for mapping in libraries:
+            if targets.knows(mapping) or pace.ready():
+                with pace:
+                    found.append(targets.of(mapping))
         enforced = any(maps.is_enforcer(mapping.path) for mapping in mappings)
         caller = processes.lookup(pid)
         row = Row(

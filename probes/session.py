@@ -28,9 +28,11 @@ from probes.host.clock import Clock
 from probes.host.daemons import Daemons
 from probes.host.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Online, Record, watch_maps
 from probes.host.modules import Modules
+from probes.host.owners import Owners
 from probes.host.processes import Processes
 from probes.host.targets import Targets
 from probes.host.tree import Tree
+from probes.host.turns import Turns
 from probes.host.users import Users
 from probes.internals.private import DISPATCH
 from probes.kernel import bpf, records
@@ -44,6 +46,7 @@ from probes.rows import Rows
 NOTICED = 0.002  # s: as long after it, at most, it is known that a process began or became another program
 SWEEP_NS = 1_000_000_000
 SWEEPS_UNUSED = 60
+REMEMBERING = 0.02  # s at a time
 PRIORITY = -10  # others may be busy, and fill the rings
 
 
@@ -87,7 +90,10 @@ class Session:
         self._tree = Tree(os.getpid()) if filters.tree else None
         self._before = Before(self._daemons)
         self._tasks = Tasks(self._processes, self._daemons, self._tree.add if self._tree else None)
-        self._attachments = Attachments(self._program, self._rows, Targets(options.libraries), guard.libraries, options.version)
+        self._owners = Owners()
+        self._remembering: Turns[int] = Turns()  # processes whose mappings are to be remembered
+        targets = Targets(options.libraries)
+        self._attachments = Attachments(self._program, self._rows, targets, guard.libraries, options.version, self._owners)
         self._coverage = guard.covering(self._daemons)
         self._modules = Modules()
         self._watch = watch_maps()
@@ -132,10 +138,9 @@ class Session:
                 f"arguments are shown as numbers, because a newer libvirt-api.xml describes them: {listed(self._rows.undecoded)}"
             )
         everything = list(maps.scan())
-        mapped = [mapping for mapping in everything if maps.is_enforcer(mapping.path)]
-        events += self._attachments.scan_enforcers(mapped)
-        for mapping in mapped:
-            self._coverage.enforced(mapping.pid)
+        for mapping in everything:
+            if maps.is_enforcer(mapping.path):
+                self._coverage.enforced(mapping.pid)
         self._clock.watch()
         program.settings[:4] = (1).to_bytes(4, "little")
         self._before.scan(mapping.pid for mapping in everything)  # now: what begins from here on is seen
@@ -146,8 +151,8 @@ class Session:
         settled = time.monotonic_ns() - SETTLED_NS
         # what a call refers to was known before it: its task, and the exec that made its process
         batch = self._reader.read(settled)
-        events = self._notice(self._watch.poll())
-        events.extend(self._clock.events())
+        self._notice(self._watch.poll())
+        events: list[Event] = [*self._clock.events()]
         self._learn_tasks(batch.tasks)
         events.extend(self._shown.of(self._put_together(batch.calls, batch.upto)))
         if names := self._users.learned():
@@ -177,7 +182,8 @@ class Session:
         self.detach()
         time.sleep(NOTICED)
         batch = self._reader.rest()
-        events = self._notice(self._watch.poll())
+        self._notice(self._watch.poll())
+        events: list[Event] = []
         self._learn_tasks(batch.tasks)
         ended = self._put_together(batch.calls, time.monotonic_ns() + SETTLED_NS)
         events.extend(self._shown.of(ended + self._calls.close()))
@@ -201,18 +207,18 @@ class Session:
         """How many calls are under way."""
         return self._calls.open_calls()
 
-    def _notice(self, seen: Sequence[Record]) -> list[Event]:
+    def _notice(self, seen: Sequence[Record]) -> None:
         """Processes that begin and end, and libraries that they load."""
-        events: list[Event] = []
+        self._owners.refresh()
         for record in seen:
             if not isinstance(record, (Dropped, Online)):
                 self._happened.append(record)
             if isinstance(record, Mapped):
                 self._processes.mapped(record)
                 self._modules.changed(record.pid)
-                symbols.remember(record.pid)
-                if not self._detached and (not record.is_program or maps.is_library(record.path)):
-                    events.extend(self._attachments.mapped(record))
+                self._remembering.put(self._owners.of(record.pid), record.pid, record.pid)
+                if not record.is_program or maps.is_library(record.path):
+                    self._attachments.mapped(record)
             elif not isinstance(record, Exited):
                 if isinstance(record, Online):
                     self.warnings.append(f"CPU {record.cpu} was switched on: what programs did there in the moment before was not noticed")
@@ -220,12 +226,14 @@ class Session:
                 elif isinstance(record, Exec):
                     self._modules.changed(record.pid)
                 self._processes.noticed(record)
-                if self._tree and isinstance(record, Forked) and record.pid != record.ppid:
-                    self._tree.forked(record)
+                if isinstance(record, Forked) and record.pid != record.ppid:
+                    self._owners.forked(record)
+                    if self._tree:
+                        self._tree.forked(record)
                 if not self._detached and isinstance(record, Dropped):
                     self._attachments.missed()
                     self._losses.dropped(record.records)
-        return events
+        self._remembering.run(lambda _, pid: symbols.remember(pid), REMEMBERING)
 
     def _put_together(self, raws: list[bytes], settled: int) -> list[Event]:
         """The calls that ended up to the time `settled`; what is later may still get company from before it."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,29 +51,56 @@ class Enforcers:
         self._others: Recent[Hashable, None] = Recent(MOST_OTHERS)  # files that were looked at
         self._by_mapping: dict[opening.Place, Enforcer] = {}
         self._kept: set[Enforcer] = set()
+        self._untold: list[Enforcer] = []
+        self._used: set[Enforcer] = set()  # were seen to be mapped since begin()
+        self._idle: set[Enforcer] = set()  # were not, the last time
         self.refused: list[tuple[str, str]] = []  # files that are not attached to, and why: to be told
 
-    def scan(self, mappings: Iterable[maps.Mapping]) -> list[Enforcer]:
-        """New ones, of the host and of those that processes have mapped."""
-        before = set(self._known.values())
+    def refresh(self) -> None:
+        """Looks for the host's own."""
         for path in self._host():
             with contextlib.suppress(OSError):
                 if enforcer := self._learn(opening.open_file(str(path), follow=True), str(path)):
                     self._kept.add(enforcer)
-        for mapping in mappings:
-            self._find(mapping)
-        return sorted(set(self._known.values()) - before, key=lambda enforcer: enforcer.path)
+
+    def knows(self, mapping: maps.Mapping) -> bool:
+        """Whether what is mapped there needs no look."""
+        enforcer = self._by_mapping.get((mapping.major, mapping.minor, mapping.inode))
+        if enforcer is not None:
+            self._used.add(enforcer)
+        return enforcer is not None
 
     def of(self, mapping: maps.Mapping) -> Enforcer | None:
-        """The one that is mapped there, if it is new."""
-        before = set(self._known.values())
-        found = self._find(mapping)
-        return None if found in before else found
+        """The one that is mapped there; None when it is none."""
+        place = (mapping.major, mapping.minor, mapping.inode)
+        if self.knows(mapping):
+            return self._by_mapping[place]
+        try:
+            fd = opening.open_mapped(mapping, self._proc)
+        except OSError as error:
+            self._refuse(place, mapping.path, f"it can't be opened: {error.strerror}")
+            return None
+        status = os.fstat(fd)
+        found = self._learn(fd, mapping.path)
+        if found is not None:
+            self._used.add(found)
+            if (os.major(status.st_dev), os.minor(status.st_dev)) == place[:2]:
+                self._by_mapping[place] = found
+        return found
+
+    def take(self) -> list[Enforcer]:
+        """Those that were not told before."""
+        new, self._untold = self._untold, []
+        return new
+
+    def begin(self) -> None:
+        """All processes will be looked at from now on: of() is asked for each of these files that they have mapped."""
+        self._used = set()
 
     def unused(self) -> list[Enforcer]:
-        """Those that no process maps any more, now forgotten: detach from them and close them."""
-        used = {self._find(mapping) for mapping in maps.scan(self._proc) if maps.is_enforcer(mapping.path)} | self._kept
-        gone = {enforcer for enforcer in self._known.values() if enforcer not in used}
+        """Those that no process had mapped when all were looked at twice, now forgotten: detach from them and close them."""
+        idle = set(self._known.values()) - self._kept - self._used - set(self._untold)
+        gone, self._idle = idle & self._idle, idle - self._idle
         self._known = {key: enforcer for key, enforcer in self._known.items() if enforcer not in gone}
         self._by_mapping = {key: enforcer for key, enforcer in self._by_mapping.items() if enforcer not in gone}
         return sorted(gone, key=lambda enforcer: enforcer.path)
@@ -85,21 +112,6 @@ class Enforcers:
         self._known.clear()
         self._by_mapping.clear()
 
-    def _find(self, mapping: maps.Mapping) -> Enforcer | None:
-        place = (mapping.major, mapping.minor, mapping.inode)
-        if place in self._by_mapping:
-            return self._by_mapping[place]
-        try:
-            fd = opening.open_mapped(mapping, self._proc)
-        except OSError as error:
-            self._refuse(place, mapping.path, f"it can't be opened: {error.strerror}")
-            return None
-        status = os.fstat(fd)
-        found = self._learn(fd, mapping.path)
-        if found and (os.major(status.st_dev), os.minor(status.st_dev)) == place[:2]:
-            self._by_mapping[place] = found
-        return found
-
     def _learn(self, fd: int, path: str) -> Enforcer | None:
         """The enforcer in the open file; takes over the descriptor."""
         status = os.fstat(fd)
@@ -108,6 +120,7 @@ class Enforcers:
         if known is None and (code := self._code(fd, status, path)) is not None:
             enforcer = Enforcer(path, fd, *code)
             self._known.update(dict.fromkeys(remembered, enforcer))
+            self._untold.append(enforcer)
             return enforcer
         os.close(fd)
         return known

@@ -23,6 +23,7 @@ _is_library = re.compile(rf"{_BUNDLED}|{'|'.join(map(re.escape, DRIVERS))}").mat
 _SONAME = re.compile(r"(libvirt(?:-qemu|-lxc)?)(?:-[0-9a-f]{8,64})?(\.so\.0)(?:\.[0-9.]+)?")
 _LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) ([0-9]+) +(/.*)")
 _DELETED = " (deleted)"
+MOST_TEXT = 8 << 20  # bytes of what a process has mapped: some 60,000 mappings, as many as the kernel allows
 
 
 class Mapping(NamedTuple):
@@ -85,7 +86,11 @@ def scan(proc: Path = Path("/proc")) -> Iterator[Mapping]:
 
 def read(pid: int, proc: Path = Path("/proc")) -> Iterator[Mapping]:
     """The mappings of one process."""
-    data = text(pid, proc)
+    return find(pid, text(pid, proc, MOST_TEXT))
+
+
+def find(pid: int, data: bytes) -> Iterator[Mapping]:
+    """The same, of what text() has said of it."""
     for name in _NAME.finditer(data):
         match = _LINE.fullmatch(data, data.rfind(b"\n", 0, name.start()) + 1, name.end())
         if match:

@@ -21,7 +21,11 @@ from probes.kernel import bpf
 # linux/magic.h, and those of file systems where looking at a file may wait for another machine or process: NFS, SMB, FUSE, 9p, Ceph, AFS
 OVERLAYFS = 0x794C7630
 REMOTE = (0x6969, 0xFF534D42, 0xFE534D42, 0x517B, 0x65735546, 0x01021997, 0x00C36400, 0x5346414F, 0x6B414653)
+LOW = 1 << 16  # the lowest address that may be mapped; programs are above it
 Place = tuple[int, int, int]  # major, minor, inode, as mappings name a file; on btrfs and overlays stat() tells another device
+
+bpf.libc.mmap.argtypes = [*[ctypes.c_size_t] * 2, *[ctypes.c_int] * 3, ctypes.c_long]
+bpf.libc.mmap.restype = ctypes.c_void_p
 
 
 def open_file(path: str, *, follow: bool = False) -> int:
@@ -50,7 +54,10 @@ def open_place(path: str, place: Place) -> int:
     """The file of that path, if it is the one that mappings name so; OSError if it is not."""
     fd = open_file(path)
     try:
-        found = place_of(fd)
+        status = os.fstat(fd)
+        # most name it as stat() does
+        found = (os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
+        found = found if found == place else place_of(fd)
     except BaseException:
         os.close(fd)
         raise
@@ -62,18 +69,22 @@ def open_place(path: str, place: Place) -> int:
 
 def place_of(fd: int) -> Place:
     """What mappings call the open file: it is mapped here for a moment."""
-    status = os.fstat(fd)
-    if status.st_size == 0:
+    if os.fstat(fd).st_size == 0:
         raise OSError(errno.ENODATA, "it is empty")
-    with mmap.mmap(fd, min(status.st_size, mmap.PAGESIZE), mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as memory:
-        byte = ctypes.c_char.from_buffer(memory)
-        start = b"%x-" % ctypes.addressof(byte)
-        del byte  # else the mapping can't be closed
-        for line in Path("/proc/self/maps").read_bytes().splitlines():
-            if line.lstrip(b"0").startswith(start):
-                _, _, _, device, inode, *_ = line.split(None, 5)
-                major, _, minor = device.partition(b":")
-                return int(major, 16), int(minor, 16), int(inode)
+    address = bpf.libc.mmap(LOW, mmap.PAGESIZE, mmap.PROT_READ, mmap.MAP_PRIVATE, fd, 0)
+    if address in (None, ctypes.c_void_p(-1).value):
+        raise OSError(errno.ENODATA, "it can't be mapped")
+    try:
+        start = b"%x-" % address
+        with open("/proc/self/maps", "rb", buffering=0) as file:
+            # it is the first of them, if that address was free; all of them take a hundred times as long
+            for most in (mmap.PAGESIZE, -1):
+                for line in (file.read(most) or b"").splitlines():
+                    if line.lstrip(b"0").startswith(start) and len(fields := line.split(None, 5)) > 4:
+                        major, _, minor = fields[3].partition(b":")
+                        return int(major, 16), int(minor, 16), int(fields[4])
+    finally:
+        bpf.libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(mmap.PAGESIZE))
     raise OSError(errno.ENODATA, "it can't be mapped")
 
 

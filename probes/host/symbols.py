@@ -20,6 +20,7 @@ MOST_FILES, MOST_FUNCTIONS = 64, 1 << 17  # that are kept
 MOST_NOTED, MOST_MAPPINGS = 2048, 256  # processes of which records are kept, and how many of each
 # of the kernel's perf events: pid, tid, address, length, offset, major, minor, inode, generation, prot, flags; then the file
 MMAP2 = struct.Struct("<8xIIQQQIIQQII")
+MOST_READ = 1 << 20  # bytes of what a process has mapped
 MOST_PROCESSES, MOST_MAPS = 256, 1 << 18  # whose mappings are kept, and how many bytes of them
 _LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) ([0-9]+) +(/.*)", re.M)
 
@@ -84,7 +85,7 @@ def remember(pid: int) -> None:
 
 
 def _read_maps(pid: int) -> bytes:
-    return b"".join(line for line in maps.text(pid).splitlines(keepends=True) if b" r-xp " in line)[:MOST_MAPS]
+    return b"".join(line for line in maps.text(pid, most=MOST_READ).splitlines(keepends=True) if b" r-xp " in line)[:MOST_MAPS]
 
 
 def describe(pid: int, address: int) -> str | None:

@@ -22,7 +22,7 @@ from log.errors import TraceError
 from probes.api import undescribed
 from probes.host import maps, opening
 from probes.host.mapwatch import Mapped
-from probes.host.pace import OTHERS_BURST, OTHERS_SHARE, Pace
+from probes.host.owners import account_of
 from probes.host.recent import Recent
 from probes.internals import private
 from probes.internals.elf import Elf, Function, read_elf
@@ -37,7 +37,6 @@ MOST_NAMES = 1 << 16  # bytes of their names
 MOST_REFUSED = 4096  # files that were looked at and are no targets
 # files that are held at a time: of root's, of one other user's, of all others'
 MOST_OF_ROOT, MOST_OF_ONE, MOST_OF_OTHERS = 1024, 64, 256
-BEHIND = "files of its owner come faster than they can be looked at: calls are missed until it is this one's turn"
 ENDED = "its process ended before the file could be opened; the calls that it made, if any, were missed"
 
 _CACHED = re.compile(rf"^\s+(?:{'|'.join(map(re.escape, SONAMES))}) \(.*\) => (/.*)$", re.M)
@@ -47,10 +46,6 @@ _PRIVATE = re.compile(r"LIBVIRT_PRIVATE_([0-9]+(?:\.[0-9]+)*)")
 
 class NotLibvirt(TraceError):
     """The file is another library, or has nothing to probe."""
-
-
-class Later(TraceError):
-    """The file has not been looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,36 +84,40 @@ class Targets:
         self._proc = proc
         self._given = list(libraries)
         self._known: dict[Hashable, Target] = {}
-        self._untold: list[Target] = []  # known, but neither scan() nor mapped() has returned them
+        self._untold: list[Target] = []  # known, but take() has not returned them
         self._asked: set[Target] = set()  # the user's
         self._kept: set[Target] = set()  # the host's and the user's: attached to whether they are mapped or not
         self._refused: Recent[Hashable, str] = Recent(MOST_REFUSED)  # files that are no targets, and why
         self._by_mapping: dict[opening.Place, Target] = {}
         self._opened: Recent[Hashable, None] = Recent(MOST_REFUSED)  # places of files that could be looked at
         self._said: Recent[Hashable, None] = Recent(MOST_REFUSED)
-        self.others = Pace(OTHERS_SHARE, OTHERS_BURST)  # to read files of other users than root
+        self._used: set[Target] = set()  # were seen to be mapped since begin()
+        self._idle: set[Target] = set()  # were not, the last time
         self._cached = 0  # when the loader's cache was written that the host's libraries are from
         self.refused: list[tuple[str, str]] = []  # files that are not attached to, and why: to be told
-        self.processes = 0  # that had a library mapped at the last scan()
-        self.is_behind = False  # whether there are files that have not been looked at: scan() again
 
-    def scan(self) -> list[Target]:
-        """Targets that were not told before, of the user, the host and every process.
+    def refresh(self) -> None:
+        """Looks for files of the user, and of the host if these have changed.
 
         Raises TraceError for a file of the user's that is no target; others are passed over.
         """
-        self.is_behind = False
         while self._given:
             self._keep(str(self._given.pop(0)), is_given=True)
         if (cached := _time_of(LOADER_CACHE)) != self._cached:
             self._cached = cached
             for path in host_libraries():
                 self._keep(path, is_given=False)
-        seen = set()
+
+    def scan(self) -> list[Target]:
+        """Targets that were not told before, of the user, the host and every process, however long that takes. Raises as refresh()."""
+        self.refresh()
+        self.begin()
         for mapping in maps.scan(self._proc):
-            seen.add(mapping.pid)
             self.of(mapping)
-        self.processes = len(seen)
+        return self.take()
+
+    def take(self) -> list[Target]:
+        """Targets that were not told before."""
         new, self._untold = self._untold, []
         return new
 
@@ -136,21 +135,20 @@ class Targets:
         """It goes with the last process that has it mapped."""
         self._kept.discard(target)
 
-    def mapped(self, record: Mapped) -> Target | None:
-        """The target that a process has just mapped, if it was not told before."""
-        target = self.of(as_mapping(record))
-        if target is None or target not in self._untold:
-            return None
-        self._untold.remove(target)
-        return target
+    def knows(self, mapping: maps.Mapping) -> bool:
+        """Whether what is mapped there needs no look."""
+        if not maps.is_library(mapping.path):
+            return True
+        target = self._by_mapping.get((mapping.major, mapping.minor, mapping.inode))
+        if target is not None:
+            self._used.add(target)
+        return target is not None
 
     def of(self, mapping: maps.Mapping) -> Target | None:
         """The target that is mapped there; None when it is none or can't be opened."""
         place = (mapping.major, mapping.minor, mapping.inode)
-        if not maps.is_library(mapping.path):
-            return None
-        if place in self._by_mapping:
-            return self._by_mapping[place]
+        if self.knows(mapping):
+            return self._by_mapping.get(place)
         fd = self._open(mapping)
         if fd is None:
             return None
@@ -162,21 +160,23 @@ class Targets:
         # where they differ (btrfs), the pair in the mapping stands for several files
         if (os.major(device), os.minor(device)) == place[:2]:
             self._by_mapping[place] = target
+        self._used.add(target)
         return target
 
-    def unused(self, pending: Collection[Target] = ()) -> list[Target]:
-        """Targets that no process maps any more, now forgotten: detach from them and close them.
+    def begin(self) -> None:
+        """All processes will be looked at from now on: of() is asked for each library that they have mapped."""
+        self._used = set()
 
-        Not those that are `pending`. An open file keeps the file system of a container that has ended, and the space of a deleted library.
+    def unused(self, pending: Collection[Target] = ()) -> list[Target]:
+        """Targets that no process had mapped when all were looked at twice, now forgotten: detach from them and close them.
+
+        Twice, as a process may hand a library on to its child while others are looked at. Not those that are `pending`. An open file keeps
+        the file system of a container that has ended, and the space of a deleted library.
         """
-        used = {self.of(mapping) for mapping in maps.scan(self._proc)} | set(pending)
-        gone = {target for target in self._known.values() if target not in self._kept and target not in used}
+        idle = {target for target in self._known.values() if target not in self._kept} - self._used - set(pending) - set(self._untold)
+        gone, self._idle = idle & self._idle, idle - self._idle
         self._known = {key: target for key, target in self._known.items() if target not in gone}
         self._by_mapping = {key: target for key, target in self._by_mapping.items() if target not in gone}
-        for target in gone.intersection(self._untold):
-            self._untold.remove(target)
-            gone.remove(target)
-            target.close()
         return sorted(gone, key=lambda target: target.path)
 
     def close(self) -> None:
@@ -223,16 +223,7 @@ class Targets:
             self._refuse(key, path, reason)
             raise TraceError(reason)
         try:
-            if is_given or status.st_uid == 0:
-                return _read(fd, status, path)
-            if not self.others.ready():
-                self.is_behind = True
-                self._refuse(("behind", status.st_uid), path, BEHIND)
-                raise Later(BEHIND)
-            with self.others:
-                return _read(fd, status, path)
-        except Later:
-            raise
+            return _read(fd, status, path)
         except TraceError as error:
             self._refused.put(key, str(error))
             if not isinstance(error, NotLibvirt):
@@ -240,10 +231,11 @@ class Targets:
             raise
 
     def _has_no_room(self, owner: int) -> str | None:
-        held = Counter(target.owner for target in set(self._known.values()))
-        if owner == 0:
+        account = account_of(owner)
+        held = Counter(account_of(target.owner) for target in set(self._known.values()))
+        if account == 0:
             return f"root has {MOST_OF_ROOT} such files in use, which is the most" if held[0] >= MOST_OF_ROOT else None
-        if held[owner] >= MOST_OF_ONE:
+        if held[account] >= MOST_OF_ONE:
             return f"user {owner} has {MOST_OF_ONE} such files in use, which is the most"
         if held.total() - held[0] >= MOST_OF_OTHERS:
             return f"users other than root have {MOST_OF_OTHERS} such files in use, which is the most"

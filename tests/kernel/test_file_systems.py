@@ -13,7 +13,7 @@ import pytest
 
 from probes.host import maps, mapwatch, symbols
 from probes.host.enforcers import Enforcers
-from probes.host.targets import Targets
+from probes.host.targets import Targets, as_mapping
 from probes.kernel.records import VERDICT_FUNCTION
 from tests.enforced import library
 from tests.kernel.conftest import end
@@ -70,12 +70,12 @@ def test_a_library_is_found_by_its_path_when_its_process_has_gone(btrfs, load) -
     status = path.stat()
     assert (record.major, record.minor) != (os.major(status.st_dev), os.minor(status.st_dev)), "else this test shows nothing"
     found = Targets()
-    target = found.mapped(record)
+    target = found.of(as_mapping(record))
     assert target and os.path.samestat(os.stat(target.path_for_kernel), status)
     assert found.refused == []
     # and if it can't be found, that is told, once
-    assert found.mapped(record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000)) is None
-    assert found.mapped(record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000)) is None
+    assert found.of(as_mapping(record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000))) is None
+    assert found.of(as_mapping(record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000))) is None
     ((path_told, reason),) = found.refused
     assert path_told == "/proc/nowhere/libvirt.so.0" and "ended before the file could be opened" in reason
     found.close()
@@ -106,8 +106,11 @@ def test_the_enforcer_on_two_overlays_of_a_layer_is_one(tmp_path, load) -> None:
     mappings = [mapping for mapping in maps.read(child.pid) if maps.is_enforcer(mapping.path)]
     assert len({mapping.path for mapping in mappings}) == 3
     found = Enforcers(list)
-    assert len(found.scan(mappings)) == 1
+    assert len({found.of(mapping) for mapping in mappings}) == 1
+    assert len(found.take()) == 1
     end(child)
+    found.begin()
+    assert found.unused() == []
     assert len(found.unused()) == 1
     found.close()
 
@@ -119,14 +122,16 @@ def test_an_enforcer_that_others_can_write_is_not_believed(tmp_path, load) -> No
         os.chown(path, uid, 0)
         path.chmod(mode)
         found = Enforcers(list)
-        assert found.scan([mapping]) == []
+        assert found.of(mapping) is None
         ((told, reason),) = found.refused
         assert told == str(path) and "not believed" in reason
         found.close()
     # but it may be the host's own, in a user's clone
     found = Enforcers(lambda: [path])
-    assert len(found.scan([mapping])) == 1
-    assert found.of(mapping) is None
+    assert found.of(mapping)
+    assert len(found.take()) == 1
+    assert found.of(mapping)
+    assert found.take() == []
     found.close()
 
 
