@@ -67,10 +67,12 @@ class Tasks:
 
     def name(self, names: Mapping[int, str]) -> None:
         """Names of users that are known only now."""
+        named = self._processes.name(names)
         for known in (self._own, self._serving):
             for number, task in known.items():
                 if task.caller.uid in names and task.caller.user is None:
-                    known[number] = task._replace(caller=task.caller._replace(user=names[task.caller.uid]))
+                    caller = named.get(id(task.caller)) or task.caller._replace(user=names[task.caller.uid])
+                    known[number] = task._replace(caller=caller)
 
     def find(self, task: int, pid: int, tid: int) -> Task:
         """The thread that a record's number stands for."""
@@ -91,7 +93,7 @@ class Tasks:
             tgid, ppid, uid, gid, None if loginuid == 0xFFFFFFFF else loginuid, cgroup, start,
             raw[records.TASK_TEXT : records.TASK_TEXT + size] or None, name, None, real_uid,
         )  # fmt: skip
-        caller = self._processes.lookup(tgid, start, captured, time_ns)
+        caller = self._processes.caller(captured, time_ns)
         is_daemon = self._are_daemons.learn((tgid, start, caller.exe), lambda _: self._daemons.is_daemon(tgid))
         self._own.put(task, Task(caller, name, None, is_daemon))
         if self._in_tree and flags & records.REC_WANTED:

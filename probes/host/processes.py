@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,6 +88,7 @@ class Processes:
         self._images: Recent[int, tuple[_Image, ...]] = Recent(MOST_PROCESSES)
         # by number, start in ticks and the exec that made it what it was
         self._captured: Recent[tuple[int, int, int], Captured] = Recent(MOST_PROCESSES)
+        self._callers: Recent[tuple[Captured, int, str | None], Caller] = Recent(MOST_PROCESSES)
         self._users: Recent[int, str | None] = Recent(MOST_USERS)
         self._user_name = user_name
         self._paths: Recent[int, str] = Recent(MOST_CGROUPS)
@@ -105,6 +106,7 @@ class Processes:
         """Notes that a process becomes another program, or that a child runs what its parent runs."""
         if isinstance(record, Dropped):  # any of them may have become another program unseen
             self._images.clear()
+            self._callers.clear()
         elif isinstance(record, Exec):
             before = self._images.get(record.pid, ())
             self._note(record.pid, (*before, _Image(record.time, None, _born(before))))
@@ -114,6 +116,20 @@ class Processes:
             # behind what had its number before: of that, calls may still be to come
             image = _Image(record.time, self._images.get(record.ppid, ())[-1].exe, boottime(record.time))
             self._note(record.pid, (*self._images.get(record.pid, ()), image))
+
+    def caller(self, captured: Captured, at: int) -> Caller:
+        """The caller at the time `at` (ns, CLOCK_MONOTONIC): one for all threads of a process, and all names that they give themselves."""
+        pid, start = captured.pid, captured.start_ns
+        key = captured._replace(comm="", ppid=0), self.since(pid, at), self._remembered(pid, at, start)
+        return self._callers.learn(key, lambda _: self.lookup(pid, start, captured, at))
+
+    def name(self, names: Mapping[int, str]) -> dict[int, Caller]:
+        """Names of users that are known only now; callers that have one by that, by the identity of those without."""
+        named: dict[int, Caller] = {}
+        for key, caller in self._callers.items():
+            if caller.user is None and caller.uid in names:
+                self._callers[key] = named[id(caller)] = caller._replace(user=names[caller.uid])
+        return named
 
     def lookup(self, pid: int, start_time: int | None = None, captured: Captured | None = None, at: int | None = None) -> Caller:
         """The caller: `start_time` is on CLOCK_BOOTTIME, `at` (when it called) on CLOCK_MONOTONIC, both in ns."""
