@@ -308,10 +308,9 @@ class Session:
 
     def _passes(self, wanted: bool, task: Task) -> bool:
         """Whether what a thread does is wanted; `wanted`: the kernel says so of it."""
-        served, caller, in_tree = task.served, task.caller, wanted
-        client: serving.Client = (served.client if served else None) or {}
+        caller, client, in_tree = task.caller, task.believed, wanted
         if self._tree and not wanted:
-            pid = client.get("pid")
+            pid, served = client.get("pid"), task.served
             in_tree = isinstance(pid, int) and self._tree.has(pid, served.client_start if served else None)
             in_tree = in_tree or self._tree.has(caller.pid)
         return self._options.filters.passes(wanted, caller, task.comm, client, in_tree)

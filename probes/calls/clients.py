@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
 from log.events import CutText, Value
-from probes.host.processes import TICKS, Processes, Searches, host_pid, searches
+from probes.host.processes import NO_ID, TICKS, Processes, Searches, host_pid, searches
 from probes.host.recent import Recent
 from probes.internals.private import MOST_ATTRIBUTES
 from probes.plans.plan import Constants, Plan
@@ -55,14 +55,22 @@ class Served(NamedTuple):
     client: Client | None  # None: its record was lost
     end: int = 0  # address of the daemon's end of the connection
     client_start: int | None = None  # when its process began (ns, CLOCK_BOOTTIME)
+    client_uid: int | None = None  # whose that process really is; None: not known
+
+
+class Identity(NamedTuple):
+    """A client as a daemon tells of it, when its process began, and whose that really is."""
+
+    client: Client
+    start: int | None
+    uid: int | None
 
 
 class Claim(NamedTuple):
     """What a client has said of itself (virConnectSetIdentity)."""
 
     says: Client
-    shown: Client  # with who it is
-    start: int | None  # when that process began
+    shown: Identity  # with who it is
 
 
 class Sent(NamedTuple):
@@ -100,7 +108,7 @@ class Clients:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self._searches = searches()
-        self._known: Recent[tuple[Value, ...], Client] = Recent(MOST_CLIENTS)
+        self._known: Recent[tuple[Value, ...], Identity] = Recent(MOST_CLIENTS)
         self._copied: Recent[Hashable, dict[str, Value]] = Recent(MOST_CLIENTS)
         self._claims: Recent[tuple[int, int], Claim] = Recent(MOST_CLIENTS)  # by daemon and its end of the connection
 
@@ -113,27 +121,28 @@ class Clients:
             return
         before = self._claims.get((daemon, served.end))
         peer = {key: served.client[key] for key in served.client if key not in ("peer", "claims")}
-        if before is not None and before.shown == served.client:
-            peer = {**peer, **before.shown.get("peer", {})}  # type: ignore[dict-item]
-        says, start = self._identity(raw, plan, served.connection, daemon, at)
+        if before is not None and before.shown.client == served.client:
+            peer = {**peer, **before.shown.client.get("peer", {})}  # type: ignore[dict-item]
+        says = self._identity(raw, plan, served.connection, daemon, at)
         if peer.get("uid") == 0 and _is_libvirts(peer.get("exe")):
-            shown: Client = {**says, "peer": peer}
+            shown = says._replace(client={**says.client, "peer": peer})
         else:
-            shown, start = {**peer, "peer": peer, "claims": dict(says)}, served.client_start
-        self._claims.put((daemon, served.end), Claim(says, shown, start))
+            client: Client = {**peer, "peer": peer, "claims": dict(says.client)}
+            shown = Identity(client, served.client_start, served.client_uid)
+        self._claims.put((daemon, served.end), Claim(says.client, shown))
 
-    def of(self, raw: bytes, plan: Plan, served: Served, daemon: int, at: int) -> tuple[Client, int | None]:
-        """The client of an IDENTITY record of the process `daemon`, at the time `at` (ns, CLOCK_MONOTONIC), and when it began."""
-        client, start = self._identity(raw, plan, served.connection, daemon, at)
+    def of(self, raw: bytes, plan: Plan, served: Served, daemon: int, at: int) -> Identity:
+        """The client of an IDENTITY record of the process `daemon`, at the time `at` (ns, CLOCK_MONOTONIC)."""
+        identity = self._identity(raw, plan, served.connection, daemon, at)
         claim = self._claims.get((daemon, served.end)) if self._claims else None
         if claim is None:
-            return client, start
-        if claim.says == client:
-            return claim.shown, claim.start
+            return identity
+        if claim.says == identity.client:
+            return claim.shown
         self._claims.pop((daemon, served.end))  # another connection is there by now
-        return client, start
+        return identity
 
-    def _identity(self, raw: bytes, plan: Plan, connection: Connection, daemon: int, at: int) -> tuple[Client, int | None]:
+    def _identity(self, raw: bytes, plan: Plan, connection: Connection, daemon: int, at: int) -> Identity:
         # a connection has the same bytes each time, until it claims others
         found = self._copied.learn(
             (plan.key(raw), connection, daemon), lambda _: _read(plan.decode(raw, {}, Constants()), connection, daemon, self._searches)
@@ -141,16 +150,16 @@ class Clients:
         pid, ticks = found["pid"], found[_START]
         start = ticks * 1_000_000_000 // TICKS if isinstance(ticks, int) else None
         since = self._processes.since(pid, at) if isinstance(pid, int) else 0
-        client = self._known.learn((*found.values(), since), lambda _: self._describe(found, start, at))
-        return client, start
+        return self._known.learn((*found.values(), since), lambda _: self._describe(found, start, at))
 
-    def _describe(self, found: dict[str, Value], start: int | None, at: int) -> Client:
+    def _describe(self, found: dict[str, Value], start: int | None, at: int) -> Identity:
         pid, client = found["pid"], {field: found[field] for field in FIELDS}
-        if isinstance(pid, int):
-            process = self._processes.lookup(pid, start, at=at)
-            cmdline = None if process.cmdline is None else list(process.cmdline)
-            client.update(exe=process.exe, cmdline=cmdline, loginuid=process.loginuid)
-        return client
+        if not isinstance(pid, int):
+            return Identity(client, start, None)
+        process = self._processes.lookup(pid, start, at=at)
+        cmdline = None if process.cmdline is None else list(process.cmdline)
+        client.update(exe=process.exe, cmdline=cmdline, loginuid=process.loginuid)
+        return Identity(client, start, None if process.uid == NO_ID else process.uid)
 
 
 def _read(fields: Mapping[str, Value], connection: Connection, daemon: int, limit: Searches) -> dict[str, Value]:

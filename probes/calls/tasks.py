@@ -31,6 +31,18 @@ class Task(NamedTuple):
     comm: str
     served: Served | None = None  # what it was doing for a client
     is_daemon: bool = False  # of one of libvirt's daemons
+    is_roots: bool = False  # none but root can have changed its program
+
+    @property
+    def believed(self) -> serving.Client:
+        """The client, as far as it is believed who that is: anybody can make a daemon, and say what he likes of others.
+
+        One that root runs is believed, another user's of that user's own processes.
+        """
+        served, uid = self.served, self.caller.uid
+        if served is None or served.client is None or not self.is_roots:
+            return {}
+        return served.client if uid == 0 or served.client.get("uid") == served.client_uid == uid else {}
 
 
 class Tasks:
@@ -44,8 +56,8 @@ class Tasks:
         self._clients = Clients(processes)
         self._own: Recent[int, Task] = Recent(MOST)
         self._serving: Recent[int, Task] = Recent(MOST)
-        # by number, start and program, since its answer is still asked for when the process has gone
-        self._are_daemons: Recent[tuple[int, int, str | None], bool] = Recent(MOST)
+        # whether it is a daemon and root's own, by number, start and program, since that is still asked for when the process has gone
+        self._programs: Recent[tuple[int, int, str | None], tuple[bool, bool]] = Recent(MOST)
 
     def learn(self, raw: bytes, private: str | None, plan: Plan | None) -> None:
         """From the next record: a REC_TASK, or one of the inner function `private`."""
@@ -62,8 +74,9 @@ class Tasks:
             self._serving.put(task, self.find(own, tgid, tid)._replace(served=serving.dispatched(fields), is_daemon=True))
         elif (known := self._serving.get(task)) and known.served and known.served.client is None:  # drivers change it for a while
             assert plan is not None
-            client, start = self._clients.of(raw, plan, known.served, tgid, time_ns)
-            self._serving.put(task, known._replace(served=known.served._replace(client=client, client_start=start)))
+            client, start, uid = self._clients.of(raw, plan, known.served, tgid, time_ns)
+            served = known.served._replace(client=client, client_start=start, client_uid=uid)
+            self._serving.put(task, known._replace(served=served))
 
     def name(self, names: Mapping[int, str]) -> None:
         """Names of users that are known only now."""
@@ -84,7 +97,7 @@ class Tasks:
             comm = Path(f"/proc/{pid}/task/{tid}/comm").read_text(errors="backslashreplace").rstrip("\n")
         except OSError:
             comm = "?"
-        return Task(self._processes.lookup(pid), comm, None, self._daemons.is_daemon(pid))
+        return Task(self._processes.lookup(pid), comm, None, self._daemons.is_daemon(pid), self._daemons.is_roots(pid))
 
     def _learn_thread(self, raw: bytes, flags: int, time_ns: int, task: int, tgid: int) -> None:
         start, cgroup, ppid, uid, gid, loginuid, _, size, real_uid, _, comm = records.TASK.unpack_from(raw, records.HEAD.size)
@@ -94,7 +107,9 @@ class Tasks:
             raw[records.TASK_TEXT : records.TASK_TEXT + size] or None, name, None, real_uid,
         )  # fmt: skip
         caller = self._processes.caller(captured, time_ns)
-        is_daemon = self._are_daemons.learn((tgid, start, caller.exe), lambda _: self._daemons.is_daemon(tgid))
-        self._own.put(task, Task(caller, name, None, is_daemon))
+        is_daemon, is_roots = self._programs.learn(
+            (tgid, start, caller.exe), lambda _: (self._daemons.is_daemon(tgid), self._daemons.is_roots(tgid))
+        )
+        self._own.put(task, Task(caller, name, None, is_daemon, is_roots))
         if self._in_tree and flags & records.REC_WANTED:
             self._in_tree(tgid, start)

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reads control groups: the cgroups of a process come in, its systemd unit and container come out."""
+"""Reads control groups: the cgroups of a process come in, its systemd unit and container come out.
+
+Below a cgroup that a user owns, the user makes cgroups of any name. What one is called is believed as far as the folders are root's that
+lead to it: whoever owns a folder chooses the names in it.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import re
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,20 +40,27 @@ class Place(NamedTuple):
     container: str | None
 
 
-def parse(text: str) -> Place:
-    """The place that /proc/PID/cgroup describes: version 1, 2 or both."""
-    places = [place_of(path) for _, path in sorted(_entries(text))]
+def _whole(controllers: str, path: str) -> str:
+    return path
+
+
+def parse(text: str, vouched: Callable[[str, str], str] = _whole) -> Place:
+    """The place that /proc/PID/cgroup describes: version 1, 2 or both.
+
+    `vouched`: the beginning of a path that is to be believed, by the controllers of its hierarchy.
+    """
+    places = [place_of(vouched(controllers, path.removesuffix(_DELETED))) for _, controllers, path in sorted(_entries(text))]
     unit = next((place.unit for place in places if place.unit), None)
     return Place(unit, next((place.container for place in places if place.container), None))
 
 
-def _entries(text: str) -> list[tuple[int, str]]:
-    """The paths, those that systemd arranges first."""
+def _entries(text: str) -> list[tuple[int, str, str]]:
+    """Controllers and paths, those that systemd arranges first."""
     entries = []
     for line in text.splitlines():
         hierarchy, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        entries.append((0 if hierarchy == "0" or controllers == "name=systemd" else 1, path))
+        entries.append((0 if hierarchy == "0" or controllers == "name=systemd" else 1, controllers, path))
     return entries
 
 
@@ -72,18 +85,38 @@ def _container(above: str, part: str) -> str | None:
 
 
 class Numbers:
-    """Cgroups by the number that BPF knows them by."""
+    """Cgroups by the number that BPF knows them by, and whose their folders are."""
 
     def __init__(self, mounts: Path = Path("/proc/self/mountinfo")) -> None:
         self._root: str | None = None
         self._fd = -1
+        self._mounts: dict[frozenset[str], str] = {}  # of version 1, by controllers; of version 2 by none
         try:
-            lines = mounts.read_text(errors="surrogateescape").splitlines()
-            self._root = next((line.split()[4] for line in lines if " - cgroup2 " in line), None)
+            self._find(mounts.read_text(errors="surrogateescape").splitlines())
+            self._root = self._mounts.get(frozenset())
             if self._root:
                 self._fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             self._root = None
+
+    def _find(self, lines: list[str]) -> None:
+        for line in lines:
+            fields, _, rest = line.partition(" - ")
+            kind, _, options = rest.split(" ", 2) if rest.count(" ") > 1 else ("", "", "")
+            if kind in ("cgroup", "cgroup2"):
+                of = frozenset(options.split(",")) if kind == "cgroup" else frozenset()
+                self._mounts.setdefault(of, fields.split()[4])
+
+    def vouched(self, controllers: str, path: str) -> str:
+        """The beginning of a cgroup's path, as far as nobody but root can have chosen it; "" where that can't be told."""
+        sought = frozenset(controllers.split(",")) if controllers else frozenset()
+        folder = next((mount for of, mount in self._mounts.items() if sought <= of and bool(sought) == bool(of)), "")
+        kept = ""
+        for name in path.split("/")[1:]:
+            if name in ("", "..") or not _is_roots(folder):
+                break
+            kept, folder = f"{kept}/{name}", f"{folder}/{name}"
+        return kept
 
     def path(self, number: int) -> str | None:
         """The path of that cgroup below the root of all; None when it has gone or there is no version 2."""
@@ -107,3 +140,12 @@ class Numbers:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd, self._root = -1, None
+
+
+def _is_roots(folder: str) -> bool:
+    """Whether nobody but root makes names in it. One that has gone is nobody's."""
+    try:
+        status = os.stat(folder, follow_symlinks=False)
+    except (OSError, ValueError):
+        return False
+    return status.st_uid == 0 and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -2,12 +2,14 @@
 """Tells libvirt's daemons from other programs: a process comes in; whether its program is a daemon goes out.
 
 A daemon makes itself a server with virNetDaemonNew, which its program imports; the enforcer asks the same. Its name is another one
-after an upgrade ("libvirtd (deleted)"), and drivers as modules are in every program that uses an embedded driver, too.
+after an upgrade ("libvirtd (deleted)"), and drivers as modules are in every program that uses an embedded driver, too. Anybody can make
+such a program.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from log.errors import TraceError
@@ -35,6 +37,14 @@ class Daemons:
             return self._files.learn(key, lambda _: _is_program_of_daemon(path))
         except OSError:
             return False
+
+    def is_roots(self, pid: int) -> bool:
+        """Whether none but root can have changed the program that the process runs; False for one that has gone."""
+        try:
+            status = os.stat(f"{self._proc}/{pid}/exe")
+        except OSError:
+            return False
+        return status.st_uid == 0 and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _is_program_of_daemon(path: str) -> bool:

@@ -183,12 +183,12 @@ class Processes:
 
     def _place(self, shown: str | None, number: int) -> cgroups.Place:
         if shown is not None:
-            return cgroups.parse(shown)
+            return cgroups.parse(shown, self._numbers.vouched)
         # kept when it has gone: its last process may be the one that is asked for
-        path = (self._numbers.path(number) or self._paths.get(number)) if number else None
-        if path is None:
-            return cgroups.Place(None, None)
-        return cgroups.place_of(self._paths.put(number, path))
+        path = self._numbers.path(number) if number else None
+        if path is not None:
+            path = self._paths.put(number, self._numbers.vouched("", path))
+        return cgroups.place_of(path or self._paths.get(number) or "")
 
     def _show(self, pid: int, start_ns: int) -> _Shown:
         """What /proc shows, if it is the process that began then (0: whichever it is)."""

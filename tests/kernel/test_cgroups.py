@@ -16,14 +16,18 @@ from probes.host.processes import Captured, Processes
 ID = os.urandom(32).hex()  # of this run alone
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """The cgroup of a made-up container."""
+def root_of_all() -> Path:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     root = next((line.split()[4] for line in lines if " - cgroup2 " in line), None)
     if root is None:
         pytest.skip("no cgroup file system of version 2 is mounted: mount -t cgroup2 none FOLDER")
-    path = Path(root, f"docker-{ID}.scope")
+    return Path(root)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """The cgroup of a made-up container."""
+    path = root_of_all() / f"docker-{ID}.scope"
     path.mkdir()
     yield path
     if path.exists():
@@ -55,3 +59,30 @@ def test_container_of_a_process_that_has_gone(folder):
     folder.rmdir()
     assert who.lookup(child.pid, None, captured).container == ID  # it was asked for before
     assert Processes().lookup(child.pid, None, captured).container is None
+
+
+JOIN = ("sh", "-eu", "-c", 'echo $$ >"$0/cgroup.procs"; exec "$@"')
+AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def test_a_user_can_not_say_that_he_is_a_service_or_a_container(steps, trace):
+    """systemd gives each user a cgroup, below which he makes what he likes; the first two names are those of others."""
+    own = root_of_all() / f"user@{os.getpid()}.service"
+    own.mkdir()
+    os.chown(own, 65534, 65534)
+    made = [own / "libvirtd.service", own / f"docker-{ID}.scope", own]
+    callers = []
+    try:
+        subprocess.run([*AS_NOBODY, "mkdir", *made[:2]], check=True)
+        callers = [steps(before=(*JOIN, str(path))) for path in made]
+        tracer = trace(*[word for caller in callers for word in ("-p", str(caller.pid))])
+        for caller in callers:
+            caller.call(1)
+        calls = tracer.stop().calls("virDomainGetName")
+    finally:
+        for caller in callers:
+            caller.end()
+        for path in made:
+            path.rmdir()
+    said = {call["pid"]: (call["unit"], call["container"]) for call in calls}
+    assert said == {caller.pid: (own.name, None) for caller in callers}

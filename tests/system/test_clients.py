@@ -6,6 +6,7 @@ from __future__ import annotations
 import collections
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import CLIENT_NAME
+from tests.daemon import CLIENT_NAME, Daemon
 from tests.kernel.conftest import Steps
 from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.tracing import Event, Result, Tracer
@@ -361,19 +362,37 @@ def rpc(connection: socket.socket, procedure: int, serial: int, payload: bytes =
     return reply[24:]
 
 
-def test_client_that_speaks_the_protocol_itself(trace: Callable[..., Tracer], libvirtd):
-    tracer = trace("-p", str(os.getpid()), "--both")
+def ask_version(libvirtd: Daemon) -> int:
+    """Without libvirt."""
     name = b"qemu:///system"
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(libvirtd.uri.partition("socket=")[2])
         rpc(connection, OPEN, 0, struct.pack(">II", 1, len(name)) + name.ljust(-len(name) % 4 + len(name), b"\0") + struct.pack(">I", 0))
         (version,) = struct.unpack(">Q", rpc(connection, GET_VERSION, 1))
+    return int(version)
+
+
+def test_client_that_speaks_the_protocol_itself(trace: Callable[..., Tracer], libvirtd):
+    tracer = trace("-p", str(os.getpid()), "--both")
+    assert ask_version(libvirtd) > 0
     result = tracer.stop()
-    assert version > 0
     served = result.calls("virConnectGetVersion")
     assert [(call["pid"], call["client"]["pid"], call["parent"]) for call in served] == [(libvirtd.pid, os.getpid(), None)]
     assert served[0]["client"]["exe"] == os.readlink("/proc/self/exe")
     assert {call["pid"] for call in result.calls()} == {libvirtd.pid}
+
+
+def test_a_daemon_that_anybody_can_have_made_chooses_no_client_for_itself(trace: Callable[..., Tracer], tmp_path: Path):
+    """What it says is shown with its own calls, and does not make them the client's."""
+    made = shutil.copy(shutil.which("libvirtd") or "", tmp_path)
+    os.chown(made, 65534, 65534)
+    with Daemon({"PATH": f"{tmp_path}:{os.environ['PATH']}"}) as daemon:
+        assert os.readlink(f"/proc/{daemon.pid}/exe") == made
+        tracers = [trace("-p", str(pid), "-f", "virConnectGetVersion") for pid in (os.getpid(), daemon.pid)]
+        assert ask_version(daemon) > 0
+        of_client, of_daemon = [tracer.stop().calls("virConnectGetVersion") for tracer in tracers]
+    assert of_client == []
+    assert [(call["pid"], call["client"]["pid"]) for call in of_daemon] == [(daemon.pid, os.getpid())]
 
 
 # ps

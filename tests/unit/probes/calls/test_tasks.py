@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from log.events import Caller
+from probes.calls.clients import Connection, Message, Served
 from probes.calls.tasks import Task, Tasks
 from probes.host.daemons import Daemons
 from probes.host.mapwatch import Dropped, Exec, Mapped
@@ -34,7 +36,9 @@ class Threads:
         self.tasks = Tasks(self.processes, Daemons(proc), None)
         self.time = 0
 
-    def described(self, comm: str = "virsh", *, pid: int = 7, uid: int = 0, cgroup: int = 3, cmdline: bytes = CMDLINE, start: int = 1) -> Task:
+    def described(
+        self, comm: str = "virsh", *, pid: int = 7, uid: int = 0, cgroup: int = 3, cmdline: bytes = CMDLINE, start: int = 1
+    ) -> Task:
         self.time += 1
         head = records.HEAD.pack(records.REC_TASK, 0, records.REC_WANTED, 0, self.time, self.time, pid, 0, 0, pid)
         fields = records.TASK.pack(start, cgroup, 1, uid, uid, 1000, pid, len(cmdline), uid, 0, comm.encode())
@@ -45,6 +49,30 @@ class Threads:
         self.time += 2
         self.processes.noticed(Exec(self.time - 1, pid, "x"))
         self.processes.mapped(Mapped(self.time, pid, pid, 0, 0, 0, 0, 0, path, is_program=True))
+
+
+ALICE = 1000
+
+
+@pytest.mark.parametrize(
+    ("uid", "is_roots", "says", "really", "believed"),
+    [
+        (0, True, ALICE, None, True),  # of anybody, also who comes over a network
+        (0, False, ALICE, ALICE, False),  # anybody's program, which root runs
+        (ALICE, True, ALICE, ALICE, True),  # alice's session
+        (ALICE, True, 0, ALICE, False),
+        (ALICE, True, ALICE, 0, False),
+        (ALICE, True, ALICE, None, False),
+        (ALICE, True, None, None, False),
+        (ALICE, False, ALICE, ALICE, False),
+    ],
+)
+def test_daemon_is_believed_if_it_is_roots_or_speaks_of_its_own_user(uid, is_roots, says, really, believed):
+    client = {"pid": 1, "uid": says}
+    served = Served(Message(1, 2, 3), Connection(False, None), client, 0, None, really)
+    task = Task(Caller(7, "/usr/sbin/libvirtd", None, uid, None, None, None, None), "rpc", served, True, is_roots)
+    assert task.believed == (client if believed else {})
+    assert task._replace(served=None).believed == task._replace(served=served._replace(client=None)).believed == {}
 
 
 @pytest.fixture

@@ -30,6 +30,9 @@ class Numbers(cgroups.Numbers):
     def path(self, number: int) -> str | None:
         return self.paths.get(number)
 
+    def vouched(self, controllers: str, path: str) -> str:
+        return path
+
 
 def make(proc: Path, pid: int, *, start: int = 500, exe: str = "/usr/bin/virsh", cmdline: bytes = b"virsh\0list\0", **files: str) -> None:
     """A process that began `start` ticks after boot."""
@@ -271,3 +274,54 @@ def test_no_cgroup_mount(tmp_path):
     numbers = cgroups.Numbers(tmp_path / "mountinfo")
     assert numbers.path(1) is None
     numbers.close()
+
+
+MOUNTS = """\
+30 20 0:5 / /sys rw - sysfs sysfs rw
+31 30 0:26 / {0}/v2 rw,nosuid - cgroup2 cgroup2 rw,nsdelegate
+32 30 0:27 / {0}/systemd rw,nosuid - cgroup cgroup rw,xattr,name=systemd
+33 30 0:28 / {0}/cpu rw,nosuid - cgroup cgroup rw,cpu,cpuacct
+"""
+USERS = "/user.slice/user-1000.slice/user@1000.service"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> cgroups.Numbers:
+    """User 1000 owns what systemd gives to users."""
+    for at in ("v2", "systemd"):
+        for path in (f"{USERS}/app.slice/libvirtd.service", f"{USERS}/docker-{ID}.scope", "/system.slice/open.service/libvirtd.service"):
+            (tmp_path / at).joinpath(path[1:]).mkdir(parents=True, exist_ok=True)
+        os.chown(tmp_path / at / USERS[1:], 1000, 1000)
+        (tmp_path / at / "system.slice/open.service").chmod(0o775)
+    (tmp_path / "cpu/system.slice/libvirtd.service").mkdir(parents=True)
+    (tmp_path / "mountinfo").write_text(MOUNTS.format(tmp_path))
+    return cgroups.Numbers(tmp_path / "mountinfo")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+@pytest.mark.parametrize("line", ["0::{}\n", "1:name=systemd:{}\n"], ids=["v2", "v1"])
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        (f"{USERS}/app.slice/libvirtd.service", Place("user@1000.service", None)),
+        (f"{USERS}/docker-{ID}.scope", Place("user@1000.service", None)),
+        (USERS, Place("user@1000.service", None)),
+        (f"{USERS} (deleted)", Place("user@1000.service", None)),
+        ("/system.slice/gone.service", Place("gone.service", None)),  # none but root could have made it
+        ("/system.slice/gone.service/libvirtd.service", Place("gone.service", None)),
+        ("/system.slice/open.service/libvirtd.service", Place("open.service", None)),  # a group may write there
+        (f"/{ID}/x/libvirtd.service", Place(None, ID)),
+        ("/../../system.slice/libvirtd.service", Place(None, None)),  # of another cgroup namespace
+        ("", Place(None, None)),
+    ],
+)
+def test_names_that_users_give_to_cgroups_are_not_told(tree, line, path, place):
+    assert cgroups.parse(line.format(path), tree.vouched) == place
+
+
+def test_names_in_hierarchies_that_are_not_mounted_are_not_told(tree, tmp_path):
+    assert cgroups.parse("4:cpu:/system.slice/libvirtd.service\n", tree.vouched) == Place("libvirtd.service", None)
+    assert cgroups.parse("4:cpuacct,cpu:/system.slice/libvirtd.service\n", tree.vouched) == Place("libvirtd.service", None)
+    assert cgroups.parse("5:memory:/system.slice/libvirtd.service\n", tree.vouched) == Place(None, None)
+    (tmp_path / "none").write_text("garbage\n1 2 - cgroup\n")
+    assert cgroups.Numbers(tmp_path / "none").vouched("", "/system.slice/libvirtd.service") == ""
