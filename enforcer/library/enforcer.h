@@ -170,7 +170,7 @@ struct source {			/* where a call names an object */
 	uint8_t kind;
 	uint8_t argument;
 	uint8_t type;
-	uint8_t second;		/* BY_PARAMS: argument with their number */
+	uint8_t second;		/* BY_PARAMS: argument with their number; BY_FOUND: with the name that is looked for, 0: none */
 };
 enum source_kind {
 	BY_HANDLE = 1, BY_NAME, BY_XML, BY_PARAMS, BY_UNKNOWN,
@@ -222,6 +222,7 @@ struct object {
 	const char *name;	/* not terminated */
 	const char *parent;	/* of "PARENT/NAME", terminated; NULL */
 	size_t length;
+	bool misses_parent;	/* it has one, which can't be told */
 	bool parent_is_name;	/* a snapshot is named by its domain, too */
 	bool only_parent;	/* of the next object: no object of the call itself */
 	uint8_t uuid[16];

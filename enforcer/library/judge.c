@@ -109,14 +109,19 @@ bool glob_matches(const char *glob, const char *text, size_t length)
 		yes_ && !no_ ? YES : NO;				\
 	})
 
-static bool object_is(const struct object *object, const char *glob)
+/* `unseen`: what a glob for "PARENT/NAME" makes of a parent that can't be told. */
+static bool object_is(const struct object *object, const char *glob, bool unseen)
 {
 	char full[2 * NAME_MAX_BYTES];
 	size_t n;
 
 	if (!object->parent_is_name && glob_matches(glob, object->name, object->length))
 		return true;
-	if (!object->parent || !strchr(glob, '/'))
+	if (!strchr(glob, '/'))
+		return false;
+	if (object->misses_parent)
+		return unseen;
+	if (!object->parent)
 		return false;
 	/* a name of libvirt's is a file name or shorter; what doesn't fit matches nothing but "*" */
 	n = append(full, sizeof(full), 0, object->parent);
@@ -127,13 +132,18 @@ static bool object_is(const struct object *object, const char *glob)
 	return glob_matches(glob, full, n + object->length);
 }
 
-static enum certainty object_matches(const struct head *head, const struct condition *c, const struct object *object)
+/* `inner`: the snapshot of this domain, or the like, that the call is about; NULL: there is none. Either has names of the same thing. */
+static enum certainty object_matches(const struct head *head, const struct condition *c, const struct object *object, const struct object *inner)
 {
 	const uint32_t *globs = at(head, c->items);
+	enum certainty found;
 
 	if (object->has_name != YES)
 		return object->has_name;
-	return LIST(c, object_is(object, at(head, globs[i])));
+	found = LIST(c, object_is(object, at(head, globs[i]), false) || (inner && object_is(inner, at(head, globs[i]), false)));
+	if (!object->misses_parent)
+		return found;
+	return found == LIST(c, object_is(object, at(head, globs[i]), true)) ? found : UNKNOWN;
 }
 
 static enum certainty uuid_matches(const struct head *head, const struct condition *c, const struct object *object)
@@ -145,7 +155,7 @@ static enum certainty uuid_matches(const struct head *head, const struct conditi
 	return LIST(c, !memcmp(uuids[i], object->uuid, 16));
 }
 
-/* `all`: of all objects, else of one. A snapshot counts together with its domain: one of its two names is enough. */
+/* `all`: of all objects, else of one. A snapshot counts together with its domain. */
 static enum certainty objects_match(struct question *ask, const struct condition *c, bool all)
 {
 	enum certainty result = all ? YES : NO;
@@ -159,19 +169,14 @@ static enum certainty objects_match(struct question *ask, const struct condition
 	if (!any)
 		return NO;
 	for (unsigned i = 0; i < ask->object_count; i++) {
-		const struct object *object = &ask->objects[i];
+		const struct object *object = &ask->objects[i], *inner = NULL;
 		enum certainty one;
 
 		if (object->only_parent)
 			continue;
-		one = c->kind == IS_UUID ? uuid_matches(ask->head, c, object) : object_matches(ask->head, c, object);
-		while (i + 1 < ask->object_count && ask->objects[i + 1].parent_is_name) {
-			enum certainty inner;
-
-			object = &ask->objects[++i];
-			inner = c->kind == IS_UUID ? NO : object_matches(ask->head, c, object);
-			one = one == YES || inner == YES ? YES : one == UNKNOWN || inner == UNKNOWN ? UNKNOWN : NO;
-		}
+		if (i + 1 < ask->object_count && ask->objects[i + 1].parent_is_name)
+			inner = &ask->objects[++i];
+		one = c->kind == IS_UUID ? uuid_matches(ask->head, c, object) : object_matches(ask->head, c, object, inner);
 		if (all)
 			result = result == NO || one == NO ? NO : result == UNKNOWN || one == UNKNOWN ? UNKNOWN : YES;
 		else

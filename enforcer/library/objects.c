@@ -253,8 +253,12 @@ static enum xml_shape shape_of(enum object_type type)
 /* A volume's name is one in the pool that the call names before it. */
 static void set_pool(struct question *ask, struct object *volume)
 {
-	if (volume > ask->objects && volume[-1].only_parent && volume[-1].has_name == YES)
+	if (volume == ask->objects || !volume[-1].only_parent)
+		return;
+	if (volume[-1].has_name == YES)
 		volume->parent = volume[-1].name;
+	else
+		volume->misses_parent = true;
 }
 
 static void add_xml(struct question *ask, const struct source *source, const char *xml)
@@ -317,7 +321,22 @@ const char *document_of(struct call *call, unsigned number)
 	return value && is_string ? string_at((uint64_t)value) : NULL;
 }
 
-/* What a lookup finds: it changes nothing, so it is made twice, first to see what it would give away. */
+static void add_name(struct question *ask, enum object_type type, uint64_t value)
+{
+	struct object *object = value ? add(ask, type) : NULL;
+
+	if (!object)
+		return;
+	object->has_uuid = NO;
+	if (is_readable((const void *)value))
+		set_name(object, (const char *)value);
+	set_pool(ask, object);
+}
+
+/*
+ * What a lookup finds: it changes nothing, so it is made twice, first to see what it would give away. Of a name that nothing has, the name
+ * is judged.
+ */
 static void add_found(struct question *ask, const struct source *source)
 {
 	typedef void *lookup_call(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
@@ -330,6 +349,8 @@ static void add_found(struct question *ask, const struct source *source)
 	object = add_handle(ask, source->type, own, true);
 	if (object)
 		object->lookup = own;
+	else if (source->second)
+		add_name(ask, source->type, argument(ask->call, source->second));
 }
 
 /* Each handle of a list is judged as if it were alone; NULL ends it. The number of the handle that comes next; 0: there is none. */
@@ -382,13 +403,7 @@ void find_objects(struct question *ask)
 				object->only_parent = true;
 			break;
 		case BY_NAME:
-			object = value ? add(ask, source->type) : NULL;
-			if (object) {
-				object->has_uuid = NO;
-				if (is_readable((const void *)value))
-					set_name(object, (const char *)value);
-				set_pool(ask, object);
-			}
+			add_name(ask, source->type, value);
 			break;
 		case BY_XML:
 			if (value)

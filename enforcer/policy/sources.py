@@ -40,7 +40,7 @@ class Source(NamedTuple):
     kind: str  # one of KINDS
     argument: int
     type: str  # one of TYPES
-    second: int = 0  # params: the argument with their number
+    second: int = 0  # params: the argument with their number; found: with the name that is looked for, 0: there is none
 
 
 # of functions of a table, which live as long as the program; hashing one takes as long as looking for its places
@@ -74,8 +74,9 @@ def _find(function: Function, by_uuid: bool) -> tuple[Source, ...]:
             found.append(Source("name", i, "domain"))
         elif param.name == "params" and "Migrate" in function.name:
             found.append(Source("params", i, "domain", i + 1))
-    if is_lookup(function) and (by_uuid or not any(source.kind == "name" for source in found)):
-        found = [source for source in found if source.kind != "name"] + [Source("found", 0, made or "")]
+    names = [source.argument for source in found if source.kind == "name"]
+    if is_lookup(function) and (by_uuid or not names):
+        found = [source for source in found if source.kind != "name"] + [Source("found", 0, made or "", *names)]
     if function.name in _UNKNOWN:
         found.append(Source("unknown", 0, "domain"))
     return tuple(found)

@@ -118,6 +118,24 @@ def test_lookups_of_nothing_are_libvirts_business(tried):
     assert tried(deny(["virStorageVolLookupByPath"], 'object = "default-pool/x"'), by_path) == "88"
 
 
+def test_a_name_that_nothing_has_is_judged_whatever_other_rules_ask_for(tried):
+    by_uuid = deny(["virDomainLookup*"], f'uuid = "{UUID}"').replace('"r"', '"other"')
+    for more in ("", by_uuid):
+        assert tried(deny(["virDomainLookupByName"], 'object = "no*"') + more, "c.lookupByName('nosuch')") == "88"
+        assert tried(deny(["virDomainLookupByName"], 'object = "!no*"') + more, "c.lookupByName('nosuch')") == "42"
+
+
+@pytest.mark.parametrize(
+    ("names", "denied"),
+    [("test", True), ("test/s", True), ("!test", False), ("!test/s", False), ("!other", True), ("!other/s", True), ("s", False)],
+)
+def test_a_snapshot_has_both_its_names(tried, names, denied):
+    """What one of them matches is matched, also where that must not be."""
+    made = "c.lookupByName('test').snapshotCreateXML('<domainsnapshot><name>s</name></domainsnapshot>')"
+    printed = tried(deny(["virDomainSnapshotGetXMLDesc"], f'object = "{names}"'), f"{made}.getXMLDesc() and 0")
+    assert printed == ("88" if denied else "0")
+
+
 def test_pool_named_by_its_source(tried):
     xml = "<pool type='logical'><source><device path='/dev/x'/><name>{}</name></source></pool>"
     rule = deny(["virStoragePool*XML"], 'object = "evil*"')
