@@ -128,12 +128,13 @@ test-unit: deps ## the tests in plain Python
 bench: deps enforcer ## the cost of a call, beside other tools, as one table
 	@$(AS_ROOT) $(PYTHON) -m tests.bench
 
-fuzz: deps enforcer ## ten minutes each of a coverage-guided fuzzer on the readers of policies and of XML
+fuzz: deps enforcer ## ten minutes each (FUZZ_SECONDS): the readers of policies and of XML, and the enforcer on random programs
 	$(call need,$(FUZZ_PACKAGES))
 	@mkdir -p .cache; for what in xml policy; do \
 		tests/fuzz/build.sh $$what .cache/fuzz-$$what clang -fsanitize=fuzzer,address,undefined && \
 		mkdir -p .cache/fuzzed-$$what && \
 		.cache/fuzz-$$what -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 .cache/fuzzed-$$what tests/fuzz/corpus/$$what || exit 1; done
+	@$(AS_ROOT) $(PYTHON) -m tests.model --seconds $(FUZZ_SECONDS)
 
 check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernels, emulated (KERNELS, PYTEST_ARGS select)
 	$(call need,$(KERNEL_PACKAGES))
