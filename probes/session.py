@@ -15,7 +15,6 @@ from log.errors import UsageError
 from log.events import Event
 from probes.api.load import load_api
 from probes.attachments import Attachments, listed
-from probes.calls import clients as serving
 from probes.calls.calls import Calls
 from probes.calls.losses import Losses
 from probes.calls.shown import Choice, Shown
