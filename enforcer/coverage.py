@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which functions a process's policies cover: the host's policy and those in force in processes come in, sets of numbers go out.
+"""Which functions a process's policies cover: the host's policy and those of processes come in, sets of numbers go out.
 
 The enforcer checks a policy and keeps it in a sealed memory file, which can be read through the process's mappings. Any process can
 make such a file: it is read within limits, once, and tells about that process only.
+
+A policy is also meant for what an enforced process starts, though that may be without the library (it is set-uid, or has another
+environment): for its descendants, except a daemon's, and for whoever has its path in the environment that it was started with.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import NamedTuple
 
 from enforcer.launch.library import table
 from enforcer.policy.compiled import SIZE_MAX, Summary, read_summary, summary
-from enforcer.policy.files import SYSTEM_POLICY
+from enforcer.policy.files import RUN_FOLDER, SYSTEM_POLICY
 from probes.api.undescribed import NO_STUB
 from probes.covering import Guard
 from probes.host import maps
@@ -32,10 +35,12 @@ MOST_POLICIES = 16  # of a process that are looked at; two are in force, and oth
 MOST_MAPPINGS = 1 << 20  # bytes of the list of a process's mappings: some 10,000; libvirtd has 800
 MOST_LOOKED_AT = 4 << 20  # bytes of such lists between two refresh(): 50 ms of work; who comes later must wait
 MOST_FILES = 4096
+MOST_ENVIRONMENT = 1 << 20  # bytes of a process's environment that are looked at
 # so many refresh() after the last enforced process has gone calls may be told of it; a process without policies is looked at again
 KEPT, AGAIN = 3, 8
 _NAME = re.compile(re.escape(f"/memfd:{MEMORY_FILE}".encode()))
 _MAPPED = re.compile(rb"([0-9a-f]+-[0-9a-f]+) \S+ \S+ \S+ [0-9]+ +" + _NAME.pattern + rb"(?: \(deleted\))?")
+_NAMED = re.compile(rb"(?:^|\0)LIBVIRT_TRACE_POLICY=(/[^\0]*)")
 _ENFORCER_FOLDER = Path(__file__).resolve().parent
 
 Identity = tuple[int, ...]  # of a file
@@ -66,12 +71,19 @@ def system_policy() -> Summary | None:
         return None
 
 
+def named_policy(pid: int, proc: Path = Path("/proc")) -> str | None:
+    """The policy that the process was started with in its environment; None: there is none, or the process has gone."""
+    found = _NAMED.search(_environment(pid, proc))
+    return os.fsdecode(found[1]) if found else None
+
+
 class _Held(NamedTuple):
-    """What is covered in a process."""
+    """What is covered in a process by policies that are in force there."""
 
     covered: frozenset[int]
     until: int  # the refresh() that it must be looked at again after
     files: tuple[tuple[str, Identity], ...]  # its policies: paths of the mappings, and which file was there
+    is_enforced: bool  # the library was there, too: it was not another program by then
 
 
 class Coverage:
@@ -80,10 +92,15 @@ class Coverage:
     def __init__(self, daemons: Daemons, proc: Path = Path("/proc")) -> None:
         self._daemons, self._proc = daemons, proc
         self._known = table()
+        self._all = frozenset(number for number, function in enumerate(self._known.functions) if function.access != "plumbing")
         self._system: frozenset[int] = frozenset()
+        self._system_says: Summary | None = None
         self._state: Identity | None = None
         self._processes: dict[int, _Held] = {}
-        self._enforced: set[int] = set()
+        self._enforced: dict[int, bool] = {}  # whether its policies are meant for what it starts: a daemon's are not
+        self._unread: set[int] = set()  # processes whose environment was not looked at yet
+        self._meant: dict[int, frozenset[int]] = {}  # what policies cover that are meant for the process
+        self._astray: set[int] = set()  # processes that a policy is meant for of which nothing is known
         self._files: Recent[Identity, frozenset[int]] = Recent(MOST_FILES)
         self._generation = 0
         self._used = -KEPT  # generation in which there was an enforced process
@@ -102,39 +119,103 @@ class Coverage:
             state = None
         if state != self._state:
             self._state = state
-            self._system = self._covered(system_policy())
+            self._system_says = system_policy()
+            self._system = self._covered(self._system_says)
             self._processes.clear()
+            self._files.clear()
 
     @property
     def covers(self) -> bool:
         """Whether there may be a policy anywhere, or was a moment ago: that a process has loaded the enforcer may be told late."""
-        return bool(self._system or self._enforced or self._generation - self._used < KEPT)
+        there = self._system or self._enforced or self._meant or self._astray or self._unread
+        return bool(there or self._generation - self._used < KEPT)
 
     def covered_for(self, pid: int) -> frozenset[int]:
         """Numbers of the functions that a policy covers for this process; NO_STUB: those that have none, too."""
-        if pid not in self._enforced:
-            return self._system
+        own = self.own_for(pid)
+        # every client's call of a daemon has a verdict; those without one are libvirt's own, made by threads of its drivers
+        if pid in self._enforced and self._daemons.is_daemon(pid):
+            return (self._system | own) & {NO_STUB}
+        return self._system | own if own else self._system
+
+    def own_for(self, pid: int) -> frozenset[int]:
+        """The same of its own policies: what the host's says may be judged in a daemon instead."""
+        if pid in self._unread:
+            self._read_environment(pid)
+        meant = self._meant.get(pid, self._all if pid in self._astray else frozenset())
+        return self._in_force(pid).covered | meant if pid in self._enforced else meant
+
+    def loaded(self, pid: int) -> None:
+        """It has loaded libvirt."""
+        if pid not in self._meant:
+            self._unread.add(pid)
+            self._read_environment(pid)
+
+    def enforced(self, pid: int) -> None:
+        """It has loaded the enforcer."""
+        self._enforced[pid] = not self._daemons.is_daemon(pid)
+        self._used = self._generation
+        self._processes.pop(pid, None)
+        self._astray.discard(pid)
+
+    def forked(self, pid: int, parent: int) -> None:
+        """It is a copy of its parent."""
+        if (binds := self._enforced.get(parent)) is not None:
+            self._enforced[pid] = binds
+            if binds:
+                self._processes[pid] = self._in_force(parent)
+        if (meant := self._meant.get(parent)) is not None:
+            self._meant[pid] = meant
+        if parent in self._astray:
+            self._astray.add(pid)
+
+    def replaced(self, pid: int) -> None:
+        """It became another program; a policy that was in force in it is meant for that one, too."""
+        held = self._processes.pop(pid, None)
+        if self._enforced.pop(pid, False):
+            if held is None or not held.is_enforced:
+                self._astray.add(pid)
+            elif held.covered:
+                self._meant[pid] = self._meant.get(pid, frozenset()) | held.covered
+
+    def forget(self, pid: int) -> None:
+        """It has ended."""
+        self._enforced.pop(pid, None)
+        self._processes.pop(pid, None)
+        self._meant.pop(pid, None)
+        self._unread.discard(pid)
+        self._astray.discard(pid)
+
+    def _read_environment(self, pid: int) -> None:
+        if self._left <= 0:
+            return  # another time
+        self._unread.discard(pid)
+        environment = _environment(pid, self._proc)
+        self._left -= len(environment)
+        if found := _NAMED.search(environment):
+            self._meant[pid] = self._meant.get(pid, frozenset()) | self._named(os.fsdecode(found[1]))
+
+    def _named(self, path: str) -> frozenset[int]:
+        """What the policy of that path covers: everything, where it can't be told. A path that others choose is not opened."""
+        if os.path.dirname(path) != str(RUN_FOLDER):
+            return self._all
+        try:
+            fd = open_file(path)
+        except OSError:
+            return self._all
+        try:
+            return self._covered(summary(lambda at, length: os.pread(fd, length, at), os.fstat(fd).st_size)) or self._all
+        except OSError:
+            return self._all
+        finally:
+            os.close(fd)
+
+    def _in_force(self, pid: int) -> _Held:
         held = self._processes.get(pid)
         if held is None or held.until <= self._generation:
             held = held._replace(until=self._generation + 1) if held and self._is_same(held) else self._look(pid, held)
             self._processes[pid] = held
-        return held.covered
-
-    def enforced(self, pid: int) -> None:
-        """It has loaded the enforcer."""
-        self._enforced.add(pid)
-        self._used = self._generation
-        self._processes.pop(pid, None)
-
-    def forked(self, pid: int, parent: int) -> None:
-        """It is a copy of its parent."""
-        if parent in self._enforced:
-            self._enforced.add(pid)
-
-    def forget(self, pid: int) -> None:
-        """It has ended or became another program."""
-        self._enforced.discard(pid)
-        self._processes.pop(pid, None)
+        return held
 
     def _is_same(self, held: _Held) -> bool:
         """Whether the process still has its policies: one that is replaced is unmapped."""
@@ -144,12 +225,10 @@ class Coverage:
             return False
 
     def _look(self, pid: int, before: _Held | None) -> _Held:
-        # every client's call of a daemon has a verdict; those without one are libvirt's own, made by threads of its drivers
-        can_be_missed = frozenset({NO_STUB}) if self._daemons.is_daemon(pid) else None
-        covered, files = self._system, []
         if self._left <= 0:
-            covered = before.covered if before else covered
-            return _Held(covered if can_be_missed is None else covered & can_be_missed, self._generation + 1, ())
+            return _Held(before.covered if before else frozenset(), self._generation + 1, (), bool(before and before.is_enforced))
+        covered: frozenset[int] = frozenset()
+        files = []
         text = maps.text(pid, self._proc, MOST_MAPPINGS)
         self._left -= len(text)
         for place in _places(text):
@@ -160,9 +239,13 @@ class Coverage:
                 continue
             files.append((path, identity))
             # a sealed file never changes; and nobody else gets its number
-            covered |= self._files.learn(identity, lambda _, path=path: self._covered(_read_sealed(Path(path))))  # type: ignore[misc]
-        covered = covered if can_be_missed is None else covered & can_be_missed
-        return _Held(covered, self._generation + (1 if files else AGAIN), tuple(files))
+            covered |= self._files.learn(identity, lambda _, path=path: self._own(_read_sealed(Path(path))))  # type: ignore[misc]
+        is_enforced = f"/{maps.ENFORCER}\n".encode() in text or before is not None and before.is_enforced and bool(files)
+        return _Held(covered, self._generation + (1 if files else AGAIN), tuple(files), is_enforced)
+
+    def _own(self, found: Summary | None) -> frozenset[int]:
+        """What the policy covers, if it is no copy of the host's."""
+        return frozenset() if found == self._system_says else self._covered(found)
 
     def _covered(self, summary: Summary | None) -> frozenset[int]:
         """The numbers, if they are numbers of the table that is known here."""
@@ -174,7 +257,17 @@ def _shown_policies(pid: int, proc: Path) -> Iterator[Mapping[str, object]]:
         yield {"origin": found.origin, "mode": found.mode, "age_s": max(0, int(time.time()) - found.made)}
 
 
-GUARD = Guard(Coverage, host_enforcers, _shown_policies)
+
+
+def _environment(pid: int, proc: Path) -> bytes:
+    try:
+        with open(f"{proc}/{pid}/environ", "rb", buffering=0) as file:
+            data = b""
+            while len(data) < MOST_ENVIRONMENT and (part := file.read(min(1 << 16, MOST_ENVIRONMENT - len(data)))):
+                data += part
+            return data
+    except OSError:
+        return b""
 
 
 def _identity(status: os.stat_result) -> Identity:
@@ -207,3 +300,6 @@ def _read_sealed(path: Path) -> Summary | None:
         return None
     finally:
         os.close(fd)
+
+
+GUARD = Guard(Coverage, host_enforcers, _shown_policies, named_policy)

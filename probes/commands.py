@@ -50,7 +50,7 @@ def show_processes(arguments: Sequence[str], guard: Guard) -> int:
     options = ps_parser().parse_args(arguments)
     if os.geteuid() != 0:
         raise TraceError("looking into other users' processes needs root: run it with sudo")
-    rows = list_processes(guard.policies, counts=None if options.seconds is None else _counted(options.seconds, guard))
+    rows = list_processes(guard, counts=None if options.seconds is None else _counted(options.seconds, guard))
     hidden = unseen()
     if hidden:
         say(hidden)

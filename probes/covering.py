@@ -20,14 +20,23 @@ class Covering(Protocol):
     def covered_for(self, pid: int) -> frozenset[int]:
         """Numbers of the functions that a policy covers for this process; NO_STUB: those that have none, too."""
 
+    def own_for(self, pid: int) -> frozenset[int]:
+        """The same of its own policies, about which no daemon is asked instead."""
+
+    def loaded(self, pid: int) -> None:
+        """It has loaded libvirt."""
+
     def enforced(self, pid: int) -> None:
         """It has loaded the enforcer."""
 
     def forked(self, pid: int, parent: int) -> None:
         """It is a copy of its parent."""
 
+    def replaced(self, pid: int) -> None:
+        """It became another program."""
+
     def forget(self, pid: int) -> None:
-        """It has ended or became another program."""
+        """It has ended."""
 
     def refresh(self) -> None:
         """Looks whether policies have changed."""
@@ -42,3 +51,4 @@ class Guard(NamedTuple):
     covering: Callable[[Daemons], Covering]
     libraries: Callable[[], Sequence[Path]]  # the host's own files of its library
     policies: Policies  # in force in a process, by what /proc is
+    meant: Callable[[int, Path], str | None]  # path of a policy that a process was started with

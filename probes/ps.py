@@ -13,7 +13,7 @@ from typing import NamedTuple
 from log.events import Call, Event, Value
 from log.quote import escape, well_formed
 from probes.api.load import load_api
-from probes.covering import Policies
+from probes.covering import Guard
 from probes.host import maps
 from probes.host.admin import Connected, clients
 from probes.host.daemons import Daemons
@@ -43,6 +43,7 @@ class Row(NamedTuple):
     policies: tuple[Mapping[str, object], ...] = ()  # in force there: origin, mode, age_s
     uncovered: tuple[str, ...] = ()  # public functions of its libvirt that the enforcer has no stub for
     clients: tuple[Connected, ...] | None = None  # of a daemon; None: it is none, or does not say
+    meant: str | None = None  # a policy that it was started with, but is not in force there
 
 
 Counts = Mapping[tuple[int, Value], int]  # calls by daemon and client: the pid of its process, or its address
@@ -57,7 +58,7 @@ def count_calls(events: Iterable[Event]) -> Counts:
     )
 
 
-def list_processes(policies: Policies, proc: Path = Path("/proc"), counts: Counts | None = None) -> list[Row]:
+def list_processes(guard: Guard, proc: Path = Path("/proc"), counts: Counts | None = None) -> list[Row]:
     """The rows, by pid; `counts`: if calls were counted."""
     targets, processes, daemons = Targets(proc=proc), Processes(proc), Daemons(proc)
     pace = Pace(0, MOST_READING)
@@ -74,6 +75,7 @@ def list_processes(policies: Policies, proc: Path = Path("/proc"), counts: Count
                 with pace:
                     found.append(targets.of(mapping))
         enforced = any(maps.is_enforcer(mapping.path) for mapping in mappings)
+        in_force = tuple(guard.policies(pid, proc)) if enforced else ()
         caller = processes.lookup(pid)
         row = Row(
             pid=pid,
@@ -86,9 +88,10 @@ def list_processes(policies: Policies, proc: Path = Path("/proc"), counts: Count
             unit=caller.unit,
             container=caller.container,
             enforced=enforced,
-            policies=tuple(policies(pid, proc)) if enforced else (),
+            policies=in_force,
             uncovered=tuple(sorted({name for t in found if t for name, _ in t.functions} - known.keys())) if enforced else (),
             clients=_clients(pid, proc, counts) if daemons.is_daemon(pid) else None,
+            meant=None if in_force else guard.meant(pid, proc),
         )
         rows.append(row)
     targets.close()
@@ -105,7 +108,7 @@ def _age(seconds: object) -> str:
 
 def _enforced(row: Row) -> str:
     if not row.policies:
-        return "no policy" if row.enforced else "no"
+        return ("no policy" if row.enforced else "no") + (f" (meant: {row.meant})" if row.meant else "")
     return ", ".join(
         f"{policy['origin']} {'audit ' if policy['mode'] == 'audit' else ''}{_age(policy['age_s'])}" for policy in row.policies
     )

@@ -108,6 +108,7 @@ class Session:
             self._tasks.find,
             self._clock.epoch,
             covered=self._coverage.covered_for,
+            covered_here=self._coverage.own_for,
             unseen=self._before.has,
             choice=Choice(
                 self._passes if filters.by_process else None,
@@ -140,6 +141,8 @@ class Session:
         for mapping in everything:
             if maps.is_enforcer(mapping.path):
                 self._coverage.enforced(mapping.pid)
+            else:
+                self._coverage.loaded(mapping.pid)
         self._clock.watch()
         program.settings[:4] = (1).to_bytes(4, "little")
         self._before.scan(mapping.pid for mapping in everything)  # now: what begins from here on is seen
@@ -258,11 +261,13 @@ class Session:
         if isinstance(record, Mapped):
             if maps.is_enforcer(record.path):
                 self._coverage.enforced(record.pid)
-                self._calls.covering = True
+            elif maps.is_library(record.path):
+                self._coverage.loaded(record.pid)
+            self._calls.covering = self._coverage.covers
         elif isinstance(record, Exec):
             ended.extend(self._calls.process_replaced(record.pid, record.time))
             self._before.forget(record.pid)
-            self._coverage.forget(record.pid)
+            self._coverage.replaced(record.pid)
         elif isinstance(record, Forked):
             if record.pid != record.ppid:
                 self._forget(record.pid)  # who had the number before

@@ -203,6 +203,7 @@ void look_for_changes(void);
 bool has_own_policy(void);
 struct held *take_policy(unsigned which);
 void drop_policy(struct held *held);
+bool lacks_policy(unsigned which);
 bool denies_without_policy(unsigned which);
 extern atomic_bool problem_due;
 void describe_problem(char *note, size_t size);
@@ -293,9 +294,9 @@ struct verdict {		/* probes/kernel/records.py mirrors this */
 	uint32_t number;	/* 56 */
 	uint32_t action;	/* 60: verdict_action */
 	const char *function;	/* 64 */
-	const char *rule;	/* 72: NULL: none matched */
+	const char *rule;	/* 72: NULL: none matched; with SAYS_AUDIT: there is no policy that should be there */
 	const char *message;	/* 80 */
-	const char *note;	/* 88: about a handle that says something else than its driver */
+	const char *note;	/* 88: about a handle that says something else than its driver, a claim, a policy's problem */
 	uint64_t result;	/* 96: what the caller gets when the call is denied */
 };
 void say_verdict(struct question *ask, enum verdict_action action, const char *rule, const char *message);

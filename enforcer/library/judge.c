@@ -399,7 +399,8 @@ void tell_problem(struct call *call)
 struct decision {
 	enum verdict_action says;
 	const char *rule, *message;
-	bool judged;		/* some policy has rules for the function */
+	bool judged;		/* some policy has rules for the function, or is_partial */
+	bool is_partial;	/* a policy that should be there is not */
 };
 
 static void decide(struct question *ask, struct decision *so_far)
@@ -423,7 +424,9 @@ static void ask_policy(struct question *ask, unsigned which, struct held *held, 
 {
 	if (!held) {
 		if (denies_without_policy(which))
-			*so_far = (struct decision){ SAYS_DENY, "on_error", "the policy can't be read", true };
+			*so_far = (struct decision){ SAYS_DENY, "on_error", "the policy can't be read", true, false };
+		else if (lacks_policy(which))
+			so_far->judged = so_far->is_partial = true;
 		return;
 	}
 	ask->head = held->head;
@@ -472,6 +475,13 @@ uint64_t judge(struct call *call)
 	for (unsigned which = 0; which < POLICIES && decision.says != SAYS_DENY; which++) {
 		held[which] = take_policy(which);
 		ask_policy(&ask, which, held[which], &decision);
+	}
+	if (decision.is_partial) {
+		describe_problem(ask.note, sizeof(ask.note));
+		if (decision.says == SAYS_ALLOW) {
+			decision.says = SAYS_AUDIT;
+			decision.rule = decision.message = NULL;
+		}
 	}
 	if (decision.judged) {
 		if (decision.says == SAYS_DENY && ask.head)

@@ -310,8 +310,8 @@ static void mark_rules(void)
 		for (unsigned which = 0; which < POLICIES; which++) {
 			if (held[which])
 				is_ruled |= !!((const struct row *)at(held[which]->head, held[which]->head->rows_at))[i].program;
-			else
-				is_ruled |= denies_without_policy(which) && !functions[i].plumbing;
+			else	/* nobody may take the call for one that is judged */
+				is_ruled |= lacks_policy(which) && !functions[i].plumbing;
 		}
 		atomic_store_explicit(&ruled[i], is_ruled, memory_order_relaxed);
 	}
@@ -320,9 +320,14 @@ static void mark_rules(void)
 			drop_policy(held[which]);
 }
 
+bool lacks_policy(unsigned which)
+{
+	return atomic_load(&policies[which].problem);
+}
+
 bool denies_without_policy(unsigned which)
 {
-	return deny_on_error && atomic_load(&policies[which].problem);
+	return deny_on_error && lacks_policy(which);
 }
 
 /* What is wrong with the policies, for a verdict's note. */
@@ -451,6 +456,8 @@ static void look(unsigned which)
 	now = identity_of(&st);
 	if (!is_up_to_date(which, &now))
 		load(which);
+	else if (memcmp(&policies[which].refused, &now, sizeof(now)))
+		atomic_store(&policies[which].last_problem, NULL);	/* it was away, and is back */
 }
 
 void look_for_changes(void)

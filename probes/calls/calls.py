@@ -61,13 +61,14 @@ _RETURN = struct.Struct("<8xQ24xQ")  # of a return record: its time, the entry's
 class Extra:
     """What few calls under way have beside their entry record."""
 
-    __slots__ = ("changed", "checked", "children", "command", "hidden", "more", "origins", "pieces", "sent", "verdict")
+    __slots__ = ("changed", "checked", "children", "command", "hidden", "is_past", "more", "origins", "pieces", "sent", "verdict")
 
     def __init__(self) -> None:
         self.changed: set[Value] = set()  # UUIDs of domains
         self.hidden = False  # by a daemon, for nobody who is asked for
         self.pieces: Pieces | None = None  # of long arguments
         self.verdict: VerdictInfo | None = None
+        self.is_past = False  # past a policy that no daemon is asked about instead
         self.sent: dict[Message, None] = {}  # in this order
         self.origins: list[Sent] = []
         self.children: list[Event] = []  # no more than MOST_CHILDREN: a migration asks its monitor for hours
@@ -135,7 +136,7 @@ class Calls:
 
     `find_task`: describes the thread (task id, pid, tid) of a record.
     `epoch`: the time since the epoch (ns) of a time on CLOCK_MONOTONIC.
-    `covered`: numbers of the functions that a policy covers for a process.
+    `covered`: numbers of the functions that a policy covers for a process; `covered_here`: those of which no daemon is asked instead.
     `unseen`: whether calls of which nothing is known may be under way in a process.
     `redact`: whether secrets are hidden in what monitors are told and in messages of errors.
     `is_own`: whether libvirt's code is at an address of a process: calls by one of its modules are inner ones.
@@ -149,6 +150,7 @@ class Calls:
         find_task: Callable[[int, int, int], Task],
         epoch: Callable[[int], int],
         covered: Callable[[int], frozenset[int]] = lambda pid: frozenset(),
+        covered_here: Callable[[int], frozenset[int]] = lambda pid: frozenset(),
         choice: Choice = _ALL,
         unseen: Callable[[int], bool] = lambda pid: False,
         *,
@@ -160,7 +162,7 @@ class Calls:
         self._epoch = epoch
         self.ended_without_entry: Counter[tuple[int, int]] = Counter()  # by ring and user
         self._find_task = find_task
-        self._covered = covered
+        self._covered, self._covered_here = covered, covered_here
         self._choice, self._unseen = choice, unseen
         self._is_own, self._with_inner = is_own, nested
         self.covering = True  # whether there may be a policy anywhere
@@ -248,7 +250,10 @@ class Calls:
     def _began(self, call: Open, flags: int, tid: int) -> None:
         self._learn_once(call, flags)
         if verdict := self._verdict_on(call, tid):
-            self._extra_of(tid, call).verdict = verdict
+            extra = self._extra_of(tid, call)
+            extra.verdict = verdict
+            own = self.rows[call.row].stub in self._covered_here(call.tgid)
+            extra.is_past = own or verdict.note is not None
         if flags & records.REC_SERVING or self._choice.asks:
             self._choose(call, flags, tid)
 
@@ -779,9 +784,11 @@ class Calls:
 
 
 def _in_all(extra: Extra) -> VerdictInfo | None:
-    """The verdict on a call. One that was sent to a daemon is judged there, if that is enforced."""
+    """The verdict on a call. One that was sent to a daemon is judged there by the host's policy, if that daemon is enforced."""
     judged = [child.verdict for child in extra.children if isinstance(child, Call)]
-    return None if extra.verdict == NOT_ENFORCED and extra.sent and NOT_ENFORCED not in judged else extra.verdict
+    if extra.verdict is None or extra.verdict.action != NOT_ENFORCED.action or extra.is_past or not extra.sent:
+        return extra.verdict
+    return extra.verdict if NOT_ENFORCED in judged else None
 
 
 def _is_about(said: Said, stub: int, raw: bytes) -> bool:

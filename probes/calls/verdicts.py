@@ -32,7 +32,10 @@ def read_verdict(plan: Plan, raw: bytes) -> Said:
         name: str(getattr(value, "text", value)) if value is not None else None
         for name, value in plan.decode(raw, {}, _NO_CONSTANTS).items()
     }
-    info = VerdictInfo(ACTIONS.get(action, "allow"), texts["rule"] or "", texts["message"], texts["note"])
+    said = ACTIONS.get(action, "allow")
+    if action == records.VERDICT_AUDIT and texts["rule"] is None:  # its policy is not there
+        said = NOT_ENFORCED.action
+    info = VerdictInfo(said, texts["rule"] or "", texts["message"], texts["note"])
     return Said(info, number, sp, result)
 
 

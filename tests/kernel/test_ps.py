@@ -48,7 +48,7 @@ def test_process_is_listed(tmp_path, enforced):
     child = subprocess.Popen([sys.executable, "-c", LOAD, *libraries], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin and child.stdout
     child.stdout.readline()
-    rows = list_processes(GUARD.policies)
+    rows = list_processes(GUARD)
     (row,) = [row for row in rows if row.pid == child.pid]
     assert (row.exe, row.files) == (os.path.realpath(sys.executable), (LIBVIRT,))
     assert row.libvirt == (subprocess.check_output(["dpkg-query", "-W", "-f", "${Version}", "libvirt0"], text=True).split("-")[0],)
@@ -57,7 +57,7 @@ def test_process_is_listed(tmp_path, enforced):
     child.stdin.close()
     child.stdout.close()
     child.wait()
-    assert child.pid not in {row.pid for row in list_processes(GUARD.policies)}
+    assert child.pid not in {row.pid for row in list_processes(GUARD)}
 
 
 def test_table():
