@@ -240,7 +240,7 @@ class Coverage:
             files.append((path, identity))
             # a sealed file never changes; and nobody else gets its number
             covered |= self._files.learn(identity, lambda _, path=path: self._own(_read_sealed(Path(path))))  # type: ignore[misc]
-        is_enforced = f"/{maps.ENFORCER}\n".encode() in text or before is not None and before.is_enforced and bool(files)
+        is_enforced = f"/{maps.ENFORCER}".encode() in text
         return _Held(covered, self._generation + (1 if files else AGAIN), tuple(files), is_enforced)
 
     def _own(self, found: Summary | None) -> frozenset[int]:

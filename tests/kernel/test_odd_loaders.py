@@ -37,18 +37,26 @@ def in_the_open() -> Iterator[Path]:
 
 @pytest.fixture
 def marks(tmp_path):
-    """marks(SCRIPTS): what the log says when a shell under `enforce --policy` runs them one after the other: the verdicts' actions."""
+    """marks(SCRIPTS): verdicts' actions in the log of a shell under `enforce --policy` that runs them in turn."""
     library()
     (tmp_path / "policy.toml").write_text(KEEP_TEST)
 
     def run(scripts: list[str]) -> list[str | None]:
         script = "\n".join(f"({line}) </dev/null >/dev/null || true" for line in scripts)
-        words = [*COMMAND, "--json", "-f", "virDomainSuspend", "--", *COMMAND, "enforce", "--policy", tmp_path / "policy.toml", "--", "sh", "-c", script]
-        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
-        done = subprocess.run([*map(str, words)], env=environment, capture_output=True, text=True, timeout=120 * PATIENCE)
-        events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"type":')]
+        traced = [*COMMAND, "--json", "-f", "virDomainSuspend", "--"]
+        enforced = [*COMMAND, "enforce", "--policy", str(tmp_path / "policy.toml"), "--"]
+        done = subprocess.run(
+            [*traced, *enforced, "sh", "-c", script],
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            capture_output=True,
+            text=True,
+            timeout=120 * PATIENCE,
+        )
+        lines = [line for line in done.stdout.splitlines() if line.startswith('{"type":')]
+        events = [json.loads(line) for line in lines]
         assert events and events[-1]["type"] == "end", done
-        return [(event["verdict"] or {}).get("action") for event in events if event.get("function") == "virDomainSuspend"]
+        calls = [event for event in events if event.get("function") == "virDomainSuspend"]
+        return [(call["verdict"] or {}).get("action") for call in calls]
 
     return run
 

@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -76,8 +77,23 @@ def test_a_child_is_enforced_until_it_becomes_another_program(system):
     covered.enforced(100)
     covered.forked(101, 100)
     assert covered.covered_for(101) == frozenset()
-    covered.forget(101)
+    covered.replaced(101)
     assert len(covered.covered_for(101)) == 2
+
+
+def environment(proc: Path, pid: int, text: bytes) -> Path:
+    """A process with that environment."""
+    (proc / str(pid)).mkdir(parents=True, exist_ok=True)
+    (proc / str(pid) / "environ").write_bytes(text)
+    return proc
+
+
+def mapped_by(proc: Path, pid: int) -> None:
+    """The process has what this one has mapped, and the library."""
+    (proc / str(pid)).mkdir()
+    (proc / str(pid) / "map_files").symlink_to("/proc/self/map_files")
+    library = b"7f0000000000-7f0000001000 r-xp 00000000 00:01 1   /x/libvirt-trace-enforcer.so\n"
+    (proc / str(pid) / "maps").write_bytes(Path("/proc/self/maps").read_bytes() + library)
 
 
 @pytest.fixture
@@ -94,6 +110,75 @@ def test_a_policy_of_a_process_covers_that_process(nothing):
         assert len(covered.covered_for(os.getpid())) == 3
         assert covered.covered_for(1) == frozenset()
         assert [summary.origin for summary in policies_of(os.getpid())] == ["policy.toml"] * 2
+
+
+@pytest.mark.parametrize("is_daemon", [False, True])
+def test_a_policy_is_meant_for_what_a_program_starts_but_not_a_daemon(nothing, tmp_path, is_daemon):
+    covered = Coverage(Every(is_daemon), tmp_path)
+    with in_force(compile_text(POLICY)):
+        mapped_by(tmp_path, 100)
+        covered.enforced(100)
+        covered.forked(101, 100)
+        covered.replaced(101)
+    covered.forked(102, 101)
+    covered.replaced(102)
+    expected = 0 if is_daemon else 2
+    for pid in (101, 102):
+        assert len(covered.covered_for(pid)) == len(covered.own_for(pid)) == expected
+        assert covered.covers
+        covered.forget(pid)
+        assert covered.covered_for(pid) == frozenset()
+
+
+def test_what_is_meant_for_a_program_that_nobody_saw_cannot_be_told(nothing, tmp_path):
+    """It had the library, and is another program by the time that it is looked at."""
+    covered = Coverage(Every(False), tmp_path)
+    everything = {f.number for f in covered._known.functions if f.access != "plumbing"}
+    covered.enforced(100)
+    covered.replaced(100)
+    assert covered.covered_for(100) == everything
+    covered.enforced(100)
+    assert covered.covered_for(100) == frozenset()
+
+
+def test_a_policy_in_the_environment_is_meant(nothing, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    monkeypatch.setattr(coverage, "RUN_FOLDER", run)
+    put(run / "p.bin", POLICY)
+    named = {
+        b"A=1\0LIBVIRT_TRACE_POLICY=%s/p.bin\0B=2" % bytes(run): 2,
+        b"A=1\0NO_LIBVIRT_TRACE_POLICY=%s/p.bin\0" % bytes(run): 0,
+        b"": 0,
+        # what can't be told; whoever chooses the path has nothing opened
+        b"LIBVIRT_TRACE_POLICY=%s/none.bin\0" % bytes(run): -1,
+        b"LIBVIRT_TRACE_POLICY=/home/x/p.bin": -1,
+    }
+    for pid, (text, expected) in enumerate(named.items(), 100):
+        covered = Coverage(Every(False), environment(tmp_path, pid, text))
+        covered.loaded(pid)
+        assert covered.covers is bool(expected)
+        everything = sum(f.access != "plumbing" for f in covered._known.functions)
+        assert len(covered.covered_for(pid)) == (everything if expected < 0 else expected), text
+
+
+def test_environments_are_read_within_limits(nothing, tmp_path, monkeypatch):
+    proc = environment(tmp_path, 100, b"LIBVIRT_TRACE_POLICY=/home/x/p.bin")
+    covered = Coverage(Every(False), proc)
+    monkeypatch.setattr(coverage, "MOST_LOOKED_AT", 0)
+    covered.refresh()
+    covered.loaded(100)
+    assert covered.covers and covered.covered_for(100) == frozenset()
+    monkeypatch.undo()
+    covered.refresh()
+    assert covered.covered_for(100)
+
+
+def test_a_copy_of_the_hosts_policy_is_not_the_processs_own(system):
+    covered = Coverage(Every(False))
+    covered.enforced(os.getpid())
+    with in_force(compile_text(POLICY)), in_force(compile_text(OTHER)):
+        assert len(covered.own_for(os.getpid())) == 1
+        assert len(covered.covered_for(os.getpid())) == 3
 
 
 def test_a_policy_that_is_replaced_is_noticed_at_the_next_refresh(nothing):
