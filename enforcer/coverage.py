@@ -257,8 +257,6 @@ def _shown_policies(pid: int, proc: Path) -> Iterator[Mapping[str, object]]:
         yield {"origin": found.origin, "mode": found.mode, "age_s": max(0, int(time.time()) - found.made)}
 
 
-
-
 def _environment(pid: int, proc: Path) -> bytes:
     try:
         with open(f"{proc}/{pid}/environ", "rb", buffering=0) as file:
