@@ -22,6 +22,7 @@ from log.quote import escape, quote
 from log.usage import Parser, split_command
 from probes.host import maps
 
+TEXT_MAX = 16 << 20  # bytes of a policy's text
 FEW, SOME = 20, 5  # functions of a rule that are all listed; that stand for more
 
 
@@ -75,7 +76,8 @@ def _add_uncovered(parser: Parser) -> None:
 def run_policy(arguments: Sequence[str]) -> int:
     """libvirt-trace policy"""
     options = policy_parser().parse_args(arguments)
-    policy = load(options.file)
+    text = read_text(options.file)
+    policy = parse(text, options.file)
     if options.action == "explain":
         flags = None if options.flags is None else frozenset(filter(None, options.flags.split(",")))
         question = Question(options.function, options.object, options.uuid, options.user, options.uri, options.readonly, options.exe, flags)
@@ -88,7 +90,7 @@ def run_policy(arguments: Sequence[str]) -> int:
         return 0
     if os.geteuid() != 0:
         raise TraceError("putting a policy in force needs root: run it with sudo")
-    write_whole(SYSTEM_FOLDER / "policy.toml", options.file.read_bytes())
+    write_whole(SYSTEM_FOLDER / "policy.toml", text.encode())
     write_whole(SYSTEM_POLICY, data)
     say(f"{policy.origin} is in force as {SYSTEM_POLICY}: {_count(len(policy.rules), 'rule')}, mode {policy.mode}; {_enforced_now()}")
     return 0
@@ -126,18 +128,32 @@ def run_enforce(arguments: Sequence[str]) -> int:
     return 0
 
 
-def load(path: Path) -> Policy:
-    """The policy in the file; warnings are said."""
+def read_text(path: Path) -> str:
+    """What is in the file, which may be a pipe."""
     try:
-        text = path.read_bytes().decode()
+        with path.open("rb") as file:
+            data = file.read(TEXT_MAX + 1)
     except OSError as error:
         raise TraceError(f"can't read {path}: {error.strerror}") from error
+    if len(data) > TEXT_MAX:
+        raise TraceError(f"{path} is larger than {TEXT_MAX >> 20} MiB")
+    try:
+        return data.decode()
     except UnicodeDecodeError:
         raise TraceError(f"{path} is not UTF-8") from None
+
+
+def parse(text: str, path: Path) -> Policy:
+    """The policy that was read from there; warnings are said."""
     policy = dataclasses.replace(read_policy(text, str(path), table()), origin=os.path.abspath(path))
     for warning in policy.warnings:
         say(f"{warning} (warning)")
     return policy
+
+
+def load(path: Path) -> Policy:
+    """The policy in the file."""
+    return parse(read_text(path), path)
 
 
 def warn_uncovered(policy: Policy, ignore: bool) -> None:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from enforcer.policy.arrivals import only_where_it_stays
 from enforcer.policy.rules import Policy, Principal, Rule, flag_constants
 from enforcer.policy.sources import KINDS, TYPES, names_objects, sources_of
+from log.errors import TraceError
 from probes.api.table import ApiTable, Function
 from probes.api.undescribed import NO_STUB
 
@@ -72,7 +73,7 @@ class Summary(NamedTuple):
 
 
 def compile_policy(policy: Policy, table: ApiTable, made: float | None = None) -> bytes:
-    """The file's content. `made`: s since the epoch (default: now)."""
+    """The file's content; TraceError when it is too large. `made`: s since the epoch (default: now)."""
     variants: list[Variant] = []
     covering: list[list[int]] = [[] for _ in table.functions]
     for rule in policy.rules:
@@ -84,7 +85,10 @@ def compile_policy(policy: Policy, table: ApiTable, made: float | None = None) -
                     numbers[conditions] = len(variants)
                     variants.append(Variant(rule, conditions))
                 covering[function.number].append(numbers[conditions])
-    return _Writer(policy, table, variants, covering, int(time.time() if made is None else made)).write()
+    data = _Writer(policy, table, variants, covering, int(time.time() if made is None else made)).write()
+    if len(data) > SIZE_MAX:
+        raise TraceError(f"{policy.origin}: compiled, it has {len(data):,} bytes; the library takes {SIZE_MAX:,} at most")
+    return data
 
 
 def variants_for(rule: Rule, function: Function, table: ApiTable) -> list[tuple[Condition, ...]]:

@@ -34,7 +34,8 @@ KEYS = (
 FLAG_KEYS = ("any", "all", "none")
 # libvirt goes by names without their prefix
 _ELEMENT = re.compile(r"""([A-Za-z_][\w.-]*)(?:\[@([A-Za-z_][\w.-]*)=(?:'([^'\1]*)')\])?""")
-MESSAGE_MAX = 400  # bytes; the library cuts an error's text at 511
+MESSAGE_MAX, NAME_MAX = 400, 200  # bytes; the library cuts an error's text at 511
+DIGITS_MAX = 20  # of a user's or group's number
 
 
 class Globs(NamedTuple):
@@ -100,11 +101,15 @@ def read_policy(text: str, origin: str, table: ApiTable) -> Policy:
     """The policy; PolicyError with every mistake in it."""
     try:
         document = tomllib.loads(text)
+    except RecursionError as error:
+        raise PolicyError(f"{origin}:1: what is in it is nested too deeply") from error
     except tomllib.TOMLDecodeError as error:
         where = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = int(where[1]) if where else text.count("\n") + 1
         message = re.sub(r" \(at (?:line \d+, column \d+|end of document)\)", "", str(error))
         raise PolicyError(f"{origin}:{line}: {message[:1].lower()}{message[1:]}") from error
+    except ValueError as error:  # of Python's int()
+        raise PolicyError(f"{origin}:1: a number in it is too long") from error
     return _Reader(document, Lines(text), origin, table).read()
 
 
@@ -183,11 +188,15 @@ class _Reader:
         if values is None:
             return None
         for value in values:
-            if (wrong := bad_set(value)) is not None:
-                self.wrong(f"in a glob, {quote(wrong)} may have plain ASCII characters only", key, value)
+            self.check_sets(value, key, value)
             if value == "!":
                 self.wrong('nothing is behind the "!"', key, value)
         return Globs(tuple(v for v in values if v[0] != "!"), tuple(v[1:] for v in values if v[0] == "!"))
+
+    def check_sets(self, glob: str, key: str, value: str) -> None:
+        """Notes a [set] in the glob that the library doesn't know."""
+        if (wrong := bad_set(glob)) is not None:
+            self.wrong(f"in a glob, {quote(wrong)} may have plain ASCII characters only", key, value)
 
     def read_rule(self, entry: Mapping[str, Any]) -> Rule:
         """One [[rule]]."""
@@ -198,7 +207,9 @@ class _Reader:
         if not isinstance(name, str) or not name:
             self.wrong("a rule has a name", "name")
             name = ""
-        if not isinstance(message, str) or len(message.encode()) > MESSAGE_MAX or not message.isprintable():
+        elif not _is_line(name, NAME_MAX):
+            self.wrong(f"name is a line of at most {NAME_MAX} bytes", "name")
+        if not isinstance(message, str) or not _is_line(message, MESSAGE_MAX):
             self.wrong(f"message is a line of at most {MESSAGE_MAX} bytes", "message")
             message = ""
         if "action" not in entry:
@@ -295,8 +306,9 @@ class _Reader:
         """A user's name or number, sasl:GLOB or x509:GLOB."""
         kind, colon, glob = name.partition(":")
         if colon and kind in ("sasl", "x509"):
+            self.check_sets(glob, "user", shown or name)
             return (Principal(kind, glob),)
-        if name.isdecimal() and int(name) < 1 << 32:
+        if name.isdecimal() and len(name) <= DIGITS_MAX and int(name) < 1 << 32:
             return (Principal("uid", int(name)),)
         try:
             return (Principal("uid", pwd.getpwnam(name).pw_uid),)
@@ -366,9 +378,14 @@ class _Reader:
         return tuple(found)
 
 
+def _is_line(text: str, most: int) -> bool:
+    """Whether it can be shown as it is: of so many bytes, without what moves or hides text."""
+    return len(text.encode()) <= most and text.isprintable()
+
+
 def bad_set(glob: str) -> str | None:
     """A [set] in the glob with other than ASCII characters, of which the library knows only bytes."""
-    return next((found[0] for found in re.finditer(r"\[!?[^\]][^\]]*\]", glob) if not found[0].isascii()), None)
+    return next((found[0] for found in re.finditer(r"\[!?\]?[^\]]*\]", glob) if not found[0].isascii()), None)
 
 
 def flag_constants(function: Function, table: ApiTable) -> Mapping[str, int]:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -62,9 +64,25 @@ MISTAKES = {
     '[[rule]]\nname = "a"\nclass = "write"': 'p.toml:1: rule "a" has no action',
     '[[rule]]\nname = "a"\naction = "deny"': 'p.toml:1: rule "a" says neither function nor class',
     '[[rule]]\naction = "deny"\nclass = "write"': "p.toml:1: a rule has a name",
+    '[[rule]]\nname = "a\\u001b[2J"\naction = "deny"\nclass = "write"': "p.toml:2: name is a line of at most 200 bytes",
+    '[[rule]]\nname = "a\\u202eb"\naction = "deny"\nclass = "write"': "p.toml:2: name is a line of at most 200 bytes",
+    f'[[rule]]\nname = "{"é" * 101}"\naction = "deny"\nclass = "write"': "p.toml:2: name is a line of at most 200 bytes",
+    f'[[rule]]\nname = "a"\naction = "deny"\nclass = "write"\nmessage = "{"é" * 201}"': (
+        "p.toml:5: message is a line of at most 400 bytes"
+    ),
+    '[[rule]]\nname = "a"\naction = "deny"\nclass = "write"\nmessage = "a\\nb"': "p.toml:5: message is a line of at most 400 bytes",
+    f'[[rule]]\nname = "a"\naction = "deny"\nclass = "write"\nuser = "{"9" * 5000}"': f'p.toml:5: no user "{"9" * 5000}" on this host',
+    f"x = {'[' * 100_000}": "p.toml:1: what is in it is nested too deeply",
+    f"x = {'9' * 5000}": "p.toml:1: a number in it is too long",
     '[[rule]]\nname = "a"\naction = "deny"\nclass = "write"\nobjects = "x"': 'p.toml:5: unknown key "objects"; did you mean "object"?',
     '[[rule]]\nname = "a"\naction = "deny"\nclass = "write"\nobject = []': "p.toml:5: object is a list of texts that are not empty",
     '[[rule]]\nname = "a"\naction = "deny"\nclass = "write"\nobject = "[é]"': (
+        'p.toml:5: in a glob, "[é]" may have plain ASCII characters only'
+    ),
+    '[[rule]]\nname = "a"\naction = "deny"\nclass = "write"\nobject = "x[]é]"': (
+        'p.toml:5: in a glob, "[]é]" may have plain ASCII characters only'
+    ),
+    '[[rule]]\nname = "a"\naction = "deny"\nclass = "write"\nuser = ["!sasl:[é]*"]': (
         'p.toml:5: in a glob, "[é]" may have plain ASCII characters only'
     ),
     '[[rule]]\nname = "a"\naction = "deny"\nclass = "write"\nuser = ["!rooot"]': (
@@ -95,6 +113,31 @@ def test_mistake_is_named_with_its_line(text):
     with pytest.raises(PolicyError) as caught:
         read_policy(text, "p.toml", TABLE)
     assert caught.value.args == (MISTAKES[text],)
+
+
+WORDS = (
+    *("[[rule]]", "[rule]", "\n", "=", '"', "'", "[", "]", "{ ", " }", ",", ".", "#", "!", "\\", "\\u202e", "\x1b", "é", "\ud7ff", " "),
+    *("name", "action", "function", "class", "object", "uuid", "user", "group", "flags", "contains", "element", "message", "mode"),
+    *("deny", "write", "virDomain*", "virDomainDestroyFlags", "any", "xml", "root", "sasl:", "1979-05-27", "0x", "1e9", "-", "nan"),
+)
+TEXTS = st.lists(st.sampled_from(WORDS) | st.text(max_size=4), max_size=40).map("".join)
+VALUES = st.sampled_from(['"x"', "[]", '["x", "!y"]', "1", "true", "{}", '{ any = ["x"] }', '{ xml = ["x"] }', '"root"', '"web*"', "[[]]", '"!"'])
+ENTRIES = st.lists(
+    st.tuples(st.sampled_from(["name", "action", "function", "class", "object", "uuid", "user", "group", "uri", "readonly", "exe", "flags",
+                               "contains", "element", "message", "other"]), VALUES | TEXTS.map(json.dumps))
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(TEXTS | ENTRIES.map(lambda pairs: "[[rule]]\n" + "".join(f"{key} = {value}\n" for key, value in dict(pairs).items())))
+def test_whatever_is_in_a_policy_its_mistakes_are_said_in_lines(text):
+    try:
+        policy = read_policy(text, "p.toml", TABLE)
+    except PolicyError as error:
+        assert error.args and all(re.match(r"p\.toml:[0-9]+: ", line) for line in error.args)
+    else:
+        found = read_summary(compile_policy(policy, TABLE, 1))
+        assert found is not None and found.origin == "p.toml"
 
 
 def test_every_mistake_is_named_at_once():
@@ -223,6 +266,34 @@ def test_a_newer_libvirt_refuses_no_policy(tmp_path, monkeypatch, capsys):
     ]
     assert commands.run_policy(["check", "--ignore-uncovered", str(path)]) == 0
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_policy_is_read_once(tmp_path, monkeypatch, capsys):
+    """What is put in force is what was checked, also where the file changes meanwhile, or is a pipe."""
+    source = tmp_path / "p.toml"
+    os.mkfifo(source)
+    monkeypatch.setattr(commands, "SYSTEM_FOLDER", tmp_path / "etc")
+    monkeypatch.setattr(commands, "SYSTEM_POLICY", tmp_path / "etc" / "policy.bin")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    # a reader that comes back finds nothing
+    writer = subprocess.Popen(["sh", "-c", 'printf %s "$1" >"$2"; : >"$2"', "sh", POLICY, source])
+    try:
+        assert commands.run_policy(["apply", str(source)]) == 0
+        assert (tmp_path / "etc" / "policy.toml").read_text() == POLICY
+        found = read_summary((tmp_path / "etc" / "policy.bin").read_bytes())
+        assert found is not None and found.origin == str(source)
+    finally:
+        writer.kill()
+        writer.wait()
+    assert "is in force" in capsys.readouterr().err
+
+
+def test_what_is_too_big_for_the_library_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(TraceError, match=r"^/dev/zero is larger than 16 MiB$"):
+        commands.load(Path("/dev/zero"))
+    monkeypatch.setattr("enforcer.policy.compiled.SIZE_MAX", 1000)
+    with pytest.raises(TraceError, match=r"^p[.]toml: compiled, it has [0-9,]+ bytes; the library takes 1,000 at most$"):
+        compile_policy(read_policy(POLICY, "p.toml", TABLE), TABLE)
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
