@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import grp
 import pwd
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -203,7 +204,8 @@ def said_in(sought: str, xml: str) -> Answer:
     if sought in xml:
         return True
     odd = (f":{sought[1:]}",) if sought[0] == "<" else ("&", "<!", "<?")
-    return None if any(mark in xml for mark in odd) else False
+    inside = re.sub(r"\A(\s*<!--.*?-->)*", "", xml, flags=re.S)  # of the root
+    return None if any(mark in inside for mark in odd) else False
 
 
 def element_is(value: Any, facts: Facts, _: Person) -> Answer:
