@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -23,7 +23,6 @@ from log.events import (
     Value,
     Values,
     VerdictInfo,
-    call_id,
 )
 from log.redact.json import redact_message, without_newline
 from probes.api import undescribed
@@ -33,6 +32,7 @@ from probes.calls.clients import Message, Origins, Sent
 from probes.calls.domains import Lifecycle, found_by, is_told, uuid_of, with_true_name
 from probes.calls.errors import MOST_THREADS, RaisedErrors
 from probes.calls.losses import SERVED
+from probes.calls.open import Extra, Open, OpenCalls, Pieces
 from probes.calls.shown import Choice
 from probes.calls.tasks import Task
 from probes.calls.verdicts import NOT_ENFORCED, Said, error_of, read_verdict
@@ -45,62 +45,15 @@ from probes.plans.walk import is_whole
 
 CACHED = 16384  # decoded arguments and results kept, by their bytes
 NO_RETURN = "no return probe"
-MOST_CHILDREN = 1000  # of a call that are shown below it
 MOST_SENT = 64  # messages of a call that answers are expected to; a call sends one and waits
 MOST_PENDING = 256  # changes of domains of which it isn't known yet what caused them
 MOST_CAUSES = 64  # of a change, that can't be told apart
 SHORT = 2048  # bytes of a record that is worth keeping
 
-Pieces = dict[int, list[values.Piece]]  # of long strings, by operation
 _NO_PIECES: Mapping[int, list[values.Piece]] = {}
 _ALL = Choice()
 _SPECIAL = records.REC_ONCE | records.REC_SERVING  # flags of few entry records
 _RETURN = struct.Struct("<8xQ24xQ")  # of a return record: its time, the entry's
-
-
-class Extra:
-    """What few calls under way have beside their entry record."""
-
-    __slots__ = ("changed", "checked", "children", "command", "hidden", "is_past", "more", "origins", "pieces", "sent", "verdict")
-
-    def __init__(self) -> None:
-        self.changed: set[Value] = set()  # UUIDs of domains
-        self.hidden = False  # by a daemon, for nobody who is asked for
-        self.pieces: Pieces | None = None  # of long arguments
-        self.verdict: VerdictInfo | None = None
-        self.is_past = False  # past a policy that no daemon is asked about instead
-        self.sent: dict[Message, None] = {}  # in this order
-        self.origins: list[Sent] = []
-        self.children: list[Event] = []  # no more than MOST_CHILDREN: a migration asks its monitor for hours
-        self.more = 0
-        # to a monitor or agent that has not answered: time (ns), whether to an agent, text
-        self.command: tuple[int, bool, Value] | None = None
-        self.checked: tuple[str, Value] | None = None  # UUID and name of the domain that the driver found
-
-    def add(self, child: Event) -> None:
-        """What the call has caused."""
-        if len(self.children) < MOST_CHILDREN:
-            self.children.append(child)
-        else:
-            self.more += 1
-
-
-class Open(NamedTuple):
-    """A call that has begun."""
-
-    raw: bytes | None  # its entry record; None: lost
-    row: int
-    seq: int
-    depth: int
-    task: int
-    tgid: int
-    level: int
-
-    @property
-    def started(self) -> int:
-        """ns, CLOCK_MONOTONIC."""
-        assert self.raw is not None
-        return int.from_bytes(self.raw[8:16], "little")
 
 
 class Returned(NamedTuple):
@@ -169,8 +122,7 @@ class Calls:
         self._said: Recent[int, Said] = Recent(MOST_THREADS)  # verdicts by thread: the call is still to come
         self._errors = RaisedErrors(table, redact=redact)
         self._show_command = redact_message if redact else without_newline
-        self._open: defaultdict[int, list[Open]] = defaultdict(list)
-        self._extra: dict[tuple[int, int], Extra] = {}  # of open calls, by thread and number
+        self._open = OpenCalls(epoch)
         self._origins = Origins()
         self._pending: list[Pending] = []
         self._lifecycle = Lifecycle(table)
@@ -184,7 +136,7 @@ class Calls:
     def feed(self, raws: Iterable[bytes]) -> list[Event]:
         """The calls that these records end, and what else they tell."""
         ended: list[Event] = []
-        unpack, rows, opened, waiting = records.HEAD.unpack_from, self.rows, self._open, self._waiting
+        unpack, rows, opened, waiting = records.HEAD.unpack_from, self.rows, self._open.stacks, self._waiting
         new = tuple.__new__  # the constructor costs twice as much
         chunk, begins, aside = records.REC_CHUNK, records.REC_ENTRY, records.REC_VERDICT
         for raw in raws:
@@ -228,7 +180,7 @@ class Calls:
             if call.depth and not self._with_inner:
                 self._learn_once(call, flags)
                 return
-        stack.append(call)
+        self._open.begin(call, tid, stack)
         if flags & _SPECIAL or self._said or self.covering or self._choice.asks:
             self._began(call, flags, tid)
 
@@ -250,7 +202,7 @@ class Calls:
     def _began(self, call: Open, flags: int, tid: int) -> None:
         self._learn_once(call, flags)
         if verdict := self._verdict_on(call, tid):
-            extra = self._extra_of(tid, call)
+            extra = self._open.extra(tid, call)
             extra.verdict = verdict
             own = self.rows[call.row].stub in self._covered_here(call.tgid)
             extra.is_past = own or verdict.note is not None
@@ -263,23 +215,16 @@ class Calls:
         task = self._find_task(call.task, call.tgid, tid)
         if not call.depth and task.served:
             caused = self._origins.of(task.served, task.caller.uid)
-            origins = [origin for origin in caused if not self._is_hidden(origin.tid, origin.number)]
+            origins = [origin for origin in caused if not self._open.is_hidden(origin.tid, origin.number)]
             if origins:
-                self._extra_of(tid, call).origins = origins
-        outermost = self._open[tid][0]
-        if self._is_hidden(tid, outermost.seq) if outermost is not call else not origins and not self._passes(flags, task):
-            self._extra_of(tid, call).hidden = True
+                self._open.extra(tid, call).origins = origins
+        outermost = self._open.stacks[tid][0]
+        if self._open.is_hidden(tid, outermost.seq) if outermost is not call else not origins and not self._passes(flags, task):
+            self._open.extra(tid, call).hidden = True
 
     def _passes(self, flags: int, task: Task) -> bool:
         """Whether what a thread does is wanted because of who it is, or whom it does it for; `flags`: of its record."""
         return self._choice.passes is None or self._choice.passes(bool(flags & records.REC_WANTED), task)
-
-    def _is_hidden(self, tid: int, number: int) -> bool:
-        extra = self._extra.get((tid, number))
-        return extra is not None and extra.hidden
-
-    def _extra_of(self, tid: int, call: Open) -> Extra:
-        return self._extra.setdefault((tid, call.seq), Extra())
 
     def thread_exited(self, tid: int) -> list[Event]:
         """The calls that the thread did not come back from."""
@@ -288,17 +233,16 @@ class Calls:
         ended: list[Event] = []
         if tid in self._waiting:
             self._settle(tid, ended)
-        for call in reversed(self._open.pop(tid, [])):
+        for call in self._open.forget(tid):
             self._unfinished(call, tid, "process exited", ended)
         return ended
 
     def process_replaced(self, pid: int, when: int) -> list[Event]:
         """The calls of all its threads that began before it became another program, at the time `when` (ns)."""
         ended: list[Event] = []
-        for tid, stack in self._open.items():
-            if stack and stack[0].tgid == pid and stack[0].started < when:
-                while stack:
-                    self._unfinished(stack.pop(), tid, "process exited", ended)
+        for tid, stack in self._open.began_before(when, pid):
+            while stack:
+                self._unfinished(stack.pop(), tid, "process exited", ended)
         self._said.pop(pid)  # all other threads have ended
         self._errors.forget(pid)
         self.process_exited(pid)
@@ -311,7 +255,7 @@ class Calls:
     def give_up(self, when: int) -> list[Event]:
         """The calls that began before the time `when` (ns): they have no return probe that would tell their end."""
         ended: list[Event] = []
-        for tid, stack in self._open.items():
+        for tid, stack in self._open.began_before(when):
             while stack and stack[0].started < when:
                 self._unfinished(stack.pop(0), tid, NO_RETURN, ended)
         return ended
@@ -326,8 +270,7 @@ class Calls:
 
     def forget_idle(self) -> None:
         """Of threads outside any call nothing is kept, nor of processes whose end was not told."""
-        for tid in [tid for tid, stack in self._open.items() if not stack]:
-            del self._open[tid]
+        self._open.forget_idle()
         gone = {pid for pid in self._constants if not os.path.exists(f"/proc/{pid}")}
         for pid in gone & self._gone:  # of those that have just gone, records may wait
             self.process_exited(pid)
@@ -341,21 +284,20 @@ class Calls:
 
     def open_threads(self) -> list[tuple[int, int]]:
         """(pid, tid) of threads inside a call."""
-        return [(stack[0].tgid, tid) for tid, stack in self._open.items() if stack]
+        return self._open.threads()
 
     def open_calls(self) -> int:
         """How many calls are under way."""
-        return sum(len(stack) for stack in self._open.values())
+        return len(self._open)
 
     def close(self) -> list[Event]:
         """What is still under way when tracing ends."""
         ended: list[Event] = []
         for tid in list(self._waiting):
             self._settle(tid, ended)
-        for tid, stack in self._open.items():
-            for call in reversed(stack):
+        for tid in list(self._open.stacks):
+            for call in self._open.forget(tid):
                 self._unfinished(call, tid, "still running", ended)
-        self._open.clear()
         return ended
 
     def _add_piece(self, raw: bytes, op: int, tid: int, seq: int, ended: list[Event]) -> None:
@@ -369,9 +311,9 @@ class Calls:
             if self._is_complete(plan, waiting):
                 self._settle(tid, ended)
             return
-        for call in reversed(self._open.get(tid, [])):
+        for call in reversed(self._open.stacks.get(tid, [])):
             if call.seq == seq:
-                extra = self._extra_of(tid, call)
+                extra = self._open.extra(tid, call)
                 extra.pieces = extra.pieces or {}
                 self._clip(extra.pieces, piece, self.rows[call.row].entry)
                 return
@@ -422,8 +364,7 @@ class Calls:
         if plan is None:
             return
         fields = plan.decode(raw, {}, self._constants_of(tgid))
-        stack = self._open[tid]
-        call = stack[-1] if stack else None
+        call = self._open.innermost(tid)
         if name == SEND:
             if call:
                 self._sends(call, tid, serving.sent(fields))
@@ -435,7 +376,7 @@ class Calls:
             self._changed(call, self._find_task(task, tgid, tid), tid, time, fields, flags, ended)
         elif name == CHECK:
             if call:
-                self._extra_of(tid, call).checked = uuid_of(fields), fields["name"]
+                self._open.extra(tid, call).checked = uuid_of(fields), fields["name"]
         elif entered:
             self._errors.entered(tid, time, name, fields)
         else:
@@ -445,7 +386,7 @@ class Calls:
         task = self._find_task(call.task, call.tgid, tid)
         served = task.served
         client_pid = served.client["pid"] if served and served.client else None
-        sent = self._extra_of(tid, call).sent
+        sent = self._open.extra(tid, call).sent
         if message in sent:
             return
         if len(sent) >= MOST_SENT:
@@ -453,17 +394,17 @@ class Calls:
             del sent[oldest]
             self._origins.ended(oldest, tid, call.seq)
         sent[message] = None
-        self._origins.send(message, Sent(call.tgid, tid, call.seq, self._id(call, tid), client_pid, task.caller.uid))
+        self._origins.send(message, Sent(call.tgid, tid, call.seq, self._open.id(call, tid), client_pid, task.caller.uid))
 
     def _commands(self, call: Open, tid: int, told: tuple[bool, Value] | None, time: int, ended: list[Event]) -> None:
         """`told`: whether to an agent, and what; None: it has answered."""
-        extra = self._extra_of(tid, call)
+        extra = self._open.extra(tid, call)
         if told is not None:
             extra.command = time, told[0], self._show_command(told[1])
         elif extra.command:
             began, to_agent, text = extra.command
             task = self._find_task(call.task, call.tgid, tid)
-            command = Command(self._epoch(began), time - began, tid, task.comm, task.caller, text, self._id(call, tid), to_agent)
+            command = Command(self._epoch(began), time - began, tid, task.comm, task.caller, text, self._open.id(call, tid), to_agent)
             extra.command = None
             if self._choice.only_writes and only_asks(text):
                 return
@@ -482,15 +423,19 @@ class Calls:
         changed = DomainEvent(self._epoch(time), tid, task.comm, task.caller, domain, event, detail, None)
         pid, uuid = task.caller.pid, fields["uuid"]
         if call:
-            self._extra_of(tid, call).changed.add(uuid)
+            self._open.extra(tid, call).changed.add(uuid)
             for pending in [
                 one for one in self._pending if one.event.caller.pid == pid and one.uuid == uuid and (tid, call.seq) in one.causes
             ]:
                 self._pending.remove(pending)
                 self._caused(pending.event, pending.task, pending.flags, [(tid, call)], ended)
         # a monitor has a thread of its own, which is told what a call has done before the call is
-        causes = [(tid, call)] if call else self._changing(pid, uuid)
-        if not causes and not flags & records.REC_SERVING and (possible := self._creating(pid)):
+        under_way = [(tid, call)] if call else self._open.outermost(pid)
+        if under_way is None:
+            self._tell_unknown(Pending(changed, uuid, task, flags, set()), ended)
+            return
+        causes = under_way if call else self._changing(under_way, uuid)
+        if not causes and not flags & records.REC_SERVING and (possible := self._creating(under_way)):
             self._pending.append(Pending(changed, uuid, task, flags, possible))
             if len(self._pending) > MOST_PENDING:
                 self._tell_unknown(self._pending.pop(0), ended)
@@ -499,12 +444,12 @@ class Calls:
 
     def _caused(self, changed: DomainEvent, task: Task, flags: int, causes: list[tuple[int, Open]], ended: list[Event]) -> None:
         """Tells the change with what is known of its cause: one of the calls; `flags`: of its record."""
-        shown = [(tid, call) for tid, call in causes if not self._is_hidden(tid, call.seq)]
+        shown = [(tid, call) for tid, call in causes if not self._open.is_hidden(tid, call.seq)]
         if len(shown) > MOST_CAUSES:
             ended.append(changed._replace(cause=BY_CALL if shown == causes else None))
         elif shown:
-            extras = [self._extra_of(tid, call) for tid, call in shown]
-            ids = tuple(self._id(call, tid) for tid, call in shown)
+            extras = [self._open.extra(tid, call) for tid, call in shown]
+            ids = tuple(self._open.id(call, tid) for tid, call in shown)
             if len(causes) == 1:
                 changed = changed._replace(parent=ids[0], cause=BY_CALL)
                 extras[0].add(changed)
@@ -523,13 +468,9 @@ class Calls:
         if self._passes(pending.flags, pending.task) and not self._choice.hides_changes:
             ended.append(pending.event)
 
-    def _creating(self, pid: int) -> set[tuple[int, int]]:
-        """Calls of the process that may bring up a domain whose UUID they don't tell: only what they do next does."""
-        return {
-            (tid, stack[0].seq)
-            for tid, stack in self._open.items()
-            if stack and stack[0].tgid == pid and self._is_write(stack[0]) and _may_create(self.rows[stack[0].row].function)
-        }
+    def _creating(self, under_way: list[tuple[int, Open]]) -> set[tuple[int, int]]:
+        """Those of these calls that may bring up a domain whose UUID they don't tell: only what they do next does."""
+        return {(tid, call.seq) for tid, call in under_way if self._is_write(call) and _may_create(self.rows[call.row].function)}
 
     def _gave_up(self, tid: int, number: int, ended: list[Event]) -> None:
         """The call is over: it was not the one, if it hasn't said so."""
@@ -539,20 +480,16 @@ class Calls:
                 self._pending.remove(pending)
                 self._caused(pending.event, pending.task, pending.flags, [], ended)
 
-    def _changing(self, pid: int, uuid: Value) -> list[tuple[int, Open]]:
-        """The threads and calls of the process that may be changing the domain."""
+    def _changing(self, under_way: list[tuple[int, Open]], uuid: Value) -> list[tuple[int, Open]]:
+        """Those of these calls that may be changing the domain."""
         assert isinstance(uuid, int)
         sought = uuid.to_bytes(16, "little")
-        of_process = [(tid, stack[0]) for tid, stack in self._open.items() if stack and stack[0].tgid == pid and stack[0].raw]
         return [
             (tid, call)
-            for tid, call in of_process
+            for tid, call in under_way
             if (call.raw and sought in call.raw and self._is_write(call))
-            or ((extra := self._extra.get((tid, call.seq))) is not None and uuid in extra.changed)
+            or ((extra := self._open.extra_of(tid, call.seq)) is not None and uuid in extra.changed)
         ]
-
-    def _id(self, call: Open, tid: int) -> str:
-        return call_id(tid, self._epoch(call.started))
 
     def _keys_of(self, number: int) -> tuple[Callable[[bytes], Hashable], Callable[[bytes], Hashable]]:
         row = self.rows[number]
@@ -627,7 +564,7 @@ class Calls:
         task = self._find_task(number, tgid, tid)
         if (served := task.served) is not None:
             caused = self._origins.of(served, task.caller.uid)
-            extra.origins = [origin for origin in caused if not self._is_hidden(origin.tid, origin.number)]
+            extra.origins = [origin for origin in caused if not self._open.is_hidden(origin.tid, origin.number)]
         flags = records.HEAD.unpack_from(raw)[2]
         extra.hidden = not extra.origins and not self._passes(flags, task)
         result: Value = None
@@ -639,7 +576,7 @@ class Calls:
         """The call has returned; `raw`: its return record."""
         if self._pending:
             self._gave_up(tid, call.seq, ended)
-        if self._is_hidden(tid, call.seq) if call.raw is not None else not self._passes_by_end(call, raw, tid):
+        if self._open.is_hidden(tid, call.seq) if call.raw is not None else not self._passes_by_end(call, raw, tid):
             self._left_out(call, raw, tid)
         else:
             ended.append(self._returned(call, raw, ret_pieces, tid))
@@ -652,7 +589,7 @@ class Calls:
         ret = self.rows[call.row].ret
         if raw[2] & records.REC_ONCE and ret is not None:
             ret.decode(raw, _NO_PIECES, self._constants_of(call.tgid))
-        extra = self._extra.pop((tid, call.seq), None)
+        extra = self._open.take_extra(tid, call.seq)
         for message in extra.sent if extra else ():
             self._origins.ended(message, tid, call.seq)
 
@@ -660,7 +597,7 @@ class Calls:
         entry, number, seq, depth, task, tgid, _ = call
         row = self.rows[number]
         until, started = _RETURN.unpack_from(raw)
-        extra = self._extra.pop((tid, seq), None) if self._extra else None
+        extra = self._open.take_extra(tid, seq)
         key: Hashable = None
         if entry is not None and extra is None and ret_pieces is None:
             constants = self._constants.get(tgid) or self._constants_of(tgid)
@@ -695,7 +632,7 @@ class Calls:
     def _unfinished(self, call: Open, tid: int, reason: str, ended: list[Event]) -> None:
         if self._pending:
             self._gave_up(tid, call.seq, ended)
-        extra = self._extra.pop((tid, call.seq), None) if self._extra else None
+        extra = self._open.take_extra(tid, call.seq)
         row = self.rows[call.row]
         built = self._build(call, extra, tid, row, call.started, None, False, None, None, reason if row.ret else NO_RETURN)
         if not (extra and extra.hidden):
@@ -770,7 +707,7 @@ class Calls:
         )
         for uuid, name in [extra.checked] if extra.checked else found_by(extra.children):
             built = with_true_name(built, uuid, name)
-        if len(origins) == 1 and (parent := self._extra.get((origins[0].tid, origins[0].number))):
+        if len(origins) == 1 and (parent := self._open.extra_of(origins[0].tid, origins[0].number)):
             parent.add(built)
         return built
 

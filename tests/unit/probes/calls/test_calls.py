@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from log.events import BY_CALL, NO_CALL, Call, Caller, CutText, DomainEvent, Event, Lost, Value
 from log.render import jsonl, text, xml
 from probes.api.load import load_api
-from probes.calls.calls import MOST_CAUSES, MOST_CHILDREN, MOST_PENDING, MOST_SENT, Calls, Extra
+from probes.calls.calls import MOST_CAUSES, MOST_PENDING, MOST_SENT, Calls
 from probes.calls.clients import Message
+from probes.calls.open import MOST_CHILDREN, MOST_LOOKED_AT, Extra
 from probes.calls.tasks import Task
 from probes.internals import private
 from probes.internals.layouts import LAYOUTS
@@ -260,7 +261,8 @@ def test_garbage_never_raises_and_every_event_can_be_written(raws):
         line = jsonl.line(event)
         assert json.loads(line)["type"] in ("call", "unfinished", "monitor", "agent", "domain")
         assert line.count("\n") == 1
-        assert text.line(event, text.View.BOTH)[:-1].isprintable()
+        shown = text.line(event, text.View.BOTH)
+        assert all(map(str.isprintable, shown.split("\n"))) and shown[-1:] in ("\n", "")
         assert xml.line(event).count("\n") == isinstance(event, Call)
 
 
@@ -317,10 +319,10 @@ class Sending:
 
 def test_messages_that_a_call_sends_are_kept_up_to_a_limit() -> None:
     made = Sending("virDomainSuspend", 1)
-    calls, call = made.calls, made.calls._open[1][0]
+    calls, call = made.calls, made.calls._open.stacks[1][0]
     for serial in (*range(MOST_SENT + 100), MOST_SENT + 99):
         calls._sends(call, 1, Message(1, 2, serial))
-    assert [message.serial for message in calls._extra_of(1, call).sent] == list(range(100, MOST_SENT + 100))
+    assert [message.serial for message in calls._open.extra(1, call).sent] == list(range(100, MOST_SENT + 100))
     assert len(calls._origins._sent) == MOST_SENT
     made.end()
     assert calls._origins._sent == {}
@@ -341,6 +343,13 @@ def test_a_change_that_too_many_calls_may_have_caused_names_none() -> None:
         (event,) = made.change(0)
         assert isinstance(event, DomainEvent)
         assert (event.cause, len(event.one_of)) == (BY_CALL, named)
+
+
+def test_a_change_in_a_process_with_more_calls_than_can_be_looked_at_has_no_cause() -> None:
+    for threads, cause in ((MOST_LOOKED_AT, BY_CALL), (MOST_LOOKED_AT + 1, None)):
+        (event,) = Sending("virDomainSuspend", threads).change(0)
+        assert isinstance(event, DomainEvent)
+        assert (event.cause, event.one_of) == (cause, ())
 
 
 def test_of_processes_whose_end_was_not_told_nothing_is_kept() -> None:

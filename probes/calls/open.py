@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The calls that are under way: by thread, by process, and what few of them have beside their entry record."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from log.events import Event, Value, VerdictInfo, call_id
+from probes.calls.clients import Message, Sent
+from probes.plans import values
+
+MOST_CHILDREN = 1000  # of a call that are shown below it
+MOST_LOOKED_AT = 512  # calls of a process, where one of them is sought
+
+Pieces = dict[int, list[values.Piece]]  # of long strings, by operation
+
+
+class Extra:
+    """What few calls under way have beside their entry record."""
+
+    __slots__ = ("changed", "checked", "children", "command", "hidden", "is_past", "more", "origins", "pieces", "sent", "verdict")
+
+    def __init__(self) -> None:
+        self.changed: set[Value] = set()  # UUIDs of domains
+        self.hidden = False  # for nobody who is asked for
+        self.pieces: Pieces | None = None  # of long arguments
+        self.verdict: VerdictInfo | None = None
+        self.is_past = False  # past a policy that no daemon is asked about instead
+        self.sent: dict[Message, None] = {}  # in this order
+        self.origins: list[Sent] = []
+        # no more than MOST_CHILDREN: a migration asks its monitor for hours
+        self.children: list[Event] = []
+        self.more = 0
+        # to a monitor or agent that has not answered: time (ns), whether to an agent, text
+        self.command: tuple[int, bool, Value] | None = None
+        self.checked: tuple[str, Value] | None = None  # UUID and name of the domain that the driver found
+
+    def add(self, child: Event) -> None:
+        """What the call has caused."""
+        if len(self.children) < MOST_CHILDREN:
+            self.children.append(child)
+        else:
+            self.more += 1
+
+
+class Open(NamedTuple):
+    """A call that has begun."""
+
+    raw: bytes | None  # its entry record; None: lost
+    row: int
+    seq: int
+    depth: int
+    task: int
+    tgid: int
+    level: int
+
+    @property
+    def started(self) -> int:
+        """ns, CLOCK_MONOTONIC."""
+        assert self.raw is not None
+        return int.from_bytes(self.raw[8:16], "little")
+
+
+class OpenCalls:
+    """The calls under way. `epoch`: the time since the epoch (ns) of a time on CLOCK_MONOTONIC."""
+
+    def __init__(self, epoch: Callable[[int], int]) -> None:
+        self._epoch = epoch
+        self.stacks: defaultdict[int, list[Open]] = defaultdict(list)  # by thread, the outermost first
+        self._extras: dict[tuple[int, int], Extra] = {}  # by thread and number
+        self._process: dict[int, int] = {}  # of each thread that has a stack
+        self._threads: defaultdict[int, set[int]] = defaultdict(set)  # those, by process
+
+    def begin(self, call: Open, tid: int, stack: list[Open]) -> None:
+        """It has begun, in the thread whose stack that is."""
+        if not stack and self._process.get(tid) != call.tgid:
+            self._forget_process(tid)
+            self._process[tid] = call.tgid
+            self._threads[call.tgid].add(tid)
+        stack.append(call)
+
+    def extra(self, tid: int, call: Open) -> Extra:
+        """What it has beside its record, from now on."""
+        key = (tid, call.seq)
+        found = self._extras.get(key)
+        if found is None:
+            found = self._extras[key] = Extra()
+        return found
+
+    def extra_of(self, tid: int, number: int) -> Extra | None:
+        """What the call of that number has beside its record, if anything."""
+        return self._extras.get((tid, number)) if self._extras else None
+
+    def take_extra(self, tid: int, number: int) -> Extra | None:
+        """The same, as the call is over."""
+        return self._extras.pop((tid, number), None) if self._extras else None
+
+    def is_hidden(self, tid: int, number: int) -> bool:
+        """Whether the call is one that nobody asked for."""
+        extra = self.extra_of(tid, number)
+        return extra is not None and extra.hidden
+
+    def id(self, call: Open, tid: int) -> str:
+        """What the log knows it by."""
+        return call_id(tid, self._epoch(call.started))
+
+    def innermost(self, tid: int) -> Open | None:
+        """The thread's last call."""
+        stack = self.stacks.get(tid)
+        return stack[-1] if stack else None
+
+    def outermost(self, pid: int) -> list[tuple[int, Open]] | None:
+        """Threads of the process that are in a call, and the outermost one of each; None: more than anybody should look at."""
+        found: list[tuple[int, Open]] = []
+        for tid in self._threads.get(pid, ()):
+            if stack := self.stacks.get(tid):
+                if len(found) == MOST_LOOKED_AT:
+                    return None
+                found.append((tid, stack[0]))
+        return found
+
+    def began_before(self, when: int, pid: int | None = None) -> Iterator[tuple[int, list[Open]]]:
+        """Threads, of that process if one is given, whose outermost call began before the time `when` (ns), and their stacks."""
+        for tid in list(self.stacks if pid is None else self._threads.get(pid, ())):
+            stack = self.stacks.get(tid)
+            if stack and stack[0].started < when:
+                yield tid, stack
+
+    def forget(self, tid: int) -> list[Open]:
+        """The thread has ended; the calls that it was in, the innermost first."""
+        self._forget_process(tid)
+        return self.stacks.pop(tid, [])[::-1]
+
+    def forget_idle(self) -> None:
+        """Of threads outside any call nothing is kept."""
+        for tid in [tid for tid, stack in self.stacks.items() if not stack]:
+            self.forget(tid)
+
+    def threads(self) -> list[tuple[int, int]]:
+        """(pid, tid) of threads inside a call."""
+        return [(stack[0].tgid, tid) for tid, stack in self.stacks.items() if stack]
+
+    def __len__(self) -> int:
+        return sum(len(stack) for stack in self.stacks.values())
+
+    def _forget_process(self, tid: int) -> None:
+        pid = self._process.pop(tid, None)
+        if pid is not None:
+            self._threads[pid].discard(tid)
+            if not self._threads[pid]:
+                del self._threads[pid]
