@@ -121,7 +121,9 @@ WORDS = (
     *("deny", "write", "virDomain*", "virDomainDestroyFlags", "any", "xml", "root", "sasl:", "1979-05-27", "0x", "1e9", "-", "nan"),
 )
 TEXTS = st.lists(st.sampled_from(WORDS) | st.text(max_size=4), max_size=40).map("".join)
-VALUES = st.sampled_from(['"x"', "[]", '["x", "!y"]', "1", "true", "{}", '{ any = ["x"] }', '{ xml = ["x"] }', '"root"', '"web*"', "[[]]", '"!"'])
+VALUES = st.sampled_from(
+    ['"x"', "[]", '["x", "!y"]', "1", "true", "{}", '{ any = ["x"] }', '{ xml = ["x"] }', '"root"', '"web*"', "[[]]", '"!"']
+)
 ENTRIES = st.lists(
     st.tuples(st.sampled_from(["name", "action", "function", "class", "object", "uuid", "user", "group", "uri", "readonly", "exe", "flags",
                                "contains", "element", "message", "other"]), VALUES | TEXTS.map(json.dumps))
