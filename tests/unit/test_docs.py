@@ -85,6 +85,18 @@ def test_manual_describes_every_key_of_a_policy():
     assert set(re.findall(r"^\.It Cm (\w+)", keys, re.M)) == {*KEYS, "mode", "on_error"}
 
 
+def test_every_way_in_has_a_test():
+    """Each row of the manual's list names one that there is, in a folder that `make check` runs."""
+    rows = MANUAL.read_text().partition("Ways in, what holds there")[2].partition(".El")[0].split(".It ")[1:]
+    folders = ("unit", "preload", "kernel", "system")
+    tests = {name for folder in folders for path in (ROOT / "tests" / folder).rglob("test_*.py")
+             for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.M)}  # fmt: skip
+    assert len(rows) > 15
+    for row in rows:
+        named = re.findall(r"^\.Pq Li (\w+)$", row, re.M)
+        assert named and set(named) <= tests, row
+
+
 @pytest.mark.parametrize("line", example_lines())
 def test_example_is_understood(line):
     words = shlex.split(line)[1:]
