@@ -10,7 +10,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT = $(SUDO) env PYTHONDONTWRITEBYTECODE=1
 
 # what libvirt-trace needs to run; its BPF program is compiled by BCC, which needs <linux/...> but no kernel headers
-RUN_PACKAGES = python3-bpfcc python3-rich linux-libc-dev
+RUN_PACKAGES = python3-bpfcc python3-rich python3-zstandard linux-libc-dev
 # to build the enforcer's library, which needs nothing but libc
 BUILD_PACKAGES = gcc libc6-dev
 DEMO_PACKAGES = libvirt-clients python3-libvirt
@@ -20,7 +20,7 @@ DRIVER_PACKAGES := libvirt-daemon-driver-qemu $(if $(filter bookworm,$(RELEASE))
 TEST_PACKAGES = bpftrace btrfs-progs $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon $(DRIVER_PACKAGES) \
 	libsasl2-modules libsasl2-modules-db sasl2-bin \
 	libvirt-dev libvirt-l10n libxml2-dev locales ltrace man-db openssl patchelf pkg-config python3-hypothesis python3-lxml python3-pytest python3-pytest-timeout python3-venv \
-	qemu-system-x86 qemu-user qemu-utils shellcheck strace util-linux virtinst
+	qemu-system-x86 qemu-user qemu-utils shellcheck strace util-linux virtinst zstd
 # Debian 12's; the compiler's fuzzer is in a package with its version in the name
 FUZZ_PACKAGES = clang libclang-rt-14-dev libxml2-dev
 FUZZ_SECONDS = 600

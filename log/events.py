@@ -282,7 +282,59 @@ class End(NamedTuple):
     details_lost: int = 0
 
 
-Event = Call | Command | DomainEvent | Attached | Unattached | Clock | Lost | End
+class Reads(NamedTuple):
+    """Calls of a record that were counted and not written out: alike in all of this but time and duration."""
+
+    time: int  # when the first of them began
+    until: int  # when the last of them ended
+    caller: Caller
+    comm: str
+    client: Mapping[str, Value] | None
+    function: str
+    object: Handle | None  # None: none but a connection
+    calls: int
+    failed: int
+    total_ns: int
+    max_ns: int
+    caused: bool = False  # each was made for a call that is counted, too, or written
+
+
+class Gap(NamedTuple):
+    """Nothing was recorded from `time` to `until`, or not all: `lost` calls are missing, if that is known."""
+
+    time: int
+    until: int
+    reason: str  # "not running", "killed", "disk full", ...
+    lost: int | None = None
+
+
+class Removed(NamedTuple):
+    """A segment of the record was old, or the record too long: it is gone, on purpose."""
+
+    time: int
+    segment: str  # its file's name
+    reason: str
+    chain: str  # of its last seal
+    frame: int  # its number
+
+
+class Recording(NamedTuple):
+    """The first line of a segment of a record: what it is, and what it was made with."""
+
+    time: int
+    version: str  # of libvirt-trace
+    host: str
+    machine: str | None  # systemd's id of it
+    boot: str | None  # the kernel's id of it
+    kernel: str
+    table: str | None  # a hash of the functions that are known
+    filters: dict[str, Any]
+    limits: dict[str, Any]
+    clock: dict[str, Any]  # nanoseconds of the clocks at `time`
+    previous: dict[str, Any] | None  # segment, frame and chain
+
+
+Event = Call | Command | DomainEvent | Attached | Unattached | Clock | Lost | End | Reads | Gap | Removed | Recording
 
 
 def call_id(tid: int, time: int) -> str:

@@ -5,20 +5,17 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
-from log.events import Call, Caller, CutText, DomainEvent, Event, Handle, Value
+from log.events import Call, Caller, DomainEvent, Event, Value
+from log.filter import is_one_of, matches, names_of_call, program_of, texts
 from probes.api.table import Function
 from probes.kernel import records
 from probes.kernel.globs import compile_globs
 from probes.kernel.program import Program
 
 _WILD = set("*?[")
-_NAME_FIELDS = ("name", "usage", "portdev", "domain")
-_NAME_ARGS = ("name", "usageID", "portdev")
 
 
 @dataclass(frozen=True)
@@ -118,14 +115,13 @@ class Filters:
 
         `in_tree`: one of them descends from the tracer. This is the whole choice of processes: what a call causes is as wanted as the call.
         """
-        if wanted and (not self.has_wild_names or _is_one_of(comm, self.comms)):
+        if wanted and (not self.has_wild_names or is_one_of(comm, self.comms)):
             return True
-        exe = client.get("exe")
-        name = os.path.basename(exe) if isinstance(exe, str) else ""
+        name = program_of(client)
         return (
             (not self.pids or caller.pid in self.pids or client.get("pid") in self.pids)
             and (not self.uids or caller.uid in self.uids or client.get("uid") in self.uids)
-            and (not self.comms or _is_one_of(comm, self.comms) or _is_one_of(name, self.comms))
+            and (not self.comms or is_one_of(comm, self.comms) or is_one_of(name, self.comms))
             and (not self.tree or in_tree)
         )
 
@@ -134,7 +130,7 @@ class Filters:
         if type(event) is Call:
             return self._keeps_call(event)
         if type(event) is DomainEvent:
-            return not self.objects or any(_matches(name, self.objects) for name in _texts(event.domain.fields.values()))
+            return not self.objects or any(matches(name, self.objects) for name in texts(event.domain.fields.values()))
         return True
 
     def _keeps_call(self, call: Call) -> bool:
@@ -149,31 +145,4 @@ class Filters:
     def _on_object(self, call: Call) -> bool:
         if call.args is None:
             return True  # lost: it can't be told
-        return any(_matches(name, self.objects) for name in _names(call))
-
-
-@lru_cache(maxsize=1024)
-def _is_one_of(name: str, globs: tuple[str, ...]) -> bool:
-    """Whether a thread's name, of which the kernel keeps 15 characters, is meant by one of the names or globs."""
-    return any(fnmatch.fnmatchcase(name, glob) or glob[:15] == name for glob in globs)
-
-
-def _matches(name: str, globs: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
-
-
-def _names(call: Call) -> Iterable[str]:
-    assert call.args is not None
-    for key, value in (*call.args.values.items(), ("", call.ret)):
-        if isinstance(value, Handle):
-            yield from _texts(value.fields.get(field) for field in _NAME_FIELDS)
-        elif key in _NAME_ARGS:
-            yield from _texts((value,))
-
-
-def _texts(found: Iterable[Value] | Sequence[Value]) -> Iterable[str]:
-    for value in found:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, CutText):
-            yield value.whole or value.text
+        return any(matches(name, self.objects) for name in names_of_call(call))

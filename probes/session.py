@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from log.errors import UsageError
 from log.events import Event
+from log.shown import Shown
 from probes.api.load import load_api
 from probes.attachments import Attachments, listed
 from probes.calls.calls import Calls
 from probes.calls.losses import Losses
-from probes.calls.shown import Choice, Shown
+from probes.calls.shown import Choice
 from probes.calls.tasks import Task, Tasks
 from probes.covering import Guard
 from probes.filters import Filters

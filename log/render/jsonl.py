@@ -3,6 +3,9 @@
 
 Lines are put together from fragments that are encoded once: the arguments' in Values.rendered, the caller's and the names'
 in bounded caches. A dict through `json.dumps` costs several times as much.
+
+A line says all that the event does: where its JSON alone could be taken for another value (a document for a string, say),
+`types` tells, by JSON pointer, what it is. `log/recording/parse.py` reads it back.
 """
 
 from __future__ import annotations
@@ -30,10 +33,14 @@ from log.events import (
     EnumValue,
     Event,
     Flags,
+    Gap,
     Handle,
     Lost,
     Pointer,
+    Reads,
+    Recording,
     Redacted,
+    Removed,
     Unattached,
     Unreadable,
     Value,
@@ -43,6 +50,7 @@ from log.events import (
     call_id,
 )
 from log.quote import is_visible, well_formed
+from log.shapes import Types, note_fields, note_types
 
 _SECOND = 1_000_000_000  # ns
 _LITERAL = {True: "true", False: "false", None: "null"}
@@ -83,16 +91,26 @@ _word = lru_cache(maxsize=2048)(string)  # for what comes again and is short: fu
 
 
 _Parts = tuple[str, str, str, str]
+_INTEGERS = (int, bool, float, EnumValue, Flags)
+
+
+def implied_returns(ret: Value) -> str:
+    """What kind of result a function has, as far as its result tells; a line says it where that is wrong."""
+    return "integer" if isinstance(ret, _INTEGERS) else "pointer"
 
 
 def _parts(call: Call) -> _Parts:
     """A call's line but for its time, its time as a part of its id, and its duration: what stands before, between and after them."""
     args, out, error, client, verdict = call.args, call.out, call.error, call.client, call.verdict
-    kind, end, result = "call", "}\n", f'"ret":{value(call.ret)},'
+    kind, end, result, said = "call", "}\n", f'"ret":{value(call.ret)},', ""
     if call.unfinished is not None:
         kind, end, result = "unfinished", f',"reason":{_word(call.unfinished)}}}\n', ""
     elif verdict is not None and verdict.action == "deny":
         kind, end = "verdict", f',"action":"deny","rule":{_word(verdict.rule)},"message":{value(verdict.message)}}}\n'
+    if verdict is not None:
+        said = _verdict(verdict, kind != "verdict")
+    if call.returns != implied_returns(call.ret if result else None):
+        result += f'"returns":"{call.returns}",'
     middle = (
         f'",{_who(call.caller, call.tid, call.comm)},{_what(call.function, call.library, call.depth, call.write)},'
         f'"args":{"null" if args is None else args.rendered.get("json") or _values(args)},'
@@ -102,7 +120,7 @@ def _parts(call: Call) -> _Parts:
     one_of = f'"one_of":{_list(call.one_of)},' if call.one_of else ""
     after = (
         f',"parent":{value(call.parent)},{one_of}"client":{"null" if client is None else _client(client)},'
-        f'"verdict":{"null" if verdict is None else _verdict(verdict)}{end}'
+        f'"verdict":{said or "null"}{_types(_call_types(call))}{end}'
     )
     return f'{{"type":"{kind}","time":"', f'Z","id":"{call.tid}-', middle, after
 
@@ -155,9 +173,39 @@ def _error(error: CallError) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _verdict(verdict: VerdictInfo) -> str:
-    note = {} if verdict.note is None else {"note": verdict.note}
-    return _mapping({"action": verdict.action, "rule": verdict.rule or None, **note})
+def _verdict(verdict: VerdictInfo, with_message: bool) -> str:
+    fields: dict[str, Value] = {"action": verdict.action, "rule": verdict.rule or None}
+    if verdict.note is not None:
+        fields["note"] = verdict.note
+    if with_message and verdict.message is not None:
+        fields["message"] = verdict.message
+    return _mapping(fields)
+
+
+def _call_types(call: Call) -> Types:
+    """What JSON alone does not say of a call's values, by where they are."""
+    found: Types = {}
+    for key, item in call.caller._asdict().items():
+        note_types(item, f"/{key}", found)
+    note_types(call.comm, "/comm", found)
+    for key, values in (("args", call.args), ("out", call.out)):
+        if values is not None and values is not NO_VALUES:
+            found.update(_values_types(values, key))
+    if call.unfinished is None:
+        note_types(call.ret, "/ret", found)
+    if call.error is not None:
+        note_types(call.error._asdict(), "/error", found)
+    if call.client is not None:
+        note_fields(call.client, "/client", found)
+    return found
+
+
+def _values_types(values: Values, key: str) -> Types:
+    known: Types | None = values.rendered.get("types " + key)
+    if known is None:
+        known = values.rendered["types " + key] = {}
+        note_fields(values.values, f"/{key}", known)
+    return known
 
 
 @lru_cache(maxsize=64)
@@ -166,8 +214,13 @@ def _clock(second: int | str) -> str:
 
 
 def _time(ns: int) -> str:
+    return f'"time":"{rfc3339(ns)}"'
+
+
+def rfc3339(ns: int) -> str:
+    """A time since the epoch in UTC, to the nanosecond."""
     second, ns = divmod(ns, _SECOND)
-    return f'"time":"{_clock(second)}.{ns:09d}Z"'
+    return f"{_clock(second)}.{ns:09d}Z"
 
 
 def _command(event: Command) -> str:
@@ -188,7 +241,9 @@ def _domain(event: DomainEvent) -> str:
 
 def _of_process(kind: str, event: Command | DomainEvent, fields: Mapping[str, Value]) -> str:
     known = f'"id":"{call_id(event.tid, event.time)}",{_who(event.caller, event.tid, event.comm)}'
-    return f'{{"type":"{kind}",{_time(event.time)},{known},{_mapping(fields)[1:]}\n'
+    found: Types = {}
+    note_fields({"comm": event.comm, **event.caller._asdict(), **fields}, "", found)
+    return f'{{"type":"{kind}",{_time(event.time)},{known},{_mapping(fields)[1:-1]}{_types(found)}}}\n'
 
 
 def _attached(event: Attached) -> str:
@@ -218,6 +273,31 @@ def _clock_set(event: Clock) -> str:
     return _rare("clock", event.time, {"step_ns": event.step_ns})
 
 
+def _reads(event: Reads) -> str:
+    caller: dict[str, Value] = {"pid": event.caller.pid, "comm": event.comm, **event.caller._asdict()}
+    if event.caller.real_uid is None:
+        del caller["real_uid"]
+    client = None if event.client is None else dict(event.client)
+    counts: dict[str, Value] = {"caused": True} if event.caused else {}
+    counts |= {"calls": event.calls, "failed": event.failed, "total_ns": event.total_ns, "max_ns": event.max_ns}
+    head: dict[str, Value] = {"caller": caller, "client": client, "function": event.function, "object": event.object}
+    return _rare("reads", event.time, {"until": rfc3339(event.until), **head, **counts})
+
+
+def _gap(event: Gap) -> str:
+    return _rare("gap", event.time, {"until": rfc3339(event.until), "reason": event.reason, "lost": event.lost})
+
+
+def _removed(event: Removed) -> str:
+    fields = event._asdict()
+    return _rare("removed", fields.pop("time"), fields)
+
+
+def _recording(event: Recording) -> str:
+    fields = event._asdict()
+    return _rare("recording", fields.pop("time"), fields)
+
+
 def _lost(event: Lost) -> str:
     whose = {"uid": event.uid, "user": event.user}
     return _rare(
@@ -231,7 +311,13 @@ def _end(event: End) -> str:
 
 
 def _rare(kind: str, ns: int, fields: Mapping[str, Value]) -> str:
-    return f'{{"type":"{kind}",{_time(ns)},{_mapping(fields)[1:]}\n'
+    found: Types = {}
+    note_fields(fields, "", found)
+    return f'{{"type":"{kind}",{_time(ns)},{_mapping(fields)[1:-1]}{_types(found)}}}\n'
+
+
+def _types(found: Types) -> str:
+    return f',"types":{_mapping(found)}' if found else ""
 
 
 def _mapping(fields: Mapping[str, Value]) -> str:
@@ -288,4 +374,8 @@ _OTHERS: dict[type, Callable[[Any], str]] = {
     Clock: _clock_set,
     Lost: _lost,
     End: _end,
+    Reads: _reads,
+    Gap: _gap,
+    Removed: _removed,
+    Recording: _recording,
 }

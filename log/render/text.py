@@ -33,10 +33,14 @@ from log.events import (
     EnumValue,
     Event,
     Flags,
+    Gap,
     Handle,
     Lost,
     Pointer,
+    Reads,
+    Recording,
     Redacted,
+    Removed,
     Unattached,
     Unreadable,
     Value,
@@ -103,6 +107,10 @@ def _pieces(event: Event, view: View) -> list[str]:
         return []  # with its call
     if type(event) is Command or type(event) is DomainEvent:
         return [] if view is not View.BOTH and event.parent is not None else _LINES[type(event)](event, 0)
+    if type(event) is Reads:
+        return [] if event.caused and view is not View.BOTH else _reads(event)
+    if type(event) is Recording:
+        return []
     return ["time", _clock(event.time), "notice", f" libvirt-trace: {_NOTICES[type(event)](event)}", "", "\n"]
 
 
@@ -200,6 +208,19 @@ def _domain(event: DomainEvent, level: int) -> list[str]:
         why = {BY_CALL: ", by a call that is not shown", NO_CALL: ", by no call"}.get(event.cause or "", ", cause not known")
     what = ("", INDENT * level, "function", "domain", "", " ", *_handle(event.domain), "notice", f" {escape(event.event)}: ")
     return [*_clock_and_who(event), *what, "notice", f"{escape(event.detail)}{why}", "", "\n"]
+
+
+def _reads(event: Reads) -> list[str]:
+    """Calls that were counted, in the place of their lines."""
+    who = _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid) + (_for(event.client) if event.client else "")
+    about = ("", "(", *_handle(event.object), "", ")") if event.object else ("", "()")
+    failed = f", {event.failed} failed" if event.failed else ""
+    counts = f"{event.calls} {_plural(event.calls, 'read')}{failed} until {_clock(event.until)}"
+    took = f" <{duration(event.total_ns)}, {duration(event.max_ns)} at most>"
+    return [
+        *("time", _clock(event.time), "process", who, "function", _function(event.function), *about, "", " = "),
+        *("number", counts, "duration", took, "", "\n"),
+    ]
 
 
 def _clock_and_who(event: Command | DomainEvent) -> tuple[str, ...]:
@@ -408,12 +429,30 @@ def _clock_set(event: Clock) -> str:
     return f"the clock was set {'forward' if event.step_ns > 0 else 'back'} by {duration(abs(event.step_ns))}"
 
 
+def _gap(event: Gap) -> str:
+    if event.lost is None:
+        return f"nothing was recorded until {day_and_time(event.until)}: {escape(event.reason)}"
+    lost = f"{event.lost} {_plural(event.lost, 'call')} missing"
+    return f"recorded late until {day_and_time(event.until)}, {lost}: {escape(event.reason)}"
+
+
+def _removed(event: Removed) -> str:
+    return f"{name(event.segment)} was removed from the record: {escape(event.reason)}"
+
+
+def day_and_time(ns: int) -> str:
+    """Local time, for what may be days ago."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ns // 1_000_000_000))
+
+
 _NOTICES: dict[type, Callable[[Any], str]] = {
     Attached: _attached,
     Unattached: _unattached,
     Clock: _clock_set,
     Lost: _lost,
     End: end_summary,
+    Gap: _gap,
+    Removed: _removed,
 }
 _LINES: dict[type, Callable[[Any, int], list[str]]] = {Command: _command, DomainEvent: _domain}
 _PRINTERS: dict[type, Callable[[Any], list[str]]] = {

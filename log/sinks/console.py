@@ -71,7 +71,7 @@ class Screen(Output):
     def __init__(self, file: TextIO, complain: Complain, status: bool = True, view: text.View = text.View.FOLD) -> None:
         super().__init__(os.dup(file.fileno()), "standard output", FORMATS["text"], complain)
         self._view = view
-        self._paint = _paint(make_console(file))
+        self._paint = paints(make_console(file))
         self._has_status = status
         self._status = ""  # as it stands on the screen
         self._note = ""  # what it says instead of numbers
@@ -170,7 +170,7 @@ class Screen(Output):
         return "".join(parts)
 
 
-def _paint(console: rich.console.Console) -> dict[str, str]:
+def paints(console: rich.console.Console) -> dict[str, str]:
     """For each role what rich puts around a text of it, as a `%` format.
 
     Asked once a role, because rich takes 130 us to render a line, and joining these 10.

@@ -10,7 +10,7 @@ import rich.console
 from rich.table import Table
 from rich.text import Text
 
-from log.events import Call, Event
+from log.events import Call, Event, Reads
 from log.quote import name
 from log.render.text import duration
 
@@ -36,9 +36,17 @@ class Durations:
         self.total += ns
         if ns > self.max:
             self.max = ns
-        shift = ns.bit_length() - _STEPS - 1
-        bucket = ns if shift <= 0 else (shift << _STEPS) + (ns >> shift)
+        bucket = _bucket(ns)
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
+
+    def add_many(self, count: int, total: int, longest: int) -> None:
+        """Count durations of which only this is known."""
+        ns = total // count if count else 0
+        self.count += count
+        self.total += total
+        self.max = max(self.max, longest)
+        bucket = _bucket(ns)
+        self._buckets[bucket] = self._buckets.get(bucket, 0) + count
 
     def percentile(self, percent: int) -> int:
         """The duration in ns that `percent` of all did not exceed (nearest rank); 0 if there is none."""
@@ -67,11 +75,11 @@ class Summary:
     def write(self, events: Sequence[Event]) -> None:
         """Count the calls; a denied one is no error, an unfinished one has no duration."""
         for event in events:
+            if type(event) is Reads:
+                self._add_reads(event)
             if type(event) is not Call or (event.parent is not None and not self._both):
                 continue
-            function = self._functions.get(event.function)
-            if function is None:
-                function = self._functions[event.function] = _Function()
+            function = self._of(event.function)
             function.calls += 1
             if event.verdict is not None and event.verdict.action == "deny":
                 function.denied += 1
@@ -79,6 +87,21 @@ class Summary:
                 function.errors += 1
             if event.duration_ns is not None and event.unfinished is None:
                 function.durations.add(event.duration_ns)
+
+    def _of(self, name: str) -> _Function:
+        function = self._functions.get(name)
+        if function is None:
+            function = self._functions[name] = _Function()
+        return function
+
+    def _add_reads(self, event: Reads) -> None:
+        """Calls of a record that were only counted: each as long as they were on average."""
+        if event.caused and not self._both:
+            return
+        function = self._of(event.function)
+        function.calls += event.calls
+        function.errors += event.failed
+        function.durations.add_many(event.calls, event.total_ns, event.max_ns)
 
     def tick(self, open_calls: int) -> None:
         """Nothing to say meanwhile."""
@@ -126,6 +149,11 @@ class Summary:
         with console.capture() as capture:
             console.print(table, crop=False)
         return capture.get()
+
+
+def _bucket(ns: int) -> int:
+    shift = ns.bit_length() - _STEPS - 1
+    return ns if shift <= 0 else (shift << _STEPS) + (ns >> shift)
 
 
 def _longest(bucket: int) -> int:

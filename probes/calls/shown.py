@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Leaves out what the user did not ask for: events of wanted processes come in, in order of their end; those that are shown go out.
+"""What of the user's choice the calls under way must know; which events are shown in the end is for log/shown.py.
 
-Which processes are wanted is decided when a call begins (Choice), since what it causes is as wanted as it is. The rest is decided
-here. What a call caused is known before the call itself: whether the call is shown may only be told when it has ended (it failed, it took
-long), so until then its company waits.
+Which processes are wanted is decided when a call begins, since what it causes is as wanted as it is.
 """
 
 from __future__ import annotations
@@ -11,12 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from log.events import Call, Command, DomainEvent, Event, call_id
 from probes.calls.tasks import Task
-from probes.host.recent import Recent
-
-MOST_DECIDED = 65536
-MOST_HELD = 65536  # events
 
 
 class Choice(NamedTuple):
@@ -27,58 +20,3 @@ class Choice(NamedTuple):
     asks: bool = False  # the kernel can't say so of any thread
     hides_changes: bool = False  # calls that may change a domain are left out
     only_writes: bool = False
-
-
-class Shown:
-    """The events that are shown. `keeps`: whether a call is, by itself; None: all are."""
-
-    def __init__(self, keeps: Callable[[Event], bool] | None) -> None:
-        self._keeps = keeps
-        self._decided: Recent[str, bool] = Recent(MOST_DECIDED)  # calls, by id: whether they are shown
-        self._held: dict[str, list[Event]] = {}  # by the id of the call that it waits for
-        self._count = 0
-
-    def of(self, events: list[Event]) -> list[Event]:
-        """Those of these events, and of those that waited for them, that are shown."""
-        if self._keeps is None:
-            return events
-        shown: list[Event] = []
-        for event in events:
-            if type(event) is not Call:
-                self._follow(event, shown)
-                continue
-            wanted = self._keeps(event)
-            id = call_id(event.tid, event.time) if event.alike is None else None
-            if id is not None:
-                self._decided.put(id, wanted)
-                for held in self._held.pop(id, ()):
-                    self._count -= 1
-                    self._follow(held, shown)
-            if wanted:
-                self._follow(event, shown)
-        return shown
-
-    def _follow(self, event: Event, shown: list[Event]) -> None:
-        """Shows it, holds it, or, if it is no call, leaves it out as its cause was."""
-        assert self._keeps
-        if type(event) is not Call and type(event) is not Command and type(event) is not DomainEvent:
-            shown.append(event)
-            return
-        causes = (event.parent,) if event.parent else getattr(event, "one_of", ())
-        for cause in causes:
-            if cause not in self._decided:
-                if self._count >= MOST_HELD:  # rather too much than too little
-                    shown.append(event)
-                    return
-                self._held.setdefault(cause, []).append(event)
-                self._count += 1
-                return
-        left = tuple(cause for cause in causes if self._decided.get(cause))
-        if type(event) is not Call and ((causes and not left) or not self._keeps(event)):
-            return
-        if left != causes:  # nothing has a parent that is nowhere in the log
-            if type(event) is DomainEvent:
-                event = event._replace(one_of=left, cause=None)
-            elif type(event) is Call:
-                event = event._replace(parent=None, one_of=left)
-        shown.append(event)

@@ -244,7 +244,12 @@ def test_any_call_means_the_same_as_its_plain_dict(args, out, ret, comm, cmdline
         expected["verdict"]["note"] = verdict.note
     if verdict and verdict.action == "deny":
         expected |= {"type": "verdict", "action": "deny", "rule": verdict.rule, "message": verdict.message}
-    assert json.loads(line) == json.loads(json.dumps(_plain(expected)))
+    elif verdict and verdict.message is not None:
+        expected["verdict"]["message"] = verdict.message
+    found = json.loads(line)
+    for key in ("types", "returns"):  # for reading it back: recording/test_parse
+        found.pop(key, None)
+    assert found == json.loads(json.dumps(_plain(expected)))
 
 
 def _plain(item):

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""An event of a record comes in, with long strings; it goes out with as much of them as the live view would keep (`-s`)."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from log.events import NO_VALUES, Call, Command, CutList, CutText, Event, Handle, Value, Values, Xml
+
+
+@lru_cache(maxsize=8)
+def _long(size: int) -> re.Pattern[bytes]:
+    return re.compile(rb'"[^"]{%d}' % (size + 1))
+
+
+def needs_cut(line: bytes, size: int) -> bool:
+    """Whether a string in the line may be longer."""
+    return _long(size).search(line) is not None or b'\\"' in line
+
+
+def cut_event(event: Event, size: int) -> Event:
+    """The event with at most `size` bytes of each string of its values."""
+    if type(event) is Command:
+        return event._replace(text=_cut(event.text, size))
+    if type(event) is not Call:
+        return event
+    args = None if event.args is None else _cut_values(event.args, size)
+    children = tuple(cut_event(child, size) for child in event.children)
+    return event._replace(args=args, out=_cut_values(event.out, size), ret=_cut(event.ret, size), children=children)
+
+
+def _cut_values(values: Values, size: int) -> Values:
+    if values is NO_VALUES:
+        return values
+    fields = {key: _cut(item, size) for key, item in values.values.items()}
+    return values if fields == values.values else Values(fields)
+
+
+def _cut(item: Any, size: int) -> Value:
+    if isinstance(item, str):
+        data = item.encode(errors="surrogateescape")
+        return item if len(data) <= size else CutText(_whole(data[:size]), len(data), item)
+    if isinstance(item, CutText):
+        data = item.text.encode(errors="surrogateescape")
+        return item if len(data) <= size else CutText(_whole(data[:size]), item.length, item.whole or item.text)
+    if isinstance(item, Xml):
+        shown = _cut(item.shown, size)
+        return Xml(shown._replace(whole=None), item.captured) if isinstance(shown, CutText) else item
+    if isinstance(item, Handle):
+        return Handle(item.type, {key: _cut(inner, size) for key, inner in item.fields.items()})
+    if isinstance(item, CutList):
+        return CutList(_cut(item.items, size), item.total)  # type: ignore[arg-type]
+    if type(item) is dict:
+        return {key: _cut(inner, size) for key, inner in item.items()}
+    if type(item) is list:
+        return [_cut(inner, size) for inner in item]
+    return item  # type: ignore[no-any-return]
+
+
+def _whole(data: bytes) -> str:
+    """The text without a character at its end of which a part is missing."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0xC0 == 0x80:
+            continue
+        needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
+        data = data[:-back] if needed > back else data
+        break
+    return data.decode(errors="surrogateescape")

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What an event is about: its names, its process, its fate. For every filter that looks at finished events, live and recorded."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+from log.events import Call, CutText, DomainEvent, Event, Handle, Reads, Value
+
+NAME_FIELDS = ("name", "usage", "portdev", "domain")
+NAME_ARGS = ("name", "usageID", "portdev")
+
+
+def names_of_call(call: Call) -> Iterable[str]:
+    """What the objects are called that the call is on, or is to find; its begin was not lost."""
+    assert call.args is not None
+    for key, value in (*call.args.values.items(), ("", call.ret)):
+        if isinstance(value, Handle):
+            yield from texts(value.fields.get(field) for field in NAME_FIELDS)
+        elif key in NAME_ARGS:
+            yield from texts((value,))
+
+
+def uuids_of_call(call: Call) -> Iterable[str]:
+    """The UUIDs of the objects that the call is on, or is to find."""
+    assert call.args is not None
+    for key, value in (*call.args.values.items(), ("", call.ret)):
+        if isinstance(value, Handle):
+            yield from texts((value.fields.get("uuid"),))
+        elif key in ("uuid", "uuidstr"):
+            yield from texts((value,))
+
+
+def names_of(event: Event) -> Iterable[str] | None:
+    """The names of the objects that an event is about; None: it can't be told."""
+    if type(event) is Call:
+        return None if event.args is None else names_of_call(event)
+    if type(event) is DomainEvent:
+        return texts(event.domain.fields.values())
+    if type(event) is Reads:
+        return texts(event.object.fields.get(field) for field in NAME_FIELDS) if event.object else ()
+    return ()
+
+
+def uuids_of(event: Event) -> Iterable[str] | None:
+    """The UUIDs of the objects that an event is about; None: it can't be told."""
+    if type(event) is Call:
+        return None if event.args is None else uuids_of_call(event)
+    if type(event) is DomainEvent:
+        return texts((event.domain.fields.get("uuid"),))
+    if type(event) is Reads:
+        return texts((event.object.fields.get("uuid"),)) if event.object else ()
+    return ()
+
+
+def matches(name: str, globs: Iterable[str]) -> bool:
+    """Whether one of the globs fits."""
+    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+
+
+@lru_cache(maxsize=1024)
+def is_one_of(name: str, globs: tuple[str, ...]) -> bool:
+    """Whether a thread's name, of which the kernel keeps 15 characters, is meant by one of the names or globs."""
+    return any(fnmatch.fnmatchcase(name, glob) or glob[:15] == name for glob in globs)
+
+
+def texts(found: Iterable[Value] | Sequence[Value]) -> Iterable[str]:
+    """The strings among values, cut ones with as much as was captured."""
+    for value in found:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, CutText):
+            yield value.whole or value.text
+
+
+def program_of(client: Mapping[str, Value] | None) -> str:
+    """The name of the program that a daemon's client is; "" where it is not known."""
+    exe = client.get("exe") if client else None
+    return os.path.basename(exe) if isinstance(exe, str) else ""
+
+
+def is_denied(call: Call) -> bool:
+    """Whether an enforcer sent it back."""
+    return call.verdict is not None and call.verdict.action == "deny"

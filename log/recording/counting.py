@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Events come in; those that a record keeps go out: what polling programs read all day is counted, a line a minute."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+from log.events import Call, Caller, Command, DomainEvent, Event, Handle, Reads, call_id
+
+FULL, COUNTED, NONE = MODES = ("full", "counted", "none")
+EVERY_NS = 60_000_000_000
+MOST_GROUPS = 4096  # that are counted apart; when there are more, all that was counted is written
+MOST_IN_FULL = 100  # failed and slow reads of a group that are written out, between two times that it is
+MOST_HELD = 65536  # events that wait for the call that they were made for
+NO_PROBE = "no return probe"  # `unfinished` of all calls on some kernels
+
+
+class _Group:
+    def __init__(self, call: Call, found: Handle | None) -> None:
+        self.caller: Caller = call.caller
+        self.comm = call.comm
+        self.client: Mapping[str, Any] | None = call.client
+        self.function = call.function
+        self.object = found
+        self.caused = call.parent is not None
+        self.first, self.last = call.time, call.time
+        self.calls = self.failed = self.total = self.longest = self.in_full = 0
+
+    def add(self, call: Call) -> None:
+        took = call.duration_ns or 0
+        self.first = min(self.first, call.time)
+        self.last = max(self.last, call.time + took)
+        self.calls += 1
+        self.failed += bool(call.failed)
+        self.total += took
+        self.longest = max(self.longest, took)
+
+    def event(self) -> Reads:
+        counts = self.calls, self.failed, self.total, self.longest
+        return Reads(self.first, self.last, self.caller, self.comm, self.client, self.function, self.object, *counts, self.caused)
+
+
+class Counting:
+    """What is counted between two lines."""
+
+    def __init__(self, mode: str = COUNTED, slower_ns: int | None = None) -> None:
+        """`slower_ns`: reads that took longer are written out."""
+        self._mode = mode
+        self._slower = slower_ns
+        self._groups: dict[Hashable, _Group] = {}
+        self._held: dict[str, list[Call | Command]] = {}  # by the id of the call that they were made for
+        self._held_count = 0
+        self._held_since: int | None = None
+        self._wanted: set[str] = set()  # ids of calls that caused what was written
+        self._told = time.time_ns()
+        self.left_out: Counter[str] = Counter()  # calls, with `none`
+
+    def of(self, events: Sequence[Event], now: int) -> Sequence[Event]:
+        """The events that are written, at the time `now` (ns)."""
+        if self._mode == FULL:
+            return events
+        kept: list[Event] = []
+        for event in events:
+            if type(event) is Call or type(event) is Command:
+                self._sort(event, kept)
+            else:
+                if type(event) is DomainEvent:
+                    self._want(event.parent)
+                kept.append(event)
+        if len(self._groups) >= MOST_GROUPS or now >= self._told + EVERY_NS:
+            self._tell(now, kept)
+        return kept
+
+    def due(self, now: int) -> list[Event]:
+        """What is to be said of what was counted, if it is time."""
+        kept: list[Event] = []
+        if (self._groups or self._held) and now >= self._told + EVERY_NS:
+            self._tell(now, kept)
+        return kept
+
+    def rest(self) -> list[Event]:
+        """All that was counted and not said."""
+        kept: list[Event] = []
+        self._release(kept)
+        kept += self._events()
+        return kept
+
+    def _sort(self, event: Call | Command, kept: list[Event]) -> None:
+        """Have it written, counted or held until it is known which."""
+        if type(event) is Call and (event.parent is None or self._matters(event)):
+            self._settle(event, self._matters(event) if event.parent is None else True, kept)
+        elif event.parent is None or self._held_count >= MOST_HELD:
+            kept.append(event)
+        else:
+            self._held.setdefault(event.parent, []).append(event)
+            self._held_count += 1
+
+    def _matters(self, call: Call) -> bool:
+        """Whether it is written out for its own sake, or for what was done for it."""
+        if call.write or (call.verdict is not None and call.verdict.action != "allow"):
+            return True
+        if call.unfinished is not None and call.unfinished != NO_PROBE:
+            return True
+        if self._wanted and call_id(call.tid, call.time) in self._wanted:
+            return True
+        slow = self._slower is not None and call.duration_ns is not None and call.duration_ns >= self._slower
+        return bool(call.failed or slow) and self._has_room(call)
+
+    def _want(self, cause: str | None) -> None:
+        """The call that a written event was caused by is written, too."""
+        if cause is not None:
+            if len(self._wanted) >= MOST_HELD:
+                self._wanted.clear()
+            self._wanted.add(cause)
+
+    def _settle(self, call: Call, full: bool, kept: list[Event]) -> None:
+        """Write the call and what waited for it, or count them."""
+        id = call_id(call.tid, call.time)
+        self._wanted.discard(id)
+        for event in self._held.pop(id, ()):
+            self._held_count -= 1
+            if type(event) is Call:
+                self._settle(event, full, kept)
+            elif full:
+                kept.append(event)
+        if full:
+            self._want(call.parent)
+            kept.append(call)
+        else:
+            self._group_of(call).add(call)
+
+    def _has_room(self, call: Call) -> bool:
+        group = self._group_of(call)
+        group.in_full += 1
+        return group.in_full <= MOST_IN_FULL
+
+    def _group_of(self, call: Call) -> _Group:
+        found, about = _object(call)
+        client = call.client
+        key = (id(call.caller), call.comm, None if client is None else id(client), call.function, about, call.parent is None)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group(call, found)
+        return group
+
+    def _tell(self, now: int, kept: list[Event]) -> None:
+        if self._held_since is not None and now >= self._held_since + EVERY_NS:
+            self._release(kept)
+        kept += self._events()
+        self._told = now
+        self._held_since = now if self._held else None
+
+    def _events(self) -> Iterable[Event]:
+        groups, self._groups = self._groups, {}
+        if self._mode == NONE:
+            for group in groups.values():
+                self.left_out[group.function] += group.calls
+            return []
+        return [group.event() for group in groups.values() if group.calls]
+
+    def _release(self, kept: list[Event]) -> None:
+        """Write what has waited too long for its call."""
+        for events in self._held.values():
+            kept += events
+        self._held, self._held_count = {}, 0
+
+
+def _object(call: Call) -> tuple[Handle | None, Hashable]:
+    """The object that the call is on, and what tells it from others; a connection is none."""
+    if call.args is None:
+        return None, None
+    known = call.args.rendered.get("object")
+    if known is None:
+        handles = [item for item in call.args.values.values() if isinstance(item, Handle) and item.type != "connect"]
+        found = handles[0] if handles else None
+        about = None if found is None else (found.type, tuple((key, str(item)) for key, item in found.fields.items()))
+        known = call.args.rendered["object"] = (found, about)
+    return known

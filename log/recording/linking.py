@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Lines come in, the events that are shown go out: each call with what it caused, as when it was live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from log.events import Call, Command, DomainEvent, Event, call_id
+from log.recent import Recent
+from log.recording.parse import ForeignLine, parse
+from log.recording.query import Query
+from log.recording.reader import Line
+from log.shown import Shown
+
+MOST_CHILDREN = 1000  # of a call that are shown below it
+MOST_PARENTS = 65536  # that are waited for
+_SEAL = b'{"type":"seal"'
+
+
+class Found(NamedTuple):
+    """An event, and the host that it was on where there are several."""
+
+    host: str | None
+    event: Event
+
+
+class Linking:
+    """The events of one host."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._children: Recent[str, list[Event]] = Recent(MOST_PARENTS)
+        self._more: dict[str, int] = {}
+        self._shown = Shown(query.keeps if query.chooses else None)
+
+    def of(self, event: Event) -> list[Event]:
+        """What is shown now that this has happened."""
+        if type(event) is Call:
+            event = self._linked(event)
+            if event.parent is not None and self._query.takes_part(event):
+                self._add(event.parent, event)
+        elif (type(event) is Command or type(event) is DomainEvent) and event.parent is not None:
+            self._add(event.parent, event)
+        return [shown for shown in self._shown.of([event]) if self._query.keeps(shown)]
+
+    def rest(self) -> list[Event]:
+        """What waited for calls that are not in the record."""
+        waited = self._shown.rest()
+        if not self._query.alone and not self._query.chooses:
+            # each was shown, but where it is folded away below a call that is not there
+            waited = [event._replace(parent=None) for _, events in self._children.items() for event in events]  # type: ignore[call-arg]
+        return [event for event in waited if self._query.keeps(event)]
+
+    def _linked(self, call: Call) -> Call:
+        id = call_id(call.tid, call.time)
+        children = self._children.pop(id)
+        if not children:
+            return call
+        return call._replace(children=tuple(children), more_children=self._more.pop(id, 0))
+
+    def _add(self, parent: str, event: Event) -> None:
+        children = self._children.get(parent)
+        if children is None:
+            children = self._children.put(parent, [])
+        if len(children) < MOST_CHILDREN:
+            children.append(event)
+        else:
+            if len(self._more) > MOST_PARENTS:
+                self._more.clear()
+            self._more[parent] = self._more.get(parent, 0) + 1
+
+
+def events_of(lines: Iterator[Line], query: Query, foreign: Callable[[int], None] = lambda count: None) -> Iterator[Found]:
+    """The events that are shown; `foreign` is told in the end how many lines were none."""
+    hosts: dict[str | None, Linking] = {}
+    others = 0
+    for host, text in lines:
+        if text.startswith(_SEAL):
+            continue
+        try:
+            event = parse(text)
+        except ForeignLine:
+            others += 1
+            continue
+        if event is None:
+            continue
+        linking = hosts.get(host)
+        if linking is None:
+            linking = hosts[host] = Linking(query)
+        for shown in linking.of(event):
+            yield Found(host, shown)
+    for host, linking in hosts.items():
+        for shown in linking.rest():
+            yield Found(host, shown)
+    if others:
+        foreign(others)
