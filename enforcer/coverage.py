@@ -22,6 +22,7 @@ from typing import NamedTuple
 from enforcer.launch.library import table
 from enforcer.policy.compiled import SIZE_MAX, Summary, read_summary, summary
 from enforcer.policy.files import RUN_FOLDER, SYSTEM_POLICY
+from log.trust import ROOT, is_only_of
 from probes.api.undescribed import NO_STUB
 from probes.covering import Guard
 from probes.host import maps
@@ -64,7 +65,7 @@ def system_policy() -> Summary | None:
         with os.fdopen(open_file(str(SYSTEM_POLICY), follow=True), "rb") as file:
             status = os.fstat(file.fileno())
             # as is_trusted() in policy_file.c
-            if status.st_uid != 0 or status.st_mode & 0o022 or status.st_size > SIZE_MAX:
+            if not is_only_of(ROOT, status) or status.st_size > SIZE_MAX:
                 return None
             return read_summary(file.read(status.st_size))
     except OSError:

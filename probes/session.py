@@ -192,6 +192,7 @@ class Session:
         events.extend(self._shown.of(ended + self._calls.close()))
         events.extend(self._attachments.last())
         events.extend(self._losses.final(self._calls.ended_without_entry))
+        self._clock.close()
         self._watch.close()
         self._attachments.close()
         self._program.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from enforcer.policy.compiled import read_summary, without_time
 from log.errors import TraceError
+from log.trust import is_only_of
 
 FINAL = 0o444  # of a policy that will not change: the library doesn't look at it again
 SYSTEM_FOLDER = Path("/etc/libvirt-trace")
@@ -53,7 +54,7 @@ def keep_for_command(data: bytes) -> Path:
     try:
         kept = path.read_bytes()
         is_same = read_summary(kept) is not None and without_time(kept) == without_time(data)
-        if is_same and path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o022:
+        if is_same and is_only_of(os.geteuid(), path.stat()):
             return path
     except OSError:
         pass

@@ -47,7 +47,9 @@ class Clock:
         boot: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
     ) -> None:
         self._real, self._mono, self._boot = real, mono, boot
-        self._lock = threading.Lock()
+        self._lock, self._arming = threading.Lock(), threading.Lock()
+        self._timer, self._closed = -1, False
+        self._thread: threading.Thread | None = None
         sample = self._look()
         self._set_to = sample.set_to
         # one tuple, which is read without the lock: CLOCK_MONOTONIC, from when on this offset is right
@@ -90,19 +92,35 @@ class Clock:
 
     def watch(self) -> None:
         """Is told by the kernel from now on; without this, events() finds out."""
-        fd = _libc.timerfd_create(CLOCK_REALTIME, os.O_CLOEXEC)
-        if fd >= 0:
-            threading.Thread(target=self._watch, args=(fd,), name="clock", daemon=True).start()
+        self._timer = _libc.timerfd_create(CLOCK_REALTIME, os.O_CLOEXEC)
+        if self._timer >= 0:
+            self._thread = threading.Thread(target=self._watch, name="clock", daemon=True)
+            self._thread.start()
 
-    def _watch(self, fd: int) -> None:
-        setting = (ctypes.c_long * 4)(0, 0, FAR, 0)
-        while _libc.timerfd_settime(fd, ABSTIME | CANCEL_ON_SET, setting, None) == 0:
+    def close(self) -> None:
+        """Is told no more."""
+        if self._thread is None:
+            return
+        with self._arming:
+            self._closed = True
+            _libc.timerfd_settime(self._timer, 0, (ctypes.c_long * 4)(0, 0, 0, 1), None)  # wakes the thread
+        self._thread.join()
+        self._thread = None
+        os.close(self._timer)
+
+    def _watch(self) -> None:
+        while self._arm():
             try:
-                os.read(fd, 8)
+                os.read(self._timer, 8)
             except OSError as error:
                 if error.errno != errno.ECANCELED:
                     return
                 self.check()
+
+    def _arm(self) -> bool:
+        with self._arming:
+            setting = (ctypes.c_long * 4)(0, 0, FAR, 0)
+            return not self._closed and _libc.timerfd_settime(self._timer, ABSTIME | CANCEL_ON_SET, setting, None) == 0
 
     def _look(self) -> _Sample:
         best, shortest = _Sample(0, 0, 0, 0), -1

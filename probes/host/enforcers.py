@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from log.errors import TraceError
+from log.trust import ROOT, is_only_of
 from probes.host import maps, opening
 from probes.host.recent import Recent
 from probes.internals.elf import read_elf
@@ -130,7 +130,7 @@ class Enforcers:
         key = (status.st_dev, *opening.fingerprint(status))
         if key in self._others:
             return None
-        if not _is_roots(status) and not self._is_host(status):
+        if not is_only_of(ROOT, status) and not self._is_host(status):
             self._refuse(key, path, "verdicts in it are not believed: only a file that root owns and others can't write is")
             return None
         if len(set(self._known.values())) >= MOST_ENFORCERS:
@@ -154,7 +154,3 @@ class Enforcers:
         if key not in self._others:
             self._others.put(key, None)
             self.refused.append((path, reason))
-
-
-def _is_roots(status: os.stat_result) -> bool:
-    return status.st_uid == 0 and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

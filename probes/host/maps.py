@@ -18,8 +18,9 @@ ENFORCER = "libvirt-trace-enforcer.so"
 # looked for first: a pattern for whole lines takes five times as long
 _OTHERS = "|".join(re.escape(name) for name in (*DRIVERS, ENFORCER))
 # package managers write libvirt.so.0.9000.0.dpkg-new or libvirt.so.0.9000.0;65f3c1 and rename; the mapping keeps that name
-_NAME = re.compile(rf"/(?:{_BUNDLED}|{_OTHERS})[^/\n]*$".encode(), re.M)
-_is_library = re.compile(rf"{_BUNDLED}|{'|'.join(map(re.escape, DRIVERS))}").match
+_MEMORY = "(?:memfd:)?"  # before the name of a file that is only in memory
+_NAME = re.compile(rf"/{_MEMORY}(?:{_BUNDLED}|{_OTHERS})[^/\n]*$".encode(), re.M)
+_is_library = re.compile(rf"{_MEMORY}(?:{_BUNDLED}|{'|'.join(map(re.escape, DRIVERS))})").match
 _SONAME = re.compile(r"(libvirt(?:-qemu|-lxc)?)(?:-[0-9a-f]{8,64})?(\.so\.0)(?:\.[0-9.]+)?")
 _LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) ([0-9]+) +(/.*)")
 _DELETED = " (deleted)"

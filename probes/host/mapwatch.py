@@ -162,7 +162,7 @@ class Parser:
     def _mapped(self, raw: bytes, result: list[Record]) -> None:
         mapper = int.from_bytes(raw[8:12], "little")
         symbols.note(mapper, raw)
-        if b"/libvirt" not in raw and mapper not in self._starting:
+        if b"/libvirt" not in raw and b"/memfd:libvirt" not in raw and mapper not in self._starting:
             return
         pid, tid, start, length, _, major, minor, inode, _, _, _ = MMAP2.unpack_from(raw)
         path = os.fsdecode(raw[MMAP2.size : len(raw) - _SAMPLE_ID].split(b"\0", 1)[0])

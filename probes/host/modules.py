@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from log.trust import ROOT, is_only_of
 from probes.host import maps
 from probes.host.recent import Recent
 
@@ -51,7 +52,7 @@ class Modules:
             status = os.stat(f"{self._proc}/{pid}/map_files/{place}")  # this very file, whatever its path leads to; nothing is opened
         except OSError:
             return None
-        if status.st_uid != 0 or status.st_mode & 0o022:
+        if not is_only_of(ROOT, status):
             return None
         start, _, end = place.partition("-")
         return range(int(start, 16), int(end, 16))

@@ -11,10 +11,11 @@ import hashlib
 import importlib.util
 import json
 import os
-import stat
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from log.trust import is_only_of
 
 FOLDER = Path("/var/cache/libvirt-trace")
 MOST_FILES = 16  # that are kept
@@ -41,7 +42,7 @@ def read(key: str | None, folder: Path = FOLDER) -> dict[str, bytes] | None:
         return None
     try:
         with open(os.open(folder / key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not (_is_ours(os.stat(folder, follow_symlinks=False)) and _is_ours(os.fstat(file.fileno()))):
+            if not all(is_only_of(os.geteuid(), status) for status in (os.stat(folder, follow_symlinks=False), os.fstat(file.fileno()))):
                 return None
             sum_of_it, _, content = file.read(MOST_BYTES).partition(b"\n")
     except OSError:
@@ -57,7 +58,7 @@ def write(key: str | None, programs: Mapping[str, bytes], folder: Path = FOLDER)
         return
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
-        if not _is_ours(os.stat(folder, follow_symlinks=False)):
+        if not is_only_of(os.geteuid(), os.stat(folder, follow_symlinks=False)):
             return
         content = json.dumps({name: code.hex() for name, code in programs.items()}).encode()
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
@@ -74,7 +75,3 @@ def write(key: str | None, programs: Mapping[str, bytes], folder: Path = FOLDER)
 
 def _sum(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
-
-
-def _is_ours(status: os.stat_result) -> bool:
-    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -16,9 +16,9 @@ from probes.host.enforcers import Enforcers
 from probes.host.targets import Targets, as_mapping
 from probes.kernel.records import VERDICT_FUNCTION
 from tests.enforced import library
-from tests.kernel.conftest import end
+from tests.kernel.conftest import CALLS, end
 from tests.kernel.test_targets import LIBVIRT, copy, wait_mapped
-from tests.needs import lack
+from tests.needs import PYTHON, lack
 from tests.neighbours import made_up
 
 SUBVOLUMES = ("one", "two")
@@ -166,3 +166,40 @@ def test_an_enforcer_whose_function_cannot_be_probed_ends_nothing(trace, load, t
         lambda event: event["type"] == "unattached" and event["path"] == str(path) and "probe the instruction" in event["reason"]
     )
     assert tracer.stop().status == 0
+
+
+IN_MEMORY = """
+import ctypes, os, sys
+fd = os.memfd_create("libvirt.so.0")
+os.sendfile(fd, os.open(sys.argv[1], os.O_RDONLY), 0, 1 << 28)
+library = ctypes.CDLL(f"/proc/self/fd/{fd}")
+os.close(fd)
+print(os.getpid(), flush=True)
+for line in sys.stdin:
+    print(sum(library.virGetVersion(None, None, None) == -1 for _ in range(int(line))), flush=True)
+"""
+
+
+def test_a_library_that_is_only_in_memory(trace) -> None:
+    """As some loaders of one-file programs have it."""
+    tracer = trace("-f", "virGetVersion")
+    child = subprocess.Popen([PYTHON, "-c", IN_MEMORY, LIBVIRT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdin and child.stdout
+    pid = int(child.stdout.readline())
+    tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"] == "/memfd:libvirt.so.0 (deleted)")
+    assert child.communicate(f"{CALLS}\n")[0] == f"{CALLS}\n"
+    assert len(tracer.stop(lost=None).calls("virGetVersion", pid)) == CALLS
+
+
+def test_a_library_on_an_overlay_that_is_removed(trace, steps, tmp_path) -> None:
+    tracer = trace("-f", "virDomainGetName")
+    script = f"""mount -t tmpfs none {tmp_path}; cd {tmp_path}; mkdir lower upper work over
+        cp {LIBVIRT} lower/libvirt.so.0; mount -t overlay over -o lowerdir=lower,upperdir=upper,workdir=work over
+        cp {LIBVIRT} over/new; mv over/new over/libvirt.so.0; export LD_LIBRARY_PATH={tmp_path}/over"""
+    before = ("unshare", "-m", "--propagation", "private", "sh", "-eu", "-c", f'{script}; exec "$@"', "sh")
+    step = steps(before=before)
+    path = f"{tmp_path}/over/libvirt.so.0"
+    subprocess.run(["nsenter", "-m", "-t", str(step.pid), "rm", path], check=True)
+    tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"].startswith(path))
+    step.call()
+    assert len(tracer.stop(lost=None).calls("virDomainGetName", step.pid)) == CALLS

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 
 from hypothesis import given
@@ -85,7 +87,12 @@ def test_many_steps(steps: list[tuple[int, int]]) -> None:
 
 
 def test_the_real_clocks() -> None:
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
     clock = Clock()
     clock.watch()
     assert clock.events() == []
     assert abs(clock.epoch(time.monotonic_ns()) - time.time_ns()) < 10_000_000
+    clock.close()
+    clock.close()
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    assert clock.epoch(time.monotonic_ns())
