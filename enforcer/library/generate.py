@@ -59,7 +59,7 @@ def header(table: ApiTable) -> str:
             f"#define STUB_BYTES {STUB_BYTES}",
             f"#define TABLE_HASH {{ {digest} }}",
             *(f"#define NUMBER_{function.name} {function.number}" for function in table.functions),
-            f"#define CRC32_TABLE {{ {', '.join(map(hex, _crc32_table()))} }}",
+            f"#define CRC32_TABLES {{ {', '.join(_braced(one) for one in _crc32_tables())} }}",
             "#define FUNCTION_ROWS \\",
             *(f"\t{row}, \\" for row in rows),
             "",
@@ -68,10 +68,17 @@ def header(table: ApiTable) -> str:
     )
 
 
-def _crc32_table() -> list[int]:
-    """What the CRC-32 of zlib, of which compiled.py makes use, does to each byte."""
+def _crc32_tables() -> list[list[int]]:
+    """What the CRC-32 of zlib, of which compiled.py makes use, does to each byte; then with 1 to 7 bytes behind it."""
     # with a sum of all ones before it, a byte meets its own complement
-    return [zlib.crc32(bytes([byte ^ 0xFF])) ^ 0xFF000000 for byte in range(256)]
+    tables = [[zlib.crc32(bytes([byte ^ 0xFF])) ^ 0xFF000000 for byte in range(256)]]
+    while len(tables) < 8:
+        tables.append([tables[0][one & 0xFF] ^ one >> 8 for one in tables[-1]])
+    return tables
+
+
+def _braced(numbers: list[int]) -> str:
+    return f"{{ {', '.join(map(hex, numbers))} }}"
 
 
 def _row(function: Function) -> str:

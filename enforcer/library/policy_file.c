@@ -20,7 +20,7 @@
 #ifndef SYSTEM_POLICY
 #define SYSTEM_POLICY "/etc/libvirt-trace/policy.bin"
 #endif
-#define SIZE_MAX_POLICY (64u << 20)
+#define SIZE_MAX_POLICY (1u << 20)	/* as in compiled.py; a call waits until it is checked */
 #define SLOTS 32
 #define SECOND 1000000000LL
 
@@ -47,13 +47,23 @@ static struct identity identity_of(const struct stat *st)
 				  st->st_ctim.tv_sec * SECOND + st->st_ctim.tv_nsec };
 }
 
+/* Eight bytes at a time: a call waits for it. */
 uint32_t crc32_of(const uint8_t *data, size_t size)
 {
-	static const uint32_t table[256] = CRC32_TABLE;
+	static const uint32_t tables[8][256] = CRC32_TABLES;
 	uint32_t sum = ~0u;
 
+	for (; size >= 8; size -= 8, data += 8) {
+		uint32_t low, high;
+
+		memcpy(&low, data, 4);
+		memcpy(&high, data + 4, 4);
+		low ^= sum;
+		sum = tables[7][low & 0xff] ^ tables[6][low >> 8 & 0xff] ^ tables[5][low >> 16 & 0xff] ^ tables[4][low >> 24] ^
+		      tables[3][high & 0xff] ^ tables[2][high >> 8 & 0xff] ^ tables[1][high >> 16 & 0xff] ^ tables[0][high >> 24];
+	}
 	while (size--)
-		sum = table[(uint8_t)(sum ^ *data++)] ^ sum >> 8;
+		sum = tables[0][(uint8_t)(sum ^ *data++)] ^ sum >> 8;
 	return ~sum;
 }
 
@@ -152,7 +162,7 @@ bool check_policy(const void *data, size_t size, const char **problem)
 	const struct condition *conditions;
 	const struct rule *rules;
 	const struct row *rows;
-	uint32_t checked = 0;
+	uint32_t checked[64] = { 0 };	/* programs, by their places: many functions share one */
 
 	*problem = "it is no compiled policy";
 	if (size < sizeof(*head) || !check_head(head, size, problem) || ((const char *)data)[size - 1])
@@ -182,12 +192,11 @@ bool check_policy(const void *data, size_t size, const char **problem)
 			if (sources[j].kind < BY_HANDLE || sources[j].kind >= SOURCE_KINDS || sources[j].argument >= 16 ||
 			    sources[j].type >= OBJECT_TYPES || sources[j].second >= 16)
 				return false;
-		/* functions mostly share their programs with their neighbours */
-		if (!rows[i].program || rows[i].program == checked)
+		if (!rows[i].program || rows[i].program == checked[rows[i].program / 8 % 64])
 			continue;
 		if (functions[i].plumbing || !check_program(head, rows[i].program))
 			return false;
-		checked = rows[i].program;
+		checked[rows[i].program / 8 % 64] = rows[i].program;
 	}
 	return true;
 }
@@ -225,7 +234,9 @@ static const void *copy_of(int fd, size_t size)
 		close(copy);
 		copy = -1;
 	}
-	data = mmap(NULL, size, PROT_READ | PROT_WRITE, copy < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, copy, 0);
+	/* populated, since a call waits for it, and it is read as a whole */
+	data = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		    (copy < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_POPULATE, copy, 0);
 	if (data != MAP_FAILED && !read_all(fd, data, size)) {
 		munmap(data, size);
 		data = MAP_FAILED;
@@ -234,7 +245,7 @@ static const void *copy_of(int fd, size_t size)
 		munmap(data, size);	/* a writable mapping can't be sealed */
 		data = MAP_FAILED;
 		if (!fcntl(copy, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
-			sealed = mmap(NULL, size, PROT_READ, MAP_SHARED, copy, 0);
+			sealed = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, copy, 0);
 		data = sealed;
 	} else if (data != MAP_FAILED) {
 		mprotect(data, size, PROT_READ);
@@ -381,8 +392,11 @@ static void load(unsigned which)
 	problem = "it is not a file of root's that only root may write to";
 	if (!is_trusted(&st))
 		goto bad;
+	problem = "it is larger than 1 MiB";
+	if (st.st_size > SIZE_MAX_POLICY)
+		goto bad;
 	problem = "it is damaged";
-	if (st.st_size < (off_t)sizeof(struct head) || st.st_size > SIZE_MAX_POLICY)
+	if (st.st_size < (off_t)sizeof(struct head))
 		goto bad;
 	if (!begins_well(fd, st.st_size, &problem))
 		goto bad;

@@ -24,7 +24,7 @@ from probes.api.undescribed import NO_STUB
 
 HEAD = struct.Struct("<8sII32sQIIIIIIII")
 CHECK_AT, CHECKED_FROM, MADE_AT = 12, 16, 48  # the CRC-32 of what is behind it, and when it was compiled
-SIZE_MAX = 64 << 20  # as in policy_file.c
+SIZE_MAX = 1 << 20  # as in policy_file.c: 1,500 rules on whatever changes something, 5,000 on a few functions
 ROWS_MAX, ORIGIN_MAX = 4096, 4096  # libvirt 12.8 has 528 functions; bytes of the path of the source
 MAGIC = b"LVTPOL\0\1"
 AUDIT_MODE, DENY_ON_ERROR, MEANS_UNKNOWN = 1, 2, 4

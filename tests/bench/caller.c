@@ -4,6 +4,7 @@
  *
  *	bench-caller burst CALLS BURSTS PAUSE_MS	prints ns per call, a line a burst; between bursts a reader may catch up
  *	bench-caller pace CALLS_PER_SECOND SECONDS	prints the calls made and the seconds they took
+ *	bench-caller slowest SECONDS	prints the most ns of processor time that a call took
  */
 #define _GNU_SOURCE
 #include <libvirt/libvirt.h>
@@ -14,12 +15,17 @@
 #include <time.h>
 #include <unistd.h>
 
-static long long now(void)
+static long long read_clock(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static long long now(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
 }
 
 /* On the last CPU: the tracer, which is free to run anywhere, is left the others. */
@@ -44,6 +50,21 @@ static void burst(virDomainPtr domain, long calls, long bursts, long pause_ms)
 		printf("%.1f\n", (double)(now() - start) / calls);
 		usleep(pause_ms * 1000);
 	}
+}
+
+/* The thread's own time: what other programs take away is not counted. */
+static void slowest(virDomainPtr domain, double seconds)
+{
+	long long end = now() + seconds * 1e9, most = 0;
+
+	while (now() < end) {
+		long long start = read_clock(CLOCK_THREAD_CPUTIME_ID), took;
+
+		virDomainGetName(domain);
+		took = read_clock(CLOCK_THREAD_CPUTIME_ID) - start;
+		most = took > most ? took : most;
+	}
+	printf("%lld\n", most);
 }
 
 /* Calls that go to a daemon. */
@@ -91,6 +112,8 @@ int main(int argc, char **argv)
 		ask(domain, atol(argv[2]), atol(argv[3]));
 	else if (argc == 4 && !strcmp(argv[1], "pace"))
 		pace(domain, atol(argv[2]), atof(argv[3]));
+	else if (argc == 3 && !strcmp(argv[1], "slowest"))
+		slowest(domain, atof(argv[2]));
 	else
 		return 2;
 	virDomainFree(domain);

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import struct
 import subprocess
+import threading
 import time
+import zlib
 from pathlib import Path
 from statistics import median
 
 from enforcer.launch.library import library_path, table
-from enforcer.policy.compiled import compile_policy
+from enforcer.policy.compiled import CHECK_AT, CHECKED_FROM, MADE_AT, SIZE_MAX, compile_policy
 from enforcer.policy.files import write_whole
 from enforcer.policy.rules import read_policy
 from probes.host.targets import Target
@@ -27,6 +31,7 @@ POLICIES = {
     "with 1,000 of them: more": ("".join(NAMED.format(i, "web-") for i in range(1000)), "at most twice that"),
     "1,000 whose names begin like the domain's: more": ("".join(NAMED.format(i, "te-") for i in range(1000)), "at most twice that"),
 }
+SWAP = "the slowest call while the largest policy there may be is replaced"
 
 
 def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
@@ -46,14 +51,44 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
             more[what] += call(programs, "burst", calls, BURSTS, 0, env=environment)
     table_rows = [Row(PART, "a call that is not enforced", min(plain), "ns")]
     table_rows += [Row(PART, what, min(values) - min(plain), "ns", target=POLICIES[what][1]) for what, values in more.items()]
+    table_rows.append(Row(PART, SWAP, _slowest_call(programs, library, rounds) / 1e6, "ms", target="at most 5 ms"))
     starts = QUICK_STARTS if rounds.quick else STARTS
     table_rows.append(
         Row(PART, "start of a program without libvirt: more", _start(["/bin/true"], library, starts), "ms", target="under 1 ms")
     )
     with_libvirt = [str(programs.caller), "burst", "1", "1", "0"]
     table_rows.append(Row(PART, "start of one with libvirt: more", _start(with_libvirt, library, starts // 4), "ms", target="under 1 ms"))
-    table_rows.append(Row(PART, "size of the library", library.stat().st_size / 1000, "kB", target="under 150 kB"))
+    table_rows.append(Row(PART, "size of the library", library.stat().st_size / 1000, "kB", target="under 180 kB"))
     return table_rows
+
+
+def _slowest_call(programs: Programs, library: Path, rounds: Rounds) -> float:
+    """In ns of processor time; the policy is another one each second."""
+    rules = "".join(NAMED.format(i, "web-") for i in range(1000))
+    data = bytearray(compile_policy(read_policy(rules, "bench.toml", table()), table()))
+    data += bytes(SIZE_MAX - len(data))
+    struct.pack_into("<I", data, 8, len(data))
+    path = programs.folder / "largest.bin"
+    over = threading.Event()
+
+    def replace() -> None:
+        for made in itertools.count(1):
+            struct.pack_into("<Q", data, MADE_AT, made)
+            struct.pack_into("<I", data, CHECK_AT, zlib.crc32(data[CHECKED_FROM:]))
+            write_whole(path, bytes(data))
+            ready.set()
+            if over.wait(0.9):
+                return
+
+    ready = threading.Event()
+    replacing = threading.Thread(target=replace)
+    replacing.start()
+    ready.wait()
+    environment = {"LD_PRELOAD": str(library), "LIBVIRT_TRACE_POLICY": str(path)}
+    (most,) = call(programs, "slowest", 5 if rounds.quick else 20, env=environment)
+    over.set()
+    replacing.join()
+    return most
 
 
 def _start(argv: list[str], library: Path, times: int) -> float:

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import time
+import zlib
 from pathlib import Path
 
 import pytest
 
 from enforcer.launch.library import open_elf
+from enforcer.policy.compiled import CHECK_AT, CHECKED_FROM, SIZE_MAX
 from enforcer.policy.files import FINAL, write_whole
 from probes.api.load import load_api
 from probes.api.undescribed import stub_table
@@ -154,6 +157,23 @@ def test_what_cannot_be_trusted_is_not_obeyed(tmp_path):
         assert "access denied: the policy can't be read" in denied.stderr
     path.unlink()
     assert run(suspend, path).returncode == 0
+
+
+@pytest.mark.parametrize(("more", "obeyed"), [(0, True), (1, False)])
+def test_policy_may_have_a_size_that_no_call_waits_long_for(tmp_path, more, obeyed):
+    """Checked with its checksum over all of it; one that is larger is not read."""
+    data = bytearray(compiled(KEEP_TEST))
+    data += bytes(SIZE_MAX + more - len(data))
+    struct.pack_into("<I", data, 8, len(data))
+    struct.pack_into("<I", data, CHECK_AT, zlib.crc32(data[CHECKED_FROM:]))
+    path = tmp_path / "policy.bin"
+    path.write_bytes(data)
+    result = run(["virsh", "-q", "-c", "test:///default", "suspend", "test"], path)
+    assert ("access denied" in result.stderr) is obeyed
+    if obeyed:
+        data[-1000] ^= 1
+        path.write_bytes(data)
+        assert run(["virsh", "-q", "-c", "test:///default", "suspend", "test"], path).returncode == 0
 
 
 def test_call_without_a_rule_makes_one_system_call_a_second(caller, tmp_path):

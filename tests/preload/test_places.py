@@ -105,6 +105,15 @@ def test_lookups_name_what_they_find(tried, expression):
         assert tried(deny(["virDomainLookup*"], said), expression) == "test"
 
 
+def test_what_was_found_to_be_judged_is_released(tried):
+    """A connection counts what holds it, and says at its end how much is left."""
+    closes = "(c.{0}, c.{0}, c.close())[-1]"
+    rule = deny(["virDomainLookup*", "virStorage*", "virNetworkLookup*"], f'uuid = "{UUID.replace("6", "7")}"')
+    for call in ("lookupByID(1)", "lookupByName('test')", "networkLookupByName('default')"):
+        assert tried(rule, closes.format(f"{call}.name()")) == "0", call
+    assert tried(rule.replace("deny", "allow"), closes.format("lookupByID(1).name()")) == "0"
+
+
 def test_lookups_of_nothing_are_libvirts_business(tried):
     for expression in (
         "c.lookupByID(4711)",

@@ -250,14 +250,14 @@ def test_policies_of_nobody_cost_nothing(nothing):
 
 def test_a_big_policy_is_read_in_part():
     data = compile_text(POLICY)
-    data = data[:8] + struct.pack("<I", 60 << 20) + data[12:]
+    data = data[:8] + struct.pack("<I", compiled.SIZE_MAX) + data[12:]
     read: list[int] = []
 
     def give(at: int, length: int) -> bytes:
         read.append(length)
         return data[at : at + length]
 
-    found = compiled.summary(give, 60 << 20)
+    found = compiled.summary(give, compiled.SIZE_MAX)
     assert found is not None and len(found.covered) == 2
     assert sum(read) <= READ_MOST
 
