@@ -445,13 +445,16 @@ ALWAYS long output_fairly(const struct thread *t, u32 which, void *data, u64 siz
  */
 ALWAYS bool may_wait(void)
 {
-	void *cred = *(void **)(current_task() + TASK_CRED), *ns = 0;
-	u32 level = 1;
+	/* not through typed pointers: for each of their loads the verifier looks through all names of types that the kernel has */
+	void *task = (void *)bpf_get_current_task(), *cred = 0, *ns = 0;
+	u32 uid, euid, level;
+	long err = read_kernel(&cred, sizeof(cred), task + TASK_CRED);
 
-	if (*(u32 *)(cred + CRED_UID) || *(u32 *)(cred + CRED_EUID) || read_kernel(&ns, sizeof(ns), cred + CRED_USER_NS) ||
-	    read_kernel(&level, sizeof(level), ns + USER_NS_LEVEL))
-		return false;
-	return !level;
+	err |= read_kernel(&uid, sizeof(uid), cred + CRED_UID);
+	err |= read_kernel(&euid, sizeof(euid), cred + CRED_EUID);
+	err |= read_kernel(&ns, sizeof(ns), cred + CRED_USER_NS);
+	err |= read_kernel(&level, sizeof(level), ns + USER_NS_LEVEL);
+	return !(err | uid | euid | level);
 }
 #endif
 
