@@ -7,16 +7,15 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import TextIO
-
-import rich.console
-from rich.text import Text
-from rich.theme import Theme
+from typing import TYPE_CHECKING, TextIO
 
 from log.events import Call, End, Event, Lost
 from log.render import text
 from log.sinks.channel import NotRead, Weight
 from log.sinks.output import FORMATS, NOTHING, Complain, GivenUp, Output, weight_of
+
+if TYPE_CHECKING:  # else imported where it is used: a start without colours is the shorter by a tenth of a second
+    import rich.console
 
 # the sixteen colours that every terminal has set to suit its background
 THEME = {
@@ -54,6 +53,9 @@ def open_screen(file: TextIO, form: str, complain: Complain, status: bool = True
 
 def make_console(file: TextIO) -> rich.console.Console:
     """A rich console for `file` that adds styles to text and changes nothing else; no styles with NO_COLOR set."""
+    import rich.console
+    from rich.theme import Theme
+
     return rich.console.Console(
         file=file,
         theme=Theme(THEME),
@@ -175,6 +177,8 @@ def paints(console: rich.console.Console) -> dict[str, str]:
 
     Asked once a role, because rich takes 130 us to render a line, and joining these 10.
     """
+    from rich.text import Text
+
     formats = {"": "%s"}
     for role in THEME:
         with console.capture() as capture:

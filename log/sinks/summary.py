@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import rich.box
-import rich.console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from log.events import Call, Event, Reads
 from log.quote import name
 from log.render.text import duration
+
+if TYPE_CHECKING:
+    import rich.console
 
 _STEPS = 6  # bits: a power of two is divided into 64 buckets
 HEADINGS = ("function", "calls", "errors", "denied", "total", "average", "p50", "p95", "p99", "max")
@@ -135,6 +134,10 @@ class Summary:
         """The table as the console would show it: with rules and colours on a terminal, else as `table` has it."""
         if not console.is_terminal or console.is_dumb_terminal:
             return self.table()
+        import rich.box
+        from rich.table import Table
+        from rich.text import Text
+
         table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
         for heading in HEADINGS:
             left = heading == "function"

@@ -85,8 +85,12 @@ def _pattern(globs: str) -> re.Pattern[str]:
 
 def of_argument(function: str, argument: str) -> str:
     """What the argument is ("": the result)."""
-    found = (kind for functions, arguments, kind in ARGUMENTS if _fits(functions, function) and _fits(arguments, argument))
-    return next(found, HIDDEN)
+    return next((kind for globs, kind in _arguments_of(function) if _fits(globs, argument)), HIDDEN)
+
+
+@functools.lru_cache(maxsize=8)  # a function's arguments are asked for one after the other
+def _arguments_of(function: str) -> list[tuple[str, str]]:
+    return [(arguments, kind) for functions, arguments, kind in ARGUMENTS if _fits(functions, function)]
 
 
 @functools.lru_cache(maxsize=4096)
