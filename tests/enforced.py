@@ -31,7 +31,8 @@ message = "ask the on-call engineer"
 @cache
 def library() -> Path:
     """The library, built from what is in the tree."""
-    subprocess.run(["make", "--no-print-directory", "enforcer"], cwd=ROOT, check=True, capture_output=True)
+    # one at a time: tests may run side by side
+    subprocess.run(["flock", "Makefile", "make", "--no-print-directory", "enforcer"], cwd=ROOT, check=True, capture_output=True)
     return library_path()
 
 
