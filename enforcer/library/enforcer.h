@@ -178,6 +178,7 @@ enum source_kind {
 	IN_POOL,		/* the pool of the volume that the next source names */
 	BY_FOUND,		/* what the call itself finds */
 	BY_HANDLES,		/* a list of handles that NULL ends */
+	BY_HANDLE_OR_ALL,	/* NULL means every object of that type */
 	SOURCE_KINDS
 };
 enum object_type {

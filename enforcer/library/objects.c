@@ -415,6 +415,12 @@ void find_objects(struct question *ask)
 		case BY_FOUND:
 			add_found(ask, source);
 			break;
+		case BY_HANDLE_OR_ALL:
+			if (value)
+				add_handle(ask, source->type, (const void *)value, false);
+			else
+				add(ask, source->type);	/* which of them there are, or will be, can't be told */
+			break;
 		case BY_UNKNOWN:
 			add(ask, source->type);
 			break;

@@ -12,7 +12,9 @@ TYPES = (
     "connect", "domain", "network", "pool", "volume", "interface", "nodedevice", "secret", "nwfilter", "nwfilterbinding",
     "networkport", "snapshot", "checkpoint", "stream",
 )  # fmt: skip
-KINDS = ("", "handle", "name", "xml", "params", "unknown", "connection", "pool", "found", "handles")  # as enum source_kind
+KINDS = (
+    "", "handle", "name", "xml", "params", "unknown", "connection", "pool", "found", "handles", "handle or all",
+)  # fmt: skip  # as enum source_kind
 _PARTS = ("snapshot", "checkpoint", "networkport")
 NAMING = frozenset(KINDS) - {"connection", "pool"}
 
@@ -26,6 +28,7 @@ _UNKNOWN = frozenset(
         "virDomainSaveImageGetXMLDesc",
         "virDomainQemuAttach",
         "virDomainMigratePrepare",  # it may come without a name, and brings no document
+        "virConnectDomainEventRegister",  # events of all domains
     }
 )
 # names that an object is to have from then on
@@ -63,7 +66,10 @@ def _find(function: Function, by_uuid: bool) -> tuple[Source, ...]:
     for i, param in enumerate(function.params):
         if param.kind == "handle" and param.object in TYPES:
             how = "connection" if param.object in ("connect", "stream") else "handle"
-            found.append(Source("pool" if in_pool and param.object == "pool" else how, i, param.object or ""))
+            how = "pool" if in_pool and param.object == "pool" else how
+            if how == "handle" and i and "EventRegister" in function.name:
+                how = "handle or all"  # NULL asks for events of all that there are
+            found.append(Source(how, i, param.object or ""))
         elif function.name == "virDomainListGetStats" and param.name == "doms":
             found.append(Source("handles", i, "domain"))
         elif made and made != "connect" and (not has_object or in_pool) and (kind := _names(param)):

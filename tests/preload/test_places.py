@@ -88,6 +88,25 @@ def test_statistics_of_a_list_are_judged_guest_by_guest(tried):
     assert tried(allowed, f"len(c.domainListGetStats({twelve}[9:]))") == "88"
 
 
+@pytest.mark.parametrize(
+    ("kind", "one"),
+    [
+        ("domain", "lookupByName('test')"),
+        ("network", "networkLookupByName('default')"),
+        ("storagePool", "storagePoolLookupByName('default-pool')"),
+    ],
+)
+def test_events_of_all_objects_are_of_any_object(tried, kind, one):
+    """Whoever may not have those of one may not ask for all; those of one other are free."""
+    listen = f"libvirt.virEventRegisterDefaultImpl() or c.{kind}EventRegisterAny({{}}, 0, lambda *_: 0, None) >= 0"
+    functions = [f"virConnect{kind[0].upper()}{kind[1:]}EventRegisterAny"]
+    hidden, shown = deny(functions, 'object = "hidden*"'), deny(functions, 'object = "!hidden*"')
+    assert tried(hidden, listen.format("None")) == tried(shown, listen.format("None")) == "88"
+    assert tried(hidden, listen.format(f"c.{one}")) == "True"
+    assert tried(shown, listen.format(f"c.{one}")) == "88"
+    assert tried(hidden.replace("deny", "audit"), listen.format("None")) == "True"
+
+
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 LOOKUPS = [
     "c.lookupByName('test').name()",
