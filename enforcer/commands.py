@@ -45,6 +45,7 @@ def policy_parser() -> Parser:
     why.add_argument("--uri", metavar="URI", help="of the connection")
     why.add_argument("--readonly", action=argparse.BooleanOptionalAction, help="whether the connection is read-only")
     why.add_argument("--exe", metavar="PATH", help="the program")
+    why.add_argument("--xml", metavar="FILE", type=Path, help="the document that is given to it")
     why.add_argument("--flags", metavar="NAME[,NAME]", help="the call's flags; none: ''")
     return parser
 
@@ -80,7 +81,10 @@ def run_policy(arguments: Sequence[str]) -> int:
     policy = parse(text, options.file)
     if options.action == "explain":
         flags = None if options.flags is None else frozenset(filter(None, options.flags.split(",")))
-        question = Question(options.function, options.object, options.uuid, options.user, options.uri, options.readonly, options.exe, flags)
+        xml = None if options.xml is None else read_text(options.xml)
+        question = Question(
+            options.function, options.object, options.uuid, options.user, options.uri, options.readonly, options.exe, flags, xml
+        )
         print("\n".join(map(escape, explain(policy, table(), question))), flush=True)
         return 0
     warn_uncovered(policy, options.ignore_uncovered)

@@ -12,7 +12,7 @@ import uuid
 from typing import NamedTuple
 
 from enforcer.policy import compiled
-from enforcer.policy.compiled import Condition, flags_at, is_of_class, variants_for
+from enforcer.policy.compiled import Condition, document_at, flags_at, is_of_class, variants_for
 from enforcer.policy.judge import Facts, holds
 from enforcer.policy.rules import Policy, Rule, flag_constants, nearest
 from log.errors import TraceError
@@ -31,6 +31,7 @@ class Question(NamedTuple):
     readonly: bool | None = None
     exe: str | None = None
     flags: frozenset[str] | None = None
+    xml: str | None = None  # the document
 
 
 def explain(policy: Policy, table: ApiTable, question: Question) -> list[str]:
@@ -40,7 +41,11 @@ def explain(policy: Policy, table: ApiTable, question: Question) -> list[str]:
         raise TraceError(f"unknown function {quote(question.function)}{nearest(question.function, table.by_name)}")
     if function.access == "plumbing":
         return [f"{function.name} is plumbing, which is never judged"]
-    facts = _facts(function, table, question)
+    return explain_facts(policy, table, _facts(function, table, question))
+
+
+def explain_facts(policy: Policy, table: ApiTable, facts: Facts) -> list[str]:
+    """The same of a call that is judged."""
     passed: list[str] = []
     for rule in policy.rules:
         reason, unsure = _mismatch(rule, facts, table)
@@ -98,7 +103,12 @@ def _facts(function: Function, table: ApiTable, question: Question) -> Facts:
     except ValueError:
         raise TraceError(f"{quote(question.uuid or '')} is no UUID") from None
     people = None if question.user is None else frozenset(_principals(question.user))
-    return Facts(function, question.object, sought, people, question.uri, question.readonly, question.exe, numbers)
+    texts: dict[int, str] = {}
+    if question.xml is not None:
+        if (place := document_at(function)) is None:
+            raise TraceError(f"{function.name} takes no document")
+        texts[place] = question.xml
+    return Facts(function, question.object, sought, people, question.uri, question.readonly, question.exe, numbers, texts)
 
 
 def _principals(user: str) -> list[tuple[str, int | str]]:

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 from enforcer.policy import compiled
 from enforcer.policy.compiled import Condition
+from enforcer.policy.documents import has_element, is_plain
 from enforcer.policy.rules import Principal
-from enforcer.policy.sources import names_objects, sources_of
+from enforcer.policy.sources import has_whole_name, is_part, may_have_uuid, names_objects, sources_of
 from probes.api.table import Function
 
 Answer = bool | None  # None: it can't be told
 
-_PARTS = frozenset({"snapshot", "checkpoint", "networkport"})  # what is named by what it belongs to
 _URI = re.compile(r"(?P<scheme>[^+:/]+)(?P<transport>\+[^:/]*)?://(?:[^/?#@]*@)?(?P<server>[^/?#]*)(?P<path>[^?#]*)", re.S)
 # as uri_matches() in judge.c has them: drivers that are one for a host, and the functions that are theirs
 _SCHEMES = ("qemu", "lxc", "xen", "ch", "network", "storage", "nodedev", "secret", "nwfilter", "interface")
@@ -63,16 +63,24 @@ def _object(condition: Condition, facts: Facts) -> Answer:
     if facts.name is None or _is_hidden(facts.function):
         return None
     parent, slash, inner = facts.name.rpartition("/")
-    is_part = any(source.kind == "handle" and source.type in _PARTS for source in sources_of(facts.function))
-    short = parent if is_part and slash else inner
+    short = parent if slash and is_part(facts.function) else inner
     whole = facts.name if slash else None
-    return _listed(
-        condition, lambda glob: fnmatch.fnmatchcase(short, glob) or (whole is not None and "/" in glob and fnmatch.fnmatchcase(whole, glob))
-    )
+
+    def listed(unseen: bool) -> bool:
+        """`unseen`: what a glob for PARENT/NAME makes of a name without its parent's."""
+        return _listed(
+            condition,
+            lambda glob: (
+                fnmatch.fnmatchcase(short, glob) or ("/" in glob and (fnmatch.fnmatchcase(whole, glob) if whole is not None else unseen))
+            ),
+        )
+
+    is_sure = whole is not None or not has_whole_name(facts.function)
+    return listed(False) if is_sure or listed(False) == listed(True) else None
 
 
 def _uuid(condition: Condition, facts: Facts) -> Answer:
-    if not names_objects(facts.function):
+    if not names_objects(facts.function) or not may_have_uuid(facts.function):
         return False
     if facts.uuid is None or _is_hidden(facts.function):
         return None
@@ -102,7 +110,7 @@ def _uri(condition: Condition, facts: Facts) -> Answer:
     if facts.uri is None:
         return None
     parts = _URI.match(facts.uri)
-    if parts is None:  # a short name, which libvirt makes a URI of
+    if parts is None or "%" in parts[0]:  # a short name, or another spelling, which libvirt makes a URI of
         return None
     transport = parts["transport"] if parts["transport"] and parts["server"] else ""
     bare = f"{parts['scheme']}{transport}://{parts['server']}{parts['path']}"
@@ -135,8 +143,18 @@ def _contains(condition: Condition, facts: Facts) -> Answer:
     text = facts.texts.get(condition.argument)
     if text is None:
         return None
-    # another spelling may mean it, too
-    return any(str(sought) in text for sought in condition.yes) or (None if condition.kind == compiled.CONTAINS_XML else False)
+    if any(str(sought) in text for sought in condition.yes):
+        return True
+    is_sure = condition.kind == compiled.CONTAINS or all(is_plain(text, str(sought)) for sought in condition.yes)
+    return False if is_sure else None
+
+
+def _has_element(condition: Condition, facts: Facts) -> Answer:
+    text = facts.texts.get(condition.argument)
+    if text is None:
+        return None
+    answers = [has_element(text, tuple(str(sought).split("\1"))) for sought in condition.yes]
+    return True if True in answers else None if None in answers else False
 
 
 _KINDS: dict[int, Callable[[Condition, Facts], Answer]] = {
@@ -153,5 +171,5 @@ _KINDS: dict[int, Callable[[Condition, Facts], Answer]] = {
     compiled.ARG_DIFFERS: _number(lambda number, value: number != value),
     compiled.CONTAINS: _contains,
     compiled.CONTAINS_XML: _contains,
-    compiled.HAS_ELEMENT: lambda condition, facts: None,
+    compiled.HAS_ELEMENT: _has_element,
 }

@@ -16,6 +16,7 @@ KINDS = (
     "", "handle", "name", "xml", "params", "unknown", "connection", "pool", "found", "handles", "handle or all",
 )  # fmt: skip  # as enum source_kind
 _PARTS = ("snapshot", "checkpoint", "networkport")
+_WITHOUT_UUID = frozenset({"volume", "interface", "nodedevice", "nwfilterbinding"})
 NAMING = frozenset(KINDS) - {"connection", "pool"}
 
 # the object is in a file or in another process, which is not looked into
@@ -96,6 +97,22 @@ def is_lookup(function: Function) -> bool:
 def names_objects(function: Function) -> bool:
     """Whether its calls are about objects, so that a rule on names can match them."""
     return any(source.kind in NAMING for source in sources_of(function))
+
+
+def is_part(function: Function) -> bool:
+    """Whether its calls are about what belongs to another object, and is named by that: a snapshot."""
+    return any(source.kind == "handle" and source.type in _PARTS for source in sources_of(function))
+
+
+def has_whole_name(function: Function) -> bool:
+    """Whether its calls are about what has a name like POOL/VOLUME or DOMAIN/SNAPSHOT, too."""
+    named = [source for source in sources_of(function) if source.kind in NAMING]
+    return any(source.type == "volume" or (source.kind == "handle" and source.type in ("snapshot", "checkpoint")) for source in named)
+
+
+def may_have_uuid(function: Function) -> bool:
+    """Whether what its calls are about can have a UUID."""
+    return any(source.type not in _WITHOUT_UUID or source.kind == "xml" for source in sources_of(function) if source.kind in NAMING)
 
 
 def takes_document(function: Function) -> bool:

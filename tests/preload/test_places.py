@@ -11,6 +11,7 @@ import pytest
 from enforcer.launch.library import table
 from enforcer.policy.explain import Question, explain
 from enforcer.policy.rules import PolicyError, read_policy
+from log.errors import TraceError
 from tests.enforced import put, run
 from tests.needs import PYTHON
 
@@ -220,6 +221,18 @@ def test_explain_says_what_the_library_does(tmp_path):
     restore = run(["virsh", "-q", "-c", "test:///default", "restore", "/dev/null"], put(tmp_path / "policy.bin", OTHERS))
     assert 'access denied: by rule "others"' in restore.stderr
     assert explain(policy, table(), Question("virDomainListGetStats", object="mine"))[0] == "no rule matches: it is allowed"
+
+
+def test_explain_reads_the_document_that_the_call_is_given():
+    policy = read_policy(deny(["virDomainAttachDevice*"], 'element = "hostdev"'), "p.toml", table())
+    for xml, first in (
+        ("<hostdev/>", 'rule "r" (line 1) denies it'),
+        ("<disk/>", "no rule matches: it is allowed"),
+        (None, 'rule "r" (line 1) denies it, since the element can\'t be told'),
+    ):
+        assert explain(policy, table(), Question("virDomainAttachDevice", xml=xml))[0] == first
+    with pytest.raises(TraceError, match=r"^virDomainSuspend takes no document$"):
+        explain(policy, table(), Question("virDomainSuspend", xml="<hostdev/>"))
 
 
 def test_example_policy_denies_host_devices(tmp_path):

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`policy explain` and the library are asked about the same facts, known ones and such as can't be told: they name the same rule."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import random
+import subprocess
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from enforcer.launch.library import table
+from enforcer.policy.compiled import IN_PARAMS, compile_policy, document_at, flags_at
+from enforcer.policy.explain import explain_facts
+from enforcer.policy.judge import Facts
+from enforcer.policy.rules import PolicyError, flag_constants, read_policy
+from enforcer.policy.sources import has_whole_name, is_part, may_have_uuid, sources_of
+from tests.enforced import library
+from tests.needs import ROOT
+
+TABLE = table()
+NO, YES, UNKNOWN = 0, 1, 2
+FUNCTIONS = (
+    "virDomainDestroyFlags", "virDomainGetXMLDesc", "virDomainDefineXML", "virDomainAttachDeviceFlags", "virDomainRestore",
+    "virDomainSnapshotGetXMLDesc", "virDomainSnapshotDelete", "virStorageVolDelete", "virStoragePoolUndefine", "virNetworkDefineXML",
+    "virNetworkUndefine", "virConnectListAllDomains", "virInterfaceDestroy", "virSecretGetXMLDesc", "virDomainSetMetadata",
+)  # fmt: skip
+UUIDS = tuple(f"6695eb01-f6a4-8304-79aa-97f2502e193{i}" for i in range(3))
+NAMES = ("web1", "web", "Bü", "a[b", "web1/x", "x", "]", "")
+GLOBS = ("web1", "we*", "*", "w?b1", "[vw]*", "[!w]*", "?ü", "a[[]b", "[]x]", "[a-", "web1/*", "*/x", "web1/web1", "[w-a]*", "**1", "\\*")
+URIS = (
+    "qemu:///system",
+    "qemu+ssh://u@h/system?x=1",
+    "qemu+unix:///system",
+    "network:///system",
+    "test:///default#f",
+    "xen",
+    "qemu:///x%41",
+)
+URI_GLOBS = ("qemu:///system", "qemu:*", "*system", "network:*", "qemu+ssh://h/*", "*://u@*", "*x=1", "test:///default", "xen*")
+EXES = ("/usr/bin/virsh", "/usr/bin/python3.11", "/x")
+PIECES = (
+    "<a>", "</a>", "<hostdev/>", "<hostdev", ">", "/>", "<x:hostdev>", "<interface type='hostdev'>", '<interface x:type="hostdev"/>',
+    "&", "&#104;", "<interface type='&#104;'>", "<!--", "-->", "<![CDATA[", "]]>", "<?xml", "?>", "<?xml encoding='utf-8'?>",
+    '<?xml version="1.0"?>', "<!DOCTYPE x>", "web1", " ", "=", "'", '"', "<", "xmlns:type='x'", " type = 'hostdev'", "/",
+    "interface", "é", "\t", "<interface xmlns:type='hostdev'>",
+)  # fmt: skip
+ELEMENTS = ("hostdev", "interface[@type='hostdev']", "a", "interface[@encoding='']")
+TEXTS = ("<hostdev", "web1", "<interface", "type", "<", "h")
+KINDS: dict[str, tuple[Any, ...]] = {"uid": (0, 4711), "gid": (0, 65534), "sasl": ("alice", "bob"), "x509": ("CN=x", "")}
+POLICIES, QUESTIONS = 400, 25
+
+
+def listed(rand: random.Random, values: tuple[str, ...]) -> list[str]:
+    return [f"!{value}" if rand.random() < 0.3 else value for value in rand.sample(values, rand.choice((1, 1, 2, 3)))]
+
+
+def flags(rand: random.Random) -> dict[str, list[str]]:
+    constants = sorted(flag_constants(TABLE.by_name[rand.choice(FUNCTIONS)], TABLE)) or ["VIR_DOMAIN_XML_SECURE"]
+    return {
+        key: rand.sample(constants, rand.choice((1, min(2, len(constants)))))
+        for key in rand.sample(("any", "all", "none"), rand.choice((1, 1, 2)))
+    }
+
+
+CONDITIONS: dict[str, Callable[[random.Random], Any]] = {
+    "class": lambda rand: rand.choice(("write", "read")),
+    "object": lambda rand: listed(rand, GLOBS),
+    "uuid": lambda rand: listed(rand, UUIDS),
+    "user": lambda rand: listed(rand, ("root", "4711", "sasl:al*", "x509:*")),
+    "group": lambda rand: listed(rand, ("root", "nogroup", "daemon")),
+    "uri": lambda rand: listed(rand, URI_GLOBS),
+    "readonly": lambda rand: rand.random() < 0.5,
+    "exe": lambda rand: listed(rand, ("/usr/bin/*", "/x", "*")),
+    "flags": flags,
+    "contains": lambda rand: {"xml": rand.sample(TEXTS, rand.choice((1, 1, 2)))},
+    "element": lambda rand: rand.sample(ELEMENTS, rand.choice((1, 1, 2))),
+}
+
+
+def random_rule(rand: random.Random) -> dict[str, Any]:
+    """One that may be written so."""
+    while True:
+        rule = {
+            "action": rand.choice(("deny", "deny", "allow", "audit")),
+            "function": rand.sample(FUNCTIONS, rand.randint(4, len(FUNCTIONS))),
+        }
+        rule |= {key: CONDITIONS[key](rand) for key in rand.sample(list(CONDITIONS), rand.choice((1, 1, 2, 3)))}
+        try:
+            read_policy(toml(rule, 0), "p.toml", TABLE)
+        except PolicyError:
+            continue
+        return rule
+
+
+def random_facts(rand: random.Random) -> Facts:
+    """Of everything but who calls and the arguments, some can't be told."""
+    function = TABLE.by_name[rand.choice(FUNCTIONS)]
+    at, place = flags_at(function), document_at(function)
+
+    def known(values: tuple[Any, ...]) -> Any:
+        return None if rand.random() < 0.3 else rand.choice(values)
+
+    return Facts(
+        function=function,
+        name=known(NAMES),
+        uuid=known(tuple(map(uuid.UUID, UUIDS))),
+        principals=frozenset((kind, rand.choice(values)) for kind, values in KINDS.items() if rand.random() < 0.5),
+        uri=known(URIS),
+        readonly=known((True, False)),
+        exe=known(EXES),
+        numbers={} if at is None else {at: rand.randrange(16)},
+        texts={} if place is None else {place: "".join(rand.choices(PIECES, k=rand.randint(0, 10)))},
+    )
+
+
+class CFacts(ctypes.Structure):
+    """As struct facts in tests/fuzz/facts.c."""
+
+    _fields_ = [
+        ("policy", ctypes.c_void_p),
+        *((name, ctypes.c_char_p) for name in ("name", "parent", "sasl", "x509", "exe", "uri")),
+        ("args", ctypes.c_uint64 * 6),
+        ("texts", ctypes.c_char_p * 6),
+        *((name, ctypes.c_uint32) for name in ("number", "uid", "gid", "has_uuid", "is_readonly", "is_part")),
+        ("uuid", ctypes.c_uint8 * 16),
+    ]
+
+
+@pytest.fixture(scope="module")
+def deciding(tmp_path_factory) -> Any:
+    """deciding(POINTER): the rule that the library's judge decides by."""
+    library()  # makes table.h
+    path = tmp_path_factory.mktemp("facts") / "facts.so"
+    subprocess.run([ROOT / "tests" / "fuzz" / "build.sh", "facts", path, "gcc"], check=True)
+    function = ctypes.CDLL(str(path)).deciding
+    function.restype = ctypes.c_char_p
+    return function
+
+
+def given_to_library(facts: Facts, policy: ctypes.Array[ctypes.c_char]) -> CFacts:
+    """The facts, in the library's words."""
+    who: dict[str, Any] = dict(facts.principals or ())
+    found = CFacts(
+        policy=ctypes.addressof(policy), number=facts.function.number, uid=who.get("uid", 2**32 - 1), gid=who.get("gid", 2**32 - 1)
+    )
+    found.sasl, found.x509 = (who[kind].encode() if kind in who else None for kind in ("sasl", "x509"))
+    found.exe, found.uri = (text.encode() if text is not None else None for text in (facts.exe, facts.uri))
+    found.is_readonly = UNKNOWN if facts.readonly is None else int(facts.readonly)
+    found.is_part = is_part(facts.function)
+    found.parent = b"" if not has_whole_name(facts.function) else None
+    is_hidden = any(source.kind == "unknown" for source in sources_of(facts.function))  # in a file, whatever is known
+    if facts.name is not None and not is_hidden:
+        parent, slash, name = facts.name.rpartition("/")
+        found.name = name.encode()
+        if slash:
+            found.parent = parent.encode()
+    found.has_uuid = (YES if facts.uuid and not is_hidden else UNKNOWN) if may_have_uuid(facts.function) else NO
+    if facts.uuid:
+        found.uuid[:] = facts.uuid.bytes
+    for at, number in facts.numbers.items():
+        found.args[at] = number
+    for place, text in facts.texts.items():
+        found.texts[place & ~IN_PARAMS] = text.encode()
+    return found
+
+
+def toml(rule: dict[str, Any], number: int) -> str:
+    def value(of: Any) -> str:
+        if isinstance(of, dict):
+            return "{ " + ", ".join(f"{key} = {value(item)}" for key, item in of.items()) + " }"
+        return json.dumps(of, ensure_ascii=False)
+
+    return f'[[rule]]\nname = "r{number}"\n' + "".join(f"{key} = {value(each)}\n" for key, each in rule.items())
+
+
+def test_both_decide_by_the_same_rule(deciding):
+    rand, compared = random.Random(1), Counter[str]()
+    for _ in range(POLICIES):
+        chosen = [random_rule(rand) for _ in range(rand.randint(1, 6))]
+        text = "\n".join(toml(rule, number) for number, rule in enumerate(chosen))
+        policy = read_policy(text, "p.toml", TABLE)
+        data = ctypes.create_string_buffer(compile_policy(policy, TABLE, 1))
+        for _ in range(QUESTIONS):
+            facts = random_facts(rand)
+            said = explain_facts(policy, TABLE, facts)
+            by = said[0].split('"')[1] if said[0].startswith("rule ") else None
+            rule = deciding(ctypes.byref(given_to_library(facts, data)))
+            assert (rule.decode() if rule else None) == by, f"{facts.function.name} {facts[1:]}: {said}\n{text}"
+            compared["calls"] += 1
+            compared["can't be told"] += "can't be told" in said[0]
+            compared.update(key for key in CONDITIONS if by is not None and key in chosen[int(by[1:])])
+    print(dict(compared))
+    assert compared["calls"] == POLICIES * QUESTIONS and compared["can't be told"]
+    assert all(compared[key] for key in CONDITIONS)
