@@ -21,6 +21,7 @@ class UsageError(TraceError):
 
 _REMEDIES = {
     errno.EMFILE: "; raise the limit (ulimit -n)",
+    errno.EFBIG: "; raise the limit (ulimit -f)",
     errno.ENOSPC: "; make room there",
     errno.EPERM: "; is a capability missing? --debug shows where",
     errno.EACCES: "; is a capability missing? --debug shows where",

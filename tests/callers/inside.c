@@ -10,7 +10,10 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <linux/seccomp.h>
 #include <spawn.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 static const char *what, *uri;
@@ -90,6 +93,14 @@ static void do_it(void)
 		longjmp(out, 1);
 	} else if (doing("signal")) {
 		signal_on_another_stack();
+	} else if (doing("change-user")) {
+		check(!setresgid(65534, 65534, 65534) && !setresuid(65534, 65534, 65534), "setresuid");
+	} else if (doing("change-root")) {
+		check(!chroot("/proc/self/fdinfo") && !chdir("/"), "chroot");
+	} else if (doing("hide-memory")) {
+		check(!prctl(PR_SET_DUMPABLE, 0), "prctl");
+	} else if (doing("stop")) {
+		raise(SIGSTOP);
 	} else if (doing("open")) {
 		virConnectClose(virConnectOpen("test:///default"));
 	}
@@ -125,8 +136,12 @@ static void *open_it(void *data)
 		check(conn, "virConnectOpenAuth");
 	printf("{\"pid\":%d,\"tid\":%d,\"opened\":%s}\n", getpid(), gettid(), conn ? "true" : "false");
 	fflush(stdout);
+	if (doing("confine"))	/* to read(), write() and _exit() of the thread */
+		check(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT), "prctl");
 	for (int i = 0; i < CALLS; i++)
 		check(virDomainGetID(domain) > 0, "virDomainGetID");
+	if (doing("confine"))
+		syscall(SYS_exit, 0);
 	return data;
 }
 

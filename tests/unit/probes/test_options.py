@@ -125,6 +125,7 @@ def test_any_words_are_understood_or_refused(words):
     [
         (FileNotFoundError(2, "No such file or directory", "/sys/x\x1b"), "/sys/x\\x1b: no such file or directory; --debug shows where"),
         (OSError(24, "Too many open files"), "too many open files; raise the limit (ulimit -n)"),
+        (OSError(27, "File too large"), "file too large; raise the limit (ulimit -f)"),
         (PermissionError(1, "Operation not permitted"), "operation not permitted; is a capability missing? --debug shows where"),
     ],
 )
