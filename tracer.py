@@ -28,16 +28,17 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from enforcer.coverage import GUARD
 from log import VERSION
+from log.commands import show_log, verify_record
 from log.errors import TraceError, UsageError, explain, say
 from log.events import Call, Event
 from log.sinks.fanout import Log
 from log.usage import split_command
-from probes.commands import show_functions, show_processes
+from probes.commands import record_sinks, show_functions, show_processes
 from probes.filters import Filters
 from probes.host.allowed import check_tracing, unseen
 from probes.host.command import CANNOT_START, Command
 from probes.host.pidfile import PidFile
-from probes.options import filters_of, tracing_parser
+from probes.options import filters_of, record_parser, tracing_parser
 from probes.plans.plan import Limits
 from probes.session import Options, Session
 
@@ -140,11 +141,35 @@ def trace(arguments: Sequence[str]) -> int:
     if "--" in arguments and not argv:
         parser.error("no COMMAND after --")
     filters = filters_of(options, tree=bool(argv) and not options.all_processes)
+    signals = begin(options, argv)
+    return trace_to(Log(options, signals), options, filters, argv, signals)
+
+
+def record(arguments: Sequence[str]) -> int:
+    """libvirt-trace record: tracing whose log is a record; else as `trace`."""
+    words, argv = split_command(arguments)
+    parser = record_parser(VERSION)
+    options = parser.parse_args(words)
+    if not options.redact:
+        parser.error("a record holds no secrets: --no-redact is for looking on only")
+    slower, options.slower = options.slower, None  # no filter here
+    filters = filters_of(options, tree=bool(argv) and not options.all_processes)
+    signals = begin(options, argv)
+    log = Log(options, signals, quiet=not options.show)
+    log.add(*record_sinks(options, filters, slower, log.complain))
+    return trace_to(log, options, filters, argv, signals)
+
+
+def begin(options: argparse.Namespace, argv: list[str]) -> Signals:
+    """What comes before anything is opened."""
     check_tracing()
     Path("/proc/self/comm").write_text("libvirt-trace")  # for ps, top and pkill
     sys.setswitchinterval(SWITCH)
-    signals = Signals(reopens=options.output is not None, patience=3 if argv else 2)
-    log = Log(options, signals)
+    return Signals(reopens=options.output is not None, patience=3 if argv else 2)
+
+
+def trace_to(log: Log, options: argparse.Namespace, filters: Filters, argv: list[str], signals: Signals) -> int:
+    """Traces into a log; the exit status is COMMAND's, if there is one."""
     pid_file = PidFile(options.pid_file) if options.pid_file else contextlib.nullcontext()
     with pid_file:
         return trace_until_end(options, filters, argv, log, signals)
@@ -237,6 +262,12 @@ def do(arguments: Sequence[str]) -> int:
         from enforcer.commands import run_enforce, run_policy  # only here: tracing needs no policy
 
         return (run_policy if arguments[0] == "policy" else run_enforce)(arguments[1:])
+    if arguments[:1] == ["record"]:
+        return record(arguments[1:])
+    if arguments[:1] == ["log"]:
+        return show_log(arguments[1:])
+    if arguments[:1] == ["verify"]:
+        return verify_record(arguments[1:])
     return trace(arguments)
 
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 
 from log import VERSION
 from log.errors import TraceError, say
+from log.events import Recording
+from log.recording.folder import make_folder
+from log.recording.format import need_zstandard
+from log.recording.recorder import Recorder
+from log.recording.writer import Keeping
+from log.sinks.output import Sink
+from log.sinks.service import Service, log_line
 from probes.api import listing
 from probes.api.load import load_api
 from probes.covering import Guard
@@ -30,6 +38,28 @@ def show_functions(arguments: Sequence[str]) -> int:
         raise TraceError(f"no function matches {' '.join(options.globs)}")
     print("\n".join(lines), flush=True)
     return 0
+
+
+def record_sinks(options: Namespace, filters: Filters, slower_ns: int | None, complain: Callable[[str], None]) -> list[Sink]:
+    """What writes the record, and what tells systemd of it. TraceError where that is not possible."""
+    need_zstandard()
+    about = Recording(
+        time=0,
+        version=VERSION,
+        host=os.uname().nodename,
+        machine=None,
+        boot=None,
+        kernel=os.uname().release,
+        table=load_api().hash,
+        filters={key: list(item) if isinstance(item, tuple) else item for key, item in vars(filters).items() if item},
+        limits={"string": options.string, "reads": options.reads, "slower_ns": slower_ns},
+        clock={},
+        previous=None,
+    )
+    keeping = Keeping(options.keep, options.max_size, options.spare)
+    folder = make_folder(options.folder)
+    recorder = Recorder(folder, about, complain, keeping=keeping, reads=options.reads, slower_ns=slower_ns, anchor=log_line)
+    return [recorder, Service(recorder.is_well, recorder.status)]
 
 
 def _counted(seconds: float, guard: Guard) -> Counts:

@@ -9,6 +9,9 @@ import pwd
 from pathlib import Path
 
 from log.errors import TraceError
+from log.recording.counting import COUNTED, MODES
+from log.recording.folder import DEFAULT as FOLDER
+from log.recording.writer import DAY_NS
 from log.usage import Parser
 from probes.filters import Filters
 
@@ -24,6 +27,8 @@ examples:
   libvirt-trace -- virsh start web1         what one command does
   libvirt-trace list '*Migrate*'            functions and their arguments
   libvirt-trace ps                          processes that have libvirt loaded
+  libvirt-trace record                      write a record, for later
+  libvirt-trace log -w --since yesterday    what was changed since yesterday
   libvirt-trace enforce --policy keep.toml -- virsh
                                             virsh, with some calls denied
 
@@ -32,7 +37,38 @@ exit status: COMMAND's, if there is one (125: it could not be started); else 0,
 See also libvirt-trace(8).
 """
 STRING_MAX = 65536
+SPANS = {"h": DAY_NS // 24, "d": DAY_NS, "w": 7 * DAY_NS}  # ns
+SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}  # bytes
 BUFFER_MAX = 1024
+
+
+RECORDING = """\
+examples:
+  libvirt-trace record                      all calls on this host, in /var/log/libvirt-trace
+  libvirt-trace record --reads none -w DIR  only changes, in DIR
+  libvirt-trace log --object web1           what happened to web1
+  libvirt-trace verify                      is the record intact, is it complete
+
+A service runs it: systemctl enable --now libvirt-trace. See also libvirt-trace(8).
+"""
+
+
+def record_parser(version: str) -> Parser:
+    """The options of `record`: those of tracing, and how the record is kept."""
+    parser = tracing_parser(version)
+    parser.prog = "libvirt-trace record"
+    parser.usage = "libvirt-trace record [OPTIONS] [DIR] [-- COMMAND [ARG...]]"
+    parser.description = "Writes every libvirt call to a record, for libvirt-trace log; nothing is shown."
+    parser.epilog = RECORDING
+    parser.add_argument("folder", metavar="DIR", nargs="?", default=FOLDER, help=f"where the record is ({FOLDER})")
+    kept = parser.add_argument_group("what is recorded, and how long it is kept")
+    kept.add_argument("--reads", metavar="HOW", choices=MODES, default=COUNTED, help="reads: full, counted or none (counted)")
+    kept.add_argument("--keep", metavar="TIME", type=_span, default=30 * DAY_NS, help="remove segments that are older (30d)")
+    kept.add_argument("--max-size", metavar="SIZE", type=_size, default=2 << 30, help="remove the oldest when all are larger (2G)")
+    kept.add_argument("--spare", metavar="PERCENT", type=_percent, default=0.1, help="remove the oldest when less of the disk is free (10)")
+    kept.add_argument("--show", action="store_true", help="show the calls, too")
+    parser.set_defaults(string=STRING_MAX)
+    return parser
 
 
 def tracing_parser(version: str) -> Parser:
@@ -43,6 +79,9 @@ def tracing_parser(version: str) -> Parser:
             "libvirt-trace [OPTIONS] [-- COMMAND [ARG...]]\n"
             "       libvirt-trace list [--json] [GLOB...]\n"
             "       libvirt-trace ps [--json] [-d SECONDS]\n"
+            "       libvirt-trace record [OPTIONS] [DIR] [-- COMMAND [ARG...]]\n"
+            "       libvirt-trace log [OPTIONS] [PATH...]\n"
+            "       libvirt-trace verify [--anchor [FILE]] [DIR]\n"
             "       libvirt-trace enforce [--policy FILE] -- COMMAND [ARG...]\n"
             "       libvirt-trace enforce --service UNIT [--policy FILE | --remove]\n"
             "       libvirt-trace policy check|explain|apply FILE"
@@ -150,6 +189,20 @@ def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
         plumbing=options.all,
         tree=tree,
     )
+
+
+def _span(text: str) -> int:
+    unit = SPANS.get(text[-1:])
+    return _whole(text[:-1] if unit else text, "a time such as 30d or 12h", 1, 10**6) * (unit or DAY_NS)
+
+
+def _size(text: str) -> int:
+    unit = SIZES.get(text[-1:].upper())
+    return _whole(text[:-1] if unit else text, "a size such as 2G or 500M", 1, 1 << 50) * (unit or 1)
+
+
+def _percent(text: str) -> float:
+    return _number(text, "a part in percent", 0, 99) / 100
 
 
 def _uid(user: str) -> int:

@@ -89,10 +89,12 @@ class Query:
         if type(event) is Reads:
             return self._keeps_reads(event)
         if type(event) is DomainEvent:
-            if self.clients or self.rules or not self._of_process(event.caller, event.comm, None):
+            if self.clients or self.rules or not (event.parent or self._of_process(event.caller, event.comm, None)):
                 return False
             return self._about(event) and self._says(event)
-        return type(event) is not Command or (self._of_process(event.caller, event.comm, None) and not self.rules)
+        if type(event) is Command:
+            return bool(event.parent) or self._of_process(event.caller, event.comm, None)
+        return True
 
     def _keeps_call(self, call: Call) -> bool:
         if self.failed and not (call.failed or is_denied(call)):

@@ -40,6 +40,8 @@ _FOOTER = 9  # bytes
 STDIN = "-"
 _OWN = (b'{"type":"recording"', b'{"type":"seal"')  # when it was written, not when it happened
 Say = Callable[[str], None]
+Read = Callable[[int], bytes]  # the next bytes, at most so many; none at the end
+Wait = Callable[[], None]
 
 
 class Line(NamedTuple):
@@ -56,16 +58,21 @@ class Recorded(NamedTuple):
     lines: Iterator[bytes]
 
 
-def read(paths: list[str], query: Query, say: Say) -> tuple[Iterator[Line], bool]:
-    """The lines that may be meant, and whether they are of several hosts. TraceError for a path that is not there."""
-    records = [recorded for path in paths for recorded in _open(path, query, say)]
+def read(paths: list[str], query: Query, say: Say, wait: Wait | None = None) -> tuple[Iterator[Line], bool]:
+    """The lines that may be meant, and whether they are of several hosts. TraceError for a path that is not there.
+
+    `wait`: called before looking again for what is being written; None: the end is the end.
+    """
+    records = [recorded for path in paths for recorded in _open(path, query, say, wait)]
+    if wait and len(records) > 1:
+        raise TraceError("--follow goes on with one record only: name one")
     several = len({recorded.host for recorded in records if recorded.host is not None}) > 1
     if len(records) == 1 or not several:
         return (Line(None, line) for recorded in records for line in recorded.lines), several
     return _merged(records), several
 
 
-def _open(path: str, query: Query, say: Say) -> list[Recorded]:
+def _open(path: str, query: Query, say: Say, wait: Wait | None) -> list[Recorded]:
     if path == STDIN:
         return [Recorded(None, lines_of(sys.stdin.fileno(), "standard input", query, say))]
     try:
@@ -75,11 +82,11 @@ def _open(path: str, query: Query, say: Say) -> list[Recorded]:
     except ValueError:
         raise TraceError(f"{name(path)}: is not a file name") from None
     if not stat.S_ISDIR(status.st_mode):
-        return [_open_file(path, query, say)]
-    return _open_folder(path, query, say)
+        return [_open_file(path, query, say, wait)]
+    return _open_folder(path, query, say, wait)
 
 
-def _open_folder(path: str, query: Query, say: Say, *, inner: bool = False) -> list[Recorded]:
+def _open_folder(path: str, query: Query, say: Say, wait: Wait | None, *, inner: bool = False) -> list[Recorded]:
     folder = open_folder(path)
     names, refused = folder.segments()
     for line in refused:
@@ -87,12 +94,12 @@ def _open_folder(path: str, query: Query, say: Say, *, inner: bool = False) -> l
     hosts: dict[str, list[str]] = {}
     for segment in names:
         hosts.setdefault(_host_of(folder, segment.name), []).append(segment.name)
-    records = [Recorded(host, _segments(folder, files, query, say)) for host, files in hosts.items()]
+    records = [Recorded(host, _segments(folder, files, query, say, wait)) for host, files in hosts.items()]
     if not inner:
         for below in sorted(os.scandir(folder.fd), key=lambda entry: entry.name):
             if below.is_dir(follow_symlinks=False):
                 try:
-                    records += _open_folder(os.path.join(path, below.name), query, say, inner=True)
+                    records += _open_folder(os.path.join(path, below.name), query, say, wait, inner=True)
                 except TraceError as error:
                     say(str(error))
     if not records and not inner:
@@ -114,53 +121,91 @@ def _host_of(folder: Folder, file: str) -> str:
     return order(file)[1].rpartition("-")[0]
 
 
-def _segments(folder: Folder, files: list[str], query: Query, say: Say) -> Iterator[bytes]:
-    last = files[-1] if files else None
-    for file in files:
-        label = name(os.path.join(folder.path, file))
-        try:
-            with opened(folder, file) as fd:
-                # the end of the newest one may just be being written
-                lenient = file == last and folder.recorder() is not None
-                yield from lines_of(fd, label, query, say, lenient=lenient)
-        except OSError as error:
-            say(f"{label}: {os.strerror(error.errno or 0).lower()}")
+def _segments(folder: Folder, files: list[str], query: Query, say: Say, wait: Wait | None) -> Iterator[bytes]:
+    for file in files[:-1] if wait else files:
+        # the end of the newest one may just be being written
+        lenient = file == files[-1] and folder.recorder() is not None
+        yield from _segment(folder, file, query, say, lenient)
+    while wait:
+        yield from _growing(folder, files[-1], query, say, wait)
+        newer = [segment.name for segment in folder.segments()[0] if order(segment.name) > order(files[-1])]
+        files = newer or files
+        for file in files[:-1] if newer else ():
+            yield from _segment(folder, file, query, say, False)
 
 
-def _open_file(path: str, query: Query, say: Say) -> Recorded:
+def _segment(folder: Folder, file: str, query: Query, say: Say, lenient: bool) -> Iterator[bytes]:
+    label = name(os.path.join(folder.path, file))
+    try:
+        with opened(folder, file) as fd:
+            yield from lines_of(fd, label, query, say, lenient=lenient)
+    except OSError as error:
+        say(f"{label}: {os.strerror(error.errno or 0).lower()}")
+
+
+def _growing(folder: Folder, file: str, query: Query, say: Say, wait: Wait) -> Iterator[bytes]:
+    """The lines of the newest segment, and those that are written to it, until there is a newer one."""
+    need_zstandard()
+    label = name(os.path.join(folder.path, file))
+    with opened(folder, file) as fd:
+
+        def grown(count: int) -> bytes:
+            while True:
+                has_newer = any(order(segment.name) > order(file) for segment in folder.segments()[0])
+                data = os.read(fd, count)
+                if data or has_newer:
+                    return data
+                wait()
+
+        yield from _walked_lines(grown, label, query, say, False)
+
+
+def _open_file(path: str, query: Query, say: Say, wait: Wait | None) -> Recorded:
     def lines() -> Iterator[bytes]:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
         except OSError as error:
             raise TraceError(f"{name(path)}: {os.strerror(error.errno or 0).lower()}") from None
         try:
-            yield from lines_of(fd, name(path), query, say)
+            yield from lines_of(fd, name(path), query, say, wait=wait)
         finally:
             os.close(fd)
 
     return Recorded(os.path.basename(path) if path.endswith(SUFFIX) else path, lines())
 
 
-def lines_of(fd: int, label: str, query: Query, say: Say, *, lenient: bool = False) -> Iterator[bytes]:
-    """The lines of a file or a pipe that may be meant."""
+def lines_of(fd: int, label: str, query: Query, say: Say, *, lenient: bool = False, wait: Wait | None = None) -> Iterator[bytes]:
+    """The lines of a file or a pipe that may be meant; `wait`: go on behind its end."""
+
+    def following(count: int) -> bytes:
+        while not (data := os.read(fd, count)) and wait:
+            wait()
+        return data
+
     try:
-        head = _first(fd)
+        head = _first(following)
         if not head:
             if not lenient:
                 say(f"{label}: is empty")
             return
         if _is_zstd(head):
             need_zstandard()
-            yield from _segment_lines(fd, head, label, query, say, lenient)
+            rows = None if wait else rows_of(fd)
+            if rows is None:
+                pushed = [head]
+                read = lambda count: pushed.pop() if pushed else following(count)  # noqa: E731
+                yield from _walked_lines(read, label, query, say, lenient)
+            else:
+                yield from _indexed_lines(fd, rows, label, query, say)
         else:
-            yield from _plain_lines(fd, head, label, query, say)
+            yield from _plain_lines(following, head, label, query, say)
     except OSError as error:
         say(f"{label}: {(os.strerror(error.errno) if error.errno else str(error)).lower()}")
 
 
-def _first(fd: int) -> bytes:
+def _first(read: Read) -> bytes:
     head = b""
-    while len(head) < 4 and (data := os.read(fd, 4 - len(head))):
+    while len(head) < 4 and (data := read(4 - len(head))):
         head += data
     return head
 
@@ -199,11 +244,7 @@ def rows_of(fd: int) -> list[Row] | None:
     return rows
 
 
-def _segment_lines(fd: int, head: bytes, label: str, query: Query, say: Say, lenient: bool) -> Iterator[bytes]:
-    rows = rows_of(fd)
-    if rows is None:
-        yield from _walked_lines(fd, head, label, query, say, lenient)
-        return
+def _indexed_lines(fd: int, rows: list[Row], label: str, query: Query, say: Say) -> Iterator[bytes]:
     for row in rows:
         if not query.may_hold(row):
             continue
@@ -217,11 +258,10 @@ def _segment_lines(fd: int, head: bytes, label: str, query: Query, say: Say, len
             yield from _meant(content, query)
 
 
-def _walked_lines(fd: int, head: bytes, label: str, query: Query, say: Say, lenient: bool) -> Iterator[bytes]:
+def _walked_lines(read: Read, label: str, query: Query, say: Say, lenient: bool) -> Iterator[bytes]:
     """The lines of frames that nothing tells where they are."""
-    pushed = [head]
     rest = b""
-    for content in frames(lambda count: pushed.pop() if pushed else os.read(fd, count)):
+    for content in frames(read):
         if isinstance(content, Fault):
             rest = b""
             if content.torn and lenient:
@@ -240,10 +280,10 @@ def _walked_lines(fd: int, head: bytes, label: str, query: Query, say: Say, leni
         yield from _meant(rest, query)
 
 
-def _plain_lines(fd: int, head: bytes, label: str, query: Query, say: Say) -> Iterator[bytes]:
+def _plain_lines(read: Read, head: bytes, label: str, query: Query, say: Say) -> Iterator[bytes]:
     rest, skipping = head, False
     while True:
-        data = os.read(fd, _READ)
+        data = read(_READ)
         if not data:
             break
         data = rest + data

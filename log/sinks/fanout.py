@@ -49,8 +49,9 @@ class Form(Protocol):
 class Log:
     """All sinks, and the numbers of what went through."""
 
-    def __init__(self, options: Form, signals: Asked) -> None:
-        self._signals = signals
+    def __init__(self, options: Form, signals: Asked, *, quiet: bool = False) -> None:
+        """`quiet`: nothing is shown on standard output."""
+        self._signals, self._quiet = signals, quiet
         self._screen: Output | None = None
         self._errors = Channel(STDERR)
         self.tally = Tally()
@@ -63,18 +64,24 @@ class Log:
                 open_file(os.fspath(options.output), FORMATS[options.format or "json"], self.complain, shared=options.shared_output)
             )
 
+    def add(self, *sinks: Sink) -> None:
+        """More sinks, which get what comes from now on."""
+        self._sinks[:0] = sinks
+
     @contextlib.contextmanager
     def starting(self, status: bool) -> Iterator[None]:
         """While the tracer gets ready, which the status line says; then events are shown and the time counts."""
-        self._screen = open_screen(sys.stdout, self._form, self.complain, status, self._view)
-        self._sinks.append(self._screen)
+        if not self._quiet:
+            self._screen = open_screen(sys.stdout, self._form, self.complain, status, self._view)
+            self._sinks.append(self._screen)
         if self.summary:
             self._sinks.append(self.summary)
         try:
             with self._screen.note("starting ...") if isinstance(self._screen, Screen) else contextlib.nullcontext():
                 yield
         except BaseException:
-            self._screen.close(lambda idle: True)
+            if self._screen:
+                self._screen.close(lambda idle: True)
             self._screen = None
             raise
         self.tally.started = time.monotonic()
@@ -115,7 +122,7 @@ class Log:
         for sink in self._sinks:
             sink.close(given_up)
         self._screen = None
-        if self.summary and self._form != "text":
+        if self.summary and (self._form != "text" or self._quiet):
             self._last_words(f"{table}\n", given_up)
         self._last_words(f"libvirt-trace: {escape(end_summary(end))}\n", given_up)
 

@@ -15,16 +15,26 @@ import pytest
 
 from enforcer.commands import enforce_parser, policy_parser
 from enforcer.policy.rules import KEYS
+from log.options import log_parser, verify_parser
 from log.render import jsonl
 from log.usage import split_command
-from probes.options import list_parser, ps_parser, tracing_parser
+from probes.options import list_parser, ps_parser, record_parser, tracing_parser
 from tests import readme
 from tests.enforced import library
 from tests.needs import PYTHON, ROOT, lack
 from tests.unit.log_samples import ATTACHED, CLOCK, DESTROY, END, LOST, UNATTACHED
 
 MANUAL = ROOT / "tracer.8"
-PARSERS = {"": tracing_parser("0"), "list": list_parser(), "ps": ps_parser(), "enforce": enforce_parser(), "policy": policy_parser()}
+PARSERS = {
+    "": tracing_parser("0"),
+    "list": list_parser(),
+    "ps": ps_parser(),
+    "record": record_parser("0"),
+    "log": log_parser(),
+    "verify": verify_parser(),
+    "enforce": enforce_parser(),
+    "policy": policy_parser(),
+}
 
 
 def options_of(parser: argparse.ArgumentParser) -> dict[str, str | None]:
@@ -36,10 +46,11 @@ def options_of(parser: argparse.ArgumentParser) -> dict[str, str | None]:
     }
 
 
-def options_in_manual() -> dict[str, str | None]:
-    """The options that the man page has an item for: `.It Fl o Ar file , Fl -output Ar file`."""
+def options_in_manual(section: str = "OPTIONS") -> dict[str, str | None]:
+    """The options that the man page has an item for there: `.It Fl o Ar file , Fl -output Ar file`."""
     found: dict[str, str | None] = {}
-    for item in re.findall(r"^\.It (Fl .*)$", MANUAL.read_text(), re.M):
+    text = MANUAL.read_text().partition(f".Sh {section}\n")[2].partition("\n.Sh ")[0]
+    for item in re.findall(r"^\.It (Fl .*)$", text, re.M):
         for spelling in item.split(" , "):
             words = spelling.split()
             assert words[0] == "Fl" and (len(words) == 2 or (len(words) == 4 and words[2] == "Ar")), item
@@ -62,6 +73,23 @@ def test_manual_describes_every_option_and_no_other():
     assert options_in_manual() == options_of(PARSERS[""])
 
 
+def test_manual_describes_every_option_of_a_record():
+    known = options_of(PARSERS[""])
+    special = {word: name for verb in ("record", "log") for word, name in options_of(PARSERS[verb]).items() if word not in known}
+    assert options_in_manual("THE RECORD") == {**special, "--slower": "ms"}
+    taken = re.findall(r"[\w-]+", MANUAL.read_text().partition("Of the options above it takes\n")[2].partition("and these:")[0])
+    of_log = {word for word in options_of(PARSERS["log"]) if word in known} - {
+        "-h",
+        "--help",
+        "--debug",
+        "--writes",
+        "--failed",
+        "--summary",
+    }
+    assert {f"-{word}" for word in taken if word not in ("Fl", "and")} == of_log
+    assert set(options_of(PARSERS["verify"])) == {"-h", "--help", "--anchor", "--debug"}
+
+
 @pytest.mark.parametrize("command", ["list", "ps"])
 def test_manual_has_the_options_of_a_subcommand(command):
     synopsis = MANUAL.read_text().partition(".Sh SYNOPSIS")[2].partition(".Sh")[0]
@@ -76,7 +104,7 @@ def test_manual_has_the_options_of_a_subcommand(command):
 def test_readme_names_no_option_that_does_not_exist():
     named = re.findall(r"`(--?[a-z][a-z-]*)", readme.README.read_text())
 
-    assert named and set(named) <= set(options_of(PARSERS[""])) | set(options_of(PARSERS["enforce"]))
+    assert named and set(named) <= {word for parser in PARSERS.values() for word in options_of(parser)}
 
 
 def test_manual_describes_every_key_of_a_policy():
@@ -100,7 +128,7 @@ def test_every_way_in_has_a_test():
 @pytest.mark.parametrize("line", example_lines())
 def test_example_is_understood(line):
     words = shlex.split(line)[1:]
-    command = words.pop(0) if words[:1] in (["list"], ["ps"], ["enforce"], ["policy"]) else ""
+    command = words.pop(0) if words[:1] and words[0] in PARSERS else ""
     before, _ = split_command(words)
     try:
         PARSERS[command].parse_args(before)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""libvirt-trace log, and libvirt-trace verify: words come in; what a record says is printed, and the exit status goes out."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from log.cut import cut_event
+from log.errors import TraceError, say
+from log.events import End
+from log.options import log_parser, query_of, verify_parser
+from log.quote import name
+from log.recording.linking import Found, events_of
+from log.recording.reader import read
+from log.recording.verify import anchors_of, verify
+from log.render import text, xml
+from log.render.jsonl import line as json_line
+from log.render.jsonl import string
+from log.sinks.console import make_console, paints
+from log.sinks.summary import Summary
+
+_AT_ONCE = 1 << 16  # characters that are printed together
+_LOOK_AGAIN = 0.2  # s, for what is being recorded
+
+
+class Printer:
+    """Standard output, in one form."""
+
+    def __init__(self, form: str, view: text.View, hosts: bool) -> None:
+        """`hosts`: each line names its host."""
+        self._view, self._hosts = view, hosts
+        is_plain = not sys.stdout.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown", "")
+        self._paint = None if is_plain or form != "text" else paints(make_console(sys.stdout))
+        self._line: Callable[[Found], str] = {"json": self._json, "xml": self._xml, "text": self._text}[form]
+        self._parts: list[str] = []
+        self._size = 0
+
+    def show(self, found: Found) -> None:
+        """Print an event, soon."""
+        line = self._line(found)
+        if line:
+            self._parts.append(line)
+            self._size += len(line)
+            if self._size > _AT_ONCE:
+                self.flush()
+
+    def flush(self) -> None:
+        """Print what waits. BrokenPipeError: nobody reads it."""
+        data = "".join(self._parts).encode()
+        self._parts, self._size = [], 0
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    def _text(self, found: Found) -> str:
+        if type(found.event) is End:
+            return ""
+        host = f"{name(found.host or '?')} " if self._hosts else ""
+        if self._paint is None:
+            line = text.line(found.event, self._view)
+        else:
+            paint = self._paint
+            line = "".join([paint[role] % piece for role, piece in text.segments(found.event, self._view)])
+        return host + line.replace("\n", f"\n{host}", line.count("\n") - 1) if host and line else line
+
+    def _json(self, found: Found) -> str:
+        line = json_line(found.event)
+        return line.replace(',"time":', f',"host":{string(found.host or "?")},"time":', 1) if self._hosts else line
+
+    def _xml(self, found: Found) -> str:
+        line = xml.line(found.event)
+        if not self._hosts or not line:
+            return line
+        return line.replace(">", f"><host>{xml.content(found.host or '?')}</host>", 1)
+
+
+def show_log(arguments: Sequence[str]) -> int:
+    """libvirt-trace log"""
+    options = log_parser().parse_args(arguments)
+    query = query_of(options)
+    view = text.View(options.tree) if options.tree else text.View.BOTH if options.both else text.View.FOLD
+    summary = Summary(both=options.both) if options.summary else None
+    printer: Printer | None = None
+
+    def wait() -> None:
+        if printer:
+            printer.flush()
+        time.sleep(_LOOK_AGAIN)
+
+    lines, several = read(options.paths, query, say, wait if options.follow else None)
+    printer = Printer(options.format, view, several)
+    shown = False
+    try:
+        for found in events_of(lines, query, _say_foreign):
+            event = cut_event(found.event, options.string)
+            printer.show(found._replace(event=event))
+            shown = True
+            if summary:
+                summary.write([event])
+    finally:
+        printer.flush()
+    if summary:
+        on = sys.stdout if options.format == "text" else sys.stderr
+        print(summary.shown_on(make_console(on)), end="", file=on, flush=True)
+    if not shown:
+        say("nothing that was asked for is recorded")
+    return 0
+
+
+def _say_foreign(count: int) -> None:
+    say(f"{count} {'line is' if count == 1 else 'lines are'} no event; left out")
+
+
+def verify_record(arguments: Sequence[str]) -> int:
+    """libvirt-trace verify"""
+    options = verify_parser().parse_args(arguments)
+    anchors = None if options.anchor is None else anchors_of(options.anchor)
+    report = verify(options.folder, anchors)
+    for line in report.lines():
+        print(line)
+    sys.stdout.flush()
+    if report.segments == 0:
+        raise TraceError(f"{name(options.folder)}: there is no record in it")
+    return 0 if report.is_intact else 1

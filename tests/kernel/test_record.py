@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""libvirt-trace record on real programs: nothing is missing, also of one that is killed, and what is shown later is what was shown live."""
+
+from __future__ import annotations
+
+import collections
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.needs import PATIENCE, PYTHON
+from tests.recorded import TRACER, ask, lines_of, run_record
+
+# reads, writes, failures, long strings and hostile names of several threads; prints nothing
+WORK = """
+import ctypes, libvirt, threading
+libvirt.registerErrorHandler(lambda *_: None, None)
+connection = libvirt.open("test:///default")
+domain = connection.lookupByName("test")
+def work():
+    for number in range(23):
+        domain.name(); domain.info()
+        domain.setMemory(1024 + number); domain.setAutostart(number % 2)
+        try:
+            connection.lookupByName("\\x1b[31m nosuch \\u202e" + "x" * 40 * number)
+        except libvirt.libvirtError:
+            pass
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+connection.defineXML("<domain type='test'><name>b&amp;\\u00fc</name><memory>9</memory><os><type>hvm</type></os></domain>").undefine()
+"""
+COMMAND = ("--", PYTHON, "-c", WORK)
+TIMES = 3 * 23
+
+
+@pytest.mark.parametrize("reads", ["full", "counted", "none"])
+def test_made_is_written_and_counted(tmp_path: Path, reads: str) -> None:
+    done = run_record(tmp_path / "record", "--reads", reads, *COMMAND)
+    assert done.returncode == 0 and " 0 lost in " in done.stderr and not done.stdout, done.stderr
+    made: collections.Counter[str] = collections.Counter()
+    written: collections.Counter[str] = collections.Counter()
+    for line in lines_of(tmp_path / "record"):
+        if line["type"] in ("call", "reads"):
+            made[line["function"]] += line.get("calls", 1)
+            written[line["function"]] += line["type"] == "call"
+        elif line["type"] == "end":
+            assert line["lost"] == 0
+            calls = line["calls"]
+    assert made["virDomainSetMemory"] == made["virDomainSetAutostart"] == TIMES
+    assert made["virDomainLookupByName"] == TIMES + 1 if reads != "none" else written["virDomainLookupByName"] == TIMES
+    assert made["virDomainGetInfo"] == made["virDomainGetName"] == (0 if reads == "none" else TIMES)
+    assert written["virDomainGetInfo"] == (TIMES if reads == "full" else 0)
+    assert reads == "none" or sum(made.values()) == calls
+    verdict = ask("verify", tmp_path / "record")
+    assert verdict.returncode == 0 and verdict.stdout.startswith(b"intact: "), verdict
+
+
+def test_log_shows_the_same_characters_as_live(tmp_path: Path) -> None:
+    """Of one run each form that it has had: the screen and the file of -o. COMMAND itself prints nothing."""
+    for number, (options, filed) in enumerate({(): "json", ("--format", "xml"): "xml", ("--tree", "--both", "-c"): "json"}.items()):
+        folder, file = tmp_path / str(number), tmp_path / f"file-{number}"
+        done = run_record(folder, "--show", "--reads", "full", "-s", "300", *options, "-o", file, *COMMAND)
+        assert " 0 lost in " in done.stderr, done.stderr
+        shown = ask("log", folder, "-s", "300", *options)
+        assert shown.stdout.decode() == done.stdout
+        assert done.stdout.count("\n") > 5 * TIMES
+        # the file has a last line; in the record seals and the first line are more
+        for source in (folder, next(folder.glob("*.zst"))):
+            again = ask("log", source, "-s", "300", "--format", filed).stdout.decode()
+            lines = [line for line in again.splitlines() if not line.startswith('{"type":"recording"')]
+            assert lines == file.read_text().splitlines()
+        if filed == "json":
+            assert ask("log", file, "-s", "300", *options).stdout == shown.stdout, "lines of -o are a record, too"
+            assert ask("log", "-", "-s", "300", *options, stdin=file.read_bytes()).stdout == shown.stdout
+
+
+def test_killed_recorder_has_on_disk_what_had_happened(tmp_path: Path, caller) -> None:
+    folder = tmp_path / "record"
+    work = f"{WORK}\nprint('done', flush=True); input()"
+    program = subprocess.Popen([PYTHON, "-c", f"input()\n{work}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    recorder = subprocess.Popen([*TRACER, "record", folder, "-p", str(program.pid)], stderr=subprocess.DEVNULL)
+    assert program.stdin and program.stdout
+    try:
+        wait_until(lambda: folder.exists() and b"attached to" in ask("log", folder).stdout)
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == "done\n"
+        wait_until(lambda: ask("log", folder, "-f", "virDomainUndefine").stdout.count(b" = 0 ") == 1)
+    finally:
+        recorder.send_signal(signal.SIGKILL)
+        recorder.wait()
+        program.kill()
+        program.wait()
+    found = ask("log", folder, "-w")
+    assert found.stdout.count(b"virDomainSetMemory(") == found.stdout.count(b"virDomainSetAutostart(") == TIMES
+    assert run_record(folder, "--", "true").returncode == 0
+    after = ask("log", folder, "-w").stdout
+    assert b"nothing was recorded until" in after and b": killed\n" in after
+    verdict = ask("verify", folder)
+    assert verdict.stdout.startswith(b"intact: ") and b": killed\n" in verdict.stdout, verdict
+
+
+def test_follow_shows_what_comes_also_in_the_next_segment(tmp_path: Path) -> None:
+    folder = tmp_path / "record"
+    assert run_record(folder, "--", "true").returncode == 0
+    follower = subprocess.Popen([*TRACER, "log", folder, "--follow", "-w", "--json"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    try:
+        assert follower.stdout and b'"type":"recording"' in follower.stdout.readline()
+        assert run_record(folder, *COMMAND).returncode == 0
+        lines = iter(follower.stdout.readline, b"")
+        assert next(line for line in lines if b'"function":"virDomainUndefine"' in line)
+    finally:
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(20 * PATIENCE) in (0, 130)
+
+
+def test_record_of_another_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "record"
+    first = subprocess.Popen([*TRACER, "record", folder], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: any(folder.glob("*.zst")) if folder.exists() else False)
+        second = run_record(folder, "--", "true")
+        assert second.returncode == 1 and f"process {first.pid} records there" in second.stderr, second.stderr
+    finally:
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(20 * PATIENCE) == 0
+    assert ask("verify", folder).stdout.startswith(b"intact: ")
+
+
+def test_secrets_are_in_no_record(tmp_path: Path, caller) -> None:
+    folder = tmp_path / "record"
+    done = run_record(folder, "--reads", "full", "--nested", "-a", "--", caller("secrets", "-lvirt-qemu"))
+    assert " 0 lost in " in done.stderr, done.stderr
+    text = "".join(str(line) for line in lines_of(folder))
+    assert "redacted" in text and "swordfish" not in text
+    assert run_record(folder, "--no-redact").returncode == 2
+
+
+def wait_until(holds) -> None:
+    deadline = time.monotonic() + 30 * PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline
+        os.sched_yield()
