@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""For whom a daemon makes its calls: records of its inner functions come in, clients and the calls that caused others go out."""
+"""For whom a daemon makes its calls: records of its inner functions come in, clients go out."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
 from log.events import CutText, Value
+from probes.calls.open import Message
 from probes.host.processes import NO_ID, TICKS, Processes, Searches, host_pid, searches
 from probes.host.recent import Recent
 from probes.internals.private import MOST_ATTRIBUTES
 from probes.plans.plan import Constants, Plan
 
 MOST_CLIENTS = 4096
-MOST_ORIGINS = 64  # of one message, that can't be told apart
 _STRINGS = {  # names of an identity's attributes (src/util/viridentity.c) -> of the client's fields
     "user-name": "user",
     "group-name": "group",
@@ -30,14 +30,6 @@ _SHORT = 14  # characters by which attributes are told apart
 Client = Mapping[str, Value]
 UNKNOWN: Client = dict.fromkeys(FIELDS)  # the record that names it was lost
 OWN: Client = {"daemon": True}  # nobody: the daemon does it by itself
-
-
-class Message(NamedTuple):
-    """What tells one call of a connection from all others that are under way on it."""
-
-    program: int
-    procedure: int
-    serial: int
 
 
 class Connection(NamedTuple):
@@ -73,17 +65,6 @@ class Claim(NamedTuple):
     shown: Identity  # with who it is
 
 
-class Sent(NamedTuple):
-    """A message on its way: by the call `number` of the thread, which another process may have caused (`client_pid`)."""
-
-    pid: int
-    tid: int
-    number: int
-    id: str  # of the call
-    client_pid: Value
-    uid: int = 0  # effective
-
-
 def dispatched(fields: Mapping[str, Value]) -> Served:
     """What a DISPATCH record says."""
     readonly, address = fields.get("readonly"), fields.get("address")
@@ -93,13 +74,6 @@ def dispatched(fields: Mapping[str, Value]) -> Served:
     program, procedure, serial = (header >> shift & 0xFFFFFFFF for shift in (0, 64, 128))
     end = fields.get("arg2")
     return Served(Message(program, procedure, serial), connection, None, end if isinstance(end, int) else 0)
-
-
-def sent(fields: Mapping[str, Value]) -> Message:
-    """The message of a SEND record."""
-    program, serial, procedure = fields["block"], fields["arg2"], fields["arg3"]
-    assert isinstance(program, int) and isinstance(serial, int) and isinstance(procedure, int)
-    return Message(program, procedure & 0xFFFFFFFF, serial & 0xFFFFFFFF)
 
 
 class Clients:
@@ -187,34 +161,3 @@ def _is_libvirts(exe: Value) -> bool:
     """Whether a program of root's is one of libvirt's daemons: root can give files any name, and needs no name to deceive."""
     name = os.path.basename(exe) if isinstance(exe, str) else ""
     return name == "libvirtd" or (name.startswith("virt") and name.endswith("d"))
-
-
-class Origins:
-    """Messages that are on their way, and what was sent for them."""
-
-    def __init__(self) -> None:
-        self._sent: dict[Message, list[Sent]] = {}
-
-    def send(self, message: Message, by: Sent) -> None:
-        """A call sends it."""
-        self._sent.setdefault(message, []).append(by)
-
-    def ended(self, message: Message, tid: int, number: int) -> None:
-        """The call that sent it is over."""
-        left = [by for by in self._sent.get(message, ()) if (by.tid, by.number) != (tid, number)]
-        if left:
-            self._sent[message] = left
-        else:
-            self._sent.pop(message, None)
-
-    def of(self, served: Served, daemon: int) -> list[Sent]:
-        """The calls that may have caused what is done for the message: one, or several that can't be told apart; none if they are too many.
-
-        A proxy passes on the identity of its own client: then that is the one of the message's sender, too. What a daemon says is
-        believed of anybody's calls if root runs it, else of its own user's (`daemon`: uid) only: any program can say that it is one.
-        """
-        pid = served.client["pid"] if served.client else None
-        if pid is None:
-            return []
-        found = [by for by in self._sent.get(served.message, ()) if pid in (by.pid, by.client_pid) and daemon in (0, by.uid)]
-        return found if len(found) <= MOST_ORIGINS else []

@@ -8,13 +8,31 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from log.events import Event, Value, VerdictInfo, call_id
-from probes.calls.clients import Message, Sent
 from probes.plans import values
 
 MOST_CHILDREN = 1000  # of a call that are shown below it
 MOST_LOOKED_AT = 512  # calls of a process, where one of them is sought
 
 Pieces = dict[int, list[values.Piece]]  # of long strings, by operation
+
+
+class Message(NamedTuple):
+    """What tells one call of a connection from all others that are under way on it."""
+
+    program: int
+    procedure: int
+    serial: int
+
+
+class Sent(NamedTuple):
+    """A message on its way: by the call `number` of the thread, which another process may have caused (`client_pid`)."""
+
+    pid: int
+    tid: int
+    number: int
+    id: str  # of the call
+    client_pid: Value
+    uid: int = 0  # effective
 
 
 class Extra:

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from log.events import BY_CALL, NO_CALL, Call, Caller, CutText, DomainEvent, Event, Lost, Value
 from log.render import jsonl, text, xml
 from probes.api.load import load_api
-from probes.calls.calls import MOST_CAUSES, MOST_PENDING, MOST_SENT, Calls
-from probes.calls.clients import Message
-from probes.calls.open import MOST_CHILDREN, MOST_LOOKED_AT, Extra
+from probes.calls.calls import Calls
+from probes.calls.causes import MOST_SENT
+from probes.calls.changes import MOST_CAUSES, MOST_PENDING
+from probes.calls.open import MOST_CHILDREN, MOST_LOOKED_AT, Extra, Message
 from probes.calls.tasks import Task
 from probes.internals import private
 from probes.internals.layouts import LAYOUTS
@@ -309,7 +310,7 @@ class Sending:
         """A domain changes, says a thread outside of any call."""
         fields: dict[str, Value] = {"name": "web1", "uuid": number, "arg1": 1, "arg3": 5, "arg4": 0, "handle": None, "driver": None}
         ended: list[Event] = []
-        self.calls._changed(None, TASK, 1 << 20, 2, fields, records.REC_WANTED, ended)
+        self.calls._changes.changed(None, TASK, 1 << 20, 2, fields, records.REC_WANTED, ended)
         return ended
 
     def end(self) -> list[Event]:
@@ -321,11 +322,11 @@ def test_messages_that_a_call_sends_are_kept_up_to_a_limit() -> None:
     made = Sending("virDomainSuspend", 1)
     calls, call = made.calls, made.calls._open.stacks[1][0]
     for serial in (*range(MOST_SENT + 100), MOST_SENT + 99):
-        calls._sends(call, 1, Message(1, 2, serial))
+        calls._causes.sends(call, 1, Message(1, 2, serial))
     assert [message.serial for message in calls._open.extra(1, call).sent] == list(range(100, MOST_SENT + 100))
-    assert len(calls._origins._sent) == MOST_SENT
+    assert len(calls._causes._origins._sent) == MOST_SENT
     made.end()
-    assert calls._origins._sent == {}
+    assert calls._causes._origins._sent == {}
 
 
 def test_changes_that_wait_for_their_cause_are_so_many_and_then_told_without_one() -> None:
@@ -356,11 +357,11 @@ def test_of_processes_whose_end_was_not_told_nothing_is_kept() -> None:
     calls = new_calls([row("virDomainSuspend")])
     alive, gone = os.getpid(), 1 << 22  # never given to a process
     for pid in (alive, gone):
-        calls._constants_of(pid).learn((0, 1), "test:///default")
+        calls._decoder.constants_of(pid).learn((0, 1), "test:///default")
     kept = []
     for _ in range(3):
         calls.forget_idle()
-        kept.append(set(calls._constants))
+        kept.append(set(calls._decoder.constants))
     assert kept == [{alive, gone}, {alive}, {alive}]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from log.events import Caller
-from probes.calls.clients import Connection, Message, Served
+from probes.calls.clients import Connection, Served
+from probes.calls.open import Message
 from probes.calls.tasks import Task, Tasks
 from probes.host.daemons import Daemons
 from probes.host.mapwatch import Dropped, Exec, Mapped

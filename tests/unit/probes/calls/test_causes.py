@@ -6,7 +6,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.calls.clients import FIELDS, MOST_ORIGINS, Connection, Message, Origins, Sent, Served
+from probes.calls.causes import MOST_ORIGINS, Origins
+from probes.calls.clients import FIELDS, Connection, Served
+from probes.calls.open import Message, Sent
 
 CONNECTION = Connection(False, None)
 MESSAGE = Message(0x20008086, 9, 7)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Builds the event of a call that is over: its records come in, a Call goes out; calls that are alike are built once."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Hashable
+
+from log.events import NO_VALUES, Call, CallError, Value, Values
+from probes.calls import clients
+from probes.calls.causes import Causes
+from probes.calls.decode import CACHED, Decoder, is_shared
+from probes.calls.errors import RaisedErrors
+from probes.calls.open import Extra, Open, OpenCalls, Pieces
+from probes.calls.pieces import Denial
+from probes.calls.tasks import Task
+from probes.calls.verdicts import error_of
+from probes.kernel import records
+from probes.plans.plan import Row
+
+NO_RETURN = "no return probe"
+_RETURN = struct.Struct("<8xQ24xQ")  # of a return record: its time, the entry's
+
+
+class Building:
+    """Builds calls from what all others know of them."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        calls: OpenCalls,
+        causes: Causes,
+        errors: RaisedErrors,
+        find_task: Callable[[int, int, int], Task],
+        epoch: Callable[[int], int],
+    ) -> None:
+        self._rows = decoder.rows
+        self._decoder, self._calls, self._causes, self._errors = decoder, calls, causes, errors
+        self._find_task, self._epoch = find_task, epoch
+        self._alike: dict[Hashable, tuple[object, ...]] = {}
+
+    def forget_rows(self) -> None:
+        """They stand for other functions from now on."""
+        self._alike.clear()
+
+    def returned(self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int) -> Call:
+        """A call that has returned; `raw`: its return record."""
+        entry, number, seq, depth, task, tgid, _ = call
+        row = self._rows[number]
+        until, started = _RETURN.unpack_from(raw)
+        extra = self._calls.take_extra(tid, seq)
+        key: Hashable = None
+        if entry is not None and extra is None and ret_pieces is None:
+            constants = self._decoder.constants.get(tgid) or self._decoder.constants_of(tgid)
+            entry_key, ret_key = self._decoder.keys.get(number) or self._decoder.keys_of(number)
+            key = (constants.version, number, tid, task, depth, entry_key(entry), ret_key(raw))
+            alike = self._alike.get(key)
+            if alike is not None:
+                return tuple.__new__(Call, (self._epoch(started), until - started, *alike))
+        result: Value = None
+        fails, error, out = False, None, NO_VALUES
+        failed: bool | None = False
+        if row.ret is not None and row.returns != "void":
+            decoded, fails, out = self._decoder.decode(row.ret, raw, ret_pieces, call.row, call.tgid, True)
+            result = decoded.values.get("ret")
+            if fails:
+                error = self._errors.error(tid, started)
+                # these return the same value when there is nothing to tell
+                failed = error is not None or row.function is None or row.function.failure not in ("minus_one_if_error", "null_if_error")
+                if not failed and raw[2] & records.REC_INNER_LOST:
+                    failed = None
+        built = self._build(call, extra, tid, row, started, result, failed, error, until - started, None, out)
+        if fails or key is None or entry is None or built.client is not None:
+            return built
+        if not is_shared(row.entry, entry) or not (row.ret is None or is_shared(row.ret, raw)):
+            return built
+        if len(self._alike) >= CACHED:
+            self._alike.clear()
+        built = built._replace(alike={})
+        self._alike[key] = built[2:]
+        return built
+
+    def unfinished(self, call: Open, extra: Extra | None, tid: int, reason: str) -> Call:
+        """A call whose end was not seen."""
+        row = self._rows[call.row]
+        return self._build(call, extra, tid, row, call.started, None, False, None, None, reason if row.ret else NO_RETURN)
+
+    def denied(self, denial: Denial, tid: int) -> Call:
+        """A call that the enforcer sent back."""
+        call, extra = denial.call, denial.extra
+        extra.pieces = denial.pieces
+        assert extra.verdict is not None
+        error = error_of(extra.verdict)
+        return self._build(call, extra, tid, self._rows[call.row], call.started, denial.result, True, error, None, None)
+
+    def _build(
+        self,
+        call: Open,
+        extra: Extra | None,
+        tid: int,
+        row: Row,
+        started: int,
+        result: Value,
+        failed: bool | None,
+        error: CallError | None,
+        duration: int | None,
+        unfinished: str | None,
+        out: Values = NO_VALUES,
+    ) -> Call:
+        task = self._find_task(call.task, call.tgid, tid)
+        args, function = None, row.function
+        write = self._decoder.is_write(call)
+        if call.raw is not None:
+            args, _, _ = self._decoder.decode(row.entry, call.raw, extra.pieces if extra else None, call.row, call.tgid, False)
+        client: clients.Client | None = None
+        if task.served:
+            client = task.served.client or clients.UNKNOWN
+        elif task.is_daemon:
+            is_own = call.raw is not None and not call.raw[2] & records.REC_SERVING
+            client = clients.OWN if is_own else clients.UNKNOWN  # whose record was lost
+        built = Call(
+            time=self._epoch(started),
+            duration_ns=duration,
+            tid=tid,
+            comm=task.comm,
+            caller=task.caller,
+            function=function.name if function is not None else "?",
+            library=row.library,
+            depth=call.depth,
+            write=write,
+            args=args,
+            out=out,
+            ret=result,
+            returns=row.returns,
+            failed=failed,
+            error=error,
+            client=client,
+            unfinished=unfinished,
+        )
+        return self._causes.link(built, call, tid, extra) if extra else built
