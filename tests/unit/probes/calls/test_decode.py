@@ -68,7 +68,12 @@ def test_processes_that_have_gone_are_forgotten_the_second_time():
 
 @pytest.mark.parametrize(
     ("function", "flags", "changes"),
-    [("virDomainSetMetadata", 0, True), ("virDomainGetState", 0, False), ("virDomainGetXMLDesc", 0, False), ("virDomainGetXMLDesc", 1, True)],
+    [
+        ("virDomainSetMetadata", 0, True),
+        ("virDomainGetState", 0, False),
+        ("virDomainGetXMLDesc", 0, False),
+        ("virDomainGetXMLDesc", 1, True),
+    ],
 )
 def test_whether_a_call_changes_something_may_depend_on_its_flags(function, flags, changes):
     """A description with its secrets is not for who may only read."""
