@@ -28,7 +28,7 @@ FIELDS = ("pid", "uid", "user", "gid", "group", "sasl", "x509", "selinux", "read
 _SHORT = 14  # characters by which attributes are told apart
 
 Client = Mapping[str, Value]
-UNKNOWN: Client = dict.fromkeys(FIELDS)  # the record that names it was lost
+UNKNOWN: Client = dict.fromkeys((*FIELDS, "peer"))  # the record that names it was lost
 OWN: Client = {"daemon": True}  # nobody: the daemon does it by itself
 
 
@@ -94,14 +94,14 @@ class Clients:
         if served.client is None:
             return
         before = self._claims.get((daemon, served.end))
-        peer = {key: served.client[key] for key in served.client if key not in ("peer", "claims")}
+        peer = _fields(served.client)
         if before is not None and before.shown.client == served.client:
             peer = {**peer, **before.shown.client.get("peer", {})}  # type: ignore[dict-item]
         says = self._identity(raw, plan, served.connection, daemon, at)
         if peer.get("uid") == 0 and _is_libvirts(peer.get("exe")):
             shown = says._replace(client={**says.client, "peer": peer})
         else:
-            client: Client = {**peer, "peer": peer, "claims": dict(says.client)}
+            client: Client = {**peer, "peer": peer, "claims": _fields(says.client)}
             shown = Identity(client, served.client_start, served.client_uid)
         self._claims.put((daemon, served.end), Claim(says.client, shown))
 
@@ -129,11 +129,11 @@ class Clients:
     def _describe(self, found: dict[str, Value], start: int | None, at: int) -> Identity:
         pid, client = found["pid"], {field: found[field] for field in FIELDS}
         if not isinstance(pid, int):
-            return Identity(client, start, None)
+            return Identity({**client, "peer": client}, start, None)
         process = self._processes.lookup(pid, start, at=at)
         cmdline = None if process.cmdline is None else list(process.cmdline)
         client.update(exe=process.exe, cmdline=cmdline, loginuid=process.loginuid)
-        return Identity(client, start, None if process.uid == NO_ID else process.uid)
+        return Identity({**client, "peer": client}, start, None if process.uid == NO_ID else process.uid)
 
 
 def _read(fields: Mapping[str, Value], connection: Connection, daemon: int, limit: Searches) -> dict[str, Value]:
@@ -155,6 +155,11 @@ def _read(fields: Mapping[str, Value], connection: Connection, daemon: int, limi
     else:  # a socket of this host has none worth telling
         found["address"] = connection.address
     return found
+
+
+def _fields(client: Client) -> dict[str, Value]:
+    """Who it is, without what was found out about that."""
+    return {key: client[key] for key in client if key not in ("peer", "claims")}
 
 
 def _is_libvirts(exe: Value) -> bool:

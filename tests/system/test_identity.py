@@ -161,6 +161,9 @@ def test_log_shows_who_it_is_and_what_he_says(enforced, trace):
     result = tracer.stop()
     (claim,) = result.calls("virConnectSetIdentityEnsureACL")
     assert (claim["type"], claim["client"]["user"], "claims" in claim["client"]) == ("call", "nobody", False)
+    # the change is an event; before it and after it the kernel's word is there
+    assert claim["client"]["peer"] == {key: claim["client"][key] for key in claim["client"] if key != "peer"}
+    assert claim["client"]["peer"]["uid"] == 65534 and claim["write"]
     (denied,) = result.calls("virDomainSuspend", enforced.pid)
     client = denied["client"]
     assert (denied["type"], client["user"], client["uid"]) == ("verdict", "nobody", 65534)
