@@ -16,6 +16,7 @@ from probes.host.enforcers import Enforcer, Enforcers
 from probes.host.owners import Owners
 from probes.host.pace import Pace
 from probes.host.refusals import Refusals
+from probes.host.slow import Slow, is_slow
 from probes.host.targets import Target, Targets
 from probes.host.turns import Turns
 
@@ -23,6 +24,7 @@ from probes.host.turns import Turns
 SCAN_SHARE, SCAN_BURST, SCAN_STEP = 0.1, 0.3, 0.02
 LOOK_STEP, FIRST_LOOK, LAST_LOOK = 0.05, 2.0, 0.5  # s, for looking at files: at a time, when tracing begins, and when it ends
 BEHIND = "its user maps more such files than can be looked at in so short a time: calls are missed until it is this one's turn"
+UNANSWERED = "its file system does not answer; calls are missed until it does"
 NOT_LOOKED_AT = "tracing ended before it could be looked at; if it is libvirt, the calls that were made through it were missed"
 TOO_LATE = "tracing ended when it had just been mapped; the calls that were made through it were missed"
 TOO_MUCH = "too much is mapped there to look at all of it: what comes behind that is only noticed when it is mapped anew"
@@ -33,6 +35,7 @@ class Arrival(NamedTuple):
 
     mapping: maps.Mapping
     since: int | None  # when it was mapped at the earliest (ns); None: before tracing began
+    has_answered: bool = False  # its file system, if that may take long
 
 
 class Found(NamedTuple):
@@ -49,6 +52,7 @@ class Finder:
         self.targets, self.enforcers = targets, enforcers
         self._owners, self._refusals, self._proc = owners, refusals, proc
         self._turns: Turns[Arrival] = Turns()
+        self._slow: Slow[tuple[int, Arrival]] = Slow(proc)
         self._found: list[Found] = []
         self._pace = Pace(SCAN_SHARE, SCAN_BURST)
         self._pids: Iterator[int] | None = None  # processes that are still to be looked at
@@ -72,11 +76,7 @@ class Finder:
         """A process has mapped a file; whether it is known."""
         if self._known_by(mapping):
             return True
-        key = (mapping.pid, mapping.major, mapping.minor, mapping.inode, mapping.path)
-        account = self._owners.of(mapping.pid)
-        if not self._turns.put(account, key, Arrival(mapping, since)):
-            self._refusals.add(mapping.path, BEHIND, account, once=True)
-            self._again = True
+        self._wait(self._owners.of(mapping.pid), Arrival(mapping, since))
         return False
 
     def missed(self) -> None:
@@ -91,6 +91,8 @@ class Finder:
 
     def go_on(self) -> list[Found]:
         """New files; some more of the work is done."""
+        for account, arrival in self._slow.ready():
+            self._wait(account, arrival._replace(has_answered=True))
         self._turns.run(self._look, LOOK_STEP)
         if (self._pids or self._again) and self._pace.ready():
             with self._pace:
@@ -111,7 +113,7 @@ class Finder:
         for found in self._take():
             if isinstance(found.file, Target) and found.file.functions:
                 self._refusals.add(found.file.path, TOO_LATE)
-        for account, arrival in self._turns.rest():
+        for account, arrival in [*self._turns.rest(), *self._slow.rest()]:
             self._refusals.add(arrival.mapping.path, NOT_LOOKED_AT, account, once=True)
 
     def close(self) -> None:
@@ -152,8 +154,21 @@ class Finder:
             self.mapped(mapping, since)
         return found
 
+    def _wait(self, account: int, arrival: Arrival) -> None:
+        mapping = arrival.mapping
+        key = (mapping.pid, mapping.major, mapping.minor, mapping.inode, mapping.path)
+        if not self._turns.put(account, key, arrival):
+            self._refusals.add(mapping.path, BEHIND, account, once=True)
+            self._again = True
+
     def _look(self, account: int, arrival: Arrival) -> None:
         mapping = arrival.mapping
+        if self._known_by(mapping):
+            return
+        if not arrival.has_answered and is_slow(mapping, self._proc):
+            if not self._slow.ask(mapping, (account, arrival)):
+                self._refusals.add(mapping.path, UNANSWERED, account, once=True)
+            return
         source = self.enforcers if maps.is_enforcer(mapping.path) else self.targets
         source.of(mapping)
         self._found += [Found(file, arrival.since) for file in source.take()]

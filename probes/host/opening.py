@@ -105,6 +105,13 @@ def is_remote(fd: int) -> bool:
     return _file_system(fd) in REMOTE
 
 
+def only_name(fd: int) -> None:
+    """The descriptor names the file from now on, and can't be read: to close one that can may take any time on such a file system."""
+    name = os.open(f"/proc/self/fd/{fd}", os.O_PATH | os.O_CLOEXEC)
+    os.dup2(name, fd, inheritable=False)
+    os.close(name)
+
+
 def _file_system(fd: int) -> int:
     buffer = ctypes.create_string_buffer(256)  # struct statfs begins with its type, a long
     return ctypes.c_long.from_buffer(buffer).value if bpf.libc.fstatfs(fd, buffer) == 0 else 0

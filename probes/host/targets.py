@@ -260,6 +260,8 @@ class Targets:
         except TraceError:
             os.close(fd)
             raise
+        if opening.is_remote(fd):
+            opening.only_name(fd)
         self._known.update(dict.fromkeys(remembered, target))
         self._untold.append(target)
         return target

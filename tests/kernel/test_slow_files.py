@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A library on a file system that does not answer: nobody else waits for it, and it is attached to when it does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import CALLS
+from tests.kernel.test_neighbours import count
+from tests.kernel.test_targets import LIBVIRT
+from tests.needs import PYTHON, ROOT, lack
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Serves a copy of the library in the folder."""
+    if not os.path.exists("/dev/fuse"):
+        lack("kernel", "the kernel has no FUSE")
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    process = subprocess.Popen([PYTHON, ROOT / "tests" / "slow_files.py", folder, LIBVIRT], stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() == "mounted\n"
+    yield process
+    subprocess.run(["umount", "-l", folder], check=True)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_library_on_a_file_system_that_hangs(server, trace, steps, tmp_path: Path) -> None:
+    path = tmp_path / "slow" / "libvirt.so.0"
+    waits = steps(env={"LD_LIBRARY_PATH": str(path.parent)})
+    other = steps()
+    waits.call(0)  # what it needs of the library is in memory
+    server.send_signal(signal.SIGSTOP)
+    try:
+        tracer = trace("-f", "virDomainGetName")
+        assert str(path) not in [target["path"] for target in tracer.wait_attached()["targets"]]
+        count(tracer, other)
+        count(tracer, other)
+    finally:
+        server.send_signal(signal.SIGCONT)
+    tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(path))
+    count(tracer, waits)
+    assert tracer.stop(lost=None).status == 0
+
+
+def test_tracing_ends_while_a_file_system_hangs(server, trace, steps, tmp_path: Path) -> None:
+    path = tmp_path / "slow" / "libvirt.so.0"
+    other = steps()
+    tracer = trace("-f", "virDomainGetName")
+    steps(env={"LD_LIBRARY_PATH": str(path.parent)})
+    tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(path))
+    server.send_signal(signal.SIGSTOP)
+    try:
+        count(tracer, other)
+        result = tracer.stop(lost=None)
+    finally:
+        server.send_signal(signal.SIGCONT)
+    assert (result.status, len(result.calls("virDomainGetName", other.pid))) == (0, CALLS)
