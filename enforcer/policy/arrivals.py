@@ -111,12 +111,15 @@ NOT_JUDGED: dict[str, str] = {
 }  # fmt: skip
 
 
-def arrive_as(chosen: Set[str], *, forbids: bool) -> Set[str]:
-    """The functions of a rule and those that their calls arrive as. `forbids`: the rule doesn't allow."""
+def arrive_as(chosen: Set[str], left_out: Set[str] = frozenset(), *, forbids: bool) -> Set[str]:
+    """The functions of a rule and those that their calls arrive as.
+
+    `left_out`: those that it names as not its own. `forbids`: it doesn't allow.
+    """
     found = {name for name, names in STANDS_FOR.items() if names & chosen}
     if forbids and chosen & (CREATING | DEFINING):
         found |= INCOMING
-    return chosen | found
+    return (chosen | found) - {name for name, names in STANDS_FOR.items() if names <= left_out}
 
 
 def only_where_it_stays(name: str, chosen: Iterable[str]) -> bool:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from enforcer.policy.arrivals import only_where_it_stays
+from enforcer.policy.arrivals import INCOMING, only_where_it_stays
 from enforcer.policy.rules import Policy, Principal, Rule, flag_constants
 from enforcer.policy.sources import KINDS, TYPES, names_objects, sources_of
 from log.errors import TraceError
@@ -24,7 +24,7 @@ from probes.api.undescribed import NO_STUB
 
 HEAD = struct.Struct("<8sII32sQIIIIIIII")
 CHECK_AT, CHECKED_FROM, MADE_AT = 12, 16, 48  # the CRC-32 of what is behind it, and when it was compiled
-SIZE_MAX = 1 << 20  # as in policy_file.c: 1,500 rules on whatever changes something, 5,000 on a few functions
+SIZE_MAX = 1 << 20  # as in policy_file.c: 1,900 rules on whatever changes something, 10,000 on a few functions
 ROWS_MAX, ORIGIN_MAX = 4096, 4096  # libvirt 12.8 has 528 functions; bytes of the path of the source
 MAGIC = b"LVTPOL\0\1"
 AUDIT_MODE, DENY_ON_ERROR, MEANS_UNKNOWN = 1, 2, 4
@@ -78,17 +78,41 @@ def compile_policy(policy: Policy, table: ApiTable, made: float | None = None) -
     covering: list[list[int]] = [[] for _ in table.functions]
     for rule in policy.rules:
         numbers: dict[tuple[Condition, ...], int] = {}
-        for name in rule.functions:
-            function = table.by_name[name]
-            for conditions in variants_for(rule, function, table):
-                if conditions not in numbers:
-                    numbers[conditions] = len(variants)
-                    variants.append(Variant(rule, conditions))
+        for functions, conditions in _asked(rule, table):
+            if conditions not in numbers:
+                numbers[conditions] = len(variants)
+                variants.append(Variant(rule, conditions))
+            for function in functions:
                 covering[function.number].append(numbers[conditions])
     data = _Writer(policy, table, variants, covering, int(time.time() if made is None else made)).write()
     if len(data) > SIZE_MAX:
         raise TraceError(f"{policy.origin}: compiled, it has {len(data):,} bytes; the library takes {SIZE_MAX:,} at most")
     return data
+
+
+def _asked(rule: Rule, table: ApiTable) -> list[tuple[list[Function], tuple[Condition, ...]]]:
+    """Functions of the rule, and what it asks of calls of these; without those that it can't match."""
+    alike: dict[object, list[Function]] = {}
+    for name in rule.functions:
+        function = table.by_name[name]
+        with_flags, without = _likeness(function)
+        key: object = name if rule.contains or rule.elements else with_flags if rule.flags else without
+        alike.setdefault(key, []).append(function)
+    return [(functions, conditions) for functions in alike.values() for conditions in variants_for(rule, functions[0], table)]
+
+
+_likenesses: dict[int, tuple[Function, tuple[object, object]]] = {}  # by identity: hashing a function takes long
+
+
+def _likeness(function: Function) -> tuple[object, object]:
+    """What tells functions apart for a rule that asks for flags, and for one that doesn't; neither for texts or elements."""
+    if id(function) not in _likenesses:
+        when = _is_class("write", function) if function.access == "conditional" else None
+        others = names_objects(function), when, function.name if function.name in INCOMING else None
+        at = flags_at(function)
+        flags = at, None if at is None else function.params[at].enum
+        _likenesses[id(function)] = function, ((flags, *others), others)
+    return _likenesses[id(function)][1]
 
 
 def variants_for(rule: Rule, function: Function, table: ApiTable) -> list[tuple[Condition, ...]]:
@@ -193,7 +217,8 @@ def _is_class(access: str, function: Function) -> Condition:
 
 def covered_names(rule: Rule, table: ApiTable) -> list[str]:
     """The functions that the rule can match calls of."""
-    return [name for name in rule.functions if variants_for(rule, table.by_name[name], table)]
+    names = {function.name for functions, _ in _asked(rule, table) for function in functions}
+    return [name for name in rule.functions if name in names]
 
 
 def read_summary(data: bytes) -> Summary | None:
@@ -257,6 +282,7 @@ class _Writer:
         self.texts = bytearray(b"\0")
         self.text_at: dict[bytes, int] = {b"": 0}
         self.programs: dict[tuple[int, ...], int] = {}
+        self.items: dict[tuple[bool, tuple[object, ...]], int] = {}  # values of conditions, by whether they are UUIDs
         self.fixups: list[int] = []  # where offsets of strings are, as yet from the start of the strings
 
     def write(self) -> bytes:
@@ -300,13 +326,11 @@ class _Writer:
         struct.pack_into("<I", self.data, CHECK_AT, zlib.crc32(self.data[CHECKED_FROM:]))
         return bytes(self.data)
 
-    def add(self, part: bytes) -> int:
-        """Where the part begins, at a multiple of eight."""
-        self.data += bytes(-len(self.data) % 8)
+    def add(self, part: bytes, multiple: int = 8) -> int:
+        """Where the part begins."""
+        self.data += bytes(-len(self.data) % multiple)
         at = len(self.data)
         self.data += part
-        if part[-1:] != b"\0":
-            self.data += b"\0"
         return at
 
     def text(self, text: object) -> int:
@@ -320,28 +344,35 @@ class _Writer:
     def condition(self, condition: Condition) -> bytes:
         """A struct condition."""
         values = (*condition.yes, *condition.no)
-        items = 0
-        if condition.kind == IS_UUID:
-            items = self.add(b"".join(uuid.UUID(str(value)).bytes for value in values))
-        elif condition.kind == IS_USER:
+        key = condition.kind == IS_UUID, values
+        if values and key not in self.items:
+            self.items[key] = self.add_items(condition.kind, values)
+        items = self.items[key] if values else 0
+        return CONDITION.pack(condition.kind, condition.argument, items, len(condition.yes), len(condition.no), condition.value)
+
+    def add_items(self, kind: int, values: tuple[object, ...]) -> int:
+        """Where the values of a condition are."""
+        if kind == IS_UUID:
+            return self.add(b"".join(uuid.UUID(str(value)).bytes for value in values))
+        if kind == IS_USER:
             packed, named = b"", []
             for i, person in enumerate(values):
                 assert isinstance(person, Principal)
-                kind, value = person
+                which, value = person
                 if isinstance(value, str):
                     named.append(8 * i + 4)
                     value = self.text(value)
-                packed += struct.pack("<II", PRINCIPALS[kind], value)
+                packed += struct.pack("<II", PRINCIPALS[which], value)
             items = self.add(packed)
             self.fixups += [items + at for at in named]
-        elif values:
-            items = self.add(b"".join(struct.pack("<I", self.text(value)) for value in values))
-            self.fixups += [items + 4 * i for i in range(len(values))]
-        return CONDITION.pack(condition.kind, condition.argument, items, len(condition.yes), len(condition.no), condition.value)
+            return items
+        items = self.add(b"".join(struct.pack("<I", self.text(value)) for value in values), 4)
+        self.fixups += [items + 4 * i for i in range(len(values))]
+        return items
 
     def numbers(self, numbers: Sequence[int]) -> int:
         """Where that list of rules is."""
-        return self.add(struct.pack(f"<{len(numbers)}I", *numbers))
+        return self.add(struct.pack(f"<{len(numbers)}I", *numbers), 4)
 
     def program(self, numbers: tuple[int, ...]) -> int:
         """Where the program for these rules is; 0: there are none."""
@@ -357,7 +388,7 @@ class _Writer:
                 general.append(number)
             for prefix in prefixes:
                 by_prefix.setdefault(prefix, []).append(number)
-        bits = max(1, (2 * len(by_prefix)).bit_length())
+        bits = max(1, (len(by_prefix) * 5 // 4).bit_length())
         table: list[bytes] = [bytes(BUCKET.size)] * (1 << bits)
         lengths = 0
         for prefix, chosen in by_prefix.items():

@@ -18,7 +18,7 @@ class Lines:
     def find(self, rule: int, key: str | None, value: object) -> int:
         """The line of the rule (-1: before all), of the key in it, of the value behind that; as near as can be told, from 1."""
         start = self._rules[rule] if 0 <= rule < len(self._rules) else 0
-        end = next((i for i in self._rules if i > start), len(self._lines)) if rule >= 0 else len(self._lines)
+        end = self._rules[rule + 1] if 0 <= rule < len(self._rules) - 1 else len(self._lines)
         if key is None:
             return start + 1
         pattern = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]")

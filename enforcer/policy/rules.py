@@ -11,7 +11,7 @@ import pwd
 import re
 import tomllib
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -129,6 +129,7 @@ class _Reader:
         self.names = {function.name for function in self.judged}
         self.matched: dict[str, frozenset[str]] = {}  # globs of functions
         self.classes: dict[str | None, Sequence[str]] = {}
+        self.chosen: dict[object, tuple[str, ...]] = {}  # by what names them
         self.rule = -1
 
     def wrong(self, message: str, key: str | None = None, value: object = None) -> None:
@@ -243,17 +244,23 @@ class _Reader:
         """The functions that the rule covers, the class of calls, and whether it says so by class or glob."""
         access = self.word(entry, "class", CLASSES, "write") if "class" in entry else None
         globs = self.strings(entry, "function")
-        if globs is None:
-            if access is None and "function" not in entry:
-                self.wrong(f"rule {quote(name)} says neither function nor class")
-            chosen = {function.name for function in self.judged}
-        else:
-            yes = [glob for glob in globs if not glob.startswith("!")]
-            chosen = {n for glob in yes for n in self.matching(glob)} if yes else set(self.names)
-            chosen -= {n for glob in globs if glob.startswith("!") for n in self.matching(glob)}
-            chosen = set(arrive_as(chosen, forbids=action != "allow"))
+        if globs is None and access is None and "function" not in entry:
+            self.wrong(f"rule {quote(name)} says neither function nor class")
         wide = access is not None or any(re.search(r"[*?\[]", glob) for glob in globs or ())
-        return tuple(name for name in self.of_class(access) if name in chosen), access, wide
+        key = globs, access, action == "allow"
+        before = len(self.errors)
+        if key not in self.chosen:
+            chosen = self.names if globs is None else self.chosen_by(globs, action)
+            self.chosen[key] = tuple(name for name in self.of_class(access) if name in chosen)
+        found = self.chosen[key] if len(self.errors) == before else self.chosen.pop(key)  # a mistake is told each time
+        return found, access, wide
+
+    def chosen_by(self, globs: Sequence[str], action: str) -> Set[str]:
+        """The functions that globs name, and those that calls of them arrive as."""
+        yes = [glob for glob in globs if not glob.startswith("!")]
+        chosen = {name for glob in yes for name in self.matching(glob)} if yes else set(self.names)
+        left_out = {name for glob in globs if glob.startswith("!") for name in self.matching(glob)}
+        return arrive_as(chosen - left_out, left_out, forbids=action != "allow")
 
     def of_class(self, access: str | None) -> Sequence[str]:
         """The functions of which some call is of that class, in order of their numbers."""

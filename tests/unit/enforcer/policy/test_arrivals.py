@@ -91,3 +91,10 @@ def test_what_makes_guests_covers_incoming_ones_where_it_forbids():
         assert not INCOMING & rule(f'["{name}"]', "allow")
     assert "virDomainCreateLinux" in rule('["virDomainCreateXML"]', "allow")
     assert not INCOMING & rule('["virNetworkDefineXML"]')
+
+
+def test_what_a_rule_leaves_out_is_left_out_as_what_it_arrives_as():
+    for more, is_left in (("", True), ('"!virConnectSetIdentity"', False), ('"!virConnectGet*"', True)):
+        text = f'[[rule]]\nname = "r"\naction = "deny"\nfunction = ["virConnect*", {more}]\n'
+        names = read_policy(text, "p.toml", TABLE).rules[0].functions
+        assert ("virConnectSetIdentityEnsureACL" in names) is is_left, more

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 
 from enforcer import commands
 from enforcer.launch.library import table, uncovered_rules
+from enforcer.policy import compiled
 from enforcer.policy.compiled import compile_policy, covered_names, literal_prefix, read_summary
 from enforcer.policy.explain import Question, explain
 from enforcer.policy.files import keep_for_command
-from enforcer.policy.rules import PolicyError, read_policy
+from enforcer.policy.rules import PolicyError, Rule, read_policy
 from log.errors import TraceError
+from probes.api.table import ApiTable, Function
+from probes.api.undescribed import NO_STUB
 from tests.needs import PYTHON, ROOT
 
 TABLE = table()
@@ -290,6 +293,12 @@ def test_a_policy_is_read_once(tmp_path, monkeypatch, capsys):
     assert "is in force" in capsys.readouterr().err
 
 
+def test_ten_thousand_names_are_not_too_many():
+    rule = '[[rule]]\nname = "r{0}"\naction = "deny"\nfunction = ["virDomainDestroy*", "virDomainUndefine*"]\nobject = "web-{0:04d}*"\n'
+    policy = read_policy("".join(rule.format(i) for i in range(10_000)), "p.toml", TABLE)
+    assert len(compile_policy(policy, TABLE, 1)) <= compiled.SIZE_MAX
+
+
 def test_what_is_too_big_for_the_library_is_refused(tmp_path, monkeypatch):
     with pytest.raises(TraceError, match=r"^/dev/zero is larger than 16 MiB$"):
         commands.load(Path("/dev/zero"))
@@ -371,6 +380,26 @@ def test_one_policy_is_one_file_for_commands_whenever_it_was_compiled(tmp_path, 
     assert found is not None and found.made == 3000
     other = read_policy(POLICY.replace('"web*"', '"db*"'), "p.toml", TABLE)
     assert keep_for_command(compile_policy(other, TABLE, 1000)) != first
+
+
+@pytest.mark.parametrize("more", ["", 'flags = { any = ["VIR_DOMAIN_AFFECT_LIVE"] }\n'])
+def test_functions_that_are_alike_are_looked_at_together(monkeypatch, more):
+    """Or thousands of rules about whatever changes something would take minutes."""
+    looked: list[str] = []
+    real = compiled.variants_for
+
+    def counted(rule: Rule, function: Function, table: ApiTable) -> list[tuple[compiled.Condition, ...]]:
+        looked.append(rule.name)
+        return real(rule, function, table)
+
+    monkeypatch.setattr(compiled, "variants_for", counted)
+    text = "".join(f'[[rule]]\nname = "{i}"\naction = "deny"\nclass = "write"\nobject = "vm{i}"\n{more}' for i in range(100))
+    policy = read_policy(text, "p.toml", TABLE)
+    by_itself = [[name for name in rule.functions if real(rule, TABLE.by_name[name], TABLE)] for rule in policy.rules[:1]]
+    found = read_summary(compile_policy(policy, TABLE, 1))
+    assert found is not None and found.covered - {NO_STUB} == {TABLE.by_name[name].number for name in by_itself[0]}
+    assert covered_names(policy.rules[0], TABLE) == by_itself[0]
+    assert len(looked) < 100 * len(policy.rules[0].functions) / 2
 
 
 SOME = [st.none(), st.just("a*"), st.just("b*")]
