@@ -46,6 +46,7 @@ ENFORCER_SOURCES = $(wildcard enforcer/library/*.c) enforcer/library/enter-$(MAC
 ENFORCER_FLAGS = -std=gnu11 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -I$(BUILD) -Ienforcer/library
 ENFORCER_LINK = -shared -Wl,--version-script=enforcer/library/exports.map -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--hash-style=both
 MANUAL = $(PREFIX)/share/man/man8/libvirt-trace.8
+UNITS = $(PREFIX)/lib/systemd/system
 
 # $(call need,PACKAGES): installs those that are missing; when there are none, apt is not asked
 define need
@@ -158,15 +159,21 @@ install: $(if $(DESTDIR),,deps-run build-deps) enforcer ## copy to PREFIX (/usr/
 	install -d "$(DESTDIR)$(PREFIX)/bin"; \
 	printf '#!/bin/sh\nexec %s -E -s %s/tracer.py "$$@"\n' $(PYTHON) $(LIBRARY) >"$(DESTDIR)$(PREFIX)/bin/libvirt-trace"; \
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/libvirt-trace"; \
-	install -D -m 644 tracer.8 "$(DESTDIR)$(MANUAL)"
+	install -D -m 644 tracer.8 "$(DESTDIR)$(MANUAL)"; \
+	install -d "$(DESTDIR)$(UNITS)"; \
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' libvirt-trace.service >"$(DESTDIR)$(UNITS)/libvirt-trace.service"
 
 uninstall: ## remove what install copied
 	@used=$$(grep -ls "=$(LIBRARY)/" "$(DESTDIR)"/etc/systemd/system/*.service.d/libvirt-trace.conf); \
 	for file in $$used; do unit=$$(basename "$$(dirname "$$file")" .d); \
 		echo "$$unit would run unguarded: first libvirt-trace enforce --service $$unit --remove, and restart it"; done; \
 	test -z "$$used"
-	rm -rf "$(DESTDIR)$(LIBRARY)" "$(DESTDIR)$(PREFIX)/bin/libvirt-trace" "$(DESTDIR)$(MANUAL)" "$(DESTDIR)/var/cache/libvirt-trace"
+	@test ! -L "$(DESTDIR)/etc/systemd/system/multi-user.target.wants/libvirt-trace.service" || \
+		{ echo "the record is being written: first systemctl disable --now libvirt-trace"; exit 1; }
+	rm -rf "$(DESTDIR)$(LIBRARY)" "$(DESTDIR)$(PREFIX)/bin/libvirt-trace" "$(DESTDIR)$(MANUAL)" "$(DESTDIR)$(UNITS)/libvirt-trace.service" \
+		"$(DESTDIR)/var/cache/libvirt-trace"
 	@for kept in "$(DESTDIR)/etc/libvirt-trace"; do test ! -e "$$kept" || echo "kept: policies in $$kept"; done
+	@for kept in "$(DESTDIR)/var/log/libvirt-trace"; do test ! -e "$$kept" || echo "kept: the record in $$kept"; done
 	@echo "kept: packages that were installed with apt"
 
 clean: ## remove what the targets above made here: tools, downloads, caches

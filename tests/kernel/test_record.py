@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import collections
 import os
+import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.needs import PATIENCE, PYTHON
+from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.recorded import TRACER, ask, lines_of, run_record
 
 # reads, writes, failures, long strings and hostile names of several threads; prints nothing
@@ -130,6 +132,42 @@ def test_record_of_another_is_left_alone(tmp_path: Path) -> None:
         first.send_signal(signal.SIGTERM)
         assert first.wait(20 * PATIENCE) == 0
     assert ask("verify", folder).stdout.startswith(b"intact: ")
+
+
+def test_what_the_service_is_left_with_is_enough(tmp_path: Path) -> None:
+    """Its capabilities, and no new ones; a user's program is traced, and systemd is told of the start, of life and of the end."""
+    unit = (ROOT / "libvirt-trace.service").read_text()
+    (kept,) = re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.M)
+    bounded = ",".join(["-all", *(f"+{word.removeprefix('CAP_').lower()}" for word in kept.split())])
+    folder, path = tmp_path / "record", str(tmp_path / "notify")
+    program = subprocess.Popen(
+        ["setpriv", "--reuid=65534", "--clear-groups", PYTHON, "-c", f"input()\n{WORK}\nprint('done', flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(path)
+        told.settimeout(60 * PATIENCE)
+        command = ["setpriv", "--no-new-privs", f"--bounding-set={bounded}", *TRACER, "record", str(folder), "-p", str(program.pid)]
+        recorder = subprocess.Popen(command, env={**os.environ, "NOTIFY_SOCKET": path}, stderr=subprocess.DEVNULL)
+        try:
+            assert told.recv(4096) == b"READY=1"
+            assert told.recv(4096).startswith(b"WATCHDOG=1\nSTATUS=recording; ")
+            assert program.stdin and program.stdout
+            program.stdin.write("\n")
+            program.stdin.flush()
+            assert program.stdout.readline() == "done\n"
+            recorder.send_signal(signal.SIGTERM)
+            while (state := told.recv(4096)) != b"STOPPING=1":
+                assert state.startswith(b"WATCHDOG=1")
+            assert recorder.wait(20 * PATIENCE) == 0
+        finally:
+            for process in (recorder, program):
+                process.kill()
+                process.wait()
+    found = ask("log", folder, "-f", "virDomainSetMemory").stdout.decode()
+    assert found.count(" nobody virDomainSetMemory(domain=test, ") == TIMES, found
 
 
 def test_secrets_are_in_no_record(tmp_path: Path, caller) -> None:

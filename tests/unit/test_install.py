@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from probes.host.maps import ENFORCER
-from tests.needs import PYTHON, ROOT
+from tests.needs import PYTHON, ROOT, lack
 
 
 def make(*words: str, umask: int = 0o022) -> None:
@@ -50,6 +50,7 @@ def test_everything_that_runs_is_installed(tmp_path):
     assert files_in(library) == {"tracer.py", f"enforcer/{ENFORCER}", *(sources - built)}
     assert files_in(tmp_path) - {f"usr/local/lib/libvirt-trace/{name}" for name in files_in(library)} == {
         "usr/local/bin/libvirt-trace",
+        "usr/local/lib/systemd/system/libvirt-trace.service",
         "usr/local/share/man/man8/libvirt-trace.8",
     }
 
@@ -74,6 +75,31 @@ def test_a_service_is_not_left_unguarded(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"kept: policies in {tmp_path}/root/etc/libvirt-trace\n" in done.stdout
     assert files_in(tmp_path / "root") == set()
+
+
+def test_service_runs_what_was_installed_and_a_running_one_is_not_left_without(tmp_path):
+    make("install", "PREFIX=/opt/x", f"DESTDIR={tmp_path}")
+    unit = (tmp_path / "opt/x/lib/systemd/system/libvirt-trace.service").read_text()
+    assert "\nExecStart=/opt/x/bin/libvirt-trace record\n" in unit
+    wants = tmp_path / "etc/systemd/system/multi-user.target.wants"
+    assert not wants.exists(), "it is not enabled"
+    wants.mkdir(parents=True)
+    (wants / "libvirt-trace.service").symlink_to("/opt/x/lib/systemd/system/libvirt-trace.service")
+    command = ["make", "--no-print-directory", "-s", "uninstall", "PREFIX=/opt/x", f"DESTDIR={tmp_path}"]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode != 0 and "first systemctl disable --now libvirt-trace" in refused.stdout
+    (wants / "libvirt-trace.service").unlink()
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert files_in(tmp_path) == set()
+
+
+def test_service_is_hardened():
+    """As systemd itself counts: 10 is worst."""
+    if not shutil.which("systemd-analyze"):
+        lack("unit", "systemd-analyze is not installed")
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(ROOT / "libvirt-trace.service")]
+    last = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()[-1]
+    assert float(last.split()[-3]) <= 3.0, last
 
 
 def test_others_may_use_what_a_careful_root_installs(tmp_path):
