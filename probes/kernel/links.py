@@ -106,14 +106,15 @@ class Links:
 
     def close(self) -> None:
         """Detaches; what takes long goes when a process of its own has let go of it, which nobody waits for."""
+        other = None
         if self._waits and self.fds:
             # inside of close() or exit() the kernel waits up to 0.1 s for each perf event, and visits each process that has the file mapped
             with contextlib.suppress(OSError):
-                subprocess.Popen(
-                    ["libvirt-trace-detach"],
-                    executable="/bin/true",
+                other = subprocess.Popen(
+                    ["libvirt-trace-detach", "-c", "read end"],
+                    executable="/bin/sh",
                     pass_fds=self.fds,
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,
@@ -121,6 +122,8 @@ class Links:
         for fd in self.fds:
             os.close(fd)
         self.fds.clear()
+        if other and other.stdin:
+            other.stdin.close()  # only now may it end: whoever is the last to close has to wait
 
 
 def why(error: OSError) -> str:

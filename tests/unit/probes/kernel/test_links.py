@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Detaching, which may take the kernel seconds: another process waits for that, and not we."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from probes.kernel.links import Links
+
+
+def test_another_process_is_the_last_to_let_go(monkeypatch) -> None:
+    helpers: list[subprocess.Popen[bytes]] = []
+    start, close = subprocess.Popen, os.close
+
+    def started(*arguments, **options):
+        helpers.append(start(*arguments, **options))
+        return helpers[-1]
+
+    links = Links("/nowhere", [], 0, 0, multi=True)
+    assert links.fds == []
+    ours, theirs = os.pipe()
+    links.fds, links._waits = [theirs], True
+    monkeypatch.setattr(subprocess, "Popen", started)
+
+    def closed(fd: int) -> None:
+        if fd == theirs:
+            with pytest.raises(subprocess.TimeoutExpired):
+                helpers[0].wait(0.2)  # however late we are
+        close(fd)
+
+    monkeypatch.setattr(os, "close", closed)
+    links.close()
+    assert links.fds == []
+    (helper,) = helpers
+    helper.wait()
+    assert os.read(ours, 1) == b"", "nobody has it any more"
+    close(ours)
