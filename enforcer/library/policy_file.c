@@ -34,9 +34,9 @@ static struct {
 	struct identity refused;	/* the last file that was no good */
 	const char *_Atomic problem;	/* why there is none in force */
 	const char *_Atomic last_problem;	/* with the file that is there now */
-	atomic_bool looking;
 	atomic_bool is_final;		/* nobody may write to it: it is not looked at again */
 } policies[POLICIES];
+static atomic_bool looking;		/* a thread looks for changes, of all of them */
 static bool deny_on_error;
 atomic_bool problem_due;		/* the tracer has not been told of a problem */
 static _Atomic(int64_t) next_look;	/* ns, CLOCK_MONOTONIC_COARSE */
@@ -486,11 +486,11 @@ void look_for_changes(void)
 		return;		/* not yet, or another thread does it */
 	saved = errno;
 	atomic_store(&objects_due, true);
-	for (unsigned which = 0; which < POLICIES; which++) {
-		if (atomic_exchange(&policies[which].looking, true))
-			continue;	/* a thread has been at it for a second, or a signal came while this one is */
-		look(which);
-		atomic_store(&policies[which].looking, false);
+	/* else a thread has been at it for a second, or a signal came while this one is; two at once would mark the rules of either's policy */
+	if (!atomic_exchange(&looking, true)) {
+		for (unsigned which = 0; which < POLICIES; which++)
+			look(which);
+		atomic_store(&looking, false);
 	}
 	errno = saved;
 }
@@ -498,8 +498,7 @@ void look_for_changes(void)
 /* A fork may have come while another thread was at it; its copy of the state is what the child has. */
 static void in_child(void)
 {
-	for (unsigned which = 0; which < POLICIES; which++)
-		atomic_store(&policies[which].looking, false);
+	atomic_store(&looking, false);
 }
 
 bool has_own_policy(void)
