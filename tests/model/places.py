@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -159,7 +158,7 @@ class Place:
             return Person()
         if way == "tls":
             return Person(x509=CLIENT_NAME)
-        return Person(user.uid, user.gid, f"{user.sasl}@{socket.gethostname()}" if way == "sasl" else None, exe=self.exes[user])
+        return Person(user.uid, user.gid, user.sasl if way == "sasl" else None, exe=self.exes[user])
 
     def make(self, call: Call, user: User, way: str) -> list[Any]:
         """How the call ends on the enforced side."""

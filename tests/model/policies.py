@@ -19,7 +19,7 @@ ACTIONS = ("deny", "deny", "deny", "allow", "audit")
 ASKED = "virConnectGetHostname"  # denied with what tells the policy
 OPENING = ("virConnectOpen*", "virConnectClose", "virConnectGetURI", "virConnect*CloseCallback")
 ALL_NAMES = tuple(dict.fromkeys((*NAMES, *(name for names in KINDS.values() for name in names), "other", "web1x")))
-USERS = ("root", "nobody", "man", "0", "65534", "sasl:alice*", "sasl:mallory@*", "x509:*CN=alice", "x509:CN=bob")
+USERS = ("root", "nobody", "man", "0", "65534", "sasl:alice*", "sasl:mallory", "sasl:*@*", "x509:*CN=alice", "x509:CN=bob")
 GROUPS = ("root", "nogroup", "man", "games")
 URIS = ("qemu:///system", "qemu:*", "network:///*", "qemu+tcp://*", "qemu+tls:*", "*system", "test:*", "secret:*")
 ELEMENTS = ("hostdev", "interface[@type='hostdev']", "title", "interface")
