@@ -564,6 +564,24 @@ void *connection_of(struct question *ask)
 	return NULL;
 }
 
+/*
+ * Whether the connection's driver is one that its URI names. A client says by which URI its daemon is to connect
+ * ("?name="): one with a server leads the daemon to itself or another one, as its own client; and root's daemon has one
+ * driver for both qemu:///system and qemu:///session.
+ */
+static bool is_own_driver(char *bare_uri)
+{
+	char *path = strstr(bare_uri, "://");
+
+	if (!is_daemon)
+		return true;
+	if (!path || (path[3] && path[3] != '/'))
+		return false;
+	if (!strcmp(path, ":///session") && geteuid() == 0)
+		memcpy(path + 4, "system", sizeof("system"));
+	return true;
+}
+
 /* What rules on `uri` and `readonly` ask for. */
 void find_connection(struct question *ask)
 {
@@ -578,7 +596,7 @@ void find_connection(struct question *ask)
 		const char *name = string_at(ask->call->args[0]);
 
 		if (name && append(ask->uri, sizeof(ask->uri), 0, name) + 1 < sizeof(ask->uri) &&
-		    strip_uri(ask->bare_uri, sizeof(ask->bare_uri), name))
+		    strip_uri(ask->bare_uri, sizeof(ask->bare_uri), name) && is_own_driver(ask->bare_uri))
 			ask->has_uri = YES;
 		if (!strcmp(function->name, "virConnectOpen"))
 			ask->is_readonly = NO;
@@ -593,6 +611,7 @@ void find_connection(struct question *ask)
 		return;
 	ask->is_readonly = *(const uint32_t *)(conn + CONNECT_FLAGS_OFFSET) & 1 ? YES : NO;
 	uri = text_at(conn, URI_OFFSET);
-	if (uri && join_uri(ask->uri, sizeof(ask->uri), uri, false) && join_uri(ask->bare_uri, sizeof(ask->bare_uri), uri, true))
+	if (uri && join_uri(ask->uri, sizeof(ask->uri), uri, false) &&
+	    join_uri(ask->bare_uri, sizeof(ask->bare_uri), uri, true) && is_own_driver(ask->bare_uri))
 		ask->has_uri = YES;
 }

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 
@@ -17,6 +20,7 @@ RULE = '[[rule]]\nname = "{}"\naction = "deny"\nfunction = {}\n{}\n'
 POLICY = "".join(
     RULE.format(name, json.dumps(functions), more)
     for name, functions, more in (
+        ("managed", ["virDomainManagedSaveRemove"], 'uri = "qemu:///system"'),
         ("networks", ["virNetworkGetBridgeName", "virNetworkSetAutostart"], 'uri = "qemu:///*"'),
         ("pools", ["virStoragePoolSetAutostart"], 'uri = "qemu:///system"'),
         ("secrets", ["virSecretSetValue"], 'uri = "qemu:///system"'),
@@ -46,6 +50,8 @@ for expression in json.loads(sys.argv[2]):
         print(error.get_error_code(), flush=True)
 """
 DOMAIN = "<domain type='qemu'><name>{}</name><memory unit='MiB'>64</memory><os><type arch='x86_64'>hvm</type></os></domain>"
+# guests of one connection, which end with it
+MAKE = "[g.append(c.createXML(i, libvirt.VIR_DOMAIN_START_AUTODESTROY)) for i in {}] and 0"
 NETWORK = "<network><name>n1</name><bridge name='lvtrace-none'/></network>"
 POOL = "<pool type='{}'>{}<source>{}</source><target><path>/var/tmp</path></target></pool>"
 SECRET = "<secret ephemeral='yes'><uuid>66666666-2222-3333-4444-555555555555</uuid></secret>"
@@ -61,10 +67,13 @@ def enforced(tmp_path_factory) -> Iterator[Daemon]:
 
 @pytest.fixture
 def answers(enforced):
-    """answers(EXPRESSION...; driver): what a client prints for each, in one connection."""
+    """answers(EXPRESSION...; driver, name): what a client prints for each, in one connection.
 
-    def ask(*expressions: str, driver: str = "qemu") -> list[object]:
-        uri = enforced.uri.replace("qemu:", f"{driver}:")
+    `name`: the URI by which the daemon is to connect, in place of its own.
+    """
+
+    def ask(*expressions: str, driver: str = "qemu", name: str = "") -> list[object]:
+        uri = enforced.uri.replace("qemu:", f"{driver}:") + (f"&name={quote(name, safe='')}" if name else "")
         words = [PYTHON, "-c", CLIENT, uri, json.dumps(expressions)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60 * PATIENCE)
         assert done.returncode == 0, done
@@ -95,16 +104,33 @@ def test_the_same_object_by_another_drivers_uri(answers, driver):
     assert answers(forbidden, "c.getURI().split('?')[0]", driver=driver) == [88, f"{driver}:///system"]
 
 
+@pytest.mark.parametrize("path", ["qemu:///system", "qemu:///session", "qemu:///session?x=1", "qemu:/system", ""])
+def test_the_same_driver_by_another_path(answers, path):
+    """A daemon of root's takes both, and has the same guests there."""
+    made = MAKE.format([DOMAIN.format("shown3")])
+    calls = ("c.lookupByName('shown3').managedSaveRemove()", "c.lookupByName('shown3').state()[0]")
+    assert answers(made, *calls, name=path) == [0, 88, 1]
+
+
+def test_a_daemon_that_is_its_own_client(tmp_path):
+    """Whose driver is at the other end can't be told, where nobody is known any more."""
+    rule = 'user = "root"\nuri = "qemu:///system"'
+    policy = put(tmp_path / "policy.bin", RULE.format("nmi", '["virDomainInjectNMI"]', rule))
+    made = MAKE.format([DOMAIN.format("own")])
+    with Daemon({"LD_PRELOAD": str(library()), "LIBVIRT_TRACE_POLICY": str(policy)}) as daemon:
+        for uri in (daemon.uri, f"{daemon.uri}&name={quote(daemon.tcp_uri, safe='')}"):
+            words = [PYTHON, "-c", CLIENT, uri, json.dumps([made, "g[0].injectNMI()", "g[0].state()[0]"])]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=60 * PATIENCE)
+            assert done.stdout == "0\n88\n1\n", (uri, done)
+        os.kill(daemon.pid, signal.SIGKILL)  # libvirtd may wait for itself for ever
+
+
 def test_renaming_is_about_both_names(answers):
     rename = "c.lookupByName('{}').rename('{}', 0) and 0"
     made = [f'c.defineXML("{DOMAIN.format(name)}").name()' for name in ("keep1", "other1")]
     calls = [rename.format("keep1", "free1"), rename.format("other1", "keep2"), rename.format("other1", "free1")]
     assert answers(*made, *calls) == ["keep1", "other1", 88, 88, 0]
     assert answers("c.lookupByName('keep1').undefine()", "c.lookupByName('free1').undefine()") == [88, 0]
-
-
-# guests of one connection, which end with it
-MAKE = "[g.append(c.createXML(i, libvirt.VIR_DOMAIN_START_AUTODESTROY)) for i in {}] and 0"
 
 
 def test_lookups_by_uuid_and_id(answers):
