@@ -72,16 +72,9 @@ dlopen:
 	adrp x16, real_dlopen
 	ldr x16, [x16, #:lo12:real_dlopen]
 	cbnz x16, 1f
-	stp x29, x30, [sp, #-32]!
-	.cfi_adjust_cfa_offset 32
-	.cfi_rel_offset x30, 8
-	stp x0, x1, [sp, #16]
-	bl find_loader
-	ldp x0, x1, [sp, #16]
-	ldp x29, x30, [sp], #32
-	.cfi_adjust_cfa_offset -32
-	.cfi_restore x30
-	adrp x16, real_dlopen
+	adr x17, 3f
+	b find_in_loader
+3:	adrp x16, real_dlopen
 	ldr x16, [x16, #:lo12:real_dlopen]
 1:	br x16
 	.cfi_endproc
@@ -108,18 +101,31 @@ dlsym:
 1:	adrp x16, real_dlsym
 	ldr x16, [x16, #:lo12:real_dlsym]
 	cbnz x16, 2f
-	stp x29, x30, [sp, #-32]!
-	.cfi_adjust_cfa_offset 32
-	.cfi_rel_offset x30, 8
-	stp x0, x1, [sp, #16]
-	bl find_loader
-	ldp x0, x1, [sp, #16]
-	ldp x29, x30, [sp], #32
-	.cfi_adjust_cfa_offset -32
-	.cfi_restore x30
-	adrp x16, real_dlsym
+	adr x17, 3f
+	b find_in_loader
+3:	adrp x16, real_dlsym
 	ldr x16, [x16, #:lo12:real_dlsym]
 2:	br x16
 	.cfi_endproc
 	.size dlsym, . - dlsym
+
+/* find_loader(), with the arguments kept; it goes on at x17, since x30 is the caller's */
+	.p2align 4
+	.type find_in_loader, %function
+find_in_loader:
+	.cfi_startproc
+	stp x29, x30, [sp, #-48]!
+	.cfi_adjust_cfa_offset 48
+	.cfi_rel_offset x30, 8
+	stp x0, x1, [sp, #16]
+	str x17, [sp, #32]
+	bl find_loader
+	ldr x17, [sp, #32]
+	ldp x0, x1, [sp, #16]
+	ldp x29, x30, [sp], #48
+	.cfi_adjust_cfa_offset -48
+	.cfi_restore x30
+	br x17
+	.cfi_endproc
+	.size find_in_loader, . - find_in_loader
 	.section .note.GNU-stack, "", %progbits

@@ -82,6 +82,24 @@ def fake(tmp_path_factory) -> Path:
     return compile_all(tmp_path_factory.mktemp("fake"), "gcc")
 
 
+# the loader is asked before any library is initialized
+EARLY = """
+#include <dlfcn.h>
+#include <stdio.h>
+static int found;
+static void early(void) { found = dlopen("libc.so.6", RTLD_LAZY) && dlsym(dlopen(0, RTLD_LAZY), "virDomainLater"); }
+__attribute__((section(".preinit_array"), used)) static void (*const first)(void) = early;
+int virDomainLater(void) { return 0; }
+int main(void) { puts(found ? "found" : "missing"); }
+"""
+
+
+def compile_early(folder: Path, compiler: str) -> Path:
+    (folder / "early.c").write_text(EARLY)
+    subprocess.run([compiler, "-w", "-rdynamic", "-o", folder / "early", folder / "early.c"], check=True)
+    return folder / "early"
+
+
 def call(program: Path, **env: str) -> str:
     return subprocess.check_output([program], env={**os.environ, **env}, text=True)
 
@@ -90,6 +108,10 @@ def test_every_argument_arrives_through_every_stub(fake):
     every = f"{len(TABLE.functions)}\n"
     assert call(fake) == every
     assert call(fake, LD_PRELOAD=str(library())) == every
+
+
+def test_the_loader_is_there_before_the_library_is_initialized(tmp_path):
+    assert call(compile_early(tmp_path, "gcc"), LD_PRELOAD=str(library())) == "found\n"
 
 
 def test_they_arrive_when_a_rule_looks_at_the_call(fake, tmp_path):
@@ -128,6 +150,7 @@ def test_other_architecture_does_the_same(tmp_path):
     program = compile_all(tmp_path, compiler)
     run = [emulator, "-L", "/usr/aarch64-linux-gnu", "-E", f"LD_PRELOAD={preloaded}", "-E", f"LD_LIBRARY_PATH={tmp_path}"]
     assert subprocess.check_output([*run, program], text=True) == f"{len(TABLE.functions)}\n"
+    assert subprocess.check_output([*run, compile_early(tmp_path, compiler)], text=True) == "found\n"
     (tmp_path / "policy.bin").write_bytes(
         compiled('[[rule]]\nname = "n"\naction = "deny"\nfunction = ["virDomainSuspend", "virDomainLookupByName"]\n')
     )
