@@ -19,7 +19,7 @@ DEMO_PACKAGES = libvirt-clients python3-libvirt
 DRIVER_PACKAGES := libvirt-daemon-driver-qemu $(if $(filter bookworm,$(RELEASE)),,libvirt-daemon-driver-secret libvirt-daemon-driver-storage)
 TEST_PACKAGES = bpftrace btrfs-progs $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon $(DRIVER_PACKAGES) \
 	libsasl2-modules libsasl2-modules-db sasl2-bin \
-	libvirt-dev libvirt-l10n libxml2-dev locales ltrace man-db openssl patchelf pkg-config python3-hypothesis python3-lxml python3-pytest python3-pytest-timeout python3-venv \
+	libvirt-dev libvirt-l10n libxml2-dev locales ltrace man-db openssl patchelf pkg-config python3-hypothesis python3-lxml python3-pytest python3-pytest-timeout python3-pytest-xdist python3-venv \
 	qemu-system-x86 qemu-user qemu-utils shellcheck strace util-linux virtinst zstd
 # Debian 12's; the compiler's fuzzer is in a package with its version in the name
 FUZZ_PACKAGES = clang libclang-rt-14-dev libxml2-dev
@@ -35,7 +35,11 @@ VIRTME = virtme-ng==1.42
 
 SHELL_SCRIPTS = .ci/run $(wildcard tests/*.sh tests/*/*.sh)
 PYTEST = $(PYTHON) -m pytest
+# test files that run side by side; 0: one after the other, in one process
+JOBS = 2
 PYTEST_ARGS =
+# with RECORD=yes a target's result goes to tests/MATRIX.md
+RECORDED = $(if $(PYTEST_ARGS),,tests/record.sh $(@:test=check))
 LIBRARY = $(PREFIX)/lib/libvirt-trace
 ENFORCER = libvirt-trace-enforcer.so
 # for another machine: make enforcer MACHINE=aarch64 CC=aarch64-linux-gnu-gcc BUILD=FOLDER
@@ -107,7 +111,7 @@ build-deps:
 check: lint test ## lint and every test, none skipped (PYTEST_ARGS selects)
 
 test: deps enforcer
-	@$(AS_ROOT) LIBVIRT_TRACE_REQUIRE=unit,preload,kernel,system $(PYTEST) $(PYTEST_ARGS)
+	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_REQUIRE=unit,preload,kernel,system $(PYTEST) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: deps .venv/linters ## formatting, types, shell scripts, the man page, licence lines
 	@.venv/bin/ruff format --quiet --check .
@@ -124,7 +128,7 @@ lint: deps .venv/linters ## formatting, types, shell scripts, the man page, lice
 	$(call tools,$(VIRTME))
 
 test-unit: deps ## the tests in plain Python
-	@$(PYTEST) tests/unit $(PYTEST_ARGS)
+	@$(PYTEST) -n $(JOBS) --dist loadfile tests/unit $(PYTEST_ARGS)
 
 bench: deps enforcer ## the cost of a call, beside other tools, as one table
 	@$(AS_ROOT) $(PYTHON) -m tests.bench
@@ -139,18 +143,18 @@ fuzz: deps enforcer ## ten minutes each (FUZZ_SECONDS): the readers of policies 
 
 check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernels, emulated (KERNELS, PYTEST_ARGS select)
 	$(call need,$(KERNEL_PACKAGES))
-	@tests/kernels/run.sh $(PYTEST_ARGS)
+	@$(RECORDED) tests/kernels/run.sh $(PYTEST_ARGS)
 
 check-libvirts: deps-roots ## trace virsh and Python of Debian 13, with libvirt 11.3, and a 32-bit virsh
 	@$(SUDO) tests/roots/make.sh trixie .cache/trixie libvirt-clients libvirt-daemon python3-libvirt
 	@$(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients
-	@$(AS_ROOT) LIBVIRT_TRACE_REQUIRE=libvirts $(PYTEST) tests/libvirts $(PYTEST_ARGS)
+	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_REQUIRE=libvirts $(PYTEST) tests/libvirts $(PYTEST_ARGS)
 
 deps-roots: deps
 	$(call need,$(ROOT_PACKAGES))
 
 check-other: deps-roots ## the tests of preload, kernel and system in a root of Debian 13 (on another release: of Debian 12)
-	@$(SUDO) env CLEAN_ROOT="$(OTHER_ROOT)" SUITE=$(OTHER) tests/clean_root.sh test PYTEST_ARGS="$(OTHER_TESTS) $(PYTEST_ARGS)"
+	@$(RECORDED) $(SUDO) env CLEAN_ROOT="$(OTHER_ROOT)" SUITE=$(OTHER) tests/clean_root.sh test PYTEST_ARGS="$(OTHER_TESTS) $(PYTEST_ARGS)"
 
 install: $(if $(DESTDIR),,deps-run build-deps) enforcer ## copy to PREFIX (/usr/local)
 	@umask 022; for file in $$(find tracer.py probes log enforcer -type f ! -path "*/__pycache__/*" ! -path "enforcer/build/*" ! -path "enforcer/library/*"); do \

@@ -64,3 +64,18 @@ def test_tracing_ends_while_a_file_system_hangs(server, trace, steps, tmp_path: 
     finally:
         server.send_signal(signal.SIGCONT)
     assert (result.status, len(result.calls("virDomainGetName", other.pid))) == (0, CALLS)
+
+
+def test_a_file_system_that_has_gone_ends_nothing(server, trace, steps, tmp_path: Path) -> None:
+    """To close what was open there fails, too."""
+    path = tmp_path / "slow" / "libvirt.so.0"
+    other = steps()
+    tracer = trace("-f", "virDomainGetName")
+    steps(env={"LD_LIBRARY_PATH": str(path.parent)}).call(0)
+    tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(path))
+    server.kill()
+    server.wait()
+    count(tracer, other)
+    result = tracer.stop(lost=None)
+    assert (result.status, len(result.calls("virDomainGetName", other.pid))) == (0, CALLS), result.stderr
+    assert "Traceback" not in result.stderr
