@@ -38,6 +38,11 @@ class Result(NamedTuple):
         """The last event."""
         return self.events[-1]
 
+    @property
+    def lost(self) -> int:
+        """Calls that were lost, but for what daemons here did for other programs."""
+        return sum(event["count"] for event in self.events if event["type"] == "lost" and "daemon" not in event["reason"])
+
 
 def select_calls(events: list[Event], function: str | None, pid: int | None) -> list[Event]:
     """The calls among the events, of one function and process where these are given."""
