@@ -23,6 +23,7 @@ from probes.host.turns import Turns
 # for looking at all processes: of the time, s at once, and for how long before records are read again
 SCAN_SHARE, SCAN_BURST, SCAN_STEP = 0.1, 0.3, 0.02
 LOOK_STEP, FIRST_LOOK, LAST_LOOK = 0.05, 2.0, 0.5  # s, for looking at files: at a time, when tracing begins, and when it ends
+LARGE = 1 << 20  # bytes of what a process has mapped: ten times as much as a daemon's
 BEHIND = "its user maps more such files than can be looked at in so short a time: calls are missed until it is this one's turn"
 UNANSWERED = "its file system does not answer; calls are missed until it does"
 NOT_LOOKED_AT = "tracing ended before it could be looked at; if it is libvirt, the calls that were made through it were missed"
@@ -55,7 +56,7 @@ class Finder:
         self._slow: Slow[tuple[int, Arrival]] = Slow(proc)
         self._found: list[Found] = []
         self._pace = Pace(SCAN_SHARE, SCAN_BURST)
-        self._pids: Iterator[int] | None = None  # processes that are still to be looked at
+        self._walking: Iterator[bool] | None = None  # looks at one process after the other
         self._again = False  # they are to be looked at, once more
         self._began = 0  # ns: when that began
         self._polled = self._complete = time.monotonic_ns()  # the last go_on(); up to when nothing was missed
@@ -65,9 +66,7 @@ class Finder:
         """All that there is, and how many processes have it mapped."""
         self.targets.refresh()
         self.enforcers.refresh()
-        count = 0
-        for pid in maps.pids(self._proc):
-            count += self._look_into(pid, None)
+        count = sum(self._walk(None))
         self._complete = time.monotonic_ns()
         self._turns.run(self._look, FIRST_LOOK)
         return self._take(), count
@@ -82,11 +81,11 @@ class Finder:
     def missed(self) -> None:
         """Mappings were not told: every process is to be looked at."""
         self._again = True
-        self._complete = min(self._complete, self._polled) if self._pids else self._polled
+        self._complete = min(self._complete, self._polled) if self._walking else self._polled
 
     def sweep(self) -> None:
         """Every process is to be looked at, as some files may not be in use any more."""
-        if self._pids is None:
+        if self._walking is None:
             self._again = True
 
     def go_on(self) -> list[Found]:
@@ -94,7 +93,7 @@ class Finder:
         for account, arrival in self._slow.ready():
             self._wait(account, arrival._replace(has_answered=True))
         self._turns.run(self._look, LOOK_STEP)
-        if (self._pids or self._again) and self._pace.ready():
+        if (self._walking or self._again) and self._pace.ready():
             with self._pace:
                 self._scan(SCAN_STEP)
         self._polled = time.monotonic_ns()
@@ -127,32 +126,41 @@ class Finder:
     def _scan(self, seconds: float) -> None:
         """Looks at some more processes."""
         until = time.monotonic() + seconds
-        if self._pids is None:
+        if self._walking is None:
             self._again = False
             self._began = time.monotonic_ns()
             self.targets.refresh()
             self.targets.begin()
             self.enforcers.begin()
-            self._pids = iter(maps.pids(self._proc))
-        for pid in self._pids:
-            self._look_into(pid, self._complete)
+            self._walking = self._walk(self._complete)
+        for _ in self._walking:
             if time.monotonic() > until:
                 return
-        self._pids = None
+        self._walking = None
         if not self._again:
             self._complete = self._began
         self._is_swept = True
 
-    def _look_into(self, pid: int, since: int | None) -> bool:
-        """Whether the process has a library mapped."""
-        data = maps.text(pid, self._proc, maps.MOST_TEXT)
-        if len(data) >= maps.MOST_TEXT:
-            self._refusals.add(f"{self._proc}/{pid}/maps", TOO_MUCH, self._owners.of(pid))
-        found = False
+    def _walk(self, since: int | None) -> Iterator[bool]:
+        """Whether processes have a library mapped, one after the other; those that have the most mapped come last."""
+        large = []
+        for pid in maps.pids(self._proc):
+            data = maps.text(pid, self._proc, LARGE)
+            if len(data) < LARGE:
+                yield self._look_into(pid, data, since)
+            else:
+                large.append(pid)
+        for pid in large:
+            yield self._look_into(pid, maps.text(pid, self._proc, maps.MOST_TEXT), since)
+
+    def _look_into(self, pid: int, data: bytes, since: int | None) -> bool:
+        count = 0
         for mapping in maps.find(pid, data):
-            found = True
+            count += 1
             self.mapped(mapping, since)
-        return found
+        if len(data) >= maps.MOST_TEXT or data.count(b"/libvirt") > maps.MOST_FOUND:
+            self._refusals.add(f"{self._proc}/{pid}/maps", TOO_MUCH, self._owners.of(pid), once=True)
+        return count > 0
 
     def _wait(self, account: int, arrival: Arrival) -> None:
         mapping = arrival.mapping

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ _is_library = re.compile(rf"{_MEMORY}(?:{_BUNDLED}|{'|'.join(map(re.escape, DRIV
 _SONAME = re.compile(r"(libvirt(?:-qemu|-lxc)?)(?:-[0-9a-f]{8,64})?(\.so\.0)(?:\.[0-9.]+)?")
 _LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) ([0-9]+) +(/.*)")
 _DELETED = " (deleted)"
+MOST_FOUND = 1024  # mappings of libvirt in one process, data and code; a daemon has a hundred
 MOST_TEXT = 8 << 20  # bytes of what a process has mapped: some 60,000 mappings, as many as the kernel allows
 
 
@@ -71,10 +73,11 @@ def text(pid: int, proc: Path = Path("/proc"), most: int | None = None) -> bytes
         with open(f"{proc}/{pid}/maps", "rb", buffering=0) as file:
             if most is None:
                 return file.readall() or b""
-            data = b""
-            while len(data) < most and (part := file.read(min(1 << 16, most - len(data)))):
-                data += part
-            return data
+            parts, left = [], most
+            while left > 0 and (part := file.read(min(1 << 16, left))):  # a page at a time, however much is asked for
+                parts.append(part)
+                left -= len(part)
+            return b"".join(parts)
     except OSError:
         return b""
 
@@ -91,8 +94,8 @@ def read(pid: int, proc: Path = Path("/proc")) -> Iterator[Mapping]:
 
 
 def find(pid: int, data: bytes) -> Iterator[Mapping]:
-    """The same, of what text() has said of it."""
-    for name in _NAME.finditer(data):
+    """The same, of what text() has said of it; no more than MOST_FOUND."""
+    for name in itertools.islice(_NAME.finditer(data), MOST_FOUND):
         match = _LINE.fullmatch(data, data.rfind(b"\n", 0, name.start()) + 1, name.end())
         if match:
             start, end, major, minor = (int(match[i], 16) for i in range(1, 5))
