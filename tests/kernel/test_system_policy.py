@@ -33,7 +33,7 @@ def run(tmp_path):
     def start(script: str) -> subprocess.CompletedProcess[str]:
         lines = f'cd {tmp_path}\ntrace="{" ".join(COMMAND)}"\n{script}'
         words = ["unshare", "--mount", "sh", "-eu", "-c", START, "sh", str(tmp_path), lines]
-        return subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60 * PATIENCE)
+        return subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=180 * PATIENCE)
 
     return start
 

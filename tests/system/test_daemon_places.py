@@ -16,6 +16,7 @@ from tests.daemon import Daemon
 from tests.enforced import library, put
 from tests.needs import PATIENCE, PYTHON
 
+NO_SUPPORT, NO_BACKEND = 3, 1  # what Debian 13's libvirtd says where a driver's own package is missing
 RULE = '[[rule]]\nname = "{}"\naction = "deny"\nfunction = {}\n{}\n'
 POLICY = "".join(
     RULE.format(name, json.dumps(functions), more)
@@ -100,7 +101,10 @@ SHARED = {
 @pytest.mark.parametrize("driver", SHARED)
 def test_the_same_object_by_another_drivers_uri(answers, driver):
     made, forbidden = SHARED[driver]
-    assert answers(made, forbidden)[1] == 88
+    found = answers(made, forbidden)
+    if found[0] == NO_SUPPORT:
+        pytest.skip(f"this libvirtd has no such driver: install libvirt-daemon-driver-{driver}")
+    assert found[1] == 88
     assert answers(forbidden, "c.getURI().split('?')[0]", driver=driver) == [88, f"{driver}:///system"]
 
 
@@ -152,9 +156,9 @@ def test_an_old_name_of_a_function(answers):
 
 def test_pools_named_by_their_source(answers):
     source = "<device path='/dev/none'/><name>{}</name>"
-    for name, expected in (("evil1", 88), ("good1", "good1")):
+    for name, expected in (("evil1", [88]), ("good1", ["good1", NO_BACKEND])):
         xml = POOL.format("logical", "", source.format(name))
-        assert answers(f'c.storagePoolDefineXML("{xml}").name()') == [expected]
+        assert answers(f'c.storagePoolDefineXML("{xml}").name()')[0] in expected
 
 
 def test_events_of_all_domains(answers):
