@@ -79,3 +79,20 @@ def test_a_file_system_that_has_gone_ends_nothing(server, trace, steps, tmp_path
     result = tracer.stop(lost=None)
     assert (result.status, len(result.calls("virDomainGetName", other.pid))) == (0, CALLS), result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_file_system_that_had_gone_before_ends_nothing(server, trace, steps, tmp_path: Path) -> None:
+    path = tmp_path / "slow" / "libvirt.so.0"
+    waits = steps(env={"LD_LIBRARY_PATH": str(path.parent)})
+    waits.call(0)  # what it needs of the library is in memory
+    other = steps()
+    server.kill()
+    server.wait()
+    tracer = trace("-f", "virDomainGetName")
+    tracer.wait_attached()
+    count(tracer, other)
+    late = steps()
+    count(tracer, late)
+    result = tracer.stop(lost=None)
+    assert (result.status, len(result.calls("virDomainGetName", other.pid))) == (0, CALLS), result.stderr
+    assert any(event["type"] == "unattached" and event["path"] == str(path) for event in result.events)
