@@ -187,7 +187,7 @@ class Call(NamedTuple):
     one_of: tuple[str, ...] = ()  # ids of the calls of which one caused it, where they can't be told apart
     children: tuple[Any, ...] = ()  # Call, Command and DomainEvent: what it caused, in order of their end
     more_children: int = 0  # that are left out there
-    unfinished: str | None = None  # "process exited", "still running", "result lost", "no return probe"
+    unfinished: str | None = None  # "process exited", "still running", "result lost", "no return probe" and perhaps ": " and why
     # one object for calls that differ in nothing but time and duration: a sink keeps its rendering there, under a key of its own
     alike: dict[str, Any] | None = None
 
@@ -239,7 +239,7 @@ class Attached(NamedTuple):
     functions: int
     targets: tuple[Target, ...]
     attach_ms: float
-    link: str  # "uprobe_multi" or "perf_event"
+    link: str  # "uprobe_session", "uprobe_multi" or "perf_event"
     mapped_ms: float | None = None  # how long the file had been mapped before: calls in that time were missed
 
 

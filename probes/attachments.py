@@ -250,7 +250,7 @@ class Attachments:
                 left_out = set(links.left_out)
                 count += sum(self._rows.rows[probe.cookie & ROW].is_public for probe in job.probes if probe not in left_out)
                 shown.append(TargetEvent(job.target.path, job.target.version, job.target.note))
-        kind = "uprobe_multi" if self._program.multi else "perf_event"
+        kind = "uprobe_session" if self._program.session else "uprobe_multi" if self._program.multi else "perf_event"
         return Attached(time.time_ns(), self._version, count, tuple(shown), round(took_ms, 1), kind, missed)
 
     def _attach_enforcers(self, found: Iterable[Enforcer]) -> None:
@@ -265,7 +265,8 @@ class Attachments:
     def _link(self, file: Target | Enforcer, probes: list[Probe], entry: str, ret: str) -> tuple[Links, State]:
         programs, offsets = self._program.programs, tuple(probe.offset for probe in probes)
         state = State(_stamp(file.fd), offsets, _sum(file.fd, offsets))
-        return Links(file.path_for_kernel, probes, programs[entry], programs[ret], multi=self._program.multi), state
+        session = self._program.session and isinstance(file, Target)
+        return Links(file.path_for_kernel, probes, programs[entry], programs[ret], multi=self._program.multi, session=session), state
 
     def _hold(self, file: Target | Enforcer, links: Links, state: State) -> None:
         self._links[file] = links

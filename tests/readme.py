@@ -36,7 +36,7 @@ _VARYING = (
     (re.compile(r" (?:prio-rpc-libvir|rpc-libvirtd) "), " WORKER "),  # any of them
     (re.compile(r" for [0-9]+ "), " for CLIENT "),
     # the host's files come first; others are those of programs that run here now; an older kernel has the other link
-    (re.compile(r"(?<= 3 files\), )(?:/.*\), )?[0-9.]+m?s, (?:uprobe_multi|perf_event)$"), "TIME, LINK"),
+    (re.compile(r"(?<= 3 files\), )(?:/.*\), )?[0-9.]+m?s, (?:uprobe_session|uprobe_multi|perf_event)$"), "TIME, LINK"),
     (re.compile(r"(?<= lost in )[0-9.]+s$"), "TIME"),
     # of whatever release is installed
     (re.compile(r"(?<= attached to )[0-9]+(?= functions )"), "SO MANY"),

@@ -258,7 +258,8 @@ def _before(call: Call) -> list[str]:
         arrow = " => " if call.args.values else "=> "
         pieces += ("", "(", *_values(call.args), "", arrow, *_values(call.out), "", ")")
     if call.unfinished is not None:
-        pieces += ("", " = ", "notice", f"? <unfinished: {escape(call.unfinished)}>")
+        why = call.unfinished if call.unfinished.startswith("no return probe") else f"unfinished: {call.unfinished}"
+        pieces += ("", " = ", "notice", f"? <{escape(why)}>")
         return pieces
     pieces += ("", " = ", *_result(call))
     if call.verdict is not None and call.verdict.action == "deny":

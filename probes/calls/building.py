@@ -11,14 +11,13 @@ from probes.calls import clients
 from probes.calls.causes import Causes
 from probes.calls.decode import CACHED, Decoder, is_shared
 from probes.calls.errors import RaisedErrors
-from probes.calls.open import Extra, Open, OpenCalls, Pieces
+from probes.calls.open import NO_RETURN, Extra, Open, OpenCalls, Pieces
 from probes.calls.pieces import Denial
 from probes.calls.tasks import Task
 from probes.calls.verdicts import error_of
 from probes.kernel import records
 from probes.plans.plan import Row
 
-NO_RETURN = "no return probe"
 _RETURN = struct.Struct("<8xQ24xQ")  # of a return record: its time, the entry's
 
 
@@ -83,7 +82,8 @@ class Building:
     def unfinished(self, call: Open, extra: Extra | None, tid: int, reason: str) -> Call:
         """A call whose end was not seen."""
         row = self._rows[call.row]
-        return self._build(call, extra, tid, row, call.started, None, False, None, None, reason if row.ret else NO_RETURN)
+        reason = NO_RETURN if row.ret is None else (extra and extra.unarmed) or reason
+        return self._build(call, extra, tid, row, call.started, None, False, None, None, reason)
 
     def denied(self, denial: Denial, tid: int) -> Call:
         """A call that the enforcer sent back."""

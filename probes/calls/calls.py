@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 from log.events import Event
 from probes.api.table import ApiTable
-from probes.calls.building import NO_RETURN, Building
+from probes.calls.building import Building
 from probes.calls.causes import Causes, sent
 from probes.calls.changes import Changes
 from probes.calls.decode import Decoder
@@ -16,7 +16,7 @@ from probes.calls.domains import uuid_of
 from probes.calls.errors import RaisedErrors
 from probes.calls.judged import Judged
 from probes.calls.losses import SERVED
-from probes.calls.open import Extra, Open, OpenCalls, Pieces
+from probes.calls.open import NO_RETURN, Extra, Open, OpenCalls, Pieces, why_unarmed
 from probes.calls.pieces import Denial, Returned, clip, is_complete, piece_of
 from probes.calls.shown import Choice
 from probes.calls.tasks import Task
@@ -24,6 +24,8 @@ from probes.internals.private import AGENT, CHECK, LIFECYCLE, MONITOR, SEND
 from probes.kernel import records
 from probes.plans.plan import Row, u64
 
+LOST = "result lost"
+UNARMED_NS = 1_000_000_000  # as long it is waited for what a call without return probe causes
 _ALL = Choice()
 _SPECIAL = records.REC_ONCE | records.REC_SERVING  # flags of few entry records
 
@@ -61,6 +63,7 @@ class Calls:
         self._find_task, self._choice = find_task, choice
         self._is_own, self._with_inner = is_own, nested
         self._waiting: dict[int, Returned | Denial] = {}  # by thread
+        self._unarmed: deque[tuple[int, int, int]] = deque()  # begin (ns), thread and number of open calls without return probe
         self._errors = RaisedErrors(table, redact=redact)
         self._open = OpenCalls(epoch)
         self._decoder = Decoder(rows)
@@ -92,7 +95,7 @@ class Calls:
                 )
                 continue
             while stack and stack[-1].seq > seq:
-                self._unfinished(stack.pop(), tid, "result lost", ended)
+                self._unfinished(stack.pop(), tid, LOST, ended)
             if stack and stack[-1].seq == seq:
                 call = stack.pop()
             elif flags & records.REC_ENTRY_LOST:
@@ -109,13 +112,16 @@ class Calls:
 
     def _begin(self, call: Open, flags: int, tid: int, stack: list[Open], ended: list[Event]) -> None:
         """A call has begun, inside those of the thread's `stack` that are still under way."""
-        while stack and stack[-1].level >= call.level:
-            self._unfinished(stack.pop(), tid, "result lost", ended)
+        while stack and stack[-1].level >= call.level and not (call.depth > stack[-1].depth and stack[-1].is_unarmed):
+            self._unfinished(stack.pop(), tid, LOST, ended)
         if call.depth or flags & records.REC_CALLER:
             call = self._nested(call, flags, stack)
             if call.depth and not self._with_inner:
                 self._decoder.learn_once(call, flags)
                 return
+        if flags & records.REC_UNARMED:
+            self._open.extra(tid, call).unarmed = why_unarmed(call, stack)
+            self._unarmed.append((call.started, tid, call.seq))
         self._open.begin(call, tid, stack)
         if flags & _SPECIAL or self._judged or self.covering or self._choice.asks:
             self._began(call, flags, tid)
@@ -173,9 +179,15 @@ class Calls:
         return ended
 
     def let_go(self, when: int) -> list[Event]:
-        """Calls that ended before the time `when` (ns), and wait for a part that was lost."""
+        """Calls that ended before the time `when` (ns), and wait for a part that was lost; those that have no return probe, later."""
         late = [tid for tid, kept in self._waiting.items() if u64(kept.raw, records.RECORD_TIME) < when]
         ended: list[Event] = []
+        while self._unarmed and self._unarmed[0][0] < when - UNARMED_NS:
+            _, tid, seq = self._unarmed.popleft()
+            stack = self._open.stacks.get(tid, [])
+            for call in [call for call in stack if call.seq == seq]:
+                stack.remove(call)
+                self._unfinished(call, tid, LOST, ended)
         for tid in late:
             self._settle(tid, ended)
         return ended

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from log.events import Event, Value, VerdictInfo, call_id
+from probes.kernel import records
 from probes.plans import values
+from probes.plans.plan import u64
 
+NO_RETURN = "no return probe"
 MOST_CHILDREN = 1000  # of a call that are shown below it
 MOST_LOOKED_AT = 512  # calls of a process, where one of them is sought
 
@@ -38,12 +41,26 @@ class Sent(NamedTuple):
 class Extra:
     """What few calls under way have beside their entry record."""
 
-    __slots__ = ("changed", "checked", "children", "command", "hidden", "is_past", "more", "origins", "pieces", "sent", "verdict")
+    __slots__ = (
+        "changed",
+        "checked",
+        "children",
+        "command",
+        "hidden",
+        "is_past",
+        "more",
+        "origins",
+        "pieces",
+        "sent",
+        "unarmed",
+        "verdict",
+    )
 
     def __init__(self) -> None:
         self.changed: set[Value] = set()  # UUIDs of domains
         self.hidden = False  # for nobody who is asked for
         self.pieces: Pieces | None = None  # of long arguments
+        self.unarmed: str | None = None  # why it has no return probe
         self.verdict: VerdictInfo | None = None
         self.is_past = False  # past a policy that no daemon is asked about instead
         self.sent: dict[Message, None] = {}  # in this order
@@ -79,6 +96,25 @@ class Open(NamedTuple):
         """ns, CLOCK_MONOTONIC."""
         assert self.raw is not None
         return int.from_bytes(self.raw[8:16], "little")
+
+    @property
+    def is_unarmed(self) -> bool:
+        """Whether it has no return probe."""
+        return self.raw is not None and bool(self.raw[2] & records.REC_UNARMED)
+
+    @property
+    def sp(self) -> int:
+        """Where its return address is."""
+        assert self.raw is not None
+        return u64(self.raw, records.ENTRY_SP)
+
+
+def why_unarmed(call: Open, stack: list[Open]) -> str:
+    """Why it has no return probe, after those of its thread that are still under way."""
+    armed = [other for other in stack if other.raw is not None and not other.is_unarmed]
+    if not armed:
+        return NO_RETURN
+    return f"{NO_RETURN}: {'inside another call' if 0 < armed[-1].sp - call.sp < records.NEAR else 'stack switched'}"
 
 
 class OpenCalls:

@@ -25,7 +25,7 @@ MAP_HASH, MAP_ARRAY, MAP_ARRAY_OF_MAPS, MAP_RINGBUF, MAP_TASK_STORAGE = 1, 2, 12
 F_NO_PREALLOC, F_MMAPABLE = 1, 1 << 10
 PROG_KPROBE = 2
 F_SLEEPABLE = 1 << 4
-TRACE_UPROBE_MULTI = 48
+TRACE_UPROBE_MULTI, TRACE_UPROBE_SESSION = 48, 57
 PERF_EVENT = 41
 MULTI_RETURN = 1
 
@@ -102,7 +102,7 @@ def update_map(fd: int, key: bytes, value: bytes) -> None:
     bpf(MAP_UPDATE, struct.pack("<IIQQQ", fd, 0, ctypes.addressof(k), ctypes.addressof(v), 0))
 
 
-def load_program(code: bytes, name: str, *, sleepable: bool, multi: bool, log_size: int = 0) -> int:
+def load_program(code: bytes, name: str, *, sleepable: bool, multi: bool, session: bool = False, log_size: int = 0) -> int:
     """Loads a uprobe program; OSError carries the end of the verifier's log when `log_size` bytes were given for it."""
     insns = ctypes.create_string_buffer(code)
     licence = ctypes.create_string_buffer(b"GPL")
@@ -120,7 +120,7 @@ def load_program(code: bytes, name: str, *, sleepable: bool, multi: bool, log_si
         F_SLEEPABLE if sleepable else 0,
         name.encode()[:15],
         0,
-        TRACE_UPROBE_MULTI if multi else 0,
+        TRACE_UPROBE_SESSION if session else TRACE_UPROBE_MULTI if multi else 0,
     )
     try:
         return _close_on_exec(bpf(PROG_LOAD, attributes))
@@ -130,8 +130,8 @@ def load_program(code: bytes, name: str, *, sleepable: bool, multi: bool, log_si
         raise
 
 
-def link_uprobes(program: int, path: str, offsets: list[int], cookies: list[int], *, at_return: bool) -> int:
-    """One uprobe_multi link: `program` at each file offset of `path`, each with its cookie."""
+def link_uprobes(program: int, path: str, offsets: list[int], cookies: list[int], *, at_return: bool, session: bool = False) -> int:
+    """One uprobe_multi link: `program` at each file offset of `path`, each with its cookie; `session`: at entries and returns."""
     where = ctypes.create_string_buffer(os.fsencode(path))
     offset_array = (ctypes.c_uint64 * len(offsets))(*offsets)
     cookie_array = (ctypes.c_uint64 * len(cookies))(*cookies)
@@ -139,7 +139,7 @@ def link_uprobes(program: int, path: str, offsets: list[int], cookies: list[int]
         "<IIIIQQQQIII",
         program,
         0,
-        TRACE_UPROBE_MULTI,
+        TRACE_UPROBE_SESSION if session else TRACE_UPROBE_MULTI,
         0,
         ctypes.addressof(where),
         ctypes.addressof(offset_array),

@@ -35,11 +35,12 @@ class Links:
     """The links of one library file. Closing them detaches; so does the end of the process that holds them.
 
     A function that the kernel refuses to probe is left out. Raises TraceError when none can be probed.
+    `session`: `entry` is the program of returns as well, and decides whether there is one.
     """
 
-    def __init__(self, path: str, probes: list[Probe], entry: int, ret: int, *, multi: bool) -> None:
+    def __init__(self, path: str, probes: list[Probe], entry: int, ret: int, *, multi: bool, session: bool = False) -> None:
         self.fds: list[int] = []
-        self.kind = "uprobe_multi" if multi else "perf_event"
+        self._session = session
         self.left_out: list[Probe] = []  # and why, of the last
         self.reason = ""
         self._waits = False  # whether detaching takes long
@@ -60,6 +61,9 @@ class Links:
         self._waits = not multi or time.monotonic() - began > QUICK
 
     def _parts(self, probes: list[Probe]) -> Iterator[tuple[int, bool, list[Probe]]]:
+        if self._session:
+            yield self._entry, False, probes
+            return
         # return probes first: an entry that was seen must not miss its return
         for program, at_return in ((self._ret, True), (self._entry, False)):
             if chosen := [probe for probe in probes if probe.at_return or not at_return]:
@@ -71,7 +75,7 @@ class Links:
         try:
             for program, at_return, chosen in self._parts(probes):
                 offsets, cookies = [probe.offset for probe in chosen], [probe.cookie for probe in chosen]
-                fds.append(bpf.link_uprobes(program, self._path, offsets, cookies, at_return=at_return))
+                fds.append(bpf.link_uprobes(program, self._path, offsets, cookies, at_return=at_return, session=self._session))
         except OSError as error:
             for fd in fds:
                 os.close(fd)

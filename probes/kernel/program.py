@@ -18,7 +18,9 @@ from probes.kernel import bpf, btf, kept, records
 from probes.kernel.bytecode import with_jumps_back
 from probes.kernel.ring import Mapped, Ring
 
-PROGRAMS = ("on_entry", "on_return", "on_verdict")
+PAIR = {"on_entry": "on_entry", "on_return": "on_return", "on_verdict": "on_verdict"}  # what is compiled, by what it is for
+SESSION = {"on_entry": "on_call", "on_return": "on_call", "on_verdict": "on_verdict"}
+TWO_LINKS = "LIBVIRT_TRACE_TWO_LINKS"  # in the environment: as before Linux 6.13
 SOURCE = Path(__file__).with_name("trace.bpf.c")
 STUBS = Path(__file__).with_name("stubs")
 SOURCES = (SOURCE, Path(__file__), Path(__file__).with_name("bytecode.py"))  # what the bytecode depends on, with the stubs
@@ -32,6 +34,7 @@ TASK_MEMBERS = {
     "uprobes_state": ("xol_area",),
     "xol_area": ("vaddr",),
 }
+ARMED_MEMBERS = {"task_struct": ("utask",), "uprobe_task": ("return_instances",), "return_instance": ("stack",)}
 TASK_RING_BYTES = 2 << 20  # at least
 RINGS = 6
 # in our own memory, of writes and tasks: times a ring's size, and bytes, unless the ring is larger; of reads as much as a ring
@@ -44,6 +47,22 @@ def has_uprobe_multi() -> bool:
     try:
         program = bpf.load_program(RETURN_0, "try_multi", sleepable=False, multi=True)
         os.close(bpf.link_uprobes(program, "/", [0], [0], at_return=False))
+    except OSError as error:
+        return error.errno == errno.EBADF
+    finally:
+        if program >= 0:
+            os.close(program)
+    return True
+
+
+def has_session() -> bool:
+    """Whether one program can be at entries and returns, and decide at an entry whether there is a return (Linux 6.13)."""
+    if os.environ.get(TWO_LINKS) or len(btf.member_offsets(ARMED_MEMBERS)) < len(ARMED_MEMBERS):
+        return False
+    program = -1
+    try:
+        program = bpf.load_program(RETURN_0, "try_session", sleepable=False, multi=True, session=True)
+        os.close(bpf.link_uprobes(program, "/", [0], [0], at_return=False, session=True))
     except OSError as error:
         return error.errno == errno.EBADF
     finally:
@@ -79,6 +98,7 @@ class Program:
     def __init__(self, ring_bytes: int) -> None:
         self._fds: list[int] = []
         self.multi = has_uprobe_multi()
+        self.session = self.multi and has_session()
         self.sleepable = has_sleepable()
         self.programs: dict[str, int] = {}
         self.rings: dict[str, Ring] = {}
@@ -89,14 +109,17 @@ class Program:
             self.close()
             raise _refused(error) from error
         loops = {"MAY_GOTO": 1} if has_may_goto() else {}
-        self._compilation = Compilation({**self._defines, **_kernel_offsets(), **loops}, sleepable=self.sleepable)
+        session = {"SESSION": 1, **_armed_offsets()} if self.session else {}
+        self._compilation = Compilation({**self._defines, **_kernel_offsets(), **loops, **session}, sleepable=self.sleepable)
 
     def load(self) -> None:
-        """Waits for the compiler and loads the programs: from then on `programs` has PROGRAMS."""
-        code = self._compilation.result()
+        """Waits for the compiler and loads the programs: from then on `programs` has them, by what they are for."""
+        code, loaded = self._compilation.result(), dict[str, int]()
         try:
-            for name in PROGRAMS:
-                self.programs[name] = self._load_one(code[name], name)
+            for what, name in (SESSION if self.session else PAIR).items():
+                if name not in loaded:
+                    loaded[name] = self._load_one(code[name], name)
+                self.programs[what] = loaded[name]
         except OSError as error:
             raise _refused(error) from error
 
@@ -159,10 +182,11 @@ class Program:
         return rings
 
     def _load_one(self, code: bytes, name: str) -> int:
+        kind = {"sleepable": self.sleepable, "multi": self.multi, "session": name == SESSION["on_entry"]}
         try:
-            fd = bpf.load_program(code, name, sleepable=self.sleepable, multi=self.multi)
+            fd = bpf.load_program(code, name, **kind)
         except OSError:
-            fd = bpf.load_program(code, name, sleepable=self.sleepable, multi=self.multi, log_size=1 << 20)
+            fd = bpf.load_program(code, name, **kind, log_size=1 << 20)
         self._fds.append(fd)
         return fd
 
@@ -220,6 +244,15 @@ def _kernel_offsets() -> dict[str, int]:
     if ("task_struct", "loginuid") in offsets:
         defines["TASK_LOGINUID"] = offsets["task_struct", "loginuid"]
     return defines
+
+
+def _armed_offsets() -> dict[str, int]:
+    offsets = btf.member_offsets(ARMED_MEMBERS)
+    return {
+        "TASK_UTASK": offsets["task_struct", "utask"],
+        "UTASK_RETURNS": offsets["uprobe_task", "return_instances"],
+        "RETURN_STACK": offsets["return_instance", "stack"],
+    }
 
 
 @contextlib.contextmanager
@@ -306,4 +339,5 @@ def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:
             module = bcc.BPF(text=SOURCE.read_text(), cflags=[f"-I{STUBS}", "-Wno-unused", *flags])
         except Exception as error:  # BCC raises this class itself
             raise TraceError(f"BCC could not compile {SOURCE.name}: {error}") from error
-    return {name: with_jumps_back(module.dump_func(name)) for name in PROGRAMS}
+    names = SESSION if "SESSION" in defines else PAIR
+    return {name: with_jumps_back(module.dump_func(name)) for name in names.values()}

@@ -22,6 +22,7 @@ PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_JUMPS, PLAN_KEE
 )
 PLAN_32BIT, PLAN_SERVES, PLAN_SERVED, PLAN_ALWAYS, PLAN_PLUMBING = (1 << i for i in range(8, 13))
 REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED, REC_ONCE, REC_SERVING, REC_CALLER, REC_INNER_LOST = (1 << i for i in range(8))
+REC_UNARMED = REC_ENTRY_LOST  # on entry: has no return probe
 REC_LEVEL, REC_LEVELS = 8, 127  # an entry's flags >> REC_LEVEL & REC_LEVELS: calls around it that were probed
 REC_WANTED = 1 << 15
 
@@ -61,6 +62,8 @@ VERDICT = struct.Struct("<6QQIIQQQQQ")  # args, sp, number, action, function, ru
 VERDICT_AT = 104  # of its copy in a REC_VERDICT
 VERDICT_ALLOW, VERDICT_AUDIT, VERDICT_DENY = 1, 2, 3
 
+NEAR = 1 << 17  # bytes of stack between a call and one inside of it, at most
+
 STR_UNREADABLE, STR_NO_ROOM, STR_SAME, STR_NULL = -1, -2, -3, -4
 ITEM = struct.Struct("<iIQ")  # of a walk: bytes or elements, elements in all, address
 WALK_MORE, WALK_LAST = MAX_OPS, MAX_OPS + 1  # in place of an operation
@@ -69,6 +72,6 @@ CHUNK_BYTES = 4096
 LENGTH_LIMIT = 1 << 20
 
 FRAME_SIZE = 80
-THREAD_SIZE = 112 + 40 + 40 + 16 + MAX_OPS + 32 + (DEEPEST + 1) * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096
+THREAD_SIZE = 136 + 40 + 40 + 16 + MAX_OPS + 32 + (DEEPEST + 1) * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096
 
 VERDICT_FUNCTION = "libvirt_trace_verdict"  # of the enforcer's library: the probe on it tells verdicts

@@ -2,6 +2,11 @@
 /*
  * A hit of any probed function comes in; records of the bytes that its copy plan names go out to a ring buffer.
  *
+ * With SESSION one program is both of an entry and of a return, and at an entry it decides whether this call has a return probe at all. It
+ * has none where that could kill: the kernel, when it arms one, throws away those that look dead to it, as the stack pointer is above them,
+ * and kills the process when such a call returns after all. A coroutine or a signal handler on another stack makes them look so. One that is
+ * armed alone is safe, whatever happens to the stack; inside of it only what returns before the program's own code runs.
+ *
  * Nothing here knows libvirt: which row of `plans` belongs to a function is the attach cookie. Both programs are loaded
  * sleepable where the kernel can, so that pages which are not resident are faulted in (may_wait). probes/kernel/records.py reads the records,
  * probes/plans/functions.py writes the rows; their layouts must agree with the structs here (tests/unit/probes/kernel/test_records.py).
@@ -46,6 +51,7 @@ enum plan_flag {
 enum record_flag {
 	REC_WRITE_RING = 1,
 	REC_ENTRY_LOST = 2,
+	REC_UNARMED = 2,	/* on entry: has no return probe */
 	REC_LONG = 4,		/* chunks of long strings follow, unless they were lost */
 	REC_TRUNCATED = 8,	/* the variable part was full before the plan's end */
 	REC_SERVING = 32,	/* made for somebody else: `task` is that of a PLAN_SERVES */
@@ -121,8 +127,9 @@ struct frame {
 	u8 depth;		/* of the call; of a PRIVATE one: of a call inside it */
 	u8 flags;		/* FRAME_* */
 	u8 ring;
-	u8 record_flags;	/* REC_CALLER */
-	u8 pad[4];
+	u8 record_flags;	/* REC_CALLER, REC_UNARMED */
+	u8 returns;		/* has a return probe */
+	u8 pad[3];
 	u64 args[6];
 };
 #define FRAME_WANTED 1		/* has records */
@@ -130,6 +137,9 @@ struct frame {
 #define FRAME_PRIVATE 4
 #define FRAME_JUMPS 8
 #define FRAME_INSIDE 16		/* it or a call around it has records: errors raised in it matter */
+#define FRAME_SERVES 32
+#define FRAME_CROSSED 64	/* the program has made a call since, maybe on another stack */
+#define NEAR (1 << 17)		/* bytes of stack between a call and one inside of it, at most */
 
 struct head {			/* of every record; offsets in bytes */
 	u8 kind;		/* 0 */
@@ -239,6 +249,9 @@ struct thread {
 	u64 serving;		/* id of the PLAN_SERVES that it is in; 0: none */
 	u64 once[ONCES];	/* last addresses of which everything was sent, while no connection was opened */
 	u64 generation;		/* settings.generation then */
+	u64 serving_sp;		/* of PLAN_SERVES: where its return address was */
+	u64 unarmed_sp;		/* of a call without return probe that others may be inside of; 0: none */
+	u64 jump_sp;		/* of one that may end in a jump, and did nothing since; 0: none */
 	u64 inner_lost;		/* when a record of an inner function was lost; ns, CLOCK_MONOTONIC */
 	char comm[16];
 	u32 exec_id;
@@ -315,6 +328,7 @@ static long (*read_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_pr
 static long (*read_user_str)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_probe_read_user_str;
 static long (*read_kernel)(void *dst, u32 size, const void *address) = (void *)BPF_FUNC_probe_read_kernel;
 static u64 (*attach_cookie)(void *ctx) = (void *)BPF_FUNC_get_attach_cookie;
+static u64 (*function_ip)(void *ctx) = (void *)BPF_FUNC_get_func_ip;
 #ifdef SLEEPABLE
 static long (*copy_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_copy_from_user;
 #endif
@@ -610,7 +624,7 @@ ALWAYS struct thread *get_thread(struct settings *set, u32 ring, u32 plan_flags,
 		return t;
 	if (t->exec_id != exec_id) {
 		t->frames = 0;
-		t->serving = 0;
+		t->serving = t->unarmed_sp = t->jump_sp = 0;
 		t->once[0] = t->once[1] = 0;
 		t->exec_id = exec_id;
 	}
@@ -1017,6 +1031,82 @@ ALWAYS bool is_tail_call(u64 sp, u32 plan_flags)
 	return slot - page < 4096;
 }
 
+#ifdef SESSION
+/*
+ * Frames are those of return probes that the kernel has, and of the enforcer. Where the kernel has none, the call was not armed for
+ * lack of memory.
+ */
+ALWAYS void drop_dead_frames(struct thread *t, u64 sp, bool armed)
+{
+	u32 n = t->frames;
+	struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+
+	if (n && f->row == ROW_LOOKING && f->sp <= sp)
+		t->frames = n - 1;
+	else if (n && f->row != ROW_LOOKING && !armed)
+		t->frames = 0;
+	FORGET();
+}
+
+/* Of the last return probe that is armed in the thread: where its return address is; 0: none is. */
+ALWAYS u64 armed_at(void *task)
+{
+	void *state = *(void **)(task + TASK_UTASK), *last;
+
+	if (!state)
+		return 0;
+	last = *(void **)(state + UTASK_RETURNS);
+	return last ? *(u64 *)(last + RETURN_STACK) : 0;
+}
+
+/* Whether the call at sp may have a return probe, inside the one of frame f (NULL: none), while the last one is armed at `armed`. */
+ALWAYS bool may_arm(const struct settings *set, const struct thread *t, struct frame *f, u64 sp, u64 armed, u32 plan_flags, u32 depth)
+{
+	if (!armed)
+		return true;
+	if (!f || f->row == ROW_LOOKING || f->sp != armed || f->sp - sp - 1 >= NEAR)
+		return false;
+	if (plan_flags & PLAN_PRIVATE)
+		return true;		/* returns before anything else runs */
+	if (f->flags & FRAME_SERVES || t->serving)
+		return true;		/* a daemon's threads have one stack each */
+	return set->nested && depth && !(f->flags & FRAME_CROSSED);
+}
+
+/* The call that the one at sp is inside of, as far as can be seen; NULL: none. */
+ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
+{
+	u32 n = t->frames;
+	struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+
+	if (!n || f->sp < sp || (f->sp == sp && !is_tail_call(sp, plan_flags)))
+		return 0;		/* on another stack, or dead */
+	return f;
+}
+
+/* Takes away the frame of the call that returns, and what is above it; NULL: it is none that was seen to begin. */
+ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
+{
+	u32 i, n = t->frames;
+
+	for (i = 0; i < MAX_FRAMES; i++) {
+		struct frame *f = &t->frame[--n & (MAX_FRAMES - 1)];
+
+		if (n >= MAX_FRAMES)
+			break;
+		if (f->sp == sp && f->row == row) {
+			t->frames = n;
+			return f;
+		}
+	}
+	return 0;
+}
+#else
+ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
+{
+	return t->frames ? &t->frame[(t->frames - 1) & (MAX_FRAMES - 1)] : 0;
+}
+
 /* Drops the frames of calls that will not return: the stack is above them, or another call uses their place on it. */
 ALWAYS void drop_dead_frames(struct thread *t, u64 sp, u32 plan_flags)
 {
@@ -1059,6 +1149,7 @@ ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
 	FORGET();
 	return found ? &t->frame[t->frames & (MAX_FRAMES - 1)] : 0;
 }
+#endif
 
 /* Whether the address is in the text of the library that the function is in. */
 ALWAYS bool is_in_text(struct pt_regs *ctx, u64 cookie, u64 address)
@@ -1168,7 +1259,8 @@ ALWAYS bool only_reads(const struct plan *p, struct pt_regs *ctx)
 	return !(value & p->condition_bits);
 }
 
-int on_entry(struct pt_regs *ctx)
+/* At the entry of a function; whether its return is wanted. */
+ALWAYS bool enter(struct pt_regs *ctx)
 {
 	u64 cookie = attach_cookie(ctx), pid_tgid = bpf_get_current_pid_tgid(), now;
 	u32 row = cookie & 0xffff, n, flags = 0, record_flags = 0, ring, wanted, zero = 0;
@@ -1177,11 +1269,15 @@ int on_entry(struct pt_regs *ctx)
 	struct thread *t;
 	struct frame *f;
 	struct entry *e;
+	bool returns, jumped = false;
 	u8 depth = 0;
+#ifdef SESSION
+	u64 armed;
+#endif
 
 	OWN_STACK();
 	if (!set || !set->ready || !p || pid_tgid >> 32 == set->self)
-		return 0;
+		return false;
 	ring = p->flags & PLAN_WRITE_RING;
 	wanted = p->flags & PLAN_WANTED;
 	if (p->condition && only_reads(p, ctx)) {
@@ -1192,39 +1288,74 @@ int on_entry(struct pt_regs *ctx)
 	now = bpf_ktime_get_ns();
 	t = get_thread(set, ring, wanted ? p->flags : p->flags & ~PLAN_WANTED, pid_tgid, now);
 	if (!t || (!t->wanted && !t->serving && !(p->flags & (PLAN_SERVES | PLAN_ALWAYS))))
-		return 0;
+		return false;
+	returns = !(p->flags & PLAN_NO_RETURN);
+#ifdef SESSION
+	armed = armed_at(current_task());
+	drop_dead_frames(t, ctx->sp, armed);
+	jumped = t->jump_sp == ctx->sp && p->flags & PLAN_JUMPS;
+	if (t->unarmed_sp <= ctx->sp)
+		t->unarmed_sp = 0;
+#else
 	drop_dead_frames(t, ctx->sp, p->flags);
+#endif
+	if (t->serving_sp <= ctx->sp)
+		t->serving = 0;		/* its return had no probe, or was not seen */
 	e = (void *)t->buf;
 	e->caller = 0;
-	n = t->frames;
-	if (n) {
-		f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+	f = enclosing(t, ctx->sp, p->flags);
+	if (f) {
 		flags = f->flags & FRAME_INSIDE;
 		depth = f->depth + !(f->flags & FRAME_PRIVATE);
 		if (p->flags & PLAN_PRIVATE) {
 			ring = f->ring;
-		} else if (!is_inner(ctx, cookie, p->flags, f)) {
+		} else if (!jumped && !is_inner(ctx, cookie, p->flags, f)) {
 			if (depth) {	/* a return address in the library itself was refused, and is none of another one */
 				read_user(&e->caller, p->flags & PLAN_32BIT ? 4 : 8, ctx->sp);
 				record_flags = is_in_text(ctx, cookie, e->caller) ? 0 : REC_CALLER;
 			}
 			depth = 0;
 		}
-	} else if (p->flags & PLAN_NO_RETURN) {
-		depth = called_by_library(ctx, cookie, p->flags);	/* no frames tell */
+	} else if (!(p->flags & PLAN_PRIVATE)) {	/* no frames tell */
+		depth = jumped || called_by_library(ctx, cookie, p->flags);
+		if (!depth && t->unarmed_sp) {
+			read_user(&e->caller, p->flags & PLAN_32BIT ? 4 : 8, ctx->sp);
+			record_flags = is_in_text(ctx, cookie, e->caller) ? 0 : REC_CALLER;
+		}
 	}
 	if (p->flags & PLAN_PRIVATE) {
-		if (p->flags & PLAN_SERVES)
+		if (p->flags & PLAN_SERVES) {
 			t->serving = new_id(bpf_ktime_get_ns());
-		else if (p->flags & PLAN_SERVED ? !t->serving || !ctx->di : !flags && !(p->flags & PLAN_ALWAYS))
-			return 0;
+			t->serving_sp = ctx->sp;
+			flags |= FRAME_SERVES;
+		} else if (p->flags & PLAN_SERVED ? !t->serving || !ctx->di : !flags && !(p->flags & PLAN_ALWAYS)) {
+			return false;
+		}
 		flags |= FRAME_PRIVATE | FRAME_WANTED;
 	} else if (wanted && (!depth || set->nested)) {
 		flags |= FRAME_WANTED | FRAME_INSIDE;
 	}
 	if (p->flags & PLAN_JUMPS)
 		flags |= FRAME_JUMPS;
+	n = t->frames;
+#ifdef SESSION
+	returns = returns && n < MAX_FRAMES && (flags & FRAME_WANTED || p->flags & PLAN_OPENS);
+	returns = returns && may_arm(set, t, f, ctx->sp, armed, p->flags, depth);
+	if (!(p->flags & PLAN_PRIVATE)) {
+		t->jump_sp = !returns && p->flags & PLAN_JUMPS ? ctx->sp : 0;
+		if (!returns && !t->unarmed_sp)
+			t->unarmed_sp = ctx->sp;
+		if (!returns && !depth && n)
+			t->frame[(n - 1) & (MAX_FRAMES - 1)].flags |= FRAME_CROSSED;
+		if (!returns && p->flags & PLAN_OPENS)
+			__sync_fetch_and_add(&set->generation, 1);
+	}
+#else
 	/* The kernel arms no more return probes than there are frames: a call that is deeper has a record, but no end. */
+	returns = returns && n < MAX_FRAMES;
+#endif
+	if (!returns)
+		record_flags |= REC_UNARMED;
 	FORGET();
 	n = t->frames;
 	f = &t->frame[n & (2 * MAX_FRAMES - 1)];
@@ -1235,6 +1366,7 @@ int on_entry(struct pt_regs *ctx)
 	f->ring = ring;
 	f->flags = flags;
 	f->record_flags = record_flags;
+	f->returns = returns;
 	FORGET();		/* or each way to here would go on as a state of its own */
 	ring = f->ring;
 	flags = f->flags;
@@ -1276,11 +1408,19 @@ int on_entry(struct pt_regs *ctx)
 		if (set->object && !(p->flags & (PLAN_PRIVATE | PLAN_NO_OBJECT)) && !(t->capture.bad & p->objects) &&
 		    !object_matches(set, t)) {
 			flags &= ~(FRAME_WANTED | FRAME_INSIDE);
+#ifdef SESSION
+			if (!(p->flags & PLAN_OPENS))
+				f->returns = 0;
+			if (!t->unarmed_sp)
+				t->unarmed_sp = ctx->sp;
+#endif
 		} else if (send(t, ring, p->flags, false)) {
 			count(set, loser(t), ring, p->flags & PLAN_PRIVATE ? LOST_PRIVATE : LOST_ENTRY, 1);
 			flags |= FRAME_ENTRY_LOST;
 			if (p->flags & PLAN_PRIVATE)
 				t->inner_lost = now;
+			else if (!f->returns)
+				count(set, loser(t), ring, LOST_BOTH, 1);
 		} else {
 			t->rest = t->capture.longs | p->walk;
 		}
@@ -1288,15 +1428,16 @@ int on_entry(struct pt_regs *ctx)
 	if (p->flags & PLAN_SERVES)
 		flags &= ~FRAME_WANTED;		/* its end has no record, and says nothing of calls in it */
 	f->flags = flags;
-	if (!(p->flags & PLAN_NO_RETURN) && n < MAX_FRAMES)
+	if (f->returns)
 		t->frames = n + 1;
 	FORGET();
 	if (t->rest)
 		send_rest(t, p, f->ring);
-	return 0;
+	return f->returns;
 }
 
-int on_return(struct pt_regs *ctx)
+/* At the return from a function. */
+ALWAYS void come_back(struct pt_regs *ctx)
 {
 	u32 row = attach_cookie(ctx) & 0xffff, zero = 0;
 	struct settings *set = map_lookup(MAP(FD_SETTINGS), &zero);
@@ -1307,14 +1448,14 @@ int on_return(struct pt_regs *ctx)
 
 	OWN_STACK();
 	if (!set || !p || !t)
-		return 0;		/* no thread: the call was under way when the probes came, or before a fork */
+		return;			/* no thread: the call was under way when the probes came, or before a fork */
 	if (p->flags & PLAN_OPENS)
 		__sync_fetch_and_add(&set->generation, 1);
 	if (p->flags & PLAN_SERVES)
 		t->serving = 0;
 	f = pop_frame(t, ctx->sp - (p->flags & PLAN_32BIT ? 4 : 8), row);
 	if (!f || !(f->flags & FRAME_WANTED))
-		return 0;
+		return;
 	r = (void *)t->buf;
 	r->h.kind = REC_RETURN;
 	r->h.depth = f->depth;
@@ -1342,12 +1483,33 @@ int on_return(struct pt_regs *ctx)
 		count(set, loser(t), f->ring, f->flags & FRAME_PRIVATE ? LOST_PRIVATE : f->flags & FRAME_ENTRY_LOST ? LOST_BOTH : LOST_RETURN, 1);
 		if (f->flags & FRAME_PRIVATE)
 			t->inner_lost = r->h.time;
-		return 0;
+		return;
 	}
 	if (t->capture.longs | p->walk)
 		send_rest(t, p, f->ring);
+}
+
+#ifdef SESSION
+int on_call(struct pt_regs *ctx)
+{
+	if (function_ip(ctx) == ctx->ip)
+		return !enter(ctx);	/* 1: this call has no return probe */
+	come_back(ctx);
 	return 0;
 }
+#else
+int on_entry(struct pt_regs *ctx)
+{
+	enter(ctx);
+	return 0;
+}
+
+int on_return(struct pt_regs *ctx)
+{
+	come_back(ctx);
+	return 0;
+}
+#endif
 
 /*
  * The enforcer's verdict on a call. One that goes on is told by its sp from then on; one that was denied never reaches its function,

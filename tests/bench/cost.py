@@ -115,8 +115,8 @@ class Cost:
         os.close(self._null)
 
     @contextlib.contextmanager
-    def _linked(self, entry: int, ret: int) -> Iterator[None]:
-        links = Links(self._target.path_for_kernel, [Probe(self._offset, 0, True)], entry, ret, multi=True)
+    def _linked(self, entry: int, ret: int, *, session: bool = False) -> Iterator[None]:
+        links = Links(self._target.path_for_kernel, [Probe(self._offset, 0, True)], entry, ret, multi=True, session=session)
         try:
             yield
         finally:
@@ -141,7 +141,7 @@ class Cost:
         reader = threading.Thread(target=read)
         reader.start()
         try:
-            with self._linked(program.programs["on_entry"], program.programs["on_return"]):
+            with self._linked(program.programs["on_entry"], program.programs["on_return"], session=program.session):
                 yield
         finally:
             done.set()
