@@ -51,7 +51,9 @@ def test_demo_traces_31_calls_and_ends():
         check=True,
     )
 
-    assert re.search(r"^libvirt-trace: 31 calls, 3 failed, 1 denied, 0 lost in [0-9.]+s$", result.stderr, re.M), result.stderr
+    # a flood of other programs here may cost details
+    ending = r"^libvirt-trace: 31 calls, 3 failed, 1 denied, 0 lost in [0-9.]+s(; [0-9]+ details lost)?$"
+    assert re.search(ending, result.stderr, re.M), result.stderr
     lines = result.stdout.splitlines()
     traced = [line for line in lines if re.match(r"[0-9:.]{15} [0-9]+ (virsh|python3) ", line)]
     assert len(traced) == 31
