@@ -22,6 +22,8 @@ from probes.plans.plan import Limits, Row
 ROW = 0xFFFF  # bits of a cookie that are the plan row
 NO_NUMBER = records.MAX_VERDICT_ROWS  # the enforcer has no stub for functions that nobody describes
 MOST_OF_ROOT, MOST_OF_OTHERS = 768, 512  # rows for functions that nobody describes
+# they run the program's own code in the normal case, for as long as it likes, and return nothing of interest
+RUN_PROGRAMS = frozenset({"virEventRunDefaultImpl"})
 JUMPS = ("virDomainCreateLinux", "virDomainCreateXML")  # the first is the second's old name, and ends in a jump to it
 
 
@@ -136,7 +138,8 @@ class Rows:
         flags |= records.PLAN_WANTED if self._filters.wants(function) else 0
         flags |= records.PLAN_PLUMBING if function.access == "plumbing" else 0
         flags |= records.PLAN_JUMPS if function.name in JUMPS else 0
-        flags |= 0 if self._returns else records.PLAN_NO_RETURN
+        has_return = self._returns and function.name not in RUN_PROGRAMS
+        flags |= 0 if has_return else records.PLAN_NO_RETURN
         if function.result.kind == "handle":
             opens = function.result.object == "connect" and not any(param.kind == "handle" for param in function.params)
             flags |= records.PLAN_OPENS if opens else records.PLAN_NO_OBJECT
@@ -156,7 +159,7 @@ class Rows:
         kind = function.result.kind
         returns = "void" if kind == "void" else "pointer" if kind in ("string", "handle", "pointer", "callback") else "integer"
         stub = undescribed.stub_number(self._table, function)
-        return self._add(key, Row(function, None, function.library, entry, ret if self._returns else None, returns, stub))
+        return self._add(key, Row(function, None, function.library, entry, ret if has_return else None, returns, stub))
 
     def _private(self, inner: private.Private, target: Target) -> int:
         key = (target.layout.name, inner.key)

@@ -22,7 +22,7 @@ from probes.calls.shown import Choice
 from probes.calls.tasks import Task, Tasks
 from probes.covering import Guard
 from probes.filters import Filters
-from probes.host import maps, symbols
+from probes.host import coroutines, maps, symbols
 from probes.host.before import Before
 from probes.host.clock import Clock
 from probes.host.daemons import Daemons
@@ -47,6 +47,7 @@ NOTICED = 0.002  # s: as long after it, at most, it is known that a process bega
 SWEEP_NS = 1_000_000_000
 SWEEPS_UNUSED = 60
 REMEMBERING = 0.02  # s at a time
+MOST_NAMED = 4  # processes
 PRIORITY = -10  # others may be busy, and fill the rings
 
 
@@ -74,6 +75,14 @@ class Session:
         kills = False if options.force_returns else returns_kill_confined()
         self._returns = returns = kills is False  # where it can't be found out, nobody is put at risk
         self.warnings = list(table.warnings)
+        if returns and not self._program.session and not options.force_returns:
+            risky = coroutines.find(sorted({mapping.pid for mapping in maps.scan()}))
+            if risky:
+                self._returns = returns = False
+                self.warnings.append(
+                    f"process {', '.join(map(str, risky[:MOST_NAMED]))} has coroutines, which return probes kill before Linux 6.13: "
+                    "no results and durations; --returns uses them all the same"
+                )
         self._rows = Rows(self._program, table, options.filters, options.limits, returns=returns)
         self._daemons = Daemons()
         self._happened: list[Exited | Exec | Forked | Mapped] = []  # to processes, in their records' order
@@ -97,7 +106,7 @@ class Session:
         self._coverage = guard.covering(self._daemons)
         self._modules = Modules()
         self._watch = watch_maps()
-        if not returns:
+        if kills is not False:
             self.warnings.append(
                 "on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same"
                 if kills

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Leaves libvirt's calls on one stack, from what a failing one calls back, and makes others on another: `stacks WAY ROUNDS`, 0 rounds: until
+ * the standard input ends. WAY: fibers (swapcontext), above, below (a signal handler on a stack that is higher or lower), longjmp (for good),
+ * nested (no other stack). Each result is checked; prints [rounds, calls back].
+ */
+
+#define _GNU_SOURCE
+#include "caller.h"
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#define STACK (1 << 20)
+
+static virConnectPtr conn;
+static const char *way;
+static long rounds, backs;
+static int depth;
+static ucontext_t outside, inside;
+static jmp_buf out;
+
+static void call_another(void)
+{
+	check(virConnectNumOfDomains(conn) == 1, "virConnectNumOfDomains");
+}
+
+static void fail(void)
+{
+	check(!virDomainLookupByName(conn, "nosuch"), "virDomainLookupByName");
+}
+
+static void on_signal(int number)
+{
+	(void)number;
+	call_another();
+}
+
+static void on_error_call(void *data, virErrorPtr error)
+{
+	(void)data;
+	(void)error;
+	backs++;
+	if (!strcmp(way, "fibers")) {
+		swapcontext(&inside, &outside);
+	} else if (!strcmp(way, "longjmp")) {
+		longjmp(out, 1);
+	} else if (!strcmp(way, "nested")) {
+		call_another();
+		if (depth++ < 3)
+			fail();
+		depth--;
+	} else {
+		raise(SIGUSR1);
+	}
+}
+
+static void fail_for_ever(void)
+{
+	for (;;)
+		fail();
+}
+
+static __attribute__((noinline)) void one_round(void)
+{
+	if (!strcmp(way, "fibers"))
+		swapcontext(&outside, &inside);
+	else if (strcmp(way, "longjmp") || !setjmp(out))
+		fail();
+	call_another();
+}
+
+static bool goes_on(long done)
+{
+	struct pollfd input = { .fd = 0, .events = POLLIN };
+
+	return rounds ? done < rounds : done % 16 || !poll(&input, 1, 0);
+}
+
+static void *run(void *alternate)
+{
+	stack_t other = { .ss_sp = alternate, .ss_size = STACK };
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK };
+	static long done;		/* a jump leaves it alone */
+
+	conn = open_test();
+	virSetErrorFunc(NULL, on_error_call);
+	sigaltstack(&other, NULL);
+	sigaction(SIGUSR1, &action, NULL);
+	getcontext(&inside);
+	inside.uc_stack.ss_sp = alternate;
+	inside.uc_stack.ss_size = STACK;
+	makecontext(&inside, fail_for_ever, 0);
+	puts("\"ready\"");
+	fflush(stdout);
+	for (; goes_on(done); done++)
+		one_round();
+	printf("[%ld, %ld]\n", done, backs);
+	fflush(stdout);
+	_exit(rounds ? 0 : !done);
+}
+
+int main(int argc, char **argv)
+{
+	char *stacks = mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool above;
+	pthread_attr_t attributes;
+	pthread_t thread;
+
+	check(argc == 3, "reading the way and the rounds");
+	way = argv[1];
+	rounds = atol(argv[2]);
+	above = !strcmp(way, "above");
+	pthread_attr_init(&attributes);
+	pthread_attr_setstack(&attributes, stacks + (above ? 0 : STACK), STACK);
+	pthread_create(&thread, &attributes, run, stacks + (above ? STACK : 0));
+	pthread_join(thread, NULL);
+	return 1;
+}

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A program may leave libvirt's calls on one stack and make others on another: it does what it does untraced, and each call is shown.
+
+Others who trace this host would have return probes of their own in the programs, which may kill them. So these have a libvirt of their own,
+under a name by which nobody knows it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from probes.kernel.program import TWO_LINKS, has_session
+from tests.kernel.conftest import TO_FILE, Run, read_facts
+from tests.needs import PATIENCE, PYTHON
+
+ROUNDS, SLOW_ROUNDS = 10_007, 1009
+IN_ANOTHER, SWITCHED = "no return probe: inside another call", "no return probe: stack switched"
+# a task is left inside libvirt's error handler
+GREEN = """
+import greenlet, libvirt, sys
+connection, main, left = libvirt.open("test:///default"), greenlet.getcurrent(), 0
+def handler(*_):
+    global left
+    left += 1
+    main.switch()
+libvirt.registerErrorHandler(handler, None)
+def work():
+    for _ in range(int(sys.argv[1])):
+        try:
+            connection.lookupByName("nosuch")
+        except libvirt.libvirtError:
+            pass
+task, found = greenlet.greenlet(work), 0
+while not task.dead:
+    task.switch()
+    found += connection.numOfDomains()
+print([found, left])
+"""
+# tasks that take turns there, with a loop of their own
+LOOP = """
+import {module}, libvirt, sys
+connection, left = libvirt.open("test:///default"), 0
+def handler(*_):
+    global left
+    left += 1
+    {module}.sleep(0)
+libvirt.registerErrorHandler(handler, None)
+def work(rounds):
+    failed = 0
+    for _ in range(rounds):
+        try:
+            connection.lookupByName("nosuch")
+        except libvirt.libvirtError as error:
+            failed += error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN
+        failed += connection.numOfDomains() - 1
+    return failed
+tasks = [{module}.spawn(work, int(sys.argv[1]) // 3) for _ in range(3)]
+print([{results}, left])
+"""
+RUBY = """
+require "fiber"
+require "libvirt"
+conn, opened, found = Libvirt.open("test:///default"), 0, 0
+fiber = Fiber.new do
+  ARGV[1].to_i.times do
+    Libvirt.open_auth(ARGV[0], [Libvirt::CRED_AUTHNAME, Libvirt::CRED_PASSPHRASE]) do |asked|
+      Fiber.yield
+      asked["type"] == Libvirt::CRED_AUTHNAME ? "fred" : "swordfish"
+    end.close
+    opened += 1
+  end
+end
+while fiber.alive?
+  fiber.resume
+  found += conn.num_of_domains
+end
+p [opened, found]
+"""
+
+pytestmark = pytest.mark.skipif(not has_session(), reason="before Linux 6.13 return probes kill programs that switch stacks")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A libvirt.so.0 that only --library names."""
+    libraries = subprocess.check_output(["ldconfig", "-p"], text=True).splitlines()
+    (found,) = [line.split(" => ")[1] for line in libraries if line.startswith("\tlibvirt.so.0 (libc6,x86-64)")]
+    return Path(shutil.copy(found, tmp_path / "own.so"))
+
+
+@pytest.fixture
+def compare(own: Path, trace, tmp_path: Path) -> Callable[..., Run]:
+    """compare(COMMAND...): it has printed the same facts without and with a tracer."""
+
+    def run(*command: object, options: tuple[str, ...] = ()) -> Run:
+        words = ["env", f"LD_PRELOAD={own}", *map(str, command)]
+        alone = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60 * PATIENCE, text=True)
+        facts = tmp_path / "facts"
+        result = trace("--library", str(own), *options, "--", *TO_FILE, str(facts), *words, attached=False).finish()
+        assert (result.status, alone.returncode) == (0, 0), result.stderr
+        assert read_facts(facts) == [json.loads(line) for line in alone.stdout.splitlines()]
+        return Run(result, read_facts(facts))
+
+    return run
+
+
+def counts(run: Run) -> Counter[tuple[str, str]]:
+    """Calls of each function by their result, or why there is none; of one process, without the first one."""
+    return Counter((call["function"], str(call.get("ret", call.get("reason")))) for call in run.calls()[1:])
+
+
+def test_fibers(caller, compare) -> None:
+    run = compare(caller("stacks"), "fibers", ROUNDS)
+    assert counts(run) == {
+        ("virDomainLookupByName", "None"): ROUNDS - 1,
+        ("virDomainLookupByName", "process exited"): 1,
+        ("virConnectNumOfDomains", SWITCHED): ROUNDS,
+    }
+
+
+@pytest.mark.parametrize("way", ["above", "below"])
+def test_signal_handlers_on_another_stack(caller, compare, way: str) -> None:
+    run = compare(caller("stacks"), way, ROUNDS)
+    assert sum(count for (function, _), count in counts(run).items() if function == "virConnectNumOfDomains") == 2 * ROUNDS
+    assert counts(run)["virDomainLookupByName", "None"] == ROUNDS
+    assert counts(run)["virConnectNumOfDomains", "1"] == ROUNDS
+
+
+def test_calls_that_are_left_for_good(caller, compare) -> None:
+    run = compare(caller("stacks"), "longjmp", ROUNDS)
+    assert sum(counts(run).values()) == 2 * ROUNDS
+    assert {call["type"] for call in run.calls()[1:]} == {"unfinished"}
+    assert "result lost" not in {call["reason"] for call in run.calls()[1:]}
+
+
+@pytest.mark.parametrize("options", [(), ("--nested",)])
+def test_nested_callbacks(caller, compare, options: tuple[str, ...]) -> None:
+    run = compare(caller("stacks"), "nested", SLOW_ROUNDS, options=options)
+    outermost = Counter((call["function"], str(call.get("ret", call.get("reason")))) for call in run.calls()[1:] if call["depth"] == 0)
+    assert outermost == {
+        ("virDomainLookupByName", "None"): SLOW_ROUNDS,
+        ("virDomainLookupByName", IN_ANOTHER): 3 * SLOW_ROUNDS,
+        ("virConnectNumOfDomains", IN_ANOTHER): 4 * SLOW_ROUNDS,
+        ("virConnectNumOfDomains", "1"): SLOW_ROUNDS,
+    }
+
+
+def test_greenlets(compare) -> None:
+    run = compare(PYTHON, "-c", GREEN, SLOW_ROUNDS)
+    assert run.facts == [[SLOW_ROUNDS + 1, SLOW_ROUNDS]]
+    assert counts(run)["virDomainLookupByName", "None"] == SLOW_ROUNDS
+    assert counts(run)["virConnectNumOfDomains", SWITCHED] >= SLOW_ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("module", "results"), [("gevent", "sum(task.get() for task in tasks)"), ("eventlet", "sum(task.wait() for task in tasks)")]
+)
+def test_loops_of_coroutines(compare, module: str, results: str) -> None:
+    rounds = SLOW_ROUNDS // 3 * 3
+    run = compare(PYTHON, "-W", "ignore", "-c", LOOP.format(module=module, results=results), rounds)
+    assert run.facts[0][1] == rounds
+    assert len(run.calls("virDomainLookupByName")) == len(run.calls("virConnectNumOfDomains")) == rounds
+
+
+def test_fibers_of_ruby(compare, auth_uri: str) -> None:
+    rounds = 211
+    run = compare("ruby", "-e", RUBY, auth_uri, rounds)
+    assert run.facts[0][0] == rounds and run.facts[0][1] > rounds
+    opened = Counter(call["type"] for call in run.calls("virConnectOpenAuth"))
+    assert opened == {"call": rounds}
+    assert len(run.calls("virConnectNumOfDomains")) == run.facts[0][1]
+
+
+@pytest.fixture
+def endless(own: Path, caller) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    running: list[subprocess.Popen[str]] = []
+
+    def start(way: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "LD_PRELOAD": str(own)}
+        words = [str(caller("stacks")), way, "0"]
+        running.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment))
+        return running[-1]
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("way", ["fibers", "above", "below", "longjmp", "nested"])
+def test_tracing_that_begins_and_ends_in_the_middle(own: Path, trace, endless, way: str) -> None:
+    process = endless(way)
+    assert process.stdout.readline() == '"ready"\n'
+    for _ in range(3):
+        tracer = trace("--library", str(own), "-p", str(process.pid), "--max-events", str(SLOW_ROUNDS))
+        assert len(tracer.finish(lost=None).calls()) == SLOW_ROUNDS
+    output, _ = process.communicate("", timeout=60 * PATIENCE)
+    assert process.returncode == 0
+    rounds, backs = json.loads(output)
+    assert backs == (4 if way == "nested" else 1) * rounds
+
+
+def test_two_links_as_before(trace, caller, tmp_path: Path) -> None:
+    facts = tmp_path / "facts"
+    environment = {**os.environ, TWO_LINKS: "1"}
+    result = trace("--returns", "--", *TO_FILE, str(facts), str(caller("late")), attached=False, env=environment).finish()
+    assert result.events[0]["link"] in ("uprobe_multi", "perf_event")
+    assert {call["type"] for call in result.calls()} == {"call"}
+
+
+def test_two_links_spare_programs_with_coroutines(trace, steps) -> None:
+    """Their returns could not be told from calls that are left for a while; this one makes no calls."""
+    ready = "import greenlet, libvirt; print('ready', flush=True); input()"
+    with subprocess.Popen([PYTHON, "-c", ready], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        step = steps()
+        tracer = trace("-p", str(step.pid), env={**os.environ, TWO_LINKS: "1"})
+        step.call(1)
+        result = tracer.stop()
+        process.communicate("\n")
+    assert " has coroutines, which return probes kill before Linux 6.13: no results and durations" in result.stderr
+    assert [call["reason"] for call in result.calls()] == ["no return probe"]
