@@ -23,6 +23,7 @@ from log.sinks.console import make_console, paints
 from log.sinks.summary import Summary
 
 _AT_ONCE = 1 << 16  # characters that are printed together
+_QUARTER_HOUR = 900 * 10**9  # ns: no zone's days begin within one
 _LOOK_AGAIN = 0.2  # s, for what is being recorded
 
 
@@ -37,15 +38,29 @@ class Printer:
         self._line: Callable[[Found], str] = {"json": self._json, "xml": self._xml, "text": self._text}[form]
         self._parts: list[str] = []
         self._size = 0
+        self._form = form
+        self._quarter, self._day = 0, text.day_line(time.time_ns())
 
     def show(self, found: Found) -> None:
         """Print an event, soon."""
         line = self._line(found)
         if line:
+            if self._form == "text":
+                self._show_day(found.event.time)
             self._parts.append(line)
             self._size += len(line)
             if self._size > _AT_ONCE:
                 self.flush()
+
+    def _show_day(self, ns: int) -> None:
+        """A line of its own, unless it is that of the line before; the first is known if it is today."""
+        quarter = ns // _QUARTER_HOUR
+        if quarter == self._quarter:
+            return
+        self._quarter, day = quarter, text.day_line(ns)
+        if day != self._day:
+            self._day = day
+            self._parts.append(day if self._paint is None else self._paint["notice"] % day)
 
     def flush(self) -> None:
         """Print what waits. BrokenPipeError: nobody reads it."""

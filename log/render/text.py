@@ -441,6 +441,11 @@ def _removed(event: Removed) -> str:
     return f"{name(event.segment)} was removed from the record: {escape(event.reason)}"
 
 
+def day_line(ns: int) -> str:
+    """A line that tells the day of those below it, in local time, as they have no date."""
+    return time.strftime("-- %a %Y-%m-%d --\n", time.localtime(ns // 1_000_000_000))
+
+
 def day_and_time(ns: int) -> str:
     """Local time, for what may be days ago."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ns // 1_000_000_000))
