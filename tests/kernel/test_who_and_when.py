@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -27,10 +30,23 @@ session.Users = lambda: users.Users(find)
 session.Clock = lambda: clock.Clock(lambda: time.time_ns() + ({hour} * 10**9 if os.path.exists({later!r}) else 0))
 """
 
+# the tracer sees another /etc/nsswitch.conf than all others
+WITH_DIRECTORY = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.unshare(0x20000) == 0  # CLONE_NEWNS
+assert libc.mount(b"none", b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
+assert libc.mount({conf!r}, b"/etc/nsswitch.conf", None, 0x1000, None) == 0  # MS_BIND
+"""
+
 
 def seconds(event: Event) -> float:
     text = event["time"]
     return datetime.fromisoformat(text[:26] + "+00:00").timestamp()
+
+
+def call_of(pid: int) -> Callable[[Event], bool]:
+    return lambda event: event["type"] == "call" and event["pid"] == pid
 
 
 def test_names_come_later_and_times_follow_the_clock(caller, steps, tmp_path: Path) -> None:
@@ -66,6 +82,39 @@ def test_names_come_later_and_times_follow_the_clock(caller, steps, tmp_path: Pa
             assert all(begin <= seconds(event) <= end for event in old)
             assert all(begin + HOUR <= seconds(event) <= end + HOUR for event in new)
             tracer.stop()
+        finally:
+            tracer.kill()
+            carol.end()
+
+
+def test_directory_that_is_down_stops_nobody(caller, steps, tmp_path: Path) -> None:
+    """A real one, as libc asks it: calls of its users are shown by their number meanwhile, and other users have their names."""
+    shutil.copy(caller("nss_slow", "-shared", "-fPIC"), tmp_path / "libnss_slow.so.2")
+    conf, answers = tmp_path / "nsswitch.conf", tmp_path / "answers"
+    conf.write_text("passwd: files slow\n")
+    env = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "NSS_SLOW": str(answers)}
+    with Neighbour(CAROL) as neighbour:
+        program = neighbour.file("steps", caller("steps").read_bytes())
+        identity = ("--reuid", str(CAROL), "--regid", str(CAROL), "--clear-groups")
+        carol, root = Steps(program, before=("setpriv", *identity)), steps()
+        before = WITH_DIRECTORY.format(conf=os.fsencode(conf))
+        tracer = Tracer("-p", str(carol.pid), "-p", str(root.pid), "-f", "virDomainGetName", env=env, before=before)
+        try:
+            tracer.wait_attached()
+            for times in range(1, 4):
+                for step, user in ((carol, None), (root, "root")):
+                    step.call()
+                    tracer.wait_for(call_of(step.pid), count=times * CALLS)
+                    made = tracer.calls(pid=step.pid)
+                    assert {(event["uid"], event["user"]) for event in made} == {(CAROL if step is carol else 0, user)}
+            answers.touch()
+            while tracer.calls(pid=carol.pid)[-1]["user"] is None:
+                carol.call()
+                times += 1
+                tracer.wait_for(call_of(carol.pid), count=times * CALLS)
+            assert tracer.calls(pid=carol.pid)[-1]["user"] == "carol"
+            answers.unlink()
+            assert tracer.stop().status == 0
         finally:
             tracer.kill()
             carol.end()
