@@ -26,7 +26,8 @@ from probes.host import coroutines, maps, symbols
 from probes.host.before import Before
 from probes.host.clock import Clock
 from probes.host.daemons import Daemons
-from probes.host.mapwatch import Dropped, Exec, Exited, Forked, Mapped, Online, Record, watch_maps
+from probes.host.lives import Exec, Exited, Forked, Missed
+from probes.host.mapwatch import Dropped, Mapped, Online, Record, watch_maps
 from probes.host.modules import Modules
 from probes.host.owners import Owners
 from probes.host.processes import Processes
@@ -86,7 +87,6 @@ class Session:
         self._rows = Rows(self._program, table, options.filters, options.limits, returns=returns)
         self._daemons = Daemons()
         self._happened: list[Exited | Exec | Forked | Mapped] = []  # to processes, in their records' order
-        self._headless: set[int] = set()  # processes whose main thread has ended, but not they
         self._swept = self._sweeps = 0
         self._detached = self._stopped = False
         filters = options.filters
@@ -105,7 +105,7 @@ class Session:
         self._attachments = Attachments(self._program, self._rows, targets, guard.libraries, options.version, self._owners)
         self._coverage = guard.covering(self._daemons)
         self._modules = Modules()
-        self._watch = watch_maps()
+        self._watch = watch_maps(self._program.tasks)
         if kills is not False:
             self.warnings.append(
                 "on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same"
@@ -154,6 +154,7 @@ class Session:
             else:
                 self._coverage.loaded(mapping.pid)
         self._clock.watch()
+        self._processes.look_around()
         program.settings[:4] = (1).to_bytes(4, "little")
         self._before.scan(mapping.pid for mapping in everything)  # now: what begins from here on is seen
         return events
@@ -224,29 +225,38 @@ class Session:
         """Processes that begin and end, and libraries that they load."""
         self._owners.refresh()
         for record in seen:
-            if not isinstance(record, (Dropped, Online)):
-                self._happened.append(record)
             if isinstance(record, Mapped):
-                self._processes.mapped(record)
+                self._happened.append(record)
                 self._modules.changed(record.pid)
                 self._remembering.put(self._owners.of(record.pid), record.pid, record.pid)
-                if not record.is_program or maps.is_library(record.path):
-                    self._attachments.mapped(record)
-            elif not isinstance(record, Exited):
-                if isinstance(record, Online):
-                    self.warnings.append(f"CPU {record.cpu} was switched on: what programs did there in the moment before was not noticed")
-                    record = Dropped(0)
-                elif isinstance(record, Exec):
-                    self._modules.changed(record.pid)
+                self._attachments.mapped(record)
+            elif isinstance(record, Exited):
+                self._happened.append(record)
+            elif isinstance(record, Exec):
+                self._happened.append(record)
+                self._modules.changed(record.pid)
                 self._processes.noticed(record)
-                if isinstance(record, Forked) and record.pid != record.ppid:
-                    self._owners.forked(record)
-                    if self._tree:
-                        self._tree.forked(record)
-                if not self._detached and isinstance(record, Dropped):
-                    self._attachments.missed()
-                    self._losses.dropped(record.records)
+            elif isinstance(record, Forked):
+                self._happened.append(record)
+                self._processes.noticed(record)
+                self._owners.forked(record)
+                if self._tree:
+                    self._tree.forked(record)
+            elif isinstance(record, Missed):
+                self._processes.noticed(record)
+                self._losses.dropped(record.records)
+            elif isinstance(record, Dropped | Online):
+                self._missed(record)
         self._remembering.run(lambda _, pid: symbols.remember(pid), REMEMBERING)
+
+    def _missed(self, record: Dropped | Online) -> None:
+        """Libraries may have been mapped unseen."""
+        if isinstance(record, Online):
+            self.warnings.append(f"CPU {record.cpu} was switched on: libraries that were loaded there in the moment before are looked for")
+        else:
+            self._losses.dropped(record.records)
+        if not self._detached:
+            self._attachments.missed()
 
     def _put_together(self, raws: list[bytes], settled: int) -> list[Event]:
         """The calls that ended up to the time `settled`; what is later may still get company from before it."""
@@ -280,20 +290,15 @@ class Session:
             self._before.forget(record.pid)
             self._coverage.replaced(record.pid)
         elif isinstance(record, Forked):
-            if record.pid != record.ppid:
-                self._forget(record.pid)  # who had the number before
-                self._coverage.forked(record.pid, record.ppid)
+            self._forget(record.pid)  # who had the number before
+            self._coverage.forked(record.pid, record.ppid)
         else:
             ended.extend(self._calls.thread_exited(record.tid))
             self._before.serves(record.pid, record.tid)
-            if record.pid == record.tid or record.pid in self._headless:
-                if _has_threads(record.pid):
-                    self._headless.add(record.pid)
-                else:
-                    self._forget(record.pid)
+            if record.is_last:
+                self._forget(record.pid)
 
     def _forget(self, pid: int) -> None:
-        self._headless.discard(pid)
         self._before.forget(pid)
         self._calls.process_exited(pid)
         self._coverage.forget(pid)
@@ -305,7 +310,7 @@ class Session:
         self._modules.refresh()
         for pid, tid in self._calls.open_threads():
             if not os.path.exists(f"/proc/{pid}/task/{tid}"):
-                self._happened.append(Exited(now, pid, tid))
+                self._happened.append(Exited(now, pid, tid, not os.path.exists(f"/proc/{pid}")))
         self._sweeps += 1
         if self._sweeps % SWEEPS_UNUSED == 0:
             self._calls.forget_idle()
@@ -329,11 +334,3 @@ class Session:
             in_tree = isinstance(pid, int) and self._tree.has(pid, served.client_start if served else None)
             in_tree = in_tree or self._tree.has(caller.pid)
         return self._options.filters.passes(wanted, caller, task.comm, client, in_tree)
-
-
-def _has_threads(pid: int) -> bool:
-    """Whether a process whose main thread has ended goes on, as pthread_exit lets it."""
-    try:
-        return len(os.listdir(f"/proc/{pid}/task")) > 1
-    except OSError:
-        return False

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Watches processes come, go and map code: the kernel's perf records come in, named tuples in order of time come out.
+"""Watches processes come, go and map code: the kernel's records come in, named tuples in order of time come out.
 
-A software event that never fires carries them, one per CPU, with a ring that is read without a system call. What nobody asks
-for is skipped unread: of all mappings only libvirt's libraries, and the first after an exec, which is the program.
+What they map is told by a software event that never fires, one per CPU, with a ring that is read without a system call; of that only
+libvirt's libraries are told. The rest comes from tracepoints (probes/host/lives.py).
 """
 
 from __future__ import annotations
@@ -14,42 +14,39 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from probes.host import maps, symbols
+from probes.host import lives, maps, symbols
+from probes.host.lives import Exec, Forked, Life, Missed
 from probes.host.symbols import MMAP2
-from probes.kernel import bpf
+from probes.kernel import bpf, records
 
 # linux/perf_event.h
 PERF_TYPE_SOFTWARE, PERF_COUNT_SW_DUMMY = 1, 9
 PERF_SAMPLE_TID, PERF_SAMPLE_TIME, PERF_SAMPLE_CPU = 1 << 1, 1 << 2, 1 << 7
 PERF_FLAG_FD_CLOEXEC = 8
-# mmap, comm, task, watermark (nobody waits, so nobody is woken), sample_id_all, mmap2, comm_exec, use_clockid
-ATTR_FLAGS = 1 << 8 | 1 << 9 | 1 << 13 | 1 << 14 | 1 << 18 | 1 << 23 | 1 << 24 | 1 << 25
+# mmap, watermark (nobody waits, so nobody is woken), sample_id_all, mmap2, use_clockid
+ATTR_FLAGS = 1 << 8 | 1 << 14 | 1 << 18 | 1 << 23 | 1 << 25
 ATTR_SIZE = 112  # PERF_ATTR_SIZE_VER5
-RECORD_LOST, RECORD_COMM, RECORD_EXIT, RECORD_FORK, RECORDMMAP2 = 2, 3, 4, 7, 10
-MISC_COMM_EXEC = 1 << 13
+RECORD_LOST, RECORD_MMAP2 = 2, 10
 
 _HEADER = struct.Struct("<IHH")  # kind, misc, size
 _SAMPLE_ID = 24  # at the end of every record: u32 pid, tid; u64 time; u32 cpu, reserved
 _U64 = struct.Struct("<Q")
 _LOST = struct.Struct("<8xQQ")  # event, count
-_COMM = struct.Struct("<8xII")  # pid, tid; then the name
-_TASK = struct.Struct("<8xIIII")  # pid, ppid, tid, ptid
 _HEAD_AT, _TAIL_AT = 1024, 1032  # struct perf_event_mmap_page: data_head, data_tail
 
-# starting a process writes 0.6 to 5 KiB of records, so a CPU may start hundreds between two polls
+# starting a process writes 0.5 to 5 KiB of records, so a CPU may start hundreds between two polls
 MOST_PAGES, LEAST_PAGES, ALL_PAGES = 128, 16, 4096  # of a ring, of a ring, of all rings
 # a record is stamped before it is written: one that is younger than this may have an elder that isn't there yet
 SETTLED_NS = 1_000_000
-MOST_AWAITED = 65536
 LOOK_AT_CPUS = 0.25  # s
 
 
 class Mapped(NamedTuple):
-    """A process mapped code: one of libvirt's libraries, or its program after an exec. Times are CLOCK_MONOTONIC, ns."""
+    """A process mapped one of libvirt's libraries, as code. The time is CLOCK_MONOTONIC, ns."""
 
     time: int
     pid: int
@@ -60,53 +57,40 @@ class Mapped(NamedTuple):
     minor: int
     inode: int
     path: str  # as the kernel names it there; may end in " (deleted)"
-    is_program: bool
-
-
-class Exec(NamedTuple):
-    """A process became another program."""
-
-    time: int
-    pid: int
-    comm: str
-
-
-class Forked(NamedTuple):
-    """A process or thread came to be; pid == ppid: a thread of that process."""
-
-    time: int
-    pid: int
-    ppid: int
-    tid: int
-
-
-class Exited(NamedTuple):
-    """A thread ended. The process does so with its last one; mostly that is the one with tid == pid."""
-
-    time: int
-    pid: int
-    tid: int
 
 
 class Dropped(NamedTuple):
-    """So many records did not fit into a ring."""
+    """So many mappings were lost."""
 
     records: int
 
 
 class Online(NamedTuple):
-    """A CPU was switched on, and is watched from now on; what happened there before is not known."""
+    """A CPU was switched on; what is mapped there is told from now on, and what was mapped before is not known."""
 
     cpu: int
 
 
-Record = Mapped | Exec | Forked | Exited | Dropped | Online
+Record = Mapped | Dropped | Online | Life
+Raw = tuple[int, bool, bytes]  # time; whether it is of a tracepoint; the record
+
+
+class Tracepoints(Protocol):
+    """Where records of tracepoints come from (probes/kernel/tracepoints.py)."""
+
+    def read(self) -> list[bytes]:
+        """Those since the last time."""
+        ...
+
+    def lost(self) -> int:
+        """How many were lost since the last time."""
+        ...
 
 
 class Watch(Protocol):
     """What both ways of watching offer."""
 
-    polls: bool  # looks at /proc now and then, and misses what lives for less than that
+    polls: bool  # looks at /proc now and then for what is mapped, and misses what lives for less than that
 
     def poll(self) -> list[Record]:
         """What happened since the last time, oldest first."""
@@ -117,60 +101,62 @@ class Watch(Protocol):
         ...
 
 
-def watch_maps() -> Watch:
-    """Watches with perf events, or, where the kernel has or allows none, by looking at /proc twice a second."""
+def watch_maps(tracepoints: Tracepoints) -> Watch:
+    """Watches mappings with perf events, or, where the kernel has or allows none, by looking at /proc twice a second."""
     try:
-        return PerfWatch()
+        return PerfWatch(tracepoints)
     except OSError:
-        return ProcWatch()
+        return ProcWatch(tracepoints)
 
 
-class Parser:
-    """Turns raw records into named tuples, and leaves out what nobody asks for."""
+def parse(raws: Iterable[Raw]) -> list[Record]:
+    """Turns raw records, in order of their time, into named tuples, and leaves out what nobody asks for."""
+    result: list[Record] = []
+    for _, is_life, raw in raws:
+        if is_life:
+            life = lives.parse(raw)
+            if isinstance(life, Exec):
+                symbols.note_exec(life.pid, (life.major, life.minor, life.inode))
+            elif isinstance(life, Forked):
+                symbols.note_fork(life.pid, life.ppid)
+            if life is not None:
+                result.append(life)
+            continue
+        kind, _, size = _HEADER.unpack_from(raw)
+        if kind == RECORD_MMAP2 and size >= MMAP2.size + _SAMPLE_ID:
+            _mapped(raw, result)
+        elif kind == RECORD_LOST and size >= _LOST.size:
+            result.append(Dropped(_LOST.unpack_from(raw)[1]))
+    return result
 
-    def __init__(self) -> None:
-        self._starting: set[int] = set()  # processes after an exec, before their program is mapped
 
-    def parse(self, raws: Iterable[bytes]) -> list[Record]:
-        """Records in order of their time."""
-        result: list[Record] = []
-        for raw in raws:
-            kind, misc, size = _HEADER.unpack_from(raw)
-            if kind == RECORDMMAP2:
-                if size >= MMAP2.size + _SAMPLE_ID:
-                    self._mapped(raw, result)
-            elif kind == RECORD_COMM:
-                if misc & MISC_COMM_EXEC and size >= _COMM.size + _SAMPLE_ID:
-                    pid, _ = _COMM.unpack_from(raw)
-                    if len(self._starting) >= MOST_AWAITED:
-                        self._starting.clear()
-                    self._starting.add(pid)
-                    symbols.note_exec(pid)
-                    result.append(Exec(_time(raw), pid, os.fsdecode(raw[_COMM.size : size - _SAMPLE_ID].split(b"\0", 1)[0])))
-            elif kind in (RECORD_FORK, RECORD_EXIT):
-                if size >= _TASK.size + 8 + _SAMPLE_ID:
-                    pid, ppid, tid, _ = _TASK.unpack_from(raw)
-                    if kind == RECORD_FORK:
-                        symbols.note_fork(pid, ppid)
-                    result.append(Forked(_time(raw), pid, ppid, tid) if kind == RECORD_FORK else Exited(_time(raw), pid, tid))
-                    if pid == tid:
-                        self._starting.discard(pid)
-            elif kind == RECORD_LOST and size >= _LOST.size:
-                result.append(Dropped(_LOST.unpack_from(raw)[1]))
-        return result
+def _mapped(raw: bytes, result: list[Record]) -> None:
+    symbols.note(int.from_bytes(raw[8:12], "little"), raw)
+    if b"/libvirt" not in raw and b"/memfd:libvirt" not in raw:
+        return
+    pid, tid, start, length, _, major, minor, inode, _, _, _ = MMAP2.unpack_from(raw)
+    path = os.fsdecode(raw[MMAP2.size : len(raw) - _SAMPLE_ID].split(b"\0", 1)[0])
+    if maps.is_library(path) or maps.is_enforcer(path):
+        result.append(Mapped(_time(raw), pid, tid, start, length, major, minor, inode, path))
 
-    def _mapped(self, raw: bytes, result: list[Record]) -> None:
-        mapper = int.from_bytes(raw[8:12], "little")
-        symbols.note(mapper, raw)
-        if b"/libvirt" not in raw and b"/memfd:libvirt" not in raw and mapper not in self._starting:
-            return
-        pid, tid, start, length, _, major, minor, inode, _, _, _ = MMAP2.unpack_from(raw)
-        path = os.fsdecode(raw[MMAP2.size : len(raw) - _SAMPLE_ID].split(b"\0", 1)[0])
-        is_program = pid in self._starting and path.startswith("/")
-        if is_program:
-            self._starting.discard(pid)
-        if is_program or maps.is_library(path) or maps.is_enforcer(path):
-            result.append(Mapped(_time(raw), pid, tid, start, length, major, minor, inode, path, is_program))
+
+class _Settling:
+    """Records of tracepoints and others, on their way into the order of time."""
+
+    def __init__(self, tracepoints: Tracepoints, read: Callable[[], list[Raw]]) -> None:
+        self._tracepoints, self._read = tracepoints, read
+        self._young: list[Raw] = []  # not old enough to be sure of their order
+
+    def settled(self) -> list[Record]:
+        """All since the last time, oldest first, except for the last millisecond."""
+        settled = time.monotonic_ns() - SETTLED_NS
+        timed = self._young + self._read()
+        timed.extend((_U64.unpack_from(raw, records.RECORD_TIME)[0], True, raw) for raw in self._tracepoints.read())
+        timed.sort(key=_by_time)
+        end = bisect.bisect_right(timed, settled, key=_by_time)
+        self._young = timed[end:]
+        lost = self._tracepoints.lost()
+        return [*([Missed(lost)] if lost else []), *parse(timed[:end])]
 
 
 def _time(raw: bytes) -> int:
@@ -182,9 +168,9 @@ class PerfWatch:
 
     polls = False
 
-    def __init__(self) -> None:
-        self._parser = Parser()
-        self._young: list[tuple[int, bytes]] = []  # time, record: not old enough to be sure of their order
+    def __init__(self, tracepoints: Tracepoints) -> None:
+        self._settling = _Settling(tracepoints, self._read)
+        self._online: list[Record] = []
         self._rings: dict[int, _Ring] = {}  # by CPU
         self._look_at = 0.0  # s
         cpus = _online()
@@ -201,36 +187,35 @@ class PerfWatch:
 
     def poll(self) -> list[Record]:
         """What happened since the last time, oldest first, except for the last millisecond."""
-        settled = time.monotonic_ns() - SETTLED_NS
-        timed = self._young
+        settled = self._settling.settled()
+        online, self._online = self._online, []
+        return [*online, *settled]
+
+    def _read(self) -> list[Raw]:
+        timed: list[Raw] = []
         for ring in self._rings.values():
             timed.extend(ring.read())
-        changed = self._follow_cpus(timed)
-        timed.sort(key=_by_time)
-        end = bisect.bisect_right(timed, settled, key=_by_time)
-        self._young = timed[end:]
-        return [*changed, *self._parser.parse([raw for _, raw in timed[:end]])]
+        self._follow_cpus(timed)
+        return timed
 
-    def _follow_cpus(self, timed: list[tuple[int, bytes]]) -> list[Record]:
+    def _follow_cpus(self, timed: list[Raw]) -> None:
         """Watches CPUs that have been switched on; the event of one that was switched off is dead, also when it comes back."""
         now = time.monotonic()
         if now < self._look_at:
-            return []
+            return
         self._look_at = now + LOOK_AT_CPUS
         try:
             online = set(_online())
         except (OSError, ValueError):
-            return []
+            return
         for cpu in self._rings.keys() - online:
             ring = self._rings.pop(cpu)
             timed.extend(ring.read())
             ring.close()
-        new: list[Record] = []
         for cpu in sorted(online - self._rings.keys()):
             with contextlib.suppress(OSError):  # it has gone again: the next look will see
                 self._rings[cpu] = _Ring(cpu, self._pages)
-                new.append(Online(cpu))
-        return new
+                self._online.append(Online(cpu))
 
     def close(self) -> None:
         """Stops watching."""
@@ -239,7 +224,7 @@ class PerfWatch:
         self._rings.clear()
 
 
-def _by_time(item: tuple[int, bytes]) -> int:
+def _by_time(item: Raw) -> int:
     return item[0]
 
 
@@ -261,7 +246,7 @@ class _Ring:
             os.close(self._fd)
             raise
 
-    def read(self) -> list[tuple[int, bytes]]:
+    def read(self) -> list[Raw]:
         """Every record that is there, with its time; their room is given back."""
         head, tail = _U64.unpack_from(self._map, _HEAD_AT)[0], _U64.unpack_from(self._map, _TAIL_AT)[0]
         if head == tail:
@@ -278,14 +263,14 @@ class _Ring:
         os.close(self._fd)
 
 
-def split_records(data: bytes) -> list[tuple[int, bytes]]:
+def split_records(data: bytes) -> list[Raw]:
     """The records in what a ring held, each with its time."""
-    result, at, end = [], 0, len(data)
+    result, at, end = list[Raw](), 0, len(data)
     while at + _HEADER.size + _SAMPLE_ID <= end:
         size = data[at + 6] | data[at + 7] << 8
         if size < _HEADER.size + _SAMPLE_ID or at + size > end:
             break
-        result.append((_U64.unpack_from(data, at + size - 16)[0], data[at : at + size]))
+        result.append((_U64.unpack_from(data, at + size - 16)[0], False, data[at : at + size]))
         at += size
     return result
 
@@ -298,32 +283,31 @@ def _online() -> list[int]:
 
 
 class ProcWatch:
-    """Looks at every process twice a second: names new mappings of libvirt, and processes that have gone."""
+    """Looks at every process twice a second for new mappings of libvirt."""
 
     polls = True
 
-    def __init__(self, proc: Path = Path("/proc"), interval: float = 0.5) -> None:
+    def __init__(self, tracepoints: Tracepoints, proc: Path = Path("/proc"), interval: float = 0.5) -> None:
+        self._settling = _Settling(tracepoints, list)
         self._proc, self._interval = proc, interval
         self._next = 0.0
         self._mapped: set[tuple[int, int, int, int, int]] = set()
-        self._pids = set(maps.pids(proc))
 
     def poll(self) -> list[Record]:
-        """What is new since the last look; nothing when that was less than the interval ago."""
+        """What happened since the last time, except for the last millisecond; what is mapped, since the last look."""
+        result = self._settling.settled()
         now = time.monotonic()
         if now < self._next:
-            return []
-        pids = set(maps.pids(self._proc))
-        stamp, result = time.monotonic_ns(), list[Record]()
+            return result
         found = {}
         for entry in maps.scan(self._proc):
             found[entry.pid, entry.start, entry.major, entry.minor, entry.inode] = entry
+        stamp = time.monotonic_ns()
         for key, entry in found.items():
             if key not in self._mapped:
                 pid, start, end, major, minor, inode, path = entry
-                result.append(Mapped(stamp, pid, pid, start, end - start, major, minor, inode, path, is_program=False))
-        result.extend(Exited(stamp, pid, pid) for pid in sorted(self._pids - pids))
-        self._mapped, self._pids = set(found), pids
+                result.append(Mapped(stamp, pid, pid, start, end - start, major, minor, inode, path))
+        self._mapped = set(found)
         self._next = now + self._interval
         return result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from probes.host.mapwatch import Forked
+from probes.host.lives import Forked
 from probes.host.recent import Recent
 
 NOBODY_KNOWS = -1  # the account of processes that have gone
@@ -29,8 +29,7 @@ class Owners:
 
     def forked(self, record: Forked) -> None:
         """Notes whose child a process is: it may have gone when anybody looks."""
-        if record.pid != record.ppid:
-            self._parents.put(record.pid, record.ppid)
+        self._parents.put(record.pid, record.ppid)
 
     def refresh(self) -> None:
         """Looks at every process again: they change their users, and numbers are used again."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Finds out who a process is: what the kernel captured, /proc and the watch come in, a Caller comes out.
 
-A process may have ended, its number may be another's, or it may have become another program before anyone looks; so /proc is
-believed where it shows the process that made the call, and the rest is what was captured or noticed in time.
+A process may have ended, its number may be another's, or it may have become another program before anyone looks. So programs are what
+the kernel said at their exec; /proc is looked at once, at the start, for those that were there before, and later for the rest.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from typing import NamedTuple
 from log.events import Caller
 from log.redact.cmdline import CUT, redact_cmdline
 from probes.host import cgroups, maps
-from probes.host.mapwatch import Dropped, Exec, Forked, Mapped
+from probes.host.lives import NO_ID, Exec, Forked, Missed
 from probes.host.pace import Pace
 from probes.host.recent import Recent
 from probes.host.users import find_user
 
-NO_ID = 0xFFFFFFFF  # the kernel's own "no user"
-CMDLINE_CAPTURED = 1024  # CMDLINE of trace.bpf.c: a longer one is cut there
+CMDLINE_CAPTURED = 1024  # of trace.bpf.c and tasks.bpf.c: a longer one is cut there
 CMDLINE_MOST = 16384  # bytes of a command line that are kept
 MOST_PROCESSES, MOST_IMAGES, MOST_USERS, MOST_CGROUPS = 16384, 4, 4096, 4096
 
 SEARCH_SHARE, SEARCH_BURST = 0.05, 0.5  # of the time, for what a process in a pid namespace calls others; s at once
 
 TICKS = os.sysconf("SC_CLK_TCK")
-NEAR_NS = 3_000_000_000 // TICKS  # a start is told in ticks, and a fork a little after it
 _NS = 1_000_000_000
+NEAR_NS = 2 * _NS // TICKS  # a start is told in ticks, by some rounded
 
 
 class Captured(NamedTuple):
@@ -50,11 +49,10 @@ class Captured(NamedTuple):
 
 
 class _Image(NamedTuple):
-    """What a process runs since a time (CLOCK_MONOTONIC, ns)."""
+    """What a process is since a time (CLOCK_MONOTONIC, ns), as the kernel said then."""
 
     since: int
-    exe: str | None
-    born: int = 0  # when the process began (CLOCK_BOOTTIME, ns); 0: before anybody looked
+    what: Captured
 
 
 class _Shown(NamedTuple):
@@ -93,34 +91,37 @@ class Processes:
         self._user_name = user_name
         self._paths: Recent[int, str] = Recent(MOST_CGROUPS)
 
-    def mapped(self, record: Mapped) -> None:
-        """Notes what a process runs after an exec."""
-        if record.is_program:
-            before = self._images.get(record.pid, ())
-            if before and before[-1].exe is None:
-                self._note(record.pid, (*before[:-1], before[-1]._replace(exe=record.path)))
-            else:
-                self._note(record.pid, (*before, _Image(record.time, record.path, _born(before))))
+    def look_around(self) -> None:
+        """Notes what there is: what happens to these processes from now on is noticed."""
+        for pid in maps.pids(self._proc):
+            now = time.monotonic_ns()
+            start = began(pid, self._proc)
+            exe = _read_link(f"{self._proc}/{pid}/exe")
+            if start is not None and exe is not None:
+                self._note(pid, _Image(now, Captured(pid, 0, NO_ID, NO_ID, None, 0, start, _cmdline(pid, self._proc), "", exe)))
 
-    def noticed(self, record: Exec | Forked | Dropped) -> None:
+    def noticed(self, record: Exec | Forked | Missed) -> None:
         """Notes that a process becomes another program, or that a child runs what its parent runs."""
-        if isinstance(record, Dropped):  # any of them may have become another program unseen
+        if isinstance(record, Missed):  # any of them may have become another program unseen
             self._images.clear()
             self._callers.clear()
         elif isinstance(record, Exec):
-            before = self._images.get(record.pid, ())
-            self._note(record.pid, (*before, _Image(record.time, None, _born(before))))
-        elif record.pid != record.ppid:
-            if record.ppid not in self._images:  # older than the watch
-                self._note(record.ppid, (_Image(0, _read_link(f"{self._proc}/{record.ppid}/exe")),))
-            # behind what had its number before: of that, calls may still be to come
-            image = _Image(record.time, self._images.get(record.ppid, ())[-1].exe, boottime(record.time))
-            self._note(record.pid, (*self._images.get(record.pid, ()), image))
+            pid, who = record.pid, (record.uid, record.gid, record.loginuid, record.cgroup_id)
+            real_uid = None if record.real_uid == record.uid else record.real_uid
+            what = Captured(pid, record.ppid, *who, record.start, record.cmdline, record.comm, record.exe, real_uid)
+            self._note(pid, _Image(record.time, what))
+        else:
+            parent = self._image(record.ppid, record.time)
+            exe, cmdline = (parent.exe, parent.cmdline) if parent else (None, None)
+            # it may change who it is without becoming another program
+            what = Captured(record.pid, record.ppid, NO_ID, NO_ID, None, 0, record.start, cmdline, "", exe)
+            self._note(record.pid, _Image(record.time, what))
 
     def caller(self, captured: Captured, at: int) -> Caller:
         """The caller at the time `at` (ns, CLOCK_MONOTONIC): one for all threads of a process, and all names that they give themselves."""
         pid, start = captured.pid, captured.start_ns
-        key = captured._replace(comm="", ppid=0), self.since(pid, at), self._remembered(pid, at, start)
+        image = self._image(pid, at, start)
+        key = captured._replace(comm="", ppid=0), self.since(pid, at), image.exe if image else None
         return self._callers.learn(key, lambda _: self.lookup(pid, start, captured, at))
 
     def name(self, names: Mapping[int, str]) -> dict[int, Caller]:
@@ -133,23 +134,25 @@ class Processes:
 
     def lookup(self, pid: int, start_time: int | None = None, captured: Captured | None = None, at: int | None = None) -> Caller:
         """The caller: `start_time` is on CLOCK_BOOTTIME, `at` (when it called) on CLOCK_MONOTONIC, both in ns."""
-        shown = self._show(pid, start_time or (captured.start_ns if captured else 0))
-        known_start = 0 if captured else start_time or 0
+        start = start_time or (captured.start_ns if captured else 0)
+        shown, was = self._show(pid, start), self._image(pid, at, start)
+        is_there = shown is not _NOTHING
         if at is not None:
             if captured:
-                self._captured.put((pid, captured.start_ns * TICKS // _NS, self.since(pid, at)), captured)
+                self._captured.put((pid, start * TICKS // _NS, self.since(pid, at)), captured)
             else:
-                captured = self._captured.get((pid, (start_time or 0) * TICKS // _NS, self.since(pid, at)))
-            if captured is None and self.since(pid) > at:  # /proc shows what it became later
+                captured = self._captured.get((pid, start * TICKS // _NS, self.since(pid, at)))
+            if self.since(pid) > at:  # /proc shows what it became later
                 shown = shown._replace(exe=None, cmdline=None)
         if captured is None:
             uid = NO_ID if shown.uid is None else shown.uid
-            captured = Captured(pid, 0, uid, NO_ID, shown.loginuid, 0, 0, None, "", None)
-        exe, cmdline = shown.exe, shown.cmdline or captured.cmdline
-        if not exe or not _is_same(shown.cmdline, captured.cmdline):
-            # without a later exec, it is the same program with another title
-            exe = self._remembered(pid, at, known_start) or captured.exe or exe
-            cmdline = captured.cmdline or cmdline
+            known = was or Captured(pid, 0, NO_ID, NO_ID, None, 0, 0, None, "", None)
+            captured = known._replace(uid=uid, real_uid=None, loginuid=shown.loginuid if is_there else known.loginuid)
+        cmdline = captured.cmdline or (was.cmdline if was else None)
+        if cmdline is None or (shown.cmdline and shown.cmdline.startswith(cmdline)):
+            cmdline = shown.cmdline  # all of it
+        exe = was.exe if was and was.exe else None
+        exe = exe or captured.exe or shown.exe
         place = self._place(shown.cgroup, captured.cgroup_id)
         return Caller(
             pid=pid,
@@ -171,15 +174,20 @@ class Processes:
         """The name of the user on this host."""
         return self._user_name(uid) if self._user_name else self._users.learn(uid, find_user)
 
-    def _note(self, pid: int, images: tuple[_Image, ...]) -> None:
-        self._images.put(pid, images[-MOST_IMAGES:])
+    def _note(self, pid: int, image: _Image) -> None:
+        # behind what had its number before: of that, calls may still be to come
+        before = self._images.get(pid, ())
+        if not before or before[-1].since < image.since:  # else it was seen when we looked around
+            self._images.put(pid, (*before, image)[-MOST_IMAGES:])
 
-    def _remembered(self, pid: int, at: int | None, start_ns: int) -> str | None:
-        """What the process ran then, if it is the one that began at that time (CLOCK_BOOTTIME; 0: whichever it is)."""
-        images = [image for image in self._images.get(pid, ()) if at is None or image.since <= at]
-        if not images or (start_ns and images[-1].born and abs(images[-1].born - start_ns) > NEAR_NS):
-            return None
-        return images[-1].exe
+    def _image(self, pid: int, at: int | None, start_ns: int = 0) -> Captured | None:
+        """What the process was then, if it is the one that began at that time (CLOCK_BOOTTIME; 0: whichever had the number then)."""
+        for image in reversed(self._images.get(pid, ())):
+            if at is None or image.since <= at:
+                born = image.what.start_ns
+                if not start_ns or not born or abs(born - start_ns) < NEAR_NS:
+                    return image.what
+        return None
 
     def _place(self, shown: str | None, number: int) -> cgroups.Place:
         if shown is not None:
@@ -217,15 +225,6 @@ class Processes:
             os.close(folder)
 
 
-def _born(images: tuple[_Image, ...]) -> int:
-    return images[-1].born if images else 0
-
-
-def boottime(monotonic_ns: int) -> int:
-    """The time on CLOCK_BOOTTIME, which does not stand still while the host is suspended, of one that is just over."""
-    return monotonic_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
-
-
 def split_cmdline(data: bytes) -> tuple[str, ...]:
     """The words of a command line. One that was cut loses its last word: half a URI does not show that it holds a password."""
     is_cut = len(data) >= CMDLINE_MOST or (len(data) >= CMDLINE_CAPTURED and not data.endswith(b"\0"))
@@ -233,11 +232,6 @@ def split_cmdline(data: bytes) -> tuple[str, ...]:
     if is_cut:
         words = [*words[:-1], CUT.encode()]
     return tuple(word.decode(errors="surrogateescape") for word in words)
-
-
-def _is_same(shown: bytes | None, captured: bytes | None) -> bool:
-    """Whether /proc still shows the program that called, going by its command line."""
-    return not captured or not shown or shown.startswith(captured)
 
 
 def _effective_uid(status: bytes | None) -> int | None:
@@ -250,6 +244,14 @@ def _effective_uid(status: bytes | None) -> int | None:
 def _read_link(path: str, folder: int | None = None) -> str | None:
     try:
         return os.readlink(path, dir_fd=folder)
+    except OSError:
+        return None
+
+
+def _cmdline(pid: int, proc: Path) -> bytes | None:
+    try:
+        with open(f"{proc}/{pid}/cmdline", "rb", buffering=0) as file:
+            return file.read(CMDLINE_CAPTURED) or None
     except OSError:
         return None
 

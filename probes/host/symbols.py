@@ -70,9 +70,14 @@ def note_fork(pid: int, parent: int) -> None:
             _noted.popitem(last=False)
 
 
-def note_exec(pid: int) -> None:
-    """The process has become another program, and nothing is mapped yet."""
-    _noted.pop(pid, None)
+def note_exec(pid: int, program: tuple[int, int, int]) -> None:
+    """The process has become another program: file of that device (major, minor) and inode, which was mapped just before this."""
+    records = _noted.get(pid, [])
+    kept = next((at for at in reversed(range(len(records))) if MMAP2.unpack_from(records[at])[5:8] == program), len(records))
+    if kept < len(records):
+        del records[:kept]
+    else:
+        _noted.pop(pid, None)
 
 
 def remember(pid: int) -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from probes.host import maps
-from probes.host.mapwatch import Forked
-from probes.host.processes import NEAR_NS, began, boottime
+from probes.host.lives import Forked
+from probes.host.processes import NEAR_NS, began
 from probes.host.recent import Recent
 
 MOST_PROCESSES = 65536
@@ -35,7 +35,7 @@ class Tree:
     def forked(self, record: Forked) -> None:
         """A process came to be: with its parent, in this order."""
         if record.ppid == self._root or self._alive.get(record.ppid):
-            self.add(record.pid, boottime(record.time))
+            self.add(record.pid, record.start)
         elif record.pid in self._alive:
             self._alive.put(record.pid, False)  # its number is another's now
 

@@ -20,10 +20,10 @@ from log.errors import TraceError
 _NUMBERS = {"x86_64": (321, 298), "aarch64": (280, 241)}
 SYS_BPF, SYS_PERF_EVENT_OPEN = _NUMBERS.get(platform.machine(), (-1, -1))  # there is no system call -1
 
-MAP_CREATE, MAP_UPDATE, MAP_DELETE, PROG_LOAD, BTF_LOAD, LINK_CREATE = 0, 2, 3, 5, 18, 28
-MAP_HASH, MAP_ARRAY, MAP_ARRAY_OF_MAPS, MAP_RINGBUF, MAP_TASK_STORAGE = 1, 2, 12, 27, 29
+MAP_CREATE, MAP_UPDATE, MAP_DELETE, PROG_LOAD, RAW_TRACEPOINT_OPEN, BTF_LOAD, LINK_CREATE = 0, 2, 3, 5, 17, 18, 28
+MAP_HASH, MAP_ARRAY, MAP_PERCPU_ARRAY, MAP_ARRAY_OF_MAPS, MAP_RINGBUF, MAP_TASK_STORAGE = 1, 2, 6, 12, 27, 29
 F_NO_PREALLOC, F_MMAPABLE = 1, 1 << 10
-PROG_KPROBE = 2
+PROG_KPROBE, PROG_RAW_TRACEPOINT = 2, 17
 F_SLEEPABLE = 1 << 4
 TRACE_UPROBE_MULTI, TRACE_UPROBE_SESSION = 48, 57
 PERF_EVENT = 41
@@ -104,12 +104,22 @@ def update_map(fd: int, key: bytes, value: bytes) -> None:
 
 def load_program(code: bytes, name: str, *, sleepable: bool, multi: bool, session: bool = False, log_size: int = 0) -> int:
     """Loads a uprobe program; OSError carries the end of the verifier's log when `log_size` bytes were given for it."""
+    attach_type = TRACE_UPROBE_SESSION if session else TRACE_UPROBE_MULTI if multi else 0
+    return _load(PROG_KPROBE, code, name, F_SLEEPABLE if sleepable else 0, attach_type, log_size)
+
+
+def load_tracepoint(code: bytes, name: str, log_size: int = 0) -> int:
+    """Loads a program for raw tracepoints; as above."""
+    return _load(PROG_RAW_TRACEPOINT, code, name, 0, 0, log_size)
+
+
+def _load(kind: int, code: bytes, name: str, flags: int, attach_type: int, log_size: int) -> int:
     insns = ctypes.create_string_buffer(code)
     licence = ctypes.create_string_buffer(b"GPL")
     log = ctypes.create_string_buffer(log_size) if log_size else None
     attributes = struct.pack(
         "<IIQQIIQII16sII",
-        PROG_KPROBE,
+        kind,
         len(code) // 8,
         ctypes.addressof(insns),
         ctypes.addressof(licence),
@@ -117,10 +127,10 @@ def load_program(code: bytes, name: str, *, sleepable: bool, multi: bool, sessio
         log_size,
         ctypes.addressof(log) if log else 0,
         0,
-        F_SLEEPABLE if sleepable else 0,
+        flags,
         name.encode()[:15],
         0,
-        TRACE_UPROBE_SESSION if session else TRACE_UPROBE_MULTI if multi else 0,
+        attach_type,
     )
     try:
         return _close_on_exec(bpf(PROG_LOAD, attributes))
@@ -128,6 +138,12 @@ def load_program(code: bytes, name: str, *, sleepable: bool, multi: bool, sessio
         if log:
             raise OSError(error.errno, log.value.decode(errors="replace")[-4000:]) from error
         raise
+
+
+def attach_tracepoint(program: int, name: str) -> int:
+    """Has the program run at a tracepoint of the kernel, until what comes out is closed; FileNotFoundError where there is none."""
+    where = ctypes.create_string_buffer(name.encode())
+    return _close_on_exec(bpf(RAW_TRACEPOINT_OPEN, struct.pack("<QII", ctypes.addressof(where), program, 0)))
 
 
 def link_uprobes(program: int, path: str, offsets: list[int], cookies: list[int], *, at_return: bool, session: bool = False) -> int:

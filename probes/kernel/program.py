@@ -14,27 +14,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from log.errors import TraceError, explain
-from probes.kernel import bpf, btf, kept, records
+from probes.kernel import bpf, kept, offsets, records
 from probes.kernel.bytecode import with_jumps_back
 from probes.kernel.ring import Mapped, Ring
+from probes.kernel.tracepoints import TRACEPOINTS, Tracepoints
 
 PAIR = {"on_entry": "on_entry", "on_return": "on_return", "on_verdict": "on_verdict"}  # what is compiled, by what it is for
 SESSION = {"on_entry": "on_call", "on_return": "on_call", "on_verdict": "on_verdict"}
 TWO_LINKS = "LIBVIRT_TRACE_TWO_LINKS"  # in the environment: as before Linux 6.13
 SOURCE = Path(__file__).with_name("trace.bpf.c")
 STUBS = Path(__file__).with_name("stubs")
-SOURCES = (SOURCE, Path(__file__), Path(__file__).with_name("bytecode.py"))  # what the bytecode depends on, with the stubs
+TASKS_SOURCE = Path(__file__).with_name("tasks.bpf.c")
+SOURCES = (SOURCE, TASKS_SOURCE, Path(__file__), Path(__file__).with_name("bytecode.py"))  # what the bytecode depends on, with the stubs
 MAY_GOTO = struct.pack("<BBhiBBhiBBhiBBhi", 0xB7, 0, 0, 0, 0xE5, 0, 1, 0, 0x05, 0, -2, 0, 0x95, 0, 0, 0)
 RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
-TASK_MEMBERS = {
-    "task_struct": ("tgid", "real_parent", "group_leader", "start_boottime", "loginuid", "mm", "self_exec_id", "cred"),
-    "cred": ("uid", "euid", "egid", "user_ns"),
-    "user_namespace": ("level",),
-    "mm_struct": ("arg_start", "arg_end", "uprobes_state"),
-    "uprobes_state": ("xol_area",),
-    "xol_area": ("vaddr",),
-}
-ARMED_MEMBERS = {"task_struct": ("utask",), "uprobe_task": ("return_instances",), "return_instance": ("stack",)}
 TASK_RING_BYTES = 2 << 20  # at least
 RINGS = 6
 # in our own memory, of writes and tasks: times a ring's size, and bytes, unless the ring is larger; of reads as much as a ring
@@ -57,7 +50,7 @@ def has_uprobe_multi() -> bool:
 
 def has_session() -> bool:
     """Whether one program can be at entries and returns, and decide at an entry whether there is a return (Linux 6.13)."""
-    if os.environ.get(TWO_LINKS) or len(btf.member_offsets(ARMED_MEMBERS)) < len(ARMED_MEMBERS):
+    if os.environ.get(TWO_LINKS) or not offsets.has(offsets.ARMED):
         return False
     program = -1
     try:
@@ -103,19 +96,23 @@ class Program:
         self.programs: dict[str, int] = {}
         self.rings: dict[str, Ring] = {}
         self._memory: list[Mapped] = []
+        self.tasks = Tracepoints()
         try:
+            self.tasks.create_maps()
             self._create_maps(ring_bytes)
         except OSError as error:
             self.close()
             raise _refused(error) from error
         loops = {"MAY_GOTO": 1} if has_may_goto() else {}
-        session = {"SESSION": 1, **_armed_offsets()} if self.session else {}
-        self._compilation = Compilation({**self._defines, **_kernel_offsets(), **loops, **session}, sleepable=self.sleepable)
+        session = {"SESSION": 1, **offsets.defines(offsets.ARMED)} if self.session else {}
+        defines = {**self._defines, **self.tasks.defines, **offsets.defines(), **loops, **session}
+        self._compilation = Compilation(defines, sleepable=self.sleepable)
 
     def load(self) -> None:
-        """Waits for the compiler and loads the programs: from then on `programs` has them, by what they are for."""
+        """Waits for the compiler and loads the programs: from then on `programs` has them, by what they are for, and `tasks` tells."""
         code, loaded = self._compilation.result(), dict[str, int]()
         try:
+            self.tasks.attach(code)
             for what, name in (SESSION if self.session else PAIR).items():
                 if name not in loaded:
                     loaded[name] = self._load_one(code[name], name)
@@ -197,6 +194,7 @@ class Program:
 
     def close(self) -> None:
         """Gives everything back; links must be gone first."""
+        self.tasks.close()
         for memory in self._memory:
             memory.close()
         self._memory.clear()
@@ -214,45 +212,6 @@ def _refused(error: OSError) -> TraceError:
         return TraceError(explain(error))
     why = (error.strerror or "").strip().splitlines()[-2:]  # of the verifier's log, if there is one
     return TraceError(f"the kernel refused the BPF program ({'; '.join(why)}): Linux 5.15 or newer with BTF is needed")
-
-
-def _kernel_offsets() -> dict[str, int]:
-    offsets = btf.member_offsets(TASK_MEMBERS)
-    try:
-        defines = {
-            "TASK_TGID": offsets["task_struct", "tgid"],
-            "TASK_REAL_PARENT": offsets["task_struct", "real_parent"],
-            "TASK_GROUP_LEADER": offsets["task_struct", "group_leader"],
-            "TASK_START_BOOTTIME": offsets["task_struct", "start_boottime"],
-            "TASK_MM": offsets["task_struct", "mm"],
-            "TASK_CRED": offsets["task_struct", "cred"],
-            "CRED_UID": offsets["cred", "uid"],
-            "CRED_EUID": offsets["cred", "euid"],
-            "CRED_EGID": offsets["cred", "egid"],
-            "CRED_USER_NS": offsets["cred", "user_ns"],
-            "USER_NS_LEVEL": offsets["user_namespace", "level"],
-            "TASK_EXEC_ID": offsets["task_struct", "self_exec_id"],
-            "MM_ARG_START": offsets["mm_struct", "arg_start"],
-            "MM_ARG_END": offsets["mm_struct", "arg_end"],
-            "MM_XOL_AREA": offsets["mm_struct", "uprobes_state"] + offsets["uprobes_state", "xol_area"],
-            "XOL_VADDR": offsets["xol_area", "vaddr"],
-        }
-    except KeyError as error:
-        raise TraceError(
-            f"this kernel's {error.args[0][0]} has no {error.args[0][1]}: Linux 5.15 or newer with uprobes is needed"
-        ) from error
-    if ("task_struct", "loginuid") in offsets:
-        defines["TASK_LOGINUID"] = offsets["task_struct", "loginuid"]
-    return defines
-
-
-def _armed_offsets() -> dict[str, int]:
-    offsets = btf.member_offsets(ARMED_MEMBERS)
-    return {
-        "TASK_UTASK": offsets["task_struct", "utask"],
-        "UTASK_RETURNS": offsets["uprobe_task", "return_instances"],
-        "RETURN_STACK": offsets["return_instance", "stack"],
-    }
 
 
 @contextlib.contextmanager
@@ -334,10 +293,13 @@ def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:
     flags = [f"-D{name}={value}" for name, value in defines.items()]
     if sleepable:
         flags.append("-DSLEEPABLE")
+    names = {SOURCE: set((SESSION if "SESSION" in defines else PAIR).values()), TASKS_SOURCE: set(TRACEPOINTS)}
+    code: dict[str, bytes] = {}
     with stub_headers():
-        try:
-            module = bcc.BPF(text=SOURCE.read_text(), cflags=[f"-I{STUBS}", "-Wno-unused", *flags])
-        except Exception as error:  # BCC raises this class itself
-            raise TraceError(f"BCC could not compile {SOURCE.name}: {error}") from error
-    names = SESSION if "SESSION" in defines else PAIR
-    return {name: with_jumps_back(module.dump_func(name)) for name in names.values()}
+        for source, programs in names.items():
+            try:
+                module = bcc.BPF(text=source.read_text(), cflags=[f"-I{STUBS}", "-Wno-unused", *flags])
+            except Exception as error:  # BCC raises this class itself
+                raise TraceError(f"BCC could not compile {source.name}: {error}") from error
+            code.update((name, with_jumps_back(module.dump_func(name))) for name in programs)
+    return code

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The layouts that trace.bpf.c and the reader share: structs of records, plans and settings, as struct formats."""
+"""The layouts that trace.bpf.c, tasks.bpf.c and the reader share: structs of records, plans and settings, as struct formats."""
 
 from __future__ import annotations
 
@@ -73,5 +73,15 @@ LENGTH_LIMIT = 1 << 20
 
 FRAME_SIZE = 80
 THREAD_SIZE = 136 + 40 + 40 + 16 + MAX_OPS + 32 + (DEEPEST + 1) * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096
+
+# tasks.bpf.c; the time is at RECORD_TIME, too
+TASK_FORK, TASK_EXEC, TASK_EXIT, TASK_SIGNAL, TASK_OOM = range(1, 6)
+TASK_LAST, TASK_DELETED, TASK_CUT = 1, 2, 4
+LIFE = struct.Struct("<BB2xIQIIQ")  # kind, flags, pid, time, tid, ppid, start
+EXEC = struct.Struct("<QQIIIIIHH16s")  # at 32: cgroup, inode, device, uid, gid, real uid, loginuid, bytes of path, of arguments, comm
+EXEC_TEXT = 88
+EXEC_ARGUMENTS, EXEC_PATH = 1024, 1024  # bytes at most
+SIGNAL = struct.Struct("<IiI4x16s")  # at 32: signal, code, uid and comm of who sent it
+TASKS_SCRATCH = EXEC_TEXT + 2 * EXEC_PATH + EXEC_ARGUMENTS + 8
 
 VERDICT_FUNCTION = "libvirt_trace_verdict"  # of the enforcer's library: the probe on it tells verdicts

@@ -18,6 +18,7 @@ from probes.kernel.records import VERDICT_FUNCTION
 from tests.enforced import library
 from tests.kernel.conftest import CALLS, end
 from tests.kernel.test_targets import LIBVIRT, copy, wait_mapped
+from tests.lives import Told
 from tests.needs import PYTHON, lack
 from tests.neighbours import made_up
 
@@ -63,7 +64,7 @@ def test_files_of_subvolumes_are_told_apart(btrfs, load) -> None:
 
 
 def test_a_library_is_found_by_its_path_when_its_process_has_gone(btrfs, load) -> None:
-    watch = mapwatch.watch_maps()
+    watch = mapwatch.watch_maps(Told())
     path = btrfs / "one" / "libvirt.so.0"
     end(load(path))
     record = wait_mapped(watch, str(path))

@@ -19,6 +19,7 @@ from probes.host.targets import Target, Targets, as_mapping
 from probes.internals import private
 from probes.internals.elf import read_elf
 from tests.kernel.conftest import CALLS, end
+from tests.lives import Told
 from tests.needs import PATIENCE, PYTHON
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
@@ -240,7 +241,7 @@ def wait_mapped(watch: mapwatch.Watch, path: str) -> mapwatch.Mapped:
 
 
 def test_mapping_that_is_noticed_becomes_a_target(tmp_path, load, known):
-    watch = mapwatch.watch_maps()
+    watch = mapwatch.watch_maps(Told())
     path = copy(tmp_path)
     load(path)
     record = wait_mapped(watch, str(path))
@@ -256,7 +257,7 @@ def test_mapping_that_is_noticed_becomes_a_target(tmp_path, load, known):
 
 
 def test_library_of_a_process_that_has_gone_is_found_by_its_path(tmp_path, load, known):
-    watch = mapwatch.watch_maps()
+    watch = mapwatch.watch_maps(Told())
     path = copy(tmp_path)
     end(load(path))
     record = wait_mapped(watch, str(path))

@@ -154,17 +154,33 @@ os.execvp("virsh", ["virsh", "-q", "-c", sys.argv[1], "domstate", sys.argv[2]])
 @pytest.mark.parametrize("script", [REUSED, BECOMES_ANOTHER], ids=["number", "exec"])
 def test_client_is_the_program_that_asked(trace, libvirtd, guest, script: str):
     before = ("unshare", "--pid", "--fork", "--mount-proc") if script is REUSED else ()
-    tracer = trace("-f", "virConnectGetHostname", "-f", "virDomainGetState")
+    tracer = trace("-p", str(libvirtd.pid), "--cmdline", "full", "-f", "virConnectGetHostname", "-f", "virDomainGetState")
     subprocess.run([*before, PYTHON, "-c", script, libvirtd.uri, guest.name], check=True, timeout=60 * PATIENCE)
     result = tracer.stop()
     (first,) = result.calls("virConnectGetHostname", libvirtd.pid)
     (second,) = result.calls("virDomainGetState", libvirtd.pid)
     assert first["client"]["exe"] == os.path.realpath(PYTHON)
-    assert first["client"]["cmdline"] is None or first["client"]["cmdline"][1] == "-c"
+    asked = [PYTHON, "-c", script, libvirtd.uri, guest.name]
+    assert first["client"]["cmdline"] == asked if len("".join(asked)) < 1000 else first["client"]["cmdline"][:2] == asked[:2]
     assert os.path.basename(second["client"]["exe"]) == "virsh"
-    assert second["client"]["cmdline"] is None or second["client"]["cmdline"][0] == "virsh"
+    assert second["client"]["cmdline"] == ["virsh", "-q", "-c", libvirtd.uri, "domstate", guest.name]
     if script is BECOMES_ANOTHER:
         assert first["client"]["pid"] == second["client"]["pid"]
+
+
+def test_each_of_many_short_clients_is_known(trace, libvirtd):
+    """Seen from the daemon's side alone: they have gone when anybody looks."""
+    tracer = trace("-p", str(libvirtd.pid), "--cmdline", "full", "-f", "virDomainLookupByName")
+    made = {}
+    for number in range(47):
+        command = ["virsh", "-q", "-c", libvirtd.uri, "domstate", f"nosuch{number}"]
+        client = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client.wait(60 * PATIENCE)
+        made[client.pid] = command
+    calls = tracer.stop().calls("virDomainLookupByName", libvirtd.pid)
+    shown = {call["client"]["pid"]: (call["client"]["exe"], call["client"]["cmdline"]) for call in calls}
+    assert shown == {pid: (os.path.realpath("/usr/bin/virsh"), command) for pid, command in made.items()}
+    assert [call["args"]["name"] for call in calls] == [f"nosuch{number}" for number in range(47)]
 
 
 CALLERS = r"""

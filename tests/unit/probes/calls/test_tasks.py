@@ -12,7 +12,7 @@ from probes.calls.clients import Connection, Served
 from probes.calls.open import Message
 from probes.calls.tasks import Task, Tasks
 from probes.host.daemons import Daemons
-from probes.host.mapwatch import Dropped, Exec, Mapped
+from probes.host.lives import Exec, Missed
 from probes.host.processes import Captured, Processes
 from probes.kernel import records
 
@@ -47,9 +47,8 @@ class Threads:
         return self.tasks.find(self.time, pid, pid)
 
     def runs(self, path: str, pid: int = 7) -> None:
-        self.time += 2
-        self.processes.noticed(Exec(self.time - 1, pid, "x"))
-        self.processes.mapped(Mapped(self.time, pid, pid, 0, 0, 0, 0, 0, path, is_program=True))
+        self.time += 1
+        self.processes.noticed(Exec(self.time, pid, "x", path))
 
 
 ALICE = 1000
@@ -103,7 +102,7 @@ def test_another_program_is_looked_up(threads):
     before = threads.described()
     threads.runs("/usr/bin/other")
     assert (before.caller.exe, threads.described().caller.exe) == ("/usr/bin/virsh", "/usr/bin/other")
-    threads.processes.noticed(Dropped(1))  # it may have become another one unseen
+    threads.processes.noticed(Missed(1))  # it may have become another one unseen
     assert threads.described().caller.exe is None
 
 

@@ -6,14 +6,15 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from probes.host import cgroups, processes
 from probes.host.cgroups import Place
-from probes.host.mapwatch import Dropped, Exec, Forked, Mapped
-from probes.host.processes import NO_ID, Captured, Processes, split_cmdline
+from probes.host.lives import NO_ID, Exec, Forked, Missed
+from probes.host.processes import Captured, Processes, split_cmdline
 from probes.host.recent import Recent
 
 TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -53,8 +54,8 @@ def captured(pid: int = 7, **changes) -> Captured:
     return values._replace(**changes)
 
 
-def program(time: int, pid: int, path: str) -> Mapped:
-    return Mapped(time, pid, pid, 0, 0, 0, 0, 0, path, is_program=True)
+def program(when: int, pid: int, path: str, cmdline: bytes | None = None, **more) -> Exec:
+    return Exec(when, pid, os.path.basename(path)[:15], path, cmdline, **more)
 
 
 @pytest.fixture
@@ -96,10 +97,8 @@ def test_start_times_differ_by_rounding(tmp_path, who):
 
 
 def test_program_that_came_after_the_call_is_not_taken_for_the_caller(tmp_path, who):
-    who.noticed(Exec(100, 7, "virsh"))
-    who.mapped(program(101, 7, "/usr/bin/virsh"))
-    who.noticed(Exec(200, 7, "sleep"))
-    who.mapped(program(201, 7, "/usr/bin/sleep"))
+    who.noticed(program(101, 7, "/usr/bin/virsh"))
+    who.noticed(program(201, 7, "/usr/bin/sleep"))
     make(tmp_path, 7, exe="/usr/bin/sleep", cmdline=b"sleep\0" + b"1\0")
     caller = who.lookup(7, None, captured(), at=150)
     assert (caller.exe, caller.cmdline) == ("/usr/bin/virsh", ("virsh", "list"))
@@ -115,30 +114,71 @@ def test_changed_title_is_the_same_program(tmp_path):
 
 
 def test_program_of_a_process_that_has_gone_is_remembered(who):
-    who.noticed(Exec(100, 7, "virsh"))
-    who.mapped(program(101, 7, "/usr/bin/virsh"))
-    who.mapped(Mapped(102, 7, 7, 0, 0, 0, 0, 0, "/usr/lib/libvirt.so.0", is_program=False))
+    who.noticed(program(101, 7, "/usr/bin/virsh"))
     assert who.lookup(7, None, captured()).exe == "/usr/bin/virsh"
 
 
 def test_child_runs_what_its_parent_runs(tmp_path, who):
     make(tmp_path, 5, exe="/usr/bin/python3")
-    who.noticed(Forked(100, 7, 5, 7))
-    who.noticed(Forked(110, 8, 7, 8))
-    who.noticed(Forked(120, 8, 8, 9))  # a thread
+    who.look_around()
+    later = time.monotonic_ns()
+    who.noticed(Forked(later, 7, 5))
+    who.noticed(Forked(later + 10, 8, 7))
     assert who.lookup(8, None, captured(8)).exe == "/usr/bin/python3"
 
 
 def test_number_that_is_used_again_starts_anew(who):
-    who.mapped(program(101, 7, "/usr/bin/old"))
-    who.noticed(Forked(200, 7, 1, 7))
+    who.noticed(program(101, 7, "/usr/bin/old"))
+    who.noticed(Forked(200, 7, 1))
     assert who.lookup(7, None, captured()).exe is None
 
 
 def test_after_lost_records_nothing_is_remembered(who):
-    who.mapped(program(101, 7, "/usr/bin/virsh"))
-    who.noticed(Dropped(3))
+    who.noticed(program(101, 7, "/usr/bin/virsh"))
+    who.noticed(Missed(3))
     assert who.lookup(7, None, captured()).exe is None
+
+
+def test_client_that_has_gone_is_what_it_became_by_its_last_exec_before(who):
+    """By number and start: the number is used again, and each that had it became another program."""
+    first, second = {"start": 500 * TICK + 3, "loginuid": 1000}, {"start": 900 * TICK + 5, "loginuid": None}
+    who.noticed(Forked(90, 7, 1, 500 * TICK + 3))
+    who.noticed(program(100, 7, "/usr/bin/virsh", b"virsh\0list\0", **first))
+    who.noticed(program(200, 7, "/usr/bin/virt-xml", b"virt-xml\0web1\0", **first))
+    who.noticed(Forked(300, 7, 1, 900 * TICK + 5))
+    who.noticed(program(310, 7, "/usr/bin/virt-top", b"virt-top\0", **second))
+
+    def at(when: int, start: int) -> tuple[object, ...]:
+        caller = who.lookup(7, start * TICK, at=when)
+        return caller.exe, caller.cmdline, caller.uid, caller.loginuid
+
+    assert at(150, 500) == ("/usr/bin/virsh", ("virsh", "list"), NO_ID, 1000)
+    assert at(250, 500) == ("/usr/bin/virt-xml", ("virt-xml", "web1"), NO_ID, 1000)
+    assert at(400, 500) == at(250, 500)  # the daemon was at it when the client had gone
+    assert at(400, 900) == ("/usr/bin/virt-top", ("virt-top",), NO_ID, None)
+    assert at(305, 900) == (None, None, NO_ID, None)
+    assert at(400, 700) == (None, None, NO_ID, None)  # it is not known
+
+
+def test_what_there_was_before_is_known_by_its_exec_since(tmp_path, who):
+    make(tmp_path, 7)
+    before = time.monotonic_ns()
+    who.look_around()
+    now = time.monotonic_ns()
+    who.noticed(program(before - 1, 7, "/usr/bin/old"))  # it had become this by then
+    who.noticed(program(now + 50, 7, "/usr/bin/sleep", b"sleep\0"))
+    assert who.lookup(7, 500 * TICK, at=now)[1:3] == ("/usr/bin/virsh", ("virsh", "list"))
+    assert who.lookup(7, 500 * TICK, at=now + 60)[1:3] == ("/usr/bin/sleep", ("sleep",))
+
+
+def test_long_command_line_of_a_client_is_whole_while_it_lives(tmp_path):
+    who = Processes(tmp_path, full_cmdlines=True)
+    whole = b"virsh\0" + b"x" * 2000 + b"\0"
+    make(tmp_path, 7, cmdline=whole)
+    who.noticed(program(100, 7, "/usr/bin/virsh", whole[:1024], start=500 * TICK))
+    assert who.lookup(7, 500 * TICK, at=150).cmdline == ("virsh", "x" * 2000)
+    (tmp_path / "7" / "cmdline").write_bytes(b"another title\0")
+    assert who.lookup(7, 500 * TICK, at=150).cmdline == ("virsh", "...")
 
 
 def test_deleted_program_is_kept_as_it_is_named(tmp_path, who):
@@ -192,8 +232,8 @@ def test_memory_is_bounded(monkeypatch, who):
     monkeypatch.setattr(who, "_images", Recent(10))
     monkeypatch.setattr(who, "_users", Recent(10))
     for pid in range(1, 100):
-        for time in range(10):
-            who.mapped(program(time, pid, "/usr/bin/virsh"))
+        for when in range(10):
+            who.noticed(program(when, pid, "/usr/bin/virsh"))
         who.user(pid)
     assert list(who._images) == list(range(90, 100))
     assert {len(who._images.get(pid, ())) for pid in range(90, 100)} == {processes.MOST_IMAGES}

@@ -58,7 +58,9 @@ def test_a_process_that_has_ended(ended: int, place: int) -> None:
     symbols.note(ended, record)
     assert symbols.describe(ended, place) == symbols.describe(os.getpid(), place)
     symbols.note_fork(ended + (1 << 22), ended)
-    symbols.note_exec(ended)
+    symbols.note_exec(ended, (*device, mapping.inode))  # it has become this very program
+    assert symbols.describe(ended, place) == symbols.describe(os.getpid(), place)
+    symbols.note_exec(ended, (0, 0, 1))
     assert symbols.describe(ended, place) is None
     assert symbols.describe(ended + (1 << 22), place) == symbols.describe(os.getpid(), place)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from probes.host import turns
-from probes.host.mapwatch import Forked
+from probes.host.lives import Forked
 from probes.host.owners import NOBODY_KNOWS, SUB_UIDS, Owners, account_of
 from probes.host.pace import OTHERS_BURST, OTHERS_SHARE
 from probes.host.turns import ROOT, Turns
@@ -108,8 +108,7 @@ def test_whose_a_process_is(tmp_path: Path) -> None:
     status(tmp_path, 13, 0, 0, 0, 0)
     owners = Owners(tmp_path)
     assert [owners.of(pid) for pid in (10, 11, 12, 13)] == [1000, 1000, 33, 0]
-    owners.forked(Forked(1, 20, 10, 20))
-    owners.forked(Forked(1, 21, 21, 22))  # a thread
+    owners.forked(Forked(1, 20, 10))
     assert [owners.of(20), owners.of(21), owners.of(99)] == [1000, NOBODY_KNOWS, NOBODY_KNOWS]
     status(tmp_path, 20, 5, 5, 5, 5)
     assert owners.of(20) == 1000  # until it is looked at again

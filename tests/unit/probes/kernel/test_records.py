@@ -2,11 +2,12 @@
 """The structs of trace.bpf.c are where the reader looks for them: a C compiler says where."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from probes.kernel import records
-from probes.kernel.program import SOURCE
+from probes.kernel.program import SOURCE, TASKS_SOURCE
 
 PROGRAM = """
 #include <stddef.h>
@@ -61,19 +62,40 @@ LAYOUT = {
     "EQUALS": records.EQUALS,
     "(s32)STR_SAME": records.STR_SAME,
 }
+OF_TASKS = {
+    "TASK_FORK": records.TASK_FORK,
+    "TASK_OOM": records.TASK_OOM,
+    "TASK_CUT": records.TASK_CUT,
+    "offsetof(struct task_event, time)": records.RECORD_TIME,
+    "offsetof(struct task_event, start)": 24,
+    "sizeof(struct task_event)": records.LIFE.size,
+    "offsetof(struct exec_event, inode)": 40,
+    "offsetof(struct exec_event, loginuid)": 64,
+    "offsetof(struct exec_event, comm)": records.LIFE.size + records.EXEC.size - 16,
+    "offsetof(struct exec_event, text)": records.EXEC_TEXT,
+    "ARGUMENTS": records.EXEC_ARGUMENTS,
+    "PATH": records.EXEC_PATH,
+    "sizeof(struct scratch)": records.TASKS_SCRATCH,
+    "offsetof(struct signal_event, comm)": records.LIFE.size + records.SIGNAL.size - 16,
+    "sizeof(struct signal_event)": records.LIFE.size + records.SIGNAL.size,
+}
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    declarations = SOURCE.read_text().partition("#define MAP(fd)")[0]
     folder = tmp_path_factory.mktemp("layout")
-    prints = " ".join(f'printf("%lld\\n", (long long)({expression}));' for expression in LAYOUT)
+    return {**_compiled(folder, SOURCE, LAYOUT), **_compiled(folder, TASKS_SOURCE, OF_TASKS)}
+
+
+def _compiled(folder: Path, source: Path, layout: dict[str, int]) -> dict[str, int]:
+    declarations = source.read_text().partition("#define MAP(fd)")[0]
+    prints = " ".join(f'printf("%lld\\n", (long long)({expression}));' for expression in layout)
     (folder / "layout.c").write_text(PROGRAM % (declarations, prints))
     subprocess.run(["gcc", "-w", "-o", folder / "layout", folder / "layout.c"], check=True)
     output = subprocess.check_output([folder / "layout"], text=True)
-    return dict(zip(LAYOUT, map(int, output.split()), strict=True))
+    return dict(zip(layout, map(int, output.split()), strict=True))
 
 
-@pytest.mark.parametrize("expression", LAYOUT)
+@pytest.mark.parametrize("expression", [*LAYOUT, *OF_TASKS])
 def test_reader_and_program_agree(compiled, expression):
-    assert compiled[expression] == LAYOUT[expression]
+    assert compiled[expression] == {**LAYOUT, **OF_TASKS}[expression]

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Offsets of the kernel's struct members that the BPF programs read: defines for the compiler come out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from log.errors import TraceError
+from probes.kernel import btf
+
+# each is the sum of these members' offsets
+MEMBERS: dict[str, tuple[tuple[str, str], ...]] = {
+    "TASK_PID": (("task_struct", "pid"),),
+    "TASK_TGID": (("task_struct", "tgid"),),
+    "TASK_REAL_PARENT": (("task_struct", "real_parent"),),
+    "TASK_GROUP_LEADER": (("task_struct", "group_leader"),),
+    "TASK_START_BOOTTIME": (("task_struct", "start_boottime"),),
+    "TASK_LOGINUID": (("task_struct", "loginuid"),),
+    "TASK_MM": (("task_struct", "mm"),),
+    "TASK_CRED": (("task_struct", "cred"),),
+    "TASK_REAL_CRED": (("task_struct", "real_cred"),),
+    "TASK_EXEC_ID": (("task_struct", "self_exec_id"),),
+    "TASK_SIGNAL_STRUCT": (("task_struct", "signal"),),
+    "TASK_SIGHAND": (("task_struct", "sighand"),),
+    "SIGNAL_LIVE": (("signal_struct", "live"),),
+    "SIGHAND_ACTION": (("sighand_struct", "action"),),
+    "SIGINFO_CODE": (("kernel_siginfo", "si_code"),),
+    "CRED_UID": (("cred", "uid"),),
+    "CRED_EUID": (("cred", "euid"),),
+    "CRED_EGID": (("cred", "egid"),),
+    "CRED_USER_NS": (("cred", "user_ns"),),
+    "USER_NS_LEVEL": (("user_namespace", "level"),),
+    "MM_ARG_START": (("mm_struct", "arg_start"),),
+    "MM_ARG_END": (("mm_struct", "arg_end"),),
+    "MM_EXE_FILE": (("mm_struct", "exe_file"),),
+    "MM_XOL_AREA": (("mm_struct", "uprobes_state"), ("uprobes_state", "xol_area")),
+    "XOL_VADDR": (("xol_area", "vaddr"),),
+    "FILE_MOUNT": (("file", "f_path"), ("path", "mnt")),
+    "FILE_DENTRY": (("file", "f_path"), ("path", "dentry")),
+    "FILE_INODE": (("file", "f_inode"),),
+    "INODE_NUMBER": (("inode", "i_ino"),),
+    "INODE_SB": (("inode", "i_sb"),),
+    "SB_DEVICE": (("super_block", "s_dev"),),
+    "DENTRY_PARENT": (("dentry", "d_parent"),),
+    "DENTRY_NAME": (("dentry", "d_name"), ("qstr", "name")),
+    "DENTRY_HASHED": (("dentry", "d_hash"), ("hlist_bl_node", "pprev")),
+    "MOUNT_VFS": (("mount", "mnt"),),
+    "MOUNT_ROOT": (("mount", "mnt"), ("vfsmount", "mnt_root")),
+    "MOUNT_PARENT": (("mount", "mnt_parent"),),
+    "MOUNT_POINT": (("mount", "mnt_mountpoint"),),
+}
+# where sessions are: the return probes of a thread
+ARMED: dict[str, tuple[tuple[str, str], ...]] = {
+    "TASK_UTASK": (("task_struct", "utask"),),
+    "UTASK_RETURNS": (("uprobe_task", "return_instances"),),
+    "RETURN_STACK": (("return_instance", "stack"),),
+}
+OPTIONAL = ("TASK_LOGINUID",)  # not in a kernel without auditing
+
+
+def has(members: Mapping[str, tuple[tuple[str, str], ...]]) -> bool:
+    """Whether the running kernel has them all."""
+    try:
+        defines(members)
+    except TraceError:
+        return False
+    return True
+
+
+def defines(members: Mapping[str, tuple[tuple[str, str], ...]] = MEMBERS) -> dict[str, int]:
+    """Names and values, for the running kernel; TraceError where it lacks one that is needed."""
+    wanted: dict[str, tuple[str, ...]] = {}
+    for path in members.values():
+        for struct, member in path:
+            wanted[struct] = (*wanted.get(struct, ()), member)
+    found = btf.member_offsets(wanted)
+    values: dict[str, int] = {}
+    for name, path in members.items():
+        missing = [at for at in path if at not in found]
+        if not missing:
+            values[name] = sum(found[at] for at in path)
+        elif name not in OPTIONAL:
+            struct, member = missing[0]
+            raise TraceError(f"this kernel's {struct} has no {member}: Linux 5.15 or newer with uprobes is needed")
+    return values

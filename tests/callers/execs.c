@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * execs N: runs itself N times, in as many processes, each of which makes one call, prints
+ * {"pid":PID,"ppid":PPID,"number":NUMBER} and ends.
+ */
+
+#include <sys/wait.h>
+#include "caller.h"
+
+extern char **environ;
+
+static int child(const char *number)
+{
+	unsigned long version;
+
+	open_test();
+	check(!virGetVersion(&version, NULL, NULL), "virGetVersion");
+	printf("{\"pid\":%d,\"ppid\":%d,\"number\":%s}\n", getpid(), getppid(), number);
+	fflush(stdout);
+	_exit(0);
+}
+
+int main(int argc, char **argv)
+{
+	int count = argc > 1 ? atoi(argv[1]) : 1, i, status;
+
+	if (argc > 2)
+		return child(argv[2]);
+	for (i = 0; i < count; i++) {
+		char number[16];
+		char *again[] = { argv[0], "call", number, NULL };
+		pid_t pid = fork();
+
+		if (!pid) {
+			snprintf(number, sizeof(number), "%d", i);
+			execve(argv[0], again, environ);
+			_exit(98);
+		}
+		check(waitpid(pid, &status, 0) == pid, "waitpid");
+		if (status) {
+			fprintf(stderr, "execs: %d ended with %#x\n", i, status);
+			return 1;
+		}
+	}
+	return 0;
+}
