@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import pickle
+import re
 import signal
 import struct
 import tempfile
@@ -22,10 +23,9 @@ from probes.kernel.tracepoints import TRACEPOINTS, Tracepoints
 PAIR = {"on_entry": "on_entry", "on_return": "on_return", "on_verdict": "on_verdict"}  # what is compiled, by what it is for
 SESSION = {"on_entry": "on_call", "on_return": "on_call", "on_verdict": "on_verdict"}
 TWO_LINKS = "LIBVIRT_TRACE_TWO_LINKS"  # in the environment: as before Linux 6.13
-SOURCE = Path(__file__).with_name("trace.bpf.c")
-STUBS = Path(__file__).with_name("stubs")
-TASKS_SOURCE = Path(__file__).with_name("tasks.bpf.c")
-SOURCES = (SOURCE, TASKS_SOURCE, Path(__file__), Path(__file__).with_name("bytecode.py"))  # what the bytecode depends on, with the stubs
+FOLDER = Path(__file__).with_name("trace")
+SOURCE, TASKS_SOURCE, STUBS = FOLDER / "trace.bpf.c", FOLDER / "tasks.bpf.c", FOLDER / "stubs"
+SOURCES = (Path(__file__), Path(__file__).with_name("bytecode.py"))  # what the bytecode depends on, with all in FOLDER
 MAY_GOTO = struct.pack("<BBhiBBhiBBhiBBhi", 0xB7, 0, 0, 0, 0xE5, 0, 1, 0, 0x05, 0, -2, 0, 0x95, 0, 0, 0)
 RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
 TASK_RING_BYTES = 2 << 20  # at least
@@ -234,8 +234,8 @@ class Compilation:
     """The compiler at work in a child process, so that the tracer stays small and does other things meanwhile; or what it made before."""
 
     def __init__(self, defines: dict[str, int], *, sleepable: bool) -> None:
-        headers = sorted(path for path in STUBS.rglob("*.h") if path.is_file())
-        self._key = kept.key_of([*SOURCES, *headers], (sorted(defines.items()), sleepable))
+        sources = sorted(path for path in FOLDER.rglob("*.[ch]") if path.is_file())
+        self._key = kept.key_of([*SOURCES, *sources], (sorted(defines.items()), sleepable))
         self._kept = kept.read(self._key)
         if self._kept is not None:
             return
@@ -285,6 +285,11 @@ def _ending(status: int) -> str:
     return "the BPF compiler died: is the package python3-bpfcc complete?"
 
 
+def whole(source: Path) -> str:
+    """The program with our headers in it: BCC compiles a text, which is nowhere."""
+    return re.sub(r'^#include "(.+)"$', lambda line: (source.parent / line[1]).read_text(), source.read_text(), flags=re.M)
+
+
 def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:
     try:
         import bcc
@@ -298,7 +303,7 @@ def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:
     with stub_headers():
         for source, programs in names.items():
             try:
-                module = bcc.BPF(text=source.read_text(), cflags=[f"-I{STUBS}", "-Wno-unused", *flags])
+                module = bcc.BPF(text=whole(source), cflags=[f"-I{STUBS}", "-Wno-unused", *flags])
             except Exception as error:  # BCC raises this class itself
                 raise TraceError(f"BCC could not compile {source.name}: {error}") from error
             code.update((name, with_jumps_back(module.dump_func(name))) for name in programs)

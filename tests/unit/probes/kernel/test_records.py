@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from probes.kernel import records
-from probes.kernel.program import SOURCE, TASKS_SOURCE
+from probes.kernel.program import SOURCE, TASKS_SOURCE, whole
 
 PROGRAM = """
 #include <stddef.h>
@@ -88,7 +88,7 @@ def compiled(tmp_path_factory):
 
 
 def _compiled(folder: Path, source: Path, layout: dict[str, int]) -> dict[str, int]:
-    declarations = source.read_text().partition("#define MAP(fd)")[0]
+    declarations = whole(source).partition("#define MAP(fd)")[0]
     prints = " ".join(f'printf("%lld\\n", (long long)({expression}));' for expression in layout)
     (folder / "layout.c").write_text(PROGRAM % (declarations, prints))
     subprocess.run(["gcc", "-w", "-o", folder / "layout", folder / "layout.c"], check=True)

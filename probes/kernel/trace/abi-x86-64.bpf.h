@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
+/* What is this machine's: registers, and the machine code that calls a function. */
+
+#define IP(ctx) ((ctx)->ip)
+#define SP(ctx) ((ctx)->sp)		/* at an entry: of the return address */
+#define RESULT(ctx) ((ctx)->ax)
+#define ARG(ctx, n) ((n) == 0 ? (ctx)->di : (n) == 1 ? (ctx)->si : (n) == 2 ? (ctx)->dx : (ctx)->cx)
+#define TAKE_ARGS(to, ctx) do { \
+	(to)[0] = (ctx)->di; \
+	(to)[1] = (ctx)->si; \
+	(to)[2] = (ctx)->dx; \
+	(to)[3] = (ctx)->cx; \
+	(to)[4] = (ctx)->r8; \
+	(to)[5] = (ctx)->r9; \
+} while (0)
+
+/* Whether the address is in the text of the library that the function is in. */
+ALWAYS bool is_in_text(struct pt_regs *ctx, u64 cookie, u64 address)
+{
+	return address - (IP(ctx) - (u32)(cookie >> 16)) < (cookie >> 48) << 16;
+}
+
+/* Where an entry of a linkage table finds the address to jump to; 0: there is no such entry. */
+ALWAYS u64 slot_of(struct pt_regs *ctx, u64 entry)
+{
+	u64 code = 0;
+
+	read_user(&code, sizeof(code), entry);
+	if ((u32)code == 0xfa1e0ff3 || (u32)code == 0xfb1e0ff3) {	/* endbr64, endbr32 */
+		entry += 4;
+		read_user(&code, sizeof(code), entry);
+	}
+	if ((u8)code == 0xf2) {		/* bnd */
+		entry++;
+		code = 0;
+		read_user(&code, sizeof(code), entry);
+	}
+	if ((u16)code == 0x25ff)	/* jmp *distance(%rip) */
+		return entry + 6 + (s32)(code >> 16);
+	if ((u16)code == 0xa3ff)	/* jmp *distance(%ebx), of a 32-bit library */
+		return (u32)(ctx->bx + (s32)(code >> 16));
+	return 0;
+}
+
+/*
+ * Whether the function was called by the library that it is in; cookie: plan row, offset in the text, size of the text. A return
+ * address there is not enough: a callback of the program that ends in a jump to the function leaves libvirt's, but libvirt called
+ * something else: the callback, or an inner function that ended in a jump to it. So the instruction there must be a call of this very
+ * function, but for plumbing, which inner functions end in a jump to as well.
+ */
+ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
+{
+	u64 caller = 0, text = IP(ctx) - (u32)(cookie >> 16), size = (cookie >> 48) << 16, slot, target;
+	struct {
+		u8 zero, prefix, code, mode;
+		s32 distance;
+	} call = {};			/* the instruction, right-aligned */
+
+	read_user(&caller, sizeof(caller), SP(ctx));
+	if (plan_flags & PLAN_32BIT)
+		caller = (u32)caller;
+	if (caller - text >= size || read_user(&call.prefix, 7, caller - 7))
+		return false;
+	target = caller + call.distance;
+	if (call.mode == 0xe8) {	/* call function: a local one or its entry in the linkage table */
+		if (target == IP(ctx))
+			return true;
+		if (target - text >= size)
+			return false;
+		if (plan_flags & PLAN_PLUMBING)
+			return true;
+		slot = slot_of(ctx, target);
+	} else if (call.code == 0xff && call.mode == 0x15) {	/* call *distance(%rip): the linkage table's slot, which is near */
+		if (plan_flags & PLAN_PLUMBING)
+			return call.distance + (1 << 27) >= 0 && call.distance < 1 << 27;
+		slot = target;
+	} else {
+		return false;
+	}
+	target = 0;
+	if (!slot || read_user(&target, plan_flags & PLAN_32BIT ? 4 : 8, slot))
+		return false;
+	return target == IP(ctx);
+}

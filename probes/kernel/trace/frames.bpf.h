@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
+/* Calls under way in a thread: which one a return belongs to, and which may have a return probe. */
+
+/* Whether the function whose return slot is at `sp` was jumped to by one with a return probe: it returns to the kernel's page. */
+ALWAYS bool is_tail_call(u64 sp, u32 plan_flags)
+{
+	void *task = (void *)bpf_get_current_task(), *mm = 0, *area = 0;
+	u64 slot = 0, page = 0;
+
+	if (read_kernel(&mm, sizeof(mm), task + TASK_MM) || read_kernel(&area, sizeof(area), mm + MM_XOL_AREA) || !area ||
+	    read_kernel(&page, sizeof(page), area + XOL_VADDR) || read_user(&slot, sizeof(slot), sp))
+		return false;
+	if (plan_flags & PLAN_32BIT)
+		slot = (u32)slot;
+	return slot - page < 4096;
+}
+
+#ifdef SESSION
+/*
+ * Frames are those of return probes that the kernel has, and of the enforcer. Where the kernel has none, the call was not armed for
+ * lack of memory.
+ */
+ALWAYS void drop_dead_frames(struct thread *t, u64 sp, bool armed)
+{
+	u32 n = t->frames;
+	struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+
+	if (n && f->row == ROW_LOOKING && f->sp <= sp)
+		t->frames = n - 1;
+	else if (n && f->row != ROW_LOOKING && !armed)
+		t->frames = 0;
+	FORGET();
+}
+
+/* Of the last return probe that is armed in the thread: where its return address is; 0: none is. */
+ALWAYS u64 armed_at(void *task)
+{
+	void *state = *(void **)(task + TASK_UTASK), *last;
+
+	if (!state)
+		return 0;
+	last = *(void **)(state + UTASK_RETURNS);
+	return last ? *(u64 *)(last + RETURN_STACK) : 0;
+}
+
+/* Whether the call at sp may have a return probe, inside the one of frame f (NULL: none), while the last one is armed at `armed`. */
+ALWAYS bool may_arm(const struct settings *set, const struct thread *t, struct frame *f, u64 sp, u64 armed, u32 plan_flags, u32 depth)
+{
+	if (!armed)
+		return true;
+	if (!f || f->row == ROW_LOOKING || f->sp != armed || f->sp - sp - 1 >= NEAR)
+		return false;
+	if (plan_flags & PLAN_PRIVATE)
+		return true;		/* returns before anything else runs */
+	if (f->flags & FRAME_SERVES || t->serving)
+		return true;		/* a daemon's threads have one stack each */
+	return set->nested && depth && !(f->flags & FRAME_CROSSED);
+}
+
+/* The call that the one at sp is inside of, as far as can be seen; NULL: none. */
+ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
+{
+	u32 n = t->frames;
+	struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+
+	if (!n || f->sp < sp || (f->sp == sp && !is_tail_call(sp, plan_flags)))
+		return 0;		/* on another stack, or dead */
+	return f;
+}
+
+/* Takes away the frame of the call that returns, and what is above it; NULL: it is none that was seen to begin. */
+ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
+{
+	u32 i, n = t->frames;
+
+	for (i = 0; i < MAX_FRAMES; i++) {
+		struct frame *f = &t->frame[--n & (MAX_FRAMES - 1)];
+
+		if (n >= MAX_FRAMES)
+			break;
+		if (f->sp == sp && f->row == row) {
+			t->frames = n;
+			return f;
+		}
+	}
+	return 0;
+}
+#else
+ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
+{
+	return t->frames ? &t->frame[(t->frames - 1) & (MAX_FRAMES - 1)] : 0;
+}
+
+/* Drops the frames of calls that will not return: the stack is above them, or another call uses their place on it. */
+ALWAYS void drop_dead_frames(struct thread *t, u64 sp, u32 plan_flags)
+{
+	u32 i;
+
+	for (i = 0; i < MAX_FRAMES; i++) {
+		u32 n = t->frames;
+		struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+
+		if (!n || f->sp > sp)
+			break;
+		if (f->sp == sp && f->row != ROW_LOOKING) {
+			if (is_tail_call(sp, plan_flags))
+				break;
+		}
+		t->frames = n - 1;
+		FORGET();
+	}
+	FORGET();
+}
+
+/* Pops the frame of the call that returns, and those of inner calls that did not; NULL: it is none that was seen to begin. */
+ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
+{
+	u32 i, found = 0;
+
+	for (i = 0; i < MAX_FRAMES; i++) {
+		u32 n = t->frames - 1;
+		struct frame *f = &t->frame[n & (MAX_FRAMES - 1)];
+
+		if (n >= MAX_FRAMES || f->sp > sp)
+			break;
+		t->frames = n;
+		FORGET();
+		if (f->sp == sp && f->row == row) {
+			found = 1;
+			break;
+		}
+	}
+	FORGET();
+	return found ? &t->frame[t->frames & (MAX_FRAMES - 1)] : 0;
+}
+#endif

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
+/* Who a thread is, and whether its process is wanted. */
+
+/* Descendants of the tracer: it is a subreaper, so an orphan's line of parents still ends at it. */
+ALWAYS bool in_tree(void *task, u32 root)
+{
+	u32 i;
+
+	for (i = 0; i < 64; i++) {
+		u32 tgid = 0;
+
+		if (read_kernel(&tgid, sizeof(tgid), task + TASK_TGID) || tgid <= 1)
+			return false;
+		if (tgid == root)
+			return true;
+		if (read_kernel(&task, sizeof(task), task + TASK_REAL_PARENT) || !task)
+			return false;
+	}
+	return false;
+}
+
+ALWAYS bool passes(const struct settings *set, void *task, const char *comm, u32 tgid, u32 uid)
+{
+	if (set->tree && !in_tree(task, set->self))
+		return false;
+	if (set->pids && !map_lookup(MAP(FD_PIDS), &tgid))
+		return false;
+	if (set->uids && !map_lookup(MAP(FD_UIDS), &uid))
+		return false;
+	if (set->comms && !map_lookup(MAP(FD_COMMS), comm))
+		return false;
+	return true;
+}
+
+/* A number that no other task has: one processor does not come here twice in a nanosecond. */
+ALWAYS u64 new_id(u64 now)
+{
+	return (now << 8) | (bpf_get_smp_processor_id() & 0xff);
+}
+
+/* Says who the thread is, once per thread and again after an exec, a change of user or of name. */
+ALWAYS void describe_task(struct settings *set, struct thread *t, void *task, u32 ring, u64 pid_tgid, u64 now)
+{
+	struct task_record *r = (void *)t->buf;
+	void *leader, *parent, *mm, *cred;
+	u64 arg_start = 0, arg_end = 0, size;
+
+	__builtin_memset(r, 0, __builtin_offsetof(struct task_record, text));
+	r->h.kind = REC_TASK;
+	r->h.flags = t->wanted ? REC_WANTED : 0;
+	r->h.time = now;
+	r->h.task = new_id(now);
+	r->h.tid = (u32)pid_tgid;
+	r->h.tgid = pid_tgid >> 32;
+	r->uid = t->uid;
+	r->real_uid = t->real_uid;
+	if (!read_kernel(&cred, sizeof(cred), task + TASK_CRED))
+		read_kernel(&r->gid, sizeof(r->gid), cred + CRED_EGID);
+	r->cgroup = bpf_get_current_cgroup_id();
+	__builtin_memcpy(r->comm, t->comm, sizeof(r->comm));
+	if (!read_kernel(&leader, sizeof(leader), task + TASK_GROUP_LEADER)) {
+		read_kernel(&r->start, sizeof(r->start), leader + TASK_START_BOOTTIME);
+		if (!read_kernel(&parent, sizeof(parent), leader + TASK_REAL_PARENT))
+			read_kernel(&r->ppid, sizeof(r->ppid), parent + TASK_TGID);
+	}
+	r->loginuid = ~0U;
+#ifdef TASK_LOGINUID
+	read_kernel(&r->loginuid, sizeof(r->loginuid), task + TASK_LOGINUID);
+#endif
+	if (!read_kernel(&mm, sizeof(mm), task + TASK_MM) && mm) {
+		read_kernel(&arg_start, sizeof(arg_start), mm + MM_ARG_START);
+		read_kernel(&arg_end, sizeof(arg_end), mm + MM_ARG_END);
+	}
+	size = arg_end - arg_start;
+	if (arg_end <= arg_start)
+		size = 0;
+	else if (size > CMDLINE)
+		size = CMDLINE;
+	HIDE(size);
+	size &= 2 * CMDLINE - 1;
+	if (size > CMDLINE)
+		size = CMDLINE;
+	if (size && read_block(r->text, size, arg_start))
+		size = 0;
+	r->cmdline = size;
+	size = (size + __builtin_offsetof(struct task_record, text) + 7) & ~7ULL;
+	size &= 2 * CMDLINE - 1;
+	if (output_fairly(t, RING_TASK, r, size, false)) {
+		t->task = 0;		/* the next hit tries again; until then the reader asks /proc */
+		t->known = 0;
+		count(set, loser(t), ring, LOST_TASK, 1);
+		return;
+	}
+	t->task = r->h.task;
+	t->known = 1;
+}
+
+struct comm {
+	u64 half[2];
+};
+
+/* The thread's state, up to date with who it is, which is told if it is wanted or the plan asks for it; NULL: nothing to do for this hit. */
+ALWAYS struct thread *get_thread(struct settings *set, u32 ring, u32 plan_flags, u64 pid_tgid, u64 now)
+{
+	void *task = current_task(), *cred;
+	struct thread *t = task_storage(MAP(FD_THREADS), task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct comm comm, *old;
+	u32 exec_id, uid, real_uid;
+
+	bpf_get_current_comm(&comm, sizeof(comm));
+	exec_id = *(u32 *)(task + TASK_EXEC_ID);
+	cred = *(void **)(task + TASK_CRED);
+	uid = *(u32 *)(cred + CRED_EUID);	/* the host's number, and 70 ns less than the helper */
+	real_uid = *(u32 *)(cred + CRED_UID);
+	if (!t) {
+		if ((plan_flags & (PLAN_WANTED | PLAN_PRIVATE)) == PLAN_WANTED &&
+		    passes(set, task, (void *)&comm, pid_tgid >> 32, uid))
+			count(set, USER_OTHERS, ring, LOST_THREAD, 1);
+		return 0;
+	}
+	plan_flags &= PLAN_SERVES | PLAN_ALWAYS;
+	old = (void *)t->comm;
+	if (t->known && t->exec_id == exec_id && t->uid == uid && t->real_uid == real_uid && old->half[0] == comm.half[0] &&
+	    old->half[1] == comm.half[1] && (t->task || !plan_flags))
+		return t;
+	if (t->exec_id != exec_id) {
+		t->frames = 0;
+		t->serving = t->unarmed_sp = t->jump_sp = 0;
+		t->once[0] = t->once[1] = 0;
+		t->exec_id = exec_id;
+	}
+	t->uid = uid;
+	t->real_uid = real_uid;
+	t->user = find_user(uid);
+	t->rings = uid ? RINGS : 0;
+	t->tid = (u32)pid_tgid;
+	t->tgid = pid_tgid >> 32;
+	*old = comm;
+	t->wanted = passes(set, task, t->comm, pid_tgid >> 32, uid);
+	t->known = 1;
+	t->task = 0;
+	if (t->wanted || plan_flags)
+		describe_task(set, t, task, ring, pid_tgid, now);
+	return t;
+}
