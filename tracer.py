@@ -28,7 +28,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from enforcer.coverage import GUARD
 from log import VERSION
-from log.commands import show_log, verify_record
+from log.commands import show_log, show_report, verify_record
 from log.errors import TraceError, UsageError, explain, say
 from log.events import Call, Event
 from log.sinks.fanout import Log
@@ -266,6 +266,8 @@ def do(arguments: Sequence[str]) -> int:
         return record(arguments[1:])
     if arguments[:1] == ["log"]:
         return show_log(arguments[1:])
+    if arguments[:1] == ["report"]:
+        return show_report(arguments[1:])
     if arguments[:1] == ["verify"]:
         return verify_record(arguments[1:])
     return trace(arguments)

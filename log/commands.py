@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt-trace log, and libvirt-trace verify: words come in; what a record says is printed, and the exit status goes out."""
+"""libvirt-trace log, report and verify: words come in; what a record says is printed, and the exit status goes out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from log.cut import cut_event
 from log.errors import TraceError, say
 from log.events import End
-from log.options import log_parser, query_of, verify_parser
+from log.options import log_parser, query_of, report_parser, verify_parser
 from log.quote import name
 from log.recording.linking import Found, events_of
+from log.recording.query import Query
 from log.recording.reader import read
+from log.recording.report import Report, as_json, differences, differences_as_json, heading, tables
 from log.recording.verify import anchors_of, verify
 from log.render import text, xml
 from log.render.jsonl import line as json_line
@@ -126,6 +128,33 @@ def show_log(arguments: Sequence[str]) -> int:
 
 def _say_foreign(count: int) -> None:
     say(f"{count} {'line is' if count == 1 else 'lines are'} no event; left out")
+
+
+def show_report(arguments: Sequence[str]) -> int:
+    """libvirt-trace report"""
+    options = report_parser().parse_args(arguments)
+    query = query_of(options)
+    report = _reported(options.paths, query, options.both)
+    before = None if options.diff is None else _reported([options.diff], query, options.both)
+    if options.json:
+        print(as_json(report) if before is None else differences_as_json(before, report), end="", flush=True)
+        return 0
+    console = make_console(sys.stdout)
+    heads = [heading(report)] if before is None else [f"before: {heading(before)}", f"after: {heading(report)}"]
+    made = tables(report, options.top) if before is None else differences(before, report)
+    parts = [table.shown_on(console) for table in made if table.rows]
+    if before is not None and not parts:
+        heads.append("nothing differs")
+    print("".join([*(f"{head}\n" for head in heads), *(f"\n{part}" for part in parts)]), end="", flush=True)
+    return 0
+
+
+def _reported(paths: list[str], query: Query, both: bool) -> Report:
+    report = Report(both=both)
+    lines, _ = read(paths, query, say)
+    for found in events_of(lines, query, _say_foreign):
+        report.add(found.event)
+    return report
 
 
 def verify_record(arguments: Sequence[str]) -> int:

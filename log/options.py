@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The command lines of `log` and `verify`: words come in, a question to a record goes out."""
+"""The command lines of `log`, `report` and `verify`: words come in, a question to a record goes out."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ examples:
   libvirt-trace log -x -c /srv/records      what failed, of several hosts
   zcat calls.json.gz | libvirt-trace log -  lines of --json, from anywhere
   libvirt-trace log -w --follow             what is changed, as it is recorded
+
+See also libvirt-trace(8).
+"""
+
+
+REPORT_EPILOG = """\
+examples:
+  libvirt-trace report --since yesterday           who did what, how often, and how long it took
+  libvirt-trace report --object web1 -w            who changed web1
+  libvirt-trace report --diff /srv/old /srv/new    what is not as it was
 
 See also libvirt-trace(8).
 """
@@ -74,6 +84,31 @@ def _add_filters(which: argparse._ArgumentGroup) -> None:
     which.add_argument("--nested", action="store_true", help="also calls that libvirt makes inside another call")
     which.add_argument("--since", metavar="TIME", type=_time, help="only from then on: 2026-11-25 21:30, 21:30, yesterday, -2h, @EPOCH")
     which.add_argument("--until", metavar="TIME", type=_time, help="only up to then")
+
+
+def report_parser() -> Parser:
+    """The options of `report`."""
+    parser = Parser(
+        prog="libvirt-trace report",
+        usage="libvirt-trace report [OPTIONS] [PATH...]",
+        description=(
+            "Tables of what was recorded: calls by client, by object and by function, and how domains have ended.\n"
+            "PATH: folders of records, segments, files of JSON lines, or -."
+        ),
+        epilog=REPORT_EPILOG,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
+        allow_abbrev=False,
+    )
+    parser.add_argument("paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"what is read ({DEFAULT})")
+    _add_filters(parser.add_argument_group("which calls"))
+    how = parser.add_argument_group("what is shown")
+    how.add_argument("--both", action="store_true", help="what a daemon does for a call counts as a call, too")
+    how.add_argument("--top", metavar="ROWS", type=_rows, default=20, help="rows of a table, at most; 0: all (20)")
+    how.add_argument("--diff", metavar="OTHER", help="only what differs from this record, which is the one before")
+    how.add_argument("--json", action="store_true", help="one object of JSON, with every row")
+    how.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    parser.set_defaults(format="text")
+    return parser
 
 
 def verify_parser() -> Parser:
@@ -133,6 +168,12 @@ def _pid(text: str) -> int:
 def _string_size(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) <= 65536):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes up to 65536")
+    return int(text)
+
+
+def _rows(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= 1 << 20):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rows")
     return int(text)
 
 

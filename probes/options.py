@@ -47,6 +47,7 @@ examples:
   libvirt-trace record                      all calls on this host, in /var/log/libvirt-trace
   libvirt-trace record --reads none -w DIR  only changes, in DIR
   libvirt-trace log --object web1           what happened to web1
+  libvirt-trace report --since yesterday    who did what, how often, how long it took
   libvirt-trace verify                      is the record intact, is it complete
 
 A service runs it: systemctl enable --now libvirt-trace. See also libvirt-trace(8).
@@ -81,6 +82,7 @@ def tracing_parser(version: str) -> Parser:
             "       libvirt-trace ps [--json] [-d SECONDS]\n"
             "       libvirt-trace record [OPTIONS] [DIR] [-- COMMAND [ARG...]]\n"
             "       libvirt-trace log [OPTIONS] [PATH...]\n"
+            "       libvirt-trace report [OPTIONS] [PATH...]\n"
             "       libvirt-trace verify [--anchor [FILE]] [DIR]\n"
             "       libvirt-trace enforce [--policy FILE] -- COMMAND [ARG...]\n"
             "       libvirt-trace enforce --service UNIT [--policy FILE | --remove]\n"

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from log.events import Call, Event, Reads
+from log.filter import is_denied
 from log.quote import name
 from log.render.text import duration
 
@@ -57,10 +58,86 @@ class Durations:
         return 0
 
 
-class _Function:
+class Counts:
+    """Calls that are counted together."""
+
     def __init__(self) -> None:
         self.calls = self.errors = self.denied = 0
         self.durations = Durations()
+
+    def add(self, call: Call, *, denied: bool) -> None:
+        """Count a call; a denied one is no error, an unfinished one has no duration."""
+        self.calls += 1
+        if denied:
+            self.denied += 1
+        elif call.failed:
+            self.errors += 1
+        if call.duration_ns is not None and call.unfinished is None:
+            self.durations.add(call.duration_ns)
+
+    def add_reads(self, event: Reads) -> None:
+        """Count calls of a record that were only counted: each as long as they were on average."""
+        self.calls += event.calls
+        self.errors += event.failed
+        self.durations.add_many(event.calls, event.total_ns, event.max_ns)
+
+    def numbers(self) -> tuple[int, int, int]:
+        """Calls, errors, denied ones."""
+        return self.calls, self.errors, self.denied
+
+    def times(self) -> list[int]:
+        """The sum, three percentiles and the longest, in ns; empty if no call has a duration."""
+        durations = self.durations
+        return [durations.total, *map(durations.percentile, (50, 95, 99)), durations.max] if durations.count else []
+
+
+class Table(NamedTuple):
+    """Cells below their headings."""
+
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    last: tuple[str, ...] | None = None  # the sums
+    right: int | None = None  # how many columns, from the last, are numbers; None: all but the first
+
+    def plain(self) -> str:
+        """As plain text, in columns."""
+        rows = [self.headings, *self.rows, *([self.last] if self.last else [])]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = []
+        for cells in rows:
+            fitted = [self._fit(column, cell, width) for column, (cell, width) in enumerate(zip(cells, widths, strict=True))]
+            lines.append("  ".join(fitted).rstrip() + "\n")
+        return "".join(lines)
+
+    def shown_on(self, console: rich.console.Console) -> str:
+        """As the console would show it: with rules and colours on a terminal, else as `plain` has it."""
+        if not console.is_terminal or console.is_dumb_terminal:
+            return self.plain()
+        import rich.box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+        for column, heading in enumerate(self.headings):
+            right = self._is_number(column)
+            table.add_column(heading, no_wrap=True, justify="right" if right else "left", style="number" if right else "function")
+        for cells in self.rows:
+            table.add_row(*(Text(cell, _style(heading, cell)) for heading, cell in zip(self.headings, cells, strict=True)))
+        if self.last:
+            table.add_section()
+            table.add_row(*map(Text, self.last), style="dim")
+        # a table that is wider than the window is for the terminal to wrap: cut numbers would be wrong numbers
+        table.width = console.measure(table, options=console.options.update(width=10_000)).maximum
+        with console.capture() as capture:
+            console.print(table, crop=False)
+        return capture.get()
+
+    def _is_number(self, column: int) -> bool:
+        numbers = len(self.headings) - 1 if self.right is None else self.right
+        return column >= len(self.headings) - numbers
+
+    def _fit(self, column: int, cell: str, width: int) -> str:
+        return cell.rjust(width) if self._is_number(column) else cell.ljust(width)
 
 
 class Summary:
@@ -68,39 +145,22 @@ class Summary:
 
     def __init__(self, *, both: bool = False) -> None:
         """`both`: what daemons do for a call counts as calls of their own."""
-        self._functions: dict[str, _Function] = {}
+        self._functions: dict[str, Counts] = {}
         self._both = both
 
     def write(self, events: Sequence[Event]) -> None:
-        """Count the calls; a denied one is no error, an unfinished one has no duration."""
+        """Count the calls."""
         for event in events:
-            if type(event) is Reads:
-                self._add_reads(event)
-            if type(event) is not Call or (event.parent is not None and not self._both):
-                continue
-            function = self._of(event.function)
-            function.calls += 1
-            if event.verdict is not None and event.verdict.action == "deny":
-                function.denied += 1
-            elif event.failed:
-                function.errors += 1
-            if event.duration_ns is not None and event.unfinished is None:
-                function.durations.add(event.duration_ns)
+            if type(event) is Reads and (self._both or not event.caused):
+                self._of(event.function).add_reads(event)
+            elif type(event) is Call and (self._both or event.parent is None):
+                self._of(event.function).add(event, denied=is_denied(event))
 
-    def _of(self, name: str) -> _Function:
-        function = self._functions.get(name)
-        if function is None:
-            function = self._functions[name] = _Function()
-        return function
-
-    def _add_reads(self, event: Reads) -> None:
-        """Calls of a record that were only counted: each as long as they were on average."""
-        if event.caused and not self._both:
-            return
-        function = self._of(event.function)
-        function.calls += event.calls
-        function.errors += event.failed
-        function.durations.add_many(event.calls, event.total_ns, event.max_ns)
+    def _of(self, name: str) -> Counts:
+        counts = self._functions.get(name)
+        if counts is None:
+            counts = self._functions[name] = Counts()
+        return counts
 
     def tick(self, open_calls: int) -> None:
         """Nothing to say meanwhile."""
@@ -111,47 +171,22 @@ class Summary:
     def close(self, given_up: object = None) -> None:
         """The table is shown when the log is complete, by `show`."""
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """A row a function under HEADINGS, the longest total first, and a last one with the sums."""
+    def made(self) -> Table:
+        """A row a function, the longest total first, and a last one with the sums."""
         longest = sorted(self._functions.items(), key=lambda item: (-item[1].durations.total, -item[1].calls, item[0]))
         rows = [_row(name(label), function) for label, function in longest]
         functions = self._functions.values()
         calls, errors, denied = sum(f.calls for f in functions), sum(f.errors for f in functions), sum(f.denied for f in functions)
         total = sum(f.durations.total for f in functions)
-        return [*rows, ("total", str(calls), str(errors), str(denied), duration(total), "", "", "", "", "")]
+        return Table(HEADINGS, rows, ("total", str(calls), str(errors), str(denied), duration(total), "", "", "", "", ""))
 
     def table(self) -> str:
         """The table as plain text, in columns."""
-        rows = [HEADINGS, *self.rows()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = []
-        for first, *rest in rows:
-            cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
-            lines.append("  ".join(cells).rstrip() + "\n")
-        return "".join(lines)
+        return self.made().plain()
 
     def shown_on(self, console: rich.console.Console) -> str:
-        """The table as the console would show it: with rules and colours on a terminal, else as `table` has it."""
-        if not console.is_terminal or console.is_dumb_terminal:
-            return self.table()
-        import rich.box
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-        for heading in HEADINGS:
-            left = heading == "function"
-            table.add_column(heading, no_wrap=True, justify="left" if left else "right", style="function" if left else "number")
-        *rows, sums = self.rows()
-        for cells in rows:
-            table.add_row(*(Text(cell, _style(heading, cell)) for heading, cell in zip(HEADINGS, cells, strict=True)))
-        table.add_section()
-        table.add_row(*map(Text, sums), style="dim")
-        # a table that is wider than the window is for the terminal to wrap: cut numbers would be wrong numbers
-        table.width = console.measure(table, options=console.options.update(width=10_000)).maximum
-        with console.capture() as capture:
-            console.print(table, crop=False)
-        return capture.get()
+        """The table as the console would show it."""
+        return self.made().shown_on(console)
 
 
 def _bucket(ns: int) -> int:
@@ -165,16 +200,16 @@ def _longest(bucket: int) -> int:
     return bucket if shift <= 0 else ((bucket + 1 - (shift << _STEPS)) << shift) - 1
 
 
-def _row(label: str, function: _Function) -> tuple[str, ...]:
-    durations = function.durations
-    counts = (str(function.calls), str(function.errors), str(function.denied))
-    if not durations.count:
+def _row(label: str, function: Counts) -> tuple[str, ...]:
+    counts = tuple(map(str, function.numbers()))
+    times = function.times()
+    if not times:
         return (label, *counts, "-", "-", "-", "-", "-", "-")
-    times = [durations.total, durations.total // durations.count, *map(durations.percentile, (50, 95, 99)), durations.max]
-    return (label, *counts, *map(duration, times))
+    average = function.durations.total // function.durations.count
+    return (label, *counts, *map(duration, (times[0], average, *times[1:])))
 
 
 def _style(heading: str, cell: str) -> str:
     if cell == "0":
         return "dim"
-    return {"errors": "failed", "denied": "denied"}.get(heading, "")
+    return {"errors": "failed", "failed": "failed", "denied": "denied"}.get(heading, "")

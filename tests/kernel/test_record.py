@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import os
 import re
 import signal
@@ -58,6 +59,8 @@ def test_made_is_written_and_counted(tmp_path: Path, reads: str) -> None:
     assert made["virDomainGetInfo"] == made["virDomainGetName"] == (0 if reads == "none" else TIMES)
     assert written["virDomainGetInfo"] == (TIMES if reads == "full" else 0)
     assert reads == "none" or sum(made.values()) == calls
+    rows = json.loads(ask("report", tmp_path / "record", "--json").stdout)["functions"]
+    assert {row["function"]: row["calls"] for row in rows} == {function: count for function, count in made.items() if count}
     verdict = ask("verify", tmp_path / "record")
     assert verdict.returncode == 0 and verdict.stdout.startswith(b"intact: "), verdict
 

@@ -15,7 +15,7 @@ import pytest
 
 from enforcer.commands import enforce_parser, policy_parser
 from enforcer.policy.rules import KEYS
-from log.options import log_parser, verify_parser
+from log.options import log_parser, report_parser, verify_parser
 from log.render import jsonl
 from log.usage import split_command
 from probes.options import list_parser, ps_parser, record_parser, tracing_parser
@@ -31,6 +31,7 @@ PARSERS = {
     "ps": ps_parser(),
     "record": record_parser("0"),
     "log": log_parser(),
+    "report": report_parser(),
     "verify": verify_parser(),
     "enforce": enforce_parser(),
     "policy": policy_parser(),
@@ -75,7 +76,7 @@ def test_manual_describes_every_option_and_no_other():
 
 def test_manual_describes_every_option_of_a_record():
     known = options_of(PARSERS[""])
-    special = {word: name for verb in ("record", "log") for word, name in options_of(PARSERS[verb]).items() if word not in known}
+    special = {word: name for verb in ("record", "log", "report") for word, name in options_of(PARSERS[verb]).items() if word not in known}
     assert options_in_manual("THE RECORD") == {**special, "--slower": "ms"}
     taken = re.findall(r"[\w-]+", MANUAL.read_text().partition("Of the options above it takes\n")[2].partition("and these:")[0])
     of_log = {word for word in options_of(PARSERS["log"]) if word in known} - {
