@@ -13,17 +13,22 @@ _INSN = struct.Struct("<BBhi")
 _LOAD_64 = 0x18  # takes two slots
 _JUMP, _JUMP_32 = 0x05, 0x06  # classes
 _JA, _CALL, _EXIT = 0x05, 0x85, 0x95
+_FAR_JUMP = 0x06
+_LOCAL_CALL, _LOCAL_ADDRESS = 1, 4  # in the source register's place: of a function in the same program
 _EMPTY_JUMP = _INSN.pack(_JA, 0, 0, 0)
 
 
 def with_jumps_back(code: bytes) -> bytes:
-    """The same program; a plain instruction above a place that is jumped to from further up gets an empty jump behind it."""
+    """The same program; a plain instruction above a place that is jumped to from further up gets an empty jump behind it.
+
+    A program that tells places otherwise than in the offsets of jumps stays as it is.
+    """
     insns = [code[at : at + 8] for at in range(0, len(code), 8)]
     targets = {at: at + 1 + offset for at, offset in _jumps(insns)}
     from_above = {target for at, target in targets.items() if target > at + 1}
     plain = _plain(insns)
     marked = sorted(target for target in from_above if target - 1 in plain)
-    if not marked:
+    if not marked or any(_is_far(insn) for insn in insns):
         return code
     # where an instruction is afterwards; a jump to a marked place goes behind the empty jump
     moved, added, upcoming = [], 0, iter([*marked, len(insns) + 1])
@@ -46,14 +51,10 @@ def with_jumps_back(code: bytes) -> bytes:
 
 def _jumps(insns: list[bytes]) -> list[tuple[int, int]]:
     """(place, offset) of every jump."""
-    found, second_half = [], False
-    for at, insn in enumerate(insns):
+    found = []
+    for at, insn in enumerate(insns):  # the second half of a long one has 0 for its opcode
         opcode, _, offset, _ = _INSN.unpack(insn)
-        if second_half:
-            second_half = False
-        elif opcode == _LOAD_64:
-            second_half = True
-        elif opcode & 7 in (_JUMP, _JUMP_32) and opcode not in (_CALL, _EXIT):
+        if opcode & 7 in (_JUMP, _JUMP_32) and opcode not in (_CALL, _EXIT):
             found.append((at, offset))
     return found
 
@@ -62,3 +63,9 @@ def _plain(insns: list[bytes]) -> set[int]:
     """Places that only the next instruction follows."""
     jumps = {at for at, _ in _jumps(insns)}
     return {at for at, insn in enumerate(insns) if at not in jumps and insn[0] != _EXIT}
+
+
+def _is_far(insn: bytes) -> bool:
+    """Whether the place of another instruction is in the immediate."""
+    opcode, source = insn[0], insn[1] >> 4
+    return opcode == _FAR_JUMP or (opcode, source) in ((_CALL, _LOCAL_CALL), (_LOAD_64, _LOCAL_ADDRESS))
