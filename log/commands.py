@@ -15,13 +15,14 @@ from log.options import log_parser, query_of, report_parser, verify_parser
 from log.quote import name
 from log.recording.linking import Found, events_of
 from log.recording.query import Query
-from log.recording.reader import read
+from log.recording.reader import Look, read
 from log.recording.report import Report, as_json, differences, differences_as_json, heading, tables
 from log.recording.verify import anchors_of, verify
 from log.render import text, xml
 from log.render.jsonl import line as json_line
 from log.render.jsonl import string
 from log.sinks.console import make_console, paints
+from log.sinks.progress import Bar, open_bar
 from log.sinks.summary import Summary
 
 _AT_ONCE = 1 << 16  # characters that are printed together
@@ -32,9 +33,9 @@ _LOOK_AGAIN = 0.2  # s, for what is being recorded
 class Printer:
     """Standard output, in one form."""
 
-    def __init__(self, form: str, view: text.View, hosts: bool) -> None:
-        """`hosts`: each line names its host."""
-        self._view, self._hosts = view, hosts
+    def __init__(self, form: str, view: text.View, hosts: bool, bar: Bar) -> None:
+        """`hosts`: each line names its host. `bar`: what is hidden meanwhile."""
+        self._view, self._hosts, self._bar = view, hosts, bar
         is_plain = not sys.stdout.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown", "")
         self._paint = None if is_plain or form != "text" else paints(make_console(sys.stdout))
         self._line: Callable[[Found], str] = {"json": self._json, "xml": self._xml, "text": self._text}[form]
@@ -66,6 +67,7 @@ class Printer:
 
     def flush(self) -> None:
         """Print what waits. BrokenPipeError: nobody reads it."""
+        self._bar.hide()
         data = "".join(self._parts).encode()
         self._parts, self._size = [], 0
         sys.stdout.buffer.write(data)
@@ -106,11 +108,13 @@ def show_log(arguments: Sequence[str]) -> int:
             printer.flush()
         time.sleep(_LOOK_AGAIN)
 
-    lines, several = read(options.paths, query, say, wait if options.follow else None)
-    printer = Printer(options.format, view, several)
+    bar = Bar(None) if options.follow else open_bar()
+    look = _look(query, bar, wait if options.follow else None)
+    lines, several = read(options.paths, look)
+    printer = Printer(options.format, view, several, bar)
     shown = False
     try:
-        for found in events_of(lines, query, _say_foreign):
+        for found in events_of(lines, query, lambda count: look.say(_foreign(count))):
             event = cut_event(found.event, options.string)
             printer.show(found._replace(event=event))
             shown = True
@@ -126,8 +130,18 @@ def show_log(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _say_foreign(count: int) -> None:
-    say(f"{count} {'line is' if count == 1 else 'lines are'} no event; left out")
+def _look(query: Query, bar: Bar, wait: Callable[[], None] | None = None) -> Look:
+    """How a record is read while a bar shows it."""
+
+    def tell(line: str) -> None:
+        bar.hide()
+        say(line)
+
+    return Look(query, tell, wait, bar.will, bar.seen)
+
+
+def _foreign(count: int) -> str:
+    return f"{count} {'line is' if count == 1 else 'lines are'} no event; left out"
 
 
 def show_report(arguments: Sequence[str]) -> int:
@@ -150,10 +164,14 @@ def show_report(arguments: Sequence[str]) -> int:
 
 
 def _reported(paths: list[str], query: Query, both: bool) -> Report:
-    report = Report(both=both)
-    lines, _ = read(paths, query, say)
-    for found in events_of(lines, query, _say_foreign):
-        report.add(found.event)
+    report, bar = Report(both=both), open_bar()
+    look = _look(query, bar)
+    lines, _ = read(paths, look)
+    try:
+        for found in events_of(lines, query, lambda count: look.say(_foreign(count))):
+            report.add(found.event)
+    finally:
+        bar.hide()
     return report
 
 

@@ -44,6 +44,16 @@ Read = Callable[[int], bytes]  # the next bytes, at most so many; none at the en
 Wait = Callable[[], None]
 
 
+class Look(NamedTuple):
+    """How a record is read."""
+
+    query: Query
+    say: Say
+    wait: Wait | None = None  # called before looking again for what is being written; None: the end is the end
+    will: Callable[[int], None] = lambda count: None  # told how many bytes there will be
+    seen: Callable[[int], None] = lambda count: None  # and of each that was read, or need not be
+
+
 class Line(NamedTuple):
     """A line of a record."""
 
@@ -58,13 +68,10 @@ class Recorded(NamedTuple):
     lines: Iterator[bytes]
 
 
-def read(paths: list[str], query: Query, say: Say, wait: Wait | None = None) -> tuple[Iterator[Line], bool]:
-    """The lines that may be meant, and whether they are of several hosts. TraceError for a path that is not there.
-
-    `wait`: called before looking again for what is being written; None: the end is the end.
-    """
-    records = [recorded for path in paths for recorded in _open(path, query, say, wait)]
-    if wait and len(records) > 1:
+def read(paths: list[str], look: Look) -> tuple[Iterator[Line], bool]:
+    """The lines that may be meant, and whether they are of several hosts. TraceError for a path that is not there."""
+    records = [recorded for path in paths for recorded in _open(path, look)]
+    if look.wait and len(records) > 1:
         raise TraceError("--follow goes on with one record only: name one")
     several = len({recorded.host for recorded in records if recorded.host is not None}) > 1
     if len(records) == 1 or not several:
@@ -72,9 +79,9 @@ def read(paths: list[str], query: Query, say: Say, wait: Wait | None = None) -> 
     return _merged(records), several
 
 
-def _open(path: str, query: Query, say: Say, wait: Wait | None) -> list[Recorded]:
+def _open(path: str, look: Look) -> list[Recorded]:
     if path == STDIN:
-        return [Recorded(None, lines_of(sys.stdin.fileno(), "standard input", query, say))]
+        return [Recorded(None, lines_of(sys.stdin.fileno(), "standard input", look._replace(wait=None)))]
     try:
         status = os.stat(path)
     except OSError as error:
@@ -82,28 +89,30 @@ def _open(path: str, query: Query, say: Say, wait: Wait | None) -> list[Recorded
     except ValueError:
         raise TraceError(f"{name(path)}: is not a file name") from None
     if not stat.S_ISDIR(status.st_mode):
-        return [_open_file(path, query, say, wait)]
-    return _open_folder(path, query, say, wait)
+        look.will(status.st_size)
+        return [_open_file(path, look)]
+    return _open_folder(path, look)
 
 
-def _open_folder(path: str, query: Query, say: Say, wait: Wait | None, *, inner: bool = False) -> list[Recorded]:
+def _open_folder(path: str, look: Look, *, inner: bool = False) -> list[Recorded]:
     folder = open_folder(path)
     names, refused = folder.segments()
     for line in refused:
-        say(line)
+        look.say(line)
     hosts: dict[str, list[str]] = {}
     for segment in names:
+        look.will(segment.size)
         hosts.setdefault(_host_of(folder, segment.name), []).append(segment.name)
-    records = [Recorded(host, _segments(folder, files, query, say, wait)) for host, files in hosts.items()]
+    records = [Recorded(host, _segments(folder, files, look)) for host, files in hosts.items()]
     if not inner:
         for below in sorted(os.scandir(folder.fd), key=lambda entry: entry.name):
             if below.is_dir(follow_symlinks=False):
                 try:
-                    records += _open_folder(os.path.join(path, below.name), query, say, wait, inner=True)
+                    records += _open_folder(os.path.join(path, below.name), look, inner=True)
                 except TraceError as error:
-                    say(str(error))
+                    look.say(str(error))
     if not records and not inner:
-        say(f"{name(path)}: there is no record in it")
+        look.say(f"{name(path)}: there is no record in it")
     return records
 
 
@@ -121,29 +130,29 @@ def _host_of(folder: Folder, file: str) -> str:
     return order(file)[1].rpartition("-")[0]
 
 
-def _segments(folder: Folder, files: list[str], query: Query, say: Say, wait: Wait | None) -> Iterator[bytes]:
-    for file in files[:-1] if wait else files:
+def _segments(folder: Folder, files: list[str], look: Look) -> Iterator[bytes]:
+    for file in files[:-1] if look.wait else files:
         # the end of the newest one may just be being written
         lenient = file == files[-1] and folder.recorder() is not None
-        yield from _segment(folder, file, query, say, lenient)
-    while wait:
-        yield from _growing(folder, files[-1], query, say, wait)
+        yield from _segment(folder, file, look, lenient)
+    while look.wait:
+        yield from _growing(folder, files[-1], look, look.wait)
         newer = [segment.name for segment in folder.segments()[0] if order(segment.name) > order(files[-1])]
         files = newer or files
         for file in files[:-1] if newer else ():
-            yield from _segment(folder, file, query, say, False)
+            yield from _segment(folder, file, look, False)
 
 
-def _segment(folder: Folder, file: str, query: Query, say: Say, lenient: bool) -> Iterator[bytes]:
+def _segment(folder: Folder, file: str, look: Look, lenient: bool) -> Iterator[bytes]:
     label = name(os.path.join(folder.path, file))
     try:
         with opened(folder, file) as fd:
-            yield from lines_of(fd, label, query, say, lenient=lenient)
+            yield from lines_of(fd, label, look._replace(wait=None), lenient=lenient)
     except OSError as error:
-        say(f"{label}: {os.strerror(error.errno or 0).lower()}")
+        look.say(f"{label}: {os.strerror(error.errno or 0).lower()}")
 
 
-def _growing(folder: Folder, file: str, query: Query, say: Say, wait: Wait) -> Iterator[bytes]:
+def _growing(folder: Folder, file: str, look: Look, wait: Wait) -> Iterator[bytes]:
     """The lines of the newest segment, and those that are written to it, until there is a newer one."""
     need_zstandard()
     label = name(os.path.join(folder.path, file))
@@ -157,50 +166,51 @@ def _growing(folder: Folder, file: str, query: Query, say: Say, wait: Wait) -> I
                     return data
                 wait()
 
-        yield from _walked_lines(grown, label, query, say, False)
+        yield from _walked_lines(grown, label, look, False)
 
 
-def _open_file(path: str, query: Query, say: Say, wait: Wait | None) -> Recorded:
+def _open_file(path: str, look: Look) -> Recorded:
     def lines() -> Iterator[bytes]:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
         except OSError as error:
             raise TraceError(f"{name(path)}: {os.strerror(error.errno or 0).lower()}") from None
         try:
-            yield from lines_of(fd, name(path), query, say, wait=wait)
+            yield from lines_of(fd, name(path), look)
         finally:
             os.close(fd)
 
     return Recorded(os.path.basename(path) if path.endswith(SUFFIX) else path, lines())
 
 
-def lines_of(fd: int, label: str, query: Query, say: Say, *, lenient: bool = False, wait: Wait | None = None) -> Iterator[bytes]:
-    """The lines of a file or a pipe that may be meant; `wait`: go on behind its end."""
+def lines_of(fd: int, label: str, look: Look, *, lenient: bool = False) -> Iterator[bytes]:
+    """The lines of a file or a pipe that may be meant; where there is something to wait for it goes on behind its end."""
 
     def following(count: int) -> bytes:
-        while not (data := os.read(fd, count)) and wait:
-            wait()
+        while not (data := os.read(fd, count)) and look.wait:
+            look.wait()
+        look.seen(len(data))
         return data
 
     try:
         head = _first(following)
         if not head:
             if not lenient:
-                say(f"{label}: is empty")
+                look.say(f"{label}: is empty")
             return
         if _is_zstd(head):
             need_zstandard()
-            rows = None if wait else rows_of(fd)
+            rows = None if look.wait else rows_of(fd)
             if rows is None:
                 pushed = [head]
                 read = lambda count: pushed.pop() if pushed else following(count)  # noqa: E731
-                yield from _walked_lines(read, label, query, say, lenient)
+                yield from _walked_lines(read, label, look, lenient)
             else:
-                yield from _indexed_lines(fd, rows, label, query, say)
+                yield from _indexed_lines(fd, rows, label, look)
         else:
-            yield from _plain_lines(following, head, label, query, say)
+            yield from _plain_lines(following, head, label, look)
     except OSError as error:
-        say(f"{label}: {(os.strerror(error.errno) if error.errno else str(error)).lower()}")
+        look.say(f"{label}: {(os.strerror(error.errno) if error.errno else str(error)).lower()}")
 
 
 def _first(read: Read) -> bytes:
@@ -244,21 +254,23 @@ def rows_of(fd: int) -> list[Row] | None:
     return rows
 
 
-def _indexed_lines(fd: int, rows: list[Row], label: str, query: Query, say: Say) -> Iterator[bytes]:
+def _indexed_lines(fd: int, rows: list[Row], label: str, look: Look) -> Iterator[bytes]:
+    query = look.query
     for row in rows:
+        look.seen(row.size)
         if not query.may_hold(row):
             continue
         try:
             content = decompress(os.pread(fd, row.size, row.offset))
         except ValueError:
-            say(f"{label}: the frame at byte {row.offset} is damaged; it is skipped")
+            look.say(f"{label}: the frame at byte {row.offset} is damaged; it is skipped")
             continue
         needles = None if row.holds & ~0xF else query.needles
         if needles is None or any(needle in content for needle in needles):
             yield from _meant(content, query)
 
 
-def _walked_lines(read: Read, label: str, query: Query, say: Say, lenient: bool) -> Iterator[bytes]:
+def _walked_lines(read: Read, label: str, look: Look, lenient: bool) -> Iterator[bytes]:
     """The lines of frames that nothing tells where they are."""
     rest = b""
     for content in frames(read):
@@ -267,20 +279,20 @@ def _walked_lines(read: Read, label: str, query: Query, say: Say, lenient: bool)
             if content.torn and lenient:
                 return
             what = "its end is torn off" if content.torn else "they are no frame"
-            say(f"{label}: {content.size} bytes at byte {content.offset}: {what}; skipped")
+            look.say(f"{label}: {content.size} bytes at byte {content.offset}: {what}; skipped")
         elif not content.skippable:
             data = rest + content.data if rest else content.data
             whole = data.rfind(b"\n") + 1
             rest = data[whole:]
             if len(rest) > LONGEST_LINE:
-                say(f"{label}: a line has more than {LONGEST_LINE >> 20} MiB; skipped")
+                look.say(f"{label}: a line has more than {LONGEST_LINE >> 20} MiB; skipped")
                 rest = b""
-            yield from _meant(data[:whole], query)
+            yield from _meant(data[:whole], look.query)
     if rest:
-        yield from _meant(rest, query)
+        yield from _meant(rest, look.query)
 
 
-def _plain_lines(read: Read, head: bytes, label: str, query: Query, say: Say) -> Iterator[bytes]:
+def _plain_lines(read: Read, head: bytes, label: str, look: Look) -> Iterator[bytes]:
     rest, skipping = head, False
     while True:
         data = read(_READ)
@@ -296,11 +308,11 @@ def _plain_lines(read: Read, head: bytes, label: str, query: Query, say: Say) ->
             begin = data.index(b"\n") + 1
             data, whole, skipping = data[begin:], whole - begin, False
         if len(rest) > LONGEST_LINE:
-            say(f"{label}: a line has more than {LONGEST_LINE >> 20} MiB; skipped")
+            look.say(f"{label}: a line has more than {LONGEST_LINE >> 20} MiB; skipped")
             rest, skipping = b"", True
-        yield from _meant(data[:whole], query)
+        yield from _meant(data[:whole], look.query)
     if rest and not skipping:
-        yield from _meant(rest, query)
+        yield from _meant(rest, look.query)
 
 
 def _meant(content: bytes, query: Query) -> Iterator[bytes]:

@@ -34,7 +34,7 @@ THEME = {
     "notice": "yellow",
     "status": "dim",
 }
-_ERASE = "\r\x1b[2K"
+ERASE = "\r\x1b[2K"
 _REDRAW = 0.2  # s between two status lines when nothing is logged
 
 
@@ -129,7 +129,7 @@ class Screen(Output):
     def close(self, given_up: GivenUp = lambda idle: False) -> None:
         """Take the status line away."""
         if self._status:
-            self._put([_ERASE], [NOTHING])
+            self._put([ERASE], [NOTHING])
             self._status = ""
         super().close(given_up)
 
@@ -141,7 +141,7 @@ class Screen(Output):
         before, status = self._status, self._status_line()
         if not lines and before == status:
             return []
-        left_out = self._put([_ERASE if before else "", *lines, status], [NOTHING, *weights, NOTHING])
+        left_out = self._put([ERASE if before else "", *lines, status], [NOTHING, *weights, NOTHING])
         if NOTHING not in left_out:
             self._status = status
         return left_out

@@ -13,7 +13,7 @@ from log.events import Call, Event, Recording
 from log.recording.folder import make_folder
 from log.recording.linking import Found, events_of
 from log.recording.query import Query
-from log.recording.reader import read
+from log.recording.reader import Look, read
 from log.recording.recorder import Recorder
 from log.recording.writer import Keeping
 from tests.unit.log_samples import DESTROY, END, call_on
@@ -69,7 +69,7 @@ def replay(*paths: Path | str, query: Query | None = None) -> tuple[list[Event],
     """The events of a record as `log` gets them, and what was said."""
     said: list[str] = []
     asked = query or Query(nested=True, alone=True)
-    lines, _ = read([os.fspath(path) for path in paths], asked, said.append)
+    lines, _ = read([os.fspath(path) for path in paths], Look(asked, said.append))
     found: list[Found] = list(events_of(lines, asked, lambda count: said.append(f"{count} foreign")))
     return [item.event for item in found], said
 

@@ -3,13 +3,21 @@
 
 from __future__ import annotations
 
+import io
+import signal
+import subprocess
 import time
 
 import pytest
 
-from log.commands import show_log
+from log import commands
+from log.commands import show_log, show_report
 from log.events import Event
 from log.render import jsonl
+from log.sinks.console import ERASE
+from log.sinks.progress import Bar, open_bar
+from tests.needs import PATIENCE
+from tests.recorded import TRACER
 from tests.unit.log_samples import DESTROY, END, NS, START
 
 DAY = 24 * 3600 * NS
@@ -62,3 +70,79 @@ def test_lines_of_today_are_those_of_the_live_view(tmp_path, capsys):
 def test_what_is_not_shown_tells_no_day(tmp_path, capsys):
     assert show_log([lines_file(tmp_path, DESTROY._replace(parent="1-2"), END), "-p", "1"]) == 0
     assert capsys.readouterr().out == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("show", [show_log, show_report])
+def test_bar_grows_to_the_end_and_is_gone_before_anything_else_is_said(tmp_path, capsys, monkeypatch, show):
+    """Three files, the last with a line of another program; what is said goes to the same terminal."""
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr(commands, "open_bar", lambda: Bar(terminal, patience=0))
+    monkeypatch.setattr("log.sinks.progress._REDRAW", 0)
+    monkeypatch.setattr(commands, "say", lambda line: terminal.write(f"{line}\n"))
+    files = [lines_file(tmp_path / str(number), DESTROY) for number in range(3) if not (tmp_path / str(number)).mkdir()]
+    with open(files[-1], "a") as file:
+        file.write("no event\n" * 1000)
+
+    assert show(files) == 0
+    drawn = terminal.getvalue()
+    assert " 100 %" in drawn and drawn.index("%") < drawn.index(" 100 %")
+    assert drawn.endswith(f"{ERASE}1000 lines are no event; left out\n"), "it is taken away before"
+    assert "%" not in capsys.readouterr().out
+
+
+def test_no_bar_where_there_is_no_terminal_or_no_total(monkeypatch):
+    Bar(None, patience=0).seen(5)
+    terminal = Terminal()
+    bar = Bar(terminal, patience=0)
+    bar.seen(5)
+    bar.hide()
+    assert terminal.getvalue() == ""
+    assert open_bar()._file is None, "standard error is a file of pytest's"
+
+
+def test_short_look_has_no_bar(monkeypatch):
+    terminal = Terminal()
+    bar = Bar(terminal, patience=3600)
+    bar.will(10)
+    bar.seen(5)
+    bar.hide()
+    assert terminal.getvalue() == ""
+
+
+@pytest.mark.parametrize("verb", ["log", "report"])
+def test_interrupted_ends_cleanly(verb):
+    """Interrupted while it waits for more lines."""
+    process = subprocess.Popen([*TRACER, verb, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin
+    try:
+        # a pipe has room for 64 KiB: when more than that is written, it is being read
+        process.stdin.write(jsonl.line(DESTROY).encode() * 200)
+        process.stdin.flush()
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=60 * PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130 and errors == b"", errors
+    assert not out or (verb == "log" and out.endswith(b"\n")), "whole lines, and no table of a part"
+
+
+def test_nobody_who_reads_is_no_failure(tmp_path):
+    file = lines_file(tmp_path, *[DESTROY] * 3000)
+    process = subprocess.Popen([*TRACER, "log", file], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stderr
+    try:
+        assert process.stdout.readline() and process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(60 * PATIENCE) == 0
+        assert process.stderr.read() == b""
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
