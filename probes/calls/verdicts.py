@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from log.events import CallError, VerdictInfo
+from log.events import CallError, CutText, Value, VerdictInfo
 from probes.kernel import records
 from probes.plans.plan import Constants, Plan
 
@@ -28,15 +28,19 @@ class Said(NamedTuple):
 def read_verdict(plan: Plan, raw: bytes) -> Said:
     """What the record says."""
     *_, sp, number, action, _, _, _, _, result = records.VERDICT.unpack_from(raw, records.VERDICT_AT)
-    texts = {
-        name: str(getattr(value, "text", value)) if value is not None else None
-        for name, value in plan.decode(raw, {}, _NO_CONSTANTS).items()
-    }
+    texts = {name: _text(value) for name, value in plan.decode(raw, {}, _NO_CONSTANTS).items()}
     said = ACTIONS.get(action, "allow")
     if action == records.VERDICT_AUDIT and texts["rule"] is None:  # its policy is not there
         said = NOT_ENFORCED.action
     info = VerdictInfo(said, texts["rule"] or "", texts["message"], texts["note"])
     return Said(info, number, sp, result)
+
+
+def _text(value: Value) -> str | None:
+    """A text of the enforcer; "?" where it could not be read."""
+    if value is None or isinstance(value, str):
+        return value
+    return value.text if isinstance(value, CutText) else "?"
 
 
 def error_of(info: VerdictInfo) -> CallError:

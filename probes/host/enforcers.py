@@ -134,7 +134,7 @@ class Enforcers:
             self._refuse(key, path, "verdicts in it are not believed: only a file that root owns and others can't write is")
             return None
         if len(set(self._known.values())) >= MOST_ENFORCERS:
-            self._refuse(key, path, f"{MOST_ENFORCERS} files of the enforcer are in use, which is the most")
+            self._refuse(("most", *key), path, f"{MOST_ENFORCERS} files of the enforcer are in use, which is the most")
             return None
         try:
             elf = read_elf(fd, path)
