@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -14,6 +15,12 @@ ROOT = Path(__file__).parents[2]
 # nobody imports what stands behind; what is in a folder that isn't named here belongs to the one above it
 ORDER = (
     "log",
+    "log/redact",
+    "log/render",
+    "log/sinks",
+    "log/recording",
+    "log/options",
+    "log/commands",
     "probes/api",
     "probes/kernel",
     "probes/internals",
@@ -21,10 +28,20 @@ ORDER = (
     "probes/plans",
     "probes/calls",
     "probes",
+    "enforcer/policy",
+    "enforcer/launch",
     "enforcer",
     "tracer",
 )
-KNOWS_NOTHING_OF = {"log": ("bcc", "ctypes", "tomllib", "libvirt")}  # neither a kernel nor a policy
+# what other folders need not know
+ONLY_IN = {
+    "bcc": "probes/kernel",
+    "ctypes": "probes",
+    "tomllib": "enforcer/policy",
+    "rich": "log/sinks",
+    "zstandard": "log/recording",
+}
+EXCEPT = {("tracer", "rich")}  # says which package it is in
 
 
 def modules() -> Mapping[str, Path]:
@@ -33,16 +50,17 @@ def modules() -> Mapping[str, Path]:
     return {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in files}
 
 
-def imported(file: Path) -> Iterator[str]:
+@functools.cache
+def imported(file: Path) -> frozenset[str]:
     """What a file imports, anywhere in it: modules, and for names of a module both."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            found.update(name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0 and node.module, f"{file}: a relative import"
-            for name in node.names:
-                yield f"{node.module}.{name.name}"
-                yield node.module
+            found.update((node.module, *(f"{node.module}.{name.name}" for name in node.names)))
+    return frozenset(found)
 
 
 def arrows() -> dict[str, set[str]]:
@@ -73,16 +91,15 @@ def test_nothing_imports_what_imports_it() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
-@pytest.mark.parametrize(("folder", "strange"), KNOWS_NOTHING_OF.items())
-def test_what_shows_events_needs_no_kernel(folder: str, strange: tuple[str, ...]) -> None:
-    found = {
-        (name, other)
-        for name, file in modules().items()
-        if name.split(".")[0] == folder
-        for other in imported(file)
-        if other.split(".")[0] in strange
-    }
-    assert found == set()
+def test_what_is_special_is_in_one_place() -> None:
+    found = {(name, top) for name, file in modules().items() for top in {other.split(".")[0] for other in imported(file)} if top in ONLY_IN}
+    strange = {(name, top) for name, top in found if not f"{name}.".startswith(ONLY_IN[top].replace("/", ".") + ".")}
+    assert strange == EXCEPT
+    assert {top for _, top in found} == set(ONLY_IN)  # all of them are there
+
+
+def test_libvirt_is_traced_and_not_used() -> None:
+    assert not any(other.split(".")[0] == "libvirt" for file in modules().values() for other in imported(file))
 
 
 def floors(graph: Mapping[str, set[str]]) -> dict[str, int]:
