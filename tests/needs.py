@@ -62,7 +62,7 @@ NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
     "kernel": (root, bpf, program("gcc"), program("virsh")),
     "system": (root, bpf, program("gcc"), program("virsh"), program("libvirtd"), program("qemu-system-x86_64")),
     "libvirts": (root, bpf, roots),
-    "bench": (root, bpf, program("gcc"), program("bpftrace"), program("ltrace"), program("libvirtd")),
+    "bench": (root, bpf, program("gcc"), program("bpftrace"), program("ltrace"), program("libvirtd"), program("jq"), program("zstdgrep")),
 }
 
 

@@ -6,11 +6,10 @@ The line may be anything. What is no event of ours is ForeignLine; types and fie
 
 from __future__ import annotations
 
-import calendar
+import datetime
 import json
 import math
 import re
-import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -51,6 +50,7 @@ from log.render.jsonl import implied_returns
 from log.shapes import BYTES, DOUBLE, FIELDS, XML, Types, inside, shape_of
 
 _ESCAPED = re.compile(r"\\\\|((?:\\x[0-9a-f]{2})+)")
+_is_second = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}").fullmatch
 _RETURNS = ("pointer", "integer", "void")
 _NONE: Types = {}
 
@@ -85,7 +85,9 @@ def moment(text: str) -> int:
 
 @lru_cache(maxsize=256)
 def _second(text: str) -> int:
-    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
+    if not _is_second(text):
+        raise ForeignLine("not a time")
+    return int(datetime.datetime.fromisoformat(f"{text}+00:00").timestamp())
 
 
 def _int(item: Any) -> int:

@@ -15,6 +15,7 @@ from log.render import jsonl
 Group = tuple[bytes, ...]  # a line that is meant holds one of them
 _WILD = re.compile(r"[*?]|\[.*?\]")
 _TOLD = b'"parent":null'  # in the lines of calls that nothing recorded has caused
+_CAUSED = b'"parent":"'  # in those of others
 _CALLS = (b'{"type":"call"', b'{"type":"unfinished"', b'{"type":"verdict"')
 _COUNTED = b'{"type":"reads"'
 
@@ -58,9 +59,9 @@ class Query:
         return row.names is None or all(not wanted.isdisjoint(row.names) for wanted in self._hashes)
 
     def may_mean(self, line: bytes) -> bool:
-        """Whether a line may be meant. All lines but those of calls are, and with those go what daemons did for them."""
+        """Whether a line may be meant. Those of calls need not be, alone or counted; what daemons did for a call goes with it."""
         if not line.startswith(_CALLS):
-            return True
+            return not line.startswith(_COUNTED) or all(any(part in line for part in group) for group in self._of_reads)
         if not self.alone and _TOLD not in line:
             return all(any(part in line for part in group) for group in self._named)
         return all(any(part in line for part in group) for group in (*self._named, *self._groups))
@@ -70,6 +71,13 @@ class Query:
         """What one at least of a frame's bytes hold, if a call in it is meant; None: it can't be told."""
         groups = [*self._named, *(self._groups if self.alone else [])]
         return groups[0] if groups else None
+
+    @cached_property
+    def parts(self) -> Group:
+        """What one at least of is in the line of each call that may be meant; nothing: it can't be told."""
+        if self._named or not self._groups:
+            return self._named[0] if self._named else ()
+        return self._groups[0] if self.alone else (*self._groups[0], _CAUSED)
 
     def takes_part(self, call: Call) -> bool:
         """Whether it would have been traced with these filters: it is shown, or counts as done for one that is."""
@@ -166,18 +174,28 @@ class Query:
         return [group for group in groups if group]
 
     @cached_property
+    def _of_reads(self) -> list[Group]:
+        """What holds for calls that were counted."""
+        return [group for group in (*self._named, self._of_pids, self._of_functions) if group]
+
+    @cached_property
+    def _of_pids(self) -> Group:
+        return tuple(b'"pid":%d,' % pid for pid in self.pids) + tuple(b'"pid":%d}' % pid for pid in self.pids)
+
+    @cached_property
+    def _of_functions(self) -> Group:
+        return _parts(tuple(glob for glob in self.functions if not glob.startswith("!")))
+
+    @cached_property
     def _groups(self) -> list[Group]:
         groups: list[Group] = []
         if self.grep is not None:
             groups.append((self.grep.encode(errors="surrogateescape"),))
-        if self.pids:
-            groups.append(tuple(b'"pid":%d,' % pid for pid in self.pids) + tuple(b'"pid":%d}' % pid for pid in self.pids))
         if self.writes:
             groups.append((b'"write":true',))
         if self.failed:
             groups.append((b'"failed":true', b'"action":"deny"'))
-        wanted = tuple(glob for glob in self.functions if not glob.startswith("!"))
-        groups += [group for group in (_parts(wanted), _parts(self.rules)) if group]
+        groups += [group for group in (self._of_pids, self._of_functions, _parts(self.rules)) if group]
         return groups
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ from log.recording.query import Query
 _READ = 1 << 20  # bytes
 _FOOTER = 9  # bytes
 STDIN = "-"
+_OTHERS = re.compile(rb'\n(?!\{"type":"(?:call|unfinished|verdict)")')  # the end of the line before one that is no call's
 _OWN = (b'{"type":"recording"', b'{"type":"seal"')  # when it was written, not when it happened
 Say = Callable[[str], None]
 Read = Callable[[int], bytes]  # the next bytes, at most so many; none at the end
@@ -317,7 +319,22 @@ def _plain_lines(read: Read, head: bytes, label: str, look: Look) -> Iterator[by
 
 def _meant(content: bytes, query: Query) -> Iterator[bytes]:
     may_mean = query.may_mean
-    return (line for line in content.split(b"\n") if line and may_mean(line))
+    lines = _lines_with(content, query.parts) if query.parts else iter(content.split(b"\n"))
+    return (line for line in lines if line and may_mean(line))
+
+
+def _lines_with(content: bytes, parts: tuple[bytes, ...]) -> Iterator[bytes]:
+    """The lines of calls that hold one of the parts, and all that are not of calls. The others are not even cut out."""
+    begins = {0, *(found.end() for found in _OTHERS.finditer(content))}
+    for part in parts:
+        at = content.find(part)
+        while at >= 0:
+            begins.add(content.rfind(b"\n", 0, at) + 1)
+            end = content.find(b"\n", at)
+            at = content.find(part, end + 1) if end >= 0 else -1
+    for begin in sorted(begins):
+        end = content.find(b"\n", begin)
+        yield content[begin : end if end >= 0 else None]
 
 
 def _merged(records: list[Recorded]) -> Iterator[Line]:

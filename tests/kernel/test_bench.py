@@ -56,6 +56,7 @@ ROWS = {
         "start of one with libvirt: more",
         "size of the library",
     ),
+    "asking a record": (r"zstdcat \| jq", "libvirt-trace log --object", "zstdgrep", "time of ours to that of jq"),
 }
 
 

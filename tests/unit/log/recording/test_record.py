@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Records that are written and read back: whole, killed, cut, damaged, with foreign files beside them."""
 
+import dataclasses
 import json
 import os
 import random
@@ -380,3 +381,37 @@ def test_query_finds_what_a_look_at_every_event_does(folder, query, wanted):
     data = segment.read_bytes()[: rows[-1].offset + rows[-1].size]
     segment.write_bytes(data)  # without an index
     assert calls(replay(folder, query=query)[0]) == expected
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize(
+    "query",
+    [
+        Query(objects=("web3",)),
+        Query(objects=("web[34]",), writes=True),
+        Query(writes=True),
+        Query(failed=True),
+        Query(pids=(77, DESTROY.caller.pid)),
+        Query(functions=("virDomainGet*",)),
+        Query(grep=""),
+        Query(grep="\n"),
+        Query(rules=("*",)),
+        Query(),
+    ],
+)
+def test_lines_that_are_searched_for_are_those_that_a_look_at_each_finds(query, alone):
+    """Among lines of calls, of what was done for others, of counted reads, of domains, and of other programs."""
+    from log.events import Handle
+    from log.recording.reader import _meant
+
+    asked = dataclasses.replace(query, alone=alone)
+    events: list[Event] = []
+    for number in range(40):
+        call = destroy(number, f"web{number % 7}")._replace(write=number % 3 == 0, failed=number % 5 == 0)
+        events.append(call._replace(parent="5-7" if number % 4 == 0 else None, function="virDomainGetInfo" if number % 2 else "virA"))
+        events.append(
+            Reads(1, 2, call.caller, "virsh", None, "virDomainGetInfo", Handle("domain", {"name": f"web{number % 7}"}), 5, 0, 9, 9)
+        )
+    lines = [line.encode() for line in map(jsonl.line, events)]
+    for content in (b"".join(lines), b"".join(lines)[:-1], b"\n\nno event\n" + b"x\n".join(lines), b"", b"\n", b"no event"):
+        assert list(_meant(content, asked)) == [line for line in content.split(b"\n") if line and asked.may_mean(line)]
