@@ -51,6 +51,7 @@ ROWS = {
         "with 1,000 of them: more",
         "with 10,000 of them: more",
         "1,000 whose names begin like the domain's: more",
+        "the slowest call while the largest policy there may be is replaced",
         "a judged call with 10,000 rules, against one",
         "start of a program without libvirt: more",
         "start of one with libvirt: more",
