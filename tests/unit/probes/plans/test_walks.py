@@ -72,10 +72,14 @@ def address_at(fixed: bytearray, at: int) -> int:
 
 def run(plan: Plan, fixed: bytearray, memory: Memory, steps: int = 10_000) -> bytes:  # noqa: C901 - a branch for each operation
     """The stream that the kernel would send; `fixed`: all of the record's 512 bytes, filled in by the plan's blocks."""
-    for kind, source, target, length, offset, _ in plan.ops:
+    bad = 0
+    for place, (kind, source, target, length, offset, _) in enumerate(plan.ops):
         if kind == records.OP_BLOCK:
             base = address_at(fixed, source)
-            fixed[target : target + length] = (memory.read(base + offset, length) if base else None) or bytes(length)
+            block = memory.read(base + offset, length) if base else None
+            bad |= (block is None) << place
+            fixed[target : target + length] = block or bytes(length)
+    fixed[32:36] = bad.to_bytes(4, "little")
     row = plan.pack()
     ops = list(records.OP.iter_unpack(row[records.PLAN_HEAD.size :]))
     stream, at, done = b"", len(plan.ops) + 1, 0
