@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.calls.causes import MOST_ORIGINS, Origins
+from log.events import Caller
+from probes.calls.causes import MOST_ORIGINS, MOST_SENT, Causes, Origins
 from probes.calls.clients import FIELDS, Connection, Served
-from probes.calls.open import Message, Sent
+from probes.calls.open import Message, Open, OpenCalls, Sent
+from probes.calls.shown import Choice
+from probes.calls.tasks import Task
+from probes.kernel import records
+from tests.unit.log_samples import DESTROY
 
 CONNECTION = Connection(False, None)
 MESSAGE = Message(0x20008086, 9, 7)
@@ -91,3 +97,87 @@ def test_what_a_users_program_says_that_it_serves_is_believed_of_that_users_call
     origins = Origins()
     origins.send(MESSAGE, sent(10, 11)._replace(uid=1001))
     assert [[by.tid for by in origins.of(served(10), daemon)] for daemon in (0, 1001, 1002)] == [[11], [11], []]
+
+
+# calls of a client (thread 11 of process 10), and of a daemon of root's (thread 51 of 50), which serves it
+
+CLIENT = Task(Caller(10, None, None, 1000, None, None, None, None), "virsh")
+DAEMON = Task(Caller(50, None, None, 0, "root", None, None, None), "libvirtd", served(10))
+
+
+class House:
+    """Calls under way; `wanted`: whether the user asked for the client, as the kernel says of its threads."""
+
+    def __init__(self, wanted: bool = True) -> None:
+        self.calls = OpenCalls(lambda when: when)
+        passes = lambda is_wanted, task: is_wanted  # noqa: E731
+        self.causes = Causes(self.calls, lambda task, pid, tid: CLIENT if pid == 10 else DAEMON, Choice(passes))
+        self.asked = self.begin(10, 11, wanted)
+
+    def begin(self, pid: int, tid: int, wanted: bool = False) -> Open:
+        stack = self.calls.stacks[tid]
+        number = len(stack) + 1
+        raw = records.HEAD.pack(records.REC_ENTRY, len(stack), 0, 0, 100 * tid + number, 0, tid, number, 0, pid)
+        call = Open(raw, 0, number, len(stack), 0, pid, 0)
+        self.calls.begin(call, tid, stack)
+        self.causes.choose(call, records.REC_WANTED if wanted else 0, tid)
+        return call
+
+    def hidden(self, call: Open, tid: int) -> bool:
+        return self.calls.is_hidden(tid, call.seq)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_what_a_call_causes_is_as_wanted_as_it_is(wanted: bool) -> None:
+    house = House(wanted)
+    house.causes.sends(house.asked, 11, MESSAGE)
+    caused = house.begin(50, 51)
+    inside = house.begin(50, 51)
+    assert [house.hidden(house.asked, 11), house.hidden(caused, 51), house.hidden(inside, 51)] == [not wanted] * 3
+
+
+def test_what_nobody_wanted_has_caused_is_wanted_for_who_does_it_only() -> None:
+    house = House()
+    assert house.hidden(house.begin(50, 51), 51)  # nothing was sent
+    assert not house.hidden(house.begin(50, 52, wanted=True), 52)
+
+
+def test_a_caused_call_is_a_child_and_names_its_parent() -> None:
+    house = House()
+    house.causes.sends(house.asked, 11, MESSAGE)
+    caused = house.begin(50, 51)
+    extra = house.calls.take_extra(51, caused.seq)
+    assert extra
+    built = house.causes.link(DESTROY, caused, 51, extra)
+    assert (built.parent, built.one_of) == (house.calls.id(house.asked, 11), ())
+    asked = house.calls.extra_of(11, house.asked.seq)
+    assert asked
+    assert asked.children == [built]
+    assert house.causes.link(DESTROY, house.asked, 11, asked).children == (built,)
+    assert house.causes.of(DAEMON) == []  # it is over
+
+
+def test_one_of_two_callers_is_said_to_be_one_of_them() -> None:
+    house = House()
+    other = house.begin(10, 12, wanted=True)
+    house.causes.sends(house.asked, 11, MESSAGE)
+    house.causes.sends(other, 12, MESSAGE)
+    caused = house.begin(50, 51)
+    extra = house.calls.take_extra(51, caused.seq)
+    assert extra
+    built = house.causes.link(DESTROY, caused, 51, extra)
+    assert (built.parent, built.one_of) == (None, (house.calls.id(house.asked, 11), house.calls.id(other, 12)))
+
+
+def test_of_too_many_messages_the_first_are_forgotten() -> None:
+    house = House()
+    for serial in range(MOST_SENT + 1):
+        house.causes.sends(house.asked, 11, MESSAGE._replace(serial=serial))
+        house.causes.sends(house.asked, 11, MESSAGE._replace(serial=serial))  # once is enough
+    found = [house.causes.of(DAEMON._replace(served=served(10, MESSAGE._replace(serial=serial)))) for serial in range(MOST_SENT + 1)]
+    assert [len(by) for by in found] == [0, *[1] * MOST_SENT]
+    asked = house.calls.extra_of(11, house.asked.seq)
+    assert asked
+    assert [message.serial for message in asked.sent] == [*range(1, MOST_SENT + 1)]
+    house.causes.ended(11, house.asked, asked)
+    assert not house.causes._origins._sent
