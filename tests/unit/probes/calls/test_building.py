@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The event of a call that is over: whose it was, whether it failed, and that calls that are alike are no less true."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from log.events import Caller
+from probes.calls import building, clients
+from probes.calls.building import Building
+from probes.calls.causes import Causes
+from probes.calls.decode import Decoder
+from probes.calls.errors import RaisedErrors
+from probes.calls.open import NO_RETURN, Extra, Open, OpenCalls
+from probes.calls.shown import Choice
+from probes.calls.tasks import Task
+from probes.kernel import records
+from tests.unit.probes.calls.test_calls import MASK, TABLE, row
+
+EPOCH = 1_000_000
+REMOVE = row("virEventRemoveTimeout")
+ROWS = [REMOVE, row("virDomainDestroy")]
+CALLER = Task(Caller(1, None, None, 0, "root", None, None, None), "caller")
+
+
+def made(task: Task = CALLER) -> Building:
+    """Row 0 fails with -1 only if there is an error, row 1 always; none was raised."""
+    calls = OpenCalls(lambda when: when)
+    find = lambda number, pid, tid: task  # noqa: E731
+    return Building(Decoder(ROWS), calls, Causes(calls, find, Choice()), RaisedErrors(TABLE), find, lambda when: when + EPOCH)
+
+
+def call(number: int = 0, argument: int = 7, flags: int = 0) -> Open:
+    head = records.HEAD.pack(records.REC_ENTRY, 0, flags, number, 100, 0, 1, 1, 0, 1)
+    fixed = ROWS[number].entry.fixed
+    return Open((head + struct.pack("<Q6Q", 0, argument, *(0,) * 5)).ljust(fixed, b"\0"), number, 1, 0, 0, 1, 0)
+
+
+def end(number: int, value: int, flags: int = 0) -> bytes:
+    plan = ROWS[number].ret
+    assert plan
+    head = records.HEAD.pack(records.REC_RETURN, 0, flags, number, 130, 0, 1, 1, 0, 1)
+    return (head + struct.pack("<QQ", 100, value & MASK)).ljust(plan.fixed, b"\0")
+
+
+def test_a_call_is_when_it_began_and_as_long_as_it_took() -> None:
+    built = made().returned(call(), end(0, 0), None, 1)
+    assert (built.time, built.duration_ns, built.function, built.ret) == (EPOCH + 100, 30, "virEventRemoveTimeout", 0)
+    assert built.args is not None
+    assert built.args.values == {"timer": 7}
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "flags", "failed"),
+    [
+        (1, 0, 0, False),
+        (1, -1, 0, True),
+        (1, -1, records.REC_INNER_LOST, True),
+        (0, -1, 0, False),  # -1 is a result, too
+        (0, -1, records.REC_INNER_LOST, None),  # nobody knows
+        (0, 0, records.REC_INNER_LOST, False),
+    ],
+)
+def test_whether_it_failed(number: int, value: int, flags: int, failed: bool | None) -> None:
+    assert made().returned(call(number), end(number, value, flags), None, 1).failed is failed
+
+
+@pytest.mark.parametrize(
+    ("task", "flags", "client"),
+    [
+        (CALLER, 0, None),
+        (CALLER._replace(is_daemon=True), 0, clients.OWN),
+        (CALLER._replace(is_daemon=True), records.REC_SERVING, clients.UNKNOWN),  # whose record was lost
+    ],
+)
+def test_whom_a_daemon_did_it_for(task: Task, flags: int, client: object) -> None:
+    assert made(task).returned(call(flags=flags), end(0, 0), None, 1).client is client
+
+
+def test_why_an_end_was_not_seen() -> None:
+    extra = Extra()
+    assert made().unfinished(call(), extra, 1, "process exited").unfinished == "process exited"
+    extra.unarmed = f"{NO_RETURN}: stack switched"
+    unseen = made().unfinished(call(), extra, 1, "process exited")
+    assert (unseen.unfinished, unseen.duration_ns, unseen.failed) == (f"{NO_RETURN}: stack switched", None, False)
+
+
+def test_calls_that_are_alike_are_kept_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "CACHED", 10)
+    house = made()
+    for argument in range(1, 36):
+        for _ in range(2):
+            built = house.returned(call(argument=argument), end(0, 0), None, 1)
+            assert built.args is not None
+            assert built.args.values == {"timer": argument}
+        assert len(house._alike) <= 10
+    assert house._alike
+    house.forget_rows()
+    assert not house._alike
