@@ -100,6 +100,7 @@ class Session:
         self._before = Before(self._daemons)
         self._tasks = Tasks(self._processes, self._daemons, self._tree.add if self._tree else None)
         self._owners = Owners()
+        self._left = coroutines.Left(self._program.copies_no_stacks, self._owners)
         self._remembering: Turns[int] = Turns()  # processes whose mappings are to be remembered
         targets = Targets(options.libraries)
         self._attachments = Attachments(self._program, self._rows, targets, guard.libraries, options.version, self._owners)
@@ -129,6 +130,7 @@ class Session:
             redact=options.limits.redact,
             is_own=self._modules.has,
             nested=options.filters.nested,
+            left=self._left.ask,
         )
 
     def start(self, say: Callable[[str], None] = lambda text: None) -> list[Event]:
@@ -153,6 +155,9 @@ class Session:
                 self._coverage.enforced(mapping.pid)
             else:
                 self._coverage.loaded(mapping.pid)
+        for pid in sorted({mapping.pid for mapping in everything}):
+            self._left.ask(pid)
+        self._left.run(REMEMBERING)
         self._clock.watch()
         self._processes.look_around()
         program.settings[:4] = (1).to_bytes(4, "little")
@@ -176,6 +181,7 @@ class Session:
         if settled > self._swept + SWEEP_NS:
             self._swept = settled
             self._sweep()
+        self._left.run(REMEMBERING)
         events.extend(self._losses.events(settled))
         return events
 

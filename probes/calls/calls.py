@@ -40,6 +40,7 @@ class Calls:
     `redact`: whether secrets are hidden in what monitors are told and in messages of errors.
     `is_own`: whether libvirt's code is at an address of a process: calls by one of its modules are inner ones.
     `nested`: whether inner calls are wanted.
+    `left`: is told of processes in which a call may have been left for good, if they do not copy stacks.
     """
 
     def __init__(
@@ -56,12 +57,13 @@ class Calls:
         redact: bool = True,
         is_own: Callable[[int, int], bool] = lambda pid, address: False,
         nested: bool = True,
+        left: Callable[[int], None] = lambda pid: None,
     ) -> None:
         self.rows = rows
         self.ended_without_entry: Counter[tuple[int, int]] = Counter()  # by ring and user
         self.covering = True  # whether there may be a policy anywhere
         self._find_task, self._choice = find_task, choice
-        self._is_own, self._with_inner = is_own, nested
+        self._is_own, self._with_inner, self._left = is_own, nested, left
         self._waiting: dict[int, Returned | Denial] = {}  # by thread
         self._unarmed: deque[tuple[int, int, int]] = deque()  # begin (ns), thread and number of open calls without return probe
         self._errors = RaisedErrors(table, redact=redact)
@@ -120,7 +122,9 @@ class Calls:
                 self._decoder.learn_once(call, flags)
                 return
         if flags & records.REC_UNARMED:
-            self._open.extra(tid, call).unarmed = why_unarmed(call, stack)
+            self._open.extra(tid, call).unarmed = NO_RETURN if self.rows[call.row].ret is None else why_unarmed(call, stack)
+            if call.is_after_left:
+                self._left(call.tgid)
             self._unarmed.append((call.started, tid, call.seq))
         self._open.begin(call, tid, stack)
         if flags & _SPECIAL or self._judged or self.covering or self._choice.asks:
@@ -130,7 +134,7 @@ class Calls:
         """The call with its true depth: one by a driver of libvirt's is an inner call, and so are those inside of it."""
         assert call.raw is not None
         depth = call.depth
-        if flags & records.REC_CALLER and self._is_own(call.tgid, u64(call.raw, records.ENTRY_CALLER)):
+        if flags & records.REC_CALLER and self._is_own(call.tgid, u64(call.raw, records.ENTRY_CALLER) & ~records.CALLER_LEFT):
             depth = 1
         if depth and stack:
             depth = max(depth, stack[-1].depth + 1)

@@ -103,6 +103,11 @@ class Open(NamedTuple):
         return self.raw is not None and bool(self.raw[2] & records.REC_UNARMED)
 
     @property
+    def is_after_left(self) -> bool:
+        """Whether it has none as another call may have been left for good."""
+        return self.raw is not None and bool(u64(self.raw, records.ENTRY_CALLER) & records.CALLER_LEFT)
+
+    @property
     def sp(self) -> int:
         """Where its return address is."""
         assert self.raw is not None
@@ -110,11 +115,13 @@ class Open(NamedTuple):
 
 
 def why_unarmed(call: Open, stack: list[Open]) -> str:
-    """Why it has no return probe, after those of its thread that are still under way."""
+    """Why it has no return probe, though its function has one, after those of its thread that are still under way."""
+    if call.is_after_left:
+        return f"{NO_RETURN}: another call was left"
     armed = [other for other in stack if other.raw is not None and not other.is_unarmed]
-    if not armed:
-        return NO_RETURN
-    return f"{NO_RETURN}: {'inside another call' if 0 < armed[-1].sp - call.sp < records.NEAR else 'stack switched'}"
+    # none: it was the parent process that made the other one, or its record was lost
+    near = not armed or 0 < armed[-1].sp - call.sp < records.NEAR
+    return f"{NO_RETURN}: {'inside another call' if near else 'stack switched'}"
 
 
 class OpenCalls:

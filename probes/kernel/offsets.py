@@ -54,6 +54,8 @@ ARMED: dict[str, tuple[tuple[str, str], ...]] = {
     "TASK_UTASK": (("task_struct", "utask"),),
     "UTASK_RETURNS": (("uprobe_task", "return_instances"),),
     "RETURN_STACK": (("return_instance", "stack"),),
+    "RETURN_NEXT": (("return_instance", "next"),),
+    "MM_EXEC_VM": (("mm_struct", "exec_vm"),),
 }
 OPTIONAL = ("TASK_LOGINUID",)  # not in a kernel without auditing
 

@@ -147,6 +147,7 @@ class Program:
             "uids": self._map(bpf.MAP_HASH, 4, 1, 4096, name="uids"),
             "comms": self._map(bpf.MAP_HASH, 16, 1, 4096, name="comms"),
         }
+        self._plain = self._map(bpf.MAP_LRU_HASH, 4, records.PLAIN.size, 4096, name="plain")
         rings = self._create_rings(ring_bytes)
         threads = bpf.create_task_storage(records.THREAD_SIZE, "threads")
         self._fds.append(threads)
@@ -162,6 +163,7 @@ class Program:
             "FD_PIDS": self.filters["pids"],
             "FD_UIDS": self.filters["uids"],
             "FD_COMMS": self.filters["comms"],
+            "FD_PLAIN": self._plain,
         }
 
     def _create_rings(self, ring_bytes: int) -> int:
@@ -191,6 +193,10 @@ class Program:
         """Only processes with one of these keys; `kind`: pids, uids, comms."""
         for key in keys:
             bpf.update_map(self.filters[kind], key, b"\1")
+
+    def copies_no_stacks(self, pid: int, start: int, pages: int) -> None:
+        """So does the process that began then (ticks), while it has so many executable pages: what it has left is left for good."""
+        bpf.update_map(self._plain, pid.to_bytes(4, "little"), records.PLAIN.pack(start, pages))
 
     def close(self) -> None:
         """Gives everything back; links must be gone first."""

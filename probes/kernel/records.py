@@ -45,6 +45,7 @@ RECORD_TIME = 8
 ENTRY_SP = 40  # PLAN_SERVES: id of the thread's own REC_TASK
 ENTRY_ARGS = 48
 ENTRY_CALLER = 96
+CALLER_LEFT = 1 << 63  # in the same, with REC_UNARMED: another call may have been left for good
 ENTRY_FIXED = 104
 RETURN_TIME = 40  # of the entry
 RETURN_VALUE = 48
@@ -61,6 +62,8 @@ TASK_TEXT = 104
 VERDICT = struct.Struct("<6QQIIQQQQQ")  # args, sp, number, action, function, rule, message, note, result
 VERDICT_AT = 104  # of its copy in a REC_VERDICT
 VERDICT_ALLOW, VERDICT_AUDIT, VERDICT_DENY = 1, 2, 3
+
+PLAIN = struct.Struct("<QQ")  # of a process that copies no stacks: start in ticks, executable pages
 
 NEAR = 1 << 17  # bytes of stack between a call and one inside of it, at most
 

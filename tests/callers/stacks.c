@@ -2,7 +2,7 @@
 /*
  * Leaves libvirt's calls on one stack, from what a failing one calls back, and makes others on another: `stacks WAY ROUNDS`, 0 rounds: until
  * the standard input ends. WAY: fibers (swapcontext), above, below (a signal handler on a stack that is higher or lower), longjmp (for good),
- * nested (no other stack). Each result is checked; prints [rounds, calls back].
+ * deeper (likewise, from five depths of the stack, and makes the others at three), nested (no other stack). Each result is checked; prints [rounds, calls back].
  */
 
 #define _GNU_SOURCE
@@ -46,7 +46,7 @@ static void on_error_call(void *data, virErrorPtr error)
 	backs++;
 	if (!strcmp(way, "fibers")) {
 		swapcontext(&inside, &outside);
-	} else if (!strcmp(way, "longjmp")) {
+	} else if (!strcmp(way, "longjmp") || !strcmp(way, "deeper")) {
 		longjmp(out, 1);
 	} else if (!strcmp(way, "nested")) {
 		call_another();
@@ -64,13 +64,27 @@ static void fail_for_ever(void)
 		fail();
 }
 
-static __attribute__((noinline)) void one_round(void)
+static __attribute__((noinline)) void at_depth(long frames, void (*what)(void))
 {
+	volatile char room[512];
+
+	room[0] = 0;
+	if (frames)
+		at_depth(frames - 1, what);
+	else
+		what();
+	room[1] = room[0];
+}
+
+static __attribute__((noinline)) void one_round(long done)
+{
+	bool is_deep = !strcmp(way, "deeper");
+
 	if (!strcmp(way, "fibers"))
 		swapcontext(&outside, &inside);
-	else if (strcmp(way, "longjmp") || !setjmp(out))
-		fail();
-	call_another();
+	else if ((strcmp(way, "longjmp") && !is_deep) || !setjmp(out))
+		at_depth(is_deep ? done % 5 : 0, fail);
+	at_depth(is_deep ? done % 3 : 0, call_another);
 }
 
 static bool goes_on(long done)
@@ -97,7 +111,7 @@ static void *run(void *alternate)
 	puts("\"ready\"");
 	fflush(stdout);
 	for (; goes_on(done); done++)
-		one_round();
+		one_round(done);
 	printf("[%ld, %ld]\n", done, backs);
 	fflush(stdout);
 	_exit(rounds ? 0 : !done);

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from probes.kernel.program import TWO_LINKS, has_session
 from tests.kernel.conftest import CALLS, TO_FILE, TRACER, Run, bare, read_facts
 from tests.needs import PATIENCE, PYTHON
 
 Traced = Callable[..., Run]
+IN_ANOTHER, SWITCHED, LEFT = (f"no return probe: {why}" for why in ("inside another call", "stack switched", "another call was left"))
 
 
 def to_bytes(fact: str) -> bytes:
@@ -230,52 +232,77 @@ def inside(caller, traced: Traced, what: str, uri: str, *command: object, option
     return run
 
 
-def counts(run: Run, function: str) -> dict[int, int]:
-    """Calls of the function by process, all of which returned."""
+@pytest.fixture(params=["two links", *(["session"] if has_session() else [])])
+def in_callback(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, traced: Traced) -> tuple[Traced, str | None]:
+    """`traced` by the links of older kernels, or by those of this one; and why calls in a callback have no return probe, if so."""
+    if request.param == "session":
+        return traced, IN_ANOTHER
+    monkeypatch.setenv(TWO_LINKS, "1")
+
+    def run(*command: object, options: tuple[str, ...] = ()) -> Run:
+        return traced(*command, options=("--returns", *options))  # whatever else runs here
+
+    return run, None
+
+
+def counts(run: Run, function: str, reason: str | None = None) -> dict[int, int]:
+    """Calls of the function by process, all of which returned, or were not seen to for that reason."""
     result: dict[int, int] = {}
     for call in run.calls(function):
-        assert call["type"] == "call"
+        assert (call["type"], call.get("reason")) == ("unfinished" if reason else "call", reason)
         result[call["pid"]] = result.get(call["pid"], 0) + 1
     return result
 
 
 @pytest.mark.parametrize("what", ["call", "signal"])
-def test_calls_from_a_callback_are_the_programs(caller, traced: Traced, auth_uri: str, what: str) -> None:
+def test_calls_from_a_callback_are_the_programs(caller, in_callback, auth_uri: str, what: str) -> None:
     """Also from a signal handler on a stack of its own."""
+    traced, reason = in_callback
     run = inside(caller, traced, what, auth_uri, options=("--nested", "-f", "virConnectOpenAuth", "-f", "virDomainGet*"))
     (fact,) = run.facts
-    assert counts(run, "virDomainGetName") == counts(run, "virDomainGetID") == {fact["pid"]: CALLS}
+    if reason and what == "signal":
+        reason = SWITCHED
+    assert counts(run, "virDomainGetName", reason) == counts(run, "virDomainGetID") == {fact["pid"]: CALLS}
     opened = run.call("virConnectOpenAuth")
     assert (opened["type"], opened["ret"]["uri"]) == ("call", auth_uri)
     order = [call["function"] for call in run.calls()]
     assert order == ["virDomainGetName"] * CALLS + ["virConnectOpenAuth"] + ["virDomainGetID"] * CALLS
 
 
-def test_a_connection_opened_in_a_callback(caller, traced: Traced, auth_uri: str) -> None:
+def test_a_connection_opened_in_a_callback(caller, in_callback, auth_uri: str) -> None:
+    traced, reason = in_callback
     run = inside(caller, traced, "open", auth_uri)
-    uris = [call["ret"]["uri"] for call in run.calls() if call["function"].startswith("virConnectOpen")]
-    assert uris == ["test:///default", "test:///default", auth_uri]
+    opened = [call for call in run.calls() if call["function"].startswith("virConnectOpen")]
+    assert [(call["args"]["name"], call.get("reason")) for call in opened] == [
+        ("test:///default", None),
+        ("test:///default", reason),
+        (auth_uri, None),
+    ]
+    assert [call["ret"]["uri"] for call in opened if "ret" in call] == ["test:///default"] * (1 if reason else 2) + [auth_uri]
     assert run.call("virConnectClose")["args"]["conn"]["uri"] == "test:///default"
 
 
-def test_a_callback_that_ends_in_a_call(caller, traced: Traced, auth_uri: str) -> None:
+def test_a_callback_that_ends_in_a_call(caller, in_callback, auth_uri: str) -> None:
     """It returns into libvirt, as if libvirt had made the call."""
     assert jumps_to(caller("inside"), "ask") >= {"virDomainSuspend"}
+    traced, reason = in_callback
     run = inside(caller, traced, "tail", auth_uri)
     suspended = run.call("virDomainSuspend")
-    assert (suspended["type"], suspended["depth"], suspended["ret"]) == ("call", 0, 0)
+    assert (suspended["depth"], suspended.get("reason"), suspended.get("ret")) == (0, reason, None if reason else 0)
     assert run.call("virConnectOpenAuth")["ret"]["uri"] == auth_uri
 
 
 @pytest.mark.parametrize("options", [(), ("-a",)], ids=["", "all"])
-def test_an_event_callback_that_ends_in_a_call(caller, traced: Traced, options: tuple[str, ...]) -> None:
+def test_an_event_callback_that_ends_in_a_call(caller, in_callback, options: tuple[str, ...]) -> None:
+    """It runs in the event loop, which has no return probe, so that what it calls has."""
+    traced, _ = in_callback
     assert jumps_to(caller("event_tail"), "on_event") == {"virDomainSuspend", "virDomainResume"}
     run = traced(caller("event_tail"), options=options)
     calls = [call for call in run.calls() if call["function"] in ("virDomainSuspend", "virDomainResume")]
     assert [call["function"] for call in calls] == run.facts
     assert {(call["type"], call["depth"], call["ret"]) for call in calls} == {("call", 0, 0)}
     if options:
-        assert {call["type"] for call in run.calls("virEventRunDefaultImpl")} == {"call"}
+        assert {call["reason"] for call in run.calls("virEventRunDefaultImpl")} == {"no return probe"}
 
 
 def jumps_to(program: Path, function: str) -> set[str]:
@@ -285,7 +312,8 @@ def jumps_to(program: Path, function: str) -> set[str]:
 
 
 @pytest.mark.other_kernels
-def test_functions_that_end_in_another(caller, traced: Traced) -> None:
+def test_functions_that_end_in_another(caller, in_callback) -> None:
+    traced, _ = in_callback
     run = traced(caller("tail_inside"), options=("-a", "--nested", "-f", "virDomainCreate*", "-f", "virReset*", "-f", "virDomainDestroy"))
     made = [call for call in run.calls() if call["function"] in ("virDomainCreateLinux", "virDomainCreateXML")]
     assert [(call["function"], call["depth"], call["ret"]["name"]) for call in made] == [
@@ -298,12 +326,13 @@ def test_functions_that_end_in_another(caller, traced: Traced) -> None:
 
 
 @pytest.mark.other_kernels
-def test_a_fork_inside_a_call(caller, traced: Traced, auth_uri: str) -> None:
+def test_a_fork_inside_a_call(caller, in_callback, auth_uri: str) -> None:
+    traced, reason = in_callback
     run = inside(caller, traced, "fork", auth_uri)
     parent, child = (fact["pid"] for fact in sorted(run.facts, key=lambda fact: fact["pid"] != run.calls("virConnectOpenAuth")[0]["pid"]))
     opened = run.call("virConnectOpenAuth")  # the parent's: it began before there was a child
     assert (opened["type"], opened["pid"], opened["ret"]["uri"]) == ("call", parent, auth_uri)
-    assert counts(run, "virDomainGetName") == {child: CALLS}
+    assert counts(run, "virDomainGetName", reason) == {child: CALLS}
     assert counts(run, "virDomainGetID") == {parent: CALLS, child: CALLS}
 
 
@@ -343,10 +372,14 @@ def test_a_call_that_ends_with_its_process(caller, traced: Traced, auth_uri: str
 
 
 @pytest.mark.other_kernels
-def test_a_jump_out_of_a_call(caller, traced: Traced, auth_uri: str) -> None:
+def test_a_jump_out_of_a_call(caller, in_callback, auth_uri: str) -> None:
+    """With a session link the reader is asked whether it was one, and calls have no results until it has answered (test_stacks.py)."""
+    traced, reason = in_callback
     run = inside(caller, traced, "longjmp", auth_uri)
     (fact,) = run.facts
     assert fact["opened"] is False
+    after = [call.get("reason") for call in run.calls("virDomainGetID")]
+    unknown = after.count(LEFT) if reason else 0
+    assert after == [LEFT] * unknown + [None] * (CALLS - unknown)
     call = run.call("virConnectOpenAuth")
-    assert (call["type"], call["reason"]) == ("unfinished", "result lost")
-    assert counts(run, "virDomainGetID") == {fact["pid"]: CALLS}
+    assert (call["type"], call["reason"]) == ("unfinished", "process exited" if unknown == CALLS else "result lost")

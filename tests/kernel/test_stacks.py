@@ -22,7 +22,7 @@ from tests.kernel.conftest import TO_FILE, Run, read_facts
 from tests.needs import PATIENCE, PYTHON
 
 ROUNDS, SLOW_ROUNDS = 10_007, 1009
-IN_ANOTHER, SWITCHED = "no return probe: inside another call", "no return probe: stack switched"
+IN_ANOTHER, SWITCHED, LEFT = (f"no return probe: {why}" for why in ("inside another call", "stack switched", "another call was left"))
 # a task is left inside libvirt's error handler
 GREEN = """
 import greenlet, libvirt, sys
@@ -134,11 +134,13 @@ def test_signal_handlers_on_another_stack(caller, compare, way: str) -> None:
     assert counts(run)["virConnectNumOfDomains", "1"] == ROUNDS
 
 
-def test_calls_that_are_left_for_good(caller, compare) -> None:
-    run = compare(caller("stacks"), "longjmp", ROUNDS)
-    assert sum(counts(run).values()) == 2 * ROUNDS
-    assert {call["type"] for call in run.calls()[1:]} == {"unfinished"}
-    assert "result lost" not in {call["reason"] for call in run.calls()[1:]}
+@pytest.mark.parametrize("way", ["longjmp", "deeper"])
+def test_calls_that_are_left_for_good(caller, compare, way: str) -> None:
+    run = compare(caller("stacks"), way, ROUNDS)
+    found = counts(run)
+    for function in ("virDomainLookupByName", "virConnectNumOfDomains"):
+        assert sum(count for (name, _), count in found.items() if name == function) == ROUNDS
+    assert {why for _, why in found} <= {"1", "result lost", "process exited", LEFT, SWITCHED, IN_ANOTHER}
 
 
 @pytest.mark.parametrize("options", [(), ("--nested",)])
@@ -157,7 +159,17 @@ def test_greenlets(compare) -> None:
     run = compare(PYTHON, "-c", GREEN, SLOW_ROUNDS)
     assert run.facts == [[SLOW_ROUNDS + 1, SLOW_ROUNDS]]
     assert counts(run)["virDomainLookupByName", "None"] == SLOW_ROUNDS
-    assert counts(run)["virConnectNumOfDomains", SWITCHED] >= SLOW_ROUNDS
+    assert counts(run)["virConnectNumOfDomains", SWITCHED] + counts(run)["virConnectNumOfDomains", LEFT] >= SLOW_ROUNDS
+
+
+def test_greenlets_whose_place_on_the_stack_is_taken(compare) -> None:
+    """Their return addresses are copied away, and come back: they are not taken for calls that were left for good."""
+    deep = "def at(depth):\n    return at(depth - 1) if depth else connection.numOfDomains()\n"
+    script = deep + GREEN.replace("found += connection.numOfDomains()", "found += sum(map(at, range(30)))")
+    run = compare(PYTHON, "-c", script, SLOW_ROUNDS)
+    assert run.facts == [[30 * (SLOW_ROUNDS + 1), SLOW_ROUNDS]]
+    assert counts(run)["virDomainLookupByName", "None"] == SLOW_ROUNDS
+    assert counts(run)["virConnectNumOfDomains", LEFT]
 
 
 @pytest.mark.parametrize(
@@ -196,7 +208,28 @@ def endless(own: Path, caller) -> Iterator[Callable[[str], subprocess.Popen[str]
         process.communicate()
 
 
-@pytest.mark.parametrize("way", ["fibers", "above", "below", "longjmp", "nested"])
+def test_calls_after_one_that_was_left_for_good(own: Path, trace, endless) -> None:
+    """As soon as it is known that the process copies no stacks, each has its result."""
+    process = endless("longjmp")
+    assert process.stdout.readline() == '"ready"\n'
+    tracer = trace("--library", str(own), "-p", str(process.pid))
+    tracer.wait_for(lambda event: event.get("ret") == 1, count=SLOW_ROUNDS + 1)
+    result = tracer.stop(lost=None)
+    process.communicate("", timeout=60 * PATIENCE)
+    assert process.returncode == 0
+    made = [(call["function"], str(call.get("ret", call.get("reason")))) for call in result.calls()]
+    known = max((number for number, (_, why) in enumerate(made, 1) if why == LEFT), default=0)
+    before, after = Counter(made[:known]), Counter(made[known:])
+    assert before["virConnectNumOfDomains", "1"] <= 1, "that none was left before"
+    if result.events[-1]["lost"]:  # the program calls as fast as it can
+        assert {why for _, why in after} <= {"1", "result lost", "still running"}
+    else:
+        assert after.pop(("virDomainLookupByName", "still running"), 0) + after.pop(("virConnectNumOfDomains", "still running"), 0) <= 1
+        assert after.keys() == {("virDomainLookupByName", "result lost"), ("virConnectNumOfDomains", "1")}
+        assert after["virConnectNumOfDomains", "1"] >= SLOW_ROUNDS
+
+
+@pytest.mark.parametrize("way", ["fibers", "above", "below", "longjmp", "deeper", "nested"])
 def test_tracing_that_begins_and_ends_in_the_middle(own: Path, trace, endless, way: str) -> None:
     process = endless(way)
     assert process.stdout.readline() == '"ready"\n'

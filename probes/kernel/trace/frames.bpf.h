@@ -1,17 +1,25 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
 /* Calls under way in a thread: which one a return belongs to, and which may have a return probe. */
 
-/* Whether the function whose return slot is at `sp` was jumped to by one with a return probe: it returns to the kernel's page. */
-ALWAYS bool is_tail_call(u64 sp, u32 plan_flags)
+/* The kernel's page, to which functions with a return probe return; 0: there is none. */
+ALWAYS u64 return_page(void)
 {
 	void *task = (void *)bpf_get_current_task(), *mm = 0, *area = 0;
-	u64 slot = 0, page = 0;
+	u64 page = 0;
 
 	if (read_kernel(&mm, sizeof(mm), task + TASK_MM) || read_kernel(&area, sizeof(area), mm + MM_XOL_AREA) || !area ||
-	    read_kernel(&page, sizeof(page), area + XOL_VADDR) || read_user(&slot, sizeof(slot), sp))
+	    read_kernel(&page, sizeof(page), area + XOL_VADDR))
+		return 0;
+	return page;
+}
+
+/* Whether the function whose return slot is at `sp` was jumped to by one with a return probe. */
+ALWAYS bool is_tail_call(u64 sp, u32 plan_flags)
+{
+	u64 slot = 0, page = return_page();
+
+	if (!page || read_user(&slot, plan_flags & PLAN_32BIT ? 4 : 8, sp))
 		return false;
-	if (plan_flags & PLAN_32BIT)
-		slot = (u32)slot;
 	return slot - page < 4096;
 }
 
@@ -32,15 +40,63 @@ ALWAYS void drop_dead_frames(struct thread *t, u64 sp, bool armed)
 	FORGET();
 }
 
-/* Of the last return probe that is armed in the thread: where its return address is; 0: none is. */
-ALWAYS u64 armed_at(void *task)
+/*
+ * Whether a return address that is gone from the stack is gone for good. It is, unless the program copies stacks to and fro, as greenlets
+ * do: the reader has seen that none of what is mapped would do so, when the process had as much code as now.
+ */
+ALWAYS bool copies_no_stacks(void *task)
+{
+	u32 tgid = *(u32 *)(task + TASK_TGID);
+	struct plain *known = map_lookup(MAP(FD_PLAIN), &tgid);
+	void *mm = 0, *leader = 0;
+	u64 code = 0, start = 0;
+
+	if (!known || read_kernel(&mm, sizeof(mm), task + TASK_MM) || read_kernel(&code, sizeof(code), mm + MM_EXEC_VM) ||
+	    read_kernel(&leader, sizeof(leader), task + TASK_GROUP_LEADER) ||
+	    read_kernel(&start, sizeof(start), leader + TASK_START_BOOTTIME))
+		return false;
+	return known->code == code && known->start == start / TICK_NS;
+}
+
+/*
+ * Of the last return probe that is armed in the thread, and not left for good: where its return address is; 0: there is none. The kernel
+ * keeps those that were left until it arms one at their place on the stack or above; where it can't be told whether one was, it is not.
+ */
+ALWAYS u64 armed_at(struct thread *t, void *task, u32 plan_flags)
 {
 	void *state = *(void **)(task + TASK_UTASK), *last;
+	u64 at = 0, page, slot;
+	bool plain;
+	u32 i;
 
+	t->left = 0;
 	if (!state)
 		return 0;
 	last = *(void **)(state + UTASK_RETURNS);
-	return last ? *(u64 *)(last + RETURN_STACK) : 0;
+	if (!last)
+		return 0;
+	page = return_page();
+	plain = copies_no_stacks(task);
+	for (i = 0; i < MOST_LEFT; i++) {
+		u32 n = t->frames;
+		struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+
+		at = *(u64 *)(last + RETURN_STACK);
+		slot = 0;
+		if (!page || read_user(&slot, plan_flags & PLAN_32BIT ? 4 : 8, at) || slot - page < 4096)
+			return at;
+		if (!plain) {
+			t->left = 1;
+			return at;
+		}
+		if (n && f->row != ROW_LOOKING && f->sp == at)
+			t->frames = n - 1;
+		FORGET();
+		last = *(void **)(last + RETURN_NEXT);
+		if (!last)
+			return 0;
+	}
+	return at;
 }
 
 /* Whether the call at sp may have a return probe, inside the one of frame f (NULL: none), while the last one is armed at `armed`. */
@@ -48,7 +104,11 @@ ALWAYS bool may_arm(const struct settings *set, const struct thread *t, struct f
 {
 	if (!armed)
 		return true;
-	if (!f || f->row == ROW_LOOKING || f->sp != armed || f->sp - sp - 1 >= NEAR)
+	if (!f || f->row == ROW_LOOKING || f->sp != armed)
+		return false;
+	if (f->sp == sp)
+		return true;		/* jumped to: they return as one */
+	if (f->sp - sp >= NEAR)
 		return false;
 	if (plan_flags & PLAN_PRIVATE)
 		return true;		/* returns before anything else runs */

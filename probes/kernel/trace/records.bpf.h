@@ -128,6 +128,7 @@ struct frame {
 #define FRAME_INSIDE 16		/* it or a call around it has records: errors raised in it matter */
 #define FRAME_SERVES 32
 #define FRAME_CROSSED 64	/* the program has made a call since, maybe on another stack */
+#define MOST_LEFT 8		/* return probes of calls that were left for good, which the kernel still has */
 #define NEAR (1 << 17)		/* bytes of stack between a call and one inside of it, at most */
 
 struct head {			/* of every record; offsets in bytes */
@@ -146,8 +147,9 @@ struct entry {
 	struct head h;
 	u64 sp;			/* 40; of a PLAN_SERVES instead: id of the REC_TASK that describes the thread itself */
 	u64 args[6];		/* 48 */
-	u64 caller;		/* 96: return address, with REC_CALLER */
+	u64 caller;		/* 96: return address, with REC_CALLER; and CALLER_LEFT */
 };
+#define CALLER_LEFT (1ULL << 63)	/* with REC_UNARMED: as another call may have been left for good, which the reader can tell */
 struct ret {
 	struct head h;
 	u64 entry_time;		/* 40 */
@@ -248,7 +250,8 @@ struct thread {
 	u32 real_uid;
 	u32 user;		/* in `users` */
 	u32 rings;		/* its first one */
-	u32 verdict_lost;	/* REC_INNER_LOST: on the call that comes next */
+	u16 verdict_lost;	/* REC_INNER_LOST: on the call that comes next */
+	u16 left;		/* 1: a call may have been left for good */
 	u32 tid;
 	u32 tgid;
 	u32 seq;
@@ -284,6 +287,12 @@ struct user {
 	u64 lost[2 * COUNTERS];	/* of RING_READ, RING_WRITE */
 	struct flow flow[RINGS + 1];	/* the last one only for the verifier, which knows masks */
 };
+
+struct plain {			/* a process that copies no stacks */
+	u64 start;		/* in ticks of TICK_NS, CLOCK_BOOTTIME */
+	u64 code;		/* executable pages that it has mapped */
+};
+#define TICK_NS 10000000
 
 struct settings {
 	u32 ready;		/* 0 until every probe is attached */

@@ -92,7 +92,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		return false;
 	returns = !(p->flags & PLAN_NO_RETURN);
 #ifdef SESSION
-	armed = armed_at(current_task());
+	armed = armed_at(t, current_task(), p->flags);
 	drop_dead_frames(t, SP(ctx), armed);
 	jumped = t->jump_sp == SP(ctx) && p->flags & PLAN_JUMPS;
 	if (t->unarmed_sp <= SP(ctx))
@@ -188,6 +188,10 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		e->h.seq = f->seq = ++t->seq;
 		TAKE_ARGS(e->args, ctx);
 		e->sp = SP(ctx);
+#ifdef SESSION
+		if (t->left && record_flags & REC_UNARMED)
+			e->caller |= CALLER_LEFT;
+#endif
 		e->h.flags |= t->verdict_lost;
 		t->verdict_lost = 0;
 		FORGET();
