@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from tests.daemon import Daemon, Guest
 from tests.tracing import Tracer
 
 TESTS = Path(__file__).parent
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # a shell starts what is to run in the background so, and whoever is started by the tests would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("unhurried", deadline=None)  # how long an example takes says more of the machine than of the code
 settings.load_profile("unhurried")

@@ -121,7 +121,7 @@ def test_what_takes_long_to_detach_goes_in_the_background(monkeypatch, tmp_path:
     fds = list(held.fds)
     held.close()
     os.close(program)
-    assert (started, held.fds) == ([["libvirt-trace-detach"]], [])
+    assert (started, held.fds) == ([["libvirt-trace-detach", "-c", "read end"]], [])
     for fd in fds:
         with pytest.raises(OSError):
             os.fstat(fd)

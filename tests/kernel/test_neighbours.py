@@ -132,7 +132,9 @@ def test_a_library_of_the_users_that_cannot_be_attached_to(files) -> None:
     command = [PYTHON, "-E", "-s", ROOT / "tracer.py", "-d", "0", "--library", files["nothing"]]
     failed = subprocess.run(command, capture_output=True, text=True)
     assert failed.returncode == 1
-    assert failed.stderr == f"libvirt-trace: can't attach to {files['nothing']}: {NOT_PROBED}\n"
+    # before it there may be a line about how many processes it has to attach in
+    assert failed.stderr.endswith(f"libvirt-trace: can't attach to {files['nothing']}: {NOT_PROBED}\n")
+    assert failed.stderr.count("\n") <= 2
 
 
 def mutations(library: bytes, seed: int, number: int) -> Iterator[bytes]:

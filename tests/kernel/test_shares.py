@@ -12,6 +12,7 @@ import pytest
 
 from tests.kernel.conftest import Run, read_facts
 from tests.needs import PATIENCE
+from tests.neighbours import readable
 from tests.tracing import Result
 
 MADE = 1009  # by each of those that make some calls a second
@@ -42,10 +43,8 @@ def test_one_writer_flat_out_loses_nothing(caller, traced: Callable[..., Run], t
 def test_a_flood_leaves_other_users_records_whole(caller, trace, tmp_path: Path) -> None:
     """Two of nobody's fill the buffers, while root and another user go on; the reader has no chance to keep up with small buffers."""
     writer = caller("writer")
-    writer.chmod(0o755)
-    tmp_path.chmod(0o755)
-    for folder in (writer.parent, writer.parent.parent):
-        folder.chmod(0o755)
+    readable(writer)
+    readable(tmp_path)
     log = tmp_path / "log.json"
     tracer = trace("--buffer-size", "1", "-f", "virDomainSetMemory", "-o", str(log))
     facts = tmp_path / "facts"

@@ -17,7 +17,7 @@ from tests.kernel.test_neighbours import count
 from tests.kernel.test_shares import as_user
 from tests.kernel.test_targets import LIBVIRT
 from tests.needs import PATIENCE
-from tests.neighbours import NOBODY, Neighbour
+from tests.neighbours import NOBODY, Neighbour, readable
 from tests.tracing import Event, Result
 
 OTHER = NOBODY - 1
@@ -28,14 +28,6 @@ MADE = 809
 def neighbour() -> Iterator[Neighbour]:
     with Neighbour() as someone:
         yield someone
-
-
-def readable(path: Path) -> Path:
-    """A file of the tests', for other users, too."""
-    for part in [path, *path.parents][:4]:
-        if part.stat().st_uid == os.geteuid() and part.stat().st_mode & 0o7777 == 0o700:
-            part.chmod(0o755)
-    return path
 
 
 def storm(neighbour: Neighbour, program: Path, kind: str) -> None:
