@@ -18,5 +18,5 @@ cp -L /etc/resolv.conf "$root/etc/resolv.conf"
 git ls-files -co --exclude-standard -z | tar -c --null -T - | tests/roots/enter.sh "$root" \
 	env ${PIP_CERT:+PIP_CERT=/etc/pip-cert.pem} ${LIBVIRT_TRACE_PATIENCE:+"LIBVIRT_TRACE_PATIENCE=$LIBVIRT_TRACE_PATIENCE"} \
 	sh -euc 'mkdir -m 700 /tmp/home; mkdir /tmp/home/libvirt-trace; cd /tmp/home/libvirt-trace; tar -x
-		dpkg --configure -a >/dev/null 2>&1 || true # a run may have been interrupted
+		{ dpkg --configure -a; apt-get -y --fix-broken install; } >/dev/null 2>&1 </dev/null || true # a run may have been interrupted
 		exec make "$@"' sh "$@"
