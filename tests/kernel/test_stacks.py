@@ -44,6 +44,14 @@ while not task.dead:
     found += connection.numOfDomains()
 print([found, left])
 """
+# the same until the standard input ends, and what is called meanwhile takes its place on the stack
+ENDLESS = (
+    GREEN.replace("import ", "import select, ", 1)
+    .replace("main, left =", "main, left = print('\"ready\"', flush=True) or", 1)
+    .replace("for _ in range(int(sys.argv[1])):", "while not select.select([0], [], [], 0)[0]:")
+    .replace("found += connection.numOfDomains()", "found += sum(map(at, range(30)))")
+    .replace("def work", "def at(depth):\n    return at(depth - 1) if depth else connection.numOfDomains()\ndef work", 1)
+)
 # tasks that take turns there, with a loop of their own
 LOOP = """
 import {module}, libvirt, sys
@@ -162,17 +170,6 @@ def test_greenlets(compare) -> None:
     assert counts(run)["virConnectNumOfDomains", SWITCHED] + counts(run)["virConnectNumOfDomains", LEFT] >= SLOW_ROUNDS
 
 
-def test_greenlets_whose_place_on_the_stack_is_taken(compare) -> None:
-    """Their return addresses are copied away, and come back: they are not taken for calls that were left for good."""
-    rounds = 211
-    deep = "def at(depth):\n    return at(depth - 1) if depth else connection.numOfDomains()\n"
-    script = deep + GREEN.replace("found += connection.numOfDomains()", "found += sum(map(at, range(30)))")
-    run = compare(PYTHON, "-c", script, rounds)
-    assert run.facts == [[30 * (rounds + 1), rounds]]
-    assert counts(run)["virDomainLookupByName", "None"] == rounds
-    assert counts(run)["virConnectNumOfDomains", LEFT]
-
-
 @pytest.mark.parametrize(
     ("module", "results"), [("gevent", "sum(task.get() for task in tasks)"), ("eventlet", "sum(task.wait() for task in tasks)")]
 )
@@ -198,7 +195,7 @@ def endless(own: Path, caller) -> Iterator[Callable[[str], subprocess.Popen[str]
 
     def start(way: str) -> subprocess.Popen[str]:
         environment = {**os.environ, "LD_PRELOAD": str(own)}
-        words = [str(caller("stacks")), way, "0"]
+        words = [PYTHON, "-c", ENDLESS] if way == "greenlets" else [str(caller("stacks")), way, "0"]
         running.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment))
         return running[-1]
 
@@ -228,6 +225,19 @@ def test_calls_after_one_that_was_left_for_good(own: Path, trace, endless) -> No
         assert after.pop(("virDomainLookupByName", "still running"), 0) + after.pop(("virConnectNumOfDomains", "still running"), 0) <= 1
         assert after.keys() == {("virDomainLookupByName", "result lost"), ("virConnectNumOfDomains", "1")}
         assert after["virConnectNumOfDomains", "1"] >= SLOW_ROUNDS
+
+
+def test_greenlets_are_not_taken_for_left_for_good(own: Path, trace, endless) -> None:
+    """Their return addresses are copied away from the stack, and come back after the reader was asked."""
+    process = endless("greenlets")
+    assert process.stdout.readline() == '"ready"\n'
+    tracer = trace("--library", str(own), "-p", str(process.pid))
+    tracer.wait_for(lambda event: event.get("reason") == LEFT, 10, SLOW_ROUNDS)
+    tracer.stop(lost=None)
+    output, _ = process.communicate("", timeout=60 * PATIENCE)
+    assert process.returncode == 0
+    found, left = json.loads(output)
+    assert found == 30 * (left + 1)
 
 
 @pytest.mark.parametrize("way", ["fibers", "above", "below", "longjmp", "deeper", "nested"])
