@@ -16,7 +16,7 @@ BUILD_PACKAGES = gcc libc6-dev
 DEMO_PACKAGES = libvirt-clients python3-libvirt
 # libvirtd's drivers are only recommended by its package, and since Debian 13 each has one of its own; virtlogd, D-Bus and the libvirtd
 # service are not needed
-DRIVER_PACKAGES := libvirt-daemon-driver-qemu $(if $(filter bookworm,$(RELEASE)),,libvirt-daemon-driver-secret libvirt-daemon-driver-storage)
+DRIVER_PACKAGES := libvirt-daemon-driver-qemu $(if $(filter bookworm,$(RELEASE)),,$(addprefix libvirt-daemon-driver-,network nwfilter secret storage))
 TEST_PACKAGES = bpftrace btrfs-progs $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon $(DRIVER_PACKAGES) \
 	libsasl2-modules libsasl2-modules-db sasl2-bin \
 	jq libvirt-dev libvirt-l10n libxml2-dev locales ltrace man-db openssl patchelf pkg-config python3-eventlet python3-gevent \

@@ -14,7 +14,7 @@ import pytest
 
 from tests.daemon import Daemon
 from tests.enforced import library, put
-from tests.needs import PATIENCE, PYTHON
+from tests.needs import PATIENCE, PYTHON, lack
 
 NO_SUPPORT, NO_BACKEND = 3, 1  # what Debian 13's libvirtd says where a driver's own package is missing
 RULE = '[[rule]]\nname = "{}"\naction = "deny"\nfunction = {}\n{}\n'
@@ -103,7 +103,7 @@ def test_the_same_object_by_another_drivers_uri(answers, driver):
     made, forbidden = SHARED[driver]
     found = answers(made, forbidden)
     if found[0] == NO_SUPPORT:
-        pytest.skip(f"this libvirtd has no such driver: install libvirt-daemon-driver-{driver}")
+        lack("system", f"this libvirtd has no driver {driver}")
     assert found[1] == 88
     assert answers(forbidden, "c.getURI().split('?')[0]", driver=driver) == [88, f"{driver}:///system"]
 
