@@ -16,6 +16,7 @@
 #define next_handle in_arguments_next_handle
 #define is_refused in_arguments_is_refused
 #define forget_objects in_arguments_forget
+void in_arguments_forget(struct question *ask);
 #include "objects.c"
 #undef find_objects
 #undef find_connection

@@ -46,14 +46,14 @@ DATABASE = "mech_list: digest-md5\npwcheck_method: auxprop\nauxprop_plugin: sasl
 class Client:
     """A process of a user's; what it is told to do is one question and one answer."""
 
-    def __init__(self, program: Path, user: User, env: Mapping[str, str]) -> None:
+    def __init__(self, program: Path, script: str, user: User, env: Mapping[str, str]) -> None:
         words = [
             "setpriv",
             f"--reuid={user.uid}",
             f"--regid={user.gid}",
             "--clear-groups",
             str(program),
-            str(Path(__file__).with_name("client.py")),
+            script,
         ]
         self._process = subprocess.Popen(
             words,
@@ -123,9 +123,14 @@ class Place:
         folder.chmod(0o755)
         self._policy = folder / "policy.bin"
         write_whole(self._policy, compiled(""))
+        # a clone may be below a folder that is closed to other users
+        script = str(shutil.copy(Path(__file__).with_name("client.py"), folder))
+        preloaded = str(shutil.copy(library(), folder))
+        for path in (script, preloaded):
+            os.chmod(path, 0o755)
         env = {}
         if self.kind != "client":
-            env = {"LD_PRELOAD": str(library()), "LIBVIRT_TRACE_POLICY": str(self._policy)}
+            env = {"LD_PRELOAD": preloaded, "LIBVIRT_TRACE_POLICY": str(self._policy)}
         if self.kind == "sasl":
             env["SASL_CONF_PATH"] = str(_passwords(folder))
         self.target = stack.enter_context(Daemon(env, auth="sasl" if self.kind == "sasl" else "none"))
@@ -138,12 +143,12 @@ class Place:
             program = folder / user.program
             shutil.copy2(os.path.realpath(PYTHON), program)
             self.exes[user] = str(program)
-            client = Client(
-                program, user, enforced_environment(self._policy) if self.kind == "client" else enforced_environment(None, LD_PRELOAD="")
-            )
+            enforced = enforced_environment(self._policy, LD_PRELOAD=preloaded)
+            plain = enforced_environment(None, LD_PRELOAD="")
+            client = Client(program, script, user, enforced if self.kind == "client" else plain)
             stack.callback(client.end)
             self.clients[user] = client
-        self._plain = Client(Path(PYTHON), USERS[0], enforced_environment(None, LD_PRELOAD=""))
+        self._plain = Client(Path(PYTHON), script, USERS[0], enforced_environment(None, LD_PRELOAD=""))
         stack.callback(self._plain.end)
 
     def uri(self, way: str) -> str:
