@@ -185,5 +185,6 @@ class Rows:
 
 def cookie(row: int, offset: int, text: tuple[int, int]) -> int:
     """What a probe at `offset` tells its program: the plan row, and where the file's code (offset, bytes) is from there."""
-    start, size = text
-    return row | (offset - start & 0xFFFFFFFF) << 16 | min(size + 0xFFFF >> 16, 0xFFFF) << 48
+    start, end = text[0] & ~0xFFF, sum(text)
+    # in pages, of which nothing else is on the last one: what is mapped next to it may be the program's own code
+    return row | (offset - start & 0xFFFFFFFF) << 16 | min(end - start + 0xFFF >> 12, 0xFFFF) << 48

@@ -17,7 +17,7 @@
 /* Whether the address is in the text of the library that the function is in. */
 ALWAYS bool is_in_text(struct pt_regs *ctx, u64 cookie, u64 address)
 {
-	return address - (IP(ctx) - (u32)(cookie >> 16)) < (cookie >> 48) << 16;
+	return address - (IP(ctx) - (u32)(cookie >> 16)) < (cookie >> 48) << 12;
 }
 
 /* Where an entry of a linkage table finds the address to jump to; 0: there is no such entry. */
@@ -50,7 +50,7 @@ ALWAYS u64 slot_of(struct pt_regs *ctx, u64 entry)
  */
 ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 {
-	u64 caller = 0, text = IP(ctx) - (u32)(cookie >> 16), size = (cookie >> 48) << 16, slot, target;
+	u64 caller = 0, text = IP(ctx) - (u32)(cookie >> 16), size = (cookie >> 48) << 12, slot, target;
 	struct {
 		u8 zero, prefix, code, mode;
 		s32 distance;

@@ -350,7 +350,7 @@ int on_verdict(struct pt_regs *ctx)
 		f->sp = v.sp;
 		f->row = ROW_LOOKING;
 		f->args[0] = IP(ctx) - (u32)(cookie >> 16);
-		f->args[1] = (cookie >> 48) << 16;
+		f->args[1] = (cookie >> 48) << 12;
 		f->depth = n ? t->frame[(n - 1) & (MAX_FRAMES - 1)].depth : 0;
 		f->flags = 0;
 		t->frames = n + 1;

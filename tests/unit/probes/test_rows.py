@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given as having
+from hypothesis import strategies as st
 
 from probes import rows
 from probes.api.load import load_api
@@ -16,7 +18,7 @@ from probes.host.targets import Target
 from probes.internals.layouts import LAYOUTS, Layout
 from probes.kernel import records
 from probes.plans.plan import Limits
-from probes.rows import ROW, Rows
+from probes.rows import ROW, Rows, cookie
 
 TABLE = load_api(())
 
@@ -124,3 +126,13 @@ def test_a_row_that_was_given_back_rests_before_it_is_used_again(given: Rows) ->
     assert given.rested()
     assert numbers(given, target(["virThree"])) == {row}
     assert not given.rested()
+
+
+@having(st.integers(0, ROW), st.integers(0, 1 << 20), st.integers(1, 1 << 24), st.integers(0, (1 << 24) - 1))
+def test_a_probe_knows_where_the_code_is_to_the_page(row: int, start: int, size: int, inside: int) -> None:
+    """What is mapped behind it is not libvirt's."""
+    offset = start + inside % size
+    packed = cookie(row, offset, (start, size))
+    begin, length = offset - (packed >> 16 & 0xFFFFFFFF), (packed >> 48) << 12
+    assert (packed & ROW, packed < 1 << 64) == (row, True)
+    assert (begin, begin + length) == (start // 4096 * 4096, -(-(start + size) // 4096) * 4096)
