@@ -232,7 +232,8 @@ def test_greenlets_are_not_taken_for_left_for_good(own: Path, trace, endless) ->
     process = endless("greenlets")
     assert process.stdout.readline() == '"ready"\n'
     tracer = trace("--library", str(own), "-p", str(process.pid))
-    tracer.wait_for(lambda event: event.get("reason") == LEFT, 10, SLOW_ROUNDS)
+    # whether the place of a return address is taken depends on how deep Python goes
+    tracer.wait_for(lambda event: event.get("reason") in (LEFT, SWITCHED), 10, SLOW_ROUNDS)
     tracer.stop(lost=None)
     output, _ = process.communicate("", timeout=60 * PATIENCE)
     assert process.returncode == 0
