@@ -14,6 +14,7 @@ import pytest
 
 from probes.kernel.program import TWO_LINKS, has_session
 from tests.kernel.conftest import CALLS, TO_FILE, TRACER, Run, bare, read_facts
+from tests.kernel.test_shares import logged
 from tests.needs import PATIENCE, PYTHON
 
 Traced = Callable[..., Run]
@@ -202,9 +203,12 @@ def test_garbage_pointers_are_shown_as_such(caller, traced: Traced, untraced) ->
 
 
 @pytest.mark.parametrize(("size", "count"), [(4096, 100 * CALLS), (3 * 65536, 10 * CALLS)])
-def test_a_string_that_changes_while_it_is_read(caller, traced: Traced, size: int, count: int) -> None:
-    run = traced(caller("changing"), size, count, options=("-s", "65536", "--buffer-size", "32"))
-    calls = run.calls("virDomainLookupByName")
+def test_a_string_that_changes_while_it_is_read(caller, traced: Traced, size: int, count: int, tmp_path: Path) -> None:
+    log = tmp_path / "log.json"  # 15 MiB: more than waits for a reader of a pipe
+    traced(caller("changing"), size, count, options=("-s", "65536", "--buffer-size", "32", "-o", str(log)), lost=None)
+    result = logged(log)
+    assert result.end["lost"] == 0
+    calls = result.calls("virDomainLookupByName")
     assert len(calls) == count
     for call in calls:
         assert (call["ret"], call["error"]["name"], call["args"]["conn"]) == (None, "VIR_ERR_INVALID_CONN", None)
