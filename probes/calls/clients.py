@@ -8,10 +8,10 @@ from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
 from log.events import CutText, Value
+from log.recent import Recent
 from probes.calls.open import Message
 from probes.host.lives import NO_ID
 from probes.host.processes import TICKS, Processes, Searches, host_pid, searches
-from probes.host.recent import Recent
 from probes.internals.private import MOST_ATTRIBUTES
 from probes.plans.plan import Constants, Plan
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from log.events import CallError, CutText, Value
+from log.recent import Recent
 from log.redact.messages import redact_error
 from probes.api.table import ApiTable
-from probes.host.recent import Recent
 from probes.internals.private import MOST_DETAILS
 
 MOST_THREADS = 65536

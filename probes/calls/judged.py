@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from log.events import Call, Value, VerdictInfo
+from log.recent import Recent
 from probes.api import undescribed
 from probes.calls.errors import MOST_THREADS
 from probes.calls.open import Extra, Open
 from probes.calls.verdicts import NOT_ENFORCED, Said, read_verdict
-from probes.host.recent import Recent
 from probes.kernel import records
 from probes.plans import values
 from probes.plans.plan import Row, u64

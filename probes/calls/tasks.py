@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from log.events import Caller
+from log.recent import Recent
 from probes.calls import clients as serving
 from probes.calls.clients import Clients, Served
 from probes.host.daemons import Daemons
 from probes.host.processes import Captured, Processes
-from probes.host.recent import Recent
 from probes.internals.private import CLAIM, IDENTITY
 from probes.kernel import records
 from probes.plans.plan import Constants, Plan, u64

@@ -13,8 +13,8 @@ import stat
 from pathlib import Path
 
 from log.errors import TraceError
+from log.recent import Recent
 from probes.host.opening import open_file
-from probes.host.recent import Recent
 from probes.internals.elf import imports
 
 MAKES_A_SERVER = b"virNetDaemonNew"  # or virNetDaemonNewPostExecRestart

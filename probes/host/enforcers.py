@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from log.errors import TraceError
+from log.recent import Recent
 from log.trust import ROOT, is_only_of
 from probes.host import maps, opening
-from probes.host.recent import Recent
 from probes.internals.elf import read_elf
 from probes.kernel.records import VERDICT_FUNCTION
 

@@ -7,9 +7,9 @@ import os
 import re
 from pathlib import Path
 
+from log.recent import Recent
 from log.trust import ROOT, is_only_of
 from probes.host import maps
-from probes.host.recent import Recent
 
 # libvirt's libraries, the drivers and the storage and lock modules of its daemons
 _NAME = re.compile(

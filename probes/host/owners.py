@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from log.recent import Recent
 from probes.host.lives import Forked
-from probes.host.recent import Recent
 
 NOBODY_KNOWS = -1  # the account of processes that have gone
 MOST_PROCESSES = 16384

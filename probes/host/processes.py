@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from log.events import Caller
+from log.recent import Recent
 from log.redact.cmdline import CUT, redact_cmdline
 from probes.host import cgroups, maps
 from probes.host.lives import NO_ID, Exec, Forked, Missed
 from probes.host.pace import Pace
-from probes.host.recent import Recent
 from probes.host.users import find_user
 
 CMDLINE_CAPTURED = 1024  # of trace.bpf.c and tasks.bpf.c: a longer one is cut there

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from log.errors import TraceError
+from log.recent import Recent
 from probes.api import undescribed
 from probes.host import maps, opening
 from probes.host.mapwatch import Mapped
 from probes.host.owners import account_of
-from probes.host.recent import Recent
 from probes.internals import private
 from probes.internals.elf import Elf, Function, read_elf
 from probes.internals.layouts import Layout, choose_layout, code_of

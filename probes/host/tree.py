@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from log.recent import Recent
 from probes.host import maps
 from probes.host.lives import Forked
 from probes.host.processes import NEAR_NS, began
-from probes.host.recent import Recent
 
 MOST_PROCESSES = 65536
 MOST_STARTS = 4  # of one number

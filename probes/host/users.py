@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from probes.host.recent import Recent
+from log.recent import Recent
 
 PASSWD = Path("/etc/passwd")
 MOST_USERS, MOST_WAITING = 4096, 256

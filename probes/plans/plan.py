@@ -9,10 +9,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 from log.events import Code, Unreadable, Value
+from log.recent import Recent
 from probes.api import undescribed
 from probes.api.table import Function
 from probes.host import symbols
-from probes.host.recent import Recent
 from probes.kernel import records
 from probes.plans import values, walk
 from probes.plans.walk import Take, Walk

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from log.recent import Recent
 from probes.host import cgroups, processes
 from probes.host.cgroups import Place
 from probes.host.lives import NO_ID, Exec, Forked, Missed
 from probes.host.processes import Captured, Processes, split_cmdline
-from probes.host.recent import Recent
 
 TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 ID = "0123456789abcdef" * 4

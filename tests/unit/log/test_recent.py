@@ -8,7 +8,7 @@ from collections import OrderedDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.host.recent import Recent
+from log.recent import Recent
 
 
 def test_what_is_asked_for_again_and_again_is_kept():
