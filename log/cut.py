@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from log.events import NO_VALUES, Call, Command, CutList, CutText, Event, Handle, Value, Values, Xml
+from log.quote import whole_characters
 
 
 @lru_cache(maxsize=8)
@@ -41,10 +42,10 @@ def _cut_values(values: Values, size: int) -> Values:
 def _cut(item: Any, size: int) -> Value:
     if isinstance(item, str):
         data = item.encode(errors="surrogateescape")
-        return item if len(data) <= size else CutText(_whole(data[:size]), len(data), item)
+        return item if len(data) <= size else CutText(_begin(data, size), len(data), item)
     if isinstance(item, CutText):
         data = item.text.encode(errors="surrogateescape")
-        return item if len(data) <= size else CutText(_whole(data[:size]), item.length, item.whole or item.text)
+        return item if len(data) <= size else CutText(_begin(data, size), item.length, item.whole or item.text)
     if isinstance(item, Xml):
         shown = _cut(item.shown, size)
         return Xml(shown._replace(whole=None), item.captured) if isinstance(shown, CutText) else item
@@ -59,13 +60,5 @@ def _cut(item: Any, size: int) -> Value:
     return item  # type: ignore[no-any-return]
 
 
-def _whole(data: bytes) -> str:
-    """The text without a character at its end of which a part is missing."""
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte & 0xC0 == 0x80:
-            continue
-        needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
-        data = data[:-back] if needed > back else data
-        break
-    return data.decode(errors="surrogateescape")
+def _begin(data: bytes, size: int) -> str:
+    return whole_characters(data[:size]).decode(errors="surrogateescape")

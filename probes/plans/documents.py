@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from log.events import CutText, Redacted, Value, Xml
-from log.quote import decode_bytes
+from log.quote import decode_bytes, whole_characters
 from log.redact.json import redact_answer, redact_command
 from log.redact.messages import redact_error
 from log.redact.uri import has_uri, redact_uris
@@ -55,11 +55,11 @@ def xml_value(copied: values.Copied, limits: Limits) -> Value:
     if copied.text is None:
         return values.string_value(copied)
     complete = copied.length is not None and copied.length <= len(copied.text)
-    text = decode_bytes(copied.text if complete else values.whole_characters(copied.text))
+    text = decode_bytes(copied.text if complete else whole_characters(copied.text))
     if limits.redact:
         text = redact_xml(text)
     data = text.encode(errors="surrogatepass")
     if complete and len(data) <= limits.string:
         return Xml(text, text)
-    shown = values.whole_characters(data[: limits.string]).decode(errors="surrogatepass")
+    shown = whole_characters(data[: limits.string]).decode(errors="surrogatepass")
     return Xml(CutText(shown, copied.length), text)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from log.events import CutList, CutText, EnumValue, Flags, Pointer, Redacted, Unreadable, Value
-from log.quote import decode_bytes
+from log.quote import decode_bytes, whole_characters
 from log.redact.uri import redact_uris
 from probes.api.table import Enum
 from probes.kernel import records
@@ -167,17 +167,6 @@ def bytes_value(data: bytes, count: int) -> Value:
 def cut_list(items: list[Value], count: int) -> Value:
     """A list of which there are `count`, maybe more than were copied."""
     return items if len(items) == count else CutList(items, count)
-
-
-def whole_characters(text: bytes) -> bytes:
-    """Without the UTF-8 character at its end that a cut left incomplete."""
-    for back in range(1, min(4, len(text)) + 1):
-        byte = text[-back]
-        if byte & 0xC0 == 0x80:
-            continue
-        needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
-        return text[:-back] if needed > back else text
-    return text
 
 
 def uuid_value(raw: bytes) -> str:

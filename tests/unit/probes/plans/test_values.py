@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.events import CutText, EnumValue, Flags, Redacted, Unreadable
+from log.quote import whole_characters
 from probes.api.load import load_api
 from probes.api.table import Enum
 from probes.plans import values
@@ -66,7 +67,7 @@ def test_negative_flags():
 @given(st.text(min_size=1), st.integers(0, 40))
 def test_a_cut_leaves_whole_characters(text, keep):
     data = text.encode("utf-8", "ignore")
-    kept = values.whole_characters(data[:keep])
+    kept = whole_characters(data[:keep])
     assert data.startswith(kept)
     assert keep - len(kept) < 4 or len(data) < keep
     assert text.encode("utf-8", "ignore").decode().startswith(kept.decode())
@@ -74,7 +75,7 @@ def test_a_cut_leaves_whole_characters(text, keep):
 
 @given(st.binary(max_size=40))
 def test_whole_characters_of_anything(data):
-    kept = values.whole_characters(data)
+    kept = whole_characters(data)
     assert data.startswith(kept)
     assert len(data) - len(kept) < 4
 
