@@ -82,6 +82,26 @@ def program_of(client: Mapping[str, Value] | None) -> str:
     return os.path.basename(exe) if isinstance(exe, str) else ""
 
 
+def wants_function(name: str, globs: Sequence[str]) -> bool:
+    """Whether the globs of -f let a function in: one of them fits, or all only leave out, and none of those does."""
+    wanted = [glob for glob in globs if not glob.startswith("!")]
+    if matches(name, (glob[1:] for glob in globs if glob.startswith("!"))):
+        return False
+    return not wanted or matches(name, wanted)
+
+
+def is_about(found: Iterable[str] | None, wanted: Sequence[str]) -> bool:
+    """Whether one of the globs fits one of the names that were found; None: where that can't be told, too."""
+    return not wanted or found is None or any(matches(name, wanted) for name in found)
+
+
+def ended_so(call: Call, *, failed: bool, slower_ns: int | None) -> bool:
+    """Whether the call failed or was denied, and took as long, if that is asked for."""
+    if failed and not (call.failed or is_denied(call)):
+        return False
+    return slower_ns is None or call.duration_ns is None or call.duration_ns >= slower_ns
+
+
 def is_denied(call: Call) -> bool:
     """Whether an enforcer sent it back."""
     return call.verdict is not None and call.verdict.action == "deny"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from log.events import Call, End, Event, Lost
+from log.filter import is_denied
 
 
 class Tally:
@@ -21,7 +22,7 @@ class Tally:
         for event in events:
             if type(event) is Call:
                 self.calls += 1
-                if event.verdict is not None and event.verdict.action == "deny":
+                if is_denied(event):
                     self.denied += 1
                 elif event.failed:
                     self.failed += 1

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from log.events import Call, Caller, DomainEvent, Event, Value
-from log.filter import is_one_of, matches, names_of_call, program_of, texts
+from log.filter import ended_so, is_about, is_one_of, names_of, program_of, wants_function
 from probes.api.table import Function
 from probes.kernel import records
 from probes.kernel.globs import compile_globs
@@ -43,9 +43,7 @@ class Filters:
         """Whether calls of the function are recorded."""
         if self.writes and not function.is_write:
             return False
-        if any(fnmatch.fnmatchcase(function.name, glob[1:]) for glob in self.functions if glob.startswith("!")):
-            return False
-        return self._named(function.name) or not any(not glob.startswith("!") for glob in self.functions)
+        return wants_function(function.name, self.functions)
 
     def _named(self, name: str) -> bool:
         return any(fnmatch.fnmatchcase(name, glob) for glob in self.functions if not glob.startswith("!"))
@@ -127,22 +125,8 @@ class Filters:
 
     def keeps(self, event: Event) -> bool:
         """Whether an event of a wanted process is shown. Always, where `keeps_all`."""
-        if type(event) is Call:
-            return self._keeps_call(event)
-        if type(event) is DomainEvent:
-            return not self.objects or any(matches(name, self.objects) for name in texts(event.domain.fields.values()))
-        return True
-
-    def _keeps_call(self, call: Call) -> bool:
-        if self.failed and not (call.failed or (call.verdict and call.verdict.action == "deny")):
+        if type(event) is not Call:
+            return type(event) is not DomainEvent or is_about(names_of(event), self.objects)
+        if self.writes and not event.write:
             return False
-        if self.slower_ns is not None and call.duration_ns is not None and call.duration_ns < self.slower_ns:
-            return False
-        if self.writes and not call.write:
-            return False
-        return not self.objects or self._on_object(call)
-
-    def _on_object(self, call: Call) -> bool:
-        if call.args is None:
-            return True  # lost: it can't be told
-        return any(matches(name, self.objects) for name in names_of_call(call))
+        return ended_so(event, failed=self.failed, slower_ns=self.slower_ns) and is_about(names_of(event), self.objects)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from log.events import Call, Caller, Command, DomainEvent, Event, Reads, Value
-from log.filter import is_denied, is_one_of, matches, names_of, program_of, uuids_of
+from log.filter import ended_so, is_about, is_one_of, matches, names_of, program_of, uuids_of, wants_function
 from log.recording.format import DENIED, FAILED, NOTICES, WRITES, Row, name_hash
 from log.render import jsonl
 
@@ -105,9 +105,7 @@ class Query:
         return True
 
     def _keeps_call(self, call: Call) -> bool:
-        if self.failed and not (call.failed or is_denied(call)):
-            return False
-        if self.slower_ns is not None and call.duration_ns is not None and call.duration_ns < self.slower_ns:
+        if not ended_so(call, failed=self.failed, slower_ns=self.slower_ns):
             return False
         if self.rules and (call.verdict is None or not matches(call.verdict.rule, self.rules)):
             return False
@@ -130,10 +128,7 @@ class Query:
         return self.until is None or event.time <= self.until
 
     def _wants(self, function: str) -> bool:
-        if any(matches(function, (glob[1:],)) for glob in self.functions if glob.startswith("!")):
-            return False
-        wanted = [glob for glob in self.functions if not glob.startswith("!")]
-        return not wanted or matches(function, wanted)
+        return wants_function(function, self.functions)
 
     def _of_process(self, caller: Caller, comm: str, client: object) -> bool:
         known: dict[str, Value] = client if isinstance(client, dict) else {}
@@ -153,10 +148,7 @@ class Query:
 
     def _about(self, event: Event) -> bool:
         """Whether it is about one of the objects; where that can't be told, too."""
-        for wanted, found in ((self.objects, names_of(event)), (self.uuids, uuids_of(event))):
-            if wanted and found is not None and not any(matches(name, wanted) for name in found):
-                return False
-        return True
+        return is_about(names_of(event), self.objects) and is_about(uuids_of(event), self.uuids)
 
     def _says(self, event: Event) -> bool:
         return self.grep is None or self.grep in jsonl.line(event)

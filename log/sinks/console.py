@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from log.events import Call, End, Event, Lost
+from log.filter import is_denied
 from log.render import text
 from log.sinks.channel import NotRead, Weight
 from log.sinks.output import FORMATS, NOTHING, Complain, GivenUp, Output, weight_of
@@ -94,7 +95,7 @@ class Screen(Output):
                 continue
             if type(event) is Call:
                 self._calls += 1
-                self._denied += event.verdict is not None and event.verdict.action == "deny"
+                self._denied += is_denied(event)
             elif type(event) is Lost:
                 self._lost += event.count
             lines.append("".join([paint[role] % piece for role, piece in text.segments(event, self._view)]))

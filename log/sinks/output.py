@@ -18,6 +18,7 @@ from typing import Protocol
 
 from log.errors import TraceError
 from log.events import Call, Event, Lost
+from log.filter import is_denied
 from log.quote import name
 from log.render import jsonl, text, xml
 from log.sinks.channel import Batch, Channel, NotRead, Weight, Writer, may_block
@@ -261,7 +262,7 @@ def send(fd: int, data: bytes) -> tuple[int, OSError | None]:
 def weight_of(event: Event) -> Weight:
     """What is missing where the line of this event is."""
     if type(event) is Call:
-        return _WEIGHTS[event.write or (event.verdict is not None and event.verdict.action == "deny")]
+        return _WEIGHTS[event.write or is_denied(event)]
     return (event.ring, event.count, 0) if type(event) is Lost else NOTHING
 
 
