@@ -35,27 +35,31 @@ BACKLOG, BACKLOG_BYTES = 8, 64 << 20
 
 
 def has_uprobe_multi() -> bool:
-    """Whether one link can attach a program to many functions (Linux 6.6): tried on a path that it must refuse as no file."""
-    program = -1
-    try:
-        program = bpf.load_program(RETURN_0, "try_multi", sleepable=False, multi=True)
-        os.close(bpf.link_uprobes(program, "/", [0], [0], at_return=False))
-    except OSError as error:
-        return error.errno == errno.EBADF
-    finally:
-        if program >= 0:
-            os.close(program)
-    return True
+    """Whether one link can attach a program to many functions (Linux 6.6)."""
+    return _can_link("try_multi", session=False)
 
 
 def has_session() -> bool:
     """Whether one program can be at entries and returns, and decide at an entry whether there is a return (Linux 6.13)."""
-    if os.environ.get(TWO_LINKS) or not offsets.has(offsets.ARMED):
-        return False
+    return not os.environ.get(TWO_LINKS) and offsets.has(offsets.ARMED) and _can_link("try_session", session=True)
+
+
+def has_sleepable() -> bool:
+    """Whether a uprobe program may fault pages in (Linux 6.0)."""
+    return _can_load(RETURN_0, "try_sleep", sleepable=True)
+
+
+def has_may_goto() -> bool:
+    """Whether there is the instruction that bounds loops (Linux 6.9)."""
+    return _can_load(MAY_GOTO, "try_loop", sleepable=False)
+
+
+def _can_link(name: str, *, session: bool) -> bool:
+    """Tried on a path that the kernel must refuse as no file."""
     program = -1
     try:
-        program = bpf.load_program(RETURN_0, "try_session", sleepable=False, multi=True, session=True)
-        os.close(bpf.link_uprobes(program, "/", [0], [0], at_return=False, session=True))
+        program = bpf.load_program(RETURN_0, name, sleepable=False, multi=True, session=session)
+        os.close(bpf.link_uprobes(program, "/", [0], [0], at_return=False, session=session))
     except OSError as error:
         return error.errno == errno.EBADF
     finally:
@@ -64,19 +68,9 @@ def has_session() -> bool:
     return True
 
 
-def has_sleepable() -> bool:
-    """Whether a uprobe program may fault pages in (Linux 6.0)."""
+def _can_load(code: bytes, name: str, *, sleepable: bool) -> bool:
     try:
-        os.close(bpf.load_program(RETURN_0, "try_sleep", sleepable=True, multi=False))
-    except OSError:
-        return False
-    return True
-
-
-def has_may_goto() -> bool:
-    """Whether there is the instruction that bounds loops (Linux 6.9)."""
-    try:
-        os.close(bpf.load_program(MAY_GOTO, "try_loop", sleepable=False, multi=False))
+        os.close(bpf.load_program(code, name, sleepable=sleepable, multi=False))
     except OSError:
         return False
     return True
