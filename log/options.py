@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 
 from log.recording.folder import DEFAULT
 from log.recording.query import Query
-from log.usage import Parser
+from log.usage import Parser, add_choice, add_outcomes, add_views, repeated, string_size, whole
 from log.when import EXAMPLES, parse_time
 
 EPILOG = """\
@@ -46,17 +45,9 @@ def log_parser() -> Parser:
     parser.add_argument("paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"what is read ({DEFAULT})")
     _add_filters(parser.add_argument_group("which calls"))
     how = parser.add_argument_group("what is shown")
-    how.add_argument("-s", metavar="BYTES", dest="string", type=_string_size, default=256, help="bytes of a string to show (256)")
+    how.add_argument("-s", metavar="BYTES", dest="string", type=string_size, default=256, help="bytes of a string to show (256)")
     how.add_argument("--both", action="store_true", help="what a daemon does for a call on lines of its own, too")
-    how.add_argument(
-        "--tree",
-        metavar="HOW",
-        nargs="?",
-        choices=("short", "full"),
-        const="short",
-        help="below each call what daemons did for it: short, or full with every question to monitors",
-    )
-    how.add_argument("-c", "--summary", action="store_true", help="at the end, a table: calls, errors, times")
+    add_views(how)
     how.add_argument("--format", metavar="FORMAT", choices=("text", "json", "xml"), default="text", help="text, json or xml (text)")
     how.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     how.add_argument("--follow", action="store_true", help="go on with what is being recorded")
@@ -65,23 +56,12 @@ def log_parser() -> Parser:
 
 
 def _add_filters(which: argparse._ArgumentGroup) -> None:
-    def repeated(word: str, metavar: str, dest: str, text: str) -> None:
-        kind = _pid if dest == "pids" else str
-        which.add_argument(word, metavar=metavar, dest=dest, action="append", default=[], type=kind, help=f"{text} (repeatable)")
-
-    repeated("-p", "PID", "pids", "only of this process")
-    repeated("-u", "USER", "users", "only of this user, name or number")
-    repeated("-n", "COMM", "comms", "only of processes of this name")
-    repeated("-f", "GLOB", "functions", "only these functions; !GLOB leaves out")
-    repeated("--object", "GLOB", "objects", "only on objects of this name")
-    repeated("--uuid", "UUID", "uuids", "only on objects with this UUID")
-    repeated("--client", "GLOB", "clients", "only what daemons do for this client: process, user, program, address")
-    repeated("--rule", "GLOB", "rules", "only what this rule of a policy has decided")
+    add_choice(which, str)
+    repeated(which, "--uuid", "UUID", "uuids", "only on objects with this UUID")
+    repeated(which, "--client", "GLOB", "clients", "only what daemons do for this client: process, user, program, address")
+    repeated(which, "--rule", "GLOB", "rules", "only what this rule of a policy has decided")
     which.add_argument("--grep", metavar="TEXT", help="only events whose line of JSON holds TEXT")
-    which.add_argument("-w", "--writes", action="store_true", help="only calls that change state")
-    which.add_argument("-x", "--failed", action="store_true", help="only calls that failed or were denied")
-    which.add_argument("--slower", metavar="MS", type=_milliseconds, help="only calls that took longer (milliseconds)")
-    which.add_argument("--nested", action="store_true", help="also calls that libvirt makes inside another call")
+    add_outcomes(which)
     which.add_argument("--since", metavar="TIME", type=_time, help="only from then on: 2026-11-25 21:30, 21:30, yesterday, -2h, @EPOCH")
     which.add_argument("--until", metavar="TIME", type=_time, help="only up to then")
 
@@ -159,29 +139,5 @@ def _time(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; {EXAMPLES}") from None
 
 
-def _pid(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 0 < int(text) <= 1 << 22):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a process id")
-    return int(text)
-
-
-def _string_size(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) <= 65536):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes up to 65536")
-    return int(text)
-
-
 def _rows(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) <= 1 << 20):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rows")
-    return int(text)
-
-
-def _milliseconds(text: str) -> int:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= 1e12:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time in milliseconds")
-    return int(number * 1e6)
+    return whole(text, "a number of rows", 0, 1 << 20)

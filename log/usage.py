@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import NoReturn
+
+STRING_MAX = 65536
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,3 +29,71 @@ def split_command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         return words, []
     at = words.index("--")
     return words[:at], words[at + 1 :]
+
+
+def add_choice(which: argparse._ArgumentGroup, user: Callable[[str], object]) -> None:
+    """Whose calls, of which functions, on what; `user`: what a word behind -u becomes."""
+    repeated(which, "-p", "PID", "pids", "only of this process", pid)
+    repeated(which, "-u", "USER", "users", "only of this user, name or number", user)
+    repeated(which, "-n", "COMM", "comms", "only of processes of this name")
+    repeated(which, "-f", "GLOB", "functions", "only these functions; !GLOB leaves out")
+    repeated(which, "--object", "GLOB", "objects", "only on objects of this name")
+
+
+def add_outcomes(which: argparse._ArgumentGroup) -> None:
+    """What calls are like, and how they ended."""
+    which.add_argument("-w", "--writes", action="store_true", help="only calls that change state")
+    which.add_argument("-x", "--failed", action="store_true", help="only calls that failed or were denied")
+    which.add_argument("--slower", metavar="MS", type=milliseconds, help="only calls that took longer (milliseconds)")
+    which.add_argument("--nested", action="store_true", help="also calls that libvirt makes inside another call")
+
+
+def add_views(how: argparse._ArgumentGroup) -> None:
+    """What is shown of calls that caused others, and of all together."""
+    how.add_argument(
+        "--tree",
+        metavar="HOW",
+        nargs="?",
+        choices=("short", "full"),
+        const="short",
+        help="below each call what daemons did for it: short, or full with every question to monitors",
+    )
+    how.add_argument("-c", "--summary", action="store_true", help="at the end, a table: calls, errors, times")
+
+
+def repeated(group: argparse._ArgumentGroup, word: str, metavar: str, dest: str, text: str, kind: Callable[[str], object] = str) -> None:
+    """An option that may be given several times."""
+    group.add_argument(word, metavar=metavar, dest=dest, action="append", default=[], type=kind, help=f"{text} (repeatable)")
+
+
+def number(text: str, what: str, low: float, high: float) -> float:
+    """The number in the text; `what` it is to be, for whoever wrote another thing."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not low <= found <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return found
+
+
+def whole(text: str, what: str, low: int, high: int) -> int:
+    """Likewise, a whole one in decimal digits."""
+    if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return int(text)
+
+
+def pid(text: str) -> int:
+    """A process id."""
+    return whole(text, "a process id", 1, 1 << 22)
+
+
+def string_size(text: str) -> int:
+    """Bytes of a string."""
+    return whole(text, f"a number of bytes up to {STRING_MAX}", 0, STRING_MAX)
+
+
+def milliseconds(text: str) -> int:
+    """A time, in nanoseconds."""
+    return int(number(text, "a time in milliseconds", 0, 1e12) * 1e6)

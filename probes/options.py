@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import pwd
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from log.errors import TraceError
 from log.recording.counting import COUNTED, MODES
 from log.recording.folder import DEFAULT as FOLDER
 from log.recording.writer import DAY_NS
-from log.usage import Parser
+from log.usage import STRING_MAX, Parser, add_choice, add_outcomes, add_views, number, string_size, whole
 from probes.filters import Filters
 
 EXAMPLES = """\
@@ -36,7 +35,6 @@ exit status: COMMAND's, if there is one (125: it could not be started); else 0,
 1 after a failure, 2 for wrong usage. Ctrl-C ends tracing with 0.
 See also libvirt-trace(8).
 """
-STRING_MAX = 65536
 SPANS = {"h": DAY_NS // 24, "d": DAY_NS, "w": 7 * DAY_NS}  # ns
 SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}  # bytes
 BUFFER_MAX = 1024
@@ -97,37 +95,16 @@ def tracing_parser(version: str) -> Parser:
         allow_abbrev=False,
     )
     which = parser.add_argument_group("which calls")
-    which.add_argument("-p", metavar="PID", dest="pids", action="append", default=[], type=_pid, help="only of this process (repeatable)")
-    which.add_argument(
-        "-u", metavar="USER", dest="users", action="append", default=[], type=_uid, help="only of this user, name or number (repeatable)"
-    )
-    which.add_argument("-n", metavar="COMM", dest="comms", action="append", default=[], help="only of processes of this name (repeatable)")
-    which.add_argument(
-        "-f", metavar="GLOB", dest="functions", action="append", default=[], help="only these functions; !GLOB leaves out (repeatable)"
-    )
-    which.add_argument(
-        "--object", metavar="GLOB", dest="objects", action="append", default=[], help="only on objects of this name (repeatable)"
-    )
-    which.add_argument("-w", "--writes", action="store_true", help="only calls that change state")
-    which.add_argument("-x", "--failed", action="store_true", help="only calls that failed or were denied")
-    which.add_argument("--slower", metavar="MS", type=_milliseconds, help="only calls that took longer (milliseconds)")
-    which.add_argument("--nested", action="store_true", help="also calls that libvirt makes inside another call")
+    add_choice(which, _uid)
+    add_outcomes(which)
     which.add_argument("--both", action="store_true", help="what a daemon does for a call on lines of its own, too")
     which.add_argument("-a", "--all", action="store_true", help="the plumbing too: error, reference, event helpers")
     which.add_argument("--all-processes", action="store_true", help="with COMMAND: all other processes too")
     how = parser.add_argument_group("what is shown, and where")
     how.add_argument(
-        "-s", metavar="BYTES", dest="string", type=_string_size, default=256, help=f"bytes of a string to keep (256; at most {STRING_MAX})"
+        "-s", metavar="BYTES", dest="string", type=string_size, default=256, help=f"bytes of a string to keep (256; at most {STRING_MAX})"
     )
-    how.add_argument(
-        "--tree",
-        metavar="HOW",
-        nargs="?",
-        choices=("short", "full"),
-        const="short",
-        help="below each call what daemons did for it: short, or full with every question to monitors",
-    )
-    how.add_argument("-c", "--summary", action="store_true", help="at the end, a table: calls, errors, times")
+    add_views(how)
     how.add_argument("--format", metavar="FORMAT", choices=("text", "json", "xml"), help="text, json or xml (text; json in the -o file)")
     how.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     how.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there too (SIGHUP: reopen it)")
@@ -195,16 +172,16 @@ def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
 
 def _span(text: str) -> int:
     unit = SPANS.get(text[-1:])
-    return _whole(text[:-1] if unit else text, "a time such as 30d or 12h", 1, 10**6) * (unit or DAY_NS)
+    return whole(text[:-1] if unit else text, "a time such as 30d or 12h", 1, 10**6) * (unit or DAY_NS)
 
 
 def _size(text: str) -> int:
     unit = SIZES.get(text[-1:].upper())
-    return _whole(text[:-1] if unit else text, "a size such as 2G or 500M", 1, 1 << 50) * (unit or 1)
+    return whole(text[:-1] if unit else text, "a size such as 2G or 500M", 1, 1 << 50) * (unit or 1)
 
 
 def _percent(text: str) -> float:
-    return _number(text, "a part in percent", 0, 99) / 100
+    return number(text, "a part in percent", 0, 99) / 100
 
 
 def _uid(user: str) -> int:
@@ -216,42 +193,14 @@ def _uid(user: str) -> int:
         raise argparse.ArgumentTypeError(f"no user {user!r} on this host") from None
 
 
-def _number(text: str, what: str, low: float, high: float) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not low <= number <= high:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-    return number
-
-
-def _whole(text: str, what: str, low: int, high: int) -> int:
-    if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-    return int(text)
-
-
-def _pid(text: str) -> int:
-    return _whole(text, "a process id", 1, 1 << 22)
-
-
 def _count(text: str) -> int:
-    return _whole(text, "a number of calls", 1, 1 << 62)
-
-
-def _string_size(text: str) -> int:
-    return _whole(text, f"a number of bytes up to {STRING_MAX}", 0, STRING_MAX)
+    return whole(text, "a number of calls", 1, 1 << 62)
 
 
 def _buffer_size(text: str) -> int:
-    size = _whole(text, f"a number of MiB up to {BUFFER_MAX}", 1, BUFFER_MAX)
+    size = whole(text, f"a number of MiB up to {BUFFER_MAX}", 1, BUFFER_MAX)
     return 1 << (size - 1).bit_length()  # the kernel wants a power of two
 
 
-def _milliseconds(text: str) -> int:
-    return int(_number(text, "a time in milliseconds", 0, 1e12) * 1e6)
-
-
 def _seconds(text: str) -> float:
-    return _number(text, "a time in seconds", 0, 1e9)
+    return number(text, "a time in seconds", 0, 1e9)
