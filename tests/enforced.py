@@ -42,6 +42,11 @@ def compiled(text: str, origin: str = "policy.toml") -> bytes:
     return compile_policy(policy, table())
 
 
+def in_daemon(policy: Path) -> dict[str, str]:
+    """What a daemon has in its environment that obeys the policy."""
+    return {"LD_PRELOAD": str(library()), "LIBVIRT_TRACE_POLICY": str(policy)}
+
+
 def put(path: Path, text: str) -> Path:
     """The policy, compiled and in place, as `policy apply` does it."""
     write_whole(path, compiled(text))

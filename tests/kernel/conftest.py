@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from probes.kernel.program import Program
+from probes.kernel.tracepoints import Tracepoints
 from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.tracing import Event, Result, Tracer
 
@@ -32,6 +34,13 @@ _clock = re.compile(r"[0-9:.]{15} ")
 _duration = re.compile(r" <[0-9.]+(?:ns|us|ms|s)>(?=$| AUDITED)")
 _notice = re.compile(r"[0-9:.]{15} libvirt-trace: ")
 _who = re.compile(r"[0-9]+ \S+ \S+ ")
+
+
+def logged(path: Path) -> Result:
+    """What is in the file of -o: unlike the reader of a pipe, it keeps up."""
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    assert events[-1]["type"] == "end"
+    return Result(events, 0, "", [])
 
 
 class Run(NamedTuple):
@@ -90,6 +99,14 @@ class Steps:
             assert pipe
             pipe.close()
         return self.process.wait(20 * PATIENCE)
+
+
+@pytest.fixture
+def tracepoints() -> Iterator[Tracepoints]:
+    program = Program(1 << 20)
+    program.load()
+    yield program.tasks
+    program.close()
 
 
 @pytest.fixture

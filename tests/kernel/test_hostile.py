@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from probes.kernel.program import TWO_LINKS, has_session
-from tests.kernel.conftest import CALLS, TO_FILE, TRACER, Run, bare, read_facts
-from tests.kernel.test_shares import logged
+from tests.kernel.conftest import CALLS, TO_FILE, TRACER, Run, bare, logged, read_facts
 from tests.needs import PATIENCE, PYTHON
 
 Traced = Callable[..., Run]

@@ -14,19 +14,10 @@ from pathlib import Path
 import pytest
 
 from probes.host.lives import Exec, Exited, Life, OutOfMemory, Signalled, parse
-from probes.kernel.program import Program
 from probes.kernel.tracepoints import Tracepoints
 from tests.needs import PATIENCE, PYTHON
 
 MANY = 503
-
-
-@pytest.fixture
-def tracepoints() -> Iterator[Tracepoints]:
-    program = Program(1 << 20)
-    program.load()
-    yield program.tasks
-    program.close()
 
 
 def lives_until(tracepoints: Tracepoints, wanted: Callable[[Life], bool]) -> list[Life]:

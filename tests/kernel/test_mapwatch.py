@@ -24,14 +24,6 @@ LOAD = "import ctypes, sys; ctypes.CDLL('libvirt.so.0'); print('loaded', flush=T
 
 
 @pytest.fixture
-def tracepoints() -> Iterator[Tracepoints]:
-    program = Program(1 << 20)
-    program.load()
-    yield program.tasks
-    program.close()
-
-
-@pytest.fixture
 def watch(tracepoints: Tracepoints) -> Iterator[mapwatch.Watch]:
     started = watch_maps(tracepoints)
     assert isinstance(started, PerfWatch)

@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import Run, read_facts
+from tests.kernel.conftest import Run, logged, read_facts
 from tests.needs import PATIENCE
 from tests.neighbours import readable
-from tests.tracing import Result
 
 MADE = 1009  # by each of those that make some calls a second
 FLAT_OUT = 100_000
@@ -22,13 +20,6 @@ NOBODY, OTHER = 65534, 65533
 
 def as_user(uid: int, *command: object) -> list[str]:
     return ["setpriv", f"--reuid={uid}", "--clear-groups", *map(str, command)]
-
-
-def logged(path: Path) -> Result:
-    """What is in the file of -o: unlike the reader of a pipe, it keeps up."""
-    events = [json.loads(line) for line in path.read_text().splitlines()]
-    assert events[-1]["type"] == "end"
-    return Result(events, 0, "", [])
 
 
 @pytest.mark.other_kernels

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.daemon import Daemon
-from tests.enforced import library, put
+from tests.enforced import in_daemon, put
 from tests.needs import PATIENCE, PYTHON, lack
 
 NO_SUPPORT, NO_BACKEND = 3, 1  # what Debian 13's libvirtd says where a driver's own package is missing
@@ -62,7 +62,7 @@ FILTER = "<filter name='f1' chain='root'/>"
 @pytest.fixture(scope="module")
 def enforced(tmp_path_factory) -> Iterator[Daemon]:
     policy = put(tmp_path_factory.mktemp("policy") / "policy.bin", POLICY)
-    with Daemon({"LD_PRELOAD": str(library()), "LIBVIRT_TRACE_POLICY": str(policy)}) as daemon:
+    with Daemon(in_daemon(policy)) as daemon:
         yield daemon
 
 
@@ -121,7 +121,7 @@ def test_a_daemon_that_is_its_own_client(tmp_path):
     rule = 'user = "root"\nuri = "qemu:///system"'
     policy = put(tmp_path / "policy.bin", RULE.format("nmi", '["virDomainInjectNMI"]', rule))
     made = MAKE.format([DOMAIN.format("own")])
-    with Daemon({"LD_PRELOAD": str(library()), "LIBVIRT_TRACE_POLICY": str(policy)}) as daemon:
+    with Daemon(in_daemon(policy)) as daemon:
         for uri in (daemon.uri, f"{daemon.uri}&name={quote(daemon.tcp_uri, safe='')}"):
             words = [PYTHON, "-c", CLIENT, uri, json.dumps([made, "g[0].injectNMI()", "g[0].state()[0]"])]
             done = subprocess.run(words, capture_output=True, text=True, timeout=60 * PATIENCE)

@@ -16,7 +16,7 @@ import pytest
 
 from probes.host.maps import ENFORCER
 from tests.daemon import Daemon
-from tests.enforced import library, put
+from tests.enforced import in_daemon, put
 from tests.needs import PATIENCE, PYTHON, ROOT
 
 POLICY = """
@@ -77,7 +77,7 @@ def policy(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def enforced(policy) -> Iterator[Daemon]:
     """A libvirtd that obeys the policy."""
-    with Daemon({"LD_PRELOAD": str(library()), "LIBVIRT_TRACE_POLICY": str(policy)}) as daemon:
+    with Daemon(in_daemon(policy)) as daemon:
         yield daemon
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.daemon import Daemon, free_ports
-from tests.enforced import library, put
+from tests.enforced import in_daemon, put
 from tests.needs import PYTHON
 
 POLICY = """
@@ -67,7 +67,7 @@ except libvirt.libvirtError as error:
 @pytest.fixture(scope="module")
 def enforced(tmp_path_factory) -> Iterator[Daemon]:
     policy = put(tmp_path_factory.mktemp("policy") / "policy.bin", POLICY)
-    with Daemon({"LD_PRELOAD": str(library()), "LIBVIRT_TRACE_POLICY": str(policy)}) as daemon:
+    with Daemon(in_daemon(policy)) as daemon:
         yield daemon
 
 

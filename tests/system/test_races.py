@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.daemon import Daemon
-from tests.enforced import library, put, run
+from tests.enforced import in_daemon, put, run
 
 CALLS = 400
 POLICY = """
@@ -31,7 +31,7 @@ DOMAIN = "<domain type='{}'><name>{}</name><memory>65536</memory><os><type>hvm</
 def enforced(tmp_path_factory) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("policy")
     policy = put(folder / "policy.bin", POLICY)
-    with Daemon({"LD_PRELOAD": str(library()), "LIBVIRT_TRACE_POLICY": str(policy)}) as daemon:
+    with Daemon(in_daemon(policy)) as daemon:
         for name in ("kept1", "other1"):
             (folder / "domain.xml").write_text(DOMAIN.format("qemu", name))
             daemon.virsh("define", str(folder / "domain.xml"))
