@@ -3,22 +3,10 @@
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
 from typing import Any
 
 from log.events import NO_VALUES, Call, Command, CutList, CutText, Event, Handle, Value, Values, Xml
 from log.quote import whole_characters
-
-
-@lru_cache(maxsize=8)
-def _long(size: int) -> re.Pattern[bytes]:
-    return re.compile(rb'"[^"]{%d}' % (size + 1))
-
-
-def needs_cut(line: bytes, size: int) -> bool:
-    """Whether a string in the line may be longer."""
-    return _long(size).search(line) is not None or b'\\"' in line
 
 
 def cut_event(event: Event, size: int) -> Event:

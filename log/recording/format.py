@@ -58,16 +58,6 @@ class Row(NamedTuple):
     names: tuple[int, ...] | None  # hashes of the objects' names and UUIDs; None: too many
 
 
-class Seal(NamedTuple):
-    """The last line of a frame."""
-
-    time: int
-    frame: int  # its number, counted on from segment to segment
-    lines: int  # before it in the frame
-    sha256: str  # of these
-    chain: str  # SHA-256 of the chain before, and of the seal's line up to here
-
-
 def need_zstandard() -> None:
     """TraceError where the library is not installed."""
     if zstandard is None:
