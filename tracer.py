@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt-trace, the command: options come in, the session and the sinks are wired together, and their loop runs here."""
+"""libvirt-trace, the command: options come in, the session and the sinks are wired together,
+and their loop runs here.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,13 @@ class Signals:
             raise KeyboardInterrupt
 
 
-def run(session: Session, log: Log, signals: Signals, options: argparse.Namespace, command: Command | None) -> None:
+def run(
+    session: Session,
+    log: Log,
+    signals: Signals,
+    options: argparse.Namespace,
+    command: Command | None,
+) -> None:
     """The loop: moves events from the session to the log until it is time to stop."""
     deadline = None if options.seconds is None else time.monotonic() + options.seconds
     left = options.max_events
@@ -95,7 +103,8 @@ def run(session: Session, log: Log, signals: Signals, options: argparse.Namespac
             command.reap()
             if signals.terminate:
                 command.terminate()
-        # COMMAND shares the terminal's Ctrl-C: the log goes on until it has ended, unless asked twice
+        # COMMAND shares the terminal's Ctrl-C: the log goes on until it has ended, unless asked
+        # twice
         ending = (
             (command is not None and command.status is not None)
             or signals.stop > (1 if command and not signals.terminate else 0)
@@ -168,19 +177,34 @@ def begin(options: argparse.Namespace, argv: list[str]) -> Signals:
     return Signals(reopens=options.output is not None, patience=3 if argv else 2)
 
 
-def trace_to(log: Log, options: argparse.Namespace, filters: Filters, argv: list[str], signals: Signals) -> int:
+def trace_to(
+    log: Log, options: argparse.Namespace, filters: Filters, argv: list[str], signals: Signals
+) -> int:
     """Traces into a log; the exit status is COMMAND's, if there is one."""
     pid_file = PidFile(options.pid_file) if options.pid_file else contextlib.nullcontext()
     with pid_file:
         return trace_until_end(options, filters, argv, log, signals)
 
 
-def trace_until_end(options: argparse.Namespace, filters: Filters, argv: list[str], log: Log, signals: Signals) -> int:
+def trace_until_end(
+    options: argparse.Namespace, filters: Filters, argv: list[str], log: Log, signals: Signals
+) -> int:
     """The tracing itself."""
     command = Command(argv) if argv else None
     limits = Limits(options.string, options.redact)
     full = options.cmdline == "full" or not options.redact
-    session = Session(Options(filters, limits, options.buffer_size << 20, options.returns, tuple(options.libraries), VERSION, full), GUARD)
+    session = Session(
+        Options(
+            filters,
+            limits,
+            options.buffer_size << 20,
+            options.returns,
+            tuple(options.libraries),
+            VERSION,
+            full,
+        ),
+        GUARD,
+    )
     if not options.redact:
         log.complain("secrets are shown, because of --no-redact")
     with log.starting(status=command is None):
@@ -212,7 +236,9 @@ def trace_until_end(options: argparse.Namespace, filters: Filters, argv: list[st
 
 
 def wait(command: Command, signals: Signals, log: Log) -> int:
-    """The exit status of COMMAND, which may outlive the tracing of it; 0 if the user does not want to wait."""
+    """The exit status of COMMAND, which may outlive the tracing of it; 0 if the user does not
+    want to wait.
+    """
     if not command.started:
         command.go()  # nobody reads the log, but it was asked for
     command.reap()
@@ -226,10 +252,14 @@ def wait(command: Command, signals: Signals, log: Log) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; exit status 0, 1 (failure), 2 (usage), 125 (COMMAND could not be started) or COMMAND's."""
+    """Runs the command line; exit status 0, 1 (failure), 2 (usage), 125 (COMMAND could not be
+    started) or COMMAND's.
+    """
     debug = "--debug" in split_command(arguments)[0]
     if not debug:
-        threading.excepthook = lambda failed: say(_internal_error(failed.exc_type, failed.exc_traceback))
+        threading.excepthook = lambda failed: say(
+            _internal_error(failed.exc_type, failed.exc_traceback)
+        )
     open_streams()
     try:
         return do(arguments)
@@ -238,7 +268,8 @@ def main(arguments: Sequence[str]) -> int:
     except (TraceError, OSError) as error:
         if debug:
             raise
-        for line in error.args if isinstance(error, TraceError) else [explain(error)]:  # a policy may have several mistakes
+        # a policy may have several mistakes
+        for line in error.args if isinstance(error, TraceError) else [explain(error)]:
             say(str(line))
         if isinstance(error, UsageError):
             return 2
@@ -274,14 +305,21 @@ def do(arguments: Sequence[str]) -> int:
 
 
 def _internal_error(kind: type[BaseException], trace: TracebackType | None) -> str:
-    """A line about it: where it was raised, and not what it says, as there may be a secret in it."""
+    """A line about it: where it was raised, and not what it says, as there may be a secret in
+    it.
+    """
     frame = traceback.extract_tb(trace)[-1:]
     where = f" in {os.path.basename(frame[0].filename)}:{frame[0].lineno}" if frame else ""
-    return f"internal error: {kind.__name__}{where}; please report it (--debug shows how it came about)"
+    return (
+        f"internal error: {kind.__name__}{where}; please report it (--debug shows how it came "
+        "about)"
+    )
 
 
 def open_streams() -> None:
-    """Has something behind the three standard descriptors: what is opened next would get the number of a closed one."""
+    """Has something behind the three standard descriptors: what is opened next would get the
+    number of a closed one.
+    """
     for fd in range(3):
         try:
             os.fstat(fd)
@@ -294,7 +332,9 @@ def open_streams() -> None:
 
 
 def close_streams(status: int) -> int:
-    """The exit status; what can't be written any more is left out, or Python would complain of it and exit with 120."""
+    """The exit status; what can't be written any more is left out, or Python would complain of
+    it and exit with 120.
+    """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

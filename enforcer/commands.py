@@ -28,22 +28,50 @@ FEW, SOME = 20, 5  # functions of a rule that are all listed; that stand for mor
 
 def policy_parser() -> Parser:
     """The options of `policy`."""
-    parser = Parser(prog="libvirt-trace policy", description="Says what a policy means, and puts it in force.", allow_abbrev=False)
-    actions = parser.add_subparsers(dest="action", metavar="check|explain|apply", required=True, parser_class=Parser)
-    check = actions.add_parser("check", help="its mistakes, and the functions that each rule covers", allow_abbrev=False)
-    why = actions.add_parser("explain", help="which rule decides about a call, and why", allow_abbrev=False)
-    apply = actions.add_parser("apply", help=f"put it in force in all enforced processes ({SYSTEM_POLICY})", allow_abbrev=False)
+    parser = Parser(
+        prog="libvirt-trace policy",
+        description="Says what a policy means, and puts it in force.",
+        allow_abbrev=False,
+    )
+    actions = parser.add_subparsers(
+        dest="action", metavar="check|explain|apply", required=True, parser_class=Parser
+    )
+    check = actions.add_parser(
+        "check", help=("its mistakes, and the functions that each rule covers"), allow_abbrev=False
+    )
+    why = actions.add_parser(
+        "explain", help=("which rule decides about a call, and why"), allow_abbrev=False
+    )
+    apply = actions.add_parser(
+        "apply",
+        help=f"put it in force in all enforced processes ({SYSTEM_POLICY})",
+        allow_abbrev=False,
+    )
     for sub in (check, why, apply):
         sub.add_argument("file", metavar="FILE", type=Path, help="the policy")
     for sub in (check, apply):
         _add_uncovered(sub)
-    check.add_argument("--all", action="store_true", help=f"list all functions of each rule, also where they are more than {FEW}")
-    why.add_argument("--function", metavar="NAME", required=True, help="the function that is called")
-    why.add_argument("--object", metavar="NAME", help="what it is called on; POOL/NAME for a volume")
+    check.add_argument(
+        "--all",
+        action="store_true",
+        help=f"list all functions of each rule, also where they are more than {FEW}",
+    )
+    why.add_argument(
+        "--function", metavar="NAME", required=True, help=("the function that is called")
+    )
+    why.add_argument(
+        "--object", metavar="NAME", help=("what it is called on; POOL/NAME for a volume")
+    )
     why.add_argument("--uuid", metavar="UUID", help="the object's UUID")
-    why.add_argument("--user", metavar="USER", help="for whom: name, number, sasl:NAME or x509:NAME")
+    why.add_argument(
+        "--user", metavar="USER", help=("for whom: name, number, sasl:NAME or x509:NAME")
+    )
     why.add_argument("--uri", metavar="URI", help="of the connection")
-    why.add_argument("--readonly", action=argparse.BooleanOptionalAction, help="whether the connection is read-only")
+    why.add_argument(
+        "--readonly",
+        action=argparse.BooleanOptionalAction,
+        help="whether the connection is read-only",
+    )
     why.add_argument("--exe", metavar="PATH", help="the program")
     why.add_argument("--xml", metavar="FILE", type=Path, help="the document that is given to it")
     why.add_argument("--flags", metavar="NAME[,NAME]", help="the call's flags; none: ''")
@@ -61,16 +89,25 @@ def enforce_parser() -> Parser:
         description="Runs a command, or a daemon, so that calls that a policy forbids are denied.",
         allow_abbrev=False,
     )
-    parser.add_argument("--policy", metavar="FILE", type=Path, help=f"the policy, besides the system's ({SYSTEM_POLICY})")
+    parser.add_argument(
+        "--policy",
+        metavar="FILE",
+        type=Path,
+        help=f"the policy, besides the system's ({SYSTEM_POLICY})",
+    )
     parser.add_argument("--service", metavar="UNIT", help="a daemon: libvirtd, virtqemud, ...")
-    parser.add_argument("--remove", action="store_true", help="take what --service has written away")
+    parser.add_argument(
+        "--remove", action="store_true", help=("take what --service has written away")
+    )
     _add_uncovered(parser)
     return parser
 
 
 def _add_uncovered(parser: Parser) -> None:
     parser.add_argument(
-        "--ignore-uncovered", action="store_true", help="don't warn of rules that can't cover functions of a newer libvirt than is known"
+        "--ignore-uncovered",
+        action="store_true",
+        help="don't warn of rules that can't cover functions of a newer libvirt than is known",
     )
 
 
@@ -83,7 +120,15 @@ def run_policy(arguments: Sequence[str]) -> int:
         flags = None if options.flags is None else frozenset(filter(None, options.flags.split(",")))
         xml = None if options.xml is None else read_text(options.xml)
         question = Question(
-            options.function, options.object, options.uuid, options.user, options.uri, options.readonly, options.exe, flags, xml
+            options.function,
+            options.object,
+            options.uuid,
+            options.user,
+            options.uri,
+            options.readonly,
+            options.exe,
+            flags,
+            xml,
         )
         print("\n".join(map(escape, explain(policy, table(), question))), flush=True)
         return 0
@@ -96,7 +141,10 @@ def run_policy(arguments: Sequence[str]) -> int:
         raise TraceError("putting a policy in force needs root: run it with sudo")
     write_whole(SYSTEM_FOLDER / "policy.toml", text.encode())
     write_whole(SYSTEM_POLICY, data)
-    say(f"{policy.origin} is in force as {SYSTEM_POLICY}: {_count(len(policy.rules), 'rule')}, mode {policy.mode}; {_enforced_now()}")
+    say(
+        f"{policy.origin} is in force as {SYSTEM_POLICY}: {_count(len(policy.rules), 'rule')}, "
+        f"mode {policy.mode}; {_enforced_now()}"
+    )
     return 0
 
 
@@ -149,7 +197,9 @@ def read_text(path: Path) -> str:
 
 def parse(text: str, path: Path) -> Policy:
     """The policy that was read from there; warnings are said."""
-    policy = dataclasses.replace(read_policy(text, str(path), table()), origin=os.path.abspath(path))
+    policy = dataclasses.replace(
+        read_policy(text, str(path), table()), origin=os.path.abspath(path)
+    )
     for warning in policy.warnings:
         say(f"{warning} (warning)")
     return policy
@@ -161,33 +211,51 @@ def load(path: Path) -> Policy:
 
 
 def warn_uncovered(policy: Policy, ignore: bool) -> None:
-    """Names functions of the installed libvirt that nobody can judge, and the rules that are meant to cover them."""
+    """Names functions of the installed libvirt that nobody can judge, and the rules that are
+    meant to cover them.
+    """
     missing = uncovered(table().by_name)
     for line in [] if ignore else uncovered_rules(policy, missing):
         say(f"{line} (warning)")
     if missing:
-        say(f"the installed libvirt is newer than libvirt-trace; never judged, by no rule: {', '.join(missing)}; update libvirt-trace")
+        say(
+            "the installed libvirt is newer than libvirt-trace; never judged, by no rule: "
+            f"{', '.join(missing)}; update libvirt-trace"
+        )
 
 
 def _enforced_now() -> str:
     count = len({mapping.pid for mapping in maps.scan() if maps.is_enforcer(mapping.path)})
     if not count:
-        return "no process is enforced yet: libvirt-trace enforce --service UNIT, or -- COMMAND, has one obey it"
+        return (
+            "no process is enforced yet: libvirt-trace enforce --service UNIT, or -- COMMAND, "
+            "has one obey it"
+        )
     return f"{_count(count, 'process')} {'obeys' if count == 1 else 'obey'} it"
 
 
 def describe(policy: Policy, *, everything: bool = True) -> list[str]:
     """What `policy check` prints: each rule with its functions, and that there is no mistake."""
-    lines = [f"{policy.origin}: mode {policy.mode}, on_error {policy.on_error}, {_count(len(policy.rules), 'rule')}"]
+    lines = [
+        (
+            f"{policy.origin}: mode {policy.mode}, on_error {policy.on_error}, "
+            f"{_count(len(policy.rules), 'rule')}"
+        )
+    ]
     for rule in policy.rules:
         names = covered_names(rule, table())
-        lines.append(f"rule {quote(rule.name)} (line {rule.line}): {rule.action}, {_count(len(names), 'function')}")
+        lines.append(
+            f"rule {quote(rule.name)} (line {rule.line}): {rule.action}, "
+            f"{_count(len(names), 'function')}"
+        )
         shown = names if everything or len(names) <= FEW else names[:SOME]
         lines += [f"  {name}" for name in shown]
         if shown is not names:
             lines.append(f"  ... {len(names)} in all; --all lists them")
     lines += [f"note: {note}" for note in notes(policy, table())]
-    lines.append(f"no mistakes{', ' + _count(len(policy.warnings), 'warning') if policy.warnings else ''}")
+    lines.append(
+        f"no mistakes{', ' + _count(len(policy.warnings), 'warning') if policy.warnings else ''}"
+    )
     return lines
 
 

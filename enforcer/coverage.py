@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which functions a process's policies cover: the host's policy and those of processes come in, sets of numbers go out.
+"""Which functions a process's policies cover: the host's policy and those of processes come in,
+sets of numbers go out.
 
-The enforcer checks a policy and keeps it in a sealed memory file, which can be read through the process's mappings. Any process can
+The enforcer checks a policy and keeps it in a sealed memory file, which can be read through the
+process's mappings. Any process can
 make such a file: it is read within limits, once, and tells about that process only.
 
-A policy is also meant for what an enforced process starts, though that may be without the library (it is set-uid, or has another
-environment): for its descendants, except a daemon's, and for whoever has its path in the environment that it was started with.
+A policy is also meant for what an enforced process starts, though that may be without the library
+(it is set-uid, or has another
+environment): for its descendants, except a daemon's, and for whoever has its path in the
+environment that it was started with.
 """
 
 from __future__ import annotations
@@ -32,15 +36,25 @@ from probes.host.opening import open_file
 
 MEMORY_FILE = "libvirt-trace-policy"  # as in policy_file.c
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-MOST_POLICIES = 16  # of a process that are looked at; two are in force, and others may still be in use
+# of a process that are looked at; two are in force, and others may still be in use
+MOST_POLICIES = 16
 MOST_MAPPINGS = 1 << 20  # bytes of the list of a process's mappings: some 10,000; libvirtd has 800
-MOST_LOOKED_AT = 4 << 20  # bytes of such lists between two refresh(): 50 ms of work; who comes later must wait
+# bytes of such lists between two refresh(): 50 ms of work; who comes later must wait
+MOST_LOOKED_AT = 4 << 20
 MOST_FILES = 4096
 MOST_ENVIRONMENT = 1 << 20  # bytes of a process's environment that are looked at
-# so many refresh() after the last enforced process has gone calls may be told of it; a process without policies is looked at again
+# so many refresh() after the last enforced process has gone calls may be told of it; a process
+# without policies is looked at again
 KEPT, AGAIN = 3, 8
 _NAME = re.compile(re.escape(f"/memfd:{MEMORY_FILE}".encode()))
-_MAPPED = re.compile(rb"([0-9a-f]+-[0-9a-f]+) \S+ \S+ \S+ [0-9]+ +" + _NAME.pattern + rb"(?: \(deleted\))?")
+_MAPPED = re.compile(
+    (
+        rb"([0-9a-f]+-[0-9a-f]+) \S+ \S+ \S+ [0-9]+ "
+        rb"+"
+    )
+    + _NAME.pattern
+    + rb"(?: \(deleted\))?"
+)
 _NAMED = re.compile(rb"(?:^|\0)LIBVIRT_TRACE_POLICY=(/[^\0]*)")
 _ENFORCER_FOLDER = Path(__file__).resolve().parent
 
@@ -49,7 +63,11 @@ Identity = tuple[int, ...]  # of a file
 
 def host_enforcers() -> list[Path]:
     """The host's own library, where it is built or installed."""
-    return [path for path in (_ENFORCER_FOLDER / maps.ENFORCER, _ENFORCER_FOLDER / "build" / maps.ENFORCER) if path.exists()]
+    return [
+        path
+        for path in (_ENFORCER_FOLDER / maps.ENFORCER, _ENFORCER_FOLDER / "build" / maps.ENFORCER)
+        if path.exists()
+    ]
 
 
 def policies_of(pid: int, proc: Path = Path("/proc")) -> Iterator[Summary]:
@@ -73,7 +91,9 @@ def system_policy() -> Summary | None:
 
 
 def named_policy(pid: int, proc: Path = Path("/proc")) -> str | None:
-    """The policy that the process was started with in its environment; None: there is none, or the process has gone."""
+    """The policy that the process was started with in its environment; None: there is none, or
+    the process has gone.
+    """
     found = _NAMED.search(_environment(pid, proc))
     return os.fsdecode(found[1]) if found else None
 
@@ -83,7 +103,8 @@ class _Held(NamedTuple):
 
     covered: frozenset[int]
     until: int  # the refresh() that it must be looked at again after
-    files: tuple[tuple[str, Identity], ...]  # its policies: paths of the mappings, and which file was there
+    # its policies: paths of the mappings, and which file was there
+    files: tuple[tuple[str, Identity], ...]
     is_enforced: bool  # the library was there, too: it was not another program by then
 
 
@@ -93,15 +114,22 @@ class Coverage:
     def __init__(self, daemons: Daemons, proc: Path = Path("/proc")) -> None:
         self._daemons, self._proc = daemons, proc
         self._known = table()
-        self._all = frozenset(number for number, function in enumerate(self._known.functions) if function.access != "plumbing")
+        self._all = frozenset(
+            number
+            for number, function in enumerate(self._known.functions)
+            if function.access != "plumbing"
+        )
         self._system: frozenset[int] = frozenset()
         self._system_says: Summary | None = None
         self._state: Identity | None = None
         self._processes: dict[int, _Held] = {}
-        self._enforced: dict[int, bool] = {}  # whether its policies are meant for what it starts: a daemon's are not
+        # whether its policies are meant for what it starts: a daemon's are not
+        self._enforced: dict[int, bool] = {}
         self._unread: set[int] = set()  # processes whose environment was not looked at yet
-        self._meant: dict[int, frozenset[int]] = {}  # what policies cover that are meant for the process
-        self._astray: set[int] = set()  # processes that a policy is meant for of which nothing is known
+        # what policies cover that are meant for the process
+        self._meant: dict[int, frozenset[int]] = {}
+        # processes that a policy is meant for of which nothing is known
+        self._astray: set[int] = set()
         self._files: Recent[Identity, frozenset[int]] = Recent(MOST_FILES)
         self._generation = 0
         self._used = -KEPT  # generation in which there was an enforced process
@@ -109,7 +137,9 @@ class Coverage:
         self.refresh()
 
     def refresh(self) -> None:
-        """Looks whether policies have changed: at the host's now, at those of a process when it is asked for."""
+        """Looks whether policies have changed: at the host's now, at those of a process when it
+        is asked for.
+        """
         self._generation += 1
         self._left = MOST_LOOKED_AT
         if self._enforced:
@@ -127,14 +157,19 @@ class Coverage:
 
     @property
     def covers(self) -> bool:
-        """Whether there may be a policy anywhere, or was a moment ago: that a process has loaded the enforcer may be told late."""
+        """Whether there may be a policy anywhere, or was a moment ago: that a process has
+        loaded the enforcer may be told late.
+        """
         there = self._system or self._enforced or self._meant or self._astray or self._unread
         return bool(there or self._generation - self._used < KEPT)
 
     def covered_for(self, pid: int) -> frozenset[int]:
-        """Numbers of the functions that a policy covers for this process; NO_STUB: those that have none, too."""
+        """Numbers of the functions that a policy covers for this process; NO_STUB: those that
+        have none, too.
+        """
         own = self.own_for(pid)
-        # every client's call of a daemon has a verdict; those without one are libvirt's own, made by threads of its drivers
+        # every client's call of a daemon has a verdict; those without one are libvirt's own, made
+        # by threads of its drivers
         if pid in self._enforced and self._daemons.is_daemon(pid):
             return (self._system | own) & {NO_STUB}
         return self._system | own if own else self._system
@@ -171,7 +206,9 @@ class Coverage:
             self._astray.add(pid)
 
     def replaced(self, pid: int) -> None:
-        """It became another program; a policy that was in force in it is meant for that one, too."""
+        """It became another program; a policy that was in force in it is meant for that one,
+        too.
+        """
         held = self._processes.pop(pid, None)
         if self._enforced.pop(pid, False):
             if held is None or not held.is_enforced:
@@ -194,10 +231,14 @@ class Coverage:
         environment = _environment(pid, self._proc)
         self._left -= len(environment)
         if found := _NAMED.search(environment):
-            self._meant[pid] = self._meant.get(pid, frozenset()) | self._named(os.fsdecode(found[1]))
+            self._meant[pid] = self._meant.get(pid, frozenset()) | self._named(
+                os.fsdecode(found[1])
+            )
 
     def _named(self, path: str) -> frozenset[int]:
-        """What the policy of that path covers: everything, where it can't be told. A path that others choose is not opened."""
+        """What the policy of that path covers: everything, where it can't be told. A path that
+        others choose is not opened.
+        """
         if os.path.dirname(path) != str(RUN_FOLDER):
             return self._all
         try:
@@ -205,7 +246,12 @@ class Coverage:
         except OSError:
             return self._all
         try:
-            return self._covered(summary(lambda at, length: os.pread(fd, length, at), os.fstat(fd).st_size)) or self._all
+            return (
+                self._covered(
+                    summary(lambda at, length: os.pread(fd, length, at), os.fstat(fd).st_size)
+                )
+                or self._all
+            )
         except OSError:
             return self._all
         finally:
@@ -214,20 +260,31 @@ class Coverage:
     def _in_force(self, pid: int) -> _Held:
         held = self._processes.get(pid)
         if held is None or held.until <= self._generation:
-            held = held._replace(until=self._generation + 1) if held and self._is_same(held) else self._look(pid, held)
+            held = (
+                held._replace(until=self._generation + 1)
+                if held and self._is_same(held)
+                else self._look(pid, held)
+            )
             self._processes[pid] = held
         return held
 
     def _is_same(self, held: _Held) -> bool:
         """Whether the process still has its policies: one that is replaced is unmapped."""
         try:
-            return bool(held.files) and all(_identity(os.stat(path)) == identity for path, identity in held.files)
+            return bool(held.files) and all(
+                _identity(os.stat(path)) == identity for path, identity in held.files
+            )
         except OSError:
             return False
 
     def _look(self, pid: int, before: _Held | None) -> _Held:
         if self._left <= 0:
-            return _Held(before.covered if before else frozenset(), self._generation + 1, (), bool(before and before.is_enforced))
+            return _Held(
+                before.covered if before else frozenset(),
+                self._generation + 1,
+                (),
+                bool(before and before.is_enforced),
+            )
         covered: frozenset[int] = frozenset()
         files = []
         text = maps.text(pid, self._proc, MOST_MAPPINGS)
@@ -240,7 +297,10 @@ class Coverage:
                 continue
             files.append((path, identity))
             # a sealed file never changes; and nobody else gets its number
-            covered |= self._files.learn(identity, lambda _, path=path: self._own(_read_sealed(Path(path))))  # type: ignore[misc]
+            covered |= self._files.learn(
+                identity,
+                lambda _, path=path: self._own(_read_sealed(Path(path))),  # type: ignore[misc]
+            )
         is_enforced = f"/{maps.ENFORCER}".encode() in text
         return _Held(covered, self._generation + (1 if files else AGAIN), tuple(files), is_enforced)
 
@@ -250,19 +310,29 @@ class Coverage:
 
     def _covered(self, summary: Summary | None) -> frozenset[int]:
         """The numbers, if they are numbers of the table that is known here."""
-        return summary.covered if summary is not None and summary.table_hash == self._known.hash else frozenset()
+        return (
+            summary.covered
+            if summary is not None and summary.table_hash == self._known.hash
+            else frozenset()
+        )
 
 
 def _shown_policies(pid: int, proc: Path) -> Iterator[Mapping[str, object]]:
     for found in policies_of(pid, proc):
-        yield {"origin": found.origin, "mode": found.mode, "age_s": max(0, int(time.time()) - found.made)}
+        yield {
+            "origin": found.origin,
+            "mode": found.mode,
+            "age_s": max(0, int(time.time()) - found.made),
+        }
 
 
 def _environment(pid: int, proc: Path) -> bytes:
     try:
         with open(f"{proc}/{pid}/environ", "rb", buffering=0) as file:
             data = b""
-            while len(data) < MOST_ENVIRONMENT and (part := file.read(min(1 << 16, MOST_ENVIRONMENT - len(data)))):
+            while len(data) < MOST_ENVIRONMENT and (
+                part := file.read(min(1 << 16, MOST_ENVIRONMENT - len(data)))
+            ):
                 data += part
             return data
     except OSError:
@@ -276,7 +346,11 @@ def _identity(status: os.stat_result) -> Identity:
 def _places(text: bytes) -> list[str]:
     """Where policies are mapped, as the names in map_files."""
     lines = (_line_at(text, name.start()) for name in _NAME.finditer(text))
-    return [match[1].decode() for line in itertools.islice(lines, MOST_POLICIES) if (match := _MAPPED.fullmatch(line))]
+    return [
+        match[1].decode()
+        for line in itertools.islice(lines, MOST_POLICIES)
+        if (match := _MAPPED.fullmatch(line))
+    ]
 
 
 def _line_at(text: bytes, at: int) -> bytes:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which commands to a monitor or to an agent in the guest only ask: a command comes in, yes or no goes out."""
+"""Which commands to a monitor or to an agent in the guest only ask: a command comes in, yes or
+no goes out.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt-trace log, report and verify: words come in; what a record says is printed, and the exit status goes out."""
+"""libvirt-trace log, report and verify: words come in; what a record says is printed, and the
+exit status goes out.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,17 @@ class Printer:
     def __init__(self, form: str, view: text.View, hosts: bool, bar: Bar) -> None:
         """`hosts`: each line names its host. `bar`: what is hidden meanwhile."""
         self._view, self._hosts, self._bar = view, hosts, bar
-        is_plain = not sys.stdout.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown", "")
+        is_plain = not sys.stdout.isatty() or os.environ.get("TERM", "dumb") in (
+            "dumb",
+            "unknown",
+            "",
+        )
         self._paint = None if is_plain or form != "text" else paints(make_console(sys.stdout))
-        self._line: Callable[[Found], str] = {"json": self._json, "xml": self._xml, "text": self._text}[form]
+        self._line: Callable[[Found], str] = {
+            "json": self._json,
+            "xml": self._xml,
+            "text": self._text,
+        }[form]
         self._parts: list[str] = []
         self._size = 0
         self._form = form
@@ -56,7 +66,9 @@ class Printer:
                 self.flush()
 
     def _show_day(self, ns: int) -> None:
-        """A line of its own, unless it is that of the line before; the first is known if it is today."""
+        """A line of its own, unless it is that of the line before; the first is known if it is
+        today.
+        """
         quarter = ns // _QUARTER_HOUR
         if quarter == self._quarter:
             return
@@ -81,12 +93,20 @@ class Printer:
             line = text.line(found.event, self._view)
         else:
             paint = self._paint
-            line = "".join([paint[role] % piece for role, piece in text.segments(found.event, self._view)])
-        return host + line.replace("\n", f"\n{host}", line.count("\n") - 1) if host and line else line
+            line = "".join(
+                [paint[role] % piece for role, piece in text.segments(found.event, self._view)]
+            )
+        return (
+            host + line.replace("\n", f"\n{host}", line.count("\n") - 1) if host and line else line
+        )
 
     def _json(self, found: Found) -> str:
         line = json_line(found.event)
-        return line.replace(',"time":', f',"host":{string(found.host or "?")},"time":', 1) if self._hosts else line
+        return (
+            line.replace(',"time":', f',"host":{string(found.host or "?")},"time":', 1)
+            if self._hosts
+            else line
+        )
 
     def _xml(self, found: Found) -> str:
         line = xml.line(found.event)
@@ -99,7 +119,13 @@ def show_log(arguments: Sequence[str]) -> int:
     """libvirt-trace log"""
     options = log_parser().parse_args(arguments)
     query = query_of(options)
-    view = text.View(options.tree) if options.tree else text.View.BOTH if options.both else text.View.FOLD
+    view = (
+        text.View(options.tree)
+        if options.tree
+        else text.View.BOTH
+        if options.both
+        else text.View.FOLD
+    )
     summary = Summary(both=options.both) if options.summary else None
     printer: Printer | None = None
 
@@ -151,15 +177,27 @@ def show_report(arguments: Sequence[str]) -> int:
     report = _reported(options.paths, query, options.both)
     before = None if options.diff is None else _reported([options.diff], query, options.both)
     if options.json:
-        print(as_json(report) if before is None else differences_as_json(before, report), end="", flush=True)
+        print(
+            as_json(report) if before is None else differences_as_json(before, report),
+            end="",
+            flush=True,
+        )
         return 0
     console = make_console(sys.stdout)
-    heads = [heading(report)] if before is None else [f"before: {heading(before)}", f"after: {heading(report)}"]
+    heads = (
+        [heading(report)]
+        if before is None
+        else [(f"before: {heading(before)}"), (f"after: {heading(report)}")]
+    )
     made = tables(report, options.top) if before is None else differences(before, report)
     parts = [table.shown_on(console) for table in made if table.rows]
     if before is not None and not parts:
         heads.append("nothing differs")
-    print("".join([*(f"{head}\n" for head in heads), *(f"\n{part}" for part in parts)]), end="", flush=True)
+    print(
+        "".join([*(f"{head}\n" for head in heads), *(f"\n{part}" for part in parts)]),
+        end="",
+        flush=True,
+    )
     return 0
 
 

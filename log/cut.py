@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""An event of a record comes in, with long strings; it goes out with as much of them as the live view would keep (`-s`)."""
+"""An event of a record comes in, with long strings; it goes out with as much of them as the
+live view would keep (`-s`).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def cut_event(event: Event, size: int) -> Event:
         return event
     args = None if event.args is None else _cut_values(event.args, size)
     children = tuple(cut_event(child, size) for child in event.children)
-    return event._replace(args=args, out=_cut_values(event.out, size), ret=_cut(event.ret, size), children=children)
+    return event._replace(
+        args=args, out=_cut_values(event.out, size), ret=_cut(event.ret, size), children=children
+    )
 
 
 def _cut_values(values: Values, size: int) -> Values:
@@ -33,10 +37,16 @@ def _cut(item: Any, size: int) -> Value:
         return item if len(data) <= size else CutText(_begin(data, size), len(data), item)
     if isinstance(item, CutText):
         data = item.text.encode(errors="surrogateescape")
-        return item if len(data) <= size else CutText(_begin(data, size), item.length, item.whole or item.text)
+        return (
+            item
+            if len(data) <= size
+            else CutText(_begin(data, size), item.length, item.whole or item.text)
+        )
     if isinstance(item, Xml):
         shown = _cut(item.shown, size)
-        return Xml(shown._replace(whole=None), item.captured) if isinstance(shown, CutText) else item
+        return (
+            Xml(shown._replace(whole=None), item.captured) if isinstance(shown, CutText) else item
+        )
     if isinstance(item, Handle):
         return Handle(item.type, {key: _cut(inner, size) for key, inner in item.fields.items()})
     if isinstance(item, CutList):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The one exception that carries a message for the user, which only tracer.py catches, the system's own errors, and how they are said."""
+"""The one exception that carries a message for the user, which only tracer.py catches, the
+system's own errors, and how they are said.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The events of the log: what the decoder builds and every sink renders.
 
-Tuples, because a busy host makes 100,000 of them a second and a frozen dataclass costs five times as much to build.
+Tuples, because a busy host makes 100,000 of them a second and a frozen dataclass costs five times
+as much to build.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Code(NamedTuple):
 
 
 class Handle(NamedTuple):
-    """A libvirt object. `fields` holds what identifies it, in display order: name, uuid, key, uri, driver, ..."""
+    """A libvirt object. `fields` holds what identifies it, in display order: name, uuid, key,
+    uri, driver, ...
+    """
 
     type: str  # "domain", "network", "volume", "connect", ...
     fields: Mapping[str, Value]
@@ -60,7 +63,9 @@ class CutList(NamedTuple):
 
 
 class Xml(NamedTuple):
-    """An XML document: what is logged of it, and as much as was captured, which a summary is made from."""
+    """An XML document: what is logged of it, and as much as was captured, which a summary is
+    made from.
+    """
 
     shown: str | CutText
     captured: str
@@ -74,7 +79,9 @@ class EnumValue(NamedTuple):
 
 
 class Flags(NamedTuple):
-    """A bitwise-or; `names` in ascending bit order, then the unknown rest as one hexadecimal number."""
+    """A bitwise-or; `names` in ascending bit order, then the unknown rest as one hexadecimal
+    number.
+    """
 
     value: int
     names: tuple[str, ...]
@@ -111,8 +118,8 @@ Value = (
 class Values:
     """Named values in the order of the C prototype, shared by all calls whose bytes were the same.
 
-    `rendered` belongs to the sinks: a sink keeps its rendering there under a key of its own, so equal arguments
-    are rendered once.
+    `rendered` belongs to the sinks: a sink keeps its rendering there under a key of its own, so
+    equal arguments are rendered once.
     """
 
     __slots__ = ("rendered", "values")
@@ -157,14 +164,17 @@ class CallError(NamedTuple):
 class VerdictInfo(NamedTuple):
     """What the enforcer decided about a call."""
 
-    action: str  # "deny", "audit", "allow"; "not enforced": a policy covers the function, but nobody asked it
+    # "deny", "audit", "allow"; "not enforced": a policy covers the function, but nobody asked it
+    action: str
     rule: str  # "": none matched
     message: str | None = None
     note: str | None = None  # where a handle says something else than its driver
 
 
 class Call(NamedTuple):
-    """A call that returned, was never seen to return (`unfinished` tells why), or was denied (verdict.action "deny")."""
+    """A call that returned, was never seen to return (`unfinished` tells why), or was denied
+    (verdict.action "deny").
+    """
 
     time: int  # ns since the epoch, at entry
     duration_ns: int | None
@@ -184,16 +194,22 @@ class Call(NamedTuple):
     client: Mapping[str, Value] | None = None
     verdict: VerdictInfo | None = None
     parent: str | None = None  # id of the call that caused it, in another process
-    one_of: tuple[str, ...] = ()  # ids of the calls of which one caused it, where they can't be told apart
-    children: tuple[Any, ...] = ()  # Call, Command and DomainEvent: what it caused, in order of their end
+    # ids of the calls of which one caused it, where they can't be told apart
+    one_of: tuple[str, ...] = ()
+    # Call, Command and DomainEvent: what it caused, in order of their end
+    children: tuple[Any, ...] = ()
     more_children: int = 0  # that are left out there
-    unfinished: str | None = None  # "process exited", "still running", "result lost", "no return probe" and perhaps ": " and why
-    # one object for calls that differ in nothing but time and duration: a sink keeps its rendering there, under a key of its own
+    # "process exited", "still running", "result lost", "no return probe" and perhaps ": " and why
+    unfinished: str | None = None
+    # one object for calls that differ in nothing but time and duration: a sink keeps its rendering
+    # there, under a key of its own
     alike: dict[str, Any] | None = None
 
 
 class Command(NamedTuple):
-    """What a daemon told a virtual machine's monitor, or the agent in it, while it was in a call."""
+    """What a daemon told a virtual machine's monitor, or the agent in it, while it was in a
+    call.
+    """
 
     time: int  # ns since the epoch
     duration_ns: int | None  # until the answer; None: there was none
@@ -219,7 +235,8 @@ class DomainEvent(NamedTuple):
     event: str  # "stopped"
     detail: str  # libvirt's own reason: "crashed"
     parent: str | None  # id of the call that did it
-    one_of: tuple[str, ...] = ()  # ids of the calls of which one did it, where they can't be told apart
+    # ids of the calls of which one did it, where they can't be told apart
+    one_of: tuple[str, ...] = ()
     cause: str | None = None  # BY_CALL, NO_CALL; None: it is not known what did it
 
 
@@ -240,7 +257,8 @@ class Attached(NamedTuple):
     targets: tuple[Target, ...]
     attach_ms: float
     link: str  # "uprobe_session", "uprobe_multi" or "perf_event"
-    mapped_ms: float | None = None  # how long the file had been mapped before: calls in that time were missed
+    # how long the file had been mapped before: calls in that time were missed
+    mapped_ms: float | None = None
 
 
 class Unattached(NamedTuple):
@@ -264,7 +282,9 @@ class Lost(NamedTuple):
     time: int
     count: int  # type: ignore[assignment]  # hides tuple.count
     ring: str  # "write" or "read"; "processes": of the kernel's events about these
-    reason: str  # "buffer full"; "buffer full, in a daemon": for whom is lost, so it may not have been asked for; "no memory"
+    # "buffer full"; "buffer full, in a daemon": for whom is lost, so it may not have been asked
+    # for; "no memory"
+    reason: str
     uid: int | None = None  # whose; None: of several users, or not known
     user: str | None = None
     details: int = 0  # records of other calls: of errors, monitor commands, long strings, threads
@@ -283,7 +303,9 @@ class End(NamedTuple):
 
 
 class Reads(NamedTuple):
-    """Calls of a record that were counted and not written out: alike in all of this but time and duration."""
+    """Calls of a record that were counted and not written out: alike in all of this but time
+    and duration.
+    """
 
     time: int  # when the first of them began
     until: int  # when the last of them ended
@@ -300,7 +322,9 @@ class Reads(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Nothing was recorded from `time` to `until`, or not all: `lost` calls are missing, if that is known."""
+    """Nothing was recorded from `time` to `until`, or not all: `lost` calls are missing, if
+    that is known.
+    """
 
     time: int
     until: int
@@ -334,7 +358,20 @@ class Recording(NamedTuple):
     previous: dict[str, Any] | None  # segment, frame and chain
 
 
-Event = Call | Command | DomainEvent | Attached | Unattached | Clock | Lost | End | Reads | Gap | Removed | Recording
+Event = (
+    Call
+    | Command
+    | DomainEvent
+    | Attached
+    | Unattached
+    | Clock
+    | Lost
+    | End
+    | Reads
+    | Gap
+    | Removed
+    | Recording
+)
 
 
 def call_id(tid: int, time: int) -> str:

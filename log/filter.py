@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What an event is about: its names, its process, its fate. For every filter that looks at finished events, live and recorded."""
+"""What an event is about: its names, its process, its fate. For every filter that looks at
+finished events, live and recorded.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def names_of(event: Event) -> Iterable[str] | None:
     if type(event) is DomainEvent:
         return texts(event.domain.fields.values())
     if type(event) is Reads:
-        return texts(event.object.fields.get(field) for field in NAME_FIELDS) if event.object else ()
+        return (
+            texts(event.object.fields.get(field) for field in NAME_FIELDS) if event.object else ()
+        )
     return ()
 
 
@@ -63,7 +67,9 @@ def matches(name: str, globs: Iterable[str]) -> bool:
 
 @lru_cache(maxsize=1024)
 def is_one_of(name: str, globs: tuple[str, ...]) -> bool:
-    """Whether a thread's name, of which the kernel keeps 15 characters, is meant by one of the names or globs."""
+    """Whether a thread's name, of which the kernel keeps 15 characters, is meant by one of the
+    names or globs.
+    """
     return any(fnmatch.fnmatchcase(name, glob) or glob[:15] == name for glob in globs)
 
 
@@ -83,7 +89,9 @@ def program_of(client: Mapping[str, Value] | None) -> str:
 
 
 def wants_function(name: str, globs: Sequence[str]) -> bool:
-    """Whether the globs of -f let a function in: one of them fits, or all only leave out, and none of those does."""
+    """Whether the globs of -f let a function in: one of them fits, or all only leave out, and
+    none of those does.
+    """
     wanted = [glob for glob in globs if not glob.startswith("!")]
     if matches(name, (glob[1:] for glob in globs if glob.startswith("!"))):
         return False
@@ -91,7 +99,9 @@ def wants_function(name: str, globs: Sequence[str]) -> bool:
 
 
 def is_about(found: Iterable[str] | None, wanted: Sequence[str]) -> bool:
-    """Whether one of the globs fits one of the names that were found; None: where that can't be told, too."""
+    """Whether one of the globs fits one of the names that were found; None: where that can't be
+    told, too.
+    """
     return not wanted or found is None or any(matches(name, wanted) for name in found)
 
 

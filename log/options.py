@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The command lines of `log`, `report` and `verify`: words come in, a question to a record goes out."""
+"""The command lines of `log`, `report` and `verify`: words come in, a question to a record goes
+out.
+"""
 
 from __future__ import annotations
 
@@ -37,19 +39,49 @@ def log_parser() -> Parser:
     parser = Parser(
         prog="libvirt-trace log",
         usage="libvirt-trace log [OPTIONS] [PATH...]",
-        description="Shows what was recorded, as if one had looked on. PATH: folders of records, segments,\nfiles of JSON lines, or -.",
+        description=(
+            "Shows what was recorded, as if one had looked on. PATH: folders of records, "
+            "segments,\nfiles of JSON lines, or -."
+        ),
         epilog=EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=26
+        ),
         allow_abbrev=False,
     )
-    parser.add_argument("paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"what is read ({DEFAULT})")
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"what is read ({DEFAULT})"
+    )
     _add_filters(parser.add_argument_group("which calls"))
     how = parser.add_argument_group("what is shown")
-    how.add_argument("-s", metavar="BYTES", dest="string", type=string_size, default=256, help="bytes of a string to show (256)")
-    how.add_argument("--both", action="store_true", help="what a daemon does for a call on lines of its own, too")
+    how.add_argument(
+        "-s",
+        metavar="BYTES",
+        dest="string",
+        type=string_size,
+        default=256,
+        help="bytes of a string to show (256)",
+    )
+    how.add_argument(
+        "--both",
+        action="store_true",
+        help="what a daemon does for a call on lines of its own, too",
+    )
     add_views(how)
-    how.add_argument("--format", metavar="FORMAT", choices=("text", "json", "xml"), default="text", help="text, json or xml (text)")
-    how.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
+    how.add_argument(
+        "--format",
+        metavar="FORMAT",
+        choices=("text", "json", "xml"),
+        default="text",
+        help="text, json or xml (text)",
+    )
+    how.add_argument(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        help="the same as --format json",
+    )
     how.add_argument("--follow", action="store_true", help="go on with what is being recorded")
     how.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     return parser
@@ -58,11 +90,22 @@ def log_parser() -> Parser:
 def _add_filters(which: argparse._ArgumentGroup) -> None:
     add_choice(which, str)
     repeated(which, "--uuid", "UUID", "uuids", "only on objects with this UUID")
-    repeated(which, "--client", "GLOB", "clients", "only what daemons do for this client: process, user, program, address")
+    repeated(
+        which,
+        "--client",
+        "GLOB",
+        "clients",
+        "only what daemons do for this client: process, user, program, address",
+    )
     repeated(which, "--rule", "GLOB", "rules", "only what this rule of a policy has decided")
     which.add_argument("--grep", metavar="TEXT", help="only events whose line of JSON holds TEXT")
     add_outcomes(which)
-    which.add_argument("--since", metavar="TIME", type=_time, help="only from then on: 2026-11-25 21:30, 21:30, yesterday, -2h, @EPOCH")
+    which.add_argument(
+        "--since",
+        metavar="TIME",
+        type=_time,
+        help="only from then on: 2026-11-25 21:30, 21:30, yesterday, -2h, @EPOCH",
+    )
     which.add_argument("--until", metavar="TIME", type=_time, help="only up to then")
 
 
@@ -72,19 +115,36 @@ def report_parser() -> Parser:
         prog="libvirt-trace report",
         usage="libvirt-trace report [OPTIONS] [PATH...]",
         description=(
-            "Tables of what was recorded: calls by client, by object and by function, and how domains have ended.\n"
+            "Tables of what was recorded: calls by client, by object and by function, and how "
+            "domains have ended.\n"
             "PATH: folders of records, segments, files of JSON lines, or -."
         ),
         epilog=REPORT_EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=26
+        ),
         allow_abbrev=False,
     )
-    parser.add_argument("paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"what is read ({DEFAULT})")
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"what is read ({DEFAULT})"
+    )
     _add_filters(parser.add_argument_group("which calls"))
     how = parser.add_argument_group("what is shown")
-    how.add_argument("--both", action="store_true", help="what a daemon does for a call counts as a call, too")
-    how.add_argument("--top", metavar="ROWS", type=_rows, default=20, help="rows of a table, at most; 0: all (20)")
-    how.add_argument("--diff", metavar="OTHER", help="only what differs from this record, which is the one before")
+    how.add_argument(
+        "--both", action="store_true", help=("what a daemon does for a call counts as a call, too")
+    )
+    how.add_argument(
+        "--top",
+        metavar="ROWS",
+        type=_rows,
+        default=20,
+        help="rows of a table, at most; 0: all (20)",
+    )
+    how.add_argument(
+        "--diff",
+        metavar="OTHER",
+        help="only what differs from this record, which is the one before",
+    )
     how.add_argument("--json", action="store_true", help="one object of JSON, with every row")
     how.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     parser.set_defaults(format="text")
@@ -95,16 +155,24 @@ def verify_parser() -> Parser:
     """The options of `verify`."""
     parser = Parser(
         prog="libvirt-trace verify",
-        description="Says whether a record is intact (nothing was changed, cut or removed) and complete (if not, when, and why).",
+        description=(
+            "Says whether a record is intact (nothing was changed, cut or removed) and "
+            "complete (if not, when, and why)."
+        ),
         allow_abbrev=False,
     )
-    parser.add_argument("folder", metavar="DIR", nargs="?", default=DEFAULT, help=f"where the record is ({DEFAULT})")
+    parser.add_argument(
+        "folder", metavar="DIR", nargs="?", default=DEFAULT, help=f"where the record is ({DEFAULT})"
+    )
     parser.add_argument(
         "--anchor",
         metavar="FILE",
         nargs="?",
         const="",
-        help="check it against what the system's log says of it: the journal's, or lines in FILE (-: standard input)",
+        help=(
+            "check it against what the system's log says of it: the journal's, or lines in FILE "
+            "(-: standard input)"
+        ),
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     return parser

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How values of events differ in JSON: which of its objects is what, and notes where JSON alone would be misread."""
+"""How values of events differ in JSON: which of its objects is what, and notes where JSON alone
+would be misread.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from log.events import Code, CutList, CutText, EnumValue, Flags, Handle, Value, 
 
 XML = "xml"  # a document, not just a string
 DOUBLE = "double"  # not a string but a number that is not finite
-BYTES = "bytes"  # text in which `\\xNN` is a byte that was not UTF-8, and a double backslash a single one
+# text in which `\\xNN` is a byte that was not UTF-8, and a double backslash a single one
+BYTES = "bytes"
 FIELDS = "fields"  # named values, though they look like something else
 
 Types = dict[str, Any]  # JSON pointer -> one of these
@@ -34,18 +37,28 @@ def shape_of(fields: Mapping[str, Any]) -> str:
     """What an object of JSON is, by its keys; "fields": named values."""
     if len(fields) <= 3 and (shape := _SHAPES.get(frozenset(fields))):
         return shape
-    return "handle" if isinstance(fields.get("type"), str) and next(iter(fields)) == "type" else FIELDS
+    return (
+        "handle" if isinstance(fields.get("type"), str) and next(iter(fields)) == "type" else FIELDS
+    )
 
 
 def _is_misread(fields: Mapping[str, Any]) -> bool:
     if len(fields) <= 3 and frozenset(fields) in _SHAPES:
         return True
-    return "type" in fields and next(iter(fields)) == "type" and isinstance(fields["type"], (str, float, Xml))
+    return (
+        "type" in fields
+        and next(iter(fields)) == "type"
+        and isinstance(fields["type"], (str, float, Xml))
+    )
 
 
 def inside(path: str, key: str | int) -> str:
     """The JSON pointer (RFC 6901) to a part of what `path` points to."""
-    return f"{path}/{key}" if isinstance(key, int) else f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
+    return (
+        f"{path}/{key}"
+        if isinstance(key, int)
+        else f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
+    )
 
 
 def note_fields(fields: Mapping[str, Value], path: str, found: Types) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Leaves out what the user did not ask for: events in order of their end come in, those that are shown go out.
+"""Leaves out what the user did not ask for: events in order of their end come in, those that are
+shown go out.
 
-What a call caused is known before the call itself: whether the call is shown may only be told when it has ended (it failed, it took
-long), so until then its company waits.
+What a call caused is known before the call itself: whether the call is shown may only be told when
+it has ended (it failed, it took long), so until then its company waits.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class Shown:
 
     def __init__(self, keeps: Callable[[Event], bool] | None) -> None:
         self._keeps = keeps
-        self._decided: Recent[str, bool] = Recent(MOST_DECIDED)  # calls, by id: whether they are shown
+        # calls, by id: whether they are shown
+        self._decided: Recent[str, bool] = Recent(MOST_DECIDED)
         self._held: dict[str, list[Event]] = {}  # by the id of the call that it waits for
         self._count = 0
 
@@ -49,12 +51,21 @@ class Shown:
         """Those that waited for calls that did not come: nothing that is shown has caused them."""
         held = [event for events in self._held.values() for event in events]
         self._held, self._count = {}, 0
-        return [event._replace(parent=None, one_of=()) if type(event) is not Command else event._replace(parent=None) for event in held]  # type: ignore[call-arg]
+        return [
+            event._replace(parent=None)
+            if type(event) is Command
+            else event._replace(parent=None, one_of=())  # type: ignore[call-arg]
+            for event in held
+        ]
 
     def _follow(self, event: Event, shown: list[Event]) -> None:
         """Shows it, holds it, or, if it is no call, leaves it out as its cause was."""
         assert self._keeps
-        if type(event) is not Call and type(event) is not Command and type(event) is not DomainEvent:
+        if (
+            type(event) is not Call
+            and type(event) is not Command
+            and type(event) is not DomainEvent
+        ):
             shown.append(event)
             return
         causes = (event.parent,) if event.parent else getattr(event, "one_of", ())

@@ -33,4 +33,12 @@ class Tally:
     def end(self) -> End:
         """The last event."""
         seconds = round(time.monotonic() - self.started, 3)
-        return End(time.time_ns(), self.calls, self.failed, self.denied, self.lost, seconds, self.details_lost)
+        return End(
+            time.time_ns(),
+            self.calls,
+            self.failed,
+            self.denied,
+            self.lost,
+            seconds,
+            self.details_lost,
+        )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Whose a file is: what stat() says of it comes in; whether only that user can write to it comes out."""
+"""Whose a file is: what stat() says of it comes in; whether only that user can write to it
+comes out.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,11 @@ class Parser(argparse.ArgumentParser):
         """Ends with exit status 2."""
         words = message.partition("unrecognized arguments: ")[2]
         # "libvirt-trace virsh list" is what one types first
-        hint = " (-- goes before a COMMAND)" if words and words[0] != "-" and self.prog == "libvirt-trace" else ""
+        hint = (
+            " (-- goes before a COMMAND)"
+            if words and words[0] != "-" and self.prog == "libvirt-trace"
+            else ""
+        )
         self.exit(2, f"libvirt-trace: {message}{hint}; see {self.prog} --help\n")
 
 
@@ -43,9 +47,18 @@ def add_choice(which: argparse._ArgumentGroup, user: Callable[[str], object]) ->
 def add_outcomes(which: argparse._ArgumentGroup) -> None:
     """What calls are like, and how they ended."""
     which.add_argument("-w", "--writes", action="store_true", help="only calls that change state")
-    which.add_argument("-x", "--failed", action="store_true", help="only calls that failed or were denied")
-    which.add_argument("--slower", metavar="MS", type=milliseconds, help="only calls that took longer (milliseconds)")
-    which.add_argument("--nested", action="store_true", help="also calls that libvirt makes inside another call")
+    which.add_argument(
+        "-x", "--failed", action="store_true", help=("only calls that failed or were denied")
+    )
+    which.add_argument(
+        "--slower",
+        metavar="MS",
+        type=milliseconds,
+        help="only calls that took longer (milliseconds)",
+    )
+    which.add_argument(
+        "--nested", action="store_true", help=("also calls that libvirt makes inside another call")
+    )
 
 
 def add_views(how: argparse._ArgumentGroup) -> None:
@@ -56,14 +69,34 @@ def add_views(how: argparse._ArgumentGroup) -> None:
         nargs="?",
         choices=("short", "full"),
         const="short",
-        help="below each call what daemons did for it: short, or full with every question to monitors",
+        help=(
+            "below each call what daemons did for it: short, or full with every question to "
+            "monitors"
+        ),
     )
-    how.add_argument("-c", "--summary", action="store_true", help="at the end, a table: calls, errors, times")
+    how.add_argument(
+        "-c", "--summary", action="store_true", help=("at the end, a table: calls, errors, times")
+    )
 
 
-def repeated(group: argparse._ArgumentGroup, word: str, metavar: str, dest: str, text: str, kind: Callable[[str], object] = str) -> None:
+def repeated(
+    group: argparse._ArgumentGroup,
+    word: str,
+    metavar: str,
+    dest: str,
+    text: str,
+    kind: Callable[[str], object] = str,
+) -> None:
     """An option that may be given several times."""
-    group.add_argument(word, metavar=metavar, dest=dest, action="append", default=[], type=kind, help=f"{text} (repeatable)")
+    group.add_argument(
+        word,
+        metavar=metavar,
+        dest=dest,
+        action="append",
+        default=[],
+        type=kind,
+        help=f"{text} (repeatable)",
+    )
 
 
 def number(text: str, what: str, low: float, high: float) -> float:

@@ -25,7 +25,10 @@ def parse_time(text: str, now: datetime.datetime | None = None) -> int:
         return int(found[1]) * 10**9 + int((found[2] or "0").ljust(9, "0"))
     day, _, clock = words.partition(" ")
     if day in _DAYS:
-        midnight = datetime.datetime.combine(now.date() - datetime.timedelta(_DAYS[day]), datetime.time.fromisoformat(clock or "00:00"))
+        midnight = datetime.datetime.combine(
+            now.date() - datetime.timedelta(_DAYS[day]),
+            datetime.time.fromisoformat(clock or "00:00"),
+        )
         return _ns(midnight)
     try:
         return _ns(datetime.datetime.combine(now.date(), datetime.time.fromisoformat(words)))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Keeps probes in every libvirt there is: files that appear come in, links to them are held, and what can't be attached to is told.
+"""Keeps probes in every libvirt there is: files that appear come in, links to them are held, and
+what can't be attached to is told.
 
 Anybody can present a file here. Whatever it is, it may cost its own calls, but nobody else's.
 """
@@ -35,9 +36,12 @@ PATIENCE = 1.0  # s, for the thread when tracing ends
 MANY = 200  # processes: attaching takes a second or more
 LONGEST_INSTRUCTION = 16  # bytes
 CHECK_NS = 40_000_000  # between two looks at the files
-NOT_ATTACHED = "tracing ended before it was attached to; the calls that were made through it were missed"
+NOT_ATTACHED = (
+    "tracing ended before it was attached to; the calls that were made through it were missed"
+)
 WRITTEN = (
-    "it was written to while programs use it, which probes would crash: replace a library by renaming the new file to it. "
+    "it was written to while programs use it, which probes would crash: replace a library by "
+    "renaming the new file to it. "
     "It is attached to again when the programs that have it mapped have ended"
 )
 
@@ -73,7 +77,13 @@ class Attachments:
     """Every library file that probes are in, and the enforcer's."""
 
     def __init__(
-        self, program: Program, rows: Rows, targets: Targets, enforcers: Callable[[], Sequence[Path]], version: str, owners: Owners
+        self,
+        program: Program,
+        rows: Rows,
+        targets: Targets,
+        enforcers: Callable[[], Sequence[Path]],
+        version: str,
+        owners: Owners,
     ) -> None:
         """`enforcers`: tells the host's own library files of the enforcer."""
         self._program, self._rows, self._targets, self._version = program, rows, targets, version
@@ -82,33 +92,46 @@ class Attachments:
         self._links: dict[Target | Enforcer, Links] = {}
         self._states: dict[Target | Enforcer, State] = {}
         self._checked = 0  # ns
-        # files of other users than root are attached to by a thread: they may be mapped by thousands of processes
-        self._others: queue.SimpleQueue[tuple[Job, int | None] | None] = queue.SimpleQueue()  # None: no more come
+        # files of other users than root are attached to by a thread: they may be mapped by
+        # thousands of processes
+        # None: no more come
+        self._others: queue.SimpleQueue[tuple[Job, int | None] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
         self._pending: set[Target] = set()
         self._thread: threading.Thread | None = None
         self._detached = False
 
     def start(self, say: Callable[[str], None]) -> list[Event]:
-        """Attaches to what there is; the first event says to what. Loads the program, for which this has waited.
+        """Attaches to what there is; the first event says to what. Loads the program, for which
+        this has waited.
 
         `say` takes a line for the user, who has to wait.
         """
         found, processes = self._finder.start()
         targets = [file for file, _ in found if isinstance(file, Target)]
         if not targets:
-            raise TraceError("no libvirt.so.0 on this host: install libvirt0, or name the file with --library PATH")
+            raise TraceError(
+                "no libvirt.so.0 on this host: install libvirt0, or name the file "
+                "with --library PATH"
+            )
         jobs = self._jobs(targets)
         self._program.load()
         if processes > MANY:
-            say(f"attaching in {processes} processes, each of which takes the kernel some milliseconds")
-        first = [job for job in jobs if job.target.owner == 0 or self._targets.is_given(job.target)] or jobs
+            say(
+                f"attaching in {processes} processes, each of which takes the kernel some "
+                "milliseconds"
+            )
+        first = [
+            job for job in jobs if job.target.owner == 0 or self._targets.is_given(job.target)
+        ] or jobs
         started = time.monotonic_ns()
         done = [self._try(job, None) for job in first]
         attached = self._attached(done, (time.monotonic_ns() - started) / 1e6)
         failed = [each for each in done if each.links is None]
         if len(failed) == len(done):
-            raise TraceError(f"can't attach to any libvirt: {failed[0].job.target.path}: {failed[0].reason}")
+            raise TraceError(
+                f"can't attach to any libvirt: {failed[0].job.target.path}: {failed[0].reason}"
+            )
         for each in failed:
             if self._targets.is_given(each.job.target):
                 raise TraceError(f"can't attach to {each.job.target.path}: {each.reason}")
@@ -139,7 +162,9 @@ class Attachments:
             self._written()
         found = self._finder.go_on()
         self._attach_enforcers(file for file, _ in found if isinstance(file, Enforcer))
-        events = self._attach_new([(file, since) for file, since in found if isinstance(file, Target)])
+        events = self._attach_new(
+            [(file, since) for file, since in found if isinstance(file, Target)]
+        )
         while not self._done.empty():
             done = self._done.get()
             self._pending.discard(done.job.target)
@@ -152,7 +177,9 @@ class Attachments:
         return [*events, *self._refusals.take()]
 
     def sweep(self) -> bool:
-        """Is to let go of files that nobody uses any more; whether plan rows are for other functions from now on."""
+        """Is to let go of files that nobody uses any more; whether plan rows are for other
+        functions from now on.
+        """
         self._finder.sweep()
         return self._rows.rested()
 
@@ -167,7 +194,9 @@ class Attachments:
             self._pending.discard(done.job.target)
             if done.links:
                 done.links.close()
-            self._refusals.add(done.job.target.path, NOT_ATTACHED, account_of(done.job.target.owner))
+            self._refusals.add(
+                done.job.target.path, NOT_ATTACHED, account_of(done.job.target.owner)
+            )
         for target in self._pending:
             self._refusals.add(target.path, NOT_ATTACHED, account_of(target.owner))
         for links in self._links.values():
@@ -185,7 +214,9 @@ class Attachments:
             links.close()
 
     def _written(self) -> None:
-        """Lets go of files that were written to: the kernel goes on with the instructions that it has read before."""
+        """Lets go of files that were written to: the kernel goes on with the instructions that
+        it has read before.
+        """
         for file, state in list(self._states.items()):
             if (stamp := _stamp(file.fd)) == state.stamp:
                 continue
@@ -246,27 +277,53 @@ class Attachments:
             self._hold(job.target, links, state)
             if mapped is not None:
                 missed = (time.monotonic_ns() - mapped) / 1e6
-            if job.target.functions:  # else it is a module of a daemon, where only inner functions are probed
+            # else it is a module of a daemon, where only inner functions are probed
+            if job.target.functions:
                 left_out = set(links.left_out)
-                count += sum(self._rows.rows[probe.cookie & ROW].is_public for probe in job.probes if probe not in left_out)
+                count += sum(
+                    self._rows.rows[probe.cookie & ROW].is_public
+                    for probe in job.probes
+                    if probe not in left_out
+                )
                 shown.append(TargetEvent(job.target.path, job.target.version, job.target.note))
-        kind = "uprobe_session" if self._program.session else "uprobe_multi" if self._program.multi else "perf_event"
-        return Attached(time.time_ns(), self._version, count, tuple(shown), round(took_ms, 1), kind, missed)
+        kind = (
+            "uprobe_session"
+            if self._program.session
+            else "uprobe_multi"
+            if self._program.multi
+            else "perf_event"
+        )
+        return Attached(
+            time.time_ns(), self._version, count, tuple(shown), round(took_ms, 1), kind, missed
+        )
 
     def _attach_enforcers(self, found: Iterable[Enforcer]) -> None:
         """Has their verdicts reported. Every policy in force may be new to us."""
         for enforcer in found:
             try:
-                probe = Probe(enforcer.offset, cookie(self._rows.verdicts(), enforcer.offset, enforcer.text), False)
+                probe = Probe(
+                    enforcer.offset,
+                    cookie(self._rows.verdicts(), enforcer.offset, enforcer.text),
+                    False,
+                )
                 self._hold(enforcer, *self._link(enforcer, [probe], "on_verdict", "on_verdict"))
             except TraceError as error:
                 self._refusals.add(enforcer.path, str(error))
 
-    def _link(self, file: Target | Enforcer, probes: list[Probe], entry: str, ret: str) -> tuple[Links, State]:
+    def _link(
+        self, file: Target | Enforcer, probes: list[Probe], entry: str, ret: str
+    ) -> tuple[Links, State]:
         programs, offsets = self._program.programs, tuple(probe.offset for probe in probes)
         state = State(_stamp(file.fd), offsets, _sum(file.fd, offsets))
         session = self._program.session and isinstance(file, Target)
-        return Links(file.path_for_kernel, probes, programs[entry], programs[ret], multi=self._program.multi, session=session), state
+        return Links(
+            file.path_for_kernel,
+            probes,
+            programs[entry],
+            programs[ret],
+            multi=self._program.multi,
+            session=session,
+        ), state
 
     def _hold(self, file: Target | Enforcer, links: Links, state: State) -> None:
         self._links[file] = links
@@ -283,7 +340,13 @@ class Attachments:
                 names = [row.function.name if row.function else row.private or "?" for row in rows]
                 yield job.target, f"{listed(names)}: {links.reason}"
             if links is not None and job.no_room:
-                yield job.target, f"{listed(job.no_room)}: unknown functions, of which others have more than there is room for"
+                yield (
+                    job.target,
+                    (
+                        f"{listed(job.no_room)}: unknown functions, of which others "
+                        "have more than there is room for"
+                    ),
+                )
 
     def _refuse(self, failures: Iterable[tuple[Target, str]]) -> None:
         for target, reason in failures:

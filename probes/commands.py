@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt-trace list, and libvirt-trace ps: words come in; lines are printed, and the exit status goes out."""
+"""libvirt-trace list, and libvirt-trace ps: words come in; lines are printed, and the exit
+status goes out.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,12 @@ def show_functions(arguments: Sequence[str]) -> int:
     return 0
 
 
-def record_sinks(options: Namespace, filters: Filters, slower_ns: int | None, complain: Callable[[str], None]) -> list[Sink]:
-    """What writes the record, and what tells systemd of it. TraceError where that is not possible."""
+def record_sinks(
+    options: Namespace, filters: Filters, slower_ns: int | None, complain: Callable[[str], None]
+) -> list[Sink]:
+    """What writes the record, and what tells systemd of it. TraceError where that is not
+    possible.
+    """
     need_zstandard()
     about = Recording(
         time=0,
@@ -51,14 +57,26 @@ def record_sinks(options: Namespace, filters: Filters, slower_ns: int | None, co
         boot=None,
         kernel=os.uname().release,
         table=load_api().hash,
-        filters={key: list(item) if isinstance(item, tuple) else item for key, item in vars(filters).items() if item},
+        filters={
+            key: list(item) if isinstance(item, tuple) else item
+            for key, item in vars(filters).items()
+            if item
+        },
         limits={"string": options.string, "reads": options.reads, "slower_ns": slower_ns},
         clock={},
         previous=None,
     )
     keeping = Keeping(options.keep, options.max_size, options.spare)
     folder = make_folder(options.folder)
-    recorder = Recorder(folder, about, complain, keeping=keeping, reads=options.reads, slower_ns=slower_ns, anchor=log_line)
+    recorder = Recorder(
+        folder,
+        about,
+        complain,
+        keeping=keeping,
+        reads=options.reads,
+        slower_ns=slower_ns,
+        anchor=log_line,
+    )
     return [recorder, Service(recorder.is_well, recorder.status)]
 
 
@@ -80,7 +98,9 @@ def show_processes(arguments: Sequence[str], guard: Guard) -> int:
     options = ps_parser().parse_args(arguments)
     if os.geteuid() != 0:
         raise TraceError("looking into other users' processes needs root: run it with sudo")
-    rows = list_processes(guard, counts=None if options.seconds is None else _counted(options.seconds, guard))
+    rows = list_processes(
+        guard, counts=None if options.seconds is None else _counted(options.seconds, guard)
+    )
     hidden = unseen()
     if hidden:
         say(hidden)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the tracer wants to know of policies: handed to it from above, since it knows none itself."""
+"""What the tracer wants to know of policies: handed to it from above, since it knows none
+itself.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ class Covering(Protocol):
         """Whether there may be a policy anywhere."""
 
     def covered_for(self, pid: int) -> frozenset[int]:
-        """Numbers of the functions that a policy covers for this process; NO_STUB: those that have none, too."""
+        """Numbers of the functions that a policy covers for this process; NO_STUB: those that
+        have none, too.
+        """
 
     def own_for(self, pid: int) -> frozenset[int]:
         """The same of its own policies, about which no daemon is asked instead."""
@@ -42,7 +46,8 @@ class Covering(Protocol):
         """Looks whether policies have changed."""
 
 
-Policies = Callable[[int, Path], Iterable[Mapping[str, object]]]  # of a process: origin, mode, age_s
+# of a process: origin, mode, age_s
+Policies = Callable[[int, Path], Iterable[Mapping[str, object]]]
 
 
 class Guard(NamedTuple):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which calls are wanted: options come in; settings for the kernel and a test for finished calls go out."""
+"""Which calls are wanted: options come in; settings for the kernel and a test for finished
+calls go out.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,10 @@ class Filters:
     tree: bool = False  # only descendants of the tracer
 
     def probes(self, function: Function) -> bool:
-        """Whether the function is probed: plumbing is only when asked for. Others are even when they aren't wanted, to tell
-        the calls that a program makes from those that libvirt makes inside them."""
+        """Whether the function is probed: plumbing is only when asked for. Others are even when
+        they aren't wanted, to tell the calls that a program makes from those that libvirt makes
+        inside them.
+        """
         return function.access != "plumbing" or self.plumbing or self._named(function.name)
 
     def wants(self, function: Function) -> bool:
@@ -46,16 +50,24 @@ class Filters:
         return wants_function(function.name, self.functions)
 
     def _named(self, name: str) -> bool:
-        return any(fnmatch.fnmatchcase(name, glob) for glob in self.functions if not glob.startswith("!"))
+        return any(
+            fnmatch.fnmatchcase(name, glob) for glob in self.functions if not glob.startswith("!")
+        )
 
     def unknown(self, names: Collection[str]) -> list[str]:
-        """A complaint for each glob of -f that matches none of the names: else a wrong letter looks like a quiet host."""
+        """A complaint for each glob of -f that matches none of the names: else a wrong letter
+        looks like a quiet host.
+        """
         complaints = []
         for glob in self.functions:
             wanted = glob.removeprefix("!")
             if not fnmatch.filter(names, wanted):
                 close = difflib.get_close_matches(wanted, names, 1)
-                hint = f'did you mean "{close[0]}"?' if close else "libvirt-trace list shows them all"
+                hint = (
+                    (f'did you mean "{close[0]}"?')
+                    if close
+                    else "libvirt-trace list shows them all"
+                )
                 complaints.append(f'no function is called "{wanted}"; {hint}')
         return complaints
 
@@ -69,10 +81,14 @@ class Filters:
         program.allow("pids", (pid.to_bytes(4, "little") for pid in self.pids))
         program.allow("uids", (uid.to_bytes(4, "little") for uid in self.uids))
         names = () if self.has_wild_names else self.comms
-        program.allow("comms", (name.encode(errors="surrogateescape")[:15].ljust(16, b"\0") for name in names))
+        program.allow(
+            "comms", (name.encode(errors="surrogateescape")[:15].ljust(16, b"\0") for name in names)
+        )
         automaton = compile_globs(self.objects) if self.objects else None
         if automaton:
-            program.glob[: 8 * 256] = b"".join(bits.to_bytes(8, "little") for bits in automaton.accepts)
+            program.glob[: 8 * 256] = b"".join(
+                bits.to_bytes(8, "little") for bits in automaton.accepts
+            )
         return records.SETTINGS.pack(
             0,
             self_pid,
@@ -84,7 +100,11 @@ class Filters:
             automaton is not None,
             self.writes,
             0,
-            *((automaton.start, automaton.stay, automaton.char, automaton.end) if automaton else (0, 0, 0, 0)),
+            *(
+                (automaton.start, automaton.stay, automaton.char, automaton.end)
+                if automaton
+                else (0, 0, 0, 0)
+            ),
             0,
             0,
         )
@@ -106,12 +126,19 @@ class Filters:
 
     def hides_changes(self, functions: Iterable[Function]) -> bool:
         """Whether calls are left out that may change a domain."""
-        return any(function.is_write and function.name.startswith("virDomain") and not self.wants(function) for function in functions)
+        return any(
+            function.is_write and function.name.startswith("virDomain") and not self.wants(function)
+            for function in functions
+        )
 
-    def passes(self, wanted: bool, caller: Caller, comm: str, client: Mapping[str, Value], in_tree: bool) -> bool:
-        """Whether what a thread does is wanted because of it or of its client; `wanted`: the kernel says so of the thread.
+    def passes(
+        self, wanted: bool, caller: Caller, comm: str, client: Mapping[str, Value], in_tree: bool
+    ) -> bool:
+        """Whether what a thread does is wanted because of it or of its client; `wanted`: the kernel
+        says so of the thread.
 
-        `in_tree`: one of them descends from the tracer. This is the whole choice of processes: what a call causes is as wanted as the call.
+        `in_tree`: one of them descends from the tracer. This is the whole choice of processes: what
+        a call causes is as wanted as the call.
         """
         if wanted and (not self.has_wild_names or is_one_of(comm, self.comms)):
             return True
@@ -129,4 +156,6 @@ class Filters:
             return type(event) is not DomainEvent or is_about(names_of(event), self.objects)
         if self.writes and not event.write:
             return False
-        return ended_so(event, failed=self.failed, slower_ns=self.slower_ns) and is_about(names_of(event), self.objects)
+        return ended_so(event, failed=self.failed, slower_ns=self.slower_ns) and is_about(
+            names_of(event), self.objects
+        )

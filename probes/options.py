@@ -11,7 +11,16 @@ from log.errors import TraceError
 from log.recording.counting import COUNTED, MODES
 from log.recording.folder import DEFAULT as FOLDER
 from log.recording.writer import DAY_NS
-from log.usage import STRING_MAX, Parser, add_choice, add_outcomes, add_views, number, string_size, whole
+from log.usage import (
+    STRING_MAX,
+    Parser,
+    add_choice,
+    add_outcomes,
+    add_views,
+    number,
+    string_size,
+    whole,
+)
 from probes.filters import Filters
 
 EXAMPLES = """\
@@ -57,14 +66,42 @@ def record_parser(version: str) -> Parser:
     parser = tracing_parser(version)
     parser.prog = "libvirt-trace record"
     parser.usage = "libvirt-trace record [OPTIONS] [DIR] [-- COMMAND [ARG...]]"
-    parser.description = "Writes every libvirt call to a record, for libvirt-trace log; nothing is shown."
+    parser.description = (
+        "Writes every libvirt call to a record, for libvirt-trace log; nothing is shown."
+    )
     parser.epilog = RECORDING
-    parser.add_argument("folder", metavar="DIR", nargs="?", default=FOLDER, help=f"where the record is ({FOLDER})")
+    parser.add_argument(
+        "folder", metavar="DIR", nargs="?", default=FOLDER, help=f"where the record is ({FOLDER})"
+    )
     kept = parser.add_argument_group("what is recorded, and how long it is kept")
-    kept.add_argument("--reads", metavar="HOW", choices=MODES, default=COUNTED, help="reads: full, counted or none (counted)")
-    kept.add_argument("--keep", metavar="TIME", type=_span, default=30 * DAY_NS, help="remove segments that are older (30d)")
-    kept.add_argument("--max-size", metavar="SIZE", type=_size, default=2 << 30, help="remove the oldest when all are larger (2G)")
-    kept.add_argument("--spare", metavar="PERCENT", type=_percent, default=0.1, help="remove the oldest when less of the disk is free (10)")
+    kept.add_argument(
+        "--reads",
+        metavar="HOW",
+        choices=MODES,
+        default=COUNTED,
+        help="reads: full, counted or none (counted)",
+    )
+    kept.add_argument(
+        "--keep",
+        metavar="TIME",
+        type=_span,
+        default=30 * DAY_NS,
+        help="remove segments that are older (30d)",
+    )
+    kept.add_argument(
+        "--max-size",
+        metavar="SIZE",
+        type=_size,
+        default=2 << 30,
+        help="remove the oldest when all are larger (2G)",
+    )
+    kept.add_argument(
+        "--spare",
+        metavar="PERCENT",
+        type=_percent,
+        default=0.1,
+        help="remove the oldest when less of the disk is free (10)",
+    )
     kept.add_argument("--show", action="store_true", help="show the calls, too")
     parser.set_defaults(string=STRING_MAX)
     return parser
@@ -91,28 +128,76 @@ def tracing_parser(version: str) -> Parser:
             "Needs root. Without options: all calls that programs make, save the plumbing."
         ),
         epilog=EXAMPLES,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=26
+        ),
         allow_abbrev=False,
     )
     which = parser.add_argument_group("which calls")
     add_choice(which, _uid)
     add_outcomes(which)
-    which.add_argument("--both", action="store_true", help="what a daemon does for a call on lines of its own, too")
-    which.add_argument("-a", "--all", action="store_true", help="the plumbing too: error, reference, event helpers")
-    which.add_argument("--all-processes", action="store_true", help="with COMMAND: all other processes too")
+    which.add_argument(
+        "--both",
+        action="store_true",
+        help="what a daemon does for a call on lines of its own, too",
+    )
+    which.add_argument(
+        "-a",
+        "--all",
+        action="store_true",
+        help="the plumbing too: error, reference, event helpers",
+    )
+    which.add_argument(
+        "--all-processes", action="store_true", help=("with COMMAND: all other processes too")
+    )
     how = parser.add_argument_group("what is shown, and where")
     how.add_argument(
-        "-s", metavar="BYTES", dest="string", type=string_size, default=256, help=f"bytes of a string to keep (256; at most {STRING_MAX})"
+        "-s",
+        metavar="BYTES",
+        dest="string",
+        type=string_size,
+        default=256,
+        help=f"bytes of a string to keep (256; at most {STRING_MAX})",
     )
     add_views(how)
-    how.add_argument("--format", metavar="FORMAT", choices=("text", "json", "xml"), help="text, json or xml (text; json in the -o file)")
-    how.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
-    how.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there too (SIGHUP: reopen it)")
-    how.add_argument("--shared-output", action="store_true", help="-o may be a file that others own, read or write")
-    how.add_argument("--cmdline", metavar="HOW", choices=("known", "full"), default="known", help="words of command lines: known or full")
-    how.add_argument("--no-redact", dest="redact", action="store_false", help="show passwords and other secrets")
+    how.add_argument(
+        "--format",
+        metavar="FORMAT",
+        choices=("text", "json", "xml"),
+        help="text, json or xml (text; json in the -o file)",
+    )
+    how.add_argument(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        help="the same as --format json",
+    )
+    how.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help=("write there too (SIGHUP: reopen it)")
+    )
+    how.add_argument(
+        "--shared-output",
+        action="store_true",
+        help="-o may be a file that others own, read or write",
+    )
+    how.add_argument(
+        "--cmdline",
+        metavar="HOW",
+        choices=("known", "full"),
+        default="known",
+        help="words of command lines: known or full",
+    )
+    how.add_argument(
+        "--no-redact",
+        dest="redact",
+        action="store_false",
+        help="show passwords and other secrets",
+    )
     when = parser.add_argument_group("when to stop")
-    when.add_argument("-d", metavar="SECONDS", dest="seconds", type=_seconds, help="stop after that long")
+    when.add_argument(
+        "-d", metavar="SECONDS", dest="seconds", type=_seconds, help="stop after that long"
+    )
     when.add_argument("--max-events", metavar="N", type=_count, help="stop after that many calls")
     tuning = parser.add_argument_group("how it attaches")
     tuning.add_argument(
@@ -124,9 +209,19 @@ def tracing_parser(version: str) -> Parser:
         type=Path,
         help="attach to this file as well (repeatable)",
     )
-    tuning.add_argument("--buffer-size", metavar="MIB", type=_buffer_size, default=8, help="size of each buffer (8; at most 1024)")
-    tuning.add_argument("--pid-file", metavar="PATH", type=Path, help="write the process id there (for kill -HUP)")
-    tuning.add_argument("--returns", action="store_true", help="return probes even where they kill processes")
+    tuning.add_argument(
+        "--buffer-size",
+        metavar="MIB",
+        type=_buffer_size,
+        default=8,
+        help="size of each buffer (8; at most 1024)",
+    )
+    tuning.add_argument(
+        "--pid-file", metavar="PATH", type=Path, help=("write the process id there (for kill -HUP)")
+    )
+    tuning.add_argument(
+        "--returns", action="store_true", help=("return probes even where they kill processes")
+    )
     tuning.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     parser.add_argument("--version", action="version", version=f"libvirt-trace {version}")
     return parser
@@ -135,17 +230,31 @@ def tracing_parser(version: str) -> Parser:
 def list_parser() -> Parser:
     """The options of `list`."""
     parser = Parser(
-        prog="libvirt-trace list", description="Lists libvirt's public functions: class, arguments, result.", allow_abbrev=False
+        prog="libvirt-trace list",
+        description="Lists libvirt's public functions: class, arguments, result.",
+        allow_abbrev=False,
     )
-    parser.add_argument("globs", metavar="GLOB", nargs="*", help="only functions that match one of these")
+    parser.add_argument(
+        "globs", metavar="GLOB", nargs="*", help=("only functions that match one of these")
+    )
     parser.add_argument("--json", action="store_true", help="as JSON lines")
     return parser
 
 
 def ps_parser() -> Parser:
     """The options of `ps`."""
-    parser = Parser(prog="libvirt-trace ps", description="Lists the processes that have libvirt loaded.", allow_abbrev=False)
-    parser.add_argument("-d", metavar="SECONDS", dest="seconds", type=_seconds, help="count the calls of daemons' clients for so long")
+    parser = Parser(
+        prog="libvirt-trace ps",
+        description="Lists the processes that have libvirt loaded.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "-d",
+        metavar="SECONDS",
+        dest="seconds",
+        type=_seconds,
+        help="count the calls of daemons' clients for so long",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON lines")
     return parser
 
@@ -172,7 +281,9 @@ def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
 
 def _span(text: str) -> int:
     unit = SPANS.get(text[-1:])
-    return whole(text[:-1] if unit else text, "a time such as 30d or 12h", 1, 10**6) * (unit or DAY_NS)
+    return whole(text[:-1] if unit else text, "a time such as 30d or 12h", 1, 10**6) * (
+        unit or DAY_NS
+    )
 
 
 def _size(text: str) -> int:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Lists the processes that have libvirt loaded: the mappings of all processes come in, rows for a table or JSON lines come out."""
+"""Lists the processes that have libvirt loaded: the mappings of all processes come in, rows for
+a table or JSON lines come out.
+"""
 
 from __future__ import annotations
 
@@ -35,18 +37,21 @@ class Row(NamedTuple):
     user: str | None
     comm: str
     exe: str | None
-    files: tuple[str, ...]  # of libvirt, as mapped; one that was replaced or removed ends in " (deleted)"
+    # of libvirt, as mapped; one that was replaced or removed ends in " (deleted)"
+    files: tuple[str, ...]
     libvirt: tuple[str, ...]  # versions; more than one where files of several are loaded
     unit: str | None
     container: str | None
     enforced: bool  # the enforcer's library is loaded too
     policies: tuple[Mapping[str, object], ...] = ()  # in force there: origin, mode, age_s
-    uncovered: tuple[str, ...] = ()  # public functions of its libvirt that the enforcer has no stub for
+    # public functions of its libvirt that the enforcer has no stub for
+    uncovered: tuple[str, ...] = ()
     clients: tuple[Connected, ...] | None = None  # of a daemon; None: it is none, or does not say
     meant: str | None = None  # a policy that it was started with, but is not in force there
 
 
-Counts = Mapping[tuple[int, Value], int]  # calls by daemon and client: the pid of its process, or its address
+# calls by daemon and client: the pid of its process, or its address
+Counts = Mapping[tuple[int, Value], int]
 
 
 def count_calls(events: Iterable[Event]) -> Counts:
@@ -58,7 +63,9 @@ def count_calls(events: Iterable[Event]) -> Counts:
     )
 
 
-def list_processes(guard: Guard, proc: Path = Path("/proc"), counts: Counts | None = None) -> list[Row]:
+def list_processes(
+    guard: Guard, proc: Path = Path("/proc"), counts: Counts | None = None
+) -> list[Row]:
     """The rows, by pid; `counts`: if calls were counted."""
     targets, processes, daemons = Targets(proc=proc), Processes(proc), Daemons(proc)
     pace = Pace(0, MOST_READING)
@@ -66,7 +73,11 @@ def list_processes(guard: Guard, proc: Path = Path("/proc"), counts: Counts | No
     rows = []
     for pid, group in itertools.groupby(maps.scan(proc), key=lambda mapping: mapping.pid):
         mappings = list(group)
-        libraries = [mapping for mapping in mappings if not maps.is_enforcer(mapping.path) and not maps.is_driver(mapping.path)]
+        libraries = [
+            mapping
+            for mapping in mappings
+            if not maps.is_enforcer(mapping.path) and not maps.is_driver(mapping.path)
+        ]
         if not libraries:
             continue
         found = []
@@ -84,12 +95,18 @@ def list_processes(guard: Guard, proc: Path = Path("/proc"), counts: Counts | No
             comm=_comm(proc, pid),
             exe=caller.exe,
             files=tuple(dict.fromkeys(mapping.path for mapping in libraries)),
-            libvirt=tuple(dict.fromkeys(target.version for target in found if target and target.version)),
+            libvirt=tuple(
+                dict.fromkeys(target.version for target in found if target and target.version)
+            ),
             unit=caller.unit,
             container=caller.container,
             enforced=enforced,
             policies=in_force,
-            uncovered=tuple(sorted({name for t in found if t for name, _ in t.functions} - known.keys())) if enforced else (),
+            uncovered=tuple(
+                sorted({name for t in found if t for name, _ in t.functions} - known.keys())
+            )
+            if enforced
+            else (),
             clients=_clients(pid, proc, counts) if daemons.is_daemon(pid) else None,
             meant=None if in_force else guard.meant(pid, proc),
         )
@@ -108,9 +125,15 @@ def _age(seconds: object) -> str:
 
 def _enforced(row: Row) -> str:
     if not row.policies:
-        return ("no policy" if row.enforced else "no") + (f" (meant: {row.meant})" if row.meant else "")
+        return (("no policy") if row.enforced else "no") + (
+            (f" (meant: {row.meant})") if row.meant else ""
+        )
     return ", ".join(
-        f"{policy['origin']} {'audit ' if policy['mode'] == 'audit' else ''}{_age(policy['age_s'])}" for policy in row.policies
+        (
+            f"{policy['origin']} "
+            f"{'audit ' if policy['mode'] == 'audit' else ''}{_age(policy['age_s'])}"
+        )
+        for policy in row.policies
     )
 
 
@@ -118,21 +141,38 @@ def render_table(rows: Sequence[Row]) -> str:
     """Aligned columns with a heading; "-" where there is nothing; below a daemon its clients."""
     table = [_HEADINGS, *(_cells(row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in table]
-    below = [[], *([f"  client of {client.line()}" for client in row.clients or ()] for row in rows)]
-    return "".join(f"{line}\n" for line, more in zip(lines, below, strict=True) for line in (line, *more))
+    lines = [
+        ("  ").join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in table
+    ]
+    below = [
+        [],
+        *([(f"  client of {client.line()}") for client in row.clients or ()] for row in rows),
+    ]
+    return "".join(
+        f"{line}\n" for line, more in zip(lines, below, strict=True) for line in (line, *more)
+    )
 
 
 def render_json(rows: Sequence[Row]) -> str:
     """One object a line, the names of Row."""
-    return "".join(json.dumps({name: _plain(value) for name, value in row._asdict().items()}, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(
+        json.dumps(
+            {name: _plain(value) for name, value in row._asdict().items()}, ensure_ascii=False
+        )
+        + "\n"
+        for row in rows
+    )
 
 
 def _clients(pid: int, proc: Path, counts: Counts | None) -> tuple[Connected, ...] | None:
     found = clients(pid, proc)
     if found is None or counts is None:
         return None if found is None else tuple(found)
-    return tuple(client._replace(calls=counts.get((pid, client.pid or client.address), 0)) for client in found)
+    return tuple(
+        client._replace(calls=counts.get((pid, client.pid or client.address), 0))
+        for client in found
+    )
 
 
 def _plain(value: object) -> object:
@@ -146,9 +186,21 @@ def _plain(value: object) -> object:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    container = row.container[:SHORT_ID] if row.container and len(row.container) == 64 else row.container
+    container = (
+        row.container[:SHORT_ID] if row.container and len(row.container) == 64 else row.container
+    )
     user = str(row.uid) if row.user is None else row.user
-    texts = (str(row.pid), user, row.comm, ",".join(row.libvirt), _enforced(row), row.unit, container, row.exe, _files(row.files))
+    texts = (
+        str(row.pid),
+        user,
+        row.comm,
+        ",".join(row.libvirt),
+        _enforced(row),
+        row.unit,
+        container,
+        row.exe,
+        _files(row.files),
+    )
     return tuple(escape(text) if text else "-" for text in texts)
 
 
@@ -159,13 +211,20 @@ def _files(files: Iterable[str]) -> str:
         where = path.removesuffix(_DELETED)
         folders.setdefault((where.rpartition("/")[0], path[len(where) :]), []).append(path)
     return ",".join(
-        paths[0] if len(paths) == 1 else f"{folder} ({len(paths)} files{', deleted' if gone else ''})"
+        paths[0]
+        if len(paths) == 1
+        else (f"{folder} ({len(paths)} files{', deleted' if gone else ''})")
         for (folder, gone), paths in folders.items()
     )
 
 
 def _comm(proc: Path, pid: int) -> str:
     try:
-        return (proc / str(pid) / "comm").read_bytes().decode(errors="surrogateescape").removesuffix("\n")
+        return (
+            (proc / str(pid) / "comm")
+            .read_bytes()
+            .decode(errors="surrogateescape")
+            .removesuffix("\n")
+        )
     except OSError:
         return ""

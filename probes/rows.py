@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Gives every function to probe its plan row: a target comes in, probes with their cookies go out."""
+"""Gives every function to probe its plan row: a target comes in, probes with their cookies go
+out.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +24,25 @@ from probes.plans.plan import Limits, Row
 ROW = 0xFFFF  # bits of a cookie that are the plan row
 NO_NUMBER = records.MAX_VERDICT_ROWS  # the enforcer has no stub for functions that nobody describes
 MOST_OF_ROOT, MOST_OF_OTHERS = 768, 512  # rows for functions that nobody describes
-# they run the program's own code in the normal case, for as long as it likes, and return nothing of interest
+# they run the program's own code in the normal case, for as long as it likes, and return nothing of
+# interest
 RUN_PROGRAMS = frozenset({"virEventRunDefaultImpl"})
-JUMPS = ("virDomainCreateLinux", "virDomainCreateXML")  # the first is the second's old name, and ends in a jump to it
+# the first is the second's old name, and ends in a jump to it
+JUMPS = ("virDomainCreateLinux", "virDomainCreateXML")
 
 
 class Rows:
-    """The plan rows in use; targets of one layout share them. `returns`: whether there are return probes.
+    """The plan rows in use; targets of one layout share them. `returns`: whether there are return
+    probes.
 
-    Functions that nobody describes have rows too, but their names may be made up: there are so many rows for those in files of
-    root's, and so many for all others, which are given back when the file goes.
+    Functions that nobody describes have rows too, but their names may be made up: there are so many
+    rows for those in files of root's, and so many for all others, which are given back when the
+    file goes.
     """
 
-    def __init__(self, program: Program, table: ApiTable, filters: Filters, limits: Limits, *, returns: bool) -> None:
+    def __init__(
+        self, program: Program, table: ApiTable, filters: Filters, limits: Limits, *, returns: bool
+    ) -> None:
         self.rows: list[Row] = []
         self.undecoded: list[str] = []  # functions whose description can't be made a plan of
         self._program = program
@@ -54,12 +62,18 @@ class Rows:
         return self._table.by_name | self._unknown
 
     def probes(self, target: Target) -> tuple[list[Probe], list[str]]:
-        """What to attach to the target: public functions, and the inner ones that tell of errors; and names that have no room."""
+        """What to attach to the target: public functions, and the inner ones that tell of
+        errors; and names that have no room.
+        """
         probes, left_out = [], []
         for name, offset in target.functions:
             function = self._function(name, target.soname)
             if self._filters.probes(function):
-                row = self._public(function, target) if name in self._table.by_name else self._of_unknown(function, target)
+                row = (
+                    self._public(function, target)
+                    if name in self._table.by_name
+                    else self._of_unknown(function, target)
+                )
                 if row is None:
                     left_out.append(name)
                     continue
@@ -78,13 +92,19 @@ class Rows:
         return probes, left_out
 
     def _denied_by(self, row: int, target: Target) -> None:
-        """What the enforcer denies of the function is decoded by this row; processes of several layouts at once are rare."""
+        """What the enforcer denies of the function is decoded by this row; processes of several
+        layouts at once are rare.
+        """
         stub = self.rows[row].stub
         if target.layout.name and 0 <= stub < records.MAX_VERDICT_ROWS:
             self._program.verdict_rows[8 * stub : 8 * stub + 8] = row.to_bytes(8, "little")
 
     def _function(self, name: str, library: str) -> Function:
-        return self._table.by_name.get(name) or self._unknown.get(name) or unknown_function(NO_NUMBER, name, library)
+        return (
+            self._table.by_name.get(name)
+            or self._unknown.get(name)
+            or unknown_function(NO_NUMBER, name, library)
+        )
 
     def _of_unknown(self, function: Function, target: Target) -> int | None:
         """The row of a function that nobody describes; None: there is none left."""
@@ -93,7 +113,11 @@ class Rows:
         if row is None:
             is_roots = target.owner == 0
             held = sum(self._is_roots.values())
-            if (held >= MOST_OF_ROOT) if is_roots else (len(self._is_roots) - held >= MOST_OF_OTHERS):
+            if (
+                (held >= MOST_OF_ROOT)
+                if is_roots
+                else (len(self._is_roots) - held >= MOST_OF_OTHERS)
+            ):
                 return None
             self._unknown[function.name] = function
             row = self._public(function, target)
@@ -113,10 +137,14 @@ class Rows:
         self._resting += sorted(freed)
         self._number = {key: number for key, number in self._number.items() if number not in freed}
         named = {name for _, name in self._number}
-        self._unknown = {name: function for name, function in self._unknown.items() if name in named}
+        self._unknown = {
+            name: function for name, function in self._unknown.items() if name in named
+        }
 
     def rested(self) -> bool:
-        """What was free the last time may now be used again: True if there is any, of which nothing may be remembered."""
+        """What was free the last time may now be used again: True if there is any, of which
+        nothing may be remembered.
+        """
         found, self._free, self._resting = bool(self._resting), self._free + self._resting, []
         return found
 
@@ -127,7 +155,9 @@ class Rows:
         """The row of the enforcer's verdict function."""
         key = (None, VERDICT_FUNCTION)
         if key not in self._number:
-            self._add(key, Row(None, VERDICT_FUNCTION, ENFORCER, verdict_plan(self._limits), None, "void"))
+            self._add(
+                key, Row(None, VERDICT_FUNCTION, ENFORCER, verdict_plan(self._limits), None, "void")
+            )
         return self._number[key]
 
     def _public(self, function: Function, target: Target) -> int:
@@ -141,32 +171,62 @@ class Rows:
         has_return = self._returns and function.name not in RUN_PROGRAMS
         flags |= 0 if has_return else records.PLAN_NO_RETURN
         if function.result.kind == "handle":
-            opens = function.result.object == "connect" and not any(param.kind == "handle" for param in function.params)
+            opens = function.result.object == "connect" and not any(
+                param.kind == "handle" for param in function.params
+            )
             flags |= records.PLAN_OPENS if opens else records.PLAN_NO_OBJECT
         limits, table, offsets = self._limits, self._table, target.layout.offsets
         if target.is_32_bit:
             flags |= records.PLAN_32BIT
-            entry, ret = plans.raw_plan(flags, registers=0), plans.raw_return_plan(function.result, flags)
+            entry, ret = (
+                plans.raw_plan(flags, registers=0),
+                plans.raw_return_plan(function.result, flags),
+            )
         elif not function.params and function.result.kind == "raw":
-            entry, ret = plans.raw_plan(flags, registers=6), plans.raw_return_plan(function.result, flags)
+            entry, ret = (
+                plans.raw_plan(flags, registers=6),
+                plans.raw_return_plan(function.result, flags),
+            )
         else:
             try:
                 entry = plans.entry_plan(function, table, offsets, limits, flags)
                 ret = plans.return_plan(function, table, offsets, limits, flags)
-            except (ValueError, LookupError, AssertionError):  # of an installed description that is newer than we are
+            except (
+                ValueError,
+                LookupError,
+                AssertionError,
+            ):  # of an installed description that is newer than we are
                 self.undecoded.append(function.name)
-                entry, ret = plans.raw_plan(flags, registers=6), plans.raw_return_plan(function.result, flags)
+                entry, ret = (
+                    plans.raw_plan(flags, registers=6),
+                    plans.raw_return_plan(function.result, flags),
+                )
         kind = function.result.kind
-        returns = "void" if kind == "void" else "pointer" if kind in ("string", "handle", "pointer", "callback") else "integer"
+        returns = (
+            "void"
+            if kind == "void"
+            else "pointer"
+            if kind in ("string", "handle", "pointer", "callback")
+            else "integer"
+        )
         stub = undescribed.stub_number(self._table, function)
-        return self._add(key, Row(function, None, function.library, entry, ret if has_return else None, returns, stub))
+        return self._add(
+            key,
+            Row(
+                function, None, function.library, entry, ret if has_return else None, returns, stub
+            ),
+        )
 
     def _private(self, inner: private.Private, target: Target) -> int:
         key = (target.layout.name, inner.key)
         if key in self._number:
             return self._number[key]
-        entry, ret = plans.private_plans(inner, self._limits, records.PLAN_PRIVATE | records.PLAN_WANTED)
-        return self._add(key, Row(None, inner.name, target.soname, entry, ret if self._returns else None, "void"))
+        entry, ret = plans.private_plans(
+            inner, self._limits, records.PLAN_PRIVATE | records.PLAN_WANTED
+        )
+        return self._add(
+            key, Row(None, inner.name, target.soname, entry, ret if self._returns else None, "void")
+        )
 
     def _add(self, key: tuple[str | None, str], row: Row) -> int:
         if self._free:
@@ -174,7 +234,9 @@ class Rows:
             self.rows[number] = row
         else:
             number = len(self.rows)
-            assert number < records.MAX_PLANS, "known functions in every layout and the most of unknown ones are fewer"
+            assert number < records.MAX_PLANS, (
+                "known functions in every layout and the most of unknown ones are fewer"
+            )
             self.rows.append(row)
         self._number[key] = number
         size, program = records.PLAN_SIZE, self._program
@@ -184,7 +246,10 @@ class Rows:
 
 
 def cookie(row: int, offset: int, text: tuple[int, int]) -> int:
-    """What a probe at `offset` tells its program: the plan row, and where the file's code (offset, bytes) is from there."""
+    """What a probe at `offset` tells its program: the plan row, and where the file's code
+    (offset, bytes) is from there.
+    """
     start, end = text[0] & ~0xFFF, sum(text)
-    # in pages, of which nothing else is on the last one: what is mapped next to it may be the program's own code
+    # in pages, of which nothing else is on the last one: what is mapped next to it may be the
+    # program's own code
     return row | (offset - start & 0xFFFFFFFF) << 16 | min(end - start + 0xFFF >> 12, 0xFFFF) << 48

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A tracing session: attaches to every libvirt there is and comes, and turns what the rings hold into events."""
+"""A tracing session: attaches to every libvirt there is and comes, and turns what the rings
+hold into events.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ from probes.kernel.reader import SETTLED_NS, Reader, key_of, time_of
 from probes.plans.plan import Limits
 from probes.rows import Rows
 
-NOTICED = 0.002  # s: as long after it, at most, it is known that a process began or became another program
+# s: as long after it, at most, it is known that a process began or became another program
+NOTICED = 0.002
 SWEEP_NS = 1_000_000_000
 SWEEPS_UNUSED = 60
 REMEMBERING = 0.02  # s at a time
@@ -74,19 +77,22 @@ class Session:
         self._options = options
         table = load_api()
         kills = False if options.force_returns else returns_kill_confined()
-        self._returns = returns = kills is False  # where it can't be found out, nobody is put at risk
+        # where it can't be found out, nobody is put at risk
+        self._returns = returns = kills is False
         self.warnings = list(table.warnings)
         if returns and not self._program.session and not options.force_returns:
             risky = coroutines.find(sorted({mapping.pid for mapping in maps.scan()}))
             if risky:
                 self._returns = returns = False
                 self.warnings.append(
-                    f"process {', '.join(map(str, risky[:MOST_NAMED]))} has coroutines, which return probes kill before Linux 6.13: "
+                    f"process {', '.join(map(str, risky[:MOST_NAMED]))} has coroutines, which "
+                    "return probes kill before Linux 6.13: "
                     "no results and durations; --returns uses them all the same"
                 )
         self._rows = Rows(self._program, table, options.filters, options.limits, returns=returns)
         self._daemons = Daemons()
-        self._happened: list[Exited | Exec | Forked | Mapped] = []  # to processes, in their records' order
+        # to processes, in their records' order
+        self._happened: list[Exited | Exec | Forked | Mapped] = []
         self._swept = self._sweeps = 0
         self._detached = self._stopped = False
         filters = options.filters
@@ -103,15 +109,24 @@ class Session:
         self._left = coroutines.Left(self._program.copies_no_stacks, self._owners)
         self._remembering: Turns[int] = Turns()  # processes whose mappings are to be remembered
         targets = Targets(options.libraries)
-        self._attachments = Attachments(self._program, self._rows, targets, guard.libraries, options.version, self._owners)
+        self._attachments = Attachments(
+            self._program, self._rows, targets, guard.libraries, options.version, self._owners
+        )
         self._coverage = guard.covering(self._daemons)
         self._modules = Modules()
         self._watch = watch_maps(self._program.tasks)
         if kills is not False:
             self.warnings.append(
-                "on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same"
+                (
+                    "on this kernel return probes kill confined processes: no results and "
+                    "durations; "
+                    "--returns uses them all the same"
+                )
                 if kills
-                else "whether return probes kill confined processes can't be found out: no results and durations; --returns uses them"
+                else (
+                    "whether return probes kill confined processes can't be found out: no "
+                    "results and durations; --returns uses them"
+                )
             )
         self._calls = Calls(
             self._rows.rows,
@@ -134,7 +149,9 @@ class Session:
         )
 
     def start(self, say: Callable[[str], None] = lambda text: None) -> list[Event]:
-        """Attaches to every libvirt on the host; then calls are seen. The first event says to what; `say` takes a line meanwhile."""
+        """Attaches to every libvirt on the host; then calls are seen. The first event says to
+        what; `say` takes a line meanwhile.
+        """
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, min(PRIORITY, os.getpriority(os.PRIO_PROCESS, 0)))
         program, filters = self._program, self._options.filters
@@ -147,7 +164,8 @@ class Session:
         self.warnings += unknown
         if self._rows.undecoded:
             self.warnings.append(
-                f"arguments are shown as numbers, because a newer libvirt-api.xml describes them: {listed(self._rows.undecoded)}"
+                "arguments are shown as numbers, because a newer libvirt-api.xml describes them: "
+                f"{listed(self._rows.undecoded)}"
             )
         everything = list(maps.scan())
         for mapping in everything:
@@ -161,7 +179,8 @@ class Session:
         self._clock.watch()
         self._processes.look_around()
         program.settings[:4] = (1).to_bytes(4, "little")
-        self._before.scan(mapping.pid for mapping in everything)  # now: what begins from here on is seen
+        # now: what begins from here on is seen
+        self._before.scan(mapping.pid for mapping in everything)
         return events
 
     def poll(self) -> list[Event]:
@@ -258,16 +277,24 @@ class Session:
     def _missed(self, record: Dropped | Online) -> None:
         """Libraries may have been mapped unseen."""
         if isinstance(record, Online):
-            self.warnings.append(f"CPU {record.cpu} was switched on: libraries that were loaded there in the moment before are looked for")
+            self.warnings.append(
+                f"CPU {record.cpu} was switched on: libraries that were loaded "
+                "there in the moment before are looked for"
+            )
         else:
             self._losses.dropped(record.records)
         if not self._detached:
             self._attachments.missed()
 
     def _put_together(self, raws: list[bytes], settled: int) -> list[Event]:
-        """The calls that ended up to the time `settled`; what is later may still get company from before it."""
+        """The calls that ended up to the time `settled`; what is later may still get company
+        from before it.
+        """
         self._calls.covering = self._coverage.covers
-        due = sorted((record for record in self._happened if record.time <= settled), key=lambda record: record.time)
+        due = sorted(
+            (record for record in self._happened if record.time <= settled),
+            key=lambda record: record.time,
+        )
         self._happened = [record for record in self._happened if record.time > settled]
         ended: list[Event] = []
         at = 0
@@ -310,7 +337,9 @@ class Session:
         self._coverage.forget(pid)
 
     def _sweep(self) -> None:
-        """Threads whose end was not told (events of the kernel get lost, or there are none), and libraries that nobody uses."""
+        """Threads whose end was not told (events of the kernel get lost, or there are none),
+        and libraries that nobody uses.
+        """
         now = time.monotonic_ns()
         self._coverage.refresh()
         self._modules.refresh()
@@ -337,6 +366,8 @@ class Session:
         caller, client, in_tree = task.caller, task.believed, wanted
         if self._tree and not wanted:
             pid, served = client.get("pid"), task.served
-            in_tree = isinstance(pid, int) and self._tree.has(pid, served.client_start if served else None)
+            in_tree = isinstance(pid, int) and self._tree.has(
+                pid, served.client_start if served else None
+            )
             in_tree = in_tree or self._tree.has(caller.pid)
         return self._options.filters.passes(wanted, caller, task.comm, client, in_tree)

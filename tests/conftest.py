@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A test's folder becomes its marker, and what a folder needs is checked before its tests; the fixtures that all folders share."""
+"""A test's folder becomes its marker, and what a folder needs is checked before its tests; the
+fixtures that all folders share.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,12 @@ from tests.tracing import Tracer
 TESTS = Path(__file__).parent
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # a shell starts what is to run in the background so, and whoever is started by the tests would inherit it
+    # a shell starts what is to run in the background so, and whoever is started by the tests would
+    # inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("unhurried", deadline=None)  # how long an example takes says more of the machine than of the code
+# how long an example takes says more of the machine than of the code
+settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
@@ -46,14 +50,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def caller(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """caller(NAME, FLAG...): the program that tests/callers/NAME.c compiles to, linked to libvirt; compiled once."""
+    """caller(NAME, FLAG...): the program that tests/callers/NAME.c compiles to, linked to
+    libvirt; compiled once.
+    """
     folder = tmp_path_factory.mktemp("callers")
     programs: dict[tuple[str, ...], Path] = {}
 
     def build(name: str, *flags: str) -> Path:
         key = (name, *flags)
         if key not in programs:
-            libvirt = subprocess.check_output(["pkg-config", "--cflags", "--libs", "libvirt"], text=True).split()
+            libvirt = subprocess.check_output(
+                ["pkg-config", "--cflags", "--libs", "libvirt"], text=True
+            ).split()
             program = folder / f"{name}-{len(programs)}"
             source = TESTS / "callers" / f"{name}.c"
             strict = ["-O2", "-g", "-pthread", "-Wall", "-Wextra", "-Werror"]
@@ -66,7 +74,9 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture
 def trace() -> Iterator[Callable[..., Tracer]]:
-    """trace(OPTION..., attached=True): a running tracer whose probes are attached. One that a test leaves behind is ended."""
+    """trace(OPTION..., attached=True): a running tracer whose probes are attached. One that a
+    test leaves behind is ended.
+    """
     tracers: list[Tracer] = []
 
     def start(*options: str, attached: bool = True, env: dict[str, str] | None = None) -> Tracer:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A private libvirtd with QEMU guests: own mount namespace, own socket, nothing of the host's libvirt is read or changed."""
+"""A private libvirtd with QEMU guests: own mount namespace, own socket, nothing of the host's
+libvirt is read or changed.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ from xml.sax.saxutils import escape
 
 from tests.needs import PATIENCE
 
-# libvirtd wants its own folders and, whatever qemu.conf says, a user libvirt-qemu: both exist in its mount namespace only.
-# Without /run it finds no D-Bus and so neither the host's systemd nor its firewall.
+# libvirtd wants its own folders and, whatever qemu.conf says, a user libvirt-qemu: both exist in
+# its mount namespace only. Without /run it finds no D-Bus and so neither the host's systemd nor its
+# firewall.
 START = r"""
 for folder in /run /etc/libvirt /var/lib /var/cache /var/log; do mkdir -p $folder; mount -t tmpfs -o mode=755 tmpfs $folder; done
 cp "$1/qemu.conf" /etc/libvirt
@@ -104,7 +107,9 @@ class Daemon:
     """The libvirtd process; `uri` connects to it from anywhere on the host, as any user."""
 
     def __init__(self, env: Mapping[str, str] | None = None, auth: str = "none") -> None:
-        """`env`: more for the daemon's environment; `auth`: how clients on the socket prove who they are."""
+        """`env`: more for the daemon's environment; `auth`: how clients on the socket prove who
+        they are.
+        """
         self._folder = folder = Path(tempfile.mkdtemp(prefix="libvirtd-"))
         folder.chmod(0o755)  # other users are clients too
         self._log = folder / "log"
@@ -112,7 +117,9 @@ class Daemon:
         pki.mkdir()
         subprocess.run(["sh", "-eu", "-c", CERTIFICATES], cwd=pki, check=True, capture_output=True)
         tcp, tls = free_ports(2)
-        (folder / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder, auth=auth, tcp=tcp, tls=tls, uuid=uuid.uuid4()))
+        (folder / "libvirtd.conf").write_text(
+            LIBVIRTD_CONF.format(folder=folder, auth=auth, tcp=tcp, tls=tls, uuid=uuid.uuid4())
+        )
         self.tcp_uri = f"qemu+tcp://127.0.0.1:{tcp}/system"
         self.tls_uri = f"qemu+tls://127.0.0.1:{tls}/system?pkipath={pki}"  # as CLIENT_NAME
         (folder / "qemu.conf").write_text(QEMU_CONF)
@@ -122,11 +129,17 @@ class Daemon:
         self._ready.bind(str(folder / "ready"))
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "sh", "-eu", "-c", START, "sh", str(folder)],  # each step is an exec: one process, one pid
+                # each step is an exec: one process, one pid
+                ["unshare", "--mount", "sh", "-eu", "-c", START, "sh", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **(env or {}), "NOTIFY_SOCKET": str(folder / "ready"), "LC_ALL": "C"},
+                env={
+                    **os.environ,
+                    **(env or {}),
+                    "NOTIFY_SOCKET": str(folder / "ready"),
+                    "LC_ALL": "C",
+                },
             )
         self.pid = self._process.pid
         self._namespace = 0  # inode of its mount namespace; 0: not known yet
@@ -158,7 +171,9 @@ class Daemon:
                     return
             except TimeoutError:
                 pass
-        raise AssertionError(f"libvirtd did not get ready (exit status {self._process.poll()}):\n{self.log}")
+        raise AssertionError(
+            f"libvirtd did not get ready (exit status {self._process.poll()}):\n{self.log}"
+        )
 
     def virsh(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `virsh ARGUMENTS` on this daemon, in plain English."""
@@ -180,7 +195,11 @@ class Daemon:
         description.write_text(DOMAIN.format(name=escape(name)))
         self.virsh("create", str(description))
         uuid = self.virsh("domuuid", name).stdout.strip()
-        (pid,) = (pid for pid in self._members() if uuid.encode() in Path(f"/proc/{pid}/cmdline").read_bytes())
+        (pid,) = (
+            pid
+            for pid in self._members()
+            if uuid.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
         return Guest(name, uuid, pid)
 
     def end(self, guest: Guest) -> None:
@@ -188,7 +207,9 @@ class Daemon:
         self.virsh("destroy", guest.uuid, check=False)
 
     def _members(self) -> Iterator[int]:
-        """Pids of the processes in the daemon's mount namespace: it, its guests, its helpers, and nothing else."""
+        """Pids of the processes in the daemon's mount namespace: it, its guests, its helpers,
+        and nothing else.
+        """
         for entry in os.listdir("/proc"):
             try:
                 if entry.isdigit() and os.stat(f"/proc/{entry}/ns/mnt").st_ino == self._namespace:

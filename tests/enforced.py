@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs programs under the enforcer: a policy's text and a command come in, what the program did goes out."""
+"""Runs programs under the enforcer: a policy's text and a command come in, what the program did
+goes out.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,12 @@ message = "ask the on-call engineer"
 def library() -> Path:
     """The library, built from what is in the tree."""
     # one at a time: tests may run side by side
-    subprocess.run(["flock", "Makefile", "make", "--no-print-directory", "enforcer"], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        ["flock", "Makefile", "make", "--no-print-directory", "enforcer"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     return library_path()
 
 
@@ -55,9 +62,20 @@ def put(path: Path, text: str) -> Path:
 
 def enforced_environment(policy: Path | None, **more: str) -> dict[str, str]:
     """The environment of an enforced process."""
-    plain = {key: value for key, value in os.environ.items() if not key.startswith(("LD_PRELOAD", "LIBVIRT_TRACE_"))}
+    plain = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("LD_PRELOAD", "LIBVIRT_TRACE_"))
+    }
     named = {"LIBVIRT_TRACE_POLICY": str(policy)} if policy else {}
-    return {**plain, "LC_ALL": "C.UTF-8", "LANGUAGE": "en", "LD_PRELOAD": str(library()), **named, **more}
+    return {
+        **plain,
+        "LC_ALL": "C.UTF-8",
+        "LANGUAGE": "en",
+        "LD_PRELOAD": str(library()),
+        **named,
+        **more,
+    }
 
 
 def run(command: list[Any], policy: Path | None, **more: str) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a folder of tests needs of the machine: where it is missing, its tests are skipped, or fail when they are required."""
+"""What a folder of tests needs of the machine: where it is missing, its tests are skipped, or
+fail when they are required.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,15 @@ PATIENCE = float(os.environ.get("LIBVIRT_TRACE_PATIENCE", "1"))
 
 
 def lack(folder: str, what: str) -> NoReturn:
-    """Skip the running test because `what` is missing; fail it where LIBVIRT_TRACE_REQUIRE names its folder."""
+    """Skip the running test because `what` is missing; fail it where LIBVIRT_TRACE_REQUIRE
+    names its folder.
+    """
     if folder in REQUIRED:
         pytest.fail(f"{what}, and LIBVIRT_TRACE_REQUIRE has {folder}", pytrace=False)
-    pytest.skip(f"{what} (`make deps` installs what is missing; LIBVIRT_TRACE_REQUIRE={folder} makes this a failure)")
+    pytest.skip(
+        f"{what} (`make deps` installs what is missing; LIBVIRT_TRACE_REQUIRE={folder} "
+        "makes this a failure)"
+    )
 
 
 def program(name: str) -> Callable[[], str | None]:
@@ -60,9 +67,25 @@ NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
     "unit": (),
     "preload": (program("gcc"), program("virsh")),
     "kernel": (root, bpf, program("gcc"), program("virsh")),
-    "system": (root, bpf, program("gcc"), program("virsh"), program("libvirtd"), program("qemu-system-x86_64")),
+    "system": (
+        root,
+        bpf,
+        program("gcc"),
+        program("virsh"),
+        program("libvirtd"),
+        program("qemu-system-x86_64"),
+    ),
     "libvirts": (root, bpf, roots),
-    "bench": (root, bpf, program("gcc"), program("bpftrace"), program("ltrace"), program("libvirtd"), program("jq"), program("zstdgrep")),
+    "bench": (
+        root,
+        bpf,
+        program("gcc"),
+        program("bpftrace"),
+        program("ltrace"),
+        program("libvirtd"),
+        program("jq"),
+        program("zstdgrep"),
+    ),
 }
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Somebody else on the host, without privileges: files of their own that they map, and programs that they run."""
+"""Somebody else on the host, without privileges: files of their own that they map, and programs
+that they run.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def readable(path: Path) -> Path:
 
 
 class Neighbour:
-    """A user without rights, a folder of theirs, and what they run; all of it ends with the block."""
+    """A user without rights, a folder of theirs, and what they run; all of it ends with the
+    block.
+    """
 
     def __init__(self, user: int = NOBODY) -> None:
         self.user = user
@@ -48,7 +52,12 @@ class Neighbour:
     def __enter__(self) -> Neighbour:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for process in self._running:
             self.end(process)
         shutil.rmtree(self.folder)
@@ -63,9 +72,17 @@ class Neighbour:
         return path
 
     def run(self, command: Sequence[str], word: str) -> subprocess.Popen[str]:
-        """A process of theirs that prints the word when it is ready, and lives until its input is closed."""
+        """A process of theirs that prints the word when it is ready, and lives until its input
+        is closed.
+        """
         process = subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, user=self.user, group=self.user, extra_groups=[]
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            user=self.user,
+            group=self.user,
+            extra_groups=[],
         )
         self._running.append(process)
         assert process.stdout and process.stdout.readline() == f"{word}\n"
@@ -84,17 +101,35 @@ class Neighbour:
         process.wait()
 
 
-def made_up(folder: Path, functions: Sequence[str], code: str = ".byte 0xf3, 0x0f, 0x1e, 0xfa\n ret", **special: str) -> bytes:
+def made_up(
+    folder: Path,
+    functions: Sequence[str],
+    code: str = (".byte 0xf3, 0x0f, 0x1e, 0xfa\n ret"),
+    **special: str,
+) -> bytes:
     """A libvirt.so.0 with these functions; `special` has the code of some."""
     source, script, output = folder / "made.s", folder / "made.map", folder / "made.so"
     parts = [
-        f" .globl {name}\n .type {name},@function\n{name}:\n {special.get(name, code)}\n .size {name}, . - {name}\n" for name in functions
+        (
+            f" .globl {name}\n .type {name},@function\n{name}:\n {special.get(name, code)}\n .size "
+            f"{name}, . - {name}\n"
+        )
+        for name in functions
     ]
     source.write_text("".join(parts))
     script.write_text("LIBVIRT_0.0.3 { global: *; };\n")
     subprocess.run(
         # without the flag the linker asks for a stack with code, which a newer loader refuses
-        ["gcc", "-shared", "-nostdlib", "-Wl,-z,noexecstack,-soname,libvirt.so.0", f"-Wl,--version-script={script}", "-o", output, source],
+        [
+            "gcc",
+            "-shared",
+            "-nostdlib",
+            "-Wl,-z,noexecstack,-soname,libvirt.so.0",
+            f"-Wl,--version-script={script}",
+            "-o",
+            output,
+            source,
+        ],
         check=True,
     )
     return output.read_bytes()

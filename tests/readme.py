@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The README's examples: its ```console blocks come in, commands and the lines that they must print come out, comparable.
+"""The README's examples: its ```console blocks come in, commands and the lines that they must print
+come out, comparable.
 
-They compare on every release of libvirt: its version, the number of its functions and places in its programs are left out.
+They compare on every release of libvirt: its version, the number of its functions and places in its
+programs are left out.
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ INTERRUPT = "^C"
 # messages in plain English; a size that no line is cut at
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANGUAGE": "en", "COLUMNS": "80"}
 
-_BLOCK = re.compile(r"(?P<before>[^\n]*)\n\n```console\n(?P<block>.*?)```\n\n(?P<after>[^\n]*)", re.S)
+_BLOCK = re.compile(
+    r"(?P<before>[^\n]*)\n\n```console\n(?P<block>.*?)```\n\n(?P<after>[^\n]*)", re.S
+)
 _EVENT = re.compile(r'[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6} |\{"type":')
 _ATTACHED = re.compile(r'[0-9:.]{15} libvirt-trace: attached to |\{"type":"attached"')
-_OF_OTHERS = re.compile(r'[0-9:.]{15} libvirt-trace: |\{"type":"(?:attached|unattached)"')  # but for the first "attached"
+# but for the first "attached"
+_OF_OTHERS = re.compile(r'[0-9:.]{15} libvirt-trace: |\{"type":"(?:attached|unattached)"')
 _PID = re.compile(r"^TIME ([0-9]+) ")
 _VARYING = (
     (re.compile(r"^[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6} "), "TIME "),
@@ -35,8 +40,15 @@ _VARYING = (
     (re.compile(r"(?<=<)[0-9.]+[num]?s, (\w+) [0-9.]+[num]?s(?=>$)"), r"TIME, \1 TIME"),
     (re.compile(r" (?:prio-rpc-libvir|rpc-libvirtd) "), " WORKER "),  # any of them
     (re.compile(r" for [0-9]+ "), " for CLIENT "),
-    # the host's files come first; others are those of programs that run here now; an older kernel has the other link
-    (re.compile(r"(?<= 3 files\), )(?:/.*\), )?[0-9.]+m?s, (?:uprobe_session|uprobe_multi|perf_event)$"), "TIME, LINK"),
+    # the host's files come first; others are those of programs that run here now; an older kernel
+    # has the other link
+    (
+        re.compile(
+            r"(?<= 3 files\), )(?:/.*\), )?[0-9.]+m?s, "
+            r"(?:uprobe_session|uprobe_multi|perf_event)$"
+        ),
+        "TIME, LINK",
+    ),
     (re.compile(r"(?<= lost in )[0-9.]+s$"), "TIME"),
     # of whatever release is installed
     (re.compile(r"(?<= attached to )[0-9]+(?= functions )"), "SO MANY"),
@@ -45,7 +57,20 @@ _VARYING = (
 )
 _ROW = re.compile(r"\w+(?: +[0-9]+){3} +[0-9.]+[num]?s")  # of the table of -c
 _SPAN = re.compile(r" +[0-9.]+(?:ns|us|ms|s)\b")
-_VARYING_FIELDS = frozenset({"time", "id", "parent", "pid", "tid", "functions", "attach_ms", "link", "duration_ns", "seconds"})
+_VARYING_FIELDS = frozenset(
+    {
+        "time",
+        "id",
+        "parent",
+        "pid",
+        "tid",
+        "functions",
+        "attach_ms",
+        "link",
+        "duration_ns",
+        "seconds",
+    }
+)
 # depends on who runs the test
 _WHENCE = frozenset({"loginuid", "unit", "container"})
 
@@ -68,7 +93,9 @@ def examples() -> list[Example]:
     found = []
     for match in _BLOCK.finditer(README.read_text()):
         first, *output = match["block"].splitlines()
-        assert first.startswith("$ ") and not any(line.startswith("$ ") for line in output), match["block"]
+        assert first.startswith("$ ") and not any(line.startswith("$ ") for line in output), match[
+            "block"
+        ]
         elsewhere = None
         if INTERRUPT in output:
             commands = re.findall(r"`(virsh [^`]+)`", match["before"] + match["after"])
@@ -85,7 +112,8 @@ def example(begin: str) -> Example:
 
 
 def comparable(lines: Iterable[str]) -> list[str]:
-    """The lines with time stamps, durations and pointers replaced, and process ids numbered in order of appearance.
+    """The lines with time stamps, durations and pointers replaced, and process ids numbered in
+    order of appearance.
 
     Without what is said of other files than the host's: other programs of this machine loaded them.
     """
@@ -102,7 +130,9 @@ def comparable(lines: Iterable[str]) -> list[str]:
 
 
 def separate(lines: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
-    """The log, the table of -c sorted by function, and the rest: what else is printed comes between the lines of the log."""
+    """The log, the table of -c sorted by function, and the rest: what else is printed comes
+    between the lines of the log.
+    """
     log: list[str] = []
     table: list[str] = []
     rest: list[str] = []
@@ -126,8 +156,12 @@ def run(example: Example, bin_folder: Path) -> list[str]:
     return result.stdout.splitlines()
 
 
-def run_meanwhile(example: Example, bin_folder: Path, environment: Mapping[str, str], pids: Iterable[int] = ()) -> list[str]:
-    """What an example prints, until Ctrl-C, of the command that is run elsewhere (and of the processes `pids`)."""
+def run_meanwhile(
+    example: Example, bin_folder: Path, environment: Mapping[str, str], pids: Iterable[int] = ()
+) -> list[str]:
+    """What an example prints, until Ctrl-C, of the command that is run elsewhere (and of the
+    processes `pids`).
+    """
     env = _environment(bin_folder, environment)
     tracer = subprocess.Popen(
         ["sh", "-c", f"exec {example.command.removeprefix('sudo ')}"],
@@ -142,7 +176,11 @@ def run_meanwhile(example: Example, bin_folder: Path, environment: Mapping[str, 
         attached = tracer.stdout.readline().rstrip("\n")
         assert " attached to " in attached, attached
         caller = subprocess.Popen(
-            shlex.split(example.elsewhere), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env
+            shlex.split(example.elsewhere),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=env,
         )
         caller.wait(60 * PATIENCE)
         tracer.send_signal(signal.SIGINT)
@@ -157,9 +195,17 @@ def run_meanwhile(example: Example, bin_folder: Path, environment: Mapping[str, 
     mine = [line for line in log if line.split(" ", 2)[1] in wanted]
     if len(mine) < len(log):
         # other programs on this machine used libvirt meanwhile: they count too
-        calls, failed, denied = (sum(word in line for line in mine) for word in (") = ", " VIR_ERR_", " DENIED "))
-        end = re.sub(r"[0-9]+ calls, [0-9]+ failed, [0-9]+ denied", f"{calls} calls, {failed} failed, {denied} denied", end)
-    return [attached, *mine, INTERRUPT, re.sub("; [0-9]+ details? lost$", "", end)]  # those of others, too
+        calls, failed, denied = (
+            sum(word in line for line in mine) for word in (") = ", " VIR_ERR_", " DENIED ")
+        )
+        end = re.sub(
+            r"[0-9]+ calls, [0-9]+ failed, [0-9]+ "
+            r"denied",
+            f"{calls} calls, {failed} failed, {denied} denied",
+            end,
+        )
+    # those of others, too
+    return [attached, *mine, INTERRUPT, re.sub("; [0-9]+ details? lost$", "", end)]
 
 
 def bin_folder(folder: Path) -> Path:
@@ -176,7 +222,9 @@ def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
 
 def _comparable(line: str, pids: dict[str, str]) -> str:
     if line.startswith('{"type":'):
-        return json.dumps({key: _field(key, value, pids) for key, value in json.loads(line).items()})
+        return json.dumps(
+            {key: _field(key, value, pids) for key, value in json.loads(line).items()}
+        )
     for pattern, word in _VARYING:
         line = pattern.sub(word, line)
     if match := _PID.match(line):
@@ -190,7 +238,10 @@ def _field(key: str, value: object, pids: dict[str, str]) -> object:
     if key == "cause" and isinstance(value, dict):
         return {inner: _field(inner, item, pids) for inner, item in value.items()}
     if key == "targets" and isinstance(value, list):
-        return [re.sub(r"(?<=\.so\.0\.)[0-9.]+$", "VERSION", target["path"]) for target in value[:3]]  # the host's
+        # the host's
+        return [
+            re.sub(r"(?<=\.so\.0\.)[0-9.]+$", "VERSION", target["path"]) for target in value[:3]
+        ]
     return key.upper() if key in _VARYING_FIELDS or key in _WHENCE else value
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A file system with one file, which answers as long as it is asked to: a folder and a file come in; run as a program it serves it."""
+"""A file system with one file, which answers as long as it is asked to: a folder and a file
+come in; run as a program it serves it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,19 @@ import struct
 import sys
 
 # linux/fuse.h: opcodes, and struct fuse_in_header, fuse_attr
-LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE, FLUSH, INIT, OPENDIR, BATCH_FORGET = 1, 2, 3, 14, 15, 17, 18, 25, 26, 27, 42
+LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE, FLUSH, INIT, OPENDIR, BATCH_FORGET = (
+    1,
+    2,
+    3,
+    14,
+    15,
+    17,
+    18,
+    25,
+    26,
+    27,
+    42,
+)
 HEAD = struct.Struct("<IIQQIIII")
 ATTR = struct.Struct("<6Q10I")
 NAME, ROOT, FILE = b"libvirt.so.0", 1, 2
@@ -19,16 +33,24 @@ ENOENT, ENOSYS = -2, -38
 def attributes(node: int, size: int) -> bytes:
     """What stat() says of the folder or the file."""
     mode, links, length = (0o40755, 2, 0) if node == ROOT else (0o100755, 1, size)
-    return ATTR.pack(node, length, (length + 511) // 512, 0, 0, 0, 0, 0, 0, mode, links, 0, 0, 0, 4096, 0)
+    return ATTR.pack(
+        node, length, (length + 511) // 512, 0, 0, 0, 0, 0, 0, mode, links, 0, 0, 0, 4096, 0
+    )
 
 
 def answer(opcode: int, node: int, body: bytes, data: bytes) -> bytes | int:
     """What is sent back, or a negative error number."""
     if opcode == INIT:
-        return struct.pack("<IIIIHHIIHHIIIIII", 7, 31, 65536, 0, 16, 12, 65536, 1, 16, 0, 0, 0, 0, 0, 0, 0)
+        return struct.pack(
+            "<IIIIHHIIHHIIIIII", 7, 31, 65536, 0, 16, 12, 65536, 1, 16, 0, 0, 0, 0, 0, 0, 0
+        )
     if opcode == LOOKUP:
         # never kept for longer than this: whoever looks has to ask again
-        return struct.pack("<4QII", FILE, 0, 0, 0, 0, 0) + attributes(FILE, len(data)) if body.rstrip(b"\0") == NAME else ENOENT
+        return (
+            struct.pack("<4QII", FILE, 0, 0, 0, 0, 0) + attributes(FILE, len(data))
+            if body.rstrip(b"\0") == NAME
+            else ENOENT
+        )
     if opcode == GETATTR:
         return struct.pack("<QII", 0, 0, 0) + attributes(node, len(data))
     if opcode in (OPEN, OPENDIR):

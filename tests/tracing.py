@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The real command as tests see it: started with --json, its lines come out as events, nothing sleeps."""
+"""The real command as tests see it: started with --json, its lines come out as events, nothing
+sleeps.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ from tests.needs import PATIENCE, PYTHON, ROOT
 
 Event = dict[str, Any]
 CALLS = ("call", "unfinished", "verdict")
-WITH = "import sys\nsys.path.insert(0, {root!r})\n{before}\nimport tracer\nsys.exit(tracer.main(sys.argv[1:]))"
+WITH = (
+    "import sys\nsys.path.insert(0, {root!r})\n{before}\nimport "
+    "tracer\nsys.exit(tracer.main(sys.argv[1:]))"
+)
 ROOMY = ("--buffer-size", "64")  # what other programs here do with libvirt meanwhile has room, too
 
 
@@ -41,7 +46,11 @@ class Result(NamedTuple):
     @property
     def lost(self) -> int:
         """Calls that were lost, but for what daemons here did for other programs."""
-        return sum(event["count"] for event in self.events if event["type"] == "lost" and "daemon" not in event["reason"])
+        return sum(
+            event["count"]
+            for event in self.events
+            if event["type"] == "lost" and "daemon" not in event["reason"]
+        )
 
 
 def select_calls(events: list[Event], function: str | None, pid: int | None) -> list[Event]:
@@ -49,14 +58,18 @@ def select_calls(events: list[Event], function: str | None, pid: int | None) -> 
     return [
         event
         for event in events
-        if event["type"] in CALLS and (function is None or event["function"] == function) and (pid is None or event["pid"] == pid)
+        if event["type"] in CALLS
+        and (function is None or event["function"] == function)
+        and (pid is None or event["pid"] == pid)
     ]
 
 
 class Tracer:
     """One run of `libvirt-trace --json OPTIONS`, from its start to the end of its process."""
 
-    def __init__(self, *options: str, env: Mapping[str, str] | None = None, before: str = "") -> None:
+    def __init__(
+        self, *options: str, env: Mapping[str, str] | None = None, before: str = ""
+    ) -> None:
         """`before`: Python code that runs first, to make up what this machine does not have."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the run
         self._lines: list[bytes] = []  # that were read and not looked at yet
@@ -65,10 +78,23 @@ class Tracer:
         self._ended = False
         self._changed = threading.Condition()
         self._runs_command = "--" in options
-        program = ("-c", WITH.format(before=before, root=str(ROOT))) if before else (str(ROOT / "tracer.py"),)
-        self._has_own = self._runs_command or "-p" in options  # else others' calls are recorded too, and may be lost
+        program = (
+            ("-c", WITH.format(before=before, root=str(ROOT)))
+            if before
+            else (str(ROOT / "tracer.py"),)
+        )
+        # else others' calls are recorded too, and may be lost
+        self._has_own = self._runs_command or "-p" in options
         self.process = subprocess.Popen(
-            [PYTHON, "-E", "-s", *program, "--json", *(() if "--buffer-size" in options else ROOMY), *options],
+            [
+                PYTHON,
+                "-E",
+                "-s",
+                *program,
+                "--json",
+                *(() if "--buffer-size" in options else ROOMY),
+                *options,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -80,7 +106,8 @@ class Tracer:
 
     def _read(self) -> None:
         assert self.process.stdout
-        for line in self.process.stdout:  # no more than that: the command leaves out what a slow reader does not take
+        # no more than that: the command leaves out what a slow reader does not take
+        for line in self.process.stdout:
             with self._changed:
                 self._lines.append(line)
                 self._changed.notify_all()
@@ -117,8 +144,12 @@ class Tracer:
         """The calls so far; after finish() or stop(), all of them."""
         return select_calls(self.events, function, pid)
 
-    def wait_for(self, wanted: Callable[[Event], bool], seconds: float = 60, count: int = 1) -> Event:
-        """The count-th event that is wanted, as soon as it is there; AssertionError when the time or the command is over first."""
+    def wait_for(
+        self, wanted: Callable[[Event], bool], seconds: float = 60, count: int = 1
+    ) -> Event:
+        """The count-th event that is wanted, as soon as it is there; AssertionError when the
+        time or the command is over first.
+        """
         deadline = time.monotonic() + seconds * PATIENCE
         seen = found = 0
         while True:
@@ -131,7 +162,10 @@ class Tracer:
             left = deadline - time.monotonic()
             if ended or left <= 0:
                 why = "the command ended" if ended else "time is over"
-                raise AssertionError(f"{why} after {found} of {count} wanted events, {seen} in all; stderr: {self.stderr}")
+                raise AssertionError(
+                    f"{why} after {found} of {count} wanted events, {seen} in "
+                    f"all; stderr: {self.stderr}"
+                )
             with self._changed:
                 if not self._lines and not self._ended:
                     self._changed.wait(min(left, 1))
@@ -147,7 +181,8 @@ class Tracer:
         return self.finish(lost=lost)
 
     def finish(self, seconds: float = 60, lost: int | None = 0) -> Result:
-        """Wait until the command ends by itself. Asserts whole lines, an "end" event and how much was lost (None: anything).
+        """Wait until the command ends by itself. Asserts whole lines, an "end" event and how much
+        was lost (None: anything).
 
         Where every process is traced, 0 is not asserted: a test counts the calls of its own there.
         """
@@ -155,19 +190,30 @@ class Tracer:
             status = self.process.wait(seconds * PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"the command was still running after {seconds * PATIENCE:g} s; stderr: {self.stderr}") from None
+            raise AssertionError(
+                f"the command was still running after {seconds * PATIENCE:g} s; "
+                f"stderr: {self.stderr}"
+            ) from None
         self._reader.join(seconds * PATIENCE)
-        assert self._ended, f"standard output is still open in another process; stderr: {self.stderr}"
+        assert self._ended, (
+            f"standard output is still open in another process; stderr: {self.stderr}"
+        )
         self._look()
         assert self._runs_command or not self._output, f"not JSON lines: {self._output[:5]}"
         assert self._events, f"no events, exit status {status}; stderr: {self.stderr}"
-        assert self._events[-1]["type"] == "end", f"the last event is {self._events[-1]}; stderr: {self.stderr}"
+        assert self._events[-1]["type"] == "end", (
+            f"the last event is {self._events[-1]}; stderr: {self.stderr}"
+        )
         if lost is not None and (lost or self._has_own):
             told = [event for event in self._events if event["type"] == "lost"]
             # what daemons here do for other programs is not this run's
-            assert sum(event["count"] for event in told if "daemon" not in event["reason"]) == lost, f"lost: {told}"
+            assert (
+                sum(event["count"] for event in told if "daemon" not in event["reason"]) == lost
+            ), f"lost: {told}"
         if lost == 0:
-            assert not re.search("standard output: .* calls were not written", self.stderr), self.stderr
+            assert not re.search("standard output: .* calls were not written", self.stderr), (
+                self.stderr
+            )
         return Result(list(self._events), status, self.stderr, self._output)
 
     def kill(self) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs a command under the enforcer: a policy and an argument vector come in; the process becomes that command, or says why not."""
+"""Runs a command under the enforcer: a policy and an argument vector come in; the process
+becomes that command, or says why not.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,11 @@ SCRIPTS_DEEP = 4  # the kernel follows as many #! lines
 
 def environment(library: Path, policy: Path | None, on_error: str) -> dict[str, str]:
     """What a process needs to be enforced; other preloaded libraries stay."""
-    others = [word for word in os.environ.get("LD_PRELOAD", "").replace(" ", ":").split(":") if word and word != str(library)]
+    others = [
+        word
+        for word in os.environ.get("LD_PRELOAD", "").replace(" ", ":").split(":")
+        if word and word != str(library)
+    ]
     found = {"LD_PRELOAD": ":".join([str(library), *others])}
     if policy:
         found["LIBVIRT_TRACE_POLICY"] = str(policy)
@@ -29,7 +35,9 @@ def environment(library: Path, policy: Path | None, on_error: str) -> dict[str, 
 
 
 def run(argv: list[str], data: bytes | None, on_error: str) -> NoReturn:
-    """Becomes the command; TraceError when it can't be enforced or started. `data`: a compiled policy."""
+    """Becomes the command; TraceError when it can't be enforced or started. `data`: a compiled
+    policy.
+    """
     program = shutil.which(argv[0])
     if program is None:
         raise TraceError(f"can't start {argv[0]}: {os.strerror(errno.ENOENT)}")
@@ -59,21 +67,36 @@ def check_program(path: Path, library: Path, depth: int = 0) -> None:
     if begin[:4] != b"\x7fELF":
         return  # the shell runs it
     if status.st_mode & (stat.S_ISUID | stat.S_ISGID) and status.st_mode & 0o111:
-        raise TraceError(f"{path} can't be enforced: it is set-uid or set-gid, and preloading is off for such programs")
+        raise TraceError(
+            f"{path} can't be enforced: it is set-uid or set-gid, and preloading is "
+            "off for such programs"
+        )
     if has_capabilities(path):
-        raise TraceError(f"{path} can't be enforced: it has file capabilities, and preloading is off for such programs")
+        raise TraceError(
+            f"{path} can't be enforced: it has file capabilities, and preloading is "
+            "off for such programs"
+        )
     elf, own = open_elf(path), open_elf(library)
     if (elf.machine, elf.bits) != (own.machine, own.bits):
-        raise TraceError(f"{path} can't be enforced: it is a {elf.bits}-bit program for {elf.machine}, the library is for {own.machine}")
+        raise TraceError(
+            f"{path} can't be enforced: it is a {elf.bits}-bit program for "
+            f"{elf.machine}, the library is for {own.machine}"
+        )
     if not elf.is_dynamic:
-        raise TraceError(f"{path} can't be enforced: it is static, so no library is preloaded into it")
+        raise TraceError(
+            f"{path} can't be enforced: it is static, so no library is preloaded into it"
+        )
 
 
 def check_library(library: Path) -> None:
-    """TraceError when the dynamic loader of this host refuses the library: it would only say so and go on without it."""
+    """TraceError when the dynamic loader of this host refuses the library: it would only say so
+    and go on without it.
+    """
     environment = {"LD_PRELOAD": str(library), "PATH": "/usr/bin:/bin", "LC_ALL": "C"}
     try:
-        said = subprocess.run(["true"], env=environment, capture_output=True, text=True, timeout=10).stderr.strip()
+        said = subprocess.run(
+            ["true"], env=environment, capture_output=True, text=True, timeout=10
+        ).stderr.strip()
     except (OSError, subprocess.SubprocessError) as error:
         raise TraceError(f"can't try the library {library}: {error}") from error
     if said:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The preloaded library as a file: where it is, and which functions of the host's libvirt it has no stub for."""
+"""The preloaded library as a file: where it is, and which functions of the host's libvirt it
+has no stub for.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,12 @@ def table() -> ApiTable:
 
 
 def library_path() -> Path:
-    """The library, as installed or as built; TraceError when there is none or it can't be preloaded."""
-    found = next((path for path in (FOLDER / ENFORCER, FOLDER / "build" / ENFORCER) if path.exists()), None)
+    """The library, as installed or as built; TraceError when there is none or it can't be
+    preloaded.
+    """
+    found = next(
+        (path for path in (FOLDER / ENFORCER, FOLDER / "build" / ENFORCER) if path.exists()), None
+    )
     if found is None:
         raise TraceError(f"the library {ENFORCER} is not there: build it with make enforcer")
     if any(letter in str(found) for letter in ": \t\n"):
@@ -49,7 +55,9 @@ def open_elf(path: Path) -> Elf:
         os.close(fd)
 
 
-def uncovered(known: Iterable[str], libraries: Iterable[Iterable[str]] | None = None) -> tuple[str, ...]:
+def uncovered(
+    known: Iterable[str], libraries: Iterable[Iterable[str]] | None = None
+) -> tuple[str, ...]:
     """Public functions of the host's libvirt (or of `libraries`) that are not known."""
     if libraries is None:
         targets = Targets()
@@ -64,7 +72,18 @@ def uncovered_rules(policy: Policy, missing: Iterable[str]) -> list[str]:
     names = list(missing)
     lines = []
     for rule in policy.rules:
-        hit = [name for name in names if rule.access or any(fnmatch.fnmatchcase(name, glob) for glob in rule.globs)] if rule.wide else []
+        hit = (
+            [
+                name
+                for name in names
+                if rule.access or any(fnmatch.fnmatchcase(name, glob) for glob in rule.globs)
+            ]
+            if rule.wide
+            else []
+        )
         if hit:
-            lines.append(f"{policy.origin}:{rule.line}: rule {quote(rule.name)} can't cover {', '.join(hit)}: such calls are not judged")
+            lines.append(
+                f"{policy.origin}:{rule.line}: rule {quote(rule.name)} can't cover "
+                f"{', '.join(hit)}: such calls are not judged"
+            )
     return lines

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Puts a daemon under the enforcer: a unit's name and a policy come in, a systemd drop-in goes out.
 
-What a unit is, systemd says: it knows aliases, templates, generators and every drop-in. Where it doesn't run, the files are read.
+What a unit is, systemd says: it knows aliases, templates, generators and every drop-in. Where it
+doesn't run, the files are read.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from enforcer.policy.rules import nearest
 from log.errors import TraceError
 from log.quote import quote
 
-UNIT_FOLDERS = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
+UNIT_FOLDERS = (
+    "etc/systemd/system",
+    "run/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+)
 DROP_IN = "libvirt-trace.conf"
 MONOLITHIC = "libvirtd.service"  # has all drivers, where they do not have daemons of their own
 SPLIT_DAEMONS = {
@@ -108,7 +115,12 @@ def remove(word: str, root: Path = Path("/")) -> list[str]:
         raise TraceError(f"{name} is not enforced: there is no {path}") from None
     except OSError as error:
         raise TraceError(f"can't remove {path}: {error.strerror}") from error
-    return [f"{name} is not enforced any more after: systemctl daemon-reload && systemctl restart {name}"]
+    return [
+        (
+            f"{name} is not enforced any more after: systemctl daemon-reload && systemctl restart "
+            f"{name}"
+        )
+    ]
 
 
 def _drop_in(name: str, root: Path) -> Path:
@@ -131,7 +143,9 @@ def find_unit(word: str, root: Path = Path("/")) -> Unit:
 
 def _no_unit(name: str, root: Path) -> TraceError:
     folders = [root / folder for folder in UNIT_FOLDERS]
-    known = [path.name for folder in folders if folder.is_dir() for path in folder.glob("*.service")]
+    known = [
+        path.name for folder in folders if folder.is_dir() for path in folder.glob("*.service")
+    ]
     if name in SPLIT_DAEMONS and MONOLITHIC in known:
         return TraceError(f"there is no unit {name}: here {MONOLITHIC} does its work")
     return TraceError(f"there is no unit {name}{nearest(name, known)}")
@@ -143,7 +157,14 @@ def _ask_systemd(name: str) -> dict[str, list[str]] | None:
         return None
     command = ["systemctl", "show", "--no-pager", f"--property={','.join(_ASKED)}", "--", name]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, env={**os.environ, "LC_ALL": "C"})
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            env={**os.environ, "LC_ALL": "C"},
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return _settings(done.stdout.splitlines()) if done.returncode == 0 and done.stdout else None
@@ -156,7 +177,9 @@ def _read_unit(name: str, root: Path) -> dict[str, list[str]]:
     if not files:
         raise _no_unit(name, root)
     for folder in folders:
-        files += sorted(path for path in (folder / f"{name}.d").glob("*.conf") if path.name != DROP_IN)
+        files += sorted(
+            path for path in (folder / f"{name}.d").glob("*.conf") if path.name != DROP_IN
+        )
     try:
         text = "\n".join(path.read_text(errors="replace") for path in files)
     except OSError as error:
@@ -177,24 +200,47 @@ def _settings(lines: Iterable[str]) -> dict[str, list[str]]:
 def _of_settings(name: str, said: dict[str, list[str]]) -> Unit:
     starts = "\n".join(said.get("ExecStart", []))
     # as systemctl shows it, and as it is in the file, with what its prefixes mean
-    programs = re.findall(r"^\{ path=(/\S+)", starts, re.M) or re.findall(r"^[-@:+!]*(/\S+)", starts, re.M)
+    programs = re.findall(
+        r"^\{ "
+        r"path=(/\S+)",
+        starts,
+        re.M,
+    ) or re.findall(r"^[-@:+!]*(/\S+)", starts, re.M)
     preloads = [found for line in said.get("Environment", []) for found in _PRELOADS.findall(line)]
-    files = [re.sub(r" \(ignore_errors=\w+\)$", "", line).removeprefix("-") for line in said.get("EnvironmentFiles", [])]
-    unsets = any(re.search(r"(?:^|\s)LD_PRELOAD(?:=|\s|$)", line) for line in said.get("UnsetEnvironment", []))
+    files = [
+        re.sub(
+            r" "
+            r"\(ignore_errors=\w+\)$",
+            "",
+            line,
+        ).removeprefix("-")
+        for line in said.get("EnvironmentFiles", [])
+    ]
+    unsets = any(
+        re.search(r"(?:^|\s)LD_PRELOAD(?:=|\s|$)", line)
+        for line in said.get("UnsetEnvironment", [])
+    )
     return Unit(name, programs[-1] if programs else "", tuple(preloads), tuple(files), unsets)
 
 
 def _check_environment(unit: Unit, library: Path, root: Path) -> None:
     """TraceError when the service's own environment would win, or would lose what it needs."""
     if any(value != str(library) for value in unit.preloads):
-        raise TraceError(f"{unit.name} already preloads a library: its LD_PRELOAD would be replaced")
+        raise TraceError(
+            f"{unit.name} already preloads a library: its LD_PRELOAD would be replaced"
+        )
     if unit.unsets:
-        raise TraceError(f"{unit.name} has UnsetEnvironment=LD_PRELOAD, so that nothing can be preloaded into it")
+        raise TraceError(
+            f"{unit.name} has UnsetEnvironment=LD_PRELOAD, so that nothing can be preloaded into it"
+        )
     for name in unit.files:
         for path in sorted(root.glob(name.lstrip("/"))) if name.startswith("/") else ():
             with contextlib.suppress(OSError):
                 if path.is_file() and _SETS.search(path.read_text(errors="replace")):
-                    raise TraceError(f"{unit.name} sets LD_PRELOAD in {path}, which goes before the drop-in: take it out there")
+                    raise TraceError(
+                        f"{unit.name} sets LD_PRELOAD in {path}, which goes before "
+                        "the drop-in: take it out there"
+                    )
 
 
 def _confinement(program: str, library: Path, root: Path) -> list[str]:
@@ -204,10 +250,16 @@ def _confinement(program: str, library: Path, root: Path) -> list[str]:
     if program and profile.is_file() and (root / "sys/kernel/security/apparmor").is_dir():
         text = profile.read_text(errors="replace")
         if str(library) not in text and not re.search(r"^\s*/\*\*\s+\w*m\w*", text, re.M):
-            said.append(f"AppArmor confines {program}: its profile {profile} must allow {library} mr, and /etc/libvirt-trace/* r")
+            said.append(
+                f"AppArmor confines {program}: its profile {profile} must allow {library} "
+                "mr, and /etc/libvirt-trace/* r"
+            )
     try:
         if (root / "sys/fs/selinux/enforce").read_text().strip() == "1":
-            said.append("SELinux clears LD_PRELOAD when systemd starts a confined daemon, unless its domain may noatsecure")
+            said.append(
+                "SELinux clears LD_PRELOAD when systemd starts a confined daemon, unless "
+                "its domain may noatsecure"
+            )
     except OSError:
         pass
     return said

@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Tells a program's calls from those that libvirt and its drivers make to themselves: a call comes in, yes or no goes out.
+ * Tells a program's calls from those that libvirt and its drivers make to themselves: a call comes
+ * in, yes or no goes out.
  *
- * Where a call returns to doesn't tell who made it: a callback of the program that ends in a jump to a public function returns into
- * libvirt, and a function under a return probe returns to a page of the kernel's. What does tell is the linkage table that the call
- * went through, as every object has its own. So libvirt's tables are made to lead past us: each slot of libvirt.so.0, of its sister
- * libraries and of its drivers that holds the address of one of our stubs gets the address of the real function. Whatever still
- * arrives at a stub was called by somebody else, however it returns, traced or not.
+ * Where a call returns to doesn't tell who made it: a callback of the program that ends in a jump
+ * to a public function returns into libvirt, and a function under a return probe returns to a page
+ * of the kernel's. What does tell is the linkage table that the call went through, as every object
+ * has its own. So libvirt's tables are made to lead past us: each slot of libvirt.so.0, of its
+ * sister libraries and of its drivers that holds the address of one of our stubs gets the address
+ * of the real function. Whatever still arrives at a stub was called by somebody else, however it
+ * returns, traced or not.
  *
- * That leaves calls by an object of libvirt that was loaded a moment ago. They are recognised by where they return to, provided
- * that the instruction before that place is a call through that object's own table slot for this very function, which a jump out of
- * a callback can't leave there. Then the object's table is changed as well.
+ * That leaves calls by an object of libvirt that was loaded a moment ago. They are recognised by
+ * where they return to, provided that the instruction before that place is a call through that
+ * object's own table slot for this very function, which a jump out of a callback can't leave there.
+ * Then the object's table is changed as well.
  *
- * An object belongs to libvirt when it is a shared library that defines or needs libvirt's private symbols and lies in the folder of
- * libvirt.so.0 or below: anybody can use those symbols, not everybody can put a file there. Programs that need them (virsh, libvirtd) are
- * programs.
+ * An object belongs to libvirt when it is a shared library that defines or needs libvirt's private
+ * symbols and lies in the folder of libvirt.so.0 or below: anybody can use those symbols, not
+ * everybody can put a file there. Programs that need them (virsh, libvirtd) are programs.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -38,7 +42,8 @@ struct range {
 static struct range ours[OBJECTS_KNOWN];	/* objects of libvirt whose tables lead past us */
 static atomic_uint ours_count;
 static _Atomic(uint64_t) seen_added, seen_removed;
-static _Atomic(uint64_t) scanning;	/* thread that goes through the objects: where its errno is; 0: none */
+static _Atomic(uint64_t)
+	scanning; /* thread that goes through the objects: where its errno is; 0: none */
 
 struct tables {
 	uint64_t base;
@@ -102,7 +107,8 @@ static bool has_private_symbols(const struct tables *t)
 		const ElfW(Vernaux) *aux = (const void *)((const char *)v + v->vn_aux);
 
 		for (unsigned i = 0; i < v->vn_cnt; i++) {
-			if (!strncmp(t->strings + aux->vna_name, PRIVATE_NODE, sizeof(PRIVATE_NODE) - 1))
+			if (!strncmp(t->strings + aux->vna_name, PRIVATE_NODE,
+				    sizeof(PRIVATE_NODE) - 1))
 				return true;
 			aux = (const void *)((const char *)aux + aux->vna_next);
 		}
@@ -128,7 +134,8 @@ void remember_folder(const char *libvirt)
 {
 	char path[1024];
 
-	if (append(path, sizeof(path), 0, libvirt) < sizeof(path) - 1 && go_up(path) && stat(path, &folder))
+	if (append(path, sizeof(path), 0, libvirt) < sizeof(path) - 1 && go_up(path) &&
+		stat(path, &folder))
 		folder.st_ino = 0;
 }
 
@@ -161,8 +168,11 @@ bool imports(const struct link_map *map, const char *begin)
 
 	read_tables(map->l_addr, map->l_ld, &t);
 	for (unsigned i = 0; t.symbols && t.strings && i < 2; i++)
-		for (const ElfW(Rela) *r = t.rela[i]; r < t.rela[i] + t.rela_size[i] / sizeof(*r); r++)
-			if (ELF64_R_SYM(r->r_info) && !strncmp(t.strings + t.symbols[ELF64_R_SYM(r->r_info)].st_name, begin, length))
+		for (const ElfW(Rela) *r = t.rela[i]; r < t.rela[i] + t.rela_size[i] / sizeof(*r);
+			r++)
+			if (ELF64_R_SYM(r->r_info) &&
+				!strncmp(t.strings + t.symbols[ELF64_R_SYM(r->r_info)].st_name,
+					begin, length))
 				return true;
 	return false;
 }
@@ -172,7 +182,9 @@ static int stub_at(uint64_t address)
 {
 	uint64_t offset = address - (uint64_t)enforcer_stubs;
 
-	return offset < FUNCTIONS * STUB_BYTES && offset % STUB_BYTES == 0 ? (int)(offset / STUB_BYTES) : -1;
+	return offset < FUNCTIONS * STUB_BYTES && offset % STUB_BYTES == 0 ?
+		(int)(offset / STUB_BYTES) :
+		-1;
 }
 
 /* Lets every slot of the object that holds the address of a stub hold that of the real function. */
@@ -181,7 +193,8 @@ static void rebind(const struct tables *t, uint64_t relro, uint64_t relro_end)
 	bool writable = false;
 
 	for (unsigned i = 0; i < 2; i++)
-		for (const ElfW(Rela) *r = t->rela[i]; r < t->rela[i] + t->rela_size[i] / sizeof(*r); r++) {
+		for (const ElfW(Rela) *r = t->rela[i];
+			r < t->rela[i] + t->rela_size[i] / sizeof(*r); r++) {
 			_Atomic(uint64_t) *slot = (_Atomic(uint64_t) *)(t->base + r->r_offset);
 			uint64_t real;
 			int stub;
@@ -189,7 +202,8 @@ static void rebind(const struct tables *t, uint64_t relro, uint64_t relro_end)
 			if (!ELF64_R_SYM(r->r_info) || (uint64_t)slot % 8)
 				continue;
 			stub = stub_at(atomic_load_explicit(slot, memory_order_relaxed));
-			/* in a daemon, what libvirt says of its client to others is looked at: client.c */
+			/* in a daemon, what libvirt says of its client to others is looked at:
+			 * client.c */
 			if (is_daemon && stub == NUMBER_virConnectSetIdentity)
 				continue;
 			real = stub < 0 ? 0 : real_of(stub);
@@ -197,7 +211,8 @@ static void rebind(const struct tables *t, uint64_t relro, uint64_t relro_end)
 				continue;
 			/* the loader protects its slots when it has bound them all */
 			if (!writable && (uint64_t)slot - relro < relro_end - relro) {
-				if (mprotect((void *)relro, relro_end - relro, PROT_READ | PROT_WRITE))
+				if (mprotect((void *)relro, relro_end - relro,
+					    PROT_READ | PROT_WRITE))
 					return;
 				writable = true;
 			}
@@ -222,15 +237,18 @@ static bool is_ours(uint64_t address)
 
 static int take_in(struct dl_phdr_info *info, size_t size, void *data)
 {
-	uint64_t start = UINT64_MAX, end = 0, relro = 0, relro_end = 0, page = sysconf(_SC_PAGESIZE);
+	uint64_t start = UINT64_MAX, end = 0, relro = 0, relro_end = 0,
+		 page = sysconf(_SC_PAGESIZE);
 	const ElfW(Dyn) *dynamic = NULL;
 	struct tables t;
 	unsigned i;
 
 	(void)data;
 	if (size >= sizeof(*info)) {
-		/* how often objects were loaded and unloaded: the same as last time means that there is nothing new */
-		if (info->dlpi_adds == atomic_load(&seen_added) && info->dlpi_subs == atomic_load(&seen_removed))
+		/* how often objects were loaded and unloaded: the same as last time means that
+		 * there is nothing new */
+		if (info->dlpi_adds == atomic_load(&seen_added) &&
+			info->dlpi_subs == atomic_load(&seen_removed))
 			return 1;
 	}
 	if (!info->dlpi_name || !info->dlpi_name[0])
@@ -276,15 +294,15 @@ static int remember_counts(struct dl_phdr_info *info, size_t size, void *data)
 }
 
 /*
- * Looks for objects of libvirt that were loaded since the last time. The loader's list is under a lock that a fork would leave
- * locked in the child, so forks wait until this is done.
+ * Looks for objects of libvirt that were loaded since the last time. The loader's list is under a
+ * lock that a fork would leave locked in the child, so forks wait until this is done.
  */
 void rebind_all(void)
 {
 	uint64_t expected = 0, self = (uint64_t)&errno;
 
 	if (!atomic_compare_exchange_strong(&scanning, &expected, self))
-		return;		/* another thread is at it, or this one, and was interrupted by a signal */
+		return; /* another thread is at it, or this one, and was interrupted by a signal */
 	atomic_store(&objects_due, false);
 	dl_iterate_phdr(take_in, NULL);
 	dl_iterate_phdr(remember_counts, NULL);
@@ -307,12 +325,14 @@ __attribute__((constructor)) static void watch_forks(void)
 	pthread_atfork(before_fork, NULL, in_child);
 }
 
-/* Whether the slot belongs to a call of this function: it holds the stub's address, or by now the real one's. */
+/* Whether the slot belongs to a call of this function: it holds the stub's address, or by now the
+ * real one's. */
 static bool leads_to(uint64_t slot, unsigned number)
 {
 	uint64_t value = *(uint64_t *)slot;
 
-	return value == (uint64_t)enforcer_stubs + number * STUB_BYTES || (value && value == real_of(number));
+	return value == (uint64_t)enforcer_stubs + number * STUB_BYTES ||
+		(value && value == real_of(number));
 }
 
 #ifdef __x86_64__
@@ -353,11 +373,13 @@ static bool is_call_through_table(uint64_t back, unsigned number)
 	code += *code == 0xd503245f;			/* bti c */
 	adrp = code[0];
 	load = code[1];
-	if ((adrp & 0x9f00001f) != 0x90000010 || (load & 0xffc003ff) != 0xf9400211)	/* adrp x16; ldr x17, [x16, #] */
+	if ((adrp & 0x9f00001f) != 0x90000010 ||
+		(load & 0xffc003ff) != 0xf9400211) /* adrp x16; ldr x17, [x16, #] */
 		return false;
 	page = (int64_t)(int32_t)((adrp >> 5 & 0x7ffff) << 13) >> 13;
 	page = page * 4 + (adrp >> 29 & 3);
-	return leads_to(((uint64_t)code & -4096ULL) + page * 4096 + (load >> 10 & 0xfff) * 8, number);
+	return leads_to(
+		((uint64_t)code & -4096ULL) + page * 4096 + (load >> 10 & 0xfff) * 8, number);
 }
 #endif
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Judges a call: the policies in force come in; the real function's address goes out, 0 for a denied call.
+ * Judges a call: the policies in force come in; the real function's address goes out, 0 for a
+ * denied call.
  *
- * The first rule that matches decides. What can't be told (a name, a client's program) is settled against the caller: a rule that
- * denies matches then, others don't. Of several objects in a call one is enough for a rule that denies or audits; a rule that
- * allows wants all of them.
+ * The first rule that matches decides. What can't be told (a name, a client's program) is settled
+ * against the caller: a rule that denies matches then, others don't. Of several objects in a call
+ * one is enough for a rule that denies or audits; a rule that allows wants all of them.
  */
 #include <errno.h>
 #include <string.h>
@@ -24,7 +25,8 @@ static size_t character(const char *text, size_t length)
 	return n;
 }
 
-/* Whether the set behind `[` has the character; *after: behind its `]`, NULL: it has none and is text. */
+/* Whether the set behind `[` has the character; *after: behind its `]`, NULL: it has none and is
+ * text. */
 static bool set_has(const char *set, const char *text, size_t length, const char **after)
 {
 	bool negated = *set == '!', found = false;
@@ -98,7 +100,8 @@ bool glob_matches(const char *glob, const char *text, size_t length)
 	}
 }
 
-/* A list with what matches first and then what must not: does it match, if item i does when matches(i)? */
+/* A list with what matches first and then what must not: does it match, if item i does when
+ * matches(i)? */
 #define LIST(c, matches)						\
 	({								\
 		bool yes_ = !(c)->yes, no_ = false;			\
@@ -123,7 +126,8 @@ static bool object_is(const struct object *object, const char *glob, bool unseen
 		return unseen;
 	if (!object->parent)
 		return false;
-	/* a name of libvirt's is a file name or shorter; what doesn't fit matches nothing but "*" */
+ /* a name of libvirt's is a file name or shorter; what doesn't fit matches nothing but "*"
+	 */
 	n = append(full, sizeof(full), 0, object->parent);
 	n = append(full, sizeof(full), n, "/");
 	if (n + object->length >= sizeof(full))
@@ -132,21 +136,26 @@ static bool object_is(const struct object *object, const char *glob, bool unseen
 	return glob_matches(glob, full, n + object->length);
 }
 
-/* `inner`: the snapshot of this domain, or the like, that the call is about; NULL: there is none. Either has names of the same thing. */
-static enum certainty object_matches(const struct head *head, const struct condition *c, const struct object *object, const struct object *inner)
+/* `inner`: the snapshot of this domain, or the like, that the call is about; NULL: there is none.
+ * Either has names of the same thing. */
+static enum certainty object_matches(const struct head *head, const struct condition *c,
+	const struct object *object, const struct object *inner)
 {
 	const uint32_t *globs = at(head, c->items);
 	enum certainty found;
 
 	if (object->has_name != YES)
 		return object->has_name;
-	found = LIST(c, object_is(object, at(head, globs[i]), false) || (inner && object_is(inner, at(head, globs[i]), false)));
+	found = LIST(c,
+		object_is(object, at(head, globs[i]), false) ||
+			(inner && object_is(inner, at(head, globs[i]), false)));
 	if (!object->misses_parent)
 		return found;
 	return found == LIST(c, object_is(object, at(head, globs[i]), true)) ? found : UNKNOWN;
 }
 
-static enum certainty uuid_matches(const struct head *head, const struct condition *c, const struct object *object)
+static enum certainty uuid_matches(
+	const struct head *head, const struct condition *c, const struct object *object)
 {
 	const uint8_t (*uuids)[16] = at(head, c->items);
 
@@ -176,11 +185,16 @@ static enum certainty objects_match(struct question *ask, const struct condition
 			continue;
 		if (i + 1 < ask->object_count && ask->objects[i + 1].parent_is_name)
 			inner = &ask->objects[++i];
-		one = c->kind == IS_UUID ? uuid_matches(ask->head, c, object) : object_matches(ask->head, c, object, inner);
+		one = c->kind == IS_UUID ? uuid_matches(ask->head, c, object) :
+					   object_matches(ask->head, c, object, inner);
 		if (all)
-			result = result == NO || one == NO ? NO : result == UNKNOWN || one == UNKNOWN ? UNKNOWN : YES;
+			result = result == NO || one == NO	    ? NO :
+				result == UNKNOWN || one == UNKNOWN ? UNKNOWN :
+								      YES;
 		else
-			result = result == YES || one == YES ? YES : result == UNKNOWN || one == UNKNOWN ? UNKNOWN : NO;
+			result = result == YES || one == YES	    ? YES :
+				result == UNKNOWN || one == UNKNOWN ? UNKNOWN :
+								      NO;
 	}
 	return result;
 }
@@ -199,7 +213,8 @@ static bool is_principal(const struct head *head, const struct who *who, const s
 	}
 }
 
-static enum certainty text_matches(const struct head *head, const struct condition *c, const char *text)
+static enum certainty text_matches(
+	const struct head *head, const struct condition *c, const char *text)
 {
 	const uint32_t *globs = at(head, c->items);
 	size_t length = strlen(text);
@@ -209,17 +224,20 @@ static enum certainty text_matches(const struct head *head, const struct conditi
 
 static bool is_uri(const struct question *ask, const char *glob)
 {
-	return glob_matches(glob, ask->uri, strlen(ask->uri)) || glob_matches(glob, ask->bare_uri, strlen(ask->bare_uri));
+	return glob_matches(glob, ask->uri, strlen(ask->uri)) ||
+		glob_matches(glob, ask->bare_uri, strlen(ask->bare_uri));
 }
 
 /*
- * Networks, pools and devices of a host have one driver each, whatever hypervisor's connection they are reached by: where the rule would say
- * something else for another one, it can't be told.
+ * Networks, pools and devices of a host have one driver each, whatever hypervisor's connection they
+ * are reached by: where the rule would say something else for another one, it can't be told.
  */
 static enum certainty uri_matches(struct question *ask, const struct condition *c)
 {
-	static const char *const schemes[] = { "qemu", "lxc", "xen", "ch", "network", "storage", "nodedev", "secret", "nwfilter", "interface" };
-	static const char *const families[] = { "virNetwork", "virStorage", "virNodeDevice", "virSecret", "virNWFilter", "virInterface" };
+	static const char *const schemes[] = { "qemu", "lxc", "xen", "ch", "network", "storage",
+		"nodedev", "secret", "nwfilter", "interface" };
+	static const char *const families[] = { "virNetwork", "virStorage", "virNodeDevice",
+		"virSecret", "virNWFilter", "virInterface" };
 	const uint32_t *globs = at(ask->head, c->items);
 	const char *name = functions[ask->call->number].name, *path = strstr(ask->bare_uri, ":///");
 	enum certainty said = LIST(c, is_uri(ask, at(ask->head, globs[i])));
@@ -230,7 +248,8 @@ static enum certainty uri_matches(struct question *ask, const struct condition *
 	for (unsigned i = 0; i < sizeof(families) / sizeof(families[0]); i++)
 		is_shared |= !strncmp(name, families[i], strlen(families[i]));
 	for (unsigned i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
-		is_host |= length == strlen(schemes[i]) && !memcmp(schemes[i], ask->bare_uri, length);
+		is_host |= length == strlen(schemes[i]) &&
+			!memcmp(schemes[i], ask->bare_uri, length);
 	if (!is_shared || !is_host || (strcmp(path, ":///system") && strcmp(path, ":///session")))
 		return said;
 	for (unsigned k = 0; k < sizeof(schemes) / sizeof(schemes[0]); k++) {
@@ -287,20 +306,24 @@ static enum certainty holds(struct question *ask, const struct condition *c, boo
 		return objects_match(ask, c, allows);
 	case IS_USER:
 		find_user(who);
-		return LIST(c, is_principal(head, who, (const struct principal *)at(head, c->items) + i));
+		return LIST(c,
+			is_principal(head, who, (const struct principal *)at(head, c->items) + i));
 	case IS_URI:
 		find_connection(ask);
 		return ask->has_uri == YES ? uri_matches(ask, c) : UNKNOWN;
 	case IS_READONLY:
 		find_connection(ask);
-		return ask->is_readonly == UNKNOWN ? UNKNOWN : (ask->is_readonly == YES) == (c->value != 0) ? YES : NO;
+		return ask->is_readonly == UNKNOWN		     ? UNKNOWN :
+			(ask->is_readonly == YES) == (c->value != 0) ? YES :
+								       NO;
 	case IS_EXE:
 		exe = find_exe(ask, who);
 		return *exe ? text_matches(head, c, exe) : UNKNOWN;
 	case FLAGS_ANY:
 		return (uint32_t)argument(ask->call, c->argument) & c->value ? YES : NO;
 	case FLAGS_ALL:
-		return ((uint32_t)argument(ask->call, c->argument) & c->value) == c->value ? YES : NO;
+		return ((uint32_t)argument(ask->call, c->argument) & c->value) == c->value ? YES :
+											     NO;
 	case FLAGS_NONE:
 		return (uint32_t)argument(ask->call, c->argument) & c->value ? NO : YES;
 	case ARG_EQUALS:
@@ -316,7 +339,9 @@ static enum certainty holds(struct question *ask, const struct condition *c, boo
 
 static bool rule_matches(struct question *ask, const struct rule *rule)
 {
-	const struct condition *c = (const struct condition *)at(ask->head, ask->head->conditions_at) + rule->first;
+	const struct condition *c = (const struct condition *)at(
+					    ask->head, ask->head->conditions_at) +
+		rule->first;
 	enum certainty result = YES;
 
 	for (uint32_t i = 0; i < rule->count; i++, c++) {
@@ -342,8 +367,10 @@ static uint32_t first_match(struct question *ask, uint32_t list, uint32_t count,
 	return best;
 }
 
-/* Rules whose names all begin with a prefix are looked for by the object's name; a thousand of them cost what one does. */
-static uint32_t match_by_prefix(struct question *ask, const struct program *p, const char *name, size_t length, uint32_t best)
+/* Rules whose names all begin with a prefix are looked for by the object's name; a thousand of them
+ * cost what one does. */
+static uint32_t match_by_prefix(struct question *ask, const struct program *p, const char *name,
+	size_t length, uint32_t best)
 {
 	const struct bucket *table = at(ask->head, p->table);
 	uint32_t hash = 0x811c9dc5, mask = (1u << p->table_bits) - 1;
@@ -352,7 +379,8 @@ static uint32_t match_by_prefix(struct question *ask, const struct program *p, c
 		hash = (hash ^ (uint8_t)name[i]) * 0x01000193;
 		if (!(p->lengths >> i & 1))
 			continue;
-		for (uint32_t slot = hash & mask, tries = 0; table[slot].used && tries <= mask; slot = (slot + 1) & mask, tries++)
+		for (uint32_t slot = hash & mask, tries = 0; table[slot].used && tries <= mask;
+			slot = (slot + 1) & mask, tries++)
 			if (table[slot].hash == hash)
 				best = first_match(ask, table[slot].rules, table[slot].count, best);
 	}
@@ -377,10 +405,12 @@ static const struct rule *deciding_rule(struct question *ask)
 		} else {
 			for (unsigned i = 0; i < ask->object_count; i++)
 				if (ask->objects[i].has_name == YES)
-					best = match_by_prefix(ask, p, ask->objects[i].name, ask->objects[i].length, best);
+					best = match_by_prefix(ask, p, ask->objects[i].name,
+						ask->objects[i].length, best);
 		}
 	}
-	return best == UINT32_MAX ? NULL : (const struct rule *)at(ask->head, ask->head->rules_at) + best;
+	return best == UINT32_MAX ? NULL :
+				    (const struct rule *)at(ask->head, ask->head->rules_at) + best;
 }
 
 /* Tells the tracer, with the call at hand, that a policy can't be read. */
@@ -395,7 +425,8 @@ void tell_problem(struct call *call)
 		say_verdict(&ask, SAYS_AUDIT, "on_error", NULL);
 }
 
-/* What the policies say: the strictest word that one of them has for one of those for whom the call is made. */
+/* What the policies say: the strictest word that one of them has for one of those for whom the call
+ * is made. */
 struct decision {
 	enum verdict_action says;
 	const char *rule, *message;
@@ -420,11 +451,13 @@ static void decide(struct question *ask, struct decision *so_far)
 	so_far->message = at(ask->head, found->message);
 }
 
-static void ask_policy(struct question *ask, unsigned which, struct held *held, struct decision *so_far)
+static void ask_policy(
+	struct question *ask, unsigned which, struct held *held, struct decision *so_far)
 {
 	if (!held) {
 		if (denies_without_policy(which))
-			*so_far = (struct decision){ SAYS_DENY, "on_error", "the policy can't be read", true, false };
+			*so_far = (struct decision){ SAYS_DENY, "on_error",
+				"the policy can't be read", true, false };
 		else if (lacks_policy(which))
 			so_far->judged = so_far->is_partial = true;
 		return;
@@ -433,7 +466,8 @@ static void ask_policy(struct question *ask, unsigned which, struct held *held, 
 	ask->row = (const struct row *)at(ask->head, ask->head->rows_at) + ask->call->number;
 	if (!ask->row->program)
 		return;
-	forget_objects(ask);	/* the other policy may have looked for them elsewhere: it has no rules by UUID, for instance */
+	forget_objects(ask); /* the other policy may have looked for them elsewhere: it has no rules
+				by UUID, for instance */
 	if (is_refused(ask)) {
 		so_far->judged = true;
 		return;

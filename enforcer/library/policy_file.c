@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Holds the policies in force: compiled files come in; checked, write-protected copies of them go out.
+ * Holds the policies in force: compiled files come in; checked, write-protected copies of them go
+ * out.
  *
- * A copy is a sealed memory file rather than a mapping of the policy's own, so that overwriting or truncating that one harms nobody,
- * and `libvirt-trace ps` can read what is in force from the outside. Copies are counted while calls use them.
+ * A copy is a sealed memory file rather than a mapping of the policy's own, so that overwriting or
+ * truncating that one harms nobody, and `libvirt-trace ps` can read what is in force from the
+ * outside. Copies are counted while calls use them.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -43,8 +45,9 @@ static _Atomic(int64_t) next_look;	/* ns, CLOCK_MONOTONIC_COARSE */
 
 static struct identity identity_of(const struct stat *st)
 {
-	return (struct identity){ st->st_dev, st->st_ino, st->st_size, st->st_mtim.tv_sec * SECOND + st->st_mtim.tv_nsec,
-				  st->st_ctim.tv_sec * SECOND + st->st_ctim.tv_nsec };
+	return (struct identity){ st->st_dev, st->st_ino, st->st_size,
+		st->st_mtim.tv_sec * SECOND + st->st_mtim.tv_nsec,
+		st->st_ctim.tv_sec * SECOND + st->st_ctim.tv_nsec };
 }
 
 /* Eight bytes at a time: a call waits for it. */
@@ -59,8 +62,10 @@ uint32_t crc32_of(const uint8_t *data, size_t size)
 		memcpy(&low, data, 4);
 		memcpy(&high, data + 4, 4);
 		low ^= sum;
-		sum = tables[7][low & 0xff] ^ tables[6][low >> 8 & 0xff] ^ tables[5][low >> 16 & 0xff] ^ tables[4][low >> 24] ^
-		      tables[3][high & 0xff] ^ tables[2][high >> 8 & 0xff] ^ tables[1][high >> 16 & 0xff] ^ tables[0][high >> 24];
+		sum = tables[7][low & 0xff] ^ tables[6][low >> 8 & 0xff] ^
+			tables[5][low >> 16 & 0xff] ^ tables[4][low >> 24] ^
+			tables[3][high & 0xff] ^ tables[2][high >> 8 & 0xff] ^
+			tables[1][high >> 16 & 0xff] ^ tables[0][high >> 24];
 	}
 	while (size--)
 		sum = tables[0][(uint8_t)(sum ^ *data++)] ^ sum >> 8;
@@ -72,7 +77,8 @@ static bool fits(const struct head *head, uint32_t offset, uint64_t count, uint3
 {
 	uint32_t alignment = size % 8 == 0 ? 8 : size % 4 == 0 ? 4 : 1;
 
-	return offset >= sizeof(*head) && offset % alignment == 0 && offset <= head->size && count * size <= head->size - offset;
+	return offset >= sizeof(*head) && offset % alignment == 0 && offset <= head->size &&
+		count * size <= head->size - offset;
 }
 
 static bool is_string(const struct head *head, uint32_t offset)
@@ -135,7 +141,8 @@ static bool check_program(const struct head *head, uint32_t offset)
 		return false;
 	if (p->table_bits > 20 || !fits(head, p->table, 1ULL << p->table_bits, sizeof(*table)))
 		return false;
-	if (!check_list(head, p->all, p->all_count) || !check_list(head, p->general, p->general_count))
+	if (!check_list(head, p->all, p->all_count) ||
+		!check_list(head, p->general, p->general_count))
 		return false;
 	table = at(head, p->table);
 	for (uint32_t i = 0; i < 1u << p->table_bits; i++)
@@ -165,32 +172,38 @@ bool check_policy(const void *data, size_t size, const char **problem)
 	uint32_t checked[64] = { 0 };	/* programs, by their places: many functions share one */
 
 	*problem = "it is no compiled policy";
-	if (size < sizeof(*head) || !check_head(head, size, problem) || ((const char *)data)[size - 1])
+	if (size < sizeof(*head) || !check_head(head, size, problem) ||
+		((const char *)data)[size - 1])
 		return false;
 	if (head->check != crc32_of((const uint8_t *)data + 16, size - 16))
 		return false;
-	if (!is_string(head, head->origin) || !fits(head, head->rows_at, head->rows, sizeof(*rows)) ||
-	    !fits(head, head->rules_at, head->rules, sizeof(*rules)) ||
-	    !fits(head, head->conditions_at, head->conditions, sizeof(*conditions)))
+	if (!is_string(head, head->origin) ||
+		!fits(head, head->rows_at, head->rows, sizeof(*rows)) ||
+		!fits(head, head->rules_at, head->rules, sizeof(*rules)) ||
+		!fits(head, head->conditions_at, head->conditions, sizeof(*conditions)))
 		return false;
 	rows = at(head, head->rows_at);
 	rules = at(head, head->rules_at);
 	conditions = at(head, head->conditions_at);
 	for (uint32_t i = 0; i < head->conditions; i++)
-		if (!check_items(head, &conditions[i]) || (conditions[i].argument & ~IN_PARAMS) >= 15)
+		if (!check_items(head, &conditions[i]) ||
+			(conditions[i].argument & ~IN_PARAMS) >= 15)
 			return false;
 	for (uint32_t i = 0; i < head->rules; i++)
-		if (!is_string(head, rules[i].name) || !is_string(head, rules[i].message) || rules[i].action > DENY ||
-		    rules[i].action < ALLOW || (uint64_t)rules[i].first + rules[i].count > head->conditions)
+		if (!is_string(head, rules[i].name) || !is_string(head, rules[i].message) ||
+			rules[i].action > DENY || rules[i].action < ALLOW ||
+			(uint64_t)rules[i].first + rules[i].count > head->conditions)
 			return false;
 	for (uint32_t i = 0; i < head->rows; i++) {
 		const struct source *sources = at(head, rows[i].sources);
 
-		if (!fits(head, rows[i].sources, rows[i].source_count, sizeof(*sources)) || rows[i].source_count > 16)
+		if (!fits(head, rows[i].sources, rows[i].source_count, sizeof(*sources)) ||
+			rows[i].source_count > 16)
 			return false;
 		for (uint32_t j = 0; j < rows[i].source_count; j++)
-			if (sources[j].kind < BY_HANDLE || sources[j].kind >= SOURCE_KINDS || sources[j].argument >= 16 ||
-			    sources[j].type >= OBJECT_TYPES || sources[j].second >= 16)
+			if (sources[j].kind < BY_HANDLE || sources[j].kind >= SOURCE_KINDS ||
+				sources[j].argument >= 16 || sources[j].type >= OBJECT_TYPES ||
+				sources[j].second >= 16)
 				return false;
 		if (!rows[i].program || rows[i].program == checked[rows[i].program / 8 % 64])
 			continue;
@@ -201,10 +214,12 @@ bool check_policy(const void *data, size_t size, const char **problem)
 	return true;
 }
 
-/* Only for whoever may write there: what root obeys only root may write, what others obey only root and they. */
+/* Only for whoever may write there: what root obeys only root may write, what others obey only root
+ * and they. */
 static bool is_trusted(const struct stat *st)
 {
-	return S_ISREG(st->st_mode) && !(st->st_mode & 022) && (st->st_uid == 0 || (geteuid() != 0 && st->st_uid == geteuid()));
+	return S_ISREG(st->st_mode) && !(st->st_mode & 022) &&
+		(st->st_uid == 0 || (geteuid() != 0 && st->st_uid == geteuid()));
 }
 
 static bool read_all(int fd, void *to, size_t size)
@@ -244,7 +259,8 @@ static const void *copy_of(int fd, size_t size)
 	if (data != MAP_FAILED && copy >= 0) {
 		munmap(data, size);	/* a writable mapping can't be sealed */
 		data = MAP_FAILED;
-		if (!fcntl(copy, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+		if (!fcntl(copy, F_ADD_SEALS,
+			    F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 			sealed = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, copy, 0);
 		data = sealed;
 	} else if (data != MAP_FAILED) {
@@ -255,13 +271,15 @@ static const void *copy_of(int fd, size_t size)
 	return data == MAP_FAILED ? NULL : data;
 }
 
-/* Whether the file begins as a policy of its size and for this library does: what doesn't is not read as a whole. */
+/* Whether the file begins as a policy of its size and for this library does: what doesn't is not
+ * read as a whole. */
 static bool begins_well(int fd, size_t size, const char **problem)
 {
 	struct head head;
 
 	*problem = "it can't be read";
-	return pread(fd, &head, sizeof(head), 0) == sizeof(head) && check_head(&head, size, problem);
+	return pread(fd, &head, sizeof(head), 0) == sizeof(head) &&
+		check_head(&head, size, problem);
 }
 
 static struct held *free_slot(void)
@@ -275,7 +293,8 @@ static struct held *free_slot(void)
 	return NULL;
 }
 
-/* Frees the slot once nobody uses it; its own share is 1 << 30, taken away when it is in force no more. */
+/* Frees the slot once nobody uses it; its own share is 1 << 30, taken away when it is in force no
+ * more. */
 static void give_back(struct held *held, int share)
 {
 	if (atomic_fetch_sub(&held->users, share) != share)
@@ -296,7 +315,8 @@ struct held *take_policy(unsigned which)
 			return NULL;
 		users = atomic_load(&held->users);
 		/* in force: its own share is there; else it has just been replaced */
-		if (users < 1 << 29 || !atomic_compare_exchange_weak(&held->users, &users, users + 1))
+		if (users < 1 << 29 ||
+			!atomic_compare_exchange_weak(&held->users, &users, users + 1))
 			continue;
 		if (atomic_load(&policies[which].held) == held)
 			return held;
@@ -320,7 +340,9 @@ static void mark_rules(void)
 
 		for (unsigned which = 0; which < POLICIES; which++) {
 			if (held[which])
-				is_ruled |= !!((const struct row *)at(held[which]->head, held[which]->head->rows_at))[i].program;
+				is_ruled |= !!((const struct row *)at(
+					held[which]->head, held[which]->head->rows_at))[i]
+						      .program;
 			else	/* nobody may take the call for one that is judged */
 				is_ruled |= lacks_policy(which) && !functions[i].plumbing;
 		}
@@ -415,7 +437,8 @@ static void load(unsigned which)
 	close(fd);
 	if (held->head->flags & HEAD_ON_ERROR_DENY)
 		deny_on_error = true;
-	/* first rules are looked for where there are any by the old or the new policy, then by the new one alone */
+	/* first rules are looked for where there are any by the old or the new policy, then by the
+	 * new one alone */
 	for (unsigned i = 0; i < FUNCTIONS; i++)
 		if (((const struct row *)at(held->head, held->head->rows_at))[i].program)
 			atomic_store_explicit(&ruled[i], 1, memory_order_relaxed);
@@ -454,7 +477,8 @@ static void look(unsigned which)
 		return;
 	if (stat(policies[which].path, &st)) {
 		/* the system's may never have been there; one that is gone stays in force */
-		if (which == 0 && !atomic_load(&policies[which].held) && (errno == ENOENT || errno == ENOTDIR))
+		if (which == 0 && !atomic_load(&policies[which].held) &&
+			(errno == ENOENT || errno == ENOTDIR))
 			return;
 		if (memcmp(&policies[which].refused, &absent, sizeof(absent))) {
 			policies[which].refused = absent;	/* say it once, until it is back */
@@ -471,7 +495,7 @@ static void look(unsigned which)
 	if (!is_up_to_date(which, &now))
 		load(which);
 	else if (memcmp(&policies[which].refused, &now, sizeof(now)))
-		atomic_store(&policies[which].last_problem, NULL);	/* it was away, and is back */
+		atomic_store(&policies[which].last_problem, NULL); /* it was away, and is back */
 }
 
 void look_for_changes(void)
@@ -486,7 +510,8 @@ void look_for_changes(void)
 		return;		/* not yet, or another thread does it */
 	saved = errno;
 	atomic_store(&objects_due, true);
-	/* else a thread has been at it for a second, or a signal came while this one is; two at once would mark the rules of either's policy */
+	/* else a thread has been at it for a second, or a signal came while this one is; two at
+	 * once would mark the rules of either's policy */
 	if (!atomic_exchange(&looking, true)) {
 		for (unsigned which = 0; which < POLICIES; which++)
 			look(which);
@@ -495,7 +520,8 @@ void look_for_changes(void)
 	errno = saved;
 }
 
-/* A fork may have come while another thread was at it; its copy of the state is what the child has. */
+/* A fork may have come while another thread was at it; its copy of the state is what the child has.
+ */
 static void in_child(void)
 {
 	atomic_store(&looking, false);
@@ -509,7 +535,8 @@ bool has_own_policy(void)
 /* What the environment says; before main(), because the program may change it. */
 void read_environment(void)
 {
-	const char *path = getenv("LIBVIRT_TRACE_POLICY"), *on_error = getenv("LIBVIRT_TRACE_ON_ERROR");
+	const char *path = getenv("LIBVIRT_TRACE_POLICY"),
+		   *on_error = getenv("LIBVIRT_TRACE_ON_ERROR");
 
 	append(policies[0].path, sizeof(policies[0].path), 0, SYSTEM_POLICY);
 	if (path)

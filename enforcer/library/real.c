@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Finds the real functions: libvirt as it is loaded, however it was loaded, comes in; their addresses go out. */
+/* Finds the real functions: libvirt as it is loaded, however it was loaded, comes in; their
+ * addresses go out. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -51,13 +52,15 @@ __attribute__((visibility("hidden"))) void *find_stub(void *handle, const char *
 }
 
 #define LIBRARIES 3
-static const char sonames[LIBRARIES][20] = { "libvirt.so.0", "libvirt-qemu.so.0", "libvirt-lxc.so.0" };
+static const char sonames[LIBRARIES][20] = { "libvirt.so.0", "libvirt-qemu.so.0",
+	"libvirt-lxc.so.0" };
 static void *_Atomic handles[LIBRARIES];
 struct inner inner;
 
 /*
- * Takes the stubs of functions that the loaded libvirt lacks out of our symbol table, so that dlsym() and weak references don't
- * find what isn't there. Before libvirt is loaded nobody knows which those are.
+ * Takes the stubs of functions that the loaded libvirt lacks out of our symbol table, so that
+ * dlsym() and weak references don't find what isn't there. Before libvirt is loaded nobody knows
+ * which those are.
  */
 static void hide_missing(unsigned library)
 {
@@ -87,7 +90,8 @@ static void hide_missing(unsigned library)
 
 		if (!symbols[i].st_shndx || offset >= FUNCTIONS * STUB_BYTES)
 			continue;
-		if (functions[offset / STUB_BYTES].library != library || real_of(offset / STUB_BYTES))
+		if (functions[offset / STUB_BYTES].library != library ||
+			real_of(offset / STUB_BYTES))
 			continue;
 		symbols[i].st_shndx = SHN_UNDEF;
 		symbols[i].st_value = 0;
@@ -95,7 +99,8 @@ static void hide_missing(unsigned library)
 	mprotect((void *)first, end - first, PROT_READ);
 }
 
-#define INNER_SYMBOL(type, name, arguments, symbol) inner.name = (type(*) arguments)real_dlsym(handle, symbol);
+#define INNER_SYMBOL(type, name, arguments, symbol) \
+	inner.name = (type(*) arguments)real_dlsym(handle, symbol);
 static void find_inner(void *handle)
 {
 	/* GObject is one of libvirt's own libraries, so its functions are found there, too */
@@ -103,9 +108,9 @@ static void find_inner(void *handle)
 }
 
 /*
- * What is loaded by now. RTLD_NEXT would find nothing where libvirt was loaded with local scope (Python). The handle is kept, so
- * that a program that unloads libvirt and loads it again finds it where it was. Any number of threads may do this at once: they
- * find the same.
+ * What is loaded by now. RTLD_NEXT would find nothing where libvirt was loaded with local scope
+ * (Python). The handle is kept, so that a program that unloads libvirt and loads it again finds it
+ * where it was. Any number of threads may do this at once: they find the same.
  */
 void resolve(void)
 {
@@ -126,7 +131,8 @@ void resolve(void)
 			if (functions[i].library != library)
 				continue;
 			real = (uint64_t)real_dlsym(handle, functions[i].name);
-			/* of libvirt's dependencies none is ours, but whoever preloads strange things gets no endless loop */
+	/* of libvirt's dependencies none is ours, but whoever preloads strange
+			 * things gets no endless loop */
 			if (real - (uint64_t)enforcer_stubs < FUNCTIONS * STUB_BYTES)
 				real = 0;
 			atomic_store_explicit(&reals[i], real, memory_order_relaxed);

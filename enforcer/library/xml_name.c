@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Reads which object an XML document is about: the document comes in; its name and UUID go out, or that they can't be told.
+ * Reads which object an XML document is about: the document comes in; its name and UUID go out, or
+ * that they can't be told.
  *
- * libvirt parses the document with libxml2 and takes the first <name> and <uuid> below the root. This reader goes through the tags
- * of a plain document in one pass. Whatever could make libxml2 see another name (entities, CDATA, encodings, document types,
- * namespaces, processing instructions, comments inside) makes it give up: the answer is UNKNOWN. A document that libxml2 refuses may
- * get any answer, since libvirt refuses it, too.
+ * libvirt parses the document with libxml2 and takes the first <name> and <uuid> below the root.
+ * This reader goes through the tags of a plain document in one pass. Whatever could make libxml2
+ * see another name (entities, CDATA, encodings, document types, namespaces, processing
+ * instructions, comments inside) makes it give up: the answer is UNKNOWN. A document that libxml2
+ * refuses may get any answer, since libvirt refuses it, too.
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -62,7 +64,8 @@ static bool read_tag(struct reader *r, struct tag *tag)
 	tag->closes = r->at < r->end && *r->at == '/';
 	r->at += tag->closes;
 	tag->name = r->at;
-	while (r->at < r->end && !is_blank(*r->at) && *r->at != '>' && *r->at != '/' && *r->at != '<')
+	while (r->at < r->end && !is_blank(*r->at) && *r->at != '>' && *r->at != '/' &&
+		*r->at != '<')
 		r->at++;
 	tag->length = r->at - tag->name;
 	tag->attributes = r->at;
@@ -98,7 +101,8 @@ static const char *local_name(const char *name, const char *end)
 }
 
 /* The value of an attribute of that name; NO: it has none. */
-static enum certainty read_attribute(const struct tag *tag, const char *name, const char **value, size_t *length)
+static enum certainty read_attribute(
+	const struct tag *tag, const char *name, const char **value, size_t *length)
 {
 	struct reader r = { tag->attributes, tag->end };
 
@@ -141,18 +145,21 @@ static enum certainty read_attribute(const struct tag *tag, const char *name, co
 static bool is_plain_text(const char *text, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
-		if ((unsigned char)text[i] < 0x20 || text[i] == '&' || text[i] == '<' || text[i] == 0x7f)
+		if ((unsigned char)text[i] < 0x20 || text[i] == '&' || text[i] == '<' ||
+			text[i] == 0x7f)
 			return false;
 	return true;
 }
 
-/* Whether elements without a prefix are in a namespace from there on: then libvirt doesn't find them. */
+/* Whether elements without a prefix are in a namespace from there on: then libvirt doesn't find
+ * them. */
 static bool has_namespace(const struct tag *tag)
 {
 	const char *value;
 	size_t length;
 
-	return memchr(tag->name, ':', tag->length) || read_attribute(tag, "xmlns", &value, &length) != NO;
+	return memchr(tag->name, ':', tag->length) ||
+		read_attribute(tag, "xmlns", &value, &length) != NO;
 }
 
 /* <?xml ...?>: only encodings that leave the bytes as they are. */
@@ -202,7 +209,9 @@ bool read_uuid(const char *text, size_t length, uint8_t uuid[16])
 		i++;
 	for (unsigned n = 0; n < 32;) {
 		char c = i < length ? text[i++] : 0;
-		int digit = c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : -1;
+		int digit = c >= '0' && c <= '9'	       ? c - '0' :
+			(c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 :
+								 -1;
 
 		if (c == '-' && n % 2 == 0)
 			continue;
@@ -216,7 +225,8 @@ bool read_uuid(const char *text, size_t length, uint8_t uuid[16])
 	return i == length;
 }
 
-/* The text of an element whose opening tag was read, up to its closing one; false: something else is in it. */
+/* The text of an element whose opening tag was read, up to its closing one; false: something else
+ * is in it. */
 static bool read_text(struct reader *r, const struct tag *tag, const char **text, size_t *length)
 {
 	struct tag close;
@@ -230,8 +240,8 @@ static bool read_text(struct reader *r, const struct tag *tag, const char **text
 	*length = r->at - *text;
 	if (r->at >= r->end || starts(r, "<!") || starts(r, "<?"))
 		return false;
-	return read_tag(r, &close) && close.closes && close.length == tag->length && !memcmp(close.name, tag->name, tag->length) &&
-	       is_plain_text(*text, *length);
+	return read_tag(r, &close) && close.closes && close.length == tag->length &&
+		!memcmp(close.name, tag->name, tag->length) && is_plain_text(*text, *length);
 }
 
 struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
@@ -245,7 +255,8 @@ struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
 	const char *text;
 	size_t length;
 
-	if (r.end - r.at > BYTES_MAX || !read_prolog(&r) || !read_tag(&r, &root) || root.closes || has_namespace(&root))
+	if (r.end - r.at > BYTES_MAX || !read_prolog(&r) || !read_tag(&r, &root) || root.closes ||
+		has_namespace(&root))
 		return unknown;
 	if (shape == NAME_ATTRIBUTE) {
 		found.has_name = read_attribute(&root, "name", &found.name, &found.length);
@@ -254,7 +265,8 @@ struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
 	}
 	if (root.is_empty)
 		return found;
-	/* to the end of the root: a second <name> is none of libvirt's business, but what would end the first early must be seen */
+	/* to the end of the root: a second <name> is none of libvirt's business, but what would end
+	 * the first early must be seen */
 	while (depth) {
 		while (r.at < r.end && *r.at != '<')
 			r.at++;
@@ -275,7 +287,8 @@ struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
 		if (depth > 1) {
 			/* a pool without a name has its source's */
 			if (depth == 2 && in_source && !has_source_name && is_named(&tag, "name")) {
-				if (has_namespace(&tag) || !read_text(&r, &tag, &source.name, &source.length))
+				if (has_namespace(&tag) ||
+					!read_text(&r, &tag, &source.name, &source.length))
 					return unknown;
 				has_source_name = true;
 				continue;
@@ -285,15 +298,18 @@ struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
 		}
 		in_source = shape == POOL_NAME && !has_source && is_named(&tag, "source");
 		has_source |= in_source;
-		if ((shape == NAME_CHILD || shape == POOL_NAME) && is_named(&tag, "name") && found.has_name == NO) {
+		if ((shape == NAME_CHILD || shape == POOL_NAME) && is_named(&tag, "name") &&
+			found.has_name == NO) {
 			if (has_namespace(&tag) || !read_text(&r, &tag, &found.name, &found.length))
 				return unknown;
 			found.has_name = YES;
 		} else if (is_named(&tag, "uuid") && found.has_uuid == NO) {
-			if (has_namespace(&tag) || !read_text(&r, &tag, &text, &length) || !read_uuid(text, length, found.uuid))
+			if (has_namespace(&tag) || !read_text(&r, &tag, &text, &length) ||
+				!read_uuid(text, length, found.uuid))
 				return unknown;
 			found.has_uuid = YES;
-		} else if (shape == PORTDEV_ATTRIBUTE && is_named(&tag, "portdev") && found.has_name == NO) {
+		} else if (shape == PORTDEV_ATTRIBUTE && is_named(&tag, "portdev") &&
+			found.has_name == NO) {
 			if (has_namespace(&tag))
 				return unknown;
 			found.has_name = read_attribute(&tag, "name", &found.name, &found.length);
@@ -315,8 +331,8 @@ struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
 }
 
 /*
- * Whether text that is not in the document as it is can't be in it in another spelling. Tags can have a prefix, which libvirt doesn't
- * look at.
+ * Whether text that is not in the document as it is can't be in it in another spelling. Tags can
+ * have a prefix, which libvirt doesn't look at.
  */
 bool is_plain_xml(const char *xml, const char *sought)
 {
@@ -349,7 +365,8 @@ static enum certainty is_attribute(const struct tag *tag, const char *name, cons
 	return length == strlen(sought) && !memcmp(value, sought, length) ? YES : NO;
 }
 
-/* Whether the document has an element of that name, or NAME\1ATTRIBUTE\1VALUE. What can't be read with certainty may have everything. */
+/* Whether the document has an element of that name, or NAME\1ATTRIBUTE\1VALUE. What can't be read
+ * with certainty may have everything. */
 enum certainty has_element(const char *xml, const char *sought)
 {
 	struct reader r = { xml, xml + strnlen(xml, BYTES_MAX + 1) };
@@ -378,14 +395,18 @@ enum certainty has_element(const char *xml, const char *sought)
 			continue;
 		}
 		if (starts(&r, "<!--") || starts(&r, "<![CDATA[") || starts(&r, "<?")) {
-			if (!skip_past(&r, starts(&r, "<?") ? "?>" : starts(&r, "<!--") ? "-->" : "]]>"))
+			if (!skip_past(&r,
+				    starts(&r, "<?")	       ? "?>" :
+					    starts(&r, "<!--") ? "-->" :
+								 "]]>"))
 				return UNKNOWN;
 			continue;
 		}
 		if (starts(&r, "<!") || !read_tag(&r, &tag))
 			return UNKNOWN;
 		name = local_name(tag.name, tag.name + tag.length);
-		if (tag.closes || (size_t)(tag.name + tag.length - name) != length || memcmp(name, sought, length))
+		if (tag.closes || (size_t)(tag.name + tag.length - name) != length ||
+			memcmp(name, sought, length))
 			continue;
 		switch (value ? is_attribute(&tag, attribute, value) : YES) {
 		case YES:

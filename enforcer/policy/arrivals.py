@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a client's calls are in a daemon: the functions that a rule names come in, with those that they arrive as they go out.
+"""What a client's calls are in a daemon: the functions that a rule names come in, with those that
+they arrive as they go out.
 
-Most arrive as themselves. A migration arrives as its steps, one of which makes a guest of whatever the client has sent.
+Most arrive as themselves. A migration arrives as its steps, one of which makes a guest of whatever
+the client has sent.
 """
 
 from __future__ import annotations
@@ -22,15 +24,19 @@ INCOMING = frozenset(name for name in STEPS if name.startswith("virDomainMigrate
 STANDS_FOR: dict[str, frozenset[str]] = {
     **dict.fromkeys(STEPS, MIGRATIONS),
     "virConnectSetIdentityEnsureACL": frozenset({"virConnectSetIdentity"}),
-    "virDomainCreateLinux": frozenset({"virDomainCreateXML"}),  # its old name, from which libvirt jumps there
+    # its old name, from which libvirt jumps there
+    "virDomainCreateLinux": frozenset({"virDomainCreateXML"}),
 }
 # what an incoming migration does besides: it starts a guest, and defines it if it is to stay
 CREATING = frozenset({"virDomainCreateXML", "virDomainCreateXMLWithFiles"})
 DEFINING = frozenset({"virDomainDefineXML", "virDomainDefineXMLFlags"})
 
-# public functions that no client's call arrives in a daemon as -> what it arrives as, if it does at all
+# public functions that no client's call arrives in a daemon as -> what it arrives as, if it does at
+# all
 CLIENT_ONLY: dict[str, str] = {
-    **dict.fromkeys(("virConnectOpen", "virConnectOpenReadOnly"), "a daemon calls virConnectOpenAuth, with VIR_CONNECT_RO in its flags"),
+    **dict.fromkeys(("virConnectOpen", "virConnectOpenReadOnly"), "a daemon calls "
+                                                                  "virConnectOpenAuth, with "
+                                                                  "VIR_CONNECT_RO in its flags"),
     **dict.fromkeys(MIGRATIONS, "it arrives as its steps, which this rule covers, too"),
     "virDomainCreateLinux": "it arrives as virDomainCreateXML, which no rule on it covers",
     "virConnectDomainEventRegister": "it arrives as virConnectDomainEventRegisterAny",
@@ -123,6 +129,10 @@ def arrive_as(chosen: Set[str], left_out: Set[str] = frozenset(), *, forbids: bo
 
 
 def only_where_it_stays(name: str, chosen: Iterable[str]) -> bool:
-    """Whether a rule on these functions is about that incoming migration only because the guest is defined in the end."""
+    """Whether a rule on these functions is about that incoming migration only because the guest
+    is defined in the end.
+    """
     functions = set(chosen)
-    return name in INCOMING and not functions & (CREATING | MIGRATIONS) and bool(functions & DEFINING)
+    return (
+        name in INCOMING and not functions & (CREATING | MIGRATIONS) and bool(functions & DEFINING)
+    )

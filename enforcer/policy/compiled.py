@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Compiles policies: rules come in, the bytes of policy.bin go out; and reads what a compiled policy says of itself.
+"""Compiles policies: rules come in, the bytes of policy.bin go out; and reads what a compiled
+policy says of itself.
 
-The structs are those of enforcer.h; offsets are bytes from the start. A rule whose meaning differs between its functions (a flag has
-another bit, an argument another place) becomes several rules of the same name.
+The structs are those of enforcer.h; offsets are bytes from the start. A rule whose meaning differs
+between its functions (a flag has another bit, an argument another place) becomes several rules of
+the same name.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from probes.api.table import ApiTable, Function
 from probes.api.undescribed import NO_STUB
 
 HEAD = struct.Struct("<8sII32sQIIIIIIII")
-CHECK_AT, CHECKED_FROM, MADE_AT = 12, 16, 48  # the CRC-32 of what is behind it, and when it was compiled
-SIZE_MAX = 1 << 20  # as in policy_file.c: 1,900 rules on whatever changes something, 10,000 on a few functions
+# the CRC-32 of what is behind it, and when it was compiled
+CHECK_AT, CHECKED_FROM, MADE_AT = 12, 16, 48
+# as in policy_file.c: 1,900 rules on whatever changes something, 10,000 on a few functions
+SIZE_MAX = 1 << 20
 ROWS_MAX, ORIGIN_MAX = 4096, 4096  # libvirt 12.8 has 528 functions; bytes of the path of the source
 MAGIC = b"LVTPOL\0\1"
 AUDIT_MODE, DENY_ON_ERROR, MEANS_UNKNOWN = 1, 2, 4
@@ -68,12 +72,15 @@ class Summary(NamedTuple):
     made: int  # s since the epoch
     mode: str  # "enforce" or "audit"
     table_hash: str
-    covered: frozenset[int]  # numbers of functions that have a rule; NO_STUB if others are meant, too
+    # numbers of functions that have a rule; NO_STUB if others are meant, too
+    covered: frozenset[int]
     on_error: str = "allow"  # or "deny"
 
 
 def compile_policy(policy: Policy, table: ApiTable, made: float | None = None) -> bytes:
-    """The file's content; TraceError when it is too large. `made`: s since the epoch (default: now)."""
+    """The file's content; TraceError when it is too large. `made`: s since the epoch (default:
+    now).
+    """
     variants: list[Variant] = []
     covering: list[list[int]] = [[] for _ in table.functions]
     for rule in policy.rules:
@@ -84,28 +91,44 @@ def compile_policy(policy: Policy, table: ApiTable, made: float | None = None) -
                 variants.append(Variant(rule, conditions))
             for function in functions:
                 covering[function.number].append(numbers[conditions])
-    data = _Writer(policy, table, variants, covering, int(time.time() if made is None else made)).write()
+    data = _Writer(
+        policy, table, variants, covering, int(time.time() if made is None else made)
+    ).write()
     if len(data) > SIZE_MAX:
-        raise TraceError(f"{policy.origin}: compiled, it has {len(data):,} bytes; the library takes {SIZE_MAX:,} at most")
+        raise TraceError(
+            f"{policy.origin}: compiled, it has {len(data):,} bytes; the library "
+            f"takes {SIZE_MAX:,} at most"
+        )
     return data
 
 
 def _asked(rule: Rule, table: ApiTable) -> list[tuple[list[Function], tuple[Condition, ...]]]:
-    """Functions of the rule, and what it asks of calls of these; without those that it can't match."""
+    """Functions of the rule, and what it asks of calls of these; without those that it can't
+    match.
+    """
     alike: dict[object, list[Function]] = {}
     for name in rule.functions:
         function = table.by_name[name]
         with_flags, without = _likeness(function)
-        key: object = name if rule.contains or rule.elements else with_flags if rule.flags else without
+        key: object = (
+            name if rule.contains or rule.elements else with_flags if rule.flags else without
+        )
         alike.setdefault(key, []).append(function)
-    return [(functions, conditions) for functions in alike.values() for conditions in variants_for(rule, functions[0], table)]
+    return [
+        (functions, conditions)
+        for functions in alike.values()
+        for conditions in variants_for(rule, functions[0], table)
+    ]
 
 
-_likenesses: dict[int, tuple[Function, tuple[object, object]]] = {}  # by identity: hashing a function takes long
+# by identity: hashing a function takes long
+_likenesses: dict[int, tuple[Function, tuple[object, object]]] = {}
 
 
 def _likeness(function: Function) -> tuple[object, object]:
-    """What tells functions apart for a rule that asks for flags, and for one that doesn't; neither for texts or elements."""
+    """What tells functions apart for a rule that asks for flags, and for one that doesn't;
+    neither for texts or elements.
+    """
     if id(function) not in _likenesses:
         when = _is_class("write", function) if function.access == "conditional" else None
         others = names_objects(function), when, function.name if function.name in INCOMING else None
@@ -131,7 +154,12 @@ def variants_for(rule: Rule, function: Function, table: ApiTable) -> list[tuple[
     if _is_about_defining(rule, function):
         persists = flag_constants(function, table)["VIR_MIGRATE_PERSIST_DEST"]
         found.append(Condition(FLAGS_ANY, flags_at(function) or 0, value=persists))
-    for kind, globs in ((IS_OBJECT, rule.objects), (IS_UUID, rule.uuids), (IS_URI, rule.uris), (IS_EXE, rule.exes)):
+    for kind, globs in (
+        (IS_OBJECT, rule.objects),
+        (IS_UUID, rule.uuids),
+        (IS_URI, rule.uris),
+        (IS_EXE, rule.exes),
+    ):
         if globs is not None:
             found.append(Condition(kind, yes=globs.yes, no=globs.no))
     return [tuple(found + texts)]
@@ -143,8 +171,12 @@ def flags_at(function: Function) -> int | None:
 
 
 def _is_about_defining(rule: Rule, function: Function) -> bool:
-    """Whether the function is an incoming migration that the rule covers only where it leaves a definition."""
-    is_named = not rule.globs or any(fnmatch.fnmatchcase(function.name, glob) for glob in rule.globs)
+    """Whether the function is an incoming migration that the rule covers only where it leaves a
+    definition.
+    """
+    is_named = not rule.globs or any(
+        fnmatch.fnmatchcase(function.name, glob) for glob in rule.globs
+    )
     return not is_named and only_where_it_stays(function.name, rule.functions)
 
 
@@ -158,7 +190,9 @@ def _flags(rule: Rule, function: Function, table: ApiTable) -> list[Condition] |
     for key, kind in (("any", FLAGS_ANY), ("all", FLAGS_ALL), ("none", FLAGS_NONE)):
         names = rule.flags.get(key, ())
         known = {constants[name] for name in names if name in constants}
-        if (key == "any" and names and not known) or (key == "all" and not all(name in constants for name in names)):
+        if (key == "any" and names and not known) or (
+            key == "all" and not all(name in constants for name in names)
+        ):
             return None
         if known:
             value = 0
@@ -172,12 +206,20 @@ def _texts(rule: Rule, function: Function) -> list[Condition] | None:
     """What its texts must contain; None: the function has no such text."""
     found = []
     for name, texts in rule.contains.items():
-        params = [(i, param) for i, param in enumerate(function.params) if param.kind in ("string", "xml") and "cookie" not in param.name]
+        params = [
+            (i, param)
+            for i, param in enumerate(function.params)
+            if param.kind in ("string", "xml") and "cookie" not in param.name
+        ]
         # "xml" is the document, whatever its argument is called
-        chosen = [p for p in params if p[1].name == name] or [p for p in params if name == "xml" and p[1].kind == "xml"]
+        chosen = [p for p in params if p[1].name == name] or [
+            p for p in params if name == "xml" and p[1].kind == "xml"
+        ]
         if chosen:
             at, param = chosen[0]
-            found.append(Condition(CONTAINS_XML if param.kind == "xml" else CONTAINS, at, yes=texts))
+            found.append(
+                Condition(CONTAINS_XML if param.kind == "xml" else CONTAINS, at, yes=texts)
+            )
         elif name == "xml" and (place := document_in_params(function)) is not None:
             found.append(Condition(CONTAINS_XML, place, yes=texts))
         else:
@@ -186,24 +228,41 @@ def _texts(rule: Rule, function: Function) -> list[Condition] | None:
         document = document_at(function)
         if document is None:
             return None
-        found.append(Condition(HAS_ELEMENT, document, yes=tuple("\1".join(element) for element in rule.elements)))
+        found.append(
+            Condition(
+                HAS_ELEMENT, document, yes=tuple("\1".join(element) for element in rule.elements)
+            )
+        )
     return found
 
 
 def document_at(function: Function) -> int | None:
     """Where its XML document is, as a condition has it; None: it takes none."""
-    documents = [i for i, param in enumerate(function.params) if param.kind == "xml" and "cookie" not in param.name]
+    documents = [
+        i
+        for i, param in enumerate(function.params)
+        if param.kind == "xml" and "cookie" not in param.name
+    ]
     return documents[0] if documents else document_in_params(function)
 
 
 def document_in_params(function: Function) -> int | None:
-    """Where a document among typed parameters is, as a condition has it; None: the function has none."""
-    return next((IN_PARAMS | source.argument for source in sources_of(function) if source.kind == "params"), None)
+    """Where a document among typed parameters is, as a condition has it; None: the function has
+    none.
+    """
+    return next(
+        (IN_PARAMS | source.argument for source in sources_of(function) if source.kind == "params"),
+        None,
+    )
 
 
 def is_of_class(condition: Condition, rule: Rule, function: Function) -> bool:
     """Whether the condition is what makes a call of the function one of the rule's class."""
-    return rule.access is not None and function.access == "conditional" and condition == _is_class(rule.access, function)
+    return (
+        rule.access is not None
+        and function.access == "conditional"
+        and condition == _is_class(rule.access, function)
+    )
 
 
 def _is_class(access: str, function: Function) -> Condition:
@@ -211,7 +270,9 @@ def _is_class(access: str, function: Function) -> Condition:
     assert when is not None
     argument = next(i for i, param in enumerate(function.params) if param.name == when.argument)
     if when.equals is None:
-        return Condition(FLAGS_ANY if access == "write" else FLAGS_NONE, argument, value=when.any_bits)
+        return Condition(
+            FLAGS_ANY if access == "write" else FLAGS_NONE, argument, value=when.any_bits
+        )
     return Condition(ARG_EQUALS if access == "write" else ARG_DIFFERS, argument, value=when.equals)
 
 
@@ -229,7 +290,8 @@ def read_summary(data: bytes) -> Summary | None:
 
 
 def summary(read: Callable[[int, int], bytes], size: int) -> Summary | None:
-    """The same of `size` bytes of which `read` gives some: offset, how many. Asks for the head, the rows and the name of the source only.
+    """The same of `size` bytes of which `read` gives some: offset, how many. Asks for the head, the
+    rows and the name of the source only.
 
     Nothing that it finds there is relied on: whoever can write it can write anything.
     """
@@ -237,7 +299,13 @@ def summary(read: Callable[[int, int], bytes], size: int) -> Summary | None:
     if len(head) != HEAD.size:
         return None
     magic, said, _, digest, made, flags, rows, _, _, rows_at, _, _, origin = HEAD.unpack(head)
-    if magic != MAGIC or said != size or rows > ROWS_MAX or rows_at + rows * ROW.size > size or origin >= size:
+    if (
+        magic != MAGIC
+        or said != size
+        or rows > ROWS_MAX
+        or rows_at + rows * ROW.size > size
+        or origin >= size
+    ):
         return None
     data = read(rows_at, rows * ROW.size)
     text, end, _ = read(origin, ORIGIN_MAX).partition(b"\0")
@@ -247,11 +315,15 @@ def summary(read: Callable[[int, int], bytes], size: int) -> Summary | None:
     covered |= {NO_STUB} if flags & MEANS_UNKNOWN else set()
     on_error = "deny" if flags & DENY_ON_ERROR else "allow"
     mode = "audit" if flags & AUDIT_MODE else "enforce"
-    return Summary(text.decode(errors="surrogateescape"), made, mode, digest.hex(), covered, on_error)
+    return Summary(
+        text.decode(errors="surrogateescape"), made, mode, digest.hex(), covered, on_error
+    )
 
 
 def without_time(data: bytes) -> bytes:
-    """What two compilations of one policy have in common: all but when they were made, and the sum over that."""
+    """What two compilations of one policy have in common: all but when they were made, and the
+    sum over that.
+    """
     return data[:CHECK_AT] + data[CHECKED_FROM:MADE_AT] + data[MADE_AT + 8 :]
 
 
@@ -265,7 +337,9 @@ def fnv1a(data: Iterable[int]) -> int:
 
 def literal_prefix(glob: str) -> bytes:
     """What every name that the glob matches begins with."""
-    return glob[: next((i for i, letter in enumerate(glob) if letter in "*?["), len(glob))].encode("utf-8", "surrogateescape")
+    return glob[: next((i for i, letter in enumerate(glob) if letter in "*?["), len(glob))].encode(
+        "utf-8", "surrogateescape"
+    )
 
 
 def _means_unknown(rule: Rule) -> bool:
@@ -276,14 +350,29 @@ def _means_unknown(rule: Rule) -> bool:
 class _Writer:
     """Puts the parts one behind the other."""
 
-    def __init__(self, policy: Policy, table: ApiTable, variants: Sequence[Variant], covering: Sequence[Sequence[int]], made: int) -> None:
-        self.policy, self.table, self.variants, self.covering, self.made = policy, table, variants, covering, made
+    def __init__(
+        self,
+        policy: Policy,
+        table: ApiTable,
+        variants: Sequence[Variant],
+        covering: Sequence[Sequence[int]],
+        made: int,
+    ) -> None:
+        self.policy, self.table, self.variants, self.covering, self.made = (
+            policy,
+            table,
+            variants,
+            covering,
+            made,
+        )
         self.data = bytearray(HEAD.size)
         self.texts = bytearray(b"\0")
         self.text_at: dict[bytes, int] = {b"": 0}
         self.programs: dict[tuple[int, ...], int] = {}
-        self.items: dict[tuple[bool, tuple[object, ...]], int] = {}  # values of conditions, by whether they are UUIDs
-        self.fixups: list[int] = []  # where offsets of strings are, as yet from the start of the strings
+        # values of conditions, by whether they are UUIDs
+        self.items: dict[tuple[bool, tuple[object, ...]], int] = {}
+        # where offsets of strings are, as yet from the start of the strings
+        self.fixups: list[int] = []
 
     def write(self) -> bytes:
         """The content."""
@@ -307,9 +396,14 @@ class _Writer:
                 conditions += self.condition(condition)
         rows = bytearray()
         for function in self.table.functions:
-            by_uuid = any(self.variants[number].rule.uuids for number in self.covering[function.number])
+            by_uuid = any(
+                self.variants[number].rule.uuids for number in self.covering[function.number]
+            )
             sources = sources_of(function, by_uuid=by_uuid)
-            packed = b"".join(bytes([KINDS.index(s.kind), s.argument, TYPES.index(s.type), s.second]) for s in sources)
+            packed = b"".join(
+                bytes([KINDS.index(s.kind), s.argument, TYPES.index(s.type), s.second])
+                for s in sources
+            )
             program = self.program(tuple(sorted(self.covering[function.number])))
             rows += ROW.pack(program, self.add(packed), len(sources), 0)
         for at, part in ((rules_at, rules), (conditions_at, conditions), (rows_at, rows)):
@@ -317,12 +411,34 @@ class _Writer:
         origin = self.text(self.policy.origin)
         texts_at = self.add(bytes(self.texts) + b"\0")
         for at in self.fixups:
-            struct.pack_into("<I", self.data, at, struct.unpack_from("<I", self.data, at)[0] + texts_at)
+            struct.pack_into(
+                "<I", self.data, at, struct.unpack_from("<I", self.data, at)[0] + texts_at
+            )
         size = len(self.data)
-        flags = (AUDIT_MODE if self.policy.mode == "audit" else 0) | (DENY_ON_ERROR if self.policy.on_error == "deny" else 0)
+        flags = (AUDIT_MODE if self.policy.mode == "audit" else 0) | (
+            DENY_ON_ERROR if self.policy.on_error == "deny" else 0
+        )
         flags |= MEANS_UNKNOWN if any(map(_means_unknown, self.policy.rules)) else 0
-        fields = (bytes.fromhex(self.table.hash), self.made, flags, len(self.table.functions), len(self.variants), count)
-        HEAD.pack_into(self.data, 0, MAGIC, size, 0, *fields, rows_at, rules_at, conditions_at, texts_at + origin)
+        fields = (
+            bytes.fromhex(self.table.hash),
+            self.made,
+            flags,
+            len(self.table.functions),
+            len(self.variants),
+            count,
+        )
+        HEAD.pack_into(
+            self.data,
+            0,
+            MAGIC,
+            size,
+            0,
+            *fields,
+            rows_at,
+            rules_at,
+            conditions_at,
+            texts_at + origin,
+        )
         struct.pack_into("<I", self.data, CHECK_AT, zlib.crc32(self.data[CHECKED_FROM:]))
         return bytes(self.data)
 
@@ -348,7 +464,14 @@ class _Writer:
         if values and key not in self.items:
             self.items[key] = self.add_items(condition.kind, values)
         items = self.items[key] if values else 0
-        return CONDITION.pack(condition.kind, condition.argument, items, len(condition.yes), len(condition.no), condition.value)
+        return CONDITION.pack(
+            condition.kind,
+            condition.argument,
+            items,
+            len(condition.yes),
+            len(condition.no),
+            condition.value,
+        )
 
     def add_items(self, kind: int, values: tuple[object, ...]) -> int:
         """Where the values of a condition are."""
@@ -398,7 +521,11 @@ class _Writer:
             while table[slot] != bytes(BUCKET.size):
                 slot = slot + 1 & (1 << bits) - 1
             table[slot] = BUCKET.pack(value, self.numbers(chosen), len(chosen), 1)
-        everything, rest, buckets = self.numbers(numbers), self.numbers(general), self.add(b"".join(table))
+        everything, rest, buckets = (
+            self.numbers(numbers),
+            self.numbers(general),
+            self.add(b"".join(table)),
+        )
         packed = PROGRAM.pack(everything, len(numbers), rest, len(general), buckets, bits, lengths)
         self.programs[numbers] = self.add(packed)
         return self.programs[numbers]
@@ -407,7 +534,11 @@ class _Writer:
     def prefixes(variant: Variant) -> set[bytes]:
         """What the names that the rule matches begin with; none: there is no telling."""
         for condition in variant.conditions:
-            if condition.kind == IS_OBJECT and condition.yes and not any("/" in str(glob) for glob in condition.yes):
+            if (
+                condition.kind == IS_OBJECT
+                and condition.yes
+                and not any("/" in str(glob) for glob in condition.yes)
+            ):
                 found = {literal_prefix(str(glob))[:PREFIX_MAX] for glob in condition.yes}
                 return found if all(found) else set()
         return set()

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reads of an XML document what rules on its text and elements ask for, as xml_name.c does; None: it can't be told."""
+"""Reads of an XML document what rules on its text and elements ask for, as xml_name.c does;
+None: it can't be told.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ import re
 
 BYTES_MAX = 1 << 20
 _BLANKS = b" \t\n\r"
-# a closing tag's slash, the name, what is between it and the bracket: quoted values may hold brackets
+# a closing tag's slash, the name, what is between it and the bracket: quoted values may hold
+# brackets
 _TAG = re.compile(rb"<(/?+)([^ \t\n\r>/<]*+)((?:[^\"'<>]|\"[^\"]*+\"|'[^']*+')*+)>")
 _NAME = re.compile(rb"[ \t\n\r]*+([^ \t\n\r=/]*+)[ \t\n\r]*+")
 _VALUE = re.compile(rb"=[ \t\n\r]*+(?:\"([^\"]*+)\"|'([^']*+)')")

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Says which rule decides about a call and why: a policy and what is known of the call come in, lines of text go out.
+"""Says which rule decides about a call and why: a policy and what is known of the call come in,
+lines of text go out.
 
-What is not said of the call can't be told, and is settled as the library does: a rule that denies matches then, others don't.
+What is not said of the call can't be told, and is settled as the library does: a rule that denies
+matches then, others don't.
 """
 
 from __future__ import annotations
@@ -38,7 +40,10 @@ def explain(policy: Policy, table: ApiTable, question: Question) -> list[str]:
     """The verdict, then why each rule before it didn't match."""
     function = table.by_name.get(question.function)
     if function is None:
-        raise TraceError(f"unknown function {quote(question.function)}{nearest(question.function, table.by_name)}")
+        raise TraceError(
+            "unknown function "
+            f"{quote(question.function)}{nearest(question.function, table.by_name)}"
+        )
     if function.access == "plumbing":
         return [f"{function.name} is plumbing, which is never judged"]
     return explain_facts(policy, table, _facts(function, table, question))
@@ -83,7 +88,9 @@ def _mismatch(rule: Rule, facts: Facts, table: ApiTable) -> tuple[str | None, li
 def _reason(key: str, condition: Condition) -> str:
     if key in ("object", "uuid", "uri", "exe"):
         yes, no = (list(map(str, globs)) for globs in (condition.yes, condition.no))
-        return f"{key} is not one of " + ", ".join([*map(quote, yes), *(quote("!" + glob) for glob in no)])
+        return (f"{key} is not one of ") + ", ".join(
+            [*map(quote, yes), *(quote("!" + glob) for glob in no)]
+        )
     return f"the {key} differs" if key == "readonly" else f"the {key} doesn't match"
 
 
@@ -94,7 +101,9 @@ def _facts(function: Function, table: ApiTable, question: Question) -> Facts:
         bits = 0
         for name in sorted(question.flags):
             if name not in constants:
-                raise TraceError(f"{function.name} has no flag {quote(name)}{nearest(name, constants)}")
+                raise TraceError(
+                    f"{function.name} has no flag {quote(name)}{nearest(name, constants)}"
+                )
             bits |= constants[name]
         if (at := flags_at(function)) is not None:
             numbers[at] = bits
@@ -108,7 +117,17 @@ def _facts(function: Function, table: ApiTable, question: Question) -> Facts:
         if (place := document_at(function)) is None:
             raise TraceError(f"{function.name} takes no document")
         texts[place] = question.xml
-    return Facts(function, question.object, sought, people, question.uri, question.readonly, question.exe, numbers, texts)
+    return Facts(
+        function,
+        question.object,
+        sought,
+        people,
+        question.uri,
+        question.readonly,
+        question.exe,
+        numbers,
+        texts,
+    )
 
 
 def _principals(user: str) -> list[tuple[str, int | str]]:
@@ -120,8 +139,14 @@ def _principals(user: str) -> list[tuple[str, int | str]]:
     except (KeyError, OverflowError):
         if user.isdecimal():
             return [("uid", int(user))]
-        raise TraceError(f"no user {quote(user)} on this host{nearest(user, (e.pw_name for e in pwd.getpwall()))}") from None
-    groups = {entry.pw_gid, *(group.gr_gid for group in grp.getgrall() if entry.pw_name in group.gr_mem)}
+        raise TraceError(
+            f"no user {quote(user)} on this "
+            f"host{nearest(user, (e.pw_name for e in pwd.getpwall()))}"
+        ) from None
+    groups = {
+        entry.pw_gid,
+        *(group.gr_gid for group in grp.getgrall() if entry.pw_name in group.gr_mem),
+    }
     return [("uid", entry.pw_uid), *(("gid", gid) for gid in sorted(groups))]
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where compiled policies are kept: bytes come in; a file that is there whole or not at all goes out."""
+"""Where compiled policies are kept: bytes come in; a file that is there whole or not at all
+goes out.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def keep_for_command(data: bytes) -> Path:
-    """A file with that policy, for a command and its descendants; it may outlive them. One policy has one file, however often."""
+    """A file with that policy, for a command and its descendants; it may outlive them. One
+    policy has one file, however often.
+    """
     if os.geteuid() == 0:
         folder = RUN_FOLDER
     elif runtime := os.environ.get("XDG_RUNTIME_DIR"):

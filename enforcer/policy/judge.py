@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Judges as the library does: what a compiled rule asks for and what is known of a call come in; yes, no or "can't be told" goes out.
+"""Judges as the library does: what a compiled rule asks for and what is known of a call come in;
+yes, no or "can't be told" goes out.
 
-This says again what judge.c says; tests/preload/test_random_policies.py holds both to the same answers.
+This says again what judge.c says; tests/preload/test_random_policies.py holds both to the same
+answers.
 """
 
 from __future__ import annotations
@@ -17,15 +19,43 @@ from enforcer.policy import compiled
 from enforcer.policy.compiled import Condition
 from enforcer.policy.documents import has_element, is_plain
 from enforcer.policy.rules import Principal
-from enforcer.policy.sources import has_whole_name, is_part, may_have_uuid, names_objects, sources_of
+from enforcer.policy.sources import (
+    has_whole_name,
+    is_part,
+    may_have_uuid,
+    names_objects,
+    sources_of,
+)
 from probes.api.table import Function
 
 Answer = bool | None  # None: it can't be told
 
-_URI = re.compile(r"(?P<scheme>[^+:/]+)(?P<transport>\+[^:/]*)?://(?:[^/?#@]*@)?(?P<server>[^/?#]*)(?P<path>[^?#]*)", re.S)
-# as uri_matches() in judge.c has them: drivers that are one for a host, and the functions that are theirs
-_SCHEMES = ("qemu", "lxc", "xen", "ch", "network", "storage", "nodedev", "secret", "nwfilter", "interface")
-_FAMILIES = ("virNetwork", "virStorage", "virNodeDevice", "virSecret", "virNWFilter", "virInterface")
+_URI = re.compile(
+    r"(?P<scheme>[^+:/]+)(?P<transport>\+[^:/]*)?://(?:[^/?#@]*@)?(?P<server>[^/?#]*)(?P<path>[^?#]*)",
+    re.S,
+)
+# as uri_matches() in judge.c has them: drivers that are one for a host, and the functions that are
+# theirs
+_SCHEMES = (
+    "qemu",
+    "lxc",
+    "xen",
+    "ch",
+    "network",
+    "storage",
+    "nodedev",
+    "secret",
+    "nwfilter",
+    "interface",
+)
+_FAMILIES = (
+    "virNetwork",
+    "virStorage",
+    "virNodeDevice",
+    "virSecret",
+    "virNWFilter",
+    "virInterface",
+)
 
 
 class Facts(NamedTuple):
@@ -48,7 +78,9 @@ def holds(condition: Condition, facts: Facts) -> Answer:
 
 
 def matches(conditions: Iterable[Condition], facts: Facts, action: str) -> bool:
-    """Whether a rule with these conditions matches. What can't be told is settled against the caller."""
+    """Whether a rule with these conditions matches. What can't be told is settled against the
+    caller.
+    """
     answers = [holds(condition, facts) for condition in conditions]
     return False not in answers and (None not in answers or action == "deny")
 
@@ -71,7 +103,11 @@ def _object(condition: Condition, facts: Facts) -> Answer:
         return _listed(
             condition,
             lambda glob: (
-                fnmatch.fnmatchcase(short, glob) or ("/" in glob and (fnmatch.fnmatchcase(whole, glob) if whole is not None else unseen))
+                fnmatch.fnmatchcase(short, glob)
+                or (
+                    "/" in glob
+                    and (fnmatch.fnmatchcase(whole, glob) if whole is not None else unseen)
+                )
             ),
         )
 
@@ -101,7 +137,9 @@ def _user(condition: Condition, facts: Facts) -> Answer:
         kind, value = person
         if isinstance(value, int):
             return (kind, value) in known
-        return any(kind == theirs and fnmatch.fnmatchcase(str(name), value) for theirs, name in known)
+        return any(
+            kind == theirs and fnmatch.fnmatchcase(str(name), value) for theirs, name in known
+        )
 
     return _listed(condition, one)
 
@@ -110,16 +148,29 @@ def _uri(condition: Condition, facts: Facts) -> Answer:
     if facts.uri is None:
         return None
     parts = _URI.match(facts.uri)
-    if parts is None or "%" in parts[0]:  # a short name, or another spelling, which libvirt makes a URI of
+    # a short name, or another spelling, which libvirt makes a URI of
+    if parts is None or "%" in parts[0]:
         return None
     transport = parts["transport"] if parts["transport"] and parts["server"] else ""
     bare = f"{parts['scheme']}{transport}://{parts['server']}{parts['path']}"
-    said = _listed(condition, lambda glob: any(fnmatch.fnmatchcase(one, glob) for one in (facts.uri or "", bare)))
-    is_shared = facts.function.name.startswith(_FAMILIES) and parts["scheme"] in _SCHEMES and not transport
+    said = _listed(
+        condition,
+        lambda glob: any(fnmatch.fnmatchcase(one, glob) for one in (facts.uri or "", bare)),
+    )
+    is_shared = (
+        facts.function.name.startswith(_FAMILIES) and parts["scheme"] in _SCHEMES and not transport
+    )
     if not is_shared or parts["server"] or parts["path"] not in ("/system", "/session"):
         return said
     others = (f"{scheme}://{parts['path']}" for scheme in _SCHEMES)
-    return said if all(_listed(condition, functools.partial(fnmatch.fnmatchcase, uri)) == said for uri in others) else None
+    return (
+        said
+        if all(
+            _listed(condition, functools.partial(fnmatch.fnmatchcase, uri)) == said
+            for uri in others
+        )
+        else None
+    )
 
 
 def _readonly(condition: Condition, facts: Facts) -> Answer:
@@ -145,7 +196,9 @@ def _contains(condition: Condition, facts: Facts) -> Answer:
         return None
     if any(str(sought) in text for sought in condition.yes):
         return True
-    is_sure = condition.kind == compiled.CONTAINS or all(is_plain(text, str(sought)) for sought in condition.yes)
+    is_sure = condition.kind == compiled.CONTAINS or all(
+        is_plain(text, str(sought)) for sought in condition.yes
+    )
     return False if is_sure else None
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where in a TOML file something is: rule, key and value come in, a line number goes out. tomllib doesn't tell."""
+"""Where in a TOML file something is: rule, key and value come in, a line number goes out.
+tomllib doesn't tell.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ class Lines:
         self._rules = [i for i, line in enumerate(self._lines) if _RULE.match(line)]
 
     def find(self, rule: int, key: str | None, value: object) -> int:
-        """The line of the rule (-1: before all), of the key in it, of the value behind that; as near as can be told, from 1."""
+        """The line of the rule (-1: before all), of the key in it, of the value behind that; as
+        near as can be told, from 1.
+        """
         start = self._rules[rule] if 0 <= rule < len(self._rules) else 0
         end = self._rules[rule + 1] if 0 <= rule < len(self._rules) - 1 else len(self._lines)
         if key is None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a policy says that means less than it may seem to: a policy comes in, lines for `policy check` come out."""
+"""What a policy says that means less than it may seem to: a policy comes in, lines for `policy
+check` come out.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ def notes(policy: Policy, table: ApiTable) -> list[str]:
     """A line each, with the rule's place."""
     found = [(rule.line, text) for rule in policy.rules for text in _of_rule(rule)]
     if (rule := _can_be_renamed(policy, table)) is not None:
-        text = f"rule {quote(rule.name)} goes by names, and a domain can be renamed first: deny {_RENAME}, too, or say uuid"
+        text = (
+            f"rule {quote(rule.name)} goes by names, and a domain can be renamed first: deny "
+            f"{_RENAME}, too, or say uuid"
+        )
         found.append((rule.line, text))
     return [f"{policy.origin}:{line}: {text}" for line, text in sorted(found)]
 
@@ -29,14 +34,26 @@ def _of_rule(rule: Rule) -> Iterator[str]:
             yield f"rule {quote(rule.name)} can't bind in a daemon by {name}: {CLIENT_ONLY[name]}"
     if rule.action == "allow" and rule.exes:
         more = "" if rule.people else "; say user, too"
-        yield f"rule {quote(rule.name)} allows by exe, which proves little: a client can connect and then become another program{more}"
+        yield (
+            f"rule {quote(rule.name)} allows by exe, which proves little: a client can connect "
+            f"and then become another program{more}"
+        )
 
 
 def _can_be_renamed(policy: Policy, table: ApiTable) -> Rule | None:
-    """The first rule that forbids what is done to domains of some name, if none forbids that they get another one."""
+    """The first rule that forbids what is done to domains of some name, if none forbids that
+    they get another one.
+    """
     if any(rule.action == "deny" and _RENAME in rule.functions for rule in policy.rules):
         return None
-    return next((rule for rule in policy.rules if rule.action == "deny" and rule.objects and not rule.uuids and _acts(rule, table)), None)
+    return next(
+        (
+            rule
+            for rule in policy.rules
+            if rule.action == "deny" and rule.objects and not rule.uuids and _acts(rule, table)
+        ),
+        None,
+    )
 
 
 def _acts(rule: Rule, table: ApiTable) -> bool:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reads policies: the text of a TOML file comes in; rules come out, or errors that say where and what was probably meant."""
+"""Reads policies: the text of a TOML file comes in; rules come out, or errors that say where
+and what was probably meant.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ DIGITS_MAX = 20  # of a user's or group's number
 
 
 class Globs(NamedTuple):
-    """A list that matches what one of `yes` matches (everything, if there are none) and none of `no`."""
+    """A list that matches what one of `yes` matches (everything, if there are none) and none of
+    `no`.
+    """
 
     yes: tuple[str, ...]
     no: tuple[str, ...]
@@ -75,11 +79,13 @@ class Rule:
     exes: Globs | None = None
     flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     contains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    elements: tuple[tuple[str, ...], ...] = ()  # (NAME,), or (NAME, ATTRIBUTE, VALUE): one is in the XML document
+    # (NAME,), or (NAME, ATTRIBUTE, VALUE): one is in the XML document
+    elements: tuple[tuple[str, ...], ...] = ()
     message: str = ""
     line: int = 0
     globs: tuple[str, ...] = ()  # of functions, as given
-    wide: bool = False  # it names its functions by class or glob, so that it would cover functions that no stub is for
+    # it names its functions by class or glob, so that it would cover functions that no stub is for
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,9 @@ def nearest(word: str, words: Iterable[str]) -> str:
 class _Reader:
     """Reads one document and collects what is wrong with it."""
 
-    def __init__(self, document: Mapping[str, Any], lines: Lines, origin: str, table: ApiTable) -> None:
+    def __init__(
+        self, document: Mapping[str, Any], lines: Lines, origin: str, table: ApiTable
+    ) -> None:
         self.document, self.lines, self.origin, self.table = document, lines, origin, table
         self.errors: list[tuple[int, str]] = []
         self.judged = [function for function in table.functions if function.access != "plumbing"]
@@ -159,8 +167,12 @@ class _Reader:
                 self.errors.append((rule.line, f"there is another rule {quote(rule.name)}"))
             names.add(rule.name)
         if self.errors:
-            raise PolicyError(*(f"{self.origin}:{line}: {message}" for line, message in sorted(self.errors)))
-        warnings = tuple(f"{self.origin}:{line}: {message}" for line, message in _never(rules, self.table))
+            raise PolicyError(
+                *((f"{self.origin}:{line}: {message}") for line, message in sorted(self.errors))
+            )
+        warnings = tuple(
+            (f"{self.origin}:{line}: {message}") for line, message in _never(rules, self.table)
+        )
         return Policy(self.origin, mode, on_error, tuple(rules), warnings)
 
     def word(self, entry: Mapping[str, Any], key: str, words: Sequence[str], default: str) -> str:
@@ -172,13 +184,17 @@ class _Reader:
             return default
         return str(value)
 
-    def strings(self, entry: Mapping[str, Any], key: str, what: str | None = None) -> tuple[str, ...] | None:
+    def strings(
+        self, entry: Mapping[str, Any], key: str, what: str | None = None
+    ) -> tuple[str, ...] | None:
         """A list of texts, or one text; None: there is no such key."""
         value = entry.get(key)
         if value is None:
             return None
         values = value if isinstance(value, list) else [value]
-        if not values or not all(isinstance(item, str) and item and "\0" not in item for item in values):
+        if not values or not all(
+            isinstance(item, str) and item and "\0" not in item for item in values
+        ):
             self.wrong(f"{what or key} is a list of texts that are not empty", key)
             return None
         return tuple(values)
@@ -192,12 +208,16 @@ class _Reader:
             self.check_sets(value, key, value)
             if value == "!":
                 self.wrong('nothing is behind the "!"', key, value)
-        return Globs(tuple(v for v in values if v[0] != "!"), tuple(v[1:] for v in values if v[0] == "!"))
+        return Globs(
+            tuple(v for v in values if v[0] != "!"), tuple(v[1:] for v in values if v[0] == "!")
+        )
 
     def check_sets(self, glob: str, key: str, value: str) -> None:
         """Notes a [set] in the glob that the library doesn't know."""
         if (wrong := bad_set(glob)) is not None:
-            self.wrong(f"in a glob, {quote(wrong)} may have plain ASCII characters only", key, value)
+            self.wrong(
+                f"in a glob, {quote(wrong)} may have plain ASCII characters only", key, value
+            )
 
     def read_rule(self, entry: Mapping[str, Any]) -> Rule:
         """One [[rule]]."""
@@ -236,12 +256,18 @@ class _Reader:
             elements=self.elements(entry, functions),
             message=message,
             line=self.lines.find(self.rule, None, None),
-            globs=tuple(glob for glob in self.strings(entry, "function") or () if not glob.startswith("!")),
+            globs=tuple(
+                glob for glob in self.strings(entry, "function") or () if not glob.startswith("!")
+            ),
             wide=wide,
         )
 
-    def functions(self, entry: Mapping[str, Any], name: str, action: str) -> tuple[tuple[str, ...], str | None, bool]:
-        """The functions that the rule covers, the class of calls, and whether it says so by class or glob."""
+    def functions(
+        self, entry: Mapping[str, Any], name: str, action: str
+    ) -> tuple[tuple[str, ...], str | None, bool]:
+        """The functions that the rule covers, the class of calls, and whether it says so by
+        class or glob.
+        """
         access = self.word(entry, "class", CLASSES, "write") if "class" in entry else None
         globs = self.strings(entry, "function")
         if globs is None and access is None and "function" not in entry:
@@ -252,7 +278,8 @@ class _Reader:
         if key not in self.chosen:
             chosen = self.names if globs is None else self.chosen_by(globs, action)
             self.chosen[key] = tuple(name for name in self.of_class(access) if name in chosen)
-        found = self.chosen[key] if len(self.errors) == before else self.chosen.pop(key)  # a mistake is told each time
+        # a mistake is told each time
+        found = self.chosen[key] if len(self.errors) == before else self.chosen.pop(key)
         return found, access, wide
 
     def chosen_by(self, globs: Sequence[str], action: str) -> Set[str]:
@@ -266,7 +293,11 @@ class _Reader:
         """The functions of which some call is of that class, in order of their numbers."""
         if access not in self.classes:
             is_write = access == "write"
-            chosen = [f.name for f in self.judged if access is None or f.is_write == is_write or f.access == "conditional"]
+            chosen = [
+                f.name
+                for f in self.judged
+                if access is None or f.is_write == is_write or f.access == "conditional"
+            ]
             self.classes[access] = chosen
         return self.classes[access]
 
@@ -283,7 +314,11 @@ class _Reader:
             elif re.search(r"[*?\[]", pattern):
                 self.wrong(f"no function matches {quote(pattern)}", "function", glob)
             else:
-                self.wrong(f"unknown function {quote(pattern)}{nearest(pattern, self.names)}", "function", glob)
+                self.wrong(
+                    f"unknown function {quote(pattern)}{nearest(pattern, self.names)}",
+                    "function",
+                    glob,
+                )
         return found
 
     def uuids(self, entry: Mapping[str, Any]) -> Globs | None:
@@ -332,10 +367,16 @@ class _Reader:
             hint = nearest(name, (entry.gr_name for entry in grp.getgrall()))
             self.wrong(f"no group {quote(name)} on this host{hint}", "group", shown or name)
             return ()
-        members = {user.pw_uid for user in pwd.getpwall() if user.pw_name in group.gr_mem or user.pw_gid == group.gr_gid}
+        members = {
+            user.pw_uid
+            for user in pwd.getpwall()
+            if user.pw_name in group.gr_mem or user.pw_gid == group.gr_gid
+        }
         return (Principal("gid", group.gr_gid), *(Principal("uid", uid) for uid in sorted(members)))
 
-    def flags(self, entry: Mapping[str, Any], functions: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    def flags(
+        self, entry: Mapping[str, Any], functions: Sequence[str]
+    ) -> dict[str, tuple[str, ...]]:
         """{any|all|none = [constants]}: each a flag of a function that the rule covers."""
         value = entry.get("flags")
         if value is None:
@@ -343,7 +384,11 @@ class _Reader:
         if not isinstance(value, dict) or not value:
             self.wrong("flags is a table with any, all or none", "flags")
             return {}
-        known = {name for function in functions for name in flag_constants(self.table.by_name[function], self.table)}
+        known = {
+            name
+            for function in functions
+            for name in flag_constants(self.table.by_name[function], self.table)
+        }
         found: dict[str, tuple[str, ...]] = {}
         for key in value:
             if key not in FLAG_KEYS:
@@ -352,10 +397,17 @@ class _Reader:
             found[key] = self.strings(value, key, f"flags.{key}") or ()
             for name in found[key]:
                 if functions and name not in known:
-                    self.wrong(f"no function of this rule has the flag {quote(name)}{nearest(name, known)}", "flags", name)
+                    self.wrong(
+                        "no function of this rule has the flag "
+                        f"{quote(name)}{nearest(name, known)}",
+                        "flags",
+                        name,
+                    )
         return found
 
-    def contains(self, entry: Mapping[str, Any], functions: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    def contains(
+        self, entry: Mapping[str, Any], functions: Sequence[str]
+    ) -> dict[str, tuple[str, ...]]:
         """{ARGUMENT = [texts]}: each argument a string of a function that the rule covers."""
         value = entry.get("contains")
         if value is None:
@@ -363,24 +415,55 @@ class _Reader:
         if not isinstance(value, dict) or not value:
             self.wrong("contains is a table: argument = [texts]", "contains")
             return {}
-        known = {p.name for function in functions for p in self.table.by_name[function].params if p.kind in ("string", "xml")}
-        known |= {"xml"} if any(p.kind == "xml" for f in functions for p in self.table.by_name[f].params) else set()
-        known |= {"xml"} if any(source.kind == "params" for f in functions for source in sources_of(self.table.by_name[f])) else set()
+        known = {
+            p.name
+            for function in functions
+            for p in self.table.by_name[function].params
+            if p.kind in ("string", "xml")
+        }
+        known |= (
+            {"xml"}
+            if any(p.kind == "xml" for f in functions for p in self.table.by_name[f].params)
+            else set()
+        )
+        known |= (
+            {"xml"}
+            if any(
+                source.kind == "params"
+                for f in functions
+                for source in sources_of(self.table.by_name[f])
+            )
+            else set()
+        )
         for name in value:
             if functions and name not in known:
-                self.wrong(f"no function of this rule has a text {quote(name)}{nearest(name, known)}", "contains", name)
+                self.wrong(
+                    f"no function of this rule has a text {quote(name)}{nearest(name, known)}",
+                    "contains",
+                    name,
+                )
         return {name: self.strings(value, name, f"contains.{name}") or () for name in value}
 
-    def elements(self, entry: Mapping[str, Any], functions: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    def elements(
+        self, entry: Mapping[str, Any], functions: Sequence[str]
+    ) -> tuple[tuple[str, ...], ...]:
         """A list of "NAME" or "NAME[@ATTRIBUTE='VALUE']"."""
         found = []
         for value in self.strings(entry, "element") or ():
             parts = _ELEMENT.fullmatch(value)
             if parts is None:
-                self.wrong(f"{quote(value)} is no element: say hostdev, or interface[@type='hostdev']", "element", value)
+                self.wrong(
+                    f"{quote(value)} is no element: say hostdev, or interface[@type='hostdev']",
+                    "element",
+                    value,
+                )
             else:
                 found.append(tuple(part for part in parts.groups() if part is not None))
-        if found and functions and not any(takes_document(self.table.by_name[name]) for name in functions):
+        if (
+            found
+            and functions
+            and not any(takes_document(self.table.by_name[name]) for name in functions)
+        ):
             self.wrong("no function of this rule takes an XML document", "element")
         return tuple(found)
 
@@ -391,8 +474,13 @@ def _is_line(text: str, most: int) -> bool:
 
 
 def bad_set(glob: str) -> str | None:
-    """A [set] in the glob with other than ASCII characters, of which the library knows only bytes."""
-    return next((found[0] for found in re.finditer(r"\[!?\]?[^\]]*\]", glob) if not found[0].isascii()), None)
+    """A [set] in the glob with other than ASCII characters, of which the library knows only
+    bytes.
+    """
+    return next(
+        (found[0] for found in re.finditer(r"\[!?\]?[^\]]*\]", glob) if not found[0].isascii()),
+        None,
+    )
 
 
 def flag_constants(function: Function, table: ApiTable) -> Mapping[str, int]:
@@ -406,16 +494,27 @@ def flag_constants(function: Function, table: ApiTable) -> Mapping[str, int]:
 def _never(rules: Sequence[Rule], table: ApiTable) -> list[tuple[int, str]]:
     """Rules that can't match any call, and why."""
     found = []
-    before: dict[frozenset[object], list[tuple[int, Rule, frozenset[str]]]] = {}  # by what they ask for
+    # by what they ask for
+    before: dict[frozenset[object], list[tuple[int, Rule, frozenset[str]]]] = {}
     for number, rule in enumerate(rules):
         asked = frozenset(_frozen(rule).items())
         functions = frozenset(rule.functions)
         if not rule.functions:
             found.append((rule.line, f"rule {quote(rule.name)} never matches: no function is left"))
-        elif (rule.objects or rule.uuids) and not any(names_objects(table.by_name[name]) for name in rule.functions):
-            found.append((rule.line, f"rule {quote(rule.name)} never matches: its functions are about no object"))
+        elif (rule.objects or rule.uuids) and not any(
+            names_objects(table.by_name[name]) for name in rule.functions
+        ):
+            found.append(
+                (
+                    rule.line,
+                    f"rule {quote(rule.name)} never matches: its functions are about no object",
+                )
+            )
         elif covering := _covering(before, asked, rule, functions):
-            text = f"rule {quote(rule.name)} never matches: rule {quote(covering.name)} (line {covering.line}) decides before it"
+            text = (
+                f"rule {quote(rule.name)} never matches: rule {quote(covering.name)} (line "
+                f"{covering.line}) decides before it"
+            )
             found.append((rule.line, text))
         before.setdefault(asked, []).append((number, rule, functions))
     return found
@@ -427,12 +526,16 @@ def _covering(
     rule: Rule,
     functions: frozenset[str],
 ) -> Rule | None:
-    """The first rule before it that matches whatever it does, also where something can't be told; None: there is none."""
+    """The first rule before it that matches whatever it does, also where something can't be
+    told; None: there is none.
+    """
     firsts = []
     for count in range(len(asked) + 1):
         for part in itertools.combinations(asked, count):  # one that asks for less, or the same
             for number, earlier, theirs in before.get(frozenset(part), ()):
-                if functions <= theirs and (earlier.action == "deny" or rule.action != "deny" or not part):
+                if functions <= theirs and (
+                    earlier.action == "deny" or rule.action != "deny" or not part
+                ):
                     firsts.append((number, earlier))
                     break
     return min(firsts, key=lambda first: first[0])[1] if firsts else None
@@ -450,4 +553,7 @@ def conditions(rule: Rule) -> dict[str, object]:
 
 def _frozen(rule: Rule) -> dict[str, object]:
     """The same, comparable whatever the order of its parts."""
-    return {key: tuple(sorted(value.items())) if isinstance(value, dict) else value for key, value in conditions(rule).items()}
+    return {
+        key: tuple(sorted(value.items())) if isinstance(value, dict) else value
+        for key, value in conditions(rule).items()
+    }

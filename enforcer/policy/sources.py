@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where a call names the objects that it is about: a function of the API table comes in, the places in its arguments come out."""
+"""Where a call names the objects that it is about: a function of the API table comes in, the
+places in its arguments come out.
+"""
 
 from __future__ import annotations
 
@@ -44,15 +46,20 @@ class Source(NamedTuple):
     kind: str  # one of KINDS
     argument: int
     type: str  # one of TYPES
-    second: int = 0  # params: the argument with their number; found: with the name that is looked for, 0: there is none
+    # params: the argument with their number; found: with the name that is looked for, 0: there is
+    # none
+    second: int = 0
 
 
-# of functions of a table, which live as long as the program; hashing one takes as long as looking for its places
+# of functions of a table, which live as long as the program; hashing one takes as long as looking
+# for its places
 _known: dict[tuple[int, bool], tuple[Function, tuple[Source, ...]]] = {}
 
 
 def sources_of(function: Function, *, by_uuid: bool = False) -> tuple[Source, ...]:
-    """The places, in the order of the arguments. `by_uuid`: a name is not enough to know which object it is."""
+    """The places, in the order of the arguments. `by_uuid`: a name is not enough to know which
+    object it is.
+    """
     key = id(function), by_uuid
     if key not in _known:
         _known[key] = function, _find(function, by_uuid)
@@ -63,7 +70,10 @@ def _find(function: Function, by_uuid: bool) -> tuple[Source, ...]:
     found: list[Source] = []
     made = function.result.object if function.result.kind == "handle" else None
     in_pool = made == "volume" and any(param.kind in ("xml", "string") for param in function.params)
-    has_object = any(param.kind == "handle" and param.object not in ("connect", "stream") for param in function.params)
+    has_object = any(
+        param.kind == "handle" and param.object not in ("connect", "stream")
+        for param in function.params
+    )
     for i, param in enumerate(function.params):
         if param.kind == "handle" and param.object in TYPES:
             how = "connection" if param.object in ("connect", "stream") else "handle"
@@ -83,15 +93,23 @@ def _find(function: Function, by_uuid: bool) -> tuple[Source, ...]:
             found.append(Source("params", i, "domain", i + 1))
     names = [source.argument for source in found if source.kind == "name"]
     if is_lookup(function) and (by_uuid or not names):
-        found = [source for source in found if source.kind != "name"] + [Source("found", 0, made or "", *names)]
+        found = [source for source in found if source.kind != "name"] + [
+            Source("found", 0, made or "", *names)
+        ]
     if function.name in _UNKNOWN:
         found.append(Source("unknown", 0, "domain"))
     return tuple(found)
 
 
 def is_lookup(function: Function) -> bool:
-    """Whether its calls find an object for what the arguments say; what belongs to another object is named by that."""
-    return function.result.object in TYPES and "Lookup" in function.name and function.result.object not in _PARTS
+    """Whether its calls find an object for what the arguments say; what belongs to another
+    object is named by that.
+    """
+    return (
+        function.result.object in TYPES
+        and "Lookup" in function.name
+        and function.result.object not in _PARTS
+    )
 
 
 def names_objects(function: Function) -> bool:
@@ -100,27 +118,41 @@ def names_objects(function: Function) -> bool:
 
 
 def is_part(function: Function) -> bool:
-    """Whether its calls are about what belongs to another object, and is named by that: a snapshot."""
+    """Whether its calls are about what belongs to another object, and is named by that: a
+    snapshot.
+    """
     return any(source.kind == "handle" and source.type in _PARTS for source in sources_of(function))
 
 
 def has_whole_name(function: Function) -> bool:
     """Whether its calls are about what has a name like POOL/VOLUME or DOMAIN/SNAPSHOT, too."""
     named = [source for source in sources_of(function) if source.kind in NAMING]
-    return any(source.type == "volume" or (source.kind == "handle" and source.type in ("snapshot", "checkpoint")) for source in named)
+    return any(
+        source.type == "volume"
+        or (source.kind == "handle" and source.type in ("snapshot", "checkpoint"))
+        for source in named
+    )
 
 
 def may_have_uuid(function: Function) -> bool:
     """Whether what its calls are about can have a UUID."""
-    return any(source.type not in _WITHOUT_UUID or source.kind == "xml" for source in sources_of(function) if source.kind in NAMING)
+    return any(
+        source.type not in _WITHOUT_UUID or source.kind == "xml"
+        for source in sources_of(function)
+        if source.kind in NAMING
+    )
 
 
 def takes_document(function: Function) -> bool:
     """Whether an XML document is among its arguments, or in its typed parameters."""
-    return any(param.kind == "xml" for param in function.params) or any(source.kind == "params" for source in sources_of(function))
+    return any(param.kind == "xml" for param in function.params) or any(
+        source.kind == "params" for source in sources_of(function)
+    )
 
 
 def _names(param: Param) -> str | None:
     if param.kind == "xml":
         return "xml"
-    return "name" if param.kind == "string" and param.name in ("name", "usageID", "portdev") else None
+    return (
+        "name" if param.kind == "string" and param.name in ("name", "usageID", "portdev") else None
+    )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Events come in; those that a record keeps go out: what polling programs read all day is counted, a line a minute."""
+"""Events come in; those that a record keeps go out: what polling programs read all day is
+counted, a line a minute.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from log.events import Call, Caller, Command, DomainEvent, Event, Handle, Reads,
 FULL, COUNTED, NONE = MODES = ("full", "counted", "none")
 EVERY_NS = 60_000_000_000
 MOST_GROUPS = 4096  # that are counted apart; when there are more, all that was counted is written
-MOST_IN_FULL = 100  # failed and slow reads of a group that are written out, between two times that it is
+# failed and slow reads of a group that are written out, between two times that it is
+MOST_IN_FULL = 100
 MOST_HELD = 65536  # events that wait for the call that they were made for
 NO_PROBE = "no return probe"  # `unfinished` of all calls on some kernels
 
@@ -40,7 +43,17 @@ class _Group:
 
     def event(self) -> Reads:
         counts = self.calls, self.failed, self.total, self.longest
-        return Reads(self.first, self.last, self.caller, self.comm, self.client, self.function, self.object, *counts, self.caused)
+        return Reads(
+            self.first,
+            self.last,
+            self.caller,
+            self.comm,
+            self.client,
+            self.function,
+            self.object,
+            *counts,
+            self.caused,
+        )
 
 
 class Counting:
@@ -51,7 +64,8 @@ class Counting:
         self._mode = mode
         self._slower = slower_ns
         self._groups: dict[Hashable, _Group] = {}
-        self._held: dict[str, list[Call | Command]] = {}  # by the id of the call that they were made for
+        # by the id of the call that they were made for
+        self._held: dict[str, list[Call | Command]] = {}
         self._held_count = 0
         self._held_since: int | None = None
         self._wanted: set[str] = set()  # ids of calls that caused what was written
@@ -106,7 +120,11 @@ class Counting:
             return True
         if self._wanted and call_id(call.tid, call.time) in self._wanted:
             return True
-        slow = self._slower is not None and call.duration_ns is not None and call.duration_ns >= self._slower
+        slow = (
+            self._slower is not None
+            and call.duration_ns is not None
+            and call.duration_ns >= self._slower
+        )
         return bool(call.failed or slow) and self._has_room(call)
 
     def _want(self, cause: str | None) -> None:
@@ -140,7 +158,14 @@ class Counting:
     def _group_of(self, call: Call) -> _Group:
         found, about = _object(call)
         client = call.client
-        key = (id(call.caller), call.comm, None if client is None else id(client), call.function, about, call.parent is None)
+        key = (
+            id(call.caller),
+            call.comm,
+            None if client is None else id(client),
+            call.function,
+            about,
+            call.parent is None,
+        )
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(call, found)
@@ -174,8 +199,16 @@ def _object(call: Call) -> tuple[Handle | None, Hashable]:
         return None, None
     known = call.args.rendered.get("object")
     if known is None:
-        handles = [item for item in call.args.values.values() if isinstance(item, Handle) and item.type != "connect"]
+        handles = [
+            item
+            for item in call.args.values.values()
+            if isinstance(item, Handle) and item.type != "connect"
+        ]
         found = handles[0] if handles else None
-        about = None if found is None else (found.type, tuple((key, str(item)) for key, item in found.fields.items()))
+        about = (
+            None
+            if found is None
+            else (found.type, tuple((key, str(item)) for key, item in found.fields.items()))
+        )
         known = call.args.rendered["object"] = (found, about)
     return known

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where a record ends: the last whole frame of its newest segment, which the next one goes on from."""
+"""Where a record ends: the last whole frame of its newest segment, which the next one goes on
+from.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,14 @@ def _end_of(fd: int, name: str) -> End | None:
                 if sealed(content.data):
                     data = content.data
     else:
-        first = next((content.data for content in frames(lambda count: os.read(fd, count)) if isinstance(content, Content)), data)
+        first = next(
+            (
+                content.data
+                for content in frames(lambda count: os.read(fd, count))
+                if isinstance(content, Content)
+            ),
+            data,
+        )
     return None if data is None else _end(data, name, _boot_of(first or b""))
 
 

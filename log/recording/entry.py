@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""An event comes in; its line goes out, with what the index and the timing of frames must know of it."""
+"""An event comes in; its line goes out, with what the index and the timing of frames must know
+of it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,16 @@ from typing import NamedTuple
 
 from log.events import Call, Command, DomainEvent, Event, Gap, Reads, Values
 from log.filter import is_denied, names_of, uuids_of
-from log.recording.format import DENIED, DOMAINS, FAILED, MOST_NAMES, NOTICES, WRITES, Row, name_hash
+from log.recording.format import (
+    DENIED,
+    DOMAINS,
+    FAILED,
+    MOST_NAMES,
+    NOTICES,
+    WRITES,
+    Row,
+    name_hash,
+)
 from log.render import jsonl
 
 URGENT = WRITES | FAILED | DENIED | DOMAINS  # what is on disk soon
@@ -36,7 +47,14 @@ def entry_of(event: Event) -> Entry:
     if type(event) is DomainEvent:
         return Entry(line, event.time, event.time, 0, DOMAINS, _hashes(event))
     if type(event) is Reads:
-        return Entry(line, event.time, event.until, event.calls, FAILED if event.failed else 0, _hashes(event))
+        return Entry(
+            line,
+            event.time,
+            event.until,
+            event.calls,
+            FAILED if event.failed else 0,
+            _hashes(event),
+        )
     last = event.until if type(event) is Gap else event.time
     return Entry(line, event.time, last, 0, 0 if type(event) is Command else NOTICES, _NAMELESS)
 
@@ -92,5 +110,11 @@ class Summing:
 
     def row(self, offset: int, size: int, content: int) -> Row:
         """What the index says of the frame, which is there in the file."""
-        names = None if self.names is None or len(self.names) > MOST_NAMES else tuple(sorted(self.names))
-        return Row(offset, size, content, self.first, self.last, self.events, self.calls, self.holds, names)
+        names = (
+            None
+            if self.names is None or len(self.names) > MOST_NAMES
+            else tuple(sorted(self.names))
+        )
+        return Row(
+            offset, size, content, self.first, self.last, self.events, self.calls, self.holds, names
+        )

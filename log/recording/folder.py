@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The folder of a record: opened so that nothing in it can lead elsewhere, held by one recorder, its segments in order."""
+"""The folder of a record: opened so that nothing in it can lead elsewhere, held by one
+recorder, its segments in order.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ _NOT_FOUND = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _flock = struct.Struct("hhqqi4x")
 _safe = re.compile(r"[^A-Za-z0-9.-]")
 # HOST-20261125T211903Z.jsonl.zst
-_SEGMENT = re.compile(rf"(?P<host>[A-Za-z0-9.-]*)-(?P<time>[0-9]{{8}}T[0-9]{{6}}Z){re.escape(SUFFIX)}").fullmatch
+_SEGMENT = re.compile(
+    rf"(?P<host>[A-Za-z0-9.-]*)-(?P<time>[0-9]{{8}}T[0-9]{{6}}Z){re.escape(SUFFIX)}"
+).fullmatch
 
 
 class Segment(NamedTuple):
@@ -67,22 +71,33 @@ class Folder:
     def hold(self) -> None:
         """Be the one that records here; TraceError where another is."""
         try:
-            lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=self.fd)
+            lock = os.open(
+                _LOCK,
+                os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK,
+                0o600,
+                dir_fd=self.fd,
+            )
         except OSError as error:
-            raise TraceError(f"{name(self.path)}: can't record there: {os.strerror(error.errno or 0).lower()}") from None
+            raise TraceError(
+                f"{name(self.path)}: can't record there: {os.strerror(error.errno or 0).lower()}"
+            ) from None
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = _holder(lock)
             os.close(lock)
             by = f"process {holder}" if holder else "another process"
-            raise TraceError(f"{name(self.path)}: {by} records there; name another folder, or end it first") from None
+            raise TraceError(
+                f"{name(self.path)}: {by} records there; name another folder, or end it first"
+            ) from None
         self._lock = lock
 
     def recorder(self) -> int | None:
         """The process that records here now; 0: it is not known which."""
         with contextlib.suppress(OSError):
-            lock = os.open(_LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self.fd)
+            lock = os.open(
+                _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self.fd
+            )
             try:
                 return _holder(lock)
             finally:
@@ -90,7 +105,9 @@ class Folder:
         return None
 
     def segments(self) -> tuple[list[Segment], list[str]]:
-        """Files that may be segments, the oldest first, and what is in a segment's place and is no file."""
+        """Files that may be segments, the oldest first, and what is in a segment's place and is
+        no file.
+        """
         found, refused = [], []
         with os.scandir(self.fd) as entries:
             for entry in entries:
@@ -104,7 +121,9 @@ class Folder:
                     found.append(Segment(entry.name, status.st_size, status.st_mtime_ns))
                 else:
                     kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no file"
-                    refused.append(f"{name(os.path.join(self.path, entry.name))}: is {kind}, not a segment")
+                    refused.append(
+                        f"{name(os.path.join(self.path, entry.name))}: is {kind}, not a segment"
+                    )
         return sorted(found, key=lambda segment: order(segment.name)), sorted(refused)
 
     def open(self, file: str) -> int:
@@ -117,7 +136,12 @@ class Folder:
 
     def create(self, file: str) -> int:
         """The descriptor of a new segment, on disk by name. FileExistsError where there is one."""
-        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        fd = os.open(
+            file,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC,
+            0o600,
+            dir_fd=self.fd,
+        )
         os.fsync(self.fd)
         return fd
 
@@ -146,12 +170,18 @@ def make_folder(path: str) -> Folder:
             os.mkdir(path, 0o700)
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        why = "is a symbolic link" if os.path.islink(path) else os.strerror(error.errno or 0).lower()
+        why = (
+            "is a symbolic link" if os.path.islink(path) else os.strerror(error.errno or 0).lower()
+        )
         raise TraceError(f"{name(path)}: can't record there: {why}") from None
     status = os.fstat(fd)
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         os.close(fd)
-        what = "belongs to somebody else" if status.st_uid != os.geteuid() else "others may look into it: chmod it to 700"
+        what = (
+            "belongs to somebody else"
+            if status.st_uid != os.geteuid()
+            else ("others may look into it: chmod it to 700")
+        )
         raise TraceError(f"{name(path)}: {what}, or name another folder")
     return Folder(path, fd)
 

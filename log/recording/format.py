@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a segment of a record is made of, as bytes: zstd frames of JSON lines, their seals, and the index at the end of a closed one.
+"""What a segment of a record is made of, as bytes: zstd frames of JSON lines, their seals, and the
+index at the end of a closed one.
 
-A frame is a zstd frame of its own; its last line is its seal. Behind the last one come two skippable frames, which other
+A frame is a zstd frame of its own; its last line is its seal. Behind the last one come two
+skippable frames, which other
 readers of zstd pass over: our index, one row a frame, and the seek table of zstd's seekable format.
 """
 
@@ -61,12 +63,16 @@ class Row(NamedTuple):
 def need_zstandard() -> None:
     """TraceError where the library is not installed."""
     if zstandard is None:
-        raise TraceError("Python's module zstandard is missing: install the package python3-zstandard")
+        raise TraceError(
+            "Python's module zstandard is missing: install the package python3-zstandard"
+        )
 
 
 def compress(content: bytes) -> bytes:
     """A zstd frame, which says how long its content is and has a checksum."""
-    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress(content)
+    return zstandard.ZstdCompressor(
+        level=LEVEL, write_checksum=True, write_content_size=True
+    ).compress(content)
 
 
 def seal_line(time: str, frame: int, content: bytes, count: int, chain: str) -> tuple[bytes, str]:
@@ -85,7 +91,9 @@ def chained(chain: str, line: bytes) -> str | None:
 
 def name_hash(name: str) -> int:
     """What the index keeps of an object's name: 32 bits."""
-    return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=4).digest(), "little")
+    return int.from_bytes(
+        hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=4).digest(), "little"
+    )
 
 
 def skippable(magic: int, content: bytes) -> bytes:
@@ -99,11 +107,15 @@ def tail(rows: Iterable[Row]) -> bytes:
     index = skippable(INDEX, compress(json.dumps({"frames": rows}, separators=(",", ":")).encode()))
     entries = [_ENTRY.pack(row.size, row.content) for row in rows]
     entries.append(_ENTRY.pack(len(index), 0))
-    return index + skippable(SEEK_TABLE, b"".join(entries) + _FOOTER.pack(len(entries), _NO_CHECKSUMS, SEEKABLE))
+    return index + skippable(
+        SEEK_TABLE, b"".join(entries) + _FOOTER.pack(len(entries), _NO_CHECKSUMS, SEEKABLE)
+    )
 
 
 def seek_table(data: bytes) -> list[tuple[int, int]] | None:
-    """The frames by the seek table that a file's last bytes, `data`, end with: size and content of each."""
+    """The frames by the seek table that a file's last bytes, `data`, end with: size and content
+    of each.
+    """
     if len(data) < _FOOTER.size:
         return None
     count, descriptor, magic = _FOOTER.unpack_from(data, len(data) - _FOOTER.size)
@@ -148,7 +160,9 @@ def _number(item: Any) -> int:
 
 
 def decompress(data: bytes, most: int = LARGEST_FRAME) -> bytes:
-    """The content of one zstd frame. ValueError for anything else, and for more than `most` bytes."""
+    """The content of one zstd frame. ValueError for anything else, and for more than `most`
+    bytes.
+    """
     try:
         size = zstandard.frame_content_size(data)
         if size > most:

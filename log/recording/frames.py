@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Bytes of a file or a pipe come in; the contents of its zstd frames go out, whatever is torn or damaged between them said."""
+"""Bytes of a file or a pipe come in; the contents of its zstd frames go out, whatever is torn
+or damaged between them said.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from log.recording.format import MAGIC, SKIPPABLE
 
 AT_ONCE = 16 << 20  # bytes of one frame's content that are handed out together, at most
 _READ = 1 << 20  # bytes
-_MOST_KEPT = 64 << 20  # bytes of a frame that can be looked through again when it turns out to be damaged
+# bytes of a frame that can be looked through again when it turns out to be damaged
+_MOST_KEPT = 64 << 20
 _MAGIC = MAGIC.to_bytes(4, "little")
 _DICTIONARY = (0, 1, 2, 4)  # bytes of its id
 _RAW, _RLE, _COMPRESSED = range(3)
@@ -35,7 +38,9 @@ class Fault(NamedTuple):
 
 
 class Input:
-    """What was read and may be looked at again. `read`: the next bytes, at most so many; none at the end."""
+    """What was read and may be looked at again. `read`: the next bytes, at most so many; none
+    at the end.
+    """
 
     def __init__(self, read: Callable[[int], bytes], offset: int = 0) -> None:
         self._read = read
@@ -160,11 +165,15 @@ def _frame(source: Input, begin: int) -> Iterator[Content]:
 
 
 def _blocks(source: Input) -> Iterator[bytes]:
-    """The frame's bytes behind its magic number, cut before each block: no block makes more than 128 KiB."""
+    """The frame's bytes behind its magic number, cut before each block: no block makes more
+    than 128 KiB.
+    """
     descriptor = _exactly(source, 1)
     flags = descriptor[0]
     single = flags >> 5 & 1
-    rest = (1 - single) + _DICTIONARY[flags & 3] + (single if flags >> 6 == 0 else 1 << (flags >> 6))
+    rest = (
+        (1 - single) + _DICTIONARY[flags & 3] + (single if flags >> 6 == 0 else 1 << (flags >> 6))
+    )
     yield _MAGIC + descriptor + _exactly(source, rest)
     last = False
     while not last:

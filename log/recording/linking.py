@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Lines come in, the events that are shown go out: each call with what it caused, as when it was live."""
+"""Lines come in, the events that are shown go out: each call with what it caused, as when it
+was live.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,11 @@ class Linking:
         waited = self._shown.rest()
         if not self._query.alone and not self._query.chooses:
             # each was shown, but where it is folded away below a call that is not there
-            waited = [event._replace(parent=None) for _, events in self._children.items() for event in events]  # type: ignore[call-arg]
+            waited = [
+                event._replace(parent=None)  # type: ignore[call-arg]
+                for _, events in self._children.items()
+                for event in events
+            ]
         return [event for event in waited if self._query.keeps(event)]
 
     def _linked(self, call: Call) -> Call:
@@ -71,7 +77,9 @@ class Linking:
             self._more[parent] = self._more.get(parent, 0) + 1
 
 
-def events_of(lines: Iterator[Line], query: Query, foreign: Callable[[int], None] = lambda count: None) -> Iterator[Found]:
+def events_of(
+    lines: Iterator[Line], query: Query, foreign: Callable[[int], None] = lambda count: None
+) -> Iterator[Found]:
     """The events that are shown; `foreign` is told in the end how many lines were none."""
     hosts: dict[str | None, Linking] = {}
     others = 0

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A line of JSON comes in; the event it was made of goes out: what `jsonl.line` does, backwards.
 
-The line may be anything. What is no event of ours is ForeignLine; types and fields of a newer version are left out.
+The line may be anything. What is no event of ours is ForeignLine; types and fields of a newer
+version are left out.
 """
 
 from __future__ import annotations
@@ -72,7 +73,15 @@ def parse(line: str | bytes) -> Event | None:
         assert read
         types = fields.get("types", _NONE)
         return read(fields, types if type(types) is dict else _NONE)
-    except (ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError, OverflowError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        AssertionError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         raise ForeignLine(str(error)) from None
 
 
@@ -141,7 +150,12 @@ def _list(item: Any) -> list[Any]:
 def _with_bytes(text: str) -> str:
     """The text of which `well_formed` has made this one."""
     return _ESCAPED.sub(
-        lambda match: "\\" if match[1] is None else bytes.fromhex(match[1].replace("\\x", "")).decode("utf-8", "surrogateescape"), text
+        lambda match: (
+            "\\"
+            if match[1] is None
+            else bytes.fromhex(match[1].replace("\\x", "")).decode("utf-8", "surrogateescape")
+        ),
+        text,
     )
 
 
@@ -174,7 +188,9 @@ def _object(fields: Fields, path: str, types: Types) -> Value:
 def _fields(fields: Fields, path: str, types: Types) -> dict[str, Value]:
     # most have nothing inside
     return {
-        key: item if type(item) is int or item is None else _value(item, inside(path, key) if types else "", types)
+        key: item
+        if type(item) is int or item is None
+        else _value(item, inside(path, key) if types else "", types)
         for key, item in fields.items()
     }
 
@@ -192,14 +208,23 @@ def _cut_list(fields: Fields, path: str, types: Types) -> CutList:
 
 
 _SHAPES: dict[str, Callable[[Fields, str, Types], Value]] = {
-    "cut": lambda f, path, types: CutText(_text(f["text"], f"{path}/text", types), _maybe_int(f["length"])),
+    "cut": lambda f, path, types: CutText(
+        _text(f["text"], f"{path}/text", types), _maybe_int(f["length"])
+    ),
     "cut list": _cut_list,
     "unreadable": lambda f, path, types: Unreadable(int(f["unreadable"], 16)),
     "pointer": lambda f, path, types: Pointer(int(f["pointer"], 16)),
-    "code": lambda f, path, types: Code(int(f["pointer"], 16), _text(f["name"], f"{path}/name", types)),
-    "enum": lambda f, path, types: EnumValue(_int(f["value"]), _maybe_text(f["name"], f"{path}/name", types)),
+    "code": lambda f, path, types: Code(
+        int(f["pointer"], 16), _text(f["name"], f"{path}/name", types)
+    ),
+    "enum": lambda f, path, types: EnumValue(
+        _int(f["value"]), _maybe_text(f["name"], f"{path}/name", types)
+    ),
     "flags": lambda f, path, types: Flags(
-        _int(f["value"]), tuple([_text(name, f"{path}/names/{i}", types) for i, name in enumerate(_list(f["names"]))])
+        _int(f["value"]),
+        tuple(
+            [_text(name, f"{path}/names/{i}", types) for i, name in enumerate(_list(f["names"]))]
+        ),
     ),
     "redacted": lambda f, path, types: Redacted(_maybe_int(f["length"])),
     "handle": _handle,
@@ -209,7 +234,12 @@ _SHAPES: dict[str, Callable[[Fields, str, Types], Value]] = {
 def _caller(f: Fields, path: str, types: Types) -> Caller:
     words = f["cmdline"]
     if words is not None:
-        words = tuple([_text(word, f"{path}/cmdline/{index}", types) for index, word in enumerate(_list(words))])
+        words = tuple(
+            [
+                _text(word, f"{path}/cmdline/{index}", types)
+                for index, word in enumerate(_list(words))
+            ]
+        )
     return Caller(
         _int(f["pid"]),
         _maybe_text(f["exe"], f"{path}/exe", types),
@@ -270,7 +300,9 @@ def _names(items: Any) -> tuple[str, ...]:
 def _error(error: Any, types: Types) -> CallError | None:
     if error is None:
         return None
-    name, domain, message = (_maybe_text(error[key], f"/error/{key}", types) for key in ("name", "domain", "message"))
+    name, domain, message = (
+        _maybe_text(error[key], f"/error/{key}", types) for key in ("name", "domain", "message")
+    )
     return CallError(_int(error["code"]), name, domain, message)
 
 
@@ -317,22 +349,43 @@ def _domain(f: Fields, types: Types) -> DomainEvent:
 def _attached(f: Fields, types: Types) -> Attached:
     targets = tuple(
         [
-            Target(_text(target["path"], f"/targets/{i}/path", types), _maybe_plain(target["libvirt"]), _maybe_plain(target.get("note")))
+            Target(
+                _text(target["path"], f"/targets/{i}/path", types),
+                _maybe_plain(target["libvirt"]),
+                _maybe_plain(target.get("note")),
+            )
             for i, target in enumerate(_list(f["targets"]))
         ]
     )
     mapped = f.get("mapped_ms")
     times = _float(f["attach_ms"]), None if mapped is None else _float(mapped)
-    return Attached(moment(f["time"]), _plain(f["version"]), _int(f["functions"]), targets, times[0], _plain(f["link"]), times[1])
+    return Attached(
+        moment(f["time"]),
+        _plain(f["version"]),
+        _int(f["functions"]),
+        targets,
+        times[0],
+        _plain(f["link"]),
+        times[1],
+    )
 
 
 def _lost(f: Fields, types: Types) -> Lost:
     whose = _maybe_int(f["uid"]), _maybe_text(f["user"], "/user", types)
-    return Lost(moment(f["time"]), _int(f["count"]), _plain(f["ring"]), _plain(f["reason"]), *whose, _int(f["details_lost"]))
+    return Lost(
+        moment(f["time"]),
+        _int(f["count"]),
+        _plain(f["ring"]),
+        _plain(f["reason"]),
+        *whose,
+        _int(f["details_lost"]),
+    )
 
 
 def _end(f: Fields, types: Types) -> End:
-    calls, failed, denied, lost, details = (_int(f[key]) for key in ("calls", "failed", "denied", "lost", "details_lost"))
+    calls, failed, denied, lost, details = (
+        _int(f[key]) for key in ("calls", "failed", "denied", "lost", "details_lost")
+    )
     return End(moment(f["time"]), calls, failed, denied, lost, _float(f["seconds"]), details)
 
 
@@ -341,11 +394,24 @@ def _reads(f: Fields, types: Types) -> Reads:
     if not (found is None or isinstance(found, Handle)):
         raise ForeignLine("not an object of libvirt")
     caller = _dict(f["caller"])
-    calls, failed, total, longest = (_int(f[key]) for key in ("calls", "failed", "total_ns", "max_ns"))
+    calls, failed, total, longest = (
+        _int(f[key]) for key in ("calls", "failed", "total_ns", "max_ns")
+    )
     who = _caller(caller, "/caller", types), _text(caller["comm"], "/caller/comm", types)
     caused = _bool(f.get("caused", False))
     times = moment(f["time"]), moment(f["until"])
-    return Reads(*times, *who, _client(f, types), _plain(f["function"]), found, calls, failed, total, longest, caused)
+    return Reads(
+        *times,
+        *who,
+        _client(f, types),
+        _plain(f["function"]),
+        found,
+        calls,
+        failed,
+        total,
+        longest,
+        caused,
+    )
 
 
 def _gap(f: Fields, types: Types) -> Gap:
@@ -362,7 +428,19 @@ def _recording(f: Fields, types: Types) -> Recording:
     machine, boot, table = (_maybe_plain(f[key]) for key in ("machine", "boot", "table"))
     filters, limits, clock = (_dict(f[key]) for key in ("filters", "limits", "clock"))
     previous = None if f["previous"] is None else _dict(f["previous"])
-    return Recording(moment(f["time"]), version, host, machine, boot, kernel, table, filters, limits, clock, previous)
+    return Recording(
+        moment(f["time"]),
+        version,
+        host,
+        machine,
+        boot,
+        kernel,
+        table,
+        filters,
+        limits,
+        clock,
+        previous,
+    )
 
 
 _KINDS: dict[str, Callable[[Fields, Types], Event]] = {
@@ -373,7 +451,9 @@ _KINDS: dict[str, Callable[[Fields, Types], Event]] = {
     "agent": _command,
     "domain": _domain,
     "attached": _attached,
-    "unattached": lambda f, types: Unattached(moment(f["time"]), _text(f["path"], "/path", types), _plain(f["reason"])),
+    "unattached": lambda f, types: Unattached(
+        moment(f["time"]), _text(f["path"], "/path", types), _plain(f["reason"])
+    ),
     "clock": lambda f, types: Clock(moment(f["time"]), _int(f["step_ns"])),
     "lost": _lost,
     "end": _end,

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is asked of a record: filters come in; which frames, lines and events may be meant goes out, the cheapest test first."""
+"""What is asked of a record: filters come in; which frames, lines and events may be meant goes
+out, the cheapest test first.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from log.events import Call, Caller, Command, DomainEvent, Event, Reads, Value
-from log.filter import ended_so, is_about, is_one_of, matches, names_of, program_of, uuids_of, wants_function
+from log.filter import (
+    ended_so,
+    is_about,
+    is_one_of,
+    matches,
+    names_of,
+    program_of,
+    uuids_of,
+    wants_function,
+)
 from log.recording.format import DENIED, FAILED, NOTICES, WRITES, Row, name_hash
 from log.render import jsonl
 
@@ -39,16 +50,21 @@ class Query:
     nested: bool = False
     since: int | None = None  # ns
     until: int | None = None  # ns
-    alone: bool = False  # what daemons do for a call is on lines of its own, and needed nowhere else
+    # what daemons do for a call is on lines of its own, and needed nowhere else
+    alone: bool = False
 
     @cached_property
     def chooses(self) -> bool:
         """Whether anything is left out but inner calls."""
-        return self != Query(nested=self.nested, alone=self.alone, since=self.since, until=self.until)
+        return self != Query(
+            nested=self.nested, alone=self.alone, since=self.since, until=self.until
+        )
 
     def may_hold(self, row: Row) -> bool:
         """Whether a frame may hold what is meant."""
-        if (self.since is not None and row.last < self.since) or (self.until is not None and row.first > self.until):
+        if (self.since is not None and row.last < self.since) or (
+            self.until is not None and row.first > self.until
+        ):
             return False
         if row.holds & NOTICES:
             return True
@@ -59,28 +75,38 @@ class Query:
         return row.names is None or all(not wanted.isdisjoint(row.names) for wanted in self._hashes)
 
     def may_mean(self, line: bytes) -> bool:
-        """Whether a line may be meant. Those of calls need not be, alone or counted; what daemons did for a call goes with it."""
+        """Whether a line may be meant. Those of calls need not be, alone or counted; what
+        daemons did for a call goes with it.
+        """
         if not line.startswith(_CALLS):
-            return not line.startswith(_COUNTED) or all(any(part in line for part in group) for group in self._of_reads)
+            return not line.startswith(_COUNTED) or all(
+                any(part in line for part in group) for group in self._of_reads
+            )
         if not self.alone and _TOLD not in line:
             return all(any(part in line for part in group) for group in self._named)
         return all(any(part in line for part in group) for group in (*self._named, *self._groups))
 
     @cached_property
     def needles(self) -> Group | None:
-        """What one at least of a frame's bytes hold, if a call in it is meant; None: it can't be told."""
+        """What one at least of a frame's bytes hold, if a call in it is meant; None: it can't
+        be told.
+        """
         groups = [*self._named, *(self._groups if self.alone else [])]
         return groups[0] if groups else None
 
     @cached_property
     def parts(self) -> Group:
-        """What one at least of is in the line of each call that may be meant; nothing: it can't be told."""
+        """What one at least of is in the line of each call that may be meant; nothing: it can't
+        be told.
+        """
         if self._named or not self._groups:
             return self._named[0] if self._named else ()
         return self._groups[0] if self.alone else (*self._groups[0], _CAUSED)
 
     def takes_part(self, call: Call) -> bool:
-        """Whether it would have been traced with these filters: it is shown, or counts as done for one that is."""
+        """Whether it would have been traced with these filters: it is shown, or counts as done
+        for one that is.
+        """
         return (
             (self.nested or not call.depth)
             and (call.write or not self.writes)
@@ -97,7 +123,11 @@ class Query:
         if type(event) is Reads:
             return self._keeps_reads(event)
         if type(event) is DomainEvent:
-            if self.clients or self.rules or not (event.parent or self._of_process(event.caller, event.comm, None)):
+            if (
+                self.clients
+                or self.rules
+                or not (event.parent or self._of_process(event.caller, event.comm, None))
+            ):
                 return False
             return self._about(event) and self._says(event)
         if type(event) is Command:
@@ -112,7 +142,12 @@ class Query:
         return self._for(call.client) and self._about(call) and self._says(call)
 
     def _keeps_reads(self, event: Reads) -> bool:
-        if self.writes or self.rules or (self.failed and not event.failed) or not self._wants(event.function):
+        if (
+            self.writes
+            or self.rules
+            or (self.failed and not event.failed)
+            or not self._wants(event.function)
+        ):
             return False
         if self.slower_ns is not None and event.max_ns < self.slower_ns:
             return False
@@ -134,8 +169,16 @@ class Query:
         known: dict[str, Value] = client if isinstance(client, dict) else {}
         return (
             (not self.pids or caller.pid in self.pids or known.get("pid") in self.pids)
-            and (not self.users or _is_user(caller.uid, caller.user, self.users) or _is_client_user(known, self.users))
-            and (not self.comms or is_one_of(comm, self.comms) or is_one_of(program_of(known), self.comms))
+            and (
+                not self.users
+                or _is_user(caller.uid, caller.user, self.users)
+                or _is_client_user(known, self.users)
+            )
+            and (
+                not self.comms
+                or is_one_of(comm, self.comms)
+                or is_one_of(program_of(known), self.comms)
+            )
         )
 
     def _for(self, client: object) -> bool:
@@ -143,7 +186,11 @@ class Query:
             return True
         if not isinstance(client, dict):
             return False
-        said = [str(client[key]) for key in ("pid", "user", "uid", "sasl", "x509", "address", "exe") if client.get(key) is not None]
+        said = [
+            str(client[key])
+            for key in ("pid", "user", "uid", "sasl", "x509", "address", "exe")
+            if client.get(key) is not None
+        ]
         return any(matches(word, self.clients) for word in (*said, program_of(client)))
 
     def _about(self, event: Event) -> bool:
@@ -155,8 +202,14 @@ class Query:
 
     @cached_property
     def _hashes(self) -> list[frozenset[int]]:
-        """For each filter by name the hashes of which a frame holds one; none where there are wildcards."""
-        literal = [names for names in (self.objects, self.uuids) if names and not any(_WILD.search(name) for name in names)]
+        """For each filter by name the hashes of which a frame holds one; none where there are
+        wildcards.
+        """
+        literal = [
+            names
+            for names in (self.objects, self.uuids)
+            if names and not any(_WILD.search(name) for name in names)
+        ]
         return [frozenset(map(name_hash, names)) for names in literal]
 
     @cached_property
@@ -172,7 +225,9 @@ class Query:
 
     @cached_property
     def _of_pids(self) -> Group:
-        return tuple(b'"pid":%d,' % pid for pid in self.pids) + tuple(b'"pid":%d}' % pid for pid in self.pids)
+        return tuple(b'"pid":%d,' % pid for pid in self.pids) + tuple(
+            b'"pid":%d}' % pid for pid in self.pids
+        )
 
     @cached_property
     def _of_functions(self) -> Group:
@@ -187,12 +242,16 @@ class Query:
             groups.append((b'"write":true',))
         if self.failed:
             groups.append((b'"failed":true', b'"action":"deny"'))
-        groups += [group for group in (self._of_pids, self._of_functions, _parts(self.rules)) if group]
+        groups += [
+            group for group in (self._of_pids, self._of_functions, _parts(self.rules)) if group
+        ]
         return groups
 
 
 def _parts(globs: tuple[str, ...], more: Group = ()) -> Group:
-    """Of each glob the longest part that stands in the line as it is; nothing, if there is one without."""
+    """Of each glob the longest part that stands in the line as it is; nothing, if there is one
+    without.
+    """
     found = []
     for glob in globs:
         part = max(_WILD.split(glob), key=len)
@@ -207,4 +266,6 @@ def _is_user(uid: int, user: str | None, wanted: tuple[str, ...]) -> bool:
 
 
 def _is_client_user(client: dict[str, Value], wanted: tuple[str, ...]) -> bool:
-    return any(client.get(key) is not None and str(client[key]) in wanted for key in ("uid", "user"))
+    return any(
+        client.get(key) is not None and str(client[key]) in wanted for key in ("uid", "user")
+    )

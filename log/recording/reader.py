@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Paths come in; the lines of what is recorded there go out, in order of time where there are several hosts.
+"""Paths come in; the lines of what is recorded there go out, in order of time where there are
+several hosts.
 
-A path is a folder of segments or of hosts' folders, a segment, a file of JSON lines, or "-". What can't be read is said in a
-line and skipped.
+A path is a folder of segments or of hosts' folders, a segment, a file of JSON lines, or "-". What
+can't be read is said in a line and skipped.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from log.recording.query import Query
 _READ = 1 << 20  # bytes
 _FOOTER = 9  # bytes
 STDIN = "-"
-_OTHERS = re.compile(rb'\n(?!\{"type":"(?:call|unfinished|verdict)")')  # the end of the line before one that is no call's
+# the end of the line before one that is no call's
+_OTHERS = re.compile(rb'\n(?!\{"type":"(?:call|unfinished|verdict)")')
 _OWN = (b'{"type":"recording"', b'{"type":"seal"')  # when it was written, not when it happened
 Say = Callable[[str], None]
 Read = Callable[[int], bytes]  # the next bytes, at most so many; none at the end
@@ -51,7 +53,8 @@ class Look(NamedTuple):
 
     query: Query
     say: Say
-    wait: Wait | None = None  # called before looking again for what is being written; None: the end is the end
+    # called before looking again for what is being written; None: the end is the end
+    wait: Wait | None = None
     will: Callable[[int], None] = lambda count: None  # told how many bytes there will be
     seen: Callable[[int], None] = lambda count: None  # and of each that was read, or need not be
 
@@ -71,7 +74,9 @@ class Recorded(NamedTuple):
 
 
 def read(paths: list[str], look: Look) -> tuple[Iterator[Line], bool]:
-    """The lines that may be meant, and whether they are of several hosts. TraceError for a path that is not there."""
+    """The lines that may be meant, and whether they are of several hosts. TraceError for a path
+    that is not there.
+    """
     records = [recorded for path in paths for recorded in _open(path, look)]
     if look.wait and len(records) > 1:
         raise TraceError("--follow goes on with one record only: name one")
@@ -83,7 +88,9 @@ def read(paths: list[str], look: Look) -> tuple[Iterator[Line], bool]:
 
 def _open(path: str, look: Look) -> list[Recorded]:
     if path == STDIN:
-        return [Recorded(None, lines_of(sys.stdin.fileno(), "standard input", look._replace(wait=None)))]
+        return [
+            Recorded(None, lines_of(sys.stdin.fileno(), "standard input", look._replace(wait=None)))
+        ]
     try:
         status = os.stat(path)
     except OSError as error:
@@ -139,7 +146,11 @@ def _segments(folder: Folder, files: list[str], look: Look) -> Iterator[bytes]:
         yield from _segment(folder, file, look, lenient)
     while look.wait:
         yield from _growing(folder, files[-1], look, look.wait)
-        newer = [segment.name for segment in folder.segments()[0] if order(segment.name) > order(files[-1])]
+        newer = [
+            segment.name
+            for segment in folder.segments()[0]
+            if order(segment.name) > order(files[-1])
+        ]
         files = newer or files
         for file in files[:-1] if newer else ():
             yield from _segment(folder, file, look, False)
@@ -155,14 +166,18 @@ def _segment(folder: Folder, file: str, look: Look, lenient: bool) -> Iterator[b
 
 
 def _growing(folder: Folder, file: str, look: Look, wait: Wait) -> Iterator[bytes]:
-    """The lines of the newest segment, and those that are written to it, until there is a newer one."""
+    """The lines of the newest segment, and those that are written to it, until there is a newer
+    one.
+    """
     need_zstandard()
     label = name(os.path.join(folder.path, file))
     with opened(folder, file) as fd:
 
         def grown(count: int) -> bytes:
             while True:
-                has_newer = any(order(segment.name) > order(file) for segment in folder.segments()[0])
+                has_newer = any(
+                    order(segment.name) > order(file) for segment in folder.segments()[0]
+                )
                 data = os.read(fd, count)
                 if data or has_newer:
                     return data
@@ -186,7 +201,9 @@ def _open_file(path: str, look: Look) -> Recorded:
 
 
 def lines_of(fd: int, label: str, look: Look, *, lenient: bool = False) -> Iterator[bytes]:
-    """The lines of a file or a pipe that may be meant; where there is something to wait for it goes on behind its end."""
+    """The lines of a file or a pipe that may be meant; where there is something to wait for it
+    goes on behind its end.
+    """
 
     def following(count: int) -> bytes:
         while not (data := os.read(fd, count)) and look.wait:
@@ -324,7 +341,9 @@ def _meant(content: bytes, query: Query) -> Iterator[bytes]:
 
 
 def _lines_with(content: bytes, parts: tuple[bytes, ...]) -> Iterator[bytes]:
-    """The lines of calls that hold one of the parts, and all that are not of calls. The others are not even cut out."""
+    """The lines of calls that hold one of the parts, and all that are not of calls. The others
+    are not even cut out.
+    """
     begins = {0, *(found.end() for found in _OTHERS.finditer(content))}
     for part in parts:
         at = content.find(part)
@@ -347,7 +366,12 @@ def _merged(records: list[Recorded]) -> Iterator[Line]:
                 latest = max(latest, ended(line))
             yield latest, number, count, Line(recorded.host, line)
 
-    return (item[3] for item in heapq.merge(*(timed(number, recorded) for number, recorded in enumerate(records))))
+    return (
+        item[3]
+        for item in heapq.merge(
+            *(timed(number, recorded) for number, recorded in enumerate(records))
+        )
+    )
 
 
 def ended(line: bytes) -> int:

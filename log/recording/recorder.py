@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The sink that records: events come in, what is kept of them goes to the writer, and nothing goes missing unsaid."""
+"""The sink that records: events come in, what is kept of them goes to the writer, and nothing
+goes missing unsaid.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Recorder:
         slower_ns: int | None = None,
         anchor: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """`about`: what the segments say of themselves; TraceError where another records in the folder."""
+        """`about`: what the segments say of themselves; TraceError where another records in the
+        folder.
+        """
         need_zstandard()
         folder.hold()
         self._folder, self._complain = folder, complain
@@ -64,14 +68,19 @@ class Recorder:
     def status(self) -> str:
         """A line for the service manager."""
         state = f"not writing: {self._writer.cause}" if self._writer.has_failed() else "recording"
-        return f"{state}; {self.written} calls written, {self.counted} counted, {self.missed} missing"
+        return (
+            f"{state}; {self.written} calls written, {self.counted} counted, {self.missed} missing"
+        )
 
     def close(self, given_up: Callable[[float], bool] = lambda idle: False) -> None:
         """Write the rest, and wait until it is on disk."""
         self._put(self._counting.rest())
         left = self._writer.close(lambda idle: idle > PATIENCE or given_up(idle))
         if left:
-            self._complain(f"{self._folder.path}: {left} lines of the record could not be written ({self._writer.cause})")
+            self._complain(
+                f"{self._folder.path}: {left} lines of the record could not be written "
+                f"({self._writer.cause})"
+            )
         self._folder.close()
 
     def _put(self, events: Sequence[Event]) -> None:
@@ -102,9 +111,21 @@ class Recorder:
 
     def _lost(self) -> list[Event]:
         now = time.time_ns()
-        return [Lost(now, count, ring, f"not recorded: {why}") for (ring, why), count in self._missing.items()]
+        return [
+            Lost(now, count, ring, f"not recorded: {why}")
+            for (ring, why), count in self._missing.items()
+        ]
 
     def _describe(self, previous: dict[str, Any] | None) -> Recording:
-        clock = {"monotonic_ns": time.monotonic_ns(), "boottime_ns": time.clock_gettime_ns(time.CLOCK_BOOTTIME)}
+        clock = {
+            "monotonic_ns": time.monotonic_ns(),
+            "boottime_ns": time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+        }
         about = self._about
-        return about._replace(time=time.time_ns(), machine=machine_id(), boot=boot_id(), clock=clock, previous=previous)
+        return about._replace(
+            time=time.time_ns(),
+            machine=machine_id(),
+            boot=boot_id(),
+            clock=clock,
+            previous=previous,
+        )

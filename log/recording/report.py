@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Events of a record come in; tables go out: who did what to what, how often and how long, and how domains have ended."""
+"""Events of a record come in; tables go out: who did what to what, how often and how long, and
+how domains have ended.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,21 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from log.events import BY_CALL, NO_CALL, Call, Caller, CutText, DomainEvent, Event, Gap, Handle, Lost, Reads, Value, call_id
+from log.events import (
+    BY_CALL,
+    NO_CALL,
+    Call,
+    Caller,
+    CutText,
+    DomainEvent,
+    Event,
+    Gap,
+    Handle,
+    Lost,
+    Reads,
+    Value,
+    call_id,
+)
 from log.filter import is_denied, program_of
 from log.quote import escape, name, well_formed
 from log.recent import Recent
@@ -60,7 +76,10 @@ class Report:
             self._explain(event)
             if event.parent is None or self._both:
                 self._span(event.time, event.time + (event.duration_ns or 0))
-                denied = is_denied(event) or (not self._both and any(type(one) is Call and is_denied(one) for one in event.children))
+                denied = is_denied(event) or (
+                    not self._both
+                    and any(type(one) is Call and is_denied(one) for one in event.children)
+                )
                 for counts in self._rows(event, object_of(event)):
                     counts.add(event, denied=denied)
         elif type(event) is Reads:
@@ -85,7 +104,11 @@ class Report:
         yield self.all
         client = client_of(event.comm, event.caller, event.client)
         words = () if about is None else (about.type, _said(about.label))
-        for table, key in (("client", client), ("object", words or ("", "")), ("function", (event.function,))):
+        for table, key in (
+            ("client", client),
+            ("object", words or ("", "")),
+            ("function", (event.function,)),
+        ):
             rows = self.tables[table]
             counts = rows.get(key)
             if counts is None:
@@ -97,13 +120,22 @@ class Report:
         if len(self.endings) >= MOST_ENDINGS and at not in self.endings:
             self.endings_left_out += 1
             return
-        cause = {BY_CALL: "a call that is not shown", NO_CALL: "no call"}.get(event.cause or "", "not known")
+        cause = {BY_CALL: ("a call that is not shown"), NO_CALL: "no call"}.get(
+            event.cause or "", "not known"
+        )
         if event.one_of:
             cause = f"one of {len(event.one_of)} calls"
         fields = event.domain.fields
         uuid = fields.get("uuid")
         how = f"{event.event}: {event.detail}"
-        self.endings[at] = Ending(event.time, _said(event.domain.label), uuid if isinstance(uuid, str) else None, how, cause, ())
+        self.endings[at] = Ending(
+            event.time,
+            _said(event.domain.label),
+            uuid if isinstance(uuid, str) else None,
+            how,
+            cause,
+            (),
+        )
         if event.parent is not None:
             waiting = self._caused.get(event.parent)
             if waiting is None:
@@ -132,7 +164,14 @@ def object_of(call: Call) -> Handle | None:
     if call.args is None:
         return None
     ret = (call.ret,) if call.write else ()  # of reads, those that were only counted do not have it
-    return next((item for item in (*call.args.values.values(), *ret) if isinstance(item, Handle) and item.type != "connect"), None)
+    return next(
+        (
+            item
+            for item in (*call.args.values.values(), *ret)
+            if isinstance(item, Handle) and item.type != "connect"
+        ),
+        None,
+    )
 
 
 def _said(label: Value) -> str:
@@ -143,7 +182,10 @@ def _said(label: Value) -> str:
 
 def tables(report: Report, top: int) -> list[Table]:
     """For people: of each table the `top` longest rows, the rest in one (0: all)."""
-    return [*(_table(title, rows, top) for title, rows in report.tables.items()), _endings(report, top)]
+    return [
+        *(_table(title, rows, top) for title, rows in report.tables.items()),
+        _endings(report, top),
+    ]
 
 
 def heading(report: Report) -> str:
@@ -152,8 +194,15 @@ def heading(report: Report) -> str:
         return "no calls"
     counts = report.all
     span = f"{day_and_time(report.first)} to {day_and_time(report.last)}"
-    gaps = f"; nothing was recorded or late {report.gaps} times, see libvirt-trace verify" if report.gaps else ""
-    return f"{span}: {counts.calls} calls, {counts.errors} failed, {counts.denied} denied, {report.lost} lost{gaps}"
+    gaps = (
+        f"; nothing was recorded or late {report.gaps} times, see libvirt-trace verify"
+        if report.gaps
+        else ""
+    )
+    return (
+        f"{span}: {counts.calls} calls, {counts.errors} failed, {counts.denied} denied, "
+        f"{report.lost} lost{gaps}"
+    )
 
 
 def _label(title: str, key: Key) -> str:
@@ -165,7 +214,9 @@ def _label(title: str, key: Key) -> str:
 
 
 def _table(title: str, rows: Mapping[Key, Counts], top: int) -> Table:
-    longest = sorted(rows.items(), key=lambda item: (-item[1].durations.total, -item[1].calls, item[0]))
+    longest = sorted(
+        rows.items(), key=lambda item: (-item[1].durations.total, -item[1].calls, item[0])
+    )
     shown = longest[: top or None]
     cells = [(_label(title, key), *_cells(counts)) for key, counts in shown]
     if rest := longest[len(shown) :]:
@@ -177,13 +228,18 @@ def _table(title: str, rows: Mapping[Key, Counts], top: int) -> Table:
 
 def _cells(counts: Counts) -> tuple[str, ...]:
     times = counts.times()
-    return (*map(str, counts.numbers()), *(map(duration, times) if times else ("-",) * (1 + len(TIMES))))
+    return (
+        *map(str, counts.numbers()),
+        *(map(duration, times) if times else ("-",) * (1 + len(TIMES))),
+    )
 
 
 def _endings(report: Report, top: int) -> Table:
     every = sorted(report.endings.values())
     shown = every[-top:] if top else every
-    cells: list[Key] = [(day_and_time(one.time), name(one.domain), escape(one.how), _cause(one)) for one in shown]
+    cells: list[Key] = [
+        (day_and_time(one.time), name(one.domain), escape(one.how), _cause(one)) for one in shown
+    ]
     left_out = len(every) - len(shown) + report.endings_left_out
     if left_out:
         cells.append((f"({left_out} more)", "", "", ""))
@@ -195,15 +251,23 @@ def _cause(one: Ending) -> str:
 
 
 def differences(before: Report, after: Report) -> list[Table]:
-    """For people: the rows that are not the same in both; a cell is `before -> after` where it has changed."""
+    """For people: the rows that are not the same in both; a cell is `before -> after` where it
+    has changed.
+    """
     made = []
     for title in before.tables:
         cells = []
         for key, old, new in _changed(before.tables[title], after.tables[title]):
-            cells.append((_label(title, key), *map(_change, _cells(old or Counts()), _cells(new or Counts()))))
+            cells.append(
+                (
+                    _label(title, key),
+                    *map(_change, _cells(old or Counts()), _cells(new or Counts())),
+                )
+            )
         made.append(Table((title, *COLUMNS), cells))
     ended: list[Key] = [
-        (name(key[0]), escape(key[1]), escape(key[2]), _change(str(old), str(new))) for key, old, new in _ended(before, after)
+        (name(key[0]), escape(key[1]), escape(key[2]), _change(str(old), str(new)))
+        for key, old, new in _ended(before, after)
     ]
     return [*made, Table(("domain", "how", "by", "times"), ended, right=1)]
 
@@ -212,16 +276,27 @@ def _change(old: str, new: str) -> str:
     return old if old == new else f"{old} -> {new}"
 
 
-def _changed(old: Mapping[Key, Counts], new: Mapping[Key, Counts]) -> list[tuple[Key, Counts | None, Counts | None]]:
-    """The rows that differ: in numbers, or by much in the time that half of the calls, or 95 %, took."""
+def _changed(
+    old: Mapping[Key, Counts], new: Mapping[Key, Counts]
+) -> list[tuple[Key, Counts | None, Counts | None]]:
+    """The rows that differ: in numbers, or by much in the time that half of the calls, or 95 %,
+    took.
+    """
     pairs = [(key, old.get(key), new.get(key)) for key in sorted({*old, *new})]
-    return [(key, one, other) for key, one, other in pairs if one is None or other is None or _differ(one, other)]
+    return [
+        (key, one, other)
+        for key, one, other in pairs
+        if one is None or other is None or _differ(one, other)
+    ]
 
 
 def _differ(one: Counts, other: Counts) -> bool:
     if one.numbers() != other.numbers():
         return True
-    pairs = [(one.durations.percentile(percent), other.durations.percentile(percent)) for percent in (50, 95)]
+    pairs = [
+        (one.durations.percentile(percent), other.durations.percentile(percent))
+        for percent in (50, 95)
+    ]
     return any(max(pair) >= SLOWER * min(pair) and max(pair) > 0 for pair in pairs)
 
 
@@ -236,11 +311,19 @@ def _ended(before: Report, after: Report) -> list[tuple[Key, int, int]]:
 
 def as_json(report: Report) -> str:
     """For programs: everything, as one line."""
-    lists = {f"{title}s": [_row(title, key, counts) for key, counts in sorted(rows.items())] for title, rows in report.tables.items()}
+    lists = {
+        f"{title}s": [_row(title, key, counts) for key, counts in sorted(rows.items())]
+        for title, rows in report.tables.items()
+    }
     ended = [_ending(one) for one in sorted(report.endings.values())]
     first = None if report.first is None else rfc3339(report.first)
     span = {"since": first, "until": None if first is None else rfc3339(report.last)}
-    sums = {**_numbers(report.all), "lost": report.lost, "gaps": report.gaps, "endings_left_out": report.endings_left_out}
+    sums = {
+        **_numbers(report.all),
+        "lost": report.lost,
+        "gaps": report.gaps,
+        "endings_left_out": report.endings_left_out,
+    }
     return _dump({"type": "report", **span, **sums, **lists, "endings": ended})
 
 
@@ -248,13 +331,18 @@ def differences_as_json(before: Report, after: Report) -> str:
     """For programs: what differs, as one line; null for a row that is not there."""
     lists = {
         f"{title}s": [
-            {title: _words(title, key), "before": old and _numbers(old), "after": new and _numbers(new)}
+            {
+                title: _words(title, key),
+                "before": old and _numbers(old),
+                "after": new and _numbers(new),
+            }
             for key, old, new in _changed(before.tables[title], after.tables[title])
         ]
         for title in before.tables
     }
     ended = [
-        dict(zip(("domain", "how", "by", "before", "after"), (*key, old, new), strict=True)) for key, old, new in _ended(before, after)
+        dict(zip(("domain", "how", "by", "before", "after"), (*key, old, new), strict=True))
+        for key, old, new in _ended(before, after)
     ]
     return _dump({"type": "difference", **lists, "endings": ended})
 
@@ -264,7 +352,9 @@ def _row(title: str, key: Key, counts: Counts) -> dict[str, Any]:
 
 
 def _words(title: str, key: Key) -> Any:
-    """How a row is called; null: what is on no object. "others" is true for what there was no row for."""
+    """How a row is called; null: what is on no object. "others" is true for what there was no
+    row for.
+    """
     if not key:
         return {"others": True}
     if title == "function":
@@ -277,14 +367,24 @@ def _words(title: str, key: Key) -> Any:
 def _numbers(counts: Counts) -> dict[str, int | None]:
     times: Sequence[int | None] = counts.times() or [None] * (1 + len(TIMES))
     names = ("total_ns", *(f"{word}_ns" for word in TIMES))
-    return {**dict(zip(COUNTED, counts.numbers(), strict=True)), **dict(zip(names, times, strict=True))}
+    return {
+        **dict(zip(COUNTED, counts.numbers(), strict=True)),
+        **dict(zip(names, times, strict=True)),
+    }
 
 
 def _ending(one: Ending) -> dict[str, Any]:
     event, _, detail = one.how.partition(": ")
     by = _words("client", one.by) if one.by else None
     domain = {"name": one.domain, "uuid": one.uuid}
-    return {"time": rfc3339(one.time), "domain": domain, "event": event, "detail": detail, "cause": one.cause, "client": by}
+    return {
+        "time": rfc3339(one.time),
+        "domain": domain,
+        "event": event,
+        "detail": detail,
+        "cause": one.cause,
+        "client": by,
+    }
 
 
 def _dump(fields: dict[str, Any]) -> str:

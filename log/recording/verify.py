@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A record comes in; two verdicts go out: whether it is as it was written (intact), and whether it holds all there was (complete)."""
+"""A record comes in; two verdicts go out: whether it is as it was written (intact), and whether
+it holds all there was (complete).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,16 @@ from log.quote import escape, name
 from log.recording.ends import sealed
 from log.recording.entry import Summing, entry_of
 from log.recording.folder import Folder, Segment, open_folder, opened
-from log.recording.format import INDEX, NO_CHAIN, SEEK_TABLE, Row, chained, need_zstandard, read_index, tail
+from log.recording.format import (
+    INDEX,
+    NO_CHAIN,
+    SEEK_TABLE,
+    Row,
+    chained,
+    need_zstandard,
+    read_index,
+    tail,
+)
 from log.recording.frames import Content, Fault, frames
 from log.recording.parse import ForeignLine, moment, parse
 from log.render.text import day_and_time, duration
@@ -79,11 +90,23 @@ class Report:
         else:
             yield f"intact: {size}{span}"
         if self.anchors is not None:
-            gone = f", {self.unchecked} of frames that were removed on purpose" if self.unchecked else ""
-            yield f"anchors: {self.anchors} in the system's log agree{gone}" if not self.faults else f"anchors: {self.anchors} compared"
+            gone = (
+                f", {self.unchecked} of frames that were removed on purpose"
+                if self.unchecked
+                else ""
+            )
+            yield (
+                f"anchors: {self.anchors} in the system's log agree{gone}"
+                if not self.faults
+                else f"anchors: {self.anchors} compared"
+            )
         yield "complete" if not self.missing else "not complete:"
         for gap in self.missing:
-            end = f"to {day_and_time(gap.end)} ({duration(max(gap.end - gap.begin, 0))})" if gap.end else "on"
+            end = (
+                f"to {day_and_time(gap.end)} ({duration(max(gap.end - gap.begin, 0))})"
+                if gap.end
+                else "on"
+            )
             yield f"  from {day_and_time(gap.begin)} {end}: {gap.cause}"
 
 
@@ -132,7 +155,10 @@ def _begin(state: _State) -> None:
         return
     gone = state.removed.get(str(previous.get("segment")))
     if gone != (previous.get("frame"), previous.get("chain")):
-        state.report.fault(f"{name(str(previous.get('segment')))} is missing, and nothing says that it was removed on purpose")
+        state.report.fault(
+            f"{name(str(previous.get('segment')))} is missing, and nothing says "
+            "that it was removed on purpose"
+        )
 
 
 def _segment(folder: Folder, segment: Segment, state: _State, *, is_last: bool) -> None:
@@ -150,7 +176,10 @@ def _segment(folder: Folder, segment: Segment, state: _State, *, is_last: bool) 
                     index = read_index(content.data)
                 elif content.skippable == SEEK_TABLE:
                     closed = True
-                    if not _fits(index, rows) or tail(index or [])[-len(content.data) :] != content.data:
+                    if (
+                        not _fits(index, rows)
+                        or tail(index or [])[-len(content.data) :] != content.data
+                    ):
                         report.fault(f"{label}: its index does not say what is in it")
                 elif content.skippable or closed:
                     report.fault(f"{label}: something was added at byte {content.offset}")
@@ -190,7 +219,9 @@ def _frame(state: _State, label: str, number: int, content: Content) -> Row | No
         _follow(state, label, events[0] if events else None)
     at = f"{where} ({day_and_time(when)})"
     if state.chain is not None and not state.lost_chain and frame != state.frame + 1:
-        what = "frames before it were removed" if frame > state.frame + 1 else "it is out of its place"
+        what = (
+            "frames before it were removed" if frame > state.frame + 1 else "it is out of its place"
+        )
         report.fault(f"{at}: {what}: its number is {frame}, after {state.frame}")
     elif _sha256(body) != digest or body.count(b"\n") != count:
         report.fault(f"{at} was changed")
@@ -217,10 +248,16 @@ def _follow(state: _State, label: str, first: Event | None) -> None:
         state.frame = _number(previous.get("frame")) if previous else 0
     elif previous is None or previous.get("segment") != state.segment:
         gone = name(str(previous.get("segment"))) if previous else "nothing"
-        report.fault(f"{label}: goes on from {gone}, not from {state.segment}: segments were removed, added or renamed")
+        report.fault(
+            f"{label}: goes on from {gone}, not from {state.segment}: segments were "
+            "removed, added or renamed"
+        )
         state.lost_chain = True
     elif (previous.get("frame"), previous.get("chain")) != (state.frame, state.chain):
-        report.fault(f"{state.segment}: was cut or changed at its end: {label} goes on from its frame {previous.get('frame')}")
+        report.fault(
+            f"{state.segment}: was cut or changed at its end: {label} goes on from its "
+            f"frame {previous.get('frame')}"
+        )
         state.lost_chain = True
 
 
@@ -231,14 +268,22 @@ def _complete(state: _State, events: list[Event | None], when: int) -> None:
     if state.sealed and when - state.sealed > SILENCE_NS and not told:
         report.missing.append(Missing(state.sealed, when, "silence: no seal, and nothing says why"))
     if state.sealed and when < state.sealed:
-        report.missing.append(Missing(when, state.sealed, "the clock was set back: times are told twice"))
+        report.missing.append(
+            Missing(when, state.sealed, "the clock was set back: times are told twice")
+        )
     for event in events:
         if isinstance(event, Gap) and event.lost != 0:
             lost = "" if event.lost is None else f", {event.lost} calls lost"
             report.missing.append(Missing(event.time, event.until, f"{escape(event.reason)}{lost}"))
         elif isinstance(event, Lost) and (event.count or event.details):
-            what = f"{event.count} {escape(event.ring)} calls lost" if event.count else f"{event.details} details lost"
-            report.missing.append(Missing(state.sealed or event.time, event.time, f"{what}: {escape(event.reason)}"))
+            what = (
+                f"{event.count} {escape(event.ring)} calls lost"
+                if event.count
+                else f"{event.details} details lost"
+            )
+            report.missing.append(
+                Missing(state.sealed or event.time, event.time, f"{what}: {escape(event.reason)}")
+            )
         elif isinstance(event, Removed):
             state.removed[event.segment] = (event.frame, event.chain)
     state.ended = any(isinstance(event, End) for event in events)
@@ -251,7 +296,10 @@ def _fits(index: list[Row] | None, rows: list[Row | None]) -> bool:
     """Whether the index says of the frames what is in them, as far as that can be told."""
     if index is None or len(index) != len(rows):
         return False
-    return all(made is None or _without_names(said, made) == made for said, made in zip(index, rows, strict=True))
+    return all(
+        made is None or _without_names(said, made) == made
+        for said, made in zip(index, rows, strict=True)
+    )
 
 
 def _without_names(said: Row, made: Row) -> Row:
@@ -283,7 +331,13 @@ def _event(line: bytes) -> Event | None:
 def _seal(line: bytes) -> tuple[int, int, str, str, int] | None:
     try:
         seal = json.loads(line)
-        found = _number(seal["frame"]), _number(seal["count"]), str(seal["sha256"]), str(seal["chain"]), moment(seal["time"])
+        found = (
+            _number(seal["frame"]),
+            _number(seal["count"]),
+            str(seal["sha256"]),
+            str(seal["chain"]),
+            moment(seal["time"]),
+        )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return found
@@ -309,9 +363,15 @@ def _compare(state: _State, anchors: Iterable[Anchor]) -> None:
             continue
         report.anchors += 1
         if known is None:
-            report.fault(f"the system's log knows of frame {anchor.frame} of {name(anchor.segment)}, which is not there")
+            report.fault(
+                f"the system's log knows of frame {anchor.frame} of "
+                f"{name(anchor.segment)}, which is not there"
+            )
         elif known != anchor.chain:
-            report.fault(f"frame {anchor.frame} is not the one that the system's log knows of: the record was made anew")
+            report.fault(
+                f"frame {anchor.frame} is not the one that the system's log knows of: the "
+                "record was made anew"
+            )
 
 
 def anchors_of(source: str) -> list[Anchor]:
@@ -325,12 +385,25 @@ def anchors_of(source: str) -> list[Anchor]:
         except OSError as error:
             raise TraceError(f"{name(source)}: {os.strerror(error.errno or 0).lower()}") from None
     else:
-        command = ["journalctl", "--quiet", "--output=cat", "--identifier=libvirt-trace", "--grep=^record: frame"]
+        command = [
+            "journalctl",
+            "--quiet",
+            "--output=cat",
+            "--identifier=libvirt-trace",
+            "--grep=^record: frame",
+        ]
         try:
-            text = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
+            text = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", check=False
+            ).stdout
         except OSError:
-            raise TraceError("there is no journalctl here: name the file with the system's log (--anchor FILE)") from None
+            raise TraceError(
+                "there is no journalctl here: name the file with the system's log (--anchor FILE)"
+            ) from None
     found = [Anchor(int(frame), segment, chain) for frame, segment, chain in _ANCHOR.findall(text)]
     if not found:
-        raise TraceError("the system's log says nothing of the record: name the file that it is in (--anchor FILE)")
+        raise TraceError(
+            "the system's log says nothing of the record: name the file that it is in "
+            "(--anchor FILE)"
+        )
     return found

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Lines come in; sealed frames go to disk, in segments that follow each other. A thread writes: a slow disk stops nobody.
+"""Lines come in; sealed frames go to disk, in segments that follow each other. A thread writes: a
+slow disk stops nobody.
 
-What can't be written now is kept and tried again; when too much waits, what comes is left out, and the record says so.
+What can't be written now is kept and tried again; when too much waits, what comes is left out, and
+the record says so.
 """
 
 from __future__ import annotations
@@ -61,8 +63,15 @@ class Writer:
         complain: Callable[[str], None],
         anchor: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """`describe`: the first line of a segment that begins now, behind the one that is told; `anchor`: keeps a line elsewhere."""
-        self._folder, self._keeping, self._describe, self._anchor = folder, keeping, describe, anchor
+        """`describe`: the first line of a segment that begins now, behind the one that is told;
+        `anchor`: keeps a line elsewhere.
+        """
+        self._folder, self._keeping, self._describe, self._anchor = (
+            folder,
+            keeping,
+            describe,
+            anchor,
+        )
         self._complain = complain
         self._changed = threading.Condition()
         self._waiting: deque[Entry] = deque()
@@ -79,7 +88,9 @@ class Writer:
         self._fd = -1
         self._segment, self._offset, self._begun, self._rows = "", 0, 0, list[Row]()
         self._sealed = self._anchored = 0  # ns
-        self._first: list[Entry] = [entry_of(gap) for gap in [gap_since(end, time.time_ns())] if gap]
+        self._first: list[Entry] = [
+            entry_of(gap) for gap in [gap_since(end, time.time_ns())] if gap
+        ]
         self._thread = threading.Thread(target=self._run, name="libvirt-trace", daemon=True)
 
     def start(self) -> None:
@@ -87,7 +98,10 @@ class Writer:
         try:
             self._begin()
         except OSError as error:
-            raise TraceError(f"{name(self._folder.path)}: can't record there: {os.strerror(error.errno or 0).lower()}") from None
+            raise TraceError(
+                f"{name(self._folder.path)}: can't record there: "
+                f"{os.strerror(error.errno or 0).lower()}"
+            ) from None
         self._thread.start()
 
     def is_alive(self) -> bool:
@@ -147,7 +161,9 @@ class Writer:
             self._end()
 
     def _next(self) -> list[Entry] | None:
-        """What is written next, as soon as it is time: nothing but a seal, maybe. None at the end."""
+        """What is written next, as soon as it is time: nothing but a seal, maybe. None at the
+        end.
+        """
         with self._changed:
             while not self._ends:
                 now = time.monotonic()
@@ -190,7 +206,9 @@ class Writer:
     def _fails(self, error: OSError) -> None:
         cause = "disk full" if error.errno in (28, 122) else os.strerror(error.errno or 0).lower()
         if not self._failed:
-            self._complain(f"{name(self._folder.path)}: {cause}; the record goes on when that is over")
+            self._complain(
+                f"{name(self._folder.path)}: {cause}; the record goes on when that is over"
+            )
             self._since = time.time_ns()
             with self._changed:
                 self._gap = Gap(self._since, self._since, cause, 0)
@@ -219,7 +237,9 @@ class Writer:
             summing.add(entry)
             lines.append(entry.line)
         content = "".join(lines).encode()
-        seal, chain = seal_line(jsonl.rfc3339(now), self._frame + 1, content, len(lines), self._chain)
+        seal, chain = seal_line(
+            jsonl.rfc3339(now), self._frame + 1, content, len(lines), self._chain
+        )
         summing.last = max(summing.last, now)
         summing.first = summing.first or now
         data = compress(content + seal)
@@ -236,7 +256,8 @@ class Writer:
                 sent += os.write(self._fd, view[sent:])
             os.fdatasync(self._fd)
         except OSError:
-            # what is there of it would be torn; where it can't be taken back, another segment begins
+            # what is there of it would be torn; where it can't be taken back, another segment
+            # begins
             try:
                 os.ftruncate(self._fd, self._offset)
             except OSError:
@@ -261,7 +282,13 @@ class Writer:
                 break
             except FileExistsError:
                 second += 1
-        self._fd, self._segment, self._offset, self._begun, self._rows = fd, label, 0, time.time_ns(), []
+        self._fd, self._segment, self._offset, self._begun, self._rows = (
+            fd,
+            label,
+            0,
+            time.time_ns(),
+            [],
+        )
         first, self._first = self._first, []
         try:
             self._write([entry_of(self._describe(previous)), *first])
@@ -305,7 +332,9 @@ class Writer:
             self._retain()
 
     def _retain(self) -> None:
-        """Take away whole segments, the oldest first, until the record is as young, as short and as sparing as it is to be."""
+        """Take away whole segments, the oldest first, until the record is as young, as short
+        and as sparing as it is to be.
+        """
         segments, _ = self._folder.segments()
         old = [segment for segment in segments if segment.name != self._segment]
         total = sum(segment.size for segment in segments)
@@ -336,7 +365,9 @@ class Writer:
 
     def _keep_anchor(self) -> None:
         self._anchored = time.time_ns()
-        self._anchor(f"record: frame {self._frame} of {self._segment or self._previous}, chain {self._chain}")
+        self._anchor(
+            f"record: frame {self._frame} of {self._segment or self._previous}, chain {self._chain}"
+        )
 
 
 def gap_since(end: End | None, now: int) -> Gap | None:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A command line comes in; the same goes out with as many words, of which only those are shown that are known to be harmless.
+"""A command line comes in; the same goes out with as many words, of which only those are shown that
+are known to be harmless.
 
-Shown are the program, options and commands that a known program has, and the values of its options and positions that hold no secret
-(tools.py, shell.json). What is not understood hides all values behind it: nothing is shown because it does not look like a secret.
+Shown are the program, options and commands that a known program has, and the values of its options
+and positions that hold no secret (tools.py, shell.json). What is not understood hides all values
+behind it: nothing is shown because it does not look like a secret.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ def _redacted(words: tuple[str, ...]) -> tuple[str, ...]:
     if not _PROGRAM.fullmatch(program):  # a title that a process has given itself
         first = program.split()[:1]
         return (
-            f"{first[0]} {REDACTED}" if first and _PROGRAM.fullmatch(first[0]) and len(program.split()) > 1 else REDACTED,
+            f"{first[0]} {REDACTED}"
+            if first and _PROGRAM.fullmatch(first[0]) and len(program.split()) > 1
+            else REDACTED,
             *_unknown(arguments),
         )
     return (program, *_arguments(program.rpartition("/")[2].lstrip("-"), arguments))
@@ -68,14 +72,21 @@ def commands() -> dict[str, dict[str, dict[str, str]]]:
 @functools.cache
 def _vocabulary() -> frozenset[str]:
     """Every option that some known program has."""
-    known = {option for tool in (*TOOLS.values(), *SHELLS.values()) for option in tool.options if option.startswith("--")}
+    known = {
+        option
+        for tool in (*TOOLS.values(), *SHELLS.values())
+        for option in tool.options
+        if option.startswith("--")
+    }
     for shell in commands().values():
         known |= {f"--{option}" for options in shell.values() for option in options}
     return frozenset(known | {"--", "-"})
 
 
 def _unknown(words: Sequence[str]) -> list[str]:
-    """Words of which nobody knows what they are: options by their name alone, if some program has one of that name."""
+    """Words of which nobody knows what they are: options by their name alone, if some program
+    has one of that name.
+    """
     return [_option_name(word) for word in words]
 
 
@@ -93,10 +104,15 @@ def _script(words: list[str]) -> list[str]:
         at += 1
     if at == len(words) or not _SCRIPT.fullmatch(words[at]):
         # -c, -e, -m: a program, or what to run
-        shown = words[: at + 1] if words[at : at + 1] in (["-c"], ["-e"], ["-m"], ["-"]) else words[:at]
+        shown = (
+            words[: at + 1] if words[at : at + 1] in (["-c"], ["-e"], ["-m"], ["-"]) else words[:at]
+        )
         return [*shown, *_unknown(words[len(shown) :])]
     program = words[at].rpartition("/")[2].removesuffix(".py")
-    return [*words[: at + 1], *(_arguments(program, words[at + 1 :]) if program in TOOLS else _unknown(words[at + 1 :]))]
+    return [
+        *words[: at + 1],
+        *(_arguments(program, words[at + 1 :]) if program in TOOLS else _unknown(words[at + 1 :])),
+    ]
 
 
 class _Options:
@@ -108,7 +124,9 @@ class _Options:
         self.shown: list[str] = []
 
     def positions(self) -> Iterator[str]:
-        """The words that are no options; whoever asks for the next one has appended what is shown of the last."""
+        """The words that are no options; whoever asks for the next one has appended what is
+        shown of the last.
+        """
         while self.at < len(self._words):
             word = self._words[self.at]
             self.at += 1
@@ -127,8 +145,13 @@ class _Options:
                 yield word
 
     def _value(self, kind: str) -> bool:
-        """The next word is an option's value; one that looks like an option itself leaves in doubt which it is."""
-        if self.at == len(self._words) or (self._words[self.at].startswith("-") and not re.fullmatch(r"-[0-9]+", self._words[self.at])):
+        """The next word is an option's value; one that looks like an option itself leaves in
+        doubt which it is.
+        """
+        if self.at == len(self._words) or (
+            self._words[self.at].startswith("-")
+            and not re.fullmatch(r"-[0-9]+", self._words[self.at])
+        ):
             return False
         self.shown.append(kinds.show(kind, self._words[self.at]))
         self.at += 1
@@ -144,7 +167,9 @@ class _Options:
             self.shown.append(f"{name}={kinds.show(kind.removesuffix('?'), value)}")
             return True
         self.shown.append(word)
-        if kind.endswith("?") and (self.at == len(self._words) or self._words[self.at].startswith("-")):
+        if kind.endswith("?") and (
+            self.at == len(self._words) or self._words[self.at].startswith("-")
+        ):
             return True
         return not kind or self._value(kind.removesuffix("?"))
 
@@ -229,13 +254,17 @@ def _command(words: Sequence[str], known: Commands) -> list[str] | None:
 
 
 class _Positions:
-    """What the words of a command are that are no options. Those that must be there come first; of the others its help does not say
-    whether they may go without their name, so one is only known if there is no other."""
+    """What the words of a command are that are no options. Those that must be there come first; of
+    the others its help does not say whether they may go without their name, so one is only known if
+    there is no other.
+    """
 
     def __init__(self, options: Mapping[str, str]) -> None:
         self._options = options
         self._needed = [option for option, kind in options.items() if kind.endswith(("!", "..."))]
-        self._others = [option for option, kind in options.items() if kind and not kind.endswith(("!", "..."))]
+        self._others = [
+            option for option, kind in options.items() if kind and not kind.endswith(("!", "..."))
+        ]
         self._unnamed = 0  # words for one of the others
         self._command: list[str] = []
 
@@ -258,7 +287,9 @@ class _Positions:
         self._unnamed += 1
         if self._unnamed > len(self._others):
             return None
-        return self._show(self._options[self._others[0]] if len(self._others) == 1 else "masked", value)
+        return self._show(
+            self._options[self._others[0]] if len(self._others) == 1 else "masked", value
+        )
 
     def are_filled(self) -> bool:
         """Whether nothing is missing."""
@@ -274,12 +305,16 @@ class _Positions:
         return value if plain_words(self._command) == len(self._command) else REDACTED
 
 
-_TOKEN = re.compile(r"""(?P<blank>[ \t]+)|(?P<end>[;\n])|(?P<word>(?:[^ \t\n;'"\\]|\\[^\n]|'[^']*'|"(?:[^"\\]|\\[^\n])*")+)""")
+_TOKEN = re.compile(
+    r"""(?P<blank>[ \t]+)|(?P<end>[;\n])|(?P<word>(?:[^ \t\n;'"\\]|\\[^\n]|'[^']*'|"(?:[^"\\]|\\[^\n])*")+)"""
+)
 _QUOTED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\[^\n])*)"|\\(.)""", re.S)
 
 
 def show_line(line: str, known: Commands) -> str:
-    """Commands in one string, as virsh takes them; hidden as a whole if it would refuse one of them."""
+    """Commands in one string, as virsh takes them; hidden as a whole if it would refuse one of
+    them.
+    """
     parts: list[list[re.Match[str]]] = [[]]
     at = 0
     while at < len(line):

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Makes qmp.json, what words QEMU's monitor knows: QEMU's own description of its protocol comes in.
 
-    python3 -m log.redact.generate_qmp --qemu qemu-system-x86_64 [--qemu ...] -o probes/redact/qmp.json
+    python3 -m log.redact.generate_qmp --qemu qemu-system-x86_64 [--qemu ...] -o
+    probes/redact/qmp.json
 
-`keys` are those whose values are numbers, truth values or words of `words` wherever they are used; `texts` those that may hold any text.
-The bundled table is made from QEMU of Debian 12.
+`keys` are those whose values are numbers, truth values or words of `words` wherever they are used;
+`texts` those that may hold any text. The bundled table is made from QEMU of Debian 12.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class Qemu:
 
     def __init__(self, words: Iterable[str]) -> None:
         options = ["-M", "none", "-nodefaults", "-display", "none", "-qmp", "stdio"]
-        self._process = subprocess.Popen([*words, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            [*words, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert self._process.stdout
         self._process.stdout.readline()
         self.ask("qmp_capabilities")
@@ -83,9 +86,16 @@ def describe(qemu: Qemu) -> dict[str, set[str]]:
                 types[member["name"]] |= _types(member["type"], by_name)
         if entry["meta-type"] == "enum":
             words |= set(entry["values"])
-    named = {kind: {entry["name"] for entry in schema if entry["meta-type"] == kind} for kind in ("command", "event")}
+    named = {
+        kind: {entry["name"] for entry in schema if entry["meta-type"] == kind}
+        for kind in ("command", "event")
+    }
     keys = {name for name, kinds in types.items() if kinds <= _CONSTRAINED}
-    hmp = {word for names in re.findall(r"^([a-z_|-]+)", qemu.help("help"), re.M) for word in names.split("|")}
+    hmp = {
+        word
+        for names in re.findall(r"^([a-z_|-]+)", qemu.help("help"), re.M)
+        for word in names.split("|")
+    }
     info = set(re.findall(r"^info ([a-z_-]+)", qemu.help("help info"), re.M))
     qemu.close()
     return {
@@ -101,13 +111,25 @@ def generate(qemus: Iterable[Iterable[str]]) -> str:
         for name, found in describe(Qemu(qemu)).items():
             result[name] |= found
     result["keys"] -= result["texts"]
-    return "{\n" + ",\n".join(f"{json.dumps(name)}: {json.dumps(sorted(found))}" for name, found in result.items()) + "\n}\n"
+    return (
+        "{\n"
+        + ",\n".join(
+            (f"{json.dumps(name)}: {json.dumps(sorted(found))}") for name, found in result.items()
+        )
+        + "\n}\n"
+    )
 
 
 def main() -> None:
     """Write the table."""
     parser = argparse.ArgumentParser(description="Make the table of words of QEMU's monitor.")
-    parser.add_argument("--qemu", action="append", required=True, metavar="COMMAND", help="qemu-system-x86_64, or where it is (repeatable)")
+    parser.add_argument(
+        "--qemu",
+        action="append",
+        required=True,
+        metavar="COMMAND",
+        help="qemu-system-x86_64, or where it is (repeatable)",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     chosen = parser.parse_args()
     chosen.output.write_text(generate(command.split() for command in chosen.qemu))

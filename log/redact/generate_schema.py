@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Makes schema.json, which places of libvirt's documents hold no secret: libvirt's published schemas of several releases come in.
+"""Makes schema.json, which places of libvirt's documents hold no secret: libvirt's published
+schemas of several releases come in.
 
-    python3 -m log.redact.generate_schema --schemas DIR [--schemas DIR ...] -o probes/redact/schema.json
+    python3 -m log.redact.generate_schema --schemas DIR [--schemas DIR ...] -o
+    probes/redact/schema.json
 
-A place is an element in its parent, its text or one of its attributes. Where the schema has a number, a word of a list or a pattern, the
-value is harmless unless HIDDEN says otherwise; where it has any text, HARMLESS or HIDDEN must say which. Each line of the table is
-"parent/element" with the attributes that are shown; "." is the text, "#" before a name: only a number is shown, "=": only one of `words`.
-The bundled table is made from the schemas of libvirt 9.0, 11.3 and 12.8.
+A place is an element in its parent, its text or one of its attributes. Where the schema has a
+number, a word of a list or a pattern, the value is harmless unless HIDDEN says otherwise; where it
+has any text, HARMLESS or HIDDEN must say which. Each line of the table is "parent/element" with the
+attributes that are shown; "." is the text, "#" before a name: only a number is shown, "=": only one
+of `words`. The bundled table is made from the schemas of libvirt 9.0, 11.3 and 12.8.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ _NS = "{http://relaxng.org/ns/structure/1.0}"
 _NUMBERS = words(
     """int integer long short double decimal unsignedInt unsignedLong unsignedShort unsignedByte positiveInteger nonNegativeInteger"""
 )
-UNITS = words("b byte bytes B " + " ".join(f"{power} {power}B {power}iB {power}b" for power in "kKmMgGtTpPeE"))  # a pattern in the schemas
+# a pattern in the schemas
+UNITS = words(
+    "b byte bytes B " + " ".join(f"{power} {power}B {power}iB {power}b" for power in "kKmMgGtTpPeE")
+)
 Defines = dict[str, list[ET.Element]]
 
 # globs of "parent/element@attribute", or "parent/element" for its text
@@ -72,7 +78,9 @@ def load(folder: Path) -> tuple[Defines, list[ET.Element]]:
     return defines, starts
 
 
-def _direct(node: ET.Element, defines: Defines, seen: frozenset[str] = frozenset()) -> Iterator[tuple[str, ET.Element]]:
+def _direct(
+    node: ET.Element, defines: Defines, seen: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, ET.Element]]:
     """What an element or attribute is made of, up to the next element."""
     for child in node:
         kind = child.tag.removeprefix(_NS)
@@ -97,14 +105,18 @@ def _contents(node: ET.Element, defines: Defines) -> set[str]:
             found |= _contents(child, defines)
         elif kind == "data":
             has_pattern = any(param.get("name") == "pattern" for param in child)
-            found.add("number" if child.get("type") in _NUMBERS else "pattern" if has_pattern else "any")
+            found.add(
+                "number" if child.get("type") in _NUMBERS else "pattern" if has_pattern else "any"
+            )
         elif kind in ("text", "value"):
             found.add("any" if kind == "text" else "word")
     return found
 
 
 def places(folder: Path) -> dict[str, set[str]]:
-    """Every place of the schemas in the folder with what may be there; "parent/element" itself is always one, maybe with nothing."""
+    """Every place of the schemas in the folder with what may be there; "parent/element" itself
+    is always one, maybe with nothing.
+    """
     defines, starts = load(folder)
     found: defaultdict[str, set[str]] = defaultdict(set)
     done: set[tuple[str, int]] = set()
@@ -132,7 +144,9 @@ def places(folder: Path) -> dict[str, set[str]]:
 
 def is_shown(place: str, contents: set[str]) -> bool:
     """Whether what is there is no secret. ValueError where nobody has decided it."""
-    hidden, harmless = (any(fnmatch.fnmatchcase(place, glob) for glob in globs) for globs in (HIDDEN, HARMLESS))
+    hidden, harmless = (
+        any(fnmatch.fnmatchcase(place, glob) for glob in globs) for globs in (HIDDEN, HARMLESS)
+    )
     if "any" in contents and not hidden and not harmless:
         raise ValueError(f"{place}: any text may be there; is it HARMLESS or HIDDEN?")
     return bool(contents) and not hidden
@@ -141,13 +155,22 @@ def is_shown(place: str, contents: set[str]) -> bool:
 def words_of(folder: Path) -> set[str]:
     """All words of lists in the schemas."""
     return {
-        (value.text or "").strip() for path in folder.glob("*.rng") for value in ET.parse(path).getroot().iter(f"{_NS}value") if value.text
+        (value.text or "").strip()
+        for path in folder.glob("*.rng")
+        for value in ET.parse(path).getroot().iter(f"{_NS}value")
+        if value.text
     }
 
 
 def mark(attribute: str, contents: set[str]) -> str:
     """What limits the values that are shown."""
-    return "#" if contents == {"number"} else "=" if contents <= {"number", "word"} or attribute == "unit" else ""
+    return (
+        "#"
+        if contents == {"number"}
+        else "="
+        if contents <= {"number", "word"} or attribute == "unit"
+        else ""
+    )
 
 
 def generate(folders: Iterable[Path]) -> str:
@@ -161,15 +184,29 @@ def generate(folders: Iterable[Path]) -> str:
     table: defaultdict[str, list[str]] = defaultdict(list)
     for place, contents in sorted(found.items()):
         element, _, attribute = place.partition("@")
-        table[element] += [mark(attribute, contents) + (attribute or ".")] if is_shown(place, contents) else []
-    lines = ",\n".join(f"{json.dumps(element)}: {json.dumps(' '.join(shown))}" for element, shown in sorted(table.items()))
+        table[element] += (
+            [mark(attribute, contents) + (attribute or ".")] if is_shown(place, contents) else []
+        )
+    lines = ",\n".join(
+        f"{json.dumps(element)}: {json.dumps(' '.join(shown))}"
+        for element, shown in sorted(table.items())
+    )
     return f'{{"words": {json.dumps(sorted(known))},\n"places": {{\n{lines}\n}}}}\n'
 
 
 def main() -> None:
     """Write the table, or say what is undecided."""
-    parser = argparse.ArgumentParser(description="Make the table of harmless places in libvirt's documents.")
-    parser.add_argument("--schemas", type=Path, action="append", required=True, metavar="DIR", help="where domain.rng is (repeatable)")
+    parser = argparse.ArgumentParser(
+        description="Make the table of harmless places in libvirt's documents."
+    )
+    parser.add_argument(
+        "--schemas",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="where domain.rng is (repeatable)",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     chosen = parser.parse_args()
     chosen.output.write_text(generate(chosen.schemas))

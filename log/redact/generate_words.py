@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Makes words.txt, the words of libvirt's own messages: files of libvirt and of what it uses come in.
+"""Makes words.txt, the words of libvirt's own messages: files of libvirt and of what it uses come
+in.
 
     python3 -m log.redact.generate_words --file FILE [--file FILE ...] -o probes/redact/words.txt
 
-The bundled list is made from libvirt.so.0, libvirtd, the modules of its drivers and libxml2.so.2 of Debian 12, 13 and sid.
+The bundled list is made from libvirt.so.0, libvirtd, the modules of its drivers and libxml2.so.2 of
+Debian 12, 13 and sid.
 """
 
 from __future__ import annotations
@@ -33,13 +35,23 @@ def generate(files: Iterable[Path]) -> str:
     """The text of words.txt: those of two letters or more, in lower case."""
     found = {word for path in files for word in words(path.read_bytes())}
     found |= {word for number in range(1, 134) for word in _WORD.findall(os.strerror(number))}
-    return "".join(f"{word}\n" for word in sorted({word.lower() for word in found if 1 < len(word) < 40} | {"a"}))
+    return "".join(
+        f"{word}\n"
+        for word in sorted({word.lower() for word in found if 1 < len(word) < 40} | {"a"})
+    )
 
 
 def main() -> None:
     """Write the list."""
     parser = argparse.ArgumentParser(description="Make the list of words in libvirt's messages.")
-    parser.add_argument("--file", type=Path, action="append", required=True, metavar="FILE", help="a library or daemon (repeatable)")
+    parser.add_argument(
+        "--file",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="a library or daemon (repeatable)",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     chosen = parser.parse_args()
     chosen.output.write_text(generate(chosen.file))

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a monitor or a guest's agent is told, or answers, comes in; the same without what may be a secret goes out.
+"""What a monitor or a guest's agent is told, or answers, comes in; the same without what may be a
+secret goes out.
 
-JSON is taken apart into its tokens. A key's value is shown if the key is known to hold numbers or words of QEMU's own (qmp.json), or is
-one of NAMES, and its value looks so. Where the grammar is broken, or the text was cut, nothing is shown from there on.
-Of a command for people (HMP) only its first word is shown.
+JSON is taken apart into its tokens. A key's value is shown if the key is known to hold numbers or
+words of QEMU's own (qmp.json), or is one of NAMES, and its value looks so. Where the grammar is
+broken, or the text was cut, nothing is shown from there on. Of a command for people (HMP) only its
+first word is shown.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from log.events import CutText, Redacted, Value
 from log.redact.marker import REDACTED, words
 
 TABLE = Path(__file__).with_name("qmp.json")
-# keys with free text that is no secret: names and places of devices, images, nodes, jobs, and of the guest's own parts
+# keys with free text that is no secret: names and places of devices, images, nodes, jobs, and of
+# the guest's own parts
 NAMES = words(
     """addr alias backing_file backing-file base base-node bitmap bus bus-name bus-type chardev child class compat default-cpu-type
     default-ram-id dev device device-id devices driver drive drv element-type execute export fd fdname file filename
@@ -38,7 +41,8 @@ _KEYS = words(
 )
 # keys that are known, but nothing that they have for a value is shown
 _HIDING = words(
-    "desc username password pass keys buf-b64 out-data err-data input-data arg env data value props user command-line secret cookie iv"
+    "desc username password pass keys buf-b64 out-data err-data input-data arg env data value "
+    "props user command-line secret cookie iv"
 )
 _AGENT = words(
     """guest-exec guest-exec-status guest-file-close guest-file-flush guest-file-open guest-file-read guest-file-seek guest-file-write
@@ -81,10 +85,20 @@ def known() -> Known:
     """Reads the table, once."""
     table = json.loads(TABLE.read_bytes())
     keys = (frozenset(table["keys"]) | _KEYS) - _HIDING
-    known_words = frozenset(table["words"]) | frozenset(table["commands"]) | frozenset(table["events"]) | _AGENT
+    known_words = (
+        frozenset(table["words"])
+        | frozenset(table["commands"])
+        | frozenset(table["events"])
+        | _AGENT
+    )
     agent = frozenset(word for word in _AGENT if word.startswith("guest-"))
     return Known(
-        keys, keys | NAMES | _HIDING | frozenset(table["texts"]), known_words, agent, frozenset(table["hmp"]), frozenset(table["info"])
+        keys,
+        keys | NAMES | _HIDING | frozenset(table["texts"]),
+        known_words,
+        agent,
+        frozenset(table["hmp"]),
+        frozenset(table["info"]),
     )
 
 
@@ -114,7 +128,13 @@ def redact_message(value: Value) -> Value:
 
 def redact_answer(text: str) -> Value:
     """An answer: of one for people nothing is shown but how long it is."""
-    return redact_json(text) if text.lstrip()[:1] in ("{", "[") else Redacted(len(text.encode(errors="surrogatepass"))) if text else text
+    return (
+        redact_json(text)
+        if text.lstrip()[:1] in ("{", "[")
+        else Redacted(len(text.encode(errors="surrogatepass")))
+        if text
+        else text
+    )
 
 
 def _redact_hmp(text: str) -> str:
@@ -182,7 +202,12 @@ def _mark(mark: str, levels: list[_Level]) -> str | None:
         level.wants = "," if len(levels) > 1 else "value"
         levels.append(_Level(mark == "{", level.key))
     elif mark in "}]":
-        if len(levels) == 1 or level.is_object != (mark == "}") or level.wants == ":" or (level.is_object and level.wants == "value"):
+        if (
+            len(levels) == 1
+            or level.is_object != (mark == "}")
+            or level.wants == ":"
+            or (level.is_object and level.wants == "value")
+        ):
             return None
         levels.pop()
     elif level.wants != mark:
@@ -198,5 +223,7 @@ def _value(match: re.Match[str], key: str) -> str:
         return match[0]
     is_shown = key in NAMES or key in known().keys
     if text is not None and is_shown:
-        is_shown = text in known().words or (key in NAMES and bool(_NAME.fullmatch(text)) and not _NOT_PLAIN.search(text))
+        is_shown = text in known().words or (
+            key in NAMES and bool(_NAME.fullmatch(text)) and not _NOT_PLAIN.search(text)
+        )
     return match[0] if is_shown else _HIDDEN

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""An error's code and message come in; the message goes out without what a program, a document or a guest may have put into it.
+"""An error's code and message come in; the message goes out without what a program, a document or a
+guest may have put into it.
 
-libvirt's messages quote what they complain of: a line of a document, a value, a command, a URI. Of a message nothing is shown but its first
-line, and of that only words that libvirt itself uses (words.txt, and its translations where they are installed), outside of quotes; within
-quotes only names of elements and attributes. Messages of the codes in PLAIN quote names of objects and functions only, and are shown.
+libvirt's messages quote what they complain of: a line of a document, a value, a command, a URI. Of
+a message nothing is shown but its first line, and of that only words that libvirt itself uses
+(words.txt, and its translations where they are installed), outside of quotes; within quotes only
+names of elements and attributes. Messages of the codes in PLAIN quote names of objects and
+functions only, and are shown.
 """
 
 from __future__ import annotations
@@ -70,7 +73,8 @@ _PLACE = re.compile(
     r"\((?:\w+_definition\w*|vir\w*|domain_\w+)\):[0-9]{1,6}(?::[0-9]{1,6})?"
 )  # (domain_definition):1, where a document is wrong
 _NUMBER = re.compile(r"-?[0-9]{1,6}|0x[0-9a-f]{1,8}")
-_FUNCTION = re.compile(r"(?:vir|test|qemu|remote|lxc)([A-Z][A-Za-z0-9]*)")  # drivers call theirs as the public ones are called
+# drivers call theirs as the public ones are called
+_FUNCTION = re.compile(r"(?:vir|test|qemu|remote|lxc)([A-Z][A-Za-z0-9]*)")
 
 _MARKS = frozenset(("", "-", "--", "/", "=", "<", ">", "%"))
 _ALIKE = re.compile(rf"{REDACTED}(?:[\s.,:;()\[\]/%!?-]*{REDACTED})+")
@@ -130,7 +134,11 @@ def _is_known(chunk: str, more: frozenset[str]) -> bool:
     if core in _MARKS or _NUMBER.fullmatch(core) or _PLACE.fullmatch(chunk.rstrip(":")):
         return True
     if (element := re.fullmatch(r"<(\w+)>", core)) or (function := _FUNCTION.fullmatch(core)):
-        return element[1] in _places() if element else function is not None and f"vir{function[1]}" in _functions()
+        return (
+            element[1] in _places()
+            if element
+            else function is not None and f"vir{function[1]}" in _functions()
+        )
     return all(word.lower() in words() or word.lower() in more for word in re.split(r"[-/]", core))
 
 
@@ -138,24 +146,35 @@ def _is_known(chunk: str, more: frozenset[str]) -> bool:
 def words() -> frozenset[str]:
     """libvirt's words, in lower case."""
     ours = WORDS.read_text().split()
-    return frozenset(ours) | {f"{word}'s" for word in ours} | {"can't", "don't", "doesn't", "isn't", "won't", "couldn't"}
+    return (
+        frozenset(ours)
+        | {f"{word}'s" for word in ours}
+        | {"can't", "don't", "doesn't", "isn't", "won't", "couldn't"}
+    )
 
 
 @functools.cache
 def translated() -> frozenset[str]:
     """Words of libvirt's translations into the languages of this host."""
-    languages = {os.environ.get(name, "").partition(".")[0] for name in ("LC_ALL", "LC_MESSAGES", "LANG")}
+    languages = {
+        os.environ.get(name, "").partition(".")[0] for name in ("LC_ALL", "LC_MESSAGES", "LANG")
+    }
     languages |= set(os.environ.get("LANGUAGE", "").split(":"))
     found: set[str] = set()
     for name in {
-        part for language in languages if re.fullmatch(r"[a-z]{2,3}(?:_[A-Z]{2})?", language) for part in (language, language[:2])
+        part
+        for language in languages
+        if re.fullmatch(r"[a-z]{2,3}(?:_[A-Z]{2})?", language)
+        for part in (language, language[:2])
     }:
         with (
             contextlib.suppress(OSError, ValueError, UnicodeError, LookupError),
             (CATALOGS / name / "LC_MESSAGES/libvirt.mo").open("rb") as file,
         ):
             texts = gettext.GNUTranslations(file)._catalog.values()  # type: ignore[attr-defined]  # no other way to list them
-            found.update(word.lower() for text in texts for word in re.findall(r"[^\W\d_]\w+", text))
+            found.update(
+                word.lower() for text in texts for word in re.findall(r"[^\W\d_]\w+", text)
+            )
     return frozenset(found)
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A URI comes in; the same goes out with only those parts that can hold no secret.
 
-Shown are scheme, user, host, port, path and the parameters that libvirt knows, each only in the form that it should have: a password with
-a slash in it makes the authority end too early, so where a part looks wrong, all that follows the scheme is hidden.
+Shown are scheme, user, host, port, path and the parameters that libvirt knows, each only in the
+form that it should have: a password with a slash in it makes the authority end too early, so where
+a part looks wrong, all that follows the scheme is hidden.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ _FILE = r"/[\w./+,@~%-]*"
 _WORD = r"[\w.-]{1,32}"
 # libvirt's own parameters, and how their values look
 _PARAMETERS = {
-    **dict.fromkeys(("socket", "keyfile", "pkipath", "known_hosts", "command", "netcat", "root", "authfile"), _FILE),
+    **dict.fromkeys(
+        ("socket", "keyfile", "pkipath", "known_hosts", "command", "netcat", "root", "authfile"),
+        _FILE,
+    ),
     **dict.fromkeys(("mode", "proxy", "sshauth", "known_hosts_verify", "transport"), _WORD),
     **dict.fromkeys(("no_verify", "no_sanity", "no_tty", "auto_answer"), r"[01]"),
 }
@@ -34,7 +38,8 @@ def redact_uri(uri: str) -> str:
 
 
 def redact_uris(text: str, *, is_cut: bool = False) -> str:
-    """Text without what may be secret in the URI in it: it goes on to the end, as nobody knows where it ends.
+    """Text without what may be secret in the URI in it: it goes on to the end, as nobody knows
+    where it ends.
 
     `is_cut`: there was more, so that it does not show what is user info and what a host.
     """
@@ -56,7 +61,9 @@ def has_uri(text: str) -> bool:
 
 
 def _rest_in_text(rest: str) -> str:
-    """What follows a scheme in a sentence: shown is a URI that goes to the end or to a closing quote at the end."""
+    """What follows a scheme in a sentence: shown is a URI that goes to the end or to a closing
+    quote at the end.
+    """
     inner = rest.rstrip("'\"): ;.")
     return _rest(inner) + rest[len(inner) :]
 
@@ -68,7 +75,11 @@ def _rest(rest: str) -> str:
         authority, slash, path = before, "", rest[len(before) :]
     user_info, at, host = authority.rpartition("@")
     path, question, query = (slash + path).partition("?")
-    if not _HOST.fullmatch(host) or not _PATH.fullmatch(path) or (authority and "@" in path + query):
+    if (
+        not _HOST.fullmatch(host)
+        or not _PATH.fullmatch(path)
+        or (authority and "@" in path + query)
+    ):
         return REDACTED
     return _user(user_info) + at + host + path + (question + _query(query) if question else "")
 
@@ -87,4 +98,6 @@ def _query(query: str) -> str:
 def _parameter(name: str, equals: str, value: str) -> str:
     if name not in _PARAMETERS:
         return f"{name}={REDACTED}" if name in ("password", "name") else REDACTED
-    return name + equals + (value if not value or re.fullmatch(_PARAMETERS[name], value) else REDACTED)
+    return (
+        name + equals + (value if not value or re.fullmatch(_PARAMETERS[name], value) else REDACTED)
+    )

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""An XML document comes in, whole or cut; the same goes out with only those values that are known to be harmless.
+"""An XML document comes in, whole or cut; the same goes out with only those values that are known
+to be harmless.
 
-It is looked through for tags, text, CDATA, comments and instructions. A value is shown if it stands where libvirt's schemas have something
-that is no secret (schema.json), whatever it looks like; an element that no schema has at that place is hidden with all that is in it.
-From where the text is not well-formed, or defines entities of its own, nothing is shown.
+It is looked through for tags, text, CDATA, comments and instructions. A value is shown if it stands
+where libvirt's schemas have something that is no secret (schema.json), whatever it looks like; an
+element that no schema has at that place is hidden with all that is in it. From where the text is
+not well-formed, or defines entities of its own, nothing is shown.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from log.redact.uri import has_uri, redact_uris
 
 TABLE = Path(__file__).with_name("schema.json")
 DEEPEST = 256
-HIDDEN = "<redacted/>"  # in place of text and elements: an element, so that what was well-formed stays so
+# in place of text and elements: an element, so that what was well-formed stays so
+HIDDEN = "<redacted/>"
 _NAME = r"[A-Za-z_][A-Za-z0-9_.:-]*+"
-# Python 3.11.2 takes what no round of a possessive group matched for matched, so only single characters are repeated possessively
+# Python 3.11.2 takes what no round of a possessive group matched for matched, so only single
+# characters are repeated possessively
 _TOKEN = re.compile(
     rf"(?P<text>[^<]++)|<(?P<start>{_NAME})(?P<attributes>(?:\s++{_NAME}\s*+=\s*+(?:'[^'<]*+'|\"[^\"<]*+\"))*)\s*+(?P<empty>/?)>"
     rf"|</(?P<end>{_NAME})\s*+>|<!--(?P<comment>.*?)-->|<!\[CDATA\[(?P<cdata>.*?)\]\]>|<\?(?P<instruction>.*?)\?>",
@@ -40,21 +44,25 @@ _MORE = {
     "/qemu-migration": "",
     "qemu-migration/name": ".", "qemu-migration/uuid": ".", "qemu-migration/hostname": ".", "qemu-migration/hostuuid": ".",
     "qemu-migration/feature": "name", "qemu-migration/lockstate": "driver", "qemu-migration/nbd": "port",
-    "qemu-migration/graphics": "type #port #tlsPort listen", "qemu-migration/capabilities": "", "capabilities/cap": "name auto",
+    "qemu-migration/graphics": ("type #port #tlsPort "
+                                "listen"), "qemu-migration/capabilities": "", "capabilities/cap": "name auto",
     "qemu-migration/cpu": "check match migratable mode",
     "qemu-migration/allowReboot": "value", "qemu-migration/blockDirtyBitmaps": "",
     "/sources": "", "sources/source": "",
 }  # fmt: skip
-# parts of a document with elements that only a hypervisor knows: what is in them is hidden, not that they are there
+# parts of a document with elements that only a hypervisor knows: what is in them is hidden, not
+# that they are there
 _OPAQUE = words(
     """qemu:commandline qemu:capabilities qemu:deprecation qemu:override lxc:namespace xen:commandline bhyve:commandline dnsmasq:options
     metadata"""
 )
-_ABOVE = ("", "devices", "network", "dhcp", "dns", "ip")  # of what a document begins with, which may be a part of another
+# of what a document begins with, which may be a part of another
+_ABOVE = ("", "devices", "network", "dhcp", "dns", "ip")
 _NAMESPACE = re.compile(r"http://libvirt\.org/schemas/[a-z]+/[a-z]+/1\.0")
 
 
-# What is shown of an element: attributes, and "." for its text -> "": any value, "#": a number, "=": a word of the schemas
+# What is shown of an element: attributes, and "." for its text -> "": any value, "#": a number,
+# "=": a word of the schemas
 Place = Mapping[str, str]
 
 
@@ -70,7 +78,8 @@ def known() -> Known:
     """Reads the table, once."""
     table = json.loads(TABLE.read_bytes())
     places: dict[str, Place] = {
-        place: {name.lstrip("#="): name[: name[0] in "#="] for name in shown.split()} for place, shown in (table["places"] | _MORE).items()
+        place: {name.lstrip("#="): name[: name[0] in "#="] for name in shown.split()}
+        for place, shown in (table["places"] | _MORE).items()
     }
     return Known(places, frozenset(table["words"]))
 
@@ -87,7 +96,9 @@ def _find(parent: str, name: str) -> Place | None:
     places = known().places
     if parent:
         return places.get(f"{parent}/{name}")
-    return next((places[f"{above}/{name}"] for above in _ABOVE if f"{above}/{name}" in places), None)
+    return next(
+        (places[f"{above}/{name}"] for above in _ABOVE if f"{above}/{name}" in places), None
+    )
 
 
 def redact_xml(document: str) -> str:
@@ -139,7 +150,9 @@ class _Reader:
                 self.shown.append(HIDDEN)
                 self._hiding = 0 if empty else 1
             else:
-                self.shown.append(f"<{name}{self._attributes(match['attributes'], place)}{match['empty']}>")
+                self.shown.append(
+                    f"<{name}{self._attributes(match['attributes'], place)}{match['empty']}>"
+                )
         elif not empty:
             self._hiding += 1
         if not empty:
@@ -161,11 +174,20 @@ class _Reader:
         if kind == "text" and not text.strip():
             return text
         place = self._open[-1][1] if self._open else None
-        return match[0] if kind in ("text", "cdata") and _may_show(place, ".", text) and not has_uri(text) else HIDDEN
+        return (
+            match[0]
+            if kind in ("text", "cdata") and _may_show(place, ".", text) and not has_uri(text)
+            else HIDDEN
+        )
 
     @staticmethod
     def _attributes(attributes: str, place: Place | None) -> str:
-        return _ATTRIBUTE.sub(lambda match: "".join((*match.groups()[:4], _value(match[2], match[5], place), match[4])), attributes)
+        return _ATTRIBUTE.sub(
+            lambda match: "".join(
+                (*match.groups()[:4], _value(match[2], match[5], place), match[4])
+            ),
+            attributes,
+        )
 
 
 def _value(name: str, value: str, place: Place | None) -> str:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""An XML document comes in; one line that says what it describes goes out: `<domain name=web1 memory=64MiB vcpu=1 disks=2 nics=1>`.
+"""An XML document comes in; one line that says what it describes goes out: `<domain name=web1
+memory=64MiB vcpu=1 disks=2 nics=1>`.
 
 The document may be cut, wrong or hostile: it is looked through for tags, not parsed.
 """
@@ -16,7 +17,9 @@ from log.quote import name, quote
 
 LONGEST = 100  # characters of a value
 DEEPEST = 64
-_TAG = re.compile(r"<(?P<end>/)?(?P<tag>[\w:.-]+)(?P<attributes>(?:[^<>\"']|\"[^\"]*\"|'[^']*')*+)>", re.A)
+_TAG = re.compile(
+    r"<(?P<end>/)?(?P<tag>[\w:.-]+)(?P<attributes>(?:[^<>\"']|\"[^\"]*\"|'[^']*')*+)>", re.A
+)
 _SKIPPED = {"<!--": "-->", "<![CDATA[": "]]>", "<?": "?>", "<!": ">"}
 _ATTRIBUTE = re.compile(r"(?<![\w:.-])([\w:.-]++)\s*+=\s*+(?:\"([^\"]*)\"|'([^']*)')", re.A)
 _POWERS = "kmgtpe"
@@ -24,14 +27,22 @@ _ENTITIES = {"&lt;": "<", "&gt;": ">", "&amp;": "&", "&quot;": '"', "&apos;": "'
 
 
 class Shown(NamedTuple):
-    """What of a document is shown: where it is ("/" between tags, "@" before an attribute), and how it is called."""
+    """What of a document is shown: where it is ("/" between tags, "@" before an attribute), and
+    how it is called.
+    """
 
     path: str
     label: str
-    kind: str = "text"  # "text", "count" of such elements, or a size's unit where the document has none
+    # "text", "count" of such elements, or a size's unit where the document has none
+    kind: str = "text"
 
 
-_COMMON = (Shown("@type", "type"), Shown("name", "name"), Shown("@name", "name"), Shown("uuid", "uuid"))
+_COMMON = (
+    Shown("@type", "type"),
+    Shown("name", "name"),
+    Shown("@name", "name"),
+    Shown("uuid", "uuid"),
+)
 # the first label that is found is shown; a document of another kind is shown by _COMMON and _DEVICE
 _DOCUMENTS: dict[str, tuple[Shown, ...]] = {
     "domain": (
@@ -42,24 +53,63 @@ _DOCUMENTS: dict[str, tuple[Shown, ...]] = {
         Shown("devices/interface", "nics", "count"),
         Shown("devices/hostdev", "hostdevs", "count"),
     ),
-    "network": (Shown("name", "name"), Shown("forward@mode", "forward"), Shown("bridge@name", "bridge"), Shown("ip@address", "ip")),
+    "network": (
+        Shown("name", "name"),
+        Shown("forward@mode", "forward"),
+        Shown("bridge@name", "bridge"),
+        Shown("ip@address", "ip"),
+    ),
     "pool": (Shown("@type", "type"), Shown("name", "name"), Shown("target/path", "path")),
-    "volume": (Shown("name", "name"), Shown("capacity", "capacity", "bytes"), Shown("target/format@type", "format")),
+    "volume": (
+        Shown("name", "name"),
+        Shown("capacity", "capacity", "bytes"),
+        Shown("target/format@type", "format"),
+    ),
     "domainsnapshot": (
         Shown("name", "name"),
         Shown("state", "state"),
         Shown("parent/name", "parent"),
         Shown("disks/disk", "disks", "count"),
     ),
-    "domaincheckpoint": (Shown("name", "name"), Shown("parent/name", "parent"), Shown("disks/disk", "disks", "count")),
-    "domainbackup": (Shown("@mode", "mode"), Shown("incremental", "incremental"), Shown("disks/disk", "disks", "count")),
-    "secret": (Shown("usage@type", "usage"), Shown("uuid", "uuid"), Shown("usage/volume", "of"), Shown("usage/name", "of")),
-    "device": (Shown("name", "name"), Shown("parent", "parent"), Shown("capability@type", "capability")),
+    "domaincheckpoint": (
+        Shown("name", "name"),
+        Shown("parent/name", "parent"),
+        Shown("disks/disk", "disks", "count"),
+    ),
+    "domainbackup": (
+        Shown("@mode", "mode"),
+        Shown("incremental", "incremental"),
+        Shown("disks/disk", "disks", "count"),
+    ),
+    "secret": (
+        Shown("usage@type", "usage"),
+        Shown("uuid", "uuid"),
+        Shown("usage/volume", "of"),
+        Shown("usage/name", "of"),
+    ),
+    "device": (
+        Shown("name", "name"),
+        Shown("parent", "parent"),
+        Shown("capability@type", "capability"),
+    ),
     "filter": (Shown("@name", "name"), Shown("@chain", "chain"), Shown("rule", "rules", "count")),
     "filterbinding": (Shown("portdev@name", "port"), Shown("filterref@filter", "filter")),
-    "capabilities": (Shown("host/uuid", "host"), Shown("host/cpu/arch", "arch"), Shown("guest", "guests", "count")),
-    "domainCapabilities": (Shown("domain", "domain"), Shown("machine", "machine"), Shown("arch", "arch")),
-    "cpu": (Shown("@mode", "mode"), Shown("model", "model"), Shown("arch", "arch"), Shown("feature", "features", "count")),
+    "capabilities": (
+        Shown("host/uuid", "host"),
+        Shown("host/cpu/arch", "arch"),
+        Shown("guest", "guests", "count"),
+    ),
+    "domainCapabilities": (
+        Shown("domain", "domain"),
+        Shown("machine", "machine"),
+        Shown("arch", "arch"),
+    ),
+    "cpu": (
+        Shown("@mode", "mode"),
+        Shown("model", "model"),
+        Shown("arch", "arch"),
+        Shown("feature", "features", "count"),
+    ),
 }
 _DEVICE = (
     Shown("@device", "device"),
@@ -82,7 +132,9 @@ def abstract(document: Xml) -> str:
     """The line; a document that has no tag is shown as it is, cut short."""
     root, found, counts = _look_through(document.captured)
     if root is None:
-        return quote(document.captured[:LONGEST]) + ("..." if len(document.captured) > LONGEST else "")
+        return quote(document.captured[:LONGEST]) + (
+            "..." if len(document.captured) > LONGEST else ""
+        )
     parts, labels = [root], set()
     for shown in _DOCUMENTS.get(root, _COMMON + _DEVICE):
         if shown.kind == "count":
@@ -94,11 +146,17 @@ def abstract(document: Xml) -> str:
         if value and shown.label not in labels:
             labels.add(shown.label)
             parts.append(f"{shown.label}={value}")
-    return f"<{' '.join(parts)}>" + ("..." if isinstance(document.shown, CutText) and document.captured.rstrip()[-1:] != ">" else "")
+    return f"<{' '.join(parts)}>" + (
+        "..."
+        if isinstance(document.shown, CutText) and document.captured.rstrip()[-1:] != ">"
+        else ""
+    )
 
 
 def _look_through(text: str) -> tuple[str | None, dict[str, str], Counter[str]]:
-    """The document's first tag; contents and attributes by path, the first of each; how often a path is there."""
+    """The document's first tag; contents and attributes by path, the first of each; how often a
+    path is there.
+    """
     path: list[str] = []
     found: dict[str, str] = {}
     counts: Counter[str] = Counter()

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""An event comes in; one line of JSON goes out: `type` first, pure UTF-8, safe to show on a terminal.
+"""An event comes in; one line of JSON goes out: `type` first, pure UTF-8, safe to show on a
+terminal.
 
-Lines are put together from fragments that are encoded once: the arguments' in Values.rendered, the caller's and the names'
-in bounded caches. A dict through `json.dumps` costs several times as much.
+Lines are put together from fragments that are encoded once: the arguments' in Values.rendered, the
+caller's and the names' in bounded caches. A dict through `json.dumps` costs several times as much.
 
-A line says all that the event does: where its JSON alone could be taken for another value (a document for a string, say),
-`types` tells, by JSON pointer, what it is. `log/recording/parse.py` reads it back.
+A line says all that the event does: where its JSON alone could be taken for another value (a
+document for a string, say), `types` tells, by JSON pointer, what it is. `log/recording/parse.py`
+reads it back.
 """
 
 from __future__ import annotations
@@ -75,19 +77,28 @@ def line(event: Event) -> str:
 
 
 def value(item: Value) -> str:
-    """A value as JSON: integers exact to 64 bits, doubles that are not finite as "NaN", "Infinity" or "-Infinity"."""
+    """A value as JSON: integers exact to 64 bits, doubles that are not finite as "NaN",
+    "Infinity" or "-Infinity".
+    """
     return _ENCODERS[type(item)](item)
 
 
 def string(text: str) -> str:
-    """A JSON string; what a terminal might obey or hide is escaped, lone surrogates are as `well_formed` has them."""
+    """A JSON string; what a terminal might obey or hide is escaped, lone surrogates are as
+    `well_formed` has them.
+    """
     if text.isascii():
         return encode_basestring_ascii(text)
     text = well_formed(text)
-    return encode_basestring(text) if is_visible(text.replace("\n", "")) else encode_basestring_ascii(text)
+    return (
+        encode_basestring(text)
+        if is_visible(text.replace("\n", ""))
+        else encode_basestring_ascii(text)
+    )
 
 
-_word = lru_cache(maxsize=2048)(string)  # for what comes again and is short: functions, libraries, thread names
+# for what comes again and is short: functions, libraries, thread names
+_word = lru_cache(maxsize=2048)(string)
 
 
 _Parts = tuple[str, str, str, str]
@@ -95,18 +106,25 @@ _INTEGERS = (int, bool, float, EnumValue, Flags)
 
 
 def implied_returns(ret: Value) -> str:
-    """What kind of result a function has, as far as its result tells; a line says it where that is wrong."""
+    """What kind of result a function has, as far as its result tells; a line says it where that
+    is wrong.
+    """
     return "integer" if isinstance(ret, _INTEGERS) else "pointer"
 
 
 def _parts(call: Call) -> _Parts:
-    """A call's line but for its time, its time as a part of its id, and its duration: what stands before, between and after them."""
+    """A call's line but for its time, its time as a part of its id, and its duration: what
+    stands before, between and after them.
+    """
     args, out, error, client, verdict = call.args, call.out, call.error, call.client, call.verdict
     kind, end, result, said = "call", "}\n", f'"ret":{value(call.ret)},', ""
     if call.unfinished is not None:
         kind, end, result = "unfinished", f',"reason":{_word(call.unfinished)}}}\n', ""
     elif verdict is not None and verdict.action == "deny":
-        kind, end = "verdict", f',"action":"deny","rule":{_word(verdict.rule)},"message":{value(verdict.message)}}}\n'
+        kind, end = (
+            "verdict",
+            f',"action":"deny","rule":{_word(verdict.rule)},"message":{value(verdict.message)}}}\n',
+        )
     if verdict is not None:
         said = _verdict(verdict, kind != "verdict")
     if call.returns != implied_returns(call.ret if result else None):
@@ -130,7 +148,8 @@ def _values(values: Values) -> str:
     return text
 
 
-# by identity, as hashing a command line costs too much; the object is held, so that its id can't become another's
+# by identity, as hashing a command line costs too much; the object is held, so that its id can't
+# become another's
 _callers: dict[tuple[int, int, str], tuple[Caller, str]] = {}
 _clients: dict[int, tuple[object, str]] = {}
 _SHARED_MAX = 4096
@@ -224,12 +243,21 @@ def rfc3339(ns: int) -> str:
 
 
 def _command(event: Command) -> str:
-    fields: dict[str, Value] = {"text": event.text, "duration_ns": event.duration_ns, "parent": event.parent}
+    fields: dict[str, Value] = {
+        "text": event.text,
+        "duration_ns": event.duration_ns,
+        "parent": event.parent,
+    }
     return _of_process("agent" if event.to_agent else "monitor", event, fields)
 
 
 def _domain(event: DomainEvent) -> str:
-    fields: dict[str, Value] = {"domain": event.domain, "event": event.event, "detail": event.detail, "parent": event.parent}
+    fields: dict[str, Value] = {
+        "domain": event.domain,
+        "event": event.event,
+        "detail": event.detail,
+        "parent": event.parent,
+    }
     if event.one_of:
         fields["one_of"] = list(event.one_of)
     cause: dict[str, Value] = {"kind": event.cause}
@@ -243,7 +271,9 @@ def _of_process(kind: str, event: Command | DomainEvent, fields: Mapping[str, Va
     known = f'"id":"{call_id(event.tid, event.time)}",{_who(event.caller, event.tid, event.comm)}'
     found: Types = {}
     note_fields({"comm": event.comm, **event.caller._asdict(), **fields}, "", found)
-    return f'{{"type":"{kind}",{_time(event.time)},{known},{_mapping(fields)[1:-1]}{_types(found)}}}\n'
+    return (
+        f'{{"type":"{kind}",{_time(event.time)},{known},{_mapping(fields)[1:-1]}{_types(found)}}}\n'
+    )
 
 
 def _attached(event: Attached) -> str:
@@ -274,18 +304,36 @@ def _clock_set(event: Clock) -> str:
 
 
 def _reads(event: Reads) -> str:
-    caller: dict[str, Value] = {"pid": event.caller.pid, "comm": event.comm, **event.caller._asdict()}
+    caller: dict[str, Value] = {
+        "pid": event.caller.pid,
+        "comm": event.comm,
+        **event.caller._asdict(),
+    }
     if event.caller.real_uid is None:
         del caller["real_uid"]
     client = None if event.client is None else dict(event.client)
     counts: dict[str, Value] = {"caused": True} if event.caused else {}
-    counts |= {"calls": event.calls, "failed": event.failed, "total_ns": event.total_ns, "max_ns": event.max_ns}
-    head: dict[str, Value] = {"caller": caller, "client": client, "function": event.function, "object": event.object}
+    counts |= {
+        "calls": event.calls,
+        "failed": event.failed,
+        "total_ns": event.total_ns,
+        "max_ns": event.max_ns,
+    }
+    head: dict[str, Value] = {
+        "caller": caller,
+        "client": client,
+        "function": event.function,
+        "object": event.object,
+    }
     return _rare("reads", event.time, {"until": rfc3339(event.until), **head, **counts})
 
 
 def _gap(event: Gap) -> str:
-    return _rare("gap", event.time, {"until": rfc3339(event.until), "reason": event.reason, "lost": event.lost})
+    return _rare(
+        "gap",
+        event.time,
+        {"until": rfc3339(event.until), "reason": event.reason, "lost": event.lost},
+    )
 
 
 def _removed(event: Removed) -> str:
@@ -301,7 +349,15 @@ def _recording(event: Recording) -> str:
 def _lost(event: Lost) -> str:
     whose = {"uid": event.uid, "user": event.user}
     return _rare(
-        "lost", event.time, {"count": event.count, "ring": event.ring, "reason": event.reason, **whose, "details_lost": event.details}
+        "lost",
+        event.time,
+        {
+            "count": event.count,
+            "ring": event.ring,
+            "reason": event.reason,
+            **whose,
+            "details_lost": event.details,
+        },
     )
 
 
@@ -321,7 +377,11 @@ def _types(found: Types) -> str:
 
 
 def _mapping(fields: Mapping[str, Value]) -> str:
-    return "{" + ",".join([f"{_word(key)}:{_ENCODERS[type(item)](item)}" for key, item in fields.items()]) + "}"
+    return (
+        "{"
+        + ",".join([f"{_word(key)}:{_ENCODERS[type(item)](item)}" for key, item in fields.items()])
+        + "}"
+    )
 
 
 def _list(items: list[Value] | tuple[Value, ...]) -> str:

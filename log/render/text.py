@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""An event comes in; one line in strace's grammar goes out, as plain text and as the (role, text) pairs that colour is made of.
+"""An event comes in; one line in strace's grammar goes out, as plain text and as the (role, text)
+pairs that colour is made of.
 
-Both are the same list of pieces, `role, text, role, text, ...`, so a colour can't change a character.
+Both are the same list of pieces, `role, text, role, text, ...`, so a colour can't change a
+character.
 """
 
 from __future__ import annotations
@@ -65,12 +67,16 @@ class View(Enum):
 
 
 def line(event: Event, view: View = View.FOLD) -> str:
-    """The event as a line of plain text with its newline; several of a tree, "" for what is folded away."""
+    """The event as a line of plain text with its newline; several of a tree, "" for what is
+    folded away.
+    """
     return "".join(_pieces(event, view)[1::2])
 
 
 def segments(event: Event, view: View = View.FOLD) -> Iterator[tuple[str, str]]:
-    """The same text as (role, text) pairs; the roles are the keys of `console.THEME`, "" is for punctuation."""
+    """The same text as (role, text) pairs; the roles are the keys of `console.THEME`, "" is for
+    punctuation.
+    """
     pieces = _pieces(event, view)
     return zip(pieces[::2], pieces[1::2], strict=True)
 
@@ -89,9 +95,14 @@ def duration(ns: int) -> str:
 
 def end_summary(event: End) -> str:
     """What was seen, in one line without the time: for the end of a log and for standard error."""
-    details = f"; {event.details_lost} {_plural(event.details_lost, 'detail')} lost" if event.details_lost else ""
+    details = (
+        f"; {event.details_lost} {_plural(event.details_lost, 'detail')} lost"
+        if event.details_lost
+        else ""
+    )
     return (
-        f"{event.calls} {_plural(event.calls, 'call')}, {event.failed} failed, {event.denied} denied, "
+        f"{event.calls} {_plural(event.calls, 'call')}, {event.failed} failed, {event.denied} "
+        "denied, "
         f"{event.lost} lost in {event.seconds:.1f}s{details}"
     )
 
@@ -102,23 +113,45 @@ def _pieces(event: Event, view: View) -> list[str]:
             return [*_asked(event), *_call(event, view)] if event.children else _call(event, view)
         if event.parent is not None:
             return []
-        return _tree(event, 0, view) if view is not View.FOLD and event.children else _call(event, view)
+        return (
+            _tree(event, 0, view)
+            if view is not View.FOLD and event.children
+            else _call(event, view)
+        )
     if type(event) is Command and event.parent is not None and only_asks(event.text):
         return []  # with its call
     if type(event) is Command or type(event) is DomainEvent:
-        return [] if view is not View.BOTH and event.parent is not None else _LINES[type(event)](event, 0)
+        return (
+            []
+            if view is not View.BOTH and event.parent is not None
+            else _LINES[type(event)](event, 0)
+        )
     if type(event) is Reads:
         return [] if event.caused and view is not View.BOTH else _reads(event)
     if type(event) is Recording:
         return []
-    return ["time", _clock(event.time), "notice", f" libvirt-trace: {_NOTICES[type(event)](event)}", "", "\n"]
+    return [
+        "time",
+        _clock(event.time),
+        "notice",
+        f" libvirt-trace: {_NOTICES[type(event)](event)}",
+        "",
+        "\n",
+    ]
 
 
 def _call(call: Call, view: View) -> list[str]:
     before, after = _parts(call)
     if view is View.FOLD and call.children:
         after = [*_judged(call), *after]
-    took = () if call.duration_ns is None else ("duration", f" <{duration(call.duration_ns)}{_inside(call) if view is View.FOLD else ''}>")
+    took = (
+        ()
+        if call.duration_ns is None
+        else (
+            "duration",
+            f" <{duration(call.duration_ns)}{_inside(call) if view is View.FOLD else ''}>",
+        )
+    )
     return ["time", _clock(call.time), *before, *took, *after]
 
 
@@ -129,7 +162,12 @@ def _judged(call: Call) -> list[str]:
         verdict = child.verdict if type(child) is Call else None
         if verdict is not None and verdict.action in _JUDGED:
             daemon = os.path.basename(child.caller.exe or "") or child.comm
-            pieces += ("", " ", "denied", f"{_JUDGED[verdict.action]} by rule {quote(verdict.rule)} ({name(daemon)})")
+            pieces += (
+                "",
+                " ",
+                "denied",
+                f"{_JUDGED[verdict.action]} by rule {quote(verdict.rule)} ({name(daemon)})",
+            )
     return pieces
 
 
@@ -160,14 +198,20 @@ def _tree(event: Call, level: int, view: View) -> list[str]:
 
 
 def _runs(children: Sequence[Any]) -> list[list[Any]]:
-    """What a call caused, where the same question was asked again and again (a start asks some 400 times) together."""
+    """What a call caused, where the same question was asked again and again (a start asks some
+    400 times) together.
+    """
     return [list(run) for _, run in itertools.groupby(children, _sameness())]
 
 
 def _sameness() -> Callable[[Any], object]:
     """Tells what may be shown together: what changes something has a line of its own."""
     numbers = itertools.count()
-    return lambda child: (child.to_agent, command_name(child.text)) if type(child) is Command and only_asks(child.text) else next(numbers)
+    return lambda child: (
+        (child.to_agent, command_name(child.text))
+        if type(child) is Command and only_asks(child.text)
+        else next(numbers)
+    )
 
 
 def _asked(call: Call) -> list[str]:
@@ -196,7 +240,20 @@ def _command(command: Command, level: int) -> list[str]:
 
 def _told(command: Command, text: str, took: str, level: int) -> tuple[str, ...]:
     whom = "agent" if command.to_agent else "monitor"
-    return ("", INDENT * level, "function", whom, "", " ", "string", text, "duration", f" <{took}>", "", "\n")
+    return (
+        "",
+        INDENT * level,
+        "function",
+        whom,
+        "",
+        " ",
+        "string",
+        text,
+        "duration",
+        f" <{took}>",
+        "",
+        "\n",
+    )
 
 
 def _domain(event: DomainEvent, level: int) -> list[str]:
@@ -205,26 +262,55 @@ def _domain(event: DomainEvent, level: int) -> list[str]:
     elif event.one_of:
         why = f", by one of {len(event.one_of)} calls"
     else:
-        why = {BY_CALL: ", by a call that is not shown", NO_CALL: ", by no call"}.get(event.cause or "", ", cause not known")
-    what = ("", INDENT * level, "function", "domain", "", " ", *_handle(event.domain), "notice", f" {escape(event.event)}: ")
+        why = {BY_CALL: (", by a call that is not shown"), NO_CALL: (", by no call")}.get(
+            event.cause or "", ", cause not known"
+        )
+    what = (
+        "",
+        INDENT * level,
+        "function",
+        "domain",
+        "",
+        " ",
+        *_handle(event.domain),
+        "notice",
+        f" {escape(event.event)}: ",
+    )
     return [*_clock_and_who(event), *what, "notice", f"{escape(event.detail)}{why}", "", "\n"]
 
 
 def _reads(event: Reads) -> list[str]:
     """Calls that were counted, in the place of their lines."""
-    who = _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid) + (_for(event.client) if event.client else "")
+    who = _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid) + (
+        _for(event.client) if event.client else ""
+    )
     about = ("", "(", *_handle(event.object), "", ")") if event.object else ("", "()")
     failed = f", {event.failed} failed" if event.failed else ""
     counts = f"{event.calls} {_plural(event.calls, 'read')}{failed} until {_clock(event.until)}"
     took = f" <{duration(event.total_ns)}, {duration(event.max_ns)} at most>"
     return [
-        *("time", _clock(event.time), "process", who, "function", _function(event.function), *about, "", " = "),
+        *(
+            "time",
+            _clock(event.time),
+            "process",
+            who,
+            "function",
+            _function(event.function),
+            *about,
+            "",
+            " = ",
+        ),
         *("number", counts, "duration", took, "", "\n"),
     ]
 
 
 def _clock_and_who(event: Command | DomainEvent) -> tuple[str, ...]:
-    return ("time", _clock(event.time), "process", _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid))
+    return (
+        "time",
+        _clock(event.time),
+        "process",
+        _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid),
+    )
 
 
 def _plain(text: Value) -> str:
@@ -235,7 +321,9 @@ def _plain(text: Value) -> str:
 
 
 def _parts(call: Call) -> tuple[list[str], list[str]]:
-    """The pieces between a call's time and its duration, and those behind it; once for all calls that are alike."""
+    """The pieces between a call's time and its duration, and those behind it; once for all
+    calls that are alike.
+    """
     if call.alike is None:
         return _before(call), _after(call)
     parts: tuple[list[str], list[str]] | None = call.alike.get("text")
@@ -258,7 +346,11 @@ def _before(call: Call) -> list[str]:
         arrow = " => " if call.args.values else "=> "
         pieces += ("", "(", *_values(call.args), "", arrow, *_values(call.out), "", ")")
     if call.unfinished is not None:
-        why = call.unfinished if call.unfinished.startswith("no return probe") else f"unfinished: {call.unfinished}"
+        why = (
+            call.unfinished
+            if call.unfinished.startswith("no return probe")
+            else (f"unfinished: {call.unfinished}")
+        )
         pieces += ("", " = ", "notice", f"? <{escape(why)}>")
         return pieces
     pieces += ("", " = ", *_result(call))
@@ -294,15 +386,29 @@ def _for(client: Mapping[str, Value]) -> str:
     if client.get("daemon"):
         return "for itself "
     exe, pid = client.get("exe"), client.get("pid")
-    user = next((name(str(client[key])) for key in ("sasl", "x509", "user", "uid") if client.get(key) is not None), "?")
-    words = [str(pid)] if pid is not None else [] if client.get("address") is None else [name(str(client["address"]))]
+    user = next(
+        (
+            name(str(client[key]))
+            for key in ("sasl", "x509", "user", "uid")
+            if client.get(key) is not None
+        ),
+        "?",
+    )
+    words = (
+        [str(pid)]
+        if pid is not None
+        else []
+        if client.get("address") is None
+        else [name(str(client["address"]))]
+    )
     words += [name(os.path.basename(exe))] if isinstance(exe, str) else []
     claims = client.get("claims")
     says = f" who says {_for(claims)[4:-1]}" if isinstance(claims, Mapping) else ""
     return f"for {' '.join([*words, user])}{says} "
 
 
-_function = lru_cache(maxsize=2048)(name)  # an unknown function's name is what a file in some container says
+# an unknown function's name is what a file in some container says
+_function = lru_cache(maxsize=2048)(name)
 
 
 @lru_cache(maxsize=64)
@@ -370,7 +476,11 @@ def _cut_list(cut: CutList) -> list[str]:
 def _handle(handle: Handle) -> list[str]:
     label = handle.label
     if "claimed" in handle.fields:
-        return [*_value(Handle(handle.type, {"name": label})), "notice", f" /* not {''.join(_value(handle.fields['claimed'])[1::2])} */"]
+        return [
+            *_value(Handle(handle.type, {"name": label})),
+            "notice",
+            f" /* not {''.join(_value(handle.fields['claimed'])[1::2])} */",
+        ]
     if label is None:
         return ["object", f"<{name(handle.type)}>"]
     if type(label) is str:
@@ -379,11 +489,17 @@ def _handle(handle: Handle) -> list[str]:
 
 
 def _flags(flags: Flags) -> list[str]:
-    return ["constant", escape("|".join(flags.names))] if flags.names else ["number", str(flags.value)]
+    return (
+        ["constant", escape("|".join(flags.names))] if flags.names else ["number", str(flags.value)]
+    )
 
 
 def _enum(item: EnumValue) -> list[str]:
-    return ["number", f"{item.value} /* unknown */"] if item.name is None else ["constant", escape(item.name)]
+    return (
+        ["number", (f"{item.value} /* unknown */")]
+        if item.name is None
+        else ["constant", escape(item.name)]
+    )
 
 
 def _redacted(item: Redacted) -> list[str]:
@@ -407,16 +523,30 @@ def _attached(event: Attached) -> str:
         files += f" in {roots} roots" if roots > 1 else ""
         reason = "" if note is None else f"; {escape(note)}"
         where.append(f"{name(folder if len(paths) > 1 else paths[0])} ({version}{files}{reason})")
-    late = "" if event.mapped_ms is None else f"; mapped {event.mapped_ms:.0f}ms before, calls in that time were missed"
-    return f"attached to {event.functions} functions in {', '.join(where)}, {event.attach_ms:.1f}ms, {escape(event.link)}{late}"
+    late = (
+        ""
+        if event.mapped_ms is None
+        else (f"; mapped {event.mapped_ms:.0f}ms before, calls in that time were missed")
+    )
+    return (
+        f"attached to {event.functions} functions in {', '.join(where)}, "
+        f"{event.attach_ms:.1f}ms, {escape(event.link)}{late}"
+    )
 
 
 def _lost(event: Lost) -> str:
-    remedy = "; a larger --buffer-size or fewer functions (-f) may help" if event.reason.startswith("buffer full") else ""
+    remedy = (
+        "; a larger --buffer-size or fewer functions (-f) may help"
+        if event.reason.startswith("buffer full")
+        else ""
+    )
     whose = f" of {escape(event.user or str(event.uid))}" if event.uid is not None else ""
     what = f"{event.count} {escape(event.ring)} {_plural(event.count, 'call')}{whose}"
     if not event.count:
-        what = f"{event.details} {_plural(event.details, 'detail')} of {escape(event.ring)} calls{whose}"
+        what = (
+            f"{event.details} {_plural(event.details, 'detail')} of {escape(event.ring)} "
+            f"calls{whose}"
+        )
         if event.ring == "processes":
             what = f"{event.details} {_plural(event.details, 'event')} about processes"
     return f"lost {what}: {escape(event.reason)}{remedy}"
@@ -427,7 +557,10 @@ def _unattached(event: Unattached) -> str:
 
 
 def _clock_set(event: Clock) -> str:
-    return f"the clock was set {'forward' if event.step_ns > 0 else 'back'} by {duration(abs(event.step_ns))}"
+    return (
+        f"the clock was set {'forward' if event.step_ns > 0 else 'back'} by "
+        f"{duration(abs(event.step_ns))}"
+    )
 
 
 def _gap(event: Gap) -> str:

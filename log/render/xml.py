@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A call comes in; one line of XML goes out, in the `<methodResponse>` shape that libvirt auditors already parse.
+"""A call comes in; one line of XML goes out, in the `<methodResponse>` shape that libvirt auditors
+already parse.
 
-Beside calls only losses and files whose calls are not seen have a line: a log that hid these would claim to be complete.
+Beside calls only losses and files whose calls are not seen have a line: a log that hid these would
+claim to be complete.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
 def line(event: Event) -> str:
-    """A call, a loss or a file whose calls are not seen as one XML document with its newline; "" for other events."""
+    """A call, a loss or a file whose calls are not seen as one XML document with its newline;
+    "" for other events.
+    """
     if isinstance(event, Lost):
         ring, reason = content(event.ring), content(event.reason)
         return f"<lost><count>{event.count}</count><ring>{ring}</ring><reason>{reason}</reason><details>{event.details}</details></lost>\n"
@@ -47,7 +51,11 @@ def line(event: Event) -> str:
         return f"<unattached><path>{content(event.path)}</path><reason>{content(event.reason)}</reason></unattached>\n"
     if not isinstance(event, Call):
         return ""
-    param = '<param lost="true"/>' if event.args is None else f"<param>{_arguments(event.args)}</param>"
+    param = (
+        ('<param lost="true"/>')
+        if event.args is None
+        else f"<param>{_arguments(event.args)}</param>"
+    )
     out = f"<out>{_arguments(event.out)}</out>" if event.out.values else ""
     end = ""
     if event.unfinished is not None:
@@ -59,10 +67,11 @@ def line(event: Event) -> str:
 
 
 def content(text: str) -> str:
-    """Text for an element or a quoted attribute: parses back to the same, but for what XML can't hold, which is `\\xNN`.
+    """Text for an element or a quoted attribute: parses back to the same, but for what XML can't
+    hold, which is `\\xNN`.
 
-    As in `decode_bytes`, every backslash of such a text is doubled. Control and invisible characters, line ends among
-    them, are character references.
+    As in `decode_bytes`, every backslash of such a text is doubled. Control and invisible
+    characters, line ends among them, are character references.
     """
     if _is_plain(text):
         return text
@@ -106,7 +115,9 @@ def _element(key: str, item: Value) -> str:
 
 
 def _body(item: Value) -> tuple[str, str]:
-    """A value's attributes and content; numbers and text are content, what qualifies them is in attributes."""
+    """A value's attributes and content; numbers and text are content, what qualifies them is in
+    attributes.
+    """
     if isinstance(item, (Xml, Code)):
         item = item.shown if isinstance(item, Xml) else item.name
     if isinstance(item, str):
@@ -140,5 +151,9 @@ def _content(item: Value) -> str:
 
 def _cut(item: CutText | CutList) -> tuple[str, str]:
     if isinstance(item, CutText):
-        return ' cut="true"' + ("" if item.length is None else f' length="{item.length}"'), content(item.text)
-    return ' cut="true"' + ("" if item.total is None else f' count="{item.total}"'), _body(item.items)[1]
+        return (' cut="true"') + (
+            "" if item.length is None else (f' length="{item.length}"')
+        ), content(item.text)
+    return (' cut="true"') + ("" if item.total is None else (f' count="{item.total}"')), _body(
+        item.items
+    )[1]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Lines come in; a thread writes them to what may block (a terminal, a pipe, a socket) while the tracer goes on, until it is given up."""
+"""Lines come in; a thread writes them to what may block (a terminal, a pipe, a socket) while
+the tracer goes on, until it is given up.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ _AT_A_TIME = 1 << 20  # characters
 _AGAIN = 20  # ms
 _MEMORY = 1  # the major number of /dev/null, /dev/full, /dev/zero
 
-# what is missing where a line is: calls of that ring, and how many of these were not counted as missing before
+# what is missing where a line is: calls of that ring, and how many of these were not counted as
+# missing before
 Weight = tuple[str, int, int]
 
 
@@ -38,7 +41,9 @@ _turns: dict[tuple[int, int], threading.Lock] = {}  # by device and inode of wha
 
 
 class Channel:
-    """A descriptor that one thread writes to: it waits for the reader, but no longer than until it is told not to."""
+    """A descriptor that one thread writes to: it waits for the reader, but no longer than until
+    it is told not to.
+    """
 
     def __init__(self, fd: int) -> None:
         """`fd` stays the caller's."""
@@ -54,7 +59,9 @@ class Channel:
             poll.register(self._woken, select.POLLIN)
 
     def send(self, data: bytes, seconds: float | None = None) -> tuple[int, OSError | None]:
-        """Write all of `data`; returns the bytes that were taken and, where that is not all, why: NotRead after `seconds`, too."""
+        """Write all of `data`; returns the bytes that were taken and, where that is not all,
+        why: NotRead after `seconds`, too.
+        """
         # who else writes to the same pipe waits for its turn, or a line could be torn
         if not self._turn.acquire(timeout=-1 if seconds is None else seconds):
             return 0, NotRead()
@@ -72,7 +79,9 @@ class Channel:
                 sent += self._write(view[sent:])
             except BlockingIOError:
                 # a terminal may be ready and yet have no room for the next character
-                ready = self._polls[not was_ready].poll(_AGAIN if was_ready else None if seconds is None else seconds * 1000)
+                ready = self._polls[not was_ready].poll(
+                    _AGAIN if was_ready else None if seconds is None else seconds * 1000
+                )
                 if not ready and not was_ready:
                     return sent, NotRead()
                 was_ready = not was_ready
@@ -106,10 +115,13 @@ class Writer:
         self._writing = Batch([], [])
         self._size = 0  # characters of both
         self._ends = False
-        self._thread: threading.Thread | None = None  # begun by the first batch: there may be a fork before it
+        # begun by the first batch: there may be a fork before it
+        self._thread: threading.Thread | None = None
 
     def put(self, batch: Batch) -> list[Weight]:
-        """Have it written; what is left out as too much waits already: first calls that only read, all of the batch's."""
+        """Have it written; what is left out as too much waits already: first calls that only
+        read, all of the batch's.
+        """
         if not any(batch.lines):
             return []
         left_out: list[Weight] = []
@@ -187,22 +199,36 @@ def _size(batch: Batch) -> int:
 
 
 def may_block(fd: int) -> bool:
-    """Whether a write to it may have to wait for somebody: not to a file or to /dev/null and its like."""
+    """Whether a write to it may have to wait for somebody: not to a file or to /dev/null and
+    its like.
+    """
     status = os.fstat(fd)
-    return not (stat.S_ISREG(status.st_mode) or (stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == _MEMORY))
+    return not (
+        stat.S_ISREG(status.st_mode)
+        or (stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == _MEMORY)
+    )
 
 
 def _without_blocking(fd: int) -> tuple[int, Callable[[memoryview], int], Callable[[], None]]:
-    """A descriptor for the same thing, how to write to it, where possible without blocking or changing it for others, how to close it."""
+    """A descriptor for the same thing, how to write to it, where possible without blocking or
+    changing it for others, how to close it.
+    """
     mode = os.fstat(fd).st_mode
     if stat.S_ISSOCK(mode):
         connection = socket.socket(fileno=os.dup(fd))
-        return connection.fileno(), lambda data: connection.send(data, socket.MSG_DONTWAIT), connection.close
+        return (
+            connection.fileno(),
+            lambda data: connection.send(data, socket.MSG_DONTWAIT),
+            connection.close,
+        )
     opened = -1
     if stat.S_ISFIFO(mode) or os.isatty(fd):
-        # opened again, it has flags of its own; a reader that is gone, or the host's policy, may not let us
+        # opened again, it has flags of its own; a reader that is gone, or the host's policy, may
+        # not let us
         with contextlib.suppress(OSError):
-            opened = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            opened = os.open(
+                f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            )
     if opened < 0:
         opened = os.dup(fd)
     return opened, lambda data: os.write(opened, data), lambda: os.close(opened)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Events come in; the screen's lines go out: in colour on a terminal, with a status line below them, plain elsewhere."""
+"""Events come in; the screen's lines go out: in colour on a terminal, with a status line below
+them, plain elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from log.render import text
 from log.sinks.channel import NotRead, Weight
 from log.sinks.output import FORMATS, NOTHING, Complain, GivenUp, Output, weight_of
 
-if TYPE_CHECKING:  # else imported where it is used: a start without colours is the shorter by a tenth of a second
+# else imported where it is used: a start without colours is the shorter by a tenth of a second
+if TYPE_CHECKING:
     import rich.console
 
 # the sixteen colours that every terminal has set to suit its background
@@ -39,21 +42,35 @@ ERASE = "\r\x1b[2K"
 _REDRAW = 0.2  # s between two status lines when nothing is logged
 
 
-def open_screen(file: TextIO, form: str, complain: Complain, status: bool = True, view: text.View = text.View.FOLD) -> Screen | Output:
-    """The sink for standard output: a Screen for text on a terminal that can move its cursor, else plain lines.
+def open_screen(
+    file: TextIO,
+    form: str,
+    complain: Complain,
+    status: bool = True,
+    view: text.View = text.View.FOLD,
+) -> Screen | Output:
+    """The sink for standard output: a Screen for text on a terminal that can move its cursor, else
+    plain lines.
 
-    The text form leaves `end` out: it is said on standard error. `status` False: no status line, for when the traced
-    command writes to the same terminal.
+    The text form leaves `end` out: it is said on standard error. `status` False: no status line,
+    for when the traced command writes to the same terminal.
     """
     if form != "text":
         return Output(file.fileno(), "standard output", FORMATS[form], complain)
     if not file.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
-        return Output(file.fileno(), "standard output", lambda event: "" if type(event) is End else text.line(event, view), complain)
+        return Output(
+            file.fileno(),
+            "standard output",
+            lambda event: "" if type(event) is End else text.line(event, view),
+            complain,
+        )
     return Screen(file, complain, status, view)
 
 
 def make_console(file: TextIO) -> rich.console.Console:
-    """A rich console for `file` that adds styles to text and changes nothing else; no styles with NO_COLOR set."""
+    """A rich console for `file` that adds styles to text and changes nothing else; no styles
+    with NO_COLOR set.
+    """
     import rich.console
     from rich.theme import Theme
 
@@ -71,7 +88,13 @@ def make_console(file: TextIO) -> rich.console.Console:
 class Screen(Output):
     """The sink for a terminal."""
 
-    def __init__(self, file: TextIO, complain: Complain, status: bool = True, view: text.View = text.View.FOLD) -> None:
+    def __init__(
+        self,
+        file: TextIO,
+        complain: Complain,
+        status: bool = True,
+        view: text.View = text.View.FOLD,
+    ) -> None:
         super().__init__(os.dup(file.fileno()), "standard output", FORMATS["text"], complain)
         self._view = view
         self._paint = paints(make_console(file))
@@ -85,7 +108,9 @@ class Screen(Output):
         self._calls_rated = 0
 
     def write(self, events: Sequence[Event]) -> None:
-        """Show the events, all but `end`, and below them the new status. BrokenPipeError: the terminal is gone."""
+        """Show the events, all but `end`, and below them the new status. BrokenPipeError: the
+        terminal is gone.
+        """
         paint = self._paint
         lines: list[str] = []
         weights: list[Weight] = []
@@ -98,7 +123,9 @@ class Screen(Output):
                 self._denied += is_denied(event)
             elif type(event) is Lost:
                 self._lost += event.count
-            lines.append("".join([paint[role] % piece for role, piece in text.segments(event, self._view)]))
+            lines.append(
+                "".join([paint[role] % piece for role, piece in text.segments(event, self._view)])
+            )
             weights.append(weight_of(event) if lines[-1] else NOTHING)
         left_out = self._draw(lines, weights) if any(lines) else []
         if len(left_out) > len(lines):
@@ -109,7 +136,9 @@ class Screen(Output):
         self._say()
 
     def message(self, lines: str) -> None:
-        """Show lines that are no event, a warning for instance, without mixing them up with the status line."""
+        """Show lines that are no event, a warning for instance, without mixing them up with the
+        status line.
+        """
         self._draw([f"{lines}\n"], [NOTHING])
 
     @contextlib.contextmanager
@@ -138,11 +167,15 @@ class Screen(Output):
         return not isinstance(error, NotRead)  # EIO: the terminal was closed
 
     def _draw(self, lines: list[str], weights: list[Weight]) -> list[Weight]:
-        """Show lines and the new status; what there is no room for, with the status where that is all of it."""
+        """Show lines and the new status; what there is no room for, with the status where that
+        is all of it.
+        """
         before, status = self._status, self._status_line()
         if not lines and before == status:
             return []
-        left_out = self._put([ERASE if before else "", *lines, status], [NOTHING, *weights, NOTHING])
+        left_out = self._put(
+            [ERASE if before else "", *lines, status], [NOTHING, *weights, NOTHING]
+        )
         if NOTHING not in left_out:
             self._status = status
         return left_out
@@ -155,7 +188,8 @@ class Screen(Output):
             self._rate = (self._calls - self._calls_rated) / (now - self._rated)
             self._rated, self._calls_rated = now, self._calls
         try:
-            columns = os.get_terminal_size(self._fd).columns or 80  # 0: a terminal that was never told its size
+            # 0: a terminal that was never told its size
+            columns = os.get_terminal_size(self._fd).columns or 80
         except OSError:
             columns = 80
         if self._note:

@@ -56,12 +56,19 @@ class Log:
         self._errors = Channel(STDERR)
         self.tally = Tally()
         self.summary = Summary(both=options.both) if options.summary else None
-        self._view = View(options.tree) if options.tree else View.BOTH if options.both else View.FOLD
+        self._view = (
+            View(options.tree) if options.tree else View.BOTH if options.both else View.FOLD
+        )
         self._sinks: list[Sink] = []  # what waits for nobody is first
         self._form = options.format or "text"
         if options.output:
             self._sinks.append(
-                open_file(os.fspath(options.output), FORMATS[options.format or "json"], self.complain, shared=options.shared_output)
+                open_file(
+                    os.fspath(options.output),
+                    FORMATS[options.format or "json"],
+                    self.complain,
+                    shared=options.shared_output,
+                )
             )
 
     def add(self, *sinks: Sink) -> None:
@@ -70,14 +77,20 @@ class Log:
 
     @contextlib.contextmanager
     def starting(self, status: bool) -> Iterator[None]:
-        """While the tracer gets ready, which the status line says; then events are shown and the time counts."""
+        """While the tracer gets ready, which the status line says; then events are shown and
+        the time counts.
+        """
         if not self._quiet:
             self._screen = open_screen(sys.stdout, self._form, self.complain, status, self._view)
             self._sinks.append(self._screen)
         if self.summary:
             self._sinks.append(self.summary)
         try:
-            with self._screen.note("starting ...") if isinstance(self._screen, Screen) else contextlib.nullcontext():
+            with (
+                self._screen.note("starting ...")
+                if isinstance(self._screen, Screen)
+                else contextlib.nullcontext()
+            ):
                 yield
         except BaseException:
             if self._screen:
@@ -137,12 +150,18 @@ class Log:
             raise gone
 
     def _given_up(self) -> GivenUp:
-        """A reader is waited for until somebody asks once more, or, where it was no person who asked, for a while."""
+        """A reader is waited for until somebody asks once more, or, where it was no person who
+        asked, for a while.
+        """
         signals, asked, said = self._signals, self._signals.stop, False
 
         def given_up(idle: float) -> bool:
             nonlocal said
-            if signals.is_impatient() or signals.stop > asked or (signals.terminate and idle > READER_PATIENCE):
+            if (
+                signals.is_impatient()
+                or signals.stop > asked
+                or (signals.terminate and idle > READER_PATIENCE)
+            ):
                 return True
             if idle > READER_PATIENCE and not said:
                 said = True

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Events come in, a batch at a time; whole lines go out to a file, a pipe or standard output, one write a batch."""
+"""Events come in, a batch at a time; whole lines go out to a file, a pipe or standard output,
+one write a batch.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,11 @@ from log.quote import name
 from log.render import jsonl, text, xml
 from log.sinks.channel import Batch, Channel, NotRead, Weight, Writer, may_block
 
-Render = Callable[[Event], str]  # a line with its newline, or "" where the format has none for the event
+# a line with its newline, or "" where the format has none for the event
+Render = Callable[[Event], str]
 Complain = Callable[[str], None]  # takes one line for standard error, without the program's name
-GivenUp = Callable[[float], bool]  # whether not to wait for a reader any longer, who has taken nothing for so long (s)
+# whether not to wait for a reader any longer, who has taken nothing for so long (s)
+GivenUp = Callable[[float], bool]
 
 FORMATS: dict[str, Render] = {"text": text.line, "json": jsonl.line, "xml": xml.line}
 STDOUT = 1
@@ -35,7 +39,8 @@ _COMPLAIN_AGAIN = 60  # s
 _LOOK_AGAIN = 0.05  # s, while the end waits for a reader
 _STUCK = 1  # s: longer than a thread takes that can be told to give up
 _WEIGHTS: dict[bool, Weight] = {True: ("write", 1, 1), False: ("read", 1, 1)}
-# what is open already: to open these again would give the file a second offset, and they are symbolic links
+# what is open already: to open these again would give the file a second offset, and they are
+# symbolic links
 _own_descriptor = re.compile(r"/dev/(?:(stdout)|(stderr)|fd/([0-9]+))").fullmatch
 
 
@@ -43,10 +48,14 @@ class Sink(Protocol):
     """Where events go. No method but `close` waits for anybody."""
 
     def write(self, events: Sequence[Event]) -> None:
-        """Take a batch, in order. BrokenPipeError: nobody reads standard output any more, so the tracer ends."""
+        """Take a batch, in order. BrokenPipeError: nobody reads standard output any more, so
+        the tracer ends.
+        """
 
     def tick(self, open_calls: int) -> None:
-        """Say what has happened meanwhile; `open_calls` have begun and not returned. BrokenPipeError as for `write`."""
+        """Say what has happened meanwhile; `open_calls` have begun and not returned.
+        BrokenPipeError as for `write`.
+        """
 
     def reopen(self) -> None:
         """Let go of a file that was moved away (SIGHUP) and begin a new one."""
@@ -56,14 +65,26 @@ class Sink(Protocol):
 
 
 class Output:
-    """The sink that writes lines: to a file at once, to anything else in a thread, which may have to wait.
+    """The sink that writes lines: to a file at once, to anything else in a thread, which may have
+    to wait.
 
-    What can't be written (disk full, reader gone or asleep) is left out, counted and complained of; what comes next is tried
-    again, and `lost` lines then tell how many calls are missing.
+    What can't be written (disk full, reader gone or asleep) is left out, counted and complained of;
+    what comes next is tried again, and `lost` lines then tell how many calls are missing.
     """
 
-    def __init__(self, fd: int, label: str, render: Render, complain: Complain, path: str | None = None, *, shared: bool = False) -> None:
-        """`label` names the destination in complaints; `path` is what `reopen` opens, if anything, `shared` as `open_file` has it."""
+    def __init__(
+        self,
+        fd: int,
+        label: str,
+        render: Render,
+        complain: Complain,
+        path: str | None = None,
+        *,
+        shared: bool = False,
+    ) -> None:
+        """`label` names the destination in complaints; `path` is what `reopen` opens, if
+        anything, `shared` as `open_file` has it.
+        """
         self._fd = fd
         self._label = label
         self._render = render
@@ -83,10 +104,18 @@ class Output:
         self._begin()
 
     def write(self, events: Sequence[Event]) -> None:
-        """Write a line each. BrokenPipeError: this is standard output and nobody reads it any more."""
+        """Write a line each. BrokenPipeError: this is standard output and nobody reads it any
+        more.
+        """
         events = self._with_missing(events)
         lines = [self._render(event) for event in events]
-        self._put(lines, [weight_of(event) if line else NOTHING for event, line in zip(events, lines, strict=True)])
+        self._put(
+            lines,
+            [
+                weight_of(event) if line else NOTHING
+                for event, line in zip(events, lines, strict=True)
+            ],
+        )
         self._say()
 
     def message(self, lines: str) -> None:
@@ -122,7 +151,9 @@ class Output:
         if self._rest:
             self._leave_out([self._rest_weight])
         if self._missing_ever and not self._gone:
-            self._complain(f"{self._label}: {self._missing_ever} calls were not written ({self._cause})")
+            self._complain(
+                f"{self._label}: {self._missing_ever} calls were not written ({self._cause})"
+            )
         if self._channel and written:
             self._channel.close()
         if self._fd != STDOUT and written:
@@ -158,13 +189,18 @@ class Output:
         if sent > whole:
             whole = self._mend(data, whole, sent)
             last = bisect.bisect_left(ends, whole)
-            self._rest_weight = batch.weights[last] if ends[last] == whole else NOTHING  # else of one that is left out as a whole
+            # else of one that is left out as a whole
+            self._rest_weight = batch.weights[last] if ends[last] == whole else NOTHING
         self._leave_out(batch.weights[bisect.bisect_right(ends, whole) :])
         self._gone |= self._is_gone(error)
         if isinstance(error, NotRead):
             self._fails(NOT_READ)
         else:
-            self._fails("its reader is gone" if isinstance(error, BrokenPipeError) else os.strerror(error.errno or 0).lower())
+            self._fails(
+                "its reader is gone"
+                if isinstance(error, BrokenPipeError)
+                else os.strerror(error.errno or 0).lower()
+            )
 
     def _hand_over(self, data: bytes) -> tuple[int, OSError | None]:
         return self._channel.send(data) if self._channel else send(self._fd, data)
@@ -173,9 +209,12 @@ class Output:
         return self._fd == STDOUT and isinstance(error, BrokenPipeError)
 
     def _mend(self, data: bytes, whole: int, sent: int) -> int:
-        """Undo a line of which only a part was taken, or note its rest to be sent first; returns the bytes that count as written."""
+        """Undo a line of which only a part was taken, or note its rest to be sent first;
+        returns the bytes that count as written.
+        """
         if self._path is not None and stat.S_ISREG(os.fstat(self._fd).st_mode):
-            # only in a file of our own: behind standard output another program's text may have followed
+            # only in a file of our own: behind standard output another program's text may have
+            # followed
             os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - (sent - whole))
             return whole
         end = data.find(b"\n", sent) + 1 or len(data)
@@ -188,7 +227,10 @@ class Output:
             return events
         now = time.time_ns()
         with self._lock:
-            lost = [Lost(now, count, ring, f"not written: {self._cause}") for ring, count in self._missing.items()]
+            lost = [
+                Lost(now, count, ring, f"not written: {self._cause}")
+                for ring, count in self._missing.items()
+            ]
             self._missing.clear()
         return [*lost, *events]
 
@@ -215,7 +257,10 @@ class Output:
         now = time.monotonic()
         if failed and (self._complained is None or now - self._complained > _COMPLAIN_AGAIN):
             self._complained = now
-            self._complain(f"{self._label}: {self._cause}; tracing goes on, and calls that can't be written there are counted")
+            self._complain(
+                f"{self._label}: {self._cause}; tracing goes on, and calls that can't "
+                "be written there are counted"
+            )
 
     def _drain(self, given_up: GivenUp) -> bool:
         """Wait until all is written or given up; False if the thread can't be told to give up."""
@@ -229,9 +274,11 @@ class Output:
 
 
 def open_file(path: str, render: Render, complain: Complain, *, shared: bool = False) -> Output:
-    """The sink for `-o`: appends to `path`, which is created with mode 0600; `shared`: others may own, read or write what is there.
+    """The sink for `-o`: appends to `path`, which is created with mode 0600; `shared`: others may
+    own, read or write what is there.
 
-    A pipe, a terminal or an own descriptor (/dev/stdout, /dev/fd/N) will do; TraceError for symbolic links and anything else.
+    A pipe, a terminal or an own descriptor (/dev/stdout, /dev/fd/N) will do; TraceError for
+    symbolic links and anything else.
     """
     own = _own_descriptor(path)
     if not own:
@@ -276,7 +323,9 @@ def _open(path: str, *, shared: bool) -> int:
             raise TraceError(f"{name(path)}: is a symbolic link; name the file itself") from None
         if error.errno == errno.ENXIO:
             raise TraceError(f"{name(path)}: nobody reads it; start its reader first") from None
-        raise TraceError(f"{name(path)}: can't write there: {os.strerror(error.errno or 0).lower()}") from None
+        raise TraceError(
+            f"{name(path)}: can't write there: {os.strerror(error.errno or 0).lower()}"
+        ) from None
     except ValueError:
         raise TraceError(f"{name(path)}: is not a file name") from None
     if reason := _refused(os.fstat(fd), shared=shared):
@@ -296,5 +345,8 @@ def _refused(status: os.stat_result, *, shared: bool) -> str | None:
     if status.st_uid != os.geteuid():
         return "belongs to somebody else; name another file, or give --shared-output"
     if stat.S_ISREG(mode) and mode & 0o077:
-        return "others may read or write it; chmod it to 600, name another file, or give --shared-output"
+        return (
+            "others may read or write it; chmod it to 600, name another file, or give "
+            "--shared-output"
+        )
     return None

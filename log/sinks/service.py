@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a service says of itself: its state to systemd, where that has started it, and lines to the system's log."""
+"""What a service says of itself: its state to systemd, where that has started it, and lines to
+the system's log.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def _send(address: str, data: bytes) -> None:
 
 
 class Service:
-    """The sink that tells systemd how it goes. `is_well`: whether all threads are there; `status`: a line about it."""
+    """The sink that tells systemd how it goes. `is_well`: whether all threads are there;
+    `status`: a line about it.
+    """
 
     def __init__(self, is_well: Callable[[], bool], status: Callable[[], str]) -> None:
         self._is_well, self._status = is_well, status

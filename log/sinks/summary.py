@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Calls come in; the table of `-c` goes out: per function how many, how many failed, and how long they took."""
+"""Calls come in; the table of `-c` goes out: per function how many, how many failed, and how
+long they took.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ HEADINGS = ("function", "calls", "errors", "denied", "total", "average", "p50", 
 class Durations:
     """A histogram whose buckets are exact below 128 ns and 1/64 of their power of two wide above.
 
-    A percentile is the end of its bucket, so at most 1.6 % too long; at most 3,776 buckets for any 64-bit duration.
+    A percentile is the end of its bucket, so at most 1.6 % too long; at most 3,776 buckets for any
+    64-bit duration.
     """
 
     def __init__(self) -> None:
@@ -49,7 +52,9 @@ class Durations:
         self._buckets[bucket] = self._buckets.get(bucket, 0) + count
 
     def percentile(self, percent: int) -> int:
-        """The duration in ns that `percent` of all did not exceed (nearest rank); 0 if there is none."""
+        """The duration in ns that `percent` of all did not exceed (nearest rank); 0 if there is
+        none.
+        """
         rank = -(-self.count * percent // 100)
         for bucket in sorted(self._buckets):
             rank -= self._buckets[bucket]
@@ -88,7 +93,11 @@ class Counts:
     def times(self) -> list[int]:
         """The sum, three percentiles and the longest, in ns; empty if no call has a duration."""
         durations = self.durations
-        return [durations.total, *map(durations.percentile, (50, 95, 99)), durations.max] if durations.count else []
+        return (
+            [durations.total, *map(durations.percentile, (50, 95, 99)), durations.max]
+            if durations.count
+            else []
+        )
 
 
 class Table(NamedTuple):
@@ -97,7 +106,8 @@ class Table(NamedTuple):
     headings: tuple[str, ...]
     rows: list[tuple[str, ...]]
     last: tuple[str, ...] | None = None  # the sums
-    right: int | None = None  # how many columns, from the last, are numbers; None: all but the first
+    # how many columns, from the last, are numbers; None: all but the first
+    right: int | None = None
 
     def plain(self) -> str:
         """As plain text, in columns."""
@@ -105,12 +115,17 @@ class Table(NamedTuple):
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = []
         for cells in rows:
-            fitted = [self._fit(column, cell, width) for column, (cell, width) in enumerate(zip(cells, widths, strict=True))]
+            fitted = [
+                self._fit(column, cell, width)
+                for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            ]
             lines.append("  ".join(fitted).rstrip() + "\n")
         return "".join(lines)
 
     def shown_on(self, console: rich.console.Console) -> str:
-        """As the console would show it: with rules and colours on a terminal, else as `plain` has it."""
+        """As the console would show it: with rules and colours on a terminal, else as `plain`
+        has it.
+        """
         if not console.is_terminal or console.is_dumb_terminal:
             return self.plain()
         import rich.box
@@ -120,13 +135,24 @@ class Table(NamedTuple):
         table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
         for column, heading in enumerate(self.headings):
             right = self._is_number(column)
-            table.add_column(heading, no_wrap=True, justify="right" if right else "left", style="number" if right else "function")
+            table.add_column(
+                heading,
+                no_wrap=True,
+                justify="right" if right else "left",
+                style="number" if right else "function",
+            )
         for cells in self.rows:
-            table.add_row(*(Text(cell, _style(heading, cell)) for heading, cell in zip(self.headings, cells, strict=True)))
+            table.add_row(
+                *(
+                    Text(cell, _style(heading, cell))
+                    for heading, cell in zip(self.headings, cells, strict=True)
+                )
+            )
         if self.last:
             table.add_section()
             table.add_row(*map(Text, self.last), style="dim")
-        # a table that is wider than the window is for the terminal to wrap: cut numbers would be wrong numbers
+        # a table that is wider than the window is for the terminal to wrap: cut numbers would be
+        # wrong numbers
         table.width = console.measure(table, options=console.options.update(width=10_000)).maximum
         with console.capture() as capture:
             console.print(table, crop=False)
@@ -173,12 +199,23 @@ class Summary:
 
     def made(self) -> Table:
         """A row a function, the longest total first, and a last one with the sums."""
-        longest = sorted(self._functions.items(), key=lambda item: (-item[1].durations.total, -item[1].calls, item[0]))
+        longest = sorted(
+            self._functions.items(),
+            key=lambda item: (-item[1].durations.total, -item[1].calls, item[0]),
+        )
         rows = [_row(name(label), function) for label, function in longest]
         functions = self._functions.values()
-        calls, errors, denied = sum(f.calls for f in functions), sum(f.errors for f in functions), sum(f.denied for f in functions)
+        calls, errors, denied = (
+            sum(f.calls for f in functions),
+            sum(f.errors for f in functions),
+            sum(f.denied for f in functions),
+        )
         total = sum(f.durations.total for f in functions)
-        return Table(HEADINGS, rows, ("total", str(calls), str(errors), str(denied), duration(total), "", "", "", "", ""))
+        return Table(
+            HEADINGS,
+            rows,
+            ("total", str(calls), str(errors), str(denied), duration(total), "", "", "", "", ""),
+        )
 
     def table(self) -> str:
         """The table as plain text, in columns."""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What libvirt's API description does not say, or says in prose only: tables by function name, each entry with its reason.
+"""What libvirt's API description does not say, or says in prose only: tables by function name, each
+entry with its reason.
 
 Checked against the API descriptions of 9.0.0, 11.3.0 and 12.8.0 and the sources of 11.3.0.
 """
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import fnmatch
 
-# Bookkeeping that neither asks nor changes anything about a host or a guest; half of all calls of a typical program.
+# Bookkeeping that neither asks nor changes anything about a host or a guest; half of all calls of a
+# typical program.
 PLUMBING = (
     "vir*Ref",  # count references
     "vir*Free",  # drop one, or free what a call returned
@@ -26,23 +28,26 @@ PLUMBING = (
 
 # Where "refuses a read-only connection" (api_access.tsv, needs_write) is not the whole answer.
 ACCESS = {
-    # libvirt checks a write permission (acl), but forgot to refuse read-only connections in the client
+    # libvirt checks a write permission (acl), but forgot to refuse read-only connections in the
+    # client
     "virDomainDelThrottleGroup": "write",
     "virDomainSetLaunchSecurityState": "write",
     "virDomainSetLifecycleAction": "write",
     "virDomainSetPerfEvents": "write",
-    "virDomainGetGuestInfo": "write",  # runs guest agent commands, like virDomainGetTime and others that are refused
+    # runs guest agent commands, like virDomainGetTime and others that are refused
+    "virDomainGetGuestInfo": "write",
     "virConnectSetIdentity": "write",  # changes for whom the daemon does everything that follows
     "virDomainCreateLinux": "write",  # the old name of virDomainCreateXML, which does the refusing
-    # a stream that moves data is opened by a write call only; these move data into a volume or console, or end the transfer,
-    # and virStreamFinish is where an upload reports its failure
+    # a stream that moves data is opened by a write call only; these move data into a volume or
+    # console, or end the transfer, and virStreamFinish is where an upload reports its failure
     "virStreamSend": "write",
     "virStreamSendAll": "write",
     "virStreamSendHole": "write",
     "virStreamSparseSendAll": "write",
     "virStreamFinish": "write",
     "virStreamAbort": "write",
-    # no connection that could refuse: the calling process enters a container and acts in it from then on
+    # no connection that could refuse: the calling process enters a container and acts in it from
+    # then on
     "virDomainLxcEnterCGroup": "write",
     "virDomainLxcEnterNamespace": "write",
     "virDomainLxcEnterSecurityLabel": "write",
@@ -58,21 +63,41 @@ ACCESS = {
 
 # What makes a call of a conditional function a write: argument, "any bit" or "equals", constants.
 WRITE_WHEN = {
-    "virDomainGetVcpusFlags": ("flags", "any bit", ("VIR_DOMAIN_VCPU_GUEST",)),  # asks the guest agent
-    "virDomainInterfaceAddresses": ("source", "equals", ("VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT",)),  # likewise
-    # passwords are included; libvirt refuses that to read-only connections (for a migratable document, since CVE-2014-7823)
+    # asks the guest agent
+    "virDomainGetVcpusFlags": ("flags", "any bit", ("VIR_DOMAIN_VCPU_GUEST",)),
+    # likewise
+    "virDomainInterfaceAddresses": (
+        "source",
+        "equals",
+        ("VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT",),
+    ),
+    # passwords are included; libvirt refuses that to read-only connections (for a migratable
+    # document, since CVE-2014-7823)
     "virDomainCheckpointGetXMLDesc": ("flags", "any bit", ("VIR_DOMAIN_CHECKPOINT_XML_SECURE",)),
-    "virDomainGetXMLDesc": ("flags", "any bit", ("VIR_DOMAIN_XML_SECURE", "VIR_DOMAIN_XML_MIGRATABLE")),
+    "virDomainGetXMLDesc": (
+        "flags",
+        "any bit",
+        ("VIR_DOMAIN_XML_SECURE", "VIR_DOMAIN_XML_MIGRATABLE"),
+    ),
     "virDomainManagedSaveGetXMLDesc": ("flags", "any bit", ("VIR_DOMAIN_SAVE_IMAGE_XML_SECURE",)),
     "virDomainSnapshotGetXMLDesc": ("flags", "any bit", ("VIR_DOMAIN_SNAPSHOT_XML_SECURE",)),
 }
 
-# Where "negative" for an int, "null" for a pointer and the text's "0 in case of error" for an unsigned number are wrong.
+# Where "negative" for an int, "null" for a pointer and the text's "0 in case of error" for an
+# unsigned number are wrong.
 FAILURE = {
     "virDomainGetID": "minus_one_if_error",  # (unsigned) -1 is also the id of an inactive domain
     "virNodeDeviceGetParent": "null_if_error",  # NULL is also the parent of the topmost device
     # -1 without an error: there is no event loop; libvirt itself asks in every connection
-    **dict.fromkeys(("virEventAddHandle", "virEventAddTimeout", "virEventRemoveHandle", "virEventRemoveTimeout"), "minus_one_if_error"),
+    **dict.fromkeys(
+        (
+            "virEventAddHandle",
+            "virEventAddTimeout",
+            "virEventRemoveHandle",
+            "virEventRemoveTimeout",
+        ),
+        "minus_one_if_error",
+    ),
     "virStreamRecv": "minus_one",  # -2: nothing there yet
     "virStreamRecvFlags": "minus_one",  # -2: nothing there yet, -3: a hole
     "virStreamSend": "minus_one",  # -2: buffers are full
@@ -85,8 +110,9 @@ FAILURE = {
     "virTypedParamsGet": "none",  # NULL: not in the list; raises no error
 }
 
-# Secret arguments ("" is the result); function names are globs. Commands for the QEMU monitor and the guest agent, key
-# presses and XML are not in here: an audit needs them. Passwords inside XML and URIs are found by their shape when decoding.
+# Secret arguments ("" is the result); function names are globs. Commands for the QEMU monitor and
+# the guest agent, key presses and XML are not in here: an audit needs them. Passwords inside XML
+# and URIs are found by their shape when decoding.
 SECRET = {
     ("virDomainSetUserPassword", "password"): "a guest's password",
     ("virSecretSetValue", "value"): "key or passphrase of a disk or of storage",
@@ -94,8 +120,12 @@ SECRET = {
     ("virDomainAuthorizedSSHKeysSet", "keys"): "who can log in to a guest",
     ("virDomainAuthorizedSSHKeysGet", "keys"): "the same, read",
     ("virConnectOpenAuth", "auth"): "the way to the user's credentials",
-    ("virDomainSetLaunchSecurityState", "params"): "sev-secret and its header, for the guest's memory",
-    ("virTypedParamsAddString", "value"): "may be sev-secret; what is no secret is shown by the call that takes the list",
+    ("virDomainSetLaunchSecurityState", "params"): (
+        "sev-secret and its header, for the guest's memory"
+    ),
+    ("virTypedParamsAddString", "value"): (
+        "may be sev-secret; what is no secret is shown by the call that takes the list"
+    ),
     ("virTypedParamsAddStringList", "values"): "likewise",
     ("virTypedParamsAddFromString", "value"): "likewise",
     ("virTypedParams*", "params"): "likewise: the whole list",
@@ -118,14 +148,17 @@ CALLS_BACK = {
     "virStreamEventRemoveCallback": "frees what belongs to the callback",
     "virConnect*Deregister*": "likewise",
     "virConnectUnregisterCloseCallback": "likewise",
-    "virConnectClose": "the last reference to a connection frees what belongs to the callbacks left on it",
+    "virConnectClose": (
+        "the last reference to a connection frees what belongs to the callbacks left on it"
+    ),
     "vir*Free": "likewise: an object holds a reference to its connection",
     "virEvent*Handle": "a program that brought its own event loop (virEventRegisterImpl) runs here",
     "virEvent*Timeout": "likewise",
 }
 
-# Enums of arguments ("" is the result) whose text names none, or one that does not fit; True: flags.
-# "A-NAME" is enum A without the constant NAME, which has the same value as the right one and belongs to other functions.
+# Enums of arguments ("" is the result) whose text names none, or one that does not fit; True:
+# flags. "A-NAME" is enum A without the constant NAME, which has the same value as the right one and
+# belongs to other functions.
 ENUM = {
     ("virInterfaceGetXMLDesc", "flags"): ("virInterfaceXMLFlags", True),
     ("virStreamEventAddCallback", "events"): ("virStreamEventType", True),
@@ -147,14 +180,38 @@ ENUM = {
     ("virGetLastErrorDomain", ""): ("virErrorDomain", False),
     # since 12.x names of its own, for the same bits
     ("virDomainSetVcpu", "flags"): ("virDomainModificationImpact|virDomainSetVcpuFlags", True),
-    ("virDomainListAllCheckpoints", "flags"): ("virDomainCheckpointListFlags-VIR_DOMAIN_CHECKPOINT_LIST_DESCENDANTS", True),
-    ("virDomainCheckpointListAllChildren", "flags"): ("virDomainCheckpointListFlags-VIR_DOMAIN_CHECKPOINT_LIST_ROOTS", True),
-    ("virDomainListAllSnapshots", "flags"): ("virDomainSnapshotListFlags-VIR_DOMAIN_SNAPSHOT_LIST_DESCENDANTS", True),
-    ("virDomainSnapshotNum", "flags"): ("virDomainSnapshotListFlags-VIR_DOMAIN_SNAPSHOT_LIST_DESCENDANTS", True),
-    ("virDomainSnapshotListNames", "flags"): ("virDomainSnapshotListFlags-VIR_DOMAIN_SNAPSHOT_LIST_DESCENDANTS", True),
-    ("virDomainSnapshotListAllChildren", "flags"): ("virDomainSnapshotListFlags-VIR_DOMAIN_SNAPSHOT_LIST_ROOTS", True),
-    ("virDomainSnapshotNumChildren", "flags"): ("virDomainSnapshotListFlags-VIR_DOMAIN_SNAPSHOT_LIST_ROOTS", True),
-    ("virDomainSnapshotListChildrenNames", "flags"): ("virDomainSnapshotListFlags-VIR_DOMAIN_SNAPSHOT_LIST_ROOTS", True),
+    ("virDomainListAllCheckpoints", "flags"): (
+        "virDomainCheckpointListFlags-VIR_DOMAIN_CHECKPOINT_LIST_DESCENDANTS",
+        True,
+    ),
+    ("virDomainCheckpointListAllChildren", "flags"): (
+        "virDomainCheckpointListFlags-VIR_DOMAIN_CHECKPOINT_LIST_ROOTS",
+        True,
+    ),
+    ("virDomainListAllSnapshots", "flags"): (
+        "virDomainSnapshotListFlags-VIR_DOMAIN_SNAPSHOT_LIST_DESCENDANTS",
+        True,
+    ),
+    ("virDomainSnapshotNum", "flags"): (
+        "virDomainSnapshotListFlags-VIR_DOMAIN_SNAPSHOT_LIST_DESCENDANTS",
+        True,
+    ),
+    ("virDomainSnapshotListNames", "flags"): (
+        "virDomainSnapshotListFlags-VIR_DOMAIN_SNAPSHOT_LIST_DESCENDANTS",
+        True,
+    ),
+    ("virDomainSnapshotListAllChildren", "flags"): (
+        "virDomainSnapshotListFlags-VIR_DOMAIN_SNAPSHOT_LIST_ROOTS",
+        True,
+    ),
+    ("virDomainSnapshotNumChildren", "flags"): (
+        "virDomainSnapshotListFlags-VIR_DOMAIN_SNAPSHOT_LIST_ROOTS",
+        True,
+    ),
+    ("virDomainSnapshotListChildrenNames", "flags"): (
+        "virDomainSnapshotListFlags-VIR_DOMAIN_SNAPSHOT_LIST_ROOTS",
+        True,
+    ),
 }
 
 # The same for struct fields; None: mostly a plain number.
@@ -194,7 +251,9 @@ KIND = {
 
 
 def is_plumbing(name: str) -> bool:
-    """Whether a function of this name is bookkeeping; the name is enough, so this holds for functions yet to come."""
+    """Whether a function of this name is bookkeeping; the name is enough, so this holds for
+    functions yet to come.
+    """
     return any(fnmatch.fnmatchcase(name, glob) for glob in PLUMBING)
 
 
@@ -205,4 +264,6 @@ def calls_back(name: str) -> bool:
 
 def is_secret(function: str, argument: str) -> bool:
     """Whether this argument ("": the result) must not be shown."""
-    return any(argument == secret and fnmatch.fnmatchcase(function, glob) for glob, secret in SECRET)
+    return any(
+        argument == secret and fnmatch.fnmatchcase(function, glob) for glob, secret in SECRET
+    )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reads libvirt's API description: a directory with libvirt-api.xml comes in; signatures, enums and structs go out."""
+"""Reads libvirt's API description: a directory with libvirt-api.xml comes in; signatures, enums
+and structs go out.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,17 @@ from typing import NamedTuple
 
 from probes.api import amendments
 from probes.api.passing import passing
-from probes.api.table import OBJECTS, SCALAR_KINDS, SENTINELS, XML_FILES, Enum, Function, Param, Result, WriteWhen
+from probes.api.table import (
+    OBJECTS,
+    SCALAR_KINDS,
+    SENTINELS,
+    XML_FILES,
+    Enum,
+    Function,
+    Param,
+    Result,
+    WriteWhen,
+)
 
 # LP64; the callers widen a char, but the upper bits of its register are not to be relied on
 _SCALARS = {
@@ -28,7 +40,8 @@ _SCALARS = {
     "double": "double",
 }
 
-# the release of the first bundled table: a number once given keeps its meaning, as long as processes run with an older enforcer
+# the release of the first bundled table: a number once given keeps its meaning, as long as
+# processes run with an older enforcer
 FIRST = (11, 3, 0)
 _READ_PERMISSIONS = re.compile(r"(getattr|read|search-[\w-]+)\Z")
 _BITS = re.compile(r"\b(bitwise|binary)[- ]or\b|\bbitset\b", re.IGNORECASE)
@@ -44,12 +57,15 @@ class Described(NamedTuple):
     field_texts: dict[str, str]  # "virDomainInfo.state" -> its description
     typedefs: dict[str, str]
     functypes: set[str]
-    libvirt: tuple[int, ...]  # the newest release that something is marked with; () if nothing is described
+    # the newest release that something is marked with; () if nothing is described
+    libvirt: tuple[int, ...]
     warnings: list[str]
 
 
 def read_xml(directory: Path) -> Described:
-    """Parse the API description of one libvirt release; files that are missing are left out, broken ones are warned about."""
+    """Parse the API description of one libvirt release; files that are missing are left out,
+    broken ones are warned about.
+    """
     found = Described({}, {}, set(), {}, {}, {}, set(), (), [])
     macros: dict[str, str] = {}
     texts: dict[str, tuple[str, str]] = {}  # constant -> enum, value as written
@@ -72,12 +88,18 @@ def read_xml(directory: Path) -> Described:
         if value is not None:
             found.constants.setdefault(enum, {})[constant] = value
     for name, fields in found.structs.items():
-        found.structs[name] = tuple((field, _field_type(ctype, found.typedefs, macros)) for field, ctype in fields)
+        found.structs[name] = tuple(
+            (field, _field_type(ctype, found.typedefs, macros)) for field, ctype in fields
+        )
     return found._replace(libvirt=max(versions, default=()))
 
 
 def _add_symbol(
-    found: Described, symbol: ElementTree.Element, library: str, texts: dict[str, tuple[str, str]], macros: dict[str, str]
+    found: Described,
+    symbol: ElementTree.Element,
+    library: str,
+    texts: dict[str, tuple[str, str]],
+    macros: dict[str, str],
 ) -> None:
     name, ctype = symbol.get("name", ""), symbol.get("type", "")
     if symbol.tag == "function":
@@ -89,8 +111,12 @@ def _add_symbol(
     elif symbol.tag == "struct":
         fields = symbol.findall("field")
         if fields:  # handles are opaque
-            found.structs[name] = tuple((field.get("name", ""), field.get("type", "")) for field in fields)
-            found.field_texts.update({f"{name}.{field.get('name', '')}": field.get("info", "") for field in fields})
+            found.structs[name] = tuple(
+                (field.get("name", ""), field.get("type", "")) for field in fields
+            )
+            found.field_texts.update(
+                {f"{name}.{field.get('name', '')}": field.get("info", "") for field in fields}
+            )
     elif symbol.tag == "typedef":
         found.typedefs[name] = ctype
     elif symbol.tag == "functype":
@@ -101,7 +127,10 @@ def _add_symbol(
 
 def merge(older: Described, newer: Described) -> Described:
     """Both together; where both describe something, the newer one is right."""
-    constants = {enum: {**older.constants.get(enum, {}), **newer.constants.get(enum, {})} for enum in older.constants | newer.constants}
+    constants = {
+        enum: {**older.constants.get(enum, {}), **newer.constants.get(enum, {})}
+        for enum in older.constants | newer.constants
+    }
     return Described(
         older.functions | newer.functions,
         constants,
@@ -116,14 +145,21 @@ def merge(older: Described, newer: Described) -> Described:
 
 
 def functions(described: Described, needs_write: Mapping[str, str]) -> list[Function]:
-    """All functions, numbered by library and name, those of later releases than FIRST behind them, release by release.
+    """All functions, numbered by library and name, those of later releases than FIRST behind them,
+    release by release.
 
     `needs_write` says always, conditional or no, where it is known.
     """
-    values = {name: value for constants in described.constants.values() for name, value in constants.items()}
+    values = {
+        name: value
+        for constants in described.constants.values()
+        for name, value in constants.items()
+    }
     order = list(XML_FILES.values())
 
-    def place(item: tuple[str, tuple[str, ElementTree.Element]]) -> tuple[tuple[int, ...], int, str]:
+    def place(
+        item: tuple[str, tuple[str, ElementTree.Element]],
+    ) -> tuple[tuple[int, ...], int, str]:
         name, (library, element) = item
         return max(FIRST, _version(element.get("version", ""))), order.index(library), name
 
@@ -131,7 +167,11 @@ def functions(described: Described, needs_write: Mapping[str, str]) -> list[Func
     result = []
     for number, (name, (library, element)) in enumerate(found):
         returned = element.find("return")
-        ctype, text = ("void", "") if returned is None else (returned.get("type", "void"), returned.get("info", ""))
+        ctype, text = (
+            ("void", "")
+            if returned is None
+            else (returned.get("type", "void"), returned.get("info", ""))
+        )
         function = Function(
             number,
             name,
@@ -143,12 +183,18 @@ def functions(described: Described, needs_write: Mapping[str, str]) -> list[Func
             _failure(name, ctype, text),
             amendments.calls_back(name),
         )
-        result.append(function._replace(write_when=_write_when(name, values) if function.access == "conditional" else None))
+        result.append(
+            function._replace(
+                write_when=_write_when(name, values) if function.access == "conditional" else None
+            )
+        )
     return result
 
 
 def enums(described: Described, used: Iterable[Function]) -> dict[str, Enum]:
-    """All enums by name, and those that arguments of `used` combine or reduce; without sentinels, ascending."""
+    """All enums by name, and those that arguments of `used` combine or reduce; without
+    sentinels, ascending.
+    """
     params = [param for function in used for param in function.params if param.enum]
     as_flags = {param.enum for param in params if param.flags}
     result = {}
@@ -156,9 +202,15 @@ def enums(described: Described, used: Iterable[Function]) -> dict[str, Enum]:
         constants: dict[str, int] = {}
         for part in name.split("|"):
             base, _, without = part.partition("-")
-            constants |= {k: v for k, v in _without_sentinel(described.constants[base]).items() if k != without}
+            constants |= {
+                k: v
+                for k, v in _without_sentinel(described.constants[base]).items()
+                if k != without
+            }
         is_flags = name in as_flags or name in described.flag_enums
-        result[name] = Enum(name, dict(sorted(constants.items(), key=lambda item: (item[1], item[0]))), is_flags)
+        result[name] = Enum(
+            name, dict(sorted(constants.items(), key=lambda item: (item[1], item[0]))), is_flags
+        )
     return result
 
 
@@ -175,14 +227,18 @@ def field_enums(described: Described) -> dict[str, str]:
     return result
 
 
-def _param(described: Described, function: str, arg: ElementTree.Element, element: ElementTree.Element) -> Param:
+def _param(
+    described: Described, function: str, arg: ElementTree.Element, element: ElementTree.Element
+) -> Param:
     name, ctype, text = arg.get("name", ""), arg.get("type", ""), arg.get("info", "")
     kind = amendments.KIND.get((function, name)) or _kind(described, ctype, name)
     enum, flags = None, name == "flags" or bool(_BITS.search(text))
     if (function, name) in amendments.ENUM:
         enum, flags = amendments.ENUM[function, name]
     elif kind in SCALAR_KINDS or ctype.removesuffix(" *") in _SCALARS:
-        known = _named_enums(described, text) or [name for name in [ctype] if name in described.constants]
+        known = _named_enums(described, text) or [
+            name for name in [ctype] if name in described.constants
+        ]
         enum = "|".join(known if flags else known[:1]) or None
     flags = flags and kind in SCALAR_KINDS
     if enum and not all(part.partition("-")[0] in described.constants for part in enum.split("|")):
@@ -191,13 +247,29 @@ def _param(described: Described, function: str, arg: ElementTree.Element, elemen
     if kind == "pointer":
         every = [(other.get("name", ""), other.get("type", "")) for other in element.findall("arg")]
         direction, length = passing(function, name, ctype, every) or ("", "")
-    return Param(name, ctype, kind, OBJECTS.get(ctype), enum, flags, amendments.is_secret(function, name), direction, length)
+    return Param(
+        name,
+        ctype,
+        kind,
+        OBJECTS.get(ctype),
+        enum,
+        flags,
+        amendments.is_secret(function, name),
+        direction,
+        length,
+    )
 
 
 def _result(described: Described, function: str, ctype: str, text: str) -> Result:
     enum = amendments.ENUM.get((function, ""), ("", False))[0]
     kind = "string" if ctype == "char *" else _kind(described, ctype, "")
-    return Result(ctype, kind, OBJECTS.get(ctype), enum if enum in described.constants else None, amendments.is_secret(function, ""))
+    return Result(
+        ctype,
+        kind,
+        OBJECTS.get(ctype),
+        enum if enum in described.constants else None,
+        amendments.is_secret(function, ""),
+    )
 
 
 def _kind(described: Described, ctype: str, name: str) -> str:
@@ -227,7 +299,11 @@ def _access(name: str, needs_write: str | None, element: ElementTree.Element) ->
         return {"always": "write", "conditional": "conditional", "no": "read"}[needs_write]
     # newer than api_access.tsv: only what libvirt itself always calls reading is trusted to be that
     checks = element.findall("./acls/check")
-    return "read" if checks and all(_READ_PERMISSIONS.match(check.get("perm", "")) for check in checks) else "write"
+    return (
+        "read"
+        if checks and all(_READ_PERMISSIONS.match(check.get("perm", "")) for check in checks)
+        else "write"
+    )
 
 
 def _failure(name: str, ctype: str, text: str) -> str:
@@ -248,13 +324,21 @@ def _write_when(name: str, values: Mapping[str, int]) -> WriteWhen | None:
 
 
 def _named_enums(described: Described, text: str) -> list[str]:
-    return [name for name in dict.fromkeys(re.findall(r"\bvir\w+", text)) if name in described.constants]
+    return [
+        name for name in dict.fromkeys(re.findall(r"\bvir\w+", text)) if name in described.constants
+    ]
 
 
 def _without_sentinel(constants: Mapping[str, int]) -> dict[str, int]:
-    """Without what counts the others (VIR_..._LAST); VIR_NETWORK_UPDATE_COMMAND_ADD_LAST is a real one and stays."""
+    """Without what counts the others (VIR_..._LAST); VIR_NETWORK_UPDATE_COMMAND_ADD_LAST is a
+    real one and stays.
+    """
     top = max(constants.values())
-    return {name: value for name, value in constants.items() if value != top or not name.endswith(SENTINELS)}
+    return {
+        name: value
+        for name, value in constants.items()
+        if value != top or not name.endswith(SENTINELS)
+    }
 
 
 def _number(text: str, known: Mapping[str, str]) -> int | None:
@@ -265,7 +349,11 @@ def _number(text: str, known: Mapping[str, str]) -> int | None:
             break
         text = known[text]
     parts = text.split("+")
-    return sum(int(part) for part in parts) if all(re.fullmatch(r"\s*-?[0-9]{1,20}\s*", part) for part in parts) else None
+    return (
+        sum(int(part) for part in parts)
+        if all(re.fullmatch(r"\s*-?[0-9]{1,20}\s*", part) for part in parts)
+        else None
+    )
 
 
 def _field_type(ctype: str, typedefs: Mapping[str, str], macros: Mapping[str, str]) -> str:
@@ -278,4 +366,8 @@ def _field_type(ctype: str, typedefs: Mapping[str, str], macros: Mapping[str, st
 
 
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})*", text) else ()
+    return (
+        tuple(int(part) for part in text.split("."))
+        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})*", text)
+        else ()
+    )

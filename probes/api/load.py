@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Loads the API table: api.json and what newer installed XML adds to it come in, a table goes out.
 
-api.json is made by generate.py. Most hosts have no libvirt-dev, so the table is bundled and the XML is optional.
+api.json is made by generate.py. Most hosts have no libvirt-dev, so the table is bundled and the XML
+is optional.
 """
 
 from __future__ import annotations
@@ -14,15 +15,26 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from probes.api.table import SENTINELS, XML_FILES, ApiTable, Enum, Function, Param, Result, WriteWhen
+from probes.api.table import (
+    SENTINELS,
+    XML_FILES,
+    ApiTable,
+    Enum,
+    Function,
+    Param,
+    Result,
+    WriteWhen,
+)
 
 API_JSON = Path(__file__).with_name("api.json")
-# `pkg-config --variable=libvirt_api libvirt` of a packaged and of a self-built libvirt, without running pkg-config
+# `pkg-config --variable=libvirt_api libvirt` of a packaged and of a self-built libvirt, without
+# running pkg-config
 XML_DIRS = (Path("/usr/share/libvirt/api"), Path("/usr/local/share/libvirt/api"))
 
 
 def load_api(xml_dirs: Sequence[Path] | None = None) -> ApiTable:
-    """The bundled table and what newer XML in `xml_dirs` (default: where libvirt-dev puts it) adds behind it.
+    """The bundled table and what newer XML in `xml_dirs` (default: where libvirt-dev puts it) adds
+    behind it.
 
     Never fails because of that XML: what is wrong with it is in `warnings`.
     """
@@ -53,7 +65,10 @@ def _bundled() -> ApiTable:
     )
     return ApiTable(
         functions=functions,
-        enums={name: Enum(name, enum["constants"], enum["flags"]) for name, enum in document["enums"].items()},
+        enums={
+            name: Enum(name, enum["constants"], enum["flags"])
+            for name, enum in document["enums"].items()
+        },
         structs={name: tuple(fields.items()) for name, fields in document["structs"].items()},
         field_enums=document["field_enums"],
         hash=hashlib.sha256(data).hexdigest(),
@@ -70,18 +85,28 @@ def _add_installed(table: ApiTable, directory: Path) -> ApiTable:
         if not any(_has_news(path.read_bytes(), known) for path in files if path.is_file()):
             return table
     except OSError as error:
-        return dataclasses.replace(table, warnings=(*table.warnings, f"can't read libvirt's API description: {error}"))
-    from probes.api.merge import merge_xml  # only here: the XML parser takes as long to import as the table to load
+        return dataclasses.replace(
+            table, warnings=(*table.warnings, f"can't read libvirt's API description: {error}")
+        )
+    # only here: the XML parser takes as long to import as the table to load
+    from probes.api.merge import merge_xml
 
     try:
         return merge_xml(table, directory)
-    except (ValueError, LookupError, TypeError, RecursionError) as error:  # of a release whose description is built in another way
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+    ) as error:  # of a release whose description is built in another way
         complaint = f"{directory}: {error}; what it adds to the bundled API table is not decoded"
         return dataclasses.replace(table, warnings=(*table.warnings, complaint))
 
 
 def _has_news(xml: bytes, known: set[bytes]) -> bool:
-    """Whether a libvirt-api.xml names a function or constant that isn't known, without parsing it (3 ms instead of 40)."""
+    """Whether a libvirt-api.xml names a function or constant that isn't known, without parsing
+    it (3 ms instead of 40).
+    """
     names = set(re.findall(rb"<(?:function|enum) name='(\w+)'", xml))
     endings = tuple(ending.encode() for ending in SENTINELS)
     return not names or any(not name.endswith(endings) for name in names - known)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Adds what an installed libvirt-api.xml knows beyond the bundled API table: a table and a directory come in, a table goes out."""
+"""Adds what an installed libvirt-api.xml knows beyond the bundled API table: a table and a
+directory come in, a table goes out.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +15,46 @@ from probes.api.table import ApiTable, Enum, Function, Param, chain_hash
 
 
 def merge_xml(table: ApiTable, directory: Path) -> ApiTable:
-    """The table with new functions behind the known ones, new enums, constants and structs; nothing known changes its meaning.
+    """The table with new functions behind the known ones, new enums, constants and structs; nothing
+    known changes its meaning.
 
     Broken XML adds nothing but a warning.
     """
     described = description.read_xml(directory)
-    warnings = (*table.warnings, *(f"{problem}; what it adds to the bundled API table is not decoded" for problem in described.warnings))
+    warnings = (
+        *table.warnings,
+        *(
+            f"{problem}; what it adds to the bundled API table is not decoded"
+            for problem in described.warnings
+        ),
+    )
     found = description.functions(described, {})
     enums = _merge_enums(table.enums, description.enums(described, found))
     theirs = {function.name: function for function in found}
-    functions = [_name_enums(function, theirs.get(function.name), enums) for function in table.functions]
+    functions = [
+        _name_enums(function, theirs.get(function.name), enums) for function in table.functions
+    ]
     for function in found:
         if function.name not in table.by_name:
             functions.append(function._replace(number=len(functions)))
-    news = [repr(function) for function in functions if function not in table.functions[function.number : function.number + 1]]
-    news += [repr((name, *enum.constants.items())) for name, enum in enums.items() if table.enums.get(name) != enum]
+    news = [
+        repr(function)
+        for function in functions
+        if function not in table.functions[function.number : function.number + 1]
+    ]
+    news += [
+        repr((name, *enum.constants.items()))
+        for name, enum in enums.items()
+        if table.enums.get(name) != enum
+    ]
     return dataclasses.replace(
         table,
         functions=tuple(functions),
         enums=enums,
-        structs={**{name: fields for name, fields in described.structs.items() if is_known(fields)}, **table.structs},
+        structs={
+            **{name: fields for name, fields in described.structs.items() if is_known(fields)},
+            **table.structs,
+        },
         field_enums={**description.field_enums(described), **table.field_enums},
         hash=chain_hash(table.hash, news) if news else table.hash,
         warnings=warnings,
@@ -53,7 +75,11 @@ def _name_enums(ours: Function, theirs: Function | None, enums: Mapping[str, Enu
     """Our function with the enums of arguments for which a newer release defines some."""
     if theirs is None or len(ours.params) != len(theirs.params):
         return ours
-    return ours._replace(params=tuple(_name_enum(*pair, enums) for pair in zip(ours.params, theirs.params, strict=True)))
+    return ours._replace(
+        params=tuple(
+            _name_enum(*pair, enums) for pair in zip(ours.params, theirs.params, strict=True)
+        )
+    )
 
 
 def _name_enum(ours: Param, theirs: Param, enums: Mapping[str, Enum]) -> Param:

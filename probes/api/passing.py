@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How libvirt's functions pass what is behind their pointers: an argument comes in; its direction and length go out.
+"""How libvirt's functions pass what is behind their pointers: an argument comes in; its direction
+and length go out.
 
-libvirt's API description has neither. One table: the general rules first, which also hold for functions yet to come, then the exceptions.
-Checked against the sources of 11.3.0; those that write to memory also against the functions that libvirt-python wraps by hand (9.0.0).
+libvirt's API description has neither. One table: the general rules first, which also hold for
+functions yet to come, then the exceptions. Checked against the sources of 11.3.0; those that write
+to memory also against the functions that libvirt-python wraps by hand (9.0.0).
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ class Passing(NamedTuple):
     """How what is behind a pointer is passed.
 
     `length`, in elements (in bytes behind `void *`, `char *`, `unsigned char *`):
-    "" one, "N" an argument's name, "*N" the number behind that pointer, when it has been written; "A*B" a product; "return" the
-    result; "return bits" a bitmap of so many bits; "null" up to a NULL pointer; a number.
+    "" one, "N" an argument's name, "*N" the number behind that pointer, when it has been written;
+    "A*B" a product; "return" the result; "return bits" a bitmap of so many bits; "null" up to a
+    NULL pointer; a number.
     """
 
     direction: str
@@ -28,9 +31,11 @@ class Passing(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A group of arguments; `function` and `argument` are globs, `ctypes` is separated by ", ", "vir*" in it is any such name.
+    """A group of arguments; `function` and `argument` are globs, `ctypes` is separated by ", ",
+    "vir*" in it is any such name.
 
-    A length of several alternatives ("nparams|ncpus") takes the first that is an argument of the function.
+    A length of several alternatives ("nparams|ncpus") takes the first that is an argument of the
+    function.
     """
 
     function: str
@@ -42,21 +47,33 @@ class Rule(NamedTuple):
 
 
 RULES = (
-    Rule("*", "*", "virTypedParameterPtr, virNodeCPUStatsPtr, virNodeMemoryStatsPtr", OUT, "*nparams", "*nparams: its room, then its use"),
-    Rule("*", "*", "virTypedParameterPtr", IN, "nparams", "counted by value, so the callee can only read"),
+    Rule("*", "*", "virTypedParameterPtr, virNodeCPUStatsPtr, "
+                   "virNodeMemoryStatsPtr", OUT, "*nparams", "*nparams: its room, then its use"),
+    Rule("*", "*", "virTypedParameterPtr", IN, "nparams", "counted by value, so the callee can "
+                                                          "only read"),
     Rule("*", "*", "virTypedParameterPtr *", OUT, "*nparams", "allocated by the callee"),
-    Rule("*", "*", "vir*Ptr **", OUT, "return", "a list that the callee allocates: its length is the result"),
+    Rule("*", "*", "vir*Ptr "
+                   "**", OUT, "return", "a list that the callee allocates: its length is the "
+                                        "result"),
     Rule("*", "*", "char ***", OUT, "return", "likewise, of strings"),
-    Rule("*", "*", "char ** const, char **", OUT, "return", "as many strings as there is room for; how many, is the result"),
+    Rule("*", "*", "char ** const, char "
+                   "**", OUT, "return", "as many strings as there is room for; how many, is the "
+                                        "result"),
     Rule("*", "*", "const char **", IN, "ncpus|nmountpoints|nkeys", "an array of strings"),
     Rule("*", "uuid", "const unsigned char *", IN, "16", "VIR_UUID_BUFLEN bytes"),
     Rule("*", "uuid", "unsigned char *", OUT, "16", "likewise"),
-    Rule("*", "buf", "char *", OUT, "", "a UUID as text: VIR_UUID_STRING_BUFLEN bytes with its NUL"),
-    Rule("*", "nparams", "int *, unsigned int *", IN_OUT, "", "room for parameters in, their number out"),
-    Rule("*", "*", "vir*InfoPtr, vir*StatsPtr, virSecurityLabelPtr, virSecurityModelPtr", OUT, "", "the caller's struct, to be filled"),
-    Rule("*", "*", "int *, unsigned int *, unsigned long *, long long *, unsigned long long *, size_t *, double *", OUT, "", "a number"),
+    Rule("*", "buf", "char "
+                     "*", OUT, "", "a UUID as text: VIR_UUID_STRING_BUFLEN bytes with its NUL"),
+    Rule("*", "nparams", "int *, unsigned int "
+                         "*", IN_OUT, "", "room for parameters in, their number out"),
+    Rule("*", "*", "vir*InfoPtr, vir*StatsPtr, virSecurityLabelPtr, "
+                   "virSecurityModelPtr", OUT, "", "the caller's struct, to be filled"),
+    Rule("*", "*", "int *, unsigned int *, unsigned long *, long long *, unsigned long long *, "
+                   "size_t *, double *", OUT, "", "a number"),
     Rule("*", "*", "virErrorPtr", IN_OUT, "", "freed, cleared or printed"),
-    Rule("*", "*", "void *", IN, "", "the program's own, which libvirt only hands on: nothing is known about what is there"),
+    Rule("*", "*", "void "
+                   "*", IN, "", "the program's own, which libvirt only hands on: nothing is known "
+                                "about what is there"),
 )  # fmt: skip
 EXCEPTIONS = (
     Rule("virDomainGetCPUStats", "params", "virTypedParameterPtr", OUT, "nparams*ncpus", "parameters of each CPU, one CPU after the other"),
@@ -65,56 +82,87 @@ EXCEPTIONS = (
     Rule("virTypedParamsGetString", "value", "const char **", OUT, "", "a string in the list"),
     Rule("virTypedParamsAddStringList", "values", "const char **", IN, "null", "NULL ends it"),
     Rule("virDomainListGetStats", "doms", "virDomainPtr *", IN, "null", "likewise"),
-    Rule("virDomainStatsRecordListFree", "stats", "virDomainStatsRecordPtr *", IN, "null", "likewise"),
-    Rule("virDomainGetSchedulerType", "nparams", "int *", OUT, "", "how many parameters the scheduler has; its value before is not read"),
+    Rule("virDomainStatsRecordListFree", "stats", "virDomainStatsRecordPtr "
+                                                  "*", IN, "null", "likewise"),
+    Rule("virDomainGetSchedulerType", "nparams", "int "
+                                                 "*", OUT, "", "how many parameters the scheduler "
+                                                               "has; its value before is not read"),
     Rule("virDomainQemuMonitorCommand*", "result", "char **", OUT, "", "one string"),
     Rule("virConnectSetIdentity", "params", "virTypedParameterPtr", IN, "nparams", "who a daemon acts for"),
-    Rule("virDomainGetSecurityLabelList", "seclabels", "virSecurityLabelPtr *", OUT, "return", "allocated by the callee, not as pointers"),
+    Rule("virDomainGetSecurityLabelList", "seclabels", "virSecurityLabelPtr "
+                                                       "*", OUT, "return", "allocated by the "
+                                                                           "callee, not as "
+                                                                           "pointers"),
     Rule("virDomainLxcEnterSecurityLabel", "model", "virSecurityModelPtr", IN, "", "what to enter; only oldlabel is filled"),
     Rule("virDomainLxcEnterSecurityLabel", "label", "virSecurityLabelPtr", IN, "", "likewise"),
     Rule("virDomainGetDiskErrors", "errors", "virDomainDiskErrorPtr", OUT, "return", "as many as there is room for"),
     Rule("virDomainMemoryStats", "stats", "virDomainMemoryStatPtr", OUT, "return", "likewise"),
     Rule("virDomainGetVcpus", "info", "virVcpuInfoPtr", OUT, "return", "likewise"),
-    Rule("virDomainGetVcpus", "cpumaps", "unsigned char *", OUT, "return*maplen", "a bitmap for each CPU that is told about"),
+    Rule("virDomainGetVcpus", "cpumaps", "unsigned char "
+                                         "*", OUT, "return*maplen", "a bitmap for each CPU that is "
+                                                                    "told about"),
     Rule("virDomainGetVcpuPinInfo", "cpumaps", "unsigned char *", OUT, "return*maplen", "likewise"),
     Rule("virDomainGetEmulatorPinInfo", "cpumap", "unsigned char *", OUT, "maplen", "a bitmap"),
-    Rule("virDomainPin*", "cpumap", "unsigned char *", IN, "maplen", "likewise, not const but only read"),
-    Rule("virNodeGetCPUMap", "cpumap", "unsigned char **", OUT, "return bits", "a bit for each of the host's CPUs"),
-    Rule("virDomainCreate*WithFiles", "files", "int *", IN, "nfiles", "file descriptors for the guest"),
+    Rule("virDomainPin*", "cpumap", "unsigned char "
+                                    "*", IN, "maplen", "likewise, not const but only read"),
+    Rule("virNodeGetCPUMap", "cpumap", "unsigned char "
+                                       "**", OUT, "return "
+                                                  "bits", "a bit for each of the host's CPUs"),
+    Rule("virDomainCreate*WithFiles", "files", "int "
+                                               "*", IN, "nfiles", "file descriptors for the guest"),
     Rule("virDomainFDAssociate", "fds", "int *", IN, "nfds", "likewise"),
     Rule("virDomainQemuMonitorCommandWithFiles", "infiles", "int *", IN, "ninfiles", "likewise"),
-    Rule("virDomainQemuMonitorCommandWithFiles", "outfiles", "int **", OUT, "*noutfiles", "likewise, from QEMU"),
+    Rule("virDomainQemuMonitorCommandWithFiles", "outfiles", "int "
+                                                             "**", OUT, "*noutfiles", "likewise, from QEMU"),
     Rule("virDomainLxcOpenNamespace", "fdlist", "int **", OUT, "return", "file descriptors"),
     Rule("virDomainLxcEnterNamespace", "fdlist", "int *", IN, "nfdlist", "likewise"),
     Rule("virDomainLxcEnterNamespace", "oldfdlist", "int **", OUT, "*noldfdlist", "likewise"),
     Rule("virDomainSendKey", "keycodes", "unsigned int *", IN, "nkeycodes", "keys to press"),
-    Rule("virNodeAllocPages", "pageSizes", "unsigned int *", IN, "npages", "sizes and how many of each"),
+    Rule("virNodeAllocPages", "pageSizes", "unsigned int "
+                                           "*", IN, "npages", "sizes and how many of each"),
     Rule("virNodeAllocPages", "pageCounts", "unsigned long long *", IN, "npages", "likewise"),
-    Rule("virNodeGetFreePages", "pages", "unsigned int *", IN, "npages", "sizes that are asked about"),
-    Rule("virNodeGetFreePages", "counts", "unsigned long long *", OUT, "npages*cellCount", "by cell, then by size"),
-    Rule("virNodeGetCellsFreeMemory", "freeMems", "unsigned long long *", OUT, "return", "of so many cells"),
+    Rule("virNodeGetFreePages", "pages", "unsigned int "
+                                         "*", IN, "npages", "sizes that are asked about"),
+    Rule("virNodeGetFreePages", "counts", "unsigned long long "
+                                          "*", OUT, "npages*cellCount", "by cell, then by size"),
+    Rule("virNodeGetCellsFreeMemory", "freeMems", "unsigned long long "
+                                                  "*", OUT, "return", "of so many cells"),
     Rule("virConnectListDomains", "ids", "int *", OUT, "return", "as many as there is room for"),
     Rule("virDomain*Peek", "buffer", "void *", OUT, "size", "a part of the guest's memory or disk"),
-    Rule("virSecretSetValue", "value", "const unsigned char *", IN, "value_size", "not a string: may hold NULs"),
+    Rule("virSecretSetValue", "value", "const unsigned char "
+                                       "*", IN, "value_size", "not a string: may hold NULs"),
     Rule("virStreamSend", "data", "const char *", IN, "nbytes", "bytes, without a NUL"),
     Rule("virStreamRecv*", "data", "char *", OUT, "return", "as many bytes as were there"),
     Rule("vir*CopyLastError", "to", "virErrorPtr", OUT, "", "the caller's struct, to be filled"),
-    Rule("virConnectOpenAuth", "auth", "virConnectAuthPtr", IN, "", "what the program can be asked for, and how"),
-    Rule("virDomain*Free", "*", "virDomainFSInfoPtr, virDomainIOThreadInfoPtr, virDomainInterfacePtr", IN, "", "to be freed"),
+    Rule("virConnectOpenAuth", "auth", "virConnectAuthPtr", IN, "", "what the program can be asked "
+                                                                    "for, and how"),
+    Rule("virDomain*Free", "*", "virDomainFSInfoPtr, virDomainIOThreadInfoPtr, "
+                                "virDomainInterfacePtr", IN, "", "to be freed"),
     Rule("virNetworkDHCPLeaseFree", "lease", "virNetworkDHCPLeasePtr", IN, "", "likewise"),
 )  # fmt: skip
 
 
-def passing(function: str, name: str, ctype: str, arguments: Sequence[tuple[str, str]]) -> Passing | None:
-    """How the argument `name` of type `ctype` is passed; None: nobody knows. `arguments`: (name, C type) of all of the function's."""
+def passing(
+    function: str, name: str, ctype: str, arguments: Sequence[tuple[str, str]]
+) -> Passing | None:
+    """How the argument `name` of type `ctype` is passed; None: nobody knows. `arguments`:
+    (name, C type) of all of the function's.
+    """
     types = dict(arguments)
-    if name == "nparams" and ctype.endswith("*") and types.get("params") == "virTypedParameterPtr *" and "maxparams" not in types:
+    if (
+        name == "nparams"
+        and ctype.endswith("*")
+        and types.get("params") == "virTypedParameterPtr *"
+        and "maxparams" not in types
+    ):
         return Passing(OUT)  # the callee allocates the parameters, so there is no room to tell
     rule = find_rule(function, name, ctype, arguments)
     return Passing(rule.direction, _length(rule, types) or "") if rule else None
 
 
-def find_rule(function: str, name: str, ctype: str, arguments: Sequence[tuple[str, str]]) -> Rule | None:
+def find_rule(
+    function: str, name: str, ctype: str, arguments: Sequence[tuple[str, str]]
+) -> Rule | None:
     """The first rule that fits the argument."""
     types = dict(arguments)
     for rule in (*EXCEPTIONS, *RULES):
@@ -133,7 +181,10 @@ def _length(rule: Rule, types: dict[str, str]) -> str | None:
 
 
 def _is_one_of(ctype: str, known: str) -> bool:
-    return any(re.fullmatch(re.escape(one).replace(r"vir\*", r"vir\w*"), ctype) for one in known.split(", "))
+    return any(
+        re.fullmatch(re.escape(one).replace(r"vir\*", r"vir\w*"), ctype)
+        for one in known.split(", ")
+    )
 
 
 def _counts(length: str, types: dict[str, str]) -> bool:
@@ -141,4 +192,7 @@ def _counts(length: str, types: dict[str, str]) -> bool:
     if length.startswith("*"):
         return types.get(length[1:], "").endswith("*")
     known = ("", "null", "return", "return bits")
-    return all(part in known or part.isdigit() or not types.get(part, "*").endswith("*") for part in length.split("*"))
+    return all(
+        part in known or part.isdigit() or not types.get(part, "*").endswith("*")
+        for part in length.split("*")
+    )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt's public structs: a name of the API table comes in; where its fields are goes out. LP64, as the System V ABI has it."""
+"""libvirt's public structs: a name of the API table comes in; where its fields are goes out.
+LP64, as the System V ABI has it.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,14 @@ class Struct(NamedTuple):
 
 
 def is_known(fields: Iterable[tuple[str, str]]) -> bool:
-    """Whether all of the fields (name, C type) have a known size; else nobody knows where those behind them are."""
+    """Whether all of the fields (name, C type) have a known size; else nobody knows where those
+    behind them are.
+    """
     types = [ctype for _, ctype in fields]
-    return all(ctype in _SIZES or ctype.endswith(("*", "Ptr")) or _ARRAY.fullmatch(ctype) for ctype in types)
+    return all(
+        ctype in _SIZES or ctype.endswith(("*", "Ptr")) or _ARRAY.fullmatch(ctype)
+        for ctype in types
+    )
 
 
 def layout(table: ApiTable, name: str) -> Struct:

@@ -12,7 +12,11 @@ from typing import NamedTuple
 from probes.api.amendments import is_plumbing
 
 LIBRARIES = ("libvirt.so.0", "libvirt-qemu.so.0", "libvirt-lxc.so.0")
-XML_FILES = {"libvirt-api.xml": "libvirt.so.0", "libvirt-qemu-api.xml": "libvirt-qemu.so.0", "libvirt-lxc-api.xml": "libvirt-lxc.so.0"}
+XML_FILES = {
+    "libvirt-api.xml": "libvirt.so.0",
+    "libvirt-qemu-api.xml": "libvirt-qemu.so.0",
+    "libvirt-lxc-api.xml": "libvirt-lxc.so.0",
+}
 OBJECTS = {
     "virConnectPtr": "connect",
     "virDomainPtr": "domain",
@@ -39,7 +43,8 @@ KINDS = SCALAR_KINDS | {"string", "xml", "handle", "callback", "pointer", "void"
 class Enum(NamedTuple):
     """A libvirt enum; of two constants with one value the first is the one to show.
 
-    Beside libvirt's own there are derived ones: "A|B" (flags of two enums in one argument) and "A-NAME" (A without NAME).
+    Beside libvirt's own there are derived ones: "A|B" (flags of two enums in one argument) and
+    "A-NAME" (A without NAME).
     Sentinels are left out: in a newer libvirt their value means something else.
     """
 
@@ -73,7 +78,9 @@ class Result(NamedTuple):
 
 
 class WriteWhen(NamedTuple):
-    """What makes a call of a conditional function a write: a bit of `any_bits` in `argument`, or the value `equals`."""
+    """What makes a call of a conditional function a write: a bit of `any_bits` in `argument`,
+    or the value `equals`.
+    """
 
     argument: str
     any_bits: int = 0
@@ -85,11 +92,13 @@ class Function(NamedTuple):
 
     `failure` says which result means that the call failed:
     negative, null, zero: that result; minus_one: only -1 (virStreamRecv: -2 and -3 are answers);
-    minus_one_if_error, null_if_error: that result, but only if an error was raised; none: it can't fail or doesn't tell.
+    minus_one_if_error, null_if_error: that result, but only if an error was raised; none: it can't
+    fail or doesn't tell.
 
-    `calls_back`: the program's own functions may run in it on the calling thread. Two more ways are open in any function
-    and not counted here: the error handler (virSetErrorFunc) when it fails, and the program's own event loop
-    (virEventRegisterImpl) when a remote connection changes what it waits for.
+    `calls_back`: the program's own functions may run in it on the calling thread. Two more ways are
+    open in any function
+    and not counted here: the error handler (virSetErrorFunc) when it fails, and the program's own
+    event loop (virEventRegisterImpl) when a remote connection changes what it waits for.
     """
 
     number: int
@@ -105,7 +114,9 @@ class Function(NamedTuple):
 
     @property
     def is_write(self) -> bool:
-        """Whether some call of it can change something, or read what libvirt keeps from read-only connections."""
+        """Whether some call of it can change something, or read what libvirt keeps from
+        read-only connections.
+        """
         return self.access in ("write", "conditional")
 
 
@@ -115,11 +126,13 @@ class ApiTable:
 
     functions: tuple[Function, ...]
     enums: Mapping[str, Enum]
-    structs: Mapping[str, tuple[tuple[str, str], ...]]  # name -> (field, C type) in order; "char[80]" is an array, "union" 8 bytes
+    # name -> (field, C type) in order; "char[80]" is an array, "union" 8 bytes
+    structs: Mapping[str, tuple[tuple[str, str], ...]]
     field_enums: Mapping[str, str]  # "virDomainInfo.state" -> key of enums
     hash: str  # SHA-256 in hexadecimal; equal hashes mean equal numbers, signatures and constants
     warnings: tuple[str, ...] = ()  # for the user: which installed XML could not be used, and why
-    bundled: int = 0  # how many functions come with libvirt-trace: the numbers below mean the same on every host
+    # how many functions come with libvirt-trace: the numbers below mean the same on every host
+    bundled: int = 0
 
     @functools.cached_property
     def by_name(self) -> dict[str, Function]:
@@ -127,31 +140,51 @@ class ApiTable:
         return {function.name: function for function in self.functions}
 
     def struct_behind(self, ctype: str) -> str | None:
-        """The struct that a pointer type leads to ("virDomainInfoPtr", "virDomainFSInfoPtr **"), if its fields are known."""
+        """The struct that a pointer type leads to ("virDomainInfoPtr", "virDomainFSInfoPtr
+        **"), if its fields are known.
+        """
         name = ctype.removeprefix("const ").rstrip(" *").removesuffix("Ptr")
-        # virDomainBlockStatsPtr points to virDomainBlockStatsStruct, because a function has the shorter name
+        # virDomainBlockStatsPtr points to virDomainBlockStatsStruct, because a function has the
+        # shorter name
         return next((known for known in (name, name + "Struct") if known in self.structs), None)
 
     def with_unknown(self, names_by_library: Mapping[str, Iterable[str]]) -> ApiTable:
         """The table with functions appended that a library exports publicly and nobody describes.
 
-        `names_by_library` maps a library of LIBRARIES to names; known names are skipped. Nothing is renumbered.
-        Such a function may change something and call back, unless its name says that it only frees or counts references.
+        `names_by_library` maps a library of LIBRARIES to names; known names are skipped. Nothing is
+        renumbered. Such a function may change something and call back, unless its name says that it
+        only frees or counts references.
         """
         added: list[Function] = []
         for library in sorted(names_by_library):
-            for name in sorted(set(names_by_library[library]) - self.by_name.keys() - {function.name for function in added}):
+            for name in sorted(
+                set(names_by_library[library])
+                - self.by_name.keys()
+                - {function.name for function in added}
+            ):
                 added.append(unknown_function(len(self.functions) + len(added), name, library))
         if not added:
             return self
         return dataclasses.replace(
-            self, functions=self.functions + tuple(added), hash=chain_hash(self.hash, [f"{f.library} {f.name}" for f in added])
+            self,
+            functions=self.functions + tuple(added),
+            hash=chain_hash(self.hash, [f"{f.library} {f.name}" for f in added]),
         )
 
 
 def unknown_function(number: int, name: str, library: str) -> Function:
     """What is to be thought of a function that nobody describes."""
-    return Function(number, name, library, "", Result("", "raw"), (), "plumbing" if is_plumbing(name) else "write", "none", True)
+    return Function(
+        number,
+        name,
+        library,
+        "",
+        Result("", "raw"),
+        (),
+        "plumbing" if is_plumbing(name) else "write",
+        "none",
+        True,
+    )
 
 
 def chain_hash(base: str, lines: Iterable[str]) -> str:
@@ -160,7 +193,9 @@ def chain_hash(base: str, lines: Iterable[str]) -> str:
 
 
 def is_write_call(function: Function, args: Mapping[str, int]) -> bool:
-    """Whether this call changes something, from its raw integer arguments by name; True where that can't be told."""
+    """Whether this call changes something, from its raw integer arguments by name; True where
+    that can't be told.
+    """
     if function.access != "conditional":
         return function.access == "write"
     when = function.write_when

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Builds the event of a call that is over: its records come in, a Call goes out; calls that are alike are built once."""
+"""Builds the event of a call that is over: its records come in, a Call goes out; calls that are
+alike are built once.
+"""
 
 from __future__ import annotations
 
@@ -60,15 +62,23 @@ class Building:
         fails, error, out = False, None, NO_VALUES
         failed: bool | None = False
         if row.ret is not None and row.returns != "void":
-            decoded, fails, out = self._decoder.decode(row.ret, raw, ret_pieces, call.row, call.tgid, True)
+            decoded, fails, out = self._decoder.decode(
+                row.ret, raw, ret_pieces, call.row, call.tgid, True
+            )
             result = decoded.values.get("ret")
             if fails:
                 error = self._errors.error(tid, started)
                 # these return the same value when there is nothing to tell
-                failed = error is not None or row.function is None or row.function.failure not in ("minus_one_if_error", "null_if_error")
+                failed = (
+                    error is not None
+                    or row.function is None
+                    or row.function.failure not in ("minus_one_if_error", "null_if_error")
+                )
                 if not failed and raw[2] & records.REC_INNER_LOST:
                     failed = None
-        built = self._build(call, extra, tid, row, started, result, failed, error, until - started, None, out)
+        built = self._build(
+            call, extra, tid, row, started, result, failed, error, until - started, None, out
+        )
         if fails or key is None or entry is None or built.client is not None:
             return built
         if not is_shared(row.entry, entry) or not (row.ret is None or is_shared(row.ret, raw)):
@@ -91,7 +101,18 @@ class Building:
         extra.pieces = denial.pieces
         assert extra.verdict is not None
         error = error_of(extra.verdict)
-        return self._build(call, extra, tid, self._rows[call.row], call.started, denial.result, True, error, None, None)
+        return self._build(
+            call,
+            extra,
+            tid,
+            self._rows[call.row],
+            call.started,
+            denial.result,
+            True,
+            error,
+            None,
+            None,
+        )
 
     def _build(
         self,
@@ -111,7 +132,9 @@ class Building:
         args, function = None, row.function
         write = self._decoder.is_write(call)
         if call.raw is not None:
-            args, _, _ = self._decoder.decode(row.entry, call.raw, extra.pieces if extra else None, call.row, call.tgid, False)
+            args, _, _ = self._decoder.decode(
+                row.entry, call.raw, extra.pieces if extra else None, call.row, call.tgid, False
+            )
         client: clients.Client | None = None
         if task.served:
             client = task.served.client or clients.UNKNOWN

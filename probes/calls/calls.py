@@ -35,12 +35,13 @@ class Calls:
 
     `find_task`: describes the thread (task id, pid, tid) of a record.
     `epoch`: the time since the epoch (ns) of a time on CLOCK_MONOTONIC.
-    `covered`: numbers of the functions that a policy covers for a process; `covered_here`: those of which no daemon is asked instead.
-    `unseen`: whether calls of which nothing is known may be under way in a process.
-    `redact`: whether secrets are hidden in what monitors are told and in messages of errors.
-    `is_own`: whether libvirt's code is at an address of a process: calls by one of its modules are inner ones.
-    `nested`: whether inner calls are wanted.
-    `left`: is told of processes in which a call may have been left for good, if they do not copy stacks.
+    `covered`: numbers of the functions that a policy covers for a process; `covered_here`: those of
+    which no daemon is asked instead. `unseen`: whether calls of which nothing is known may be under
+    way in a process. `redact`: whether secrets are hidden in what monitors are told and in messages
+    of errors. `is_own`: whether libvirt's code is at an address of a process: calls by one of its
+    modules are inner ones. `nested`: whether inner calls are wanted.
+    `left`: is told of processes in which a call may have been left for good, if they do not copy
+    stacks.
     """
 
     def __init__(
@@ -65,19 +66,37 @@ class Calls:
         self._find_task, self._choice = find_task, choice
         self._is_own, self._with_inner, self._left = is_own, nested, left
         self._waiting: dict[int, Returned | Denial] = {}  # by thread
-        self._unarmed: deque[tuple[int, int, int]] = deque()  # begin (ns), thread and number of open calls without return probe
+        # begin (ns), thread and number of open calls without return probe
+        self._unarmed: deque[tuple[int, int, int]] = deque()
         self._errors = RaisedErrors(table, redact=redact)
         self._open = OpenCalls(epoch)
         self._decoder = Decoder(rows)
         self._judged = Judged(rows, covered, covered_here)
         self._causes = Causes(self._open, find_task, choice)
-        self._changes = Changes(self._decoder, self._open, self._causes, table, find_task, epoch, choice, unseen, redact=redact)
-        self._building = Building(self._decoder, self._open, self._causes, self._errors, find_task, epoch)
+        self._changes = Changes(
+            self._decoder,
+            self._open,
+            self._causes,
+            table,
+            find_task,
+            epoch,
+            choice,
+            unseen,
+            redact=redact,
+        )
+        self._building = Building(
+            self._decoder, self._open, self._causes, self._errors, find_task, epoch
+        )
 
     def feed(self, raws: Iterable[bytes]) -> list[Event]:
         """The calls that these records end, and what else they tell."""
         ended: list[Event] = []
-        unpack, rows, opened, waiting = records.HEAD.unpack_from, self.rows, self._open.stacks, self._waiting
+        unpack, rows, opened, waiting = (
+            records.HEAD.unpack_from,
+            self.rows,
+            self._open.stacks,
+            self._waiting,
+        )
         new = tuple.__new__  # the constructor costs twice as much
         chunk, begins, aside = records.REC_CHUNK, records.REC_ENTRY, records.REC_VERDICT
         for raw in raws:
@@ -93,7 +112,22 @@ class Calls:
             stack = opened[tid]
             if kind == begins:
                 self._begin(
-                    new(Open, (raw, row, seq, depth, task, tgid, flags >> records.REC_LEVEL & records.REC_LEVELS)), flags, tid, stack, ended
+                    new(
+                        Open,
+                        (
+                            raw,
+                            row,
+                            seq,
+                            depth,
+                            task,
+                            tgid,
+                            flags >> records.REC_LEVEL & records.REC_LEVELS,
+                        ),
+                    ),
+                    flags,
+                    tid,
+                    stack,
+                    ended,
                 )
                 continue
             while stack and stack[-1].seq > seq:
@@ -102,7 +136,11 @@ class Calls:
                 call = stack.pop()
             elif flags & records.REC_ENTRY_LOST:
                 call = Open(None, row, seq, depth, task, tgid, 0)
-                whose = self._find_task(task, tgid, tid).caller.uid if flags & records.REC_WANTED else SERVED
+                whose = (
+                    self._find_task(task, tgid, tid).caller.uid
+                    if flags & records.REC_WANTED
+                    else SERVED
+                )
                 self.ended_without_entry[flags & records.REC_WRITE_RING, whose] += 1
             else:
                 continue
@@ -112,9 +150,15 @@ class Calls:
                 self._finish(call, raw, None, tid, ended)
         return ended
 
-    def _begin(self, call: Open, flags: int, tid: int, stack: list[Open], ended: list[Event]) -> None:
+    def _begin(
+        self, call: Open, flags: int, tid: int, stack: list[Open], ended: list[Event]
+    ) -> None:
         """A call has begun, inside those of the thread's `stack` that are still under way."""
-        while stack and stack[-1].level >= call.level and not (call.depth > stack[-1].depth and stack[-1].is_unarmed):
+        while (
+            stack
+            and stack[-1].level >= call.level
+            and not (call.depth > stack[-1].depth and stack[-1].is_unarmed)
+        ):
             self._unfinished(stack.pop(), tid, LOST, ended)
         if call.depth or flags & records.REC_CALLER:
             call = self._nested(call, flags, stack)
@@ -122,7 +166,9 @@ class Calls:
                 self._decoder.learn_once(call, flags)
                 return
         if flags & records.REC_UNARMED:
-            self._open.extra(tid, call).unarmed = NO_RETURN if self.rows[call.row].ret is None else why_unarmed(call, stack)
+            self._open.extra(tid, call).unarmed = (
+                NO_RETURN if self.rows[call.row].ret is None else why_unarmed(call, stack)
+            )
             if call.is_after_left:
                 self._left(call.tgid)
             self._unarmed.append((call.started, tid, call.seq))
@@ -131,10 +177,14 @@ class Calls:
             self._began(call, flags, tid)
 
     def _nested(self, call: Open, flags: int, stack: list[Open]) -> Open:
-        """The call with its true depth: one by a driver of libvirt's is an inner call, and so are those inside of it."""
+        """The call with its true depth: one by a driver of libvirt's is an inner call, and so
+        are those inside of it.
+        """
         assert call.raw is not None
         depth = call.depth
-        if flags & records.REC_CALLER and self._is_own(call.tgid, u64(call.raw, records.ENTRY_CALLER) & ~records.CALLER_LEFT):
+        if flags & records.REC_CALLER and self._is_own(
+            call.tgid, u64(call.raw, records.ENTRY_CALLER) & ~records.CALLER_LEFT
+        ):
             depth = 1
         if depth and stack:
             depth = max(depth, stack[-1].depth + 1)
@@ -160,7 +210,9 @@ class Calls:
         return ended
 
     def process_replaced(self, pid: int, when: int) -> list[Event]:
-        """The calls of all its threads that began before it became another program, at the time `when` (ns)."""
+        """The calls of all its threads that began before it became another program, at the time
+        `when` (ns).
+        """
         ended: list[Event] = []
         for tid, stack in self._open.began_before(when, pid):
             while stack:
@@ -175,7 +227,9 @@ class Calls:
         self._decoder.forget_process(pid)
 
     def give_up(self, when: int) -> list[Event]:
-        """The calls that began before the time `when` (ns): they have no return probe that would tell their end."""
+        """The calls that began before the time `when` (ns): they have no return probe that
+        would tell their end.
+        """
         ended: list[Event] = []
         for tid, stack in self._open.began_before(when):
             while stack and stack[0].started < when:
@@ -183,8 +237,12 @@ class Calls:
         return ended
 
     def let_go(self, when: int) -> list[Event]:
-        """Calls that ended before the time `when` (ns), and wait for a part that was lost; those that have no return probe, later."""
-        late = [tid for tid, kept in self._waiting.items() if u64(kept.raw, records.RECORD_TIME) < when]
+        """Calls that ended before the time `when` (ns), and wait for a part that was lost;
+        those that have no return probe, later.
+        """
+        late = [
+            tid for tid, kept in self._waiting.items() if u64(kept.raw, records.RECORD_TIME) < when
+        ]
         ended: list[Event] = []
         while self._unarmed and self._unarmed[0][0] < when - UNARMED_NS:
             _, tid, seq = self._unarmed.popleft()
@@ -266,9 +324,13 @@ class Calls:
         elif name == MONITOR or name in AGENT:
             if call:
                 text = AGENT.get(name) or fields.get("text")
-                self._changes.asks(call, tid, (name in AGENT, text) if entered else None, time, ended)
+                self._changes.asks(
+                    call, tid, (name in AGENT, text) if entered else None, time, ended
+                )
         elif name == LIFECYCLE:
-            self._changes.changed(call, self._find_task(task, tgid, tid), tid, time, fields, flags, ended)
+            self._changes.changed(
+                call, self._find_task(task, tgid, tid), tid, time, fields, flags, ended
+            )
         elif name == CHECK:
             if call:
                 self._open.extra(tid, call).checked = uuid_of(fields), fields["name"]
@@ -278,7 +340,9 @@ class Calls:
             self._errors.returned(tid, time, name, fields)
 
     def _aside(self, kind: int, raw: bytes, row: int, ended: list[Event]) -> None:
-        """Records that are neither the beginning nor the end of a call: of inner functions and of the enforcer."""
+        """Records that are neither the beginning nor the end of a call: of inner functions and
+        of the enforcer.
+        """
         if kind == records.REC_VERDICT:
             self._judged.says(raw, row)
         elif kind == records.REC_DENIED:
@@ -299,17 +363,25 @@ class Calls:
         extra.hidden = not extra.origins and not self._causes.passes(flags, task)
         return Denial(call, raw, {}, extra, result)
 
-    def _finish(self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int, ended: list[Event]) -> None:
+    def _finish(
+        self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int, ended: list[Event]
+    ) -> None:
         """The call has returned; `raw`: its return record."""
         if self._changes.pending:
             self._changes.call_ended(tid, call.seq, ended)
-        if self._open.is_hidden(tid, call.seq) if call.raw is not None else not self._passes_by_end(call, raw, tid):
+        if (
+            self._open.is_hidden(tid, call.seq)
+            if call.raw is not None
+            else not self._passes_by_end(call, raw, tid)
+        ):
             self._left_out(call, raw, tid)
         else:
             ended.append(self._building.returned(call, raw, ret_pieces, tid))
 
     def _passes_by_end(self, call: Open, raw: bytes, tid: int) -> bool:
-        return self._causes.passes(records.HEAD.unpack_from(raw)[2], self._find_task(call.task, call.tgid, tid))
+        return self._causes.passes(
+            records.HEAD.unpack_from(raw)[2], self._find_task(call.task, call.tgid, tid)
+        )
 
     def _left_out(self, call: Open, raw: bytes, tid: int) -> None:
         """The call, which nobody asked for, has returned: what others may rely on is learnt."""

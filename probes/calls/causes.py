@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which call caused which, in another process: messages come in, origins go out; and so who is wanted because of whom."""
+"""Which call caused which, in another process: messages come in, origins go out; and so who is
+wanted because of whom.
+"""
 
 from __future__ import annotations
 
@@ -44,22 +46,30 @@ class Origins:
             self._sent.pop(message, None)
 
     def of(self, served: Served, daemon: int) -> list[Sent]:
-        """The calls that may have caused what is done for the message: one, or several that can't be told apart; none if they are too many.
+        """The calls that may have caused what is done for the message: one, or several that can't
+        be told apart; none if they are too many.
 
-        A proxy passes on the identity of its own client: then that is the one of the message's sender, too. What a daemon says is
-        believed of anybody's calls if root runs it, else of its own user's (`daemon`: uid) only: any program can say that it is one.
+        A proxy passes on the identity of its own client: then that is the one of the message's
+        sender, too. What a daemon says is believed of anybody's calls if root runs it, else of its
+        own user's (`daemon`: uid) only: any program can say that it is one.
         """
         pid = served.client["pid"] if served.client else None
         if pid is None:
             return []
-        found = [by for by in self._sent.get(served.message, ()) if pid in (by.pid, by.client_pid) and daemon in (0, by.uid)]
+        found = [
+            by
+            for by in self._sent.get(served.message, ())
+            if pid in (by.pid, by.client_pid) and daemon in (0, by.uid)
+        ]
         return found if len(found) <= MOST_ORIGINS else []
 
 
 class Causes:
     """Calls and those that they had made elsewhere."""
 
-    def __init__(self, calls: OpenCalls, find_task: Callable[[int, int, int], Task], choice: Choice) -> None:
+    def __init__(
+        self, calls: OpenCalls, find_task: Callable[[int, int, int], Task], choice: Choice
+    ) -> None:
         self._calls, self._find_task, self._choice = calls, find_task, choice
         self._origins = Origins()
 
@@ -76,7 +86,10 @@ class Causes:
             del sent[oldest]
             self._origins.ended(oldest, tid, call.seq)
         sent[message] = None
-        self._origins.send(message, Sent(call.tgid, tid, call.seq, self._calls.id(call, tid), client_pid, task.caller.uid))
+        self._origins.send(
+            message,
+            Sent(call.tgid, tid, call.seq, self._calls.id(call, tid), client_pid, task.caller.uid),
+        )
 
     def of(self, task: Task) -> list[Sent]:
         """The wanted calls that may have caused what the thread does."""
@@ -86,18 +99,28 @@ class Causes:
         return [origin for origin in caused if not self._calls.is_hidden(origin.tid, origin.number)]
 
     def choose(self, call: Open, flags: int, tid: int) -> None:
-        """Whether the call is wanted because of who makes it: as much as the call that caused it, or the one around it."""
+        """Whether the call is wanted because of who makes it: as much as the call that caused
+        it, or the one around it.
+        """
         task = self._find_task(call.task, call.tgid, tid)
         origins = [] if call.depth else self.of(task)
         if origins:
             self._calls.extra(tid, call).origins = origins
         outermost = self._calls.stacks[tid][0]
-        if self._calls.is_hidden(tid, outermost.seq) if outermost is not call else not origins and not self.passes(flags, task):
+        if (
+            self._calls.is_hidden(tid, outermost.seq)
+            if outermost is not call
+            else not origins and not self.passes(flags, task)
+        ):
             self._calls.extra(tid, call).hidden = True
 
     def passes(self, flags: int, task: Task) -> bool:
-        """Whether what a thread does is wanted because of who it is, or whom it does it for; `flags`: of its record."""
-        return self._choice.passes is None or self._choice.passes(bool(flags & records.REC_WANTED), task)
+        """Whether what a thread does is wanted because of who it is, or whom it does it for;
+        `flags`: of its record.
+        """
+        return self._choice.passes is None or self._choice.passes(
+            bool(flags & records.REC_WANTED), task
+        )
 
     def ended(self, tid: int, call: Open, extra: Extra | None) -> None:
         """The call is over: no answer is for it."""
@@ -117,6 +140,8 @@ class Causes:
         )
         for uuid, name in [extra.checked] if extra.checked else found_by(extra.children):
             built = with_true_name(built, uuid, name)
-        if len(origins) == 1 and (parent := self._calls.extra_of(origins[0].tid, origins[0].number)):
+        if len(origins) == 1 and (
+            parent := self._calls.extra_of(origins[0].tid, origins[0].number)
+        ):
             parent.add(built)
         return built

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What calls do besides: what they tell the monitors of virtual machines, and domains that begin or cease to run, go out as events."""
+"""What calls do besides: what they tell the monitors of virtual machines, and domains that
+begin or cease to run, go out as events.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ class Changes:
         self._show_command = redact_message if redact else without_newline
         self.pending: list[Pending] = []
 
-    def asks(self, call: Open, tid: int, told: tuple[bool, Value] | None, time: int, ended: list[Event]) -> None:
+    def asks(
+        self, call: Open, tid: int, told: tuple[bool, Value] | None, time: int, ended: list[Event]
+    ) -> None:
         """`told`: whether to an agent, and what; None: it has answered."""
         extra = self._calls.extra(tid, call)
         if told is not None:
@@ -65,7 +69,16 @@ class Changes:
         elif extra.command:
             began, to_agent, text = extra.command
             task = self._find_task(call.task, call.tgid, tid)
-            command = Command(self._epoch(began), time - began, tid, task.comm, task.caller, text, self._calls.id(call, tid), to_agent)
+            command = Command(
+                self._epoch(began),
+                time - began,
+                tid,
+                task.comm,
+                task.caller,
+                text,
+                self._calls.id(call, tid),
+                to_agent,
+            )
             extra.command = None
             if self._choice.only_writes and only_asks(text):
                 return
@@ -74,19 +87,34 @@ class Changes:
                 ended.append(command)
 
     def changed(
-        self, call: Open | None, task: Task, tid: int, time: int, fields: Mapping[str, Value], flags: int, ended: list[Event]
+        self,
+        call: Open | None,
+        task: Task,
+        tid: int,
+        time: int,
+        fields: Mapping[str, Value],
+        flags: int,
+        ended: list[Event],
     ) -> None:
-        """A domain began or ceased to run. A client is told so too, by its daemon, which is no news."""
+        """A domain began or ceased to run. A client is told so too, by its daemon, which is no
+        news.
+        """
         if is_told(fields):
             return
         domain = Handle("domain", {"name": fields["name"], "uuid": uuid_of(fields)})
         event, detail = self._lifecycle.names(fields)
-        changed = DomainEvent(self._epoch(time), tid, task.comm, task.caller, domain, event, detail, None)
+        changed = DomainEvent(
+            self._epoch(time), tid, task.comm, task.caller, domain, event, detail, None
+        )
         pid, uuid = task.caller.pid, fields["uuid"]
         if call:
             self._calls.extra(tid, call).changed.add(uuid)
             for pending in [
-                one for one in self.pending if one.event.caller.pid == pid and one.uuid == uuid and (tid, call.seq) in one.causes
+                one
+                for one in self.pending
+                if one.event.caller.pid == pid
+                and one.uuid == uuid
+                and (tid, call.seq) in one.causes
             ]:
                 self.pending.remove(pending)
                 self._caused(pending.event, pending.task, pending.flags, [(tid, call)], ended)
@@ -96,15 +124,28 @@ class Changes:
             self._tell_unknown(Pending(changed, uuid, task, flags, set()), ended)
             return
         causes = under_way if call else self._changing(under_way, uuid)
-        if not causes and not flags & records.REC_SERVING and (possible := self._creating(under_way)):
+        if (
+            not causes
+            and not flags & records.REC_SERVING
+            and (possible := self._creating(under_way))
+        ):
             self.pending.append(Pending(changed, uuid, task, flags, possible))
             if len(self.pending) > MOST_PENDING:
                 self._tell_unknown(self.pending.pop(0), ended)
         else:
             self._caused(changed, task, flags, causes, ended)
 
-    def _caused(self, changed: DomainEvent, task: Task, flags: int, causes: list[tuple[int, Open]], ended: list[Event]) -> None:
-        """Tells the change with what is known of its cause: one of the calls; `flags`: of its record."""
+    def _caused(
+        self,
+        changed: DomainEvent,
+        task: Task,
+        flags: int,
+        causes: list[tuple[int, Open]],
+        ended: list[Event],
+    ) -> None:
+        """Tells the change with what is known of its cause: one of the calls; `flags`: of its
+        record.
+        """
         shown = [(tid, call) for tid, call in causes if not self._calls.is_hidden(tid, call.seq)]
         if len(shown) > MOST_CAUSES:
             ended.append(changed._replace(cause=BY_CALL if shown == causes else None))
@@ -118,7 +159,8 @@ class Changes:
                 changed = changed._replace(one_of=ids, cause=BY_CALL if shown == causes else None)
             ended.append(changed)
         elif not causes and self._causes.passes(flags, task) and not self._choice.hides_changes:
-            if flags & records.REC_SERVING:  # whose record was lost, or who gave the domain another name
+            # whose record was lost, or who gave the domain another name
+            if flags & records.REC_SERVING:
                 changed = changed._replace(cause=BY_CALL)
             elif not self._unseen(changed.caller.pid):
                 changed = changed._replace(cause=NO_CALL)
@@ -130,7 +172,9 @@ class Changes:
             ended.append(pending.event)
 
     def _creating(self, under_way: list[tuple[int, Open]]) -> set[tuple[int, int]]:
-        """Those of these calls that may bring up a domain whose UUID they don't tell: only what they do next does."""
+        """Those of these calls that may bring up a domain whose UUID they don't tell: only what
+        they do next does.
+        """
         return {
             (tid, call.seq)
             for tid, call in under_way
@@ -153,10 +197,16 @@ class Changes:
             (tid, call)
             for tid, call in under_way
             if (call.raw and sought in call.raw and self._decoder.is_write(call))
-            or ((extra := self._calls.extra_of(tid, call.seq)) is not None and uuid in extra.changed)
+            or (
+                (extra := self._calls.extra_of(tid, call.seq)) is not None and uuid in extra.changed
+            )
         ]
 
 
 def _may_create(function: Function | None) -> bool:
     """Whether the function may have to do with a domain that none of its arguments is."""
-    return function is not None and function.name.startswith("virDomain") and all(param.object != "domain" for param in function.params)
+    return (
+        function is not None
+        and function.name.startswith("virDomain")
+        and all(param.object != "domain" for param in function.params)
+    )

@@ -23,7 +23,8 @@ _STRINGS = {  # names of an identity's attributes (src/util/viridentity.c) -> of
     "x509-distingui": "x509",
     "selinux-contex": "selinux",
 }
-_START = "process-time"  # when the process began, in ticks: with the number, what tells it from others
+# when the process began, in ticks: with the number, what tells it from others
+_START = "process-time"
 _NUMBERS = {"unix-user-id": "uid", "unix-group-id": "gid", "process-id": "pid", _START: _START}
 FIELDS = ("pid", "uid", "user", "gid", "group", "sasl", "x509", "selinux", "readonly", "address")
 _SHORT = 14  # characters by which attributes are told apart
@@ -69,12 +70,16 @@ class Claim(NamedTuple):
 def dispatched(fields: Mapping[str, Value]) -> Served:
     """What a DISPATCH record says."""
     readonly, address = fields.get("readonly"), fields.get("address")
-    connection = Connection(None if readonly is None else bool(readonly), address if isinstance(address, str) else None)
+    connection = Connection(
+        None if readonly is None else bool(readonly), address if isinstance(address, str) else None
+    )
     header = fields["block"]
     assert isinstance(header, int)
     program, procedure, serial = (header >> shift & 0xFFFFFFFF for shift in (0, 64, 128))
     end = fields.get("arg2")
-    return Served(Message(program, procedure, serial), connection, None, end if isinstance(end, int) else 0)
+    return Served(
+        Message(program, procedure, serial), connection, None, end if isinstance(end, int) else 0
+    )
 
 
 class Clients:
@@ -85,12 +90,14 @@ class Clients:
         self._searches = searches()
         self._known: Recent[tuple[Value, ...], Identity] = Recent(MOST_CLIENTS)
         self._copied: Recent[Hashable, dict[str, Value]] = Recent(MOST_CLIENTS)
-        self._claims: Recent[tuple[int, int], Claim] = Recent(MOST_CLIENTS)  # by daemon and its end of the connection
+        # by daemon and its end of the connection
+        self._claims: Recent[tuple[int, int], Claim] = Recent(MOST_CLIENTS)
 
     def claimed(self, raw: bytes, plan: Plan, served: Served, daemon: int, at: int) -> None:
         """A CLAIM record: the client served there says that it is somebody else.
 
-        Who it is stays who it was before, what it says comes beside. One of libvirt's own daemons, run by root, speaks for its client.
+        Who it is stays who it was before, what it says comes beside. One of libvirt's own daemons,
+        run by root, speaks for its client.
         """
         if served.client is None:
             return
@@ -107,7 +114,9 @@ class Clients:
         self._claims.put((daemon, served.end), Claim(says.client, shown))
 
     def of(self, raw: bytes, plan: Plan, served: Served, daemon: int, at: int) -> Identity:
-        """The client of an IDENTITY record of the process `daemon`, at the time `at` (ns, CLOCK_MONOTONIC)."""
+        """The client of an IDENTITY record of the process `daemon`, at the time `at` (ns,
+        CLOCK_MONOTONIC).
+        """
         identity = self._identity(raw, plan, served.connection, daemon, at)
         claim = self._claims.get((daemon, served.end)) if self._claims else None
         if claim is None:
@@ -117,15 +126,20 @@ class Clients:
         self._claims.pop((daemon, served.end))  # another connection is there by now
         return identity
 
-    def _identity(self, raw: bytes, plan: Plan, connection: Connection, daemon: int, at: int) -> Identity:
+    def _identity(
+        self, raw: bytes, plan: Plan, connection: Connection, daemon: int, at: int
+    ) -> Identity:
         # a connection has the same bytes each time, until it claims others
         found = self._copied.learn(
-            (plan.key(raw), connection, daemon), lambda _: _read(plan.decode(raw, {}, Constants()), connection, daemon, self._searches)
+            (plan.key(raw), connection, daemon),
+            lambda _: _read(plan.decode(raw, {}, Constants()), connection, daemon, self._searches),
         )
         pid, ticks = found["pid"], found[_START]
         start = ticks * 1_000_000_000 // TICKS if isinstance(ticks, int) else None
         since = self._processes.since(pid, at) if isinstance(pid, int) else 0
-        return self._known.learn((*found.values(), since), lambda _: self._describe(found, start, at))
+        return self._known.learn(
+            (*found.values(), since), lambda _: self._describe(found, start, at)
+        )
 
     def _describe(self, found: dict[str, Value], start: int | None, at: int) -> Identity:
         pid, client = found["pid"], {field: found[field] for field in FIELDS}
@@ -134,10 +148,14 @@ class Clients:
         process = self._processes.lookup(pid, start, at=at)
         cmdline = None if process.cmdline is None else list(process.cmdline)
         client.update(exe=process.exe, cmdline=cmdline, loginuid=process.loginuid)
-        return Identity({**client, "peer": client}, start, None if process.uid == NO_ID else process.uid)
+        return Identity(
+            {**client, "peer": client}, start, None if process.uid == NO_ID else process.uid
+        )
 
 
-def _read(fields: Mapping[str, Value], connection: Connection, daemon: int, limit: Searches) -> dict[str, Value]:
+def _read(
+    fields: Mapping[str, Value], connection: Connection, daemon: int, limit: Searches
+) -> dict[str, Value]:
     """The client's fields and its start, None for what the identity does not tell."""
     block = fields["block"]
     assert isinstance(block, int)
@@ -164,6 +182,8 @@ def _fields(client: Client) -> dict[str, Value]:
 
 
 def _is_libvirts(exe: Value) -> bool:
-    """Whether a program of root's is one of libvirt's daemons: root can give files any name, and needs no name to deceive."""
+    """Whether a program of root's is one of libvirt's daemons: root can give files any name,
+    and needs no name to deceive.
+    """
     name = os.path.basename(exe) if isinstance(exe, str) else ""
     return name == "libvirtd" or (name.startswith("virt") and name.endswith("d"))

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Bytes of a call's records come in, its values go out; what has the same bytes as before is not decoded again."""
+"""Bytes of a call's records come in, its values go out; what has the same bytes as before is
+not decoded again.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,12 @@ class Decoder:
         self.constants: dict[int, Constants] = {}
         self._gone: set[int] = set()  # processes, the last time that it was looked
         self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool, Values]] = {}
-        self.keys: dict[int, tuple[Callable[[bytes], Hashable], Callable[[bytes], Hashable]]] = {}  # of plans, by row
+        # of plans, by row
+        self.keys: dict[int, tuple[Callable[[bytes], Hashable], Callable[[bytes], Hashable]]] = {}
 
-    def keys_of(self, number: int) -> tuple[Callable[[bytes], Hashable], Callable[[bytes], Hashable]]:
+    def keys_of(
+        self, number: int
+    ) -> tuple[Callable[[bytes], Hashable], Callable[[bytes], Hashable]]:
         """What tells calls of the row apart: of an entry record, and of a return record."""
         row = self.rows[number]
         self.keys[number] = found = row.entry.key, row.ret.key if row.ret else bytes
@@ -42,8 +47,12 @@ class Decoder:
             constants = self.constants[tgid] = Constants(tgid)
         return constants
 
-    def decode(self, plan: Plan, raw: bytes, pieces: Pieces | None, row: int, tgid: int, at_return: bool) -> tuple[Values, bool, Values]:
-        """The decoded values, whether a result is one that failures have, and the outputs; calls that differ in nothing else share them."""
+    def decode(
+        self, plan: Plan, raw: bytes, pieces: Pieces | None, row: int, tgid: int, at_return: bool
+    ) -> tuple[Values, bool, Values]:
+        """The decoded values, whether a result is one that failures have, and the outputs;
+        calls that differ in nothing else share them.
+        """
         constants = self.constants_of(tgid)
         key = (constants.version, ~row if at_return else row, plan.key(raw))
         found = self._cache.get(key)
@@ -83,7 +92,12 @@ class Decoder:
         function = row.function
         if function is None or not function.is_write:
             return False
-        if function.access != "conditional" or call.raw is None or row.entry.flags & records.PLAN_32BIT:  # whose arguments are elsewhere
+        # whose arguments are elsewhere
+        if (
+            function.access != "conditional"
+            or call.raw is None
+            or row.entry.flags & records.PLAN_32BIT
+        ):
             return True
         return is_write_call(function, _registers(function, call.raw))
 
@@ -107,7 +121,10 @@ class Decoder:
 def _registers(function: Function, raw: bytes) -> dict[str, int]:
     integers = [param for param in function.params if param.kind != "double"][:6]
     return {
-        param.name: values.integer(param.kind, int.from_bytes(raw[48 + 8 * i : 56 + 8 * i], "little")) for i, param in enumerate(integers)
+        param.name: values.integer(
+            param.kind, int.from_bytes(raw[48 + 8 * i : 56 + 8 * i], "little")
+        )
+        for i, param in enumerate(integers)
     }
 
 
@@ -115,7 +132,10 @@ def _left_alone(function: Function | None, result: Value) -> bool:
     """Whether the result says that no output was written: what is there was there before."""
     if not isinstance(result, int):
         return False
-    return result < 0 or (result == 0 and function is not None and function.name.startswith("virTypedParamsGet"))  # not in the list
+    # not in the list
+    return result < 0 or (
+        result == 0 and function is not None and function.name.startswith("virTypedParamsGet")
+    )
 
 
 def _is_failure(function: Function, raw: bytes) -> bool:
@@ -125,7 +145,10 @@ def _is_failure(function: Function, raw: bytes) -> bool:
     return (
         (how == "negative" and value < 0)
         or (how in ("null", "null_if_error", "zero") and value == 0)
-        or (how in ("minus_one", "minus_one_if_error") and value in (-1, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF))
+        or (
+            how in ("minus_one", "minus_one_if_error")
+            and value in (-1, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
+        )
     )
 
 

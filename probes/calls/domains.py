@@ -19,20 +19,31 @@ class Lifecycle:
         self._events = _names(table, "virDomainEventType", _EVENT)
         # virDomainEventStoppedDetailType: VIR_DOMAIN_EVENT_STOPPED_CRASHED
         self._details = {
-            event: _names(table, f"virDomainEvent{event.title()}DetailType", f"{_EVENT}{event.upper()}_") for event in self._events.values()
+            event: _names(
+                table, f"virDomainEvent{event.title()}DetailType", f"{_EVENT}{event.upper()}_"
+            )
+            for event in self._events.values()
         }
 
     def names(self, fields: Mapping[str, Value]) -> tuple[str, str]:
         """Event and detail of a LIFECYCLE record; numbers where libvirt has no name."""
-        kind, detail = (values.integer("i32", number) for number in (fields["arg3"], fields["arg4"]) if isinstance(number, int))
+        kind, detail = (
+            values.integer("i32", number)
+            for number in (fields["arg3"], fields["arg4"])
+            if isinstance(number, int)
+        )
         event = self._events.get(kind, str(kind))
         return event, self._details.get(event, {}).get(detail, str(detail))
 
 
 def is_told(fields: Mapping[str, Value]) -> bool:
-    """Whether a LIFECYCLE record says what a daemon told its client. The name and UUID are then those of a client's handle."""
+    """Whether a LIFECYCLE record says what a daemon told its client. The name and UUID are then
+    those of a client's handle.
+    """
     handle = fields["handle"]
-    return isinstance(handle, int) and handle >> 64 == fields["arg1"] and fields["driver"] == "remote"
+    return (
+        isinstance(handle, int) and handle >> 64 == fields["arg1"] and fields["driver"] == "remote"
+    )
 
 
 def uuid_of(fields: Mapping[str, Value]) -> str:
@@ -54,7 +65,9 @@ def found_by(events: Iterable[Event]) -> list[tuple[str, Value]]:
 
 
 def with_true_name(call: Call, uuid: str, name: Value) -> Call:
-    """The call; where its handle of the domain has another name than the driver's, with the driver's, and the handle's as `claimed`."""
+    """The call; where its handle of the domain has another name than the driver's, with the
+    driver's, and the handle's as `claimed`.
+    """
     if call.args is None:
         return call
     changed: dict[str, Value] = {}
@@ -65,7 +78,9 @@ def with_true_name(call: Call, uuid: str, name: Value) -> Call:
             and value.fields.get("uuid") == uuid
             and _differ(value.fields.get("name"), name)
         ):
-            changed[key] = Handle("domain", {**value.fields, "name": name, "claimed": value.fields.get("name")})
+            changed[key] = Handle(
+                "domain", {**value.fields, "name": name, "claimed": value.fields.get("name")}
+            )
     return call._replace(args=Values({**call.args.values, **changed})) if changed else call
 
 
@@ -75,7 +90,9 @@ def _differ(claimed: Value, true: Value) -> bool:
         return False  # it could not be read
     if not isinstance(claimed, str | CutText):
         return True
-    one, other = (value if isinstance(value, str) else value.whole or value.text for value in (claimed, true))
+    one, other = (
+        value if isinstance(value, str) else value.whole or value.text for value in (claimed, true)
+    )
     if _is_cut(claimed):
         other = other[: len(one)]
     if _is_cut(true):
@@ -86,7 +103,8 @@ def _differ(claimed: Value, true: Value) -> bool:
 def _is_cut(name: str | CutText) -> bool:
     """Whether less than all of it was captured."""
     return isinstance(name, CutText) and (
-        name.length is None or len((name.whole or name.text).encode(errors="surrogatepass")) < name.length
+        name.length is None
+        or len((name.whole or name.text).encode(errors="surrogatepass")) < name.length
     )
 
 

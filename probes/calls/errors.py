@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Follows how libvirt raises errors in one thread: hits of inner functions come in, the error of a failed call goes out."""
+"""Follows how libvirt raises errors in one thread: hits of inner functions come in, the error
+of a failed call goes out.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,20 @@ from probes.internals.private import MOST_DETAILS
 MOST_THREADS = 65536
 SYSTEM_ERROR = 38  # VIR_ERR_SYSTEM_ERROR
 _ALL_BITS = (1 << 64) - 1
-# a place for an argument in a format of printf(); with its position from libvirt 9.3 on, and in translations
+# a place for an argument in a format of printf(); with its position from libvirt 9.3 on, and in
+# translations
 _SLOT = re.compile(
-    r"%(?:(?P<position>\d{1,2})\$)?(?P<how>[-+ #0]*(?:\d{1,3})?)(?:\.(?P<most>\*|\d{1,3}))?(?P<size>hh|h|ll|l|z|j|t)?(?P<kind>[diouxXcsp%])"
+    r"%(?:(?P<position>\d{1,2})\$)?(?P<how>[-+ "
+    r"#0]*(?:\d{1,3})?)(?:\.(?P<most>\*|\d{1,3}))?(?P<size>hh|h|ll|l|z|j|t)?(?P<kind>[diouxXcsp%])"
 )
 
 
 class RaisedErrors:
-    """The last error raised in each thread. It is the one of a failed call if it was raised since the call began.
+    """The last error raised in each thread. It is the one of a failed call if it was raised since
+    the call began.
 
-    libvirt resets its errors when a public call begins, and puts them back after calls that it makes while it cleans up.
+    libvirt resets its errors when a public call begins, and puts them back after calls that it
+    makes while it cleans up.
     """
 
     def __init__(self, table: ApiTable, *, redact: bool = True) -> None:
@@ -32,8 +38,10 @@ class RaisedErrors:
         self._codes = _by_value(table, "virErrorNumber")
         self._domains = _by_value(table, "virErrorDomain")
         # not all ends of threads are told
-        self._last: Recent[int, tuple[int, int, int | None, str | None]] = Recent(MOST_THREADS)  # tid -> time, code, domain, message
-        self._making: Recent[int, tuple[int, int | None, str | None]] = Recent(MOST_THREADS)  # tid -> code, domain, detail
+        # tid -> time, code, domain, message
+        self._last: Recent[int, tuple[int, int, int | None, str | None]] = Recent(MOST_THREADS)
+        # tid -> code, domain, detail
+        self._making: Recent[int, tuple[int, int | None, str | None]] = Recent(MOST_THREADS)
 
     def forget(self, tid: int) -> None:
         """The thread is gone."""
@@ -41,7 +49,9 @@ class RaisedErrors:
         self._making.pop(tid)
 
     def entered(self, tid: int, time: int, function: str, fields: Mapping[str, Value]) -> None:
-        """An inner function was entered at `time` (ns) with these registers (argN) and texts; see probes/internals/private.py."""
+        """An inner function was entered at `time` (ns) with these registers (argN) and texts;
+        see probes/internals/private.py.
+        """
         if function == "virReportErrorHelper":
             self._making.put(tid, (_int(fields["arg1"]), _int(fields["arg0"]), None))
         elif function == "virReportSystemErrorFull":
@@ -52,8 +62,19 @@ class RaisedErrors:
         elif function == "virRaiseErrorFull":
             stack = fields["block"]
             assert isinstance(stack, int)
-            details = [(stack >> 64 * (i + 1) & _ALL_BITS, _text(fields[f"text{i}"])) for i in range(MOST_DETAILS)]
-            self._last.put(tid, (time, _int(fields["arg4"]), _int(fields["arg3"]), fill(_text(fields["format"]) or "", details)))
+            details = [
+                (stack >> 64 * (i + 1) & _ALL_BITS, _text(fields[f"text{i}"]))
+                for i in range(MOST_DETAILS)
+            ]
+            self._last.put(
+                tid,
+                (
+                    time,
+                    _int(fields["arg4"]),
+                    _int(fields["arg3"]),
+                    fill(_text(fields["format"]) or "", details),
+                ),
+            )
         elif function == "virSetError":
             both = fields["block"]  # its first eight bytes: code, domain
             assert isinstance(both, int)
@@ -65,16 +86,25 @@ class RaisedErrors:
         if function == "virErrorMsg" and (made := self._making.pop(tid)):
             code, domain, detail = made
             form = _text(fields["format"]) or ""
-            self._last.put(tid, (time, code, domain, form if detail is None else fill(form, [(0, detail)])))
+            self._last.put(
+                tid, (time, code, domain, form if detail is None else fill(form, [(0, detail)]))
+            )
 
     def error(self, tid: int, since: int) -> CallError | None:
-        """The error that the thread's failed call leaves behind, which began at the time `since` (ns)."""
+        """The error that the thread's failed call leaves behind, which began at the time
+        `since` (ns).
+        """
         time, code, domain, message = self._last.get(tid, (0, 0, None, None))
         if time < since:
             return None
         if self._redact and message is not None:
             message = redact_error(code, message)
-        return CallError(code, self._codes.get(code), None if domain is None else self._domains.get(domain, str(domain)), message)
+        return CallError(
+            code,
+            self._codes.get(code),
+            None if domain is None else self._domains.get(domain, str(domain)),
+            message,
+        )
 
 
 def _by_value(table: ApiTable, enum: str) -> dict[int, str]:
@@ -85,7 +115,9 @@ def _by_value(table: ApiTable, enum: str) -> dict[int, str]:
 
 
 def fill(form: str, arguments: Sequence[tuple[int, str | None]]) -> str:
-    """The text that printf() makes of a format and these arguments: 64 bits each, and the string that is there if it is an address."""
+    """The text that printf() makes of a format and these arguments: 64 bits each, and the
+    string that is there if it is an address.
+    """
     left = iter(arguments)
 
     def put(slot: re.Match[str]) -> str:
@@ -95,7 +127,13 @@ def fill(form: str, arguments: Sequence[tuple[int, str | None]]) -> str:
         if most == "*":
             most = str(_signed(next(left, (0, None))[0], 32))
         place = int(slot["position"] or 0)
-        number, text = arguments[place - 1] if 0 < place <= len(arguments) else next(left, (0, None)) if not place else (0, None)
+        number, text = (
+            arguments[place - 1]
+            if 0 < place <= len(arguments)
+            else next(left, (0, None))
+            if not place
+            else (0, None)
+        )
         if slot["kind"] == "s":
             return f"%{slot['how'].lstrip('0')}s" % _first(text or "(null)", most)
         if slot["kind"] == "c":
@@ -106,7 +144,11 @@ def fill(form: str, arguments: Sequence[tuple[int, str | None]]) -> str:
         value = _signed(number, bits) if slot["kind"] in "di" else number & ((1 << bits) - 1)
         how = slot["how"].replace("#", "") if slot["kind"] == "u" else slot["how"]
         alternative = "0x" if "#" in how and slot["kind"] in "xX" and value else ""
-        return alternative + f"%{how.replace('#', '')}{'' if most is None else '.' + most}{slot['kind'].replace('u', 'd')}" % value
+        return (
+            alternative
+            + f"%{how.replace('#', '')}{'' if most is None else '.' + most}{slot['kind'].replace('u', 'd')}"
+            % value
+        )
 
     return _SLOT.sub(put, form)
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the enforcer said of calls, and of which nobody asked it: its records come in, verdicts go out."""
+"""What the enforcer said of calls, and of which nobody asked it: its records come in, verdicts
+go out.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,16 @@ from probes.plans.plan import Row, u64
 class Judged:
     """Verdicts by thread, from their record to that of the call.
 
-    `covered`: numbers of the functions that a policy covers for a process; `covered_here`: those of which no daemon is asked instead.
+    `covered`: numbers of the functions that a policy covers for a process; `covered_here`: those of
+    which no daemon is asked instead.
     """
 
-    def __init__(self, rows: list[Row], covered: Callable[[int], frozenset[int]], covered_here: Callable[[int], frozenset[int]]) -> None:
+    def __init__(
+        self,
+        rows: list[Row],
+        covered: Callable[[int], frozenset[int]],
+        covered_here: Callable[[int], frozenset[int]],
+    ) -> None:
         self._rows = rows
         self._covered, self._covered_here = covered, covered_here
         self._said: Recent[int, Said] = Recent(MOST_THREADS)  # the call is still to come
@@ -39,21 +47,28 @@ class Judged:
         self._said.pop(tid)
 
     def began(self, call: Open, tid: int) -> tuple[VerdictInfo, bool] | None:
-        """The verdict on the call that begins, and whether it is past a policy of which no daemon is asked instead."""
+        """The verdict on the call that begins, and whether it is past a policy of which no
+        daemon is asked instead.
+        """
         verdict = self._on(call, tid)
         if verdict is None:
             return None
-        return verdict, self._rows[call.row].stub in self._covered_here(call.tgid) or verdict.note is not None
+        return verdict, self._rows[call.row].stub in self._covered_here(
+            call.tgid
+        ) or verdict.note is not None
 
     def _on(self, call: Open, tid: int) -> VerdictInfo | None:
-        """What the enforcer said of the call that begins; that nobody asked it, where a policy covers the function."""
+        """What the enforcer said of the call that begins; that nobody asked it, where a policy
+        covers the function.
+        """
         function, stub = self._rows[call.row].function, self._rows[call.row].stub
         if function is None or call.depth or call.raw is None:
             return None
         if stub == undescribed.NO_STUB:
             return NOT_ENFORCED if function.is_write and stub in self._covered(call.tgid) else None
         said = self._said.pop(tid)
-        if said is not None and _is_about(said, stub, call.raw) and said.info.action != "deny":  # a denied call never begins
+        # a denied call never begins
+        if said is not None and _is_about(said, stub, call.raw) and said.info.action != "deny":
             return said.info
         if call.raw[2] & records.REC_INNER_LOST:
             return None
@@ -72,9 +87,16 @@ class Judged:
 
 
 def in_all(extra: Extra) -> VerdictInfo | None:
-    """The verdict on a call. One that was sent to a daemon is judged there by the host's policy, if that daemon is enforced."""
+    """The verdict on a call. One that was sent to a daemon is judged there by the host's
+    policy, if that daemon is enforced.
+    """
     judged = [child.verdict for child in extra.children if isinstance(child, Call)]
-    if extra.verdict is None or extra.verdict.action != NOT_ENFORCED.action or extra.is_past or not extra.sent:
+    if (
+        extra.verdict is None
+        or extra.verdict.action != NOT_ENFORCED.action
+        or extra.is_past
+        or not extra.sent
+    ):
         return extra.verdict
     return extra.verdict if NOT_ENFORCED in judged else None
 

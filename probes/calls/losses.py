@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the kernel could not hand over: its counters come in, events that tell how much and whose go out, one a second at most."""
+"""What the kernel could not hand over: its counters come in, events that tell how much and
+whose go out, one a second at most.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,23 @@ DETAILS = ("chunk", "private", "task")
 _RINGS = ("read", "write")
 _WIDTH = len(records.COUNTERS)
 
-SOMEBODY, SERVED = -1, -2  # in place of a user: nobody knows whose; a daemon's, for whom is lost, so that it may not be wanted
+# in place of a user: nobody knows whose; a daemon's, for whom is lost, so that it may not be wanted
+SOMEBODY, SERVED = -1, -2
 
 Key = tuple[int, int, str]  # user, ring, reason
 
 
 class Losses:
-    """The counters of `users`, of which `settings` tell whether they have changed. `user_name`: of a user id."""
+    """The counters of `users`, of which `settings` tell whether they have changed. `user_name`:
+    of a user id.
+    """
 
-    def __init__(self, users: mmap | bytearray, settings: mmap | bytearray, user_name: Callable[[int], str | None]) -> None:
+    def __init__(
+        self,
+        users: mmap | bytearray,
+        settings: mmap | bytearray,
+        user_name: Callable[[int], str | None],
+    ) -> None:
         self._users = users
         self._settings = settings
         self._user_name = user_name
@@ -53,10 +63,14 @@ class Losses:
         return self._tell(*self._count(Counter()))
 
     def final(self, shown_without_entry: Mapping[tuple[int, int], int]) -> list[Lost]:
-        """The rest, with calls whose begin was lost and that never ended; of others with a lost begin the end came, by ring and user."""
+        """The rest, with calls whose begin was lost and that never ended; of others with a lost
+        begin the end came, by ring and user.
+        """
         return self._tell(*self._count(Counter(shown_without_entry), final=True))
 
-    def _count(self, shown: Counter[tuple[int, int]], *, final: bool = False) -> tuple[Counter[Key], Counter[Key]]:
+    def _count(
+        self, shown: Counter[tuple[int, int]], *, final: bool = False
+    ) -> tuple[Counter[Key], Counter[Key]]:
         calls: Counter[Key] = Counter()
         details: Counter[Key] = Counter()
         begun: Counter[tuple[int, int]] = Counter()
@@ -105,8 +119,12 @@ def _full(user: int) -> str:
     return IN_DAEMON if user == SERVED else FULL
 
 
-def _without(begun: Counter[tuple[int, int]], shown: Counter[tuple[int, int]]) -> Counter[tuple[int, int]]:
-    """Calls without a begin whose end did not come. Of those that ended under another user's name, the others' are that many fewer."""
+def _without(
+    begun: Counter[tuple[int, int]], shown: Counter[tuple[int, int]]
+) -> Counter[tuple[int, int]]:
+    """Calls without a begin whose end did not come. Of those that ended under another user's
+    name, the others' are that many fewer.
+    """
     left: Counter[tuple[int, int]] = Counter(begun)
     for key, count in shown.items():
         taken = min(left[key], count)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The calls that are under way: by thread, by process, and what few of them have beside their entry record."""
+"""The calls that are under way: by thread, by process, and what few of them have beside their
+entry record.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Message(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A message on its way: by the call `number` of the thread, which another process may have caused (`client_pid`)."""
+    """A message on its way: by the call `number` of the thread, which another process may have
+    caused (`client_pid`).
+    """
 
     pid: int
     tid: int
@@ -70,7 +74,8 @@ class Extra:
         self.more = 0
         # to a monitor or agent that has not answered: time (ns), whether to an agent, text
         self.command: tuple[int, bool, Value] | None = None
-        self.checked: tuple[str, Value] | None = None  # UUID and name of the domain that the driver found
+        # UUID and name of the domain that the driver found
+        self.checked: tuple[str, Value] | None = None
 
     def add(self, child: Event) -> None:
         """What the call has caused."""
@@ -105,7 +110,9 @@ class Open(NamedTuple):
     @property
     def is_after_left(self) -> bool:
         """Whether it has none as another call may have been left for good."""
-        return self.raw is not None and bool(u64(self.raw, records.ENTRY_CALLER) & records.CALLER_LEFT)
+        return self.raw is not None and bool(
+            u64(self.raw, records.ENTRY_CALLER) & records.CALLER_LEFT
+        )
 
     @property
     def sp(self) -> int:
@@ -115,7 +122,9 @@ class Open(NamedTuple):
 
 
 def why_unarmed(call: Open, stack: list[Open]) -> str:
-    """Why it has no return probe, though its function has one, after those of its thread that are still under way."""
+    """Why it has no return probe, though its function has one, after those of its thread that
+    are still under way.
+    """
     if call.is_after_left:
         return f"{NO_RETURN}: another call was left"
     armed = [other for other in stack if other.raw is not None and not other.is_unarmed]
@@ -129,7 +138,8 @@ class OpenCalls:
 
     def __init__(self, epoch: Callable[[int], int]) -> None:
         self._epoch = epoch
-        self.stacks: defaultdict[int, list[Open]] = defaultdict(list)  # by thread, the outermost first
+        # by thread, the outermost first
+        self.stacks: defaultdict[int, list[Open]] = defaultdict(list)
         self._extras: dict[tuple[int, int], Extra] = {}  # by thread and number
         self._process: dict[int, int] = {}  # of each thread that has a stack
         self._threads: defaultdict[int, set[int]] = defaultdict(set)  # those, by process
@@ -173,7 +183,9 @@ class OpenCalls:
         return stack[-1] if stack else None
 
     def outermost(self, pid: int) -> list[tuple[int, Open]] | None:
-        """Threads of the process that are in a call, and the outermost one of each; None: more than anybody should look at."""
+        """Threads of the process that are in a call, and the outermost one of each; None: more
+        than anybody should look at.
+        """
         found: list[tuple[int, Open]] = []
         for tid in self._threads.get(pid, ()):
             if stack := self.stacks.get(tid):
@@ -183,7 +195,9 @@ class OpenCalls:
         return found
 
     def began_before(self, when: int, pid: int | None = None) -> Iterator[tuple[int, list[Open]]]:
-        """Threads, of that process if one is given, whose outermost call began before the time `when` (ns), and their stacks."""
+        """Threads, of that process if one is given, whose outermost call began before the time
+        `when` (ns), and their stacks.
+        """
         for tid in list(self.stacks if pid is None else self._threads.get(pid, ())):
             stack = self.stacks.get(tid)
             if stack and stack[0].started < when:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Long strings, whose rest comes in records of its own: pieces come in; calls that wait for them go out when all is there."""
+"""Long strings, whose rest comes in records of its own: pieces come in; calls that wait for
+them go out when all is there.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def piece_of(raw: bytes, op: int) -> values.Piece:
 def clip(pieces: Pieces, piece: values.Piece, plan: Plan | None) -> None:
     """Adds a piece without the padding that made its record's length a multiple of 8."""
     if piece.op >= records.WALK_MORE:
-        pieces.setdefault(records.WALK_MORE, []).append(piece._replace(text=piece.text[: max(0, piece.got)]))
+        pieces.setdefault(records.WALK_MORE, []).append(
+            piece._replace(text=piece.text[: max(0, piece.got)])
+        )
         return
     keep = plan.ops[piece.op][5] if plan and piece.op < len(plan.ops) else 0
     size = max(0, min(piece.got - 1, keep - piece.offset))
@@ -57,6 +61,9 @@ def is_complete(plan: Plan | None, waiting: Returned | Denial) -> bool:
         length = int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True)
         if length >= text.size and any(raw[text.source : text.source + 8]):
             pieces = waiting.pieces.get(text.op)
-            if not pieces or (pieces[-1].got >= records.CHUNK_BYTES and pieces[-1].offset + pieces[-1].got <= records.LENGTH_LIMIT):
+            if not pieces or (
+                pieces[-1].got >= records.CHUNK_BYTES
+                and pieces[-1].offset + pieces[-1].got <= records.LENGTH_LIMIT
+            ):
                 return False
     return True

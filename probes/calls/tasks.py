@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who made a call and for whom: records of the ring of tasks come in, threads as they were at a call go out.
+"""Who made a call and for whom: records of the ring of tasks come in, threads as they were at a
+call go out.
 
-A thread says who it is by a number of its own (REC_TASK), and what it does for a client by another; so nothing here is found by a
-thread's or a process's number, which is given out again.
+A thread says who it is by a number of its own (REC_TASK), and what it does for a client by another;
+so nothing here is found by a thread's or a process's number, which is given out again.
 """
 
 from __future__ import annotations
@@ -35,28 +36,37 @@ class Task(NamedTuple):
 
     @property
     def believed(self) -> serving.Client:
-        """The client, as far as it is believed who that is: anybody can make a daemon, and say what he likes of others.
+        """The client, as far as it is believed who that is: anybody can make a daemon, and say what
+        he likes of others.
 
         One that root runs is believed, another user's of that user's own processes.
         """
         served, uid = self.served, self.caller.uid
         if served is None or served.client is None or not self.is_roots:
             return {}
-        return served.client if uid == 0 or served.client.get("uid") == served.client_uid == uid else {}
+        return (
+            served.client
+            if uid == 0 or served.client.get("uid") == served.client_uid == uid
+            else {}
+        )
 
 
 class Tasks:
     """Threads, by the numbers in records.
 
-    `in_tree` is told of each process that passes the kernel's filters: its number and when it began (ns, CLOCK_BOOTTIME).
+    `in_tree` is told of each process that passes the kernel's filters: its number and when it began
+    (ns, CLOCK_BOOTTIME).
     """
 
-    def __init__(self, processes: Processes, daemons: Daemons, in_tree: Callable[[int, int], None] | None) -> None:
+    def __init__(
+        self, processes: Processes, daemons: Daemons, in_tree: Callable[[int, int], None] | None
+    ) -> None:
         self._processes, self._daemons, self._in_tree = processes, daemons, in_tree
         self._clients = Clients(processes)
         self._own: Recent[int, Task] = Recent(MOST)
         self._serving: Recent[int, Task] = Recent(MOST)
-        # whether it is a daemon and root's own, by number, start and program, since that is still asked for when the process has gone
+        # whether it is a daemon and root's own, by number, start and program, since that is still
+        # asked for when the process has gone
         self._programs: Recent[tuple[int, int, str | None], tuple[bool, bool]] = Recent(MOST)
 
     def learn(self, raw: bytes, private: str | None, plan: Plan | None) -> None:
@@ -71,8 +81,15 @@ class Tasks:
             assert plan is not None
             own = u64(raw, records.ENTRY_SP)
             fields = plan.decode(raw, {}, Constants())
-            self._serving.put(task, self.find(own, tgid, tid)._replace(served=serving.dispatched(fields), is_daemon=True))
-        elif (known := self._serving.get(task)) and known.served and known.served.client is None:  # drivers change it for a while
+            self._serving.put(
+                task,
+                self.find(own, tgid, tid)._replace(
+                    served=serving.dispatched(fields), is_daemon=True
+                ),
+            )
+        elif (
+            (known := self._serving.get(task)) and known.served and known.served.client is None
+        ):  # drivers change it for a while
             assert plan is not None
             client, start, uid = self._clients.of(raw, plan, known.served, tgid, time_ns)
             served = known.served._replace(client=client, client_start=start, client_uid=uid)
@@ -84,7 +101,9 @@ class Tasks:
         for known in (self._own, self._serving):
             for number, task in known.items():
                 if task.caller.uid in names and task.caller.user is None:
-                    caller = named.get(id(task.caller)) or task.caller._replace(user=names[task.caller.uid])
+                    caller = named.get(id(task.caller)) or task.caller._replace(
+                        user=names[task.caller.uid]
+                    )
                     known[number] = task._replace(caller=caller)
 
     def find(self, task: int, pid: int, tid: int) -> Task:
@@ -94,13 +113,25 @@ class Tasks:
             return found
         # its record was lost
         try:
-            comm = Path(f"/proc/{pid}/task/{tid}/comm").read_text(errors="backslashreplace").rstrip("\n")
+            comm = (
+                Path(f"/proc/{pid}/task/{tid}/comm")
+                .read_text(errors="backslashreplace")
+                .rstrip("\n")
+            )
         except OSError:
             comm = "?"
-        return Task(self._processes.lookup(pid), comm, None, self._daemons.is_daemon(pid), self._daemons.is_roots(pid))
+        return Task(
+            self._processes.lookup(pid),
+            comm,
+            None,
+            self._daemons.is_daemon(pid),
+            self._daemons.is_roots(pid),
+        )
 
     def _learn_thread(self, raw: bytes, flags: int, time_ns: int, task: int, tgid: int) -> None:
-        start, cgroup, ppid, uid, gid, loginuid, _, size, real_uid, _, comm = records.TASK.unpack_from(raw, records.HEAD.size)
+        start, cgroup, ppid, uid, gid, loginuid, _, size, real_uid, _, comm = (
+            records.TASK.unpack_from(raw, records.HEAD.size)
+        )
         name = comm.partition(b"\0")[0].decode(errors="backslashreplace")
         captured = Captured(
             tgid, ppid, uid, gid, None if loginuid == 0xFFFFFFFF else loginuid, cgroup, start,
@@ -108,7 +139,8 @@ class Tasks:
         )  # fmt: skip
         caller = self._processes.caller(captured, time_ns)
         is_daemon, is_roots = self._programs.learn(
-            (tgid, start, caller.exe), lambda _: (self._daemons.is_daemon(tgid), self._daemons.is_roots(tgid))
+            (tgid, start, caller.exe),
+            lambda _: (self._daemons.is_daemon(tgid), self._daemons.is_roots(tgid)),
         )
         self._own.put(task, Task(caller, name, None, is_daemon, is_roots))
         if self._in_tree and flags & records.REC_WANTED:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The enforcer's verdicts as the tracer sees them: a record of its verdict function comes in, what it said goes out."""
+"""The enforcer's verdicts as the tracer sees them: a record of its verdict function comes in,
+what it said goes out.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,11 @@ from log.events import CallError, CutText, Value, VerdictInfo
 from probes.kernel import records
 from probes.plans.plan import Constants, Plan
 
-ACTIONS = {records.VERDICT_ALLOW: "allow", records.VERDICT_AUDIT: "audit", records.VERDICT_DENY: "deny"}
+ACTIONS = {
+    records.VERDICT_ALLOW: "allow",
+    records.VERDICT_AUDIT: "audit",
+    records.VERDICT_DENY: "deny",
+}
 NOT_ENFORCED = VerdictInfo("not enforced", "")
 ACCESS_DENIED = 88  # VIR_ERR_ACCESS_DENIED
 
@@ -27,7 +33,9 @@ class Said(NamedTuple):
 
 def read_verdict(plan: Plan, raw: bytes) -> Said:
     """What the record says."""
-    *_, sp, number, action, _, _, _, _, result = records.VERDICT.unpack_from(raw, records.VERDICT_AT)
+    *_, sp, number, action, _, _, _, _, result = records.VERDICT.unpack_from(
+        raw, records.VERDICT_AT
+    )
     texts = {name: _text(value) for name, value in plan.decode(raw, {}, _NO_CONSTANTS).items()}
     said = ACTIONS.get(action, "allow")
     if action == records.VERDICT_AUDIT and texts["rule"] is None:  # its policy is not there
@@ -46,4 +54,6 @@ def _text(value: Value) -> str | None:
 def error_of(info: VerdictInfo) -> CallError:
     """The error that the caller of a denied call got."""
     text = info.message or f'by rule "{info.rule}"'
-    return CallError(ACCESS_DENIED, "VIR_ERR_ACCESS_DENIED", "VIR_FROM_ACCESS", f"access denied: {text}")
+    return CallError(
+        ACCESS_DENIED, "VIR_ERR_ACCESS_DENIED", "VIR_FROM_ACCESS", f"access denied: {text}"
+    )

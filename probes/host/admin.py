@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Asks a daemon who is connected to it: the path of its administration socket comes in, its clients come out.
+"""Asks a daemon who is connected to it: the path of its administration socket comes in, its clients
+come out.
 
-libvirt-python has no binding of libvirt-admin. The library runs in a process of its own, because a daemon may not answer, and because
+libvirt-python has no binding of libvirt-admin. The library runs in a process of its own, because a
+daemon may not answer, and because
 it is libvirt: nothing of it should be loaded into a tracer.
 """
 
@@ -17,14 +19,24 @@ import urllib.parse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # where it is the program
+# where it is the program
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from log.quote import escape
 
 TIMEOUT = 5  # s
 _LISTENING = "00010000"  # flags in /proc/net/unix
 _TRANSPORTS = ("unix", "tcp", "tls")
-_VALUES = (None, ctypes.c_int, ctypes.c_uint, ctypes.c_longlong, ctypes.c_ulonglong, ctypes.c_double, ctypes.c_bool, ctypes.c_char_p)
+_VALUES = (
+    None,
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_longlong,
+    ctypes.c_ulonglong,
+    ctypes.c_double,
+    ctypes.c_bool,
+    ctypes.c_char_p,
+)
 _FIELDS = {
     "unix_process_id": "pid",
     "unix_user_id": "uid",
@@ -50,15 +62,25 @@ class Connected(NamedTuple):
     x509: str | None
     address: str | None
     readonly: bool
-    calls: int | None = None  # that the daemon made for the client's process, or address, while they were counted
+    # that the daemon made for the client's process, or address, while they were counted
+    calls: int | None = None
 
     def line(self) -> str:
         """It in a line below its daemon's."""
-        who = self.sasl or self.x509 or self.user or (str(self.uid) if self.uid is not None else "unknown user")
+        who = (
+            self.sasl
+            or self.x509
+            or self.user
+            or (str(self.uid) if self.uid is not None else "unknown user")
+        )
         where = f"process {self.pid}" if self.pid is not None else self.address or "unknown address"
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
         calls = "" if self.calls is None else f", {self.calls} calls"
-        return escape(f"{self.server}: {where}, {who}, {self.transport}{', read-only' if self.readonly else ''}, since {since}{calls}")
+        return escape(
+            f"{self.server}: {where}, {who}, "
+            f"{self.transport}{', read-only' if self.readonly else ''}, since "
+            f"{since}{calls}"
+        )
 
 
 def clients(pid: int, proc: Path = Path("/proc")) -> list[Connected] | None:
@@ -67,7 +89,12 @@ def clients(pid: int, proc: Path = Path("/proc")) -> list[Connected] | None:
     if socket is None:
         return None
     try:
-        done = subprocess.run([sys.executable, "-E", "-s", __file__, socket], capture_output=True, timeout=TIMEOUT, check=True)
+        done = subprocess.run(
+            [sys.executable, "-E", "-s", __file__, socket],
+            capture_output=True,
+            timeout=TIMEOUT,
+            check=True,
+        )
         return [Connected(**fields) for fields in json.loads(done.stdout)]
     except (OSError, subprocess.SubprocessError, ValueError, TypeError):
         return None
@@ -81,14 +108,24 @@ def _socket(pid: int, proc: Path) -> str | None:
     except OSError:
         return None
     for line in lines[1:]:
-        fields = line.split(maxsplit=7)  # address, references, protocol, flags, type, state, inode, path
-        if len(fields) == 8 and fields[3] == _LISTENING and fields[7].endswith("-admin-sock") and f"socket:[{fields[6]}]" in held:
+        # address, references, protocol, flags, type, state, inode, path
+        fields = line.split(maxsplit=7)
+        if (
+            len(fields) == 8
+            and fields[3] == _LISTENING
+            and fields[7].endswith("-admin-sock")
+            and f"socket:[{fields[6]}]" in held
+        ):
             return f"{proc}/{pid}/root{fields[7]}"
     return None
 
 
 class _TypedParameter(ctypes.Structure):
-    _fields_ = (("field", ctypes.c_char * 80), ("type", ctypes.c_int), ("value", ctypes.c_ulonglong))
+    _fields_ = (
+        ("field", ctypes.c_char * 80),
+        ("type", ctypes.c_int),
+        ("value", ctypes.c_ulonglong),
+    )
 
 
 def _ask(socket: str) -> list[dict[str, Any]]:
@@ -118,7 +155,9 @@ def _uri(socket: str) -> str:
 
 def _list(function: Any, owner: ctypes.c_void_p) -> list[ctypes.c_void_p]:
     items = ctypes.POINTER(ctypes.c_void_p)()
-    count = function(ctypes.c_void_p(owner) if isinstance(owner, int) else owner, ctypes.byref(items), 0)
+    count = function(
+        ctypes.c_void_p(owner) if isinstance(owner, int) else owner, ctypes.byref(items), 0
+    )
     return [ctypes.c_void_p(items[i]) for i in range(max(count, 0))]
 
 
@@ -129,7 +168,9 @@ def _describe(library: ctypes.CDLL, client: ctypes.c_void_p) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "id": library.virAdmClientGetID(client),
         "since": library.virAdmClientGetTimestamp(client),
-        "transport": _TRANSPORTS[transport] if 0 <= transport < len(_TRANSPORTS) else str(transport),
+        "transport": _TRANSPORTS[transport]
+        if 0 <= transport < len(_TRANSPORTS)
+        else str(transport),
         **dict.fromkeys(_FIELDS.values()),
     }
     for i in range(count.value):

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Calls that began before tracing: processes as they are at its start come in; which may still be inside such a call goes out.
+"""Calls that began before tracing: processes as they are at its start come in; which may still be
+inside such a call goes out.
 
-A worker thread of a daemon whose stack has a return address in libvirt's dispatcher is serving somebody. It is over when the thread
-serves the next one, which is seen. Of other programs with drivers in them nothing can be told.
+A worker thread of a daemon whose stack has a return address in libvirt's dispatcher is serving
+somebody. It is over when the thread serves the next one, which is seen. Of other programs with
+drivers in them nothing can be told.
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ from probes.internals.elf import read_elf
 from probes.internals.private import DISPATCH
 
 STACK = 16384  # bytes of a stack that are looked at
-_CODE = re.compile(r"^([0-9a-f]+-[0-9a-f]+) r-xp ([0-9a-f]+) \S+ \S+ +/.*/libvirt\.so\.0\S*(?: \(deleted\))?$", re.M)
+_CODE = re.compile(
+    r"^([0-9a-f]+-[0-9a-f]+) r-xp ([0-9a-f]+) \S+ \S+ +/.*/libvirt\.so\.0\S*(?: "
+    r"\(deleted\))?$",
+    re.M,
+)
 
 
 class Before:
@@ -59,14 +65,20 @@ class Before:
             dispatcher = self._dispatcher(pid)
         except (OSError, TraceError, ValueError):
             return set()
-        return {tid for tid in threads if dispatcher is None or self._is_inside(pid, tid, dispatcher)}
+        return {
+            tid for tid in threads if dispatcher is None or self._is_inside(pid, tid, dispatcher)
+        }
 
     def _dispatcher(self, pid: int) -> range | None:
         """Where it is in the process; None: not found."""
-        for place, offset in _CODE.findall((self._proc / str(pid) / "maps").read_text(errors="surrogateescape")):
+        for place, offset in _CODE.findall(
+            (self._proc / str(pid) / "maps").read_text(errors="surrogateescape")
+        ):
             fd = os.open(self._proc / str(pid) / "map_files" / place, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                found = next((one for one in read_elf(fd, place).functions if one.name == DISPATCH), None)
+                found = next(
+                    (one for one in read_elf(fd, place).functions if one.name == DISPATCH), None
+                )
             finally:
                 os.close(fd)
             if found is not None:
@@ -83,5 +95,7 @@ class Before:
             with open(folder / "mem", "rb", buffering=0) as memory:
                 memory.seek(int(state[-2], 16))
                 stack = memory.read(STACK) or b""
-            return any(word in dispatcher for (word,) in struct.iter_unpack("<Q", stack[: len(stack) & ~7]))
+            return any(
+                word in dispatcher for (word,) in struct.iter_unpack("<Q", stack[: len(stack) & ~7])
+            )
         return False

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Reads control groups: the cgroups of a process come in, its systemd unit and container come out.
 
-Below a cgroup that a user owns, the user makes cgroups of any name. What one is called is believed as far as the folders are root's that
+Below a cgroup that a user owns, the user makes cgroups of any name. What one is called is believed
+as far as the folders are root's that
 lead to it: whoever owns a folder chooses the names in it.
 """
 
@@ -20,13 +21,16 @@ from probes.kernel import bpf
 FILEID_KERNFS = 0xFE  # linux/exportfs.h: the handle is the 64-bit number that BPF gives, since 5.5
 _DELETED = " (deleted)"
 
-# names of one cgroup; conmon, LXC's monitor and QEMU's machines (machine-qemu\x2d1\x2dweb1.scope) are not in a container
+# names of one cgroup; conmon, LXC's monitor and QEMU's machines (machine-qemu\x2d1\x2dweb1.scope)
+# are not in a container
 _BY_NAME = (
-    # docker-ID.scope, libpod-ID.scope, crio-ID.scope, cri-containerd-ID.scope; with cgroupfs the bare ID
+    # docker-ID.scope, libpod-ID.scope, crio-ID.scope, cri-containerd-ID.scope; with cgroupfs the
+    # bare ID
     re.compile(r"(?!.*conmon-)(?:[a-z][a-z0-9]*-)*([0-9a-f]{64})(?:\.scope)?"),
     re.compile(r"lxc\.payload\.(.+)"),
     re.compile(r"systemd-nspawn@(.+)\.service"),
-    re.compile(r"machine-(?!qemu-|vm-)(?:lxc-(?:[0-9]+-)?)?(.+)\.scope"),  # systemd-nspawn, libvirt's LXC driver
+    # systemd-nspawn, libvirt's LXC driver
+    re.compile(r"machine-(?!qemu-|vm-)(?:lxc-(?:[0-9]+-)?)?(.+)\.scope"),
     re.compile(r"(.+)\.libvirt-lxc"),  # the same without systemd
 )
 _BELOW = ("lxc", "lxc.payload")  # a container's cgroup is in one of that name
@@ -34,7 +38,9 @@ _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 
 class Place(NamedTuple):
-    """Where a process belongs: the systemd unit and the id or name of the container, as far as there are such."""
+    """Where a process belongs: the systemd unit and the id or name of the container, as far as
+    there are such.
+    """
 
     unit: str | None
     container: str | None
@@ -49,7 +55,10 @@ def parse(text: str, vouched: Callable[[str, str], str] = _whole) -> Place:
 
     `vouched`: the beginning of a path that is to be believed, by the controllers of its hierarchy.
     """
-    places = [place_of(vouched(controllers, path.removesuffix(_DELETED))) for _, controllers, path in sorted(_entries(text))]
+    places = [
+        place_of(vouched(controllers, path.removesuffix(_DELETED)))
+        for _, controllers, path in sorted(_entries(text))
+    ]
     unit = next((place.unit for place in places if place.unit), None)
     return Place(unit, next((place.container for place in places if place.container), None))
 
@@ -60,7 +69,9 @@ def _entries(text: str) -> list[tuple[int, str, str]]:
     for line in text.splitlines():
         hierarchy, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        entries.append((0 if hierarchy == "0" or controllers == "name=systemd" else 1, controllers, path))
+        entries.append(
+            (0 if hierarchy == "0" or controllers == "name=systemd" else 1, controllers, path)
+        )
     return entries
 
 
@@ -90,7 +101,8 @@ class Numbers:
     def __init__(self, mounts: Path = Path("/proc/self/mountinfo")) -> None:
         self._root: str | None = None
         self._fd = -1
-        self._mounts: dict[frozenset[str], str] = {}  # of version 1, by controllers; of version 2 by none
+        # of version 1, by controllers; of version 2 by none
+        self._mounts: dict[frozenset[str], str] = {}
         try:
             self._find(mounts.read_text(errors="surrogateescape").splitlines())
             self._root = self._mounts.get(frozenset())
@@ -108,9 +120,18 @@ class Numbers:
                 self._mounts.setdefault(of, fields.split()[4])
 
     def vouched(self, controllers: str, path: str) -> str:
-        """The beginning of a cgroup's path, as far as nobody but root can have chosen it; "" where that can't be told."""
+        """The beginning of a cgroup's path, as far as nobody but root can have chosen it; ""
+        where that can't be told.
+        """
         sought = frozenset(controllers.split(",")) if controllers else frozenset()
-        folder = next((mount for of, mount in self._mounts.items() if sought <= of and bool(sought) == bool(of)), "")
+        folder = next(
+            (
+                mount
+                for of, mount in self._mounts.items()
+                if sought <= of and bool(sought) == bool(of)
+            ),
+            "",
+        )
         kept = ""
         for name in path.split("/")[1:]:
             if name in ("", "..") or not _is_roots(folder):
@@ -119,13 +140,20 @@ class Numbers:
         return kept
 
     def path(self, number: int) -> str | None:
-        """The path of that cgroup below the root of all; None when it has gone or there is no version 2."""
+        """The path of that cgroup below the root of all; None when it has gone or there is no
+        version 2.
+        """
         if self._root is None:
             return None
         handle = ctypes.create_string_buffer(
-            b"".join(part.to_bytes(size, "little") for part, size in ((8, 4), (FILEID_KERNFS, 4), (number, 8)))
+            b"".join(
+                part.to_bytes(size, "little")
+                for part, size in ((8, 4), (FILEID_KERNFS, 4), (number, 8))
+            )
         )
-        fd = bpf.libc.open_by_handle_at(self._fd, handle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = bpf.libc.open_by_handle_at(
+            self._fd, handle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        )
         if fd < 0:
             return None
         try:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Tells the time of day: the kernel's time of a record (CLOCK_MONOTONIC) comes in, ns since the epoch, as the clock was then, come out.
+"""Tells the time of day: the kernel's time of a record (CLOCK_MONOTONIC) comes in, ns since the
+epoch, as the clock was then, come out.
 
-The two go at one pace, until somebody sets the clock or the host sleeps. A thread is woken by the kernel then, so that what was
-recorded before has the old time and what comes after the new one.
+The two go at one pace, until somebody sets the clock or the host sleeps. A thread is woken by the
+kernel then, so that what was recorded before has the old time and what comes after the new one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class _Sample(NamedTuple):
     at: int  # CLOCK_MONOTONIC
     real: int
     offset: int  # from CLOCK_MONOTONIC to the time of day
-    set_to: int  # likewise from CLOCK_BOOTTIME, which goes on while the host sleeps: it only changes when the clock is set
+    # likewise from CLOCK_BOOTTIME, which goes on while the host sleeps: it only changes when the
+    # clock is set
+    set_to: int
 
 
 class Clock:
@@ -52,7 +55,8 @@ class Clock:
         self._thread: threading.Thread | None = None
         sample = self._look()
         self._set_to = sample.set_to
-        # one tuple, which is read without the lock: CLOCK_MONOTONIC, from when on this offset is right
+        # one tuple, which is read without the lock: CLOCK_MONOTONIC, from when on this offset is
+        # right
         self._now = 0, sample.offset
         self._ends: list[int] = []  # until when those before were
         self._offsets: list[int] = []
@@ -103,7 +107,8 @@ class Clock:
             return
         with self._arming:
             self._closed = True
-            _libc.timerfd_settime(self._timer, 0, (ctypes.c_long * 4)(0, 0, 0, 1), None)  # wakes the thread
+            # wakes the thread
+            _libc.timerfd_settime(self._timer, 0, (ctypes.c_long * 4)(0, 0, 0, 1), None)
         self._thread.join()
         self._thread = None
         os.close(self._timer)
@@ -120,7 +125,10 @@ class Clock:
     def _arm(self) -> bool:
         with self._arming:
             setting = (ctypes.c_long * 4)(0, 0, FAR, 0)
-            return not self._closed and _libc.timerfd_settime(self._timer, ABSTIME | CANCEL_ON_SET, setting, None) == 0
+            return (
+                not self._closed
+                and _libc.timerfd_settime(self._timer, ABSTIME | CANCEL_ON_SET, setting, None) == 0
+            )
 
     def _look(self) -> _Sample:
         best, shortest = _Sample(0, 0, 0, 0), -1

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs the command to trace: it is started stopped, so that its first call is seen, and waited for."""
+"""Runs the command to trace: it is started stopped, so that its first call is seen, and waited
+for.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ class Command:
             raise TraceError(f"can't start {self._name}: {why.decode().lower()}")
 
     def reap(self) -> None:
-        """Collects what has exited: COMMAND, whose exit status is kept, and orphans that came to us."""
+        """Collects what has exited: COMMAND, whose exit status is kept, and orphans that came
+        to us.
+        """
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Processes that may leave libvirt's calls on one stack and make others on another: what they have mapped comes in, their names go out."""
+"""Processes that may leave libvirt's calls on one stack and make others on another: what they
+have mapped comes in, their names go out.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,16 @@ def find(pids: Iterable[int], proc: Path = Path("/proc")) -> list[int]:
 
 
 class Left:
-    """Processes in which a call may have been left for good (longjmp); `tell` is told of those that copy no stacks, where it has been.
+    """Processes in which a call may have been left for good (longjmp); `tell` is told of those that
+    copy no stacks, where it has been.
 
-    Such copying lets return addresses go from the stack, which come back later. It was done by code that is still mapped.
+    Such copying lets return addresses go from the stack, which come back later. It was done by code
+    that is still mapped.
     """
 
-    def __init__(self, tell: Callable[[int, int, int], None], owners: Owners, proc: Path = Path("/proc")) -> None:
+    def __init__(
+        self, tell: Callable[[int, int, int], None], owners: Owners, proc: Path = Path("/proc")
+    ) -> None:
         self._tell, self._owners, self._proc = tell, owners, proc
         self._asked: Turns[int] = Turns()
 
@@ -53,7 +59,13 @@ class Left:
         """Looks at a process now."""
         start, pages = began(pid, self._proc), _executable_pages(pid, self._proc)
         mapped = maps.text(pid, self._proc, maps.MOST_TEXT)
-        if start is None or pages is None or not mapped or len(mapped) >= maps.MOST_TEXT or uses_coroutines(mapped):
+        if (
+            start is None
+            or pages is None
+            or not mapped
+            or len(mapped) >= maps.MOST_TEXT
+            or uses_coroutines(mapped)
+        ):
             return
         if (began(pid, self._proc), _executable_pages(pid, self._proc)) == (start, pages):
             self._tell(pid, start * TICKS // _NS, pages)

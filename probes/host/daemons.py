@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Tells libvirt's daemons from other programs: a process comes in; whether its program is a daemon goes out.
+"""Tells libvirt's daemons from other programs: a process comes in; whether its program is a daemon
+goes out.
 
-A daemon makes itself a server with virNetDaemonNew, which its program imports; the enforcer asks the same. Its name is another one
-after an upgrade ("libvirtd (deleted)"), and drivers as modules are in every program that uses an embedded driver, too. Anybody can make
-such a program.
+A daemon makes itself a server with virNetDaemonNew, which its program imports; the enforcer asks
+the same. Its name is another one after an upgrade ("libvirtd (deleted)"), and drivers as modules
+are in every program that uses an embedded driver, too. Anybody can make such a program.
 """
 
 from __future__ import annotations
@@ -33,13 +34,21 @@ class Daemons:
         path = f"{self._proc}/{pid}/exe"  # leads to the file itself, whatever its path shows by now
         try:
             status = os.stat(path)
-            key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            key = (
+                status.st_dev,
+                status.st_ino,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+            )
             return self._files.learn(key, lambda _: _is_program_of_daemon(path))
         except OSError:
             return False
 
     def is_roots(self, pid: int) -> bool:
-        """Whether none but root can have changed the program that the process runs; False for one that has gone."""
+        """Whether none but root can have changed the program that the process runs; False for
+        one that has gone.
+        """
         try:
             status = os.stat(f"{self._proc}/{pid}/exe")
         except OSError:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The enforcer's library files: mappings come in; files that may be believed, and where their verdict function is, go out."""
+"""The enforcer's library files: mappings come in; files that may be believed, and where their
+verdict function is, go out.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +43,8 @@ class Enforcer:
 class Enforcers:
     """Every file of the enforcer that was seen; each is told once.
 
-    Whoever can write such a file can have it say anything of its own process. So those are believed that only root can write, and the
-    host's own, which is where our own code is.
+    Whoever can write such a file can have it say anything of its own process. So those are believed
+    that only root can write, and the host's own, which is where our own code is.
     """
 
     def __init__(self, host: Callable[[], Sequence[Path]], proc: Path = Path("/proc")) -> None:
@@ -54,7 +56,8 @@ class Enforcers:
         self._untold: list[Enforcer] = []
         self._used: set[Enforcer] = set()  # were seen to be mapped since begin()
         self._idle: set[Enforcer] = set()  # were not, the last time
-        self.refused: list[tuple[str, str]] = []  # files that are not attached to, and why: to be told
+        # files that are not attached to, and why: to be told
+        self.refused: list[tuple[str, str]] = []
 
     def refresh(self) -> None:
         """Looks for the host's own."""
@@ -94,15 +97,23 @@ class Enforcers:
         return new
 
     def begin(self) -> None:
-        """All processes will be looked at from now on: of() is asked for each of these files that they have mapped."""
+        """All processes will be looked at from now on: of() is asked for each of these files
+        that they have mapped.
+        """
         self._used = set()
 
     def unused(self) -> list[Enforcer]:
-        """Those that no process had mapped when all were looked at twice, now forgotten: detach from them and close them."""
+        """Those that no process had mapped when all were looked at twice, now forgotten: detach
+        from them and close them.
+        """
         idle = set(self._known.values()) - self._kept - self._used - set(self._untold)
         gone, self._idle = idle & self._idle, idle - self._idle
-        self._known = {key: enforcer for key, enforcer in self._known.items() if enforcer not in gone}
-        self._by_mapping = {key: enforcer for key, enforcer in self._by_mapping.items() if enforcer not in gone}
+        self._known = {
+            key: enforcer for key, enforcer in self._known.items() if enforcer not in gone
+        }
+        self._by_mapping = {
+            key: enforcer for key, enforcer in self._by_mapping.items() if enforcer not in gone
+        }
         return sorted(gone, key=lambda enforcer: enforcer.path)
 
     def close(self) -> None:
@@ -125,16 +136,29 @@ class Enforcers:
         os.close(fd)
         return known
 
-    def _code(self, fd: int, status: os.stat_result, path: str) -> tuple[int, tuple[int, int]] | None:
-        """Where the verdict function is, and the code; None: the file has none, or is not to be believed."""
+    def _code(
+        self, fd: int, status: os.stat_result, path: str
+    ) -> tuple[int, tuple[int, int]] | None:
+        """Where the verdict function is, and the code; None: the file has none, or is not to be
+        believed.
+        """
         key = (status.st_dev, *opening.fingerprint(status))
         if key in self._others:
             return None
         if not is_only_of(ROOT, status) and not self._is_host(status):
-            self._refuse(key, path, "verdicts in it are not believed: only a file that root owns and others can't write is")
+            self._refuse(
+                key,
+                path,
+                "verdicts in it are not believed: only a file that root owns "
+                "and others can't write is",
+            )
             return None
         if len(set(self._known.values())) >= MOST_ENFORCERS:
-            self._refuse(("most", *key), path, f"{MOST_ENFORCERS} files of the enforcer are in use, which is the most")
+            self._refuse(
+                ("most", *key),
+                path,
+                f"{MOST_ENFORCERS} files of the enforcer are in use, which is the most",
+            )
             return None
         try:
             elf = read_elf(fd, path)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Finds the files to attach to: what processes map comes in, and all processes are looked at where that is needed; new files go out.
+"""Finds the files to attach to: what processes map comes in, and all processes are looked at where
+that is needed; new files go out.
 
-Anybody can map anything, as often as they like. What is known is passed at once; the rest waits for its user's turn.
+Anybody can map anything, as often as they like. What is known is passed at once; the rest waits for
+its user's turn.
 """
 
 from __future__ import annotations
@@ -20,15 +22,28 @@ from probes.host.slow import Slow, is_slow
 from probes.host.targets import Target, Targets
 from probes.host.turns import Turns
 
-# for looking at all processes: of the time, s at once, and for how long before records are read again
+# for looking at all processes: of the time, s at once, and for how long before records are read
+# again
 SCAN_SHARE, SCAN_BURST, SCAN_STEP = 0.1, 0.3, 0.02
-LOOK_STEP, FIRST_LOOK, LAST_LOOK = 0.05, 2.0, 0.5  # s, for looking at files: at a time, when tracing begins, and when it ends
+# s, for looking at files: at a time, when tracing begins, and when it ends
+LOOK_STEP, FIRST_LOOK, LAST_LOOK = 0.05, 2.0, 0.5
 LARGE = 1 << 20  # bytes of what a process has mapped: ten times as much as a daemon's
-BEHIND = "its user maps more such files than can be looked at in so short a time: calls are missed until it is this one's turn"
+BEHIND = (
+    "its user maps more such files than can be looked at in so short a time: calls are "
+    "missed until it is this one's turn"
+)
 UNANSWERED = "its file system does not answer; calls are missed until it does"
-NOT_LOOKED_AT = "tracing ended before it could be looked at; if it is libvirt, the calls that were made through it were missed"
-TOO_LATE = "tracing ended when it had just been mapped; the calls that were made through it were missed"
-TOO_MUCH = "too much is mapped there to look at all of it: what comes behind that is only noticed when it is mapped anew"
+NOT_LOOKED_AT = (
+    "tracing ended before it could be looked at; if it is libvirt, the calls that "
+    "were made through it were missed"
+)
+TOO_LATE = (
+    "tracing ended when it had just been mapped; the calls that were made through it were missed"
+)
+TOO_MUCH = (
+    "too much is mapped there to look at all of it: what comes behind that is only "
+    "noticed when it is mapped anew"
+)
 
 
 class Arrival(NamedTuple):
@@ -49,7 +64,14 @@ class Found(NamedTuple):
 class Finder:
     """The files that processes have mapped, and those of the host and the user."""
 
-    def __init__(self, targets: Targets, enforcers: Enforcers, owners: Owners, refusals: Refusals, proc: Path = Path("/proc")) -> None:
+    def __init__(
+        self,
+        targets: Targets,
+        enforcers: Enforcers,
+        owners: Owners,
+        refusals: Refusals,
+        proc: Path = Path("/proc"),
+    ) -> None:
         self.targets, self.enforcers = targets, enforcers
         self._owners, self._refusals, self._proc = owners, refusals, proc
         self._turns: Turns[Arrival] = Turns()
@@ -59,7 +81,8 @@ class Finder:
         self._walking: Iterator[bool] | None = None  # looks at one process after the other
         self._again = False  # they are to be looked at, once more
         self._began = 0  # ns: when that began
-        self._polled = self._complete = time.monotonic_ns()  # the last go_on(); up to when nothing was missed
+        # the last go_on(); up to when nothing was missed
+        self._polled = self._complete = time.monotonic_ns()
         self._is_swept = False
 
     def start(self) -> tuple[list[Found], int]:
@@ -100,7 +123,9 @@ class Finder:
         return self._take()
 
     def unused(self, pending: Collection[Target]) -> list[Target | Enforcer]:
-        """Files that no process maps any more, now forgotten, since all were looked at; but not those that are `pending`."""
+        """Files that no process maps any more, now forgotten, since all were looked at; but not
+        those that are `pending`.
+        """
         if not self._is_swept:
             return []
         self._is_swept = False
@@ -121,7 +146,11 @@ class Finder:
         self.enforcers.close()
 
     def _known_by(self, mapping: maps.Mapping) -> bool:
-        return self.enforcers.knows(mapping) if maps.is_enforcer(mapping.path) else self.targets.knows(mapping)
+        return (
+            self.enforcers.knows(mapping)
+            if maps.is_enforcer(mapping.path)
+            else self.targets.knows(mapping)
+        )
 
     def _scan(self, seconds: float) -> None:
         """Looks at some more processes."""
@@ -142,7 +171,9 @@ class Finder:
         self._is_swept = True
 
     def _walk(self, since: int | None) -> Iterator[bool]:
-        """Whether processes have a library mapped, one after the other; those that have the most mapped come last."""
+        """Whether processes have a library mapped, one after the other; those that have the
+        most mapped come last.
+        """
         large = []
         for pid in maps.pids(self._proc):
             data = maps.text(pid, self._proc, LARGE)
@@ -159,7 +190,9 @@ class Finder:
             count += 1
             self.mapped(mapping, since)
         if len(data) >= maps.MOST_TEXT or data.count(b"/libvirt") > maps.MOST_FOUND:
-            self._refusals.add(f"{self._proc}/{pid}/maps", TOO_MUCH, self._owners.of(pid), once=True)
+            self._refusals.add(
+                f"{self._proc}/{pid}/maps", TOO_MUCH, self._owners.of(pid), once=True
+            )
         return count > 0
 
     def _wait(self, account: int, arrival: Arrival) -> None:
@@ -184,7 +217,9 @@ class Finder:
 
     def _take(self) -> list[Found]:
         """Also what was found without a mapping."""
-        self._found += [Found(file, None) for source in (self.targets, self.enforcers) for file in source.take()]
+        self._found += [
+            Found(file, None) for source in (self.targets, self.enforcers) for file in source.take()
+        ]
         self._collect(0)
         found, self._found = self._found, []
         return found

@@ -95,7 +95,14 @@ def parse(raw: bytes) -> Life | None:
             return _exec(raw, flags, pid, time, ppid, start)
         if kind == records.TASK_SIGNAL:
             signal, code, uid, comm = records.SIGNAL.unpack_from(raw, records.LIFE.size)
-            return Signalled(time, pid, tid, signal, code, *((ppid, uid, _name(comm)) if ppid else (None, None, None)))
+            return Signalled(
+                time,
+                pid,
+                tid,
+                signal,
+                code,
+                *((ppid, uid, _name(comm)) if ppid else (None, None, None)),
+            )
         if kind == records.TASK_OOM:
             return OutOfMemory(time, pid)
     except struct.error:
@@ -104,7 +111,9 @@ def parse(raw: bytes) -> Life | None:
 
 
 def _exec(raw: bytes, flags: int, pid: int, time: int, ppid: int, start: int) -> Exec:
-    cgroup, inode, device, uid, gid, real_uid, loginuid, path, arguments, comm = records.EXEC.unpack_from(raw, records.LIFE.size)
+    cgroup, inode, device, uid, gid, real_uid, loginuid, path, arguments, comm = (
+        records.EXEC.unpack_from(raw, records.LIFE.size)
+    )
     text = raw[records.EXEC_TEXT :]
     names = text[:path].split(b"\0")[:-1]
     exe = None if flags & records.TASK_CUT else "/" + os.fsdecode(b"/".join(reversed(names)))
@@ -113,7 +122,9 @@ def _exec(raw: bytes, flags: int, pid: int, time: int, ppid: int, start: int) ->
     cmdline = text[path : path + arguments] or None
     login = None if loginuid == NO_ID else loginuid
     place = device >> 20, device & 0xFFFFF, inode
-    return Exec(time, pid, _name(comm), exe, cmdline, start, ppid, uid, gid, real_uid, login, cgroup, *place)
+    return Exec(
+        time, pid, _name(comm), exe, cmdline, start, ppid, uid, gid, real_uid, login, cgroup, *place
+    )
 
 
 def _name(comm: bytes) -> str:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Watches processes come, go and map code: the kernel's records come in, named tuples in order of time come out.
+"""Watches processes come, go and map code: the kernel's records come in, named tuples in order of
+time come out.
 
-What they map is told by a software event that never fires, one per CPU, with a ring that is read without a system call; of that only
-libvirt's libraries are told. The rest comes from tracepoints (probes/host/lives.py).
+What they map is told by a software event that never fires, one per CPU, with a ring that is read
+without a system call; of that only libvirt's libraries are told. The rest comes from tracepoints
+(probes/host/lives.py).
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ _HEAD_AT, _TAIL_AT = 1024, 1032  # struct perf_event_mmap_page: data_head, data_
 
 # starting a process writes 0.5 to 5 KiB of records, so a CPU may start hundreds between two polls
 MOST_PAGES, LEAST_PAGES, ALL_PAGES = 128, 16, 4096  # of a ring, of a ring, of all rings
-# a record is stamped before it is written: one that is younger than this may have an elder that isn't there yet
+# a record is stamped before it is written: one that is younger than this may have an elder that
+# isn't there yet
 SETTLED_NS = 1_000_000
 LOOK_AT_CPUS = 0.25  # s
 
@@ -66,7 +69,9 @@ class Dropped(NamedTuple):
 
 
 class Online(NamedTuple):
-    """A CPU was switched on; what is mapped there is told from now on, and what was mapped before is not known."""
+    """A CPU was switched on; what is mapped there is told from now on, and what was mapped
+    before is not known.
+    """
 
     cpu: int
 
@@ -90,7 +95,8 @@ class Tracepoints(Protocol):
 class Watch(Protocol):
     """What both ways of watching offer."""
 
-    polls: bool  # looks at /proc now and then for what is mapped, and misses what lives for less than that
+    # looks at /proc now and then for what is mapped, and misses what lives for less than that
+    polls: bool
 
     def poll(self) -> list[Record]:
         """What happened since the last time, oldest first."""
@@ -102,7 +108,9 @@ class Watch(Protocol):
 
 
 def watch_maps(tracepoints: Tracepoints) -> Watch:
-    """Watches mappings with perf events, or, where the kernel has or allows none, by looking at /proc twice a second."""
+    """Watches mappings with perf events, or, where the kernel has or allows none, by looking at
+    /proc twice a second.
+    """
     try:
         return PerfWatch(tracepoints)
     except OSError:
@@ -110,7 +118,9 @@ def watch_maps(tracepoints: Tracepoints) -> Watch:
 
 
 def parse(raws: Iterable[Raw]) -> list[Record]:
-    """Turns raw records, in order of their time, into named tuples, and leaves out what nobody asks for."""
+    """Turns raw records, in order of their time, into named tuples, and leaves out what nobody
+    asks for.
+    """
     result: list[Record] = []
     for _, is_life, raw in raws:
         if is_life:
@@ -151,7 +161,10 @@ class _Settling:
         """All since the last time, oldest first, except for the last millisecond."""
         settled = time.monotonic_ns() - SETTLED_NS
         timed = self._young + self._read()
-        timed.extend((_U64.unpack_from(raw, records.RECORD_TIME)[0], True, raw) for raw in self._tracepoints.read())
+        timed.extend(
+            (_U64.unpack_from(raw, records.RECORD_TIME)[0], True, raw)
+            for raw in self._tracepoints.read()
+        )
         timed.sort(key=_by_time)
         end = bisect.bisect_right(timed, settled, key=_by_time)
         self._young = timed[end:]
@@ -199,7 +212,9 @@ class PerfWatch:
         return timed
 
     def _follow_cpus(self, timed: list[Raw]) -> None:
-        """Watches CPUs that have been switched on; the event of one that was switched off is dead, also when it comes back."""
+        """Watches CPUs that have been switched on; the event of one that was switched off is
+        dead, also when it comes back.
+        """
         now = time.monotonic()
         if now < self._look_at:
             return
@@ -233,8 +248,19 @@ class _Ring:
 
     def __init__(self, cpu: int, pages: int) -> None:
         sample = PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU
-        # type, size, config, period, sample_type, read_format, flags, wakeup_watermark, ..., clockid
-        fields = struct.pack("<IIQQQQQI", PERF_TYPE_SOFTWARE, ATTR_SIZE, PERF_COUNT_SW_DUMMY, 0, sample, 0, ATTR_FLAGS, 0xFFFFFFFF)
+        # type, size, config, period, sample_type, read_format, flags, wakeup_watermark, ...,
+        # clockid
+        fields = struct.pack(
+            "<IIQQQQQI",
+            PERF_TYPE_SOFTWARE,
+            ATTR_SIZE,
+            PERF_COUNT_SW_DUMMY,
+            0,
+            sample,
+            0,
+            ATTR_FLAGS,
+            0xFFFFFFFF,
+        )
         attr = fields.ljust(92, b"\0") + struct.pack("<i", time.CLOCK_MONOTONIC)
         buffer = ctypes.create_string_buffer(attr.ljust(ATTR_SIZE, b"\0"), ATTR_SIZE)
         arguments = (ctypes.c_long(value) for value in (-1, cpu, -1, PERF_FLAG_FD_CLOEXEC))
@@ -248,7 +274,10 @@ class _Ring:
 
     def read(self) -> list[Raw]:
         """Every record that is there, with its time; their room is given back."""
-        head, tail = _U64.unpack_from(self._map, _HEAD_AT)[0], _U64.unpack_from(self._map, _TAIL_AT)[0]
+        head, tail = (
+            _U64.unpack_from(self._map, _HEAD_AT)[0],
+            _U64.unpack_from(self._map, _TAIL_AT)[0],
+        )
         if head == tail:
             return []
         first = mmap.PAGESIZE + tail % self.size
@@ -287,14 +316,18 @@ class ProcWatch:
 
     polls = True
 
-    def __init__(self, tracepoints: Tracepoints, proc: Path = Path("/proc"), interval: float = 0.5) -> None:
+    def __init__(
+        self, tracepoints: Tracepoints, proc: Path = Path("/proc"), interval: float = 0.5
+    ) -> None:
         self._settling = _Settling(tracepoints, list)
         self._proc, self._interval = proc, interval
         self._next = 0.0
         self._mapped: set[tuple[int, int, int, int, int]] = set()
 
     def poll(self) -> list[Record]:
-        """What happened since the last time, except for the last millisecond; what is mapped, since the last look."""
+        """What happened since the last time, except for the last millisecond; what is mapped,
+        since the last look.
+        """
         result = self._settling.settled()
         now = time.monotonic()
         if now < self._next:
@@ -306,7 +339,9 @@ class ProcWatch:
         for key, entry in found.items():
             if key not in self._mapped:
                 pid, start, end, major, minor, inode, path = entry
-                result.append(Mapped(stamp, pid, pid, start, end - start, major, minor, inode, path))
+                result.append(
+                    Mapped(stamp, pid, pid, start, end - start, major, minor, inode, path)
+                )
         self._mapped = set(found)
         self._next = now + self._interval
         return result

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which code is libvirt's own: a process and an address in it come in; whether a library or driver of libvirt's is there comes out."""
+"""Which code is libvirt's own: a process and an address in it come in; whether a library or
+driver of libvirt's is there comes out.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ MOST_BYTES = 1 << 20  # of a process's mappings
 
 
 class Modules:
-    """Where processes have libvirt's code; of files of root's alone, since others may be called anything."""
+    """Where processes have libvirt's code; of files of root's alone, since others may be called
+    anything.
+    """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
@@ -43,13 +47,20 @@ class Modules:
 
     def _read(self, pid: int) -> tuple[range, ...]:
         text = maps.text(pid, self._proc, MOST_BYTES)
-        # by their names first: a pattern for whole lines takes time that whoever chooses names can make long
-        lines = (_CODE.match(text, text.rfind(b"\n", 0, name.start()) + 1) for name in _NAME.finditer(text))
-        return tuple(code for line in lines if line and (code := self._of_root(pid, line[1].decode())))
+        # by their names first: a pattern for whole lines takes time that whoever chooses names can
+        # make long
+        lines = (
+            _CODE.match(text, text.rfind(b"\n", 0, name.start()) + 1)
+            for name in _NAME.finditer(text)
+        )
+        return tuple(
+            code for line in lines if line and (code := self._of_root(pid, line[1].decode()))
+        )
 
     def _of_root(self, pid: int, place: str) -> range | None:
         try:
-            status = os.stat(f"{self._proc}/{pid}/map_files/{place}")  # this very file, whatever its path leads to; nothing is opened
+            # this very file, whatever its path leads to; nothing is opened
+            status = os.stat(f"{self._proc}/{pid}/map_files/{place}")
         except OSError:
             return None
         if not is_only_of(ROOT, status):

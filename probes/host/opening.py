@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Opens files that others choose: a mapping or a path comes in, the descriptor of a regular file goes out, and nothing else was opened.
+"""Opens files that others choose: a mapping or a path comes in, the descriptor of a regular file
+goes out, and nothing else was opened.
 
-To open a device or a pipe has effects, so a file is looked at first (O_PATH), and then opened through that very descriptor.
+To open a device or a pipe has effects, so a file is looked at first (O_PATH), and then opened
+through that very descriptor.
 """
 
 from __future__ import annotations
@@ -18,30 +20,48 @@ from pathlib import Path
 from probes.host import maps
 from probes.kernel import bpf
 
-# linux/magic.h, and those of file systems where looking at a file may wait for another machine or process: NFS, SMB, FUSE, 9p, Ceph, AFS
+# linux/magic.h, and those of file systems where looking at a file may wait for another machine or
+# process: NFS, SMB, FUSE, 9p, Ceph, AFS
 OVERLAYFS = 0x794C7630
-REMOTE = (0x6969, 0xFF534D42, 0xFE534D42, 0x517B, 0x65735546, 0x01021997, 0x00C36400, 0x5346414F, 0x6B414653)
+REMOTE = (
+    0x6969,
+    0xFF534D42,
+    0xFE534D42,
+    0x517B,
+    0x65735546,
+    0x01021997,
+    0x00C36400,
+    0x5346414F,
+    0x6B414653,
+)
 LOW = 1 << 16  # the lowest address that may be mapped; programs are above it
-Place = tuple[int, int, int]  # major, minor, inode, as mappings name a file; on btrfs and overlays stat() tells another device
+# major, minor, inode, as mappings name a file; on btrfs and overlays stat() tells another device
+Place = tuple[int, int, int]
 
 bpf.libc.mmap.argtypes = [*[ctypes.c_size_t] * 2, *[ctypes.c_int] * 3, ctypes.c_long]
 bpf.libc.mmap.restype = ctypes.c_void_p
 
 
 def open_file(path: str, *, follow: bool = False) -> int:
-    """The regular file of that path, for reading; OSError if it is none. `follow`: the last part may be a link."""
+    """The regular file of that path, for reading; OSError if it is none. `follow`: the last
+    part may be a link.
+    """
     look = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     try:
         if not stat.S_ISREG(os.fstat(look).st_mode):
             raise OSError(errno.EINVAL, "it is not a file")
         # not to wait for whoever holds a lease on it
-        return os.open(f"/proc/self/fd/{look}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        return os.open(
+            f"/proc/self/fd/{look}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        )
     finally:
         os.close(look)
 
 
 def open_mapped(mapping: maps.Mapping, proc: Path = Path("/proc")) -> int:
-    """The file that is mapped there; once the process has gone, the same file by its path. OSError if neither can be had."""
+    """The file that is mapped there; once the process has gone, the same file by its path.
+    OSError if neither can be had.
+    """
     try:
         return _open_in_process(mapping, proc)
     except OSError as error:
@@ -77,10 +97,14 @@ def place_of(fd: int) -> Place:
     try:
         start = b"%x-" % address
         with open("/proc/self/maps", "rb", buffering=0) as file:
-            # it is the first of them, if that address was free; all of them take a hundred times as long
+            # it is the first of them, if that address was free; all of them take a hundred times as
+            # long
             for most in (mmap.PAGESIZE, -1):
                 for line in (file.read(most) or b"").splitlines():
-                    if line.lstrip(b"0").startswith(start) and len(fields := line.split(None, 5)) > 4:
+                    if (
+                        line.lstrip(b"0").startswith(start)
+                        and len(fields := line.split(None, 5)) > 4
+                    ):
                         major, _, minor = fields[3].partition(b":")
                         return int(major, 16), int(minor, 16), int(fields[4])
     finally:
@@ -91,8 +115,9 @@ def place_of(fd: int) -> Place:
 def identities(fd: int, status: os.stat_result) -> tuple[list[Hashable], list[Hashable]]:
     """What to look an open file up by, and what to remember it by.
 
-    A uprobe belongs to the inode beneath an overlay, which all overlays on it share. Nothing tells which inode that is, but
-    number, size and times are its own; two images that were copied bit by bit may be taken for one.
+    A uprobe belongs to the inode beneath an overlay, which all overlays on it share. Nothing tells
+    which inode that is, but number, size and times are its own; two images that were copied bit by
+    bit may be taken for one.
     """
     place, beneath = ("place", status.st_dev, status.st_ino), fingerprint(status)
     if _file_system(fd) == OVERLAYFS:
@@ -106,7 +131,9 @@ def is_remote(fd: int) -> bool:
 
 
 def only_name(fd: int) -> None:
-    """The descriptor names the file from now on, and can't be read: to close one that can may take any time on such a file system."""
+    """The descriptor names the file from now on, and can't be read: to close one that can may
+    take any time on such a file system.
+    """
     name = os.open(f"/proc/self/fd/{fd}", os.O_PATH | os.O_CLOEXEC)
     os.dup2(name, fd, inheritable=False)
     os.close(name)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""On whose account work is that a process causes: a process comes in; a number, mostly of its user, comes out."""
+"""On whose account work is that a process causes: a process comes in; a number, mostly of its
+user, comes out.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from probes.host.lives import Forked
 
 NOBODY_KNOWS = -1  # the account of processes that have gone
 MOST_PROCESSES = 16384
-# users are given blocks of so many further numbers from there on (/etc/subuid): who has a block counts once
+# users are given blocks of so many further numbers from there on (/etc/subuid): who has a block
+# counts once
 SUB_UIDS, SUB_UID_BLOCK = 100_000, 65_536
 
 
@@ -49,7 +52,8 @@ class Owners:
 
     def _look(self, pid: int) -> int | None:
         try:
-            # the folder's owner would be root for a process that hides its memory, which anybody's can
+            # the folder's owner would be root for a process that hides its memory, which anybody's
+            # can
             with open(f"{self._proc}/{pid}/status", "rb", buffering=0) as file:
                 text = file.read(1024)
         except OSError:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The file that names this process, so that one tracer can be told from others: a path comes in, something to close comes out."""
+"""The file that names this process, so that one tracer can be told from others: a path comes
+in, something to close comes out.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,23 @@ class PidFile:
         self._path = path
         label = name(os.fspath(path))
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(
+                path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644
+            )
         except OSError as error:
-            raise TraceError(f"can't write the pid file {label}: {os.strerror(error.errno or 0).lower()}") from None
+            raise TraceError(
+                f"can't write the pid file {label}: {os.strerror(error.errno or 0).lower()}"
+            ) from None
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
             raise TraceError(f"the pid file {label} is not a file of yours: name another one")
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise TraceError(f"the pid file {label} belongs to process {os.read(self._fd, 20).decode(errors='replace').strip()}") from None
+            raise TraceError(
+                f"the pid file {label} belongs to process "
+                f"{os.read(self._fd, 20).decode(errors='replace').strip()}"
+            ) from None
         os.ftruncate(self._fd, 0)
         os.write(self._fd, f"{os.getpid()}\n".encode())
 

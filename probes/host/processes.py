@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Finds out who a process is: what the kernel captured, /proc and the watch come in, a Caller comes out.
+"""Finds out who a process is: what the kernel captured, /proc and the watch come in, a Caller comes
+out.
 
-A process may have ended, its number may be another's, or it may have become another program before anyone looks. So programs are what
-the kernel said at their exec; /proc is looked at once, at the start, for those that were there before, and later for the rest.
+A process may have ended, its number may be another's, or it may have become another program before
+anyone looks. So programs are what the kernel said at their exec; /proc is looked at once, at the
+start, for those that were there before, and later for the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ CMDLINE_CAPTURED = 1024  # of trace.bpf.c and tasks.bpf.c: a longer one is cut t
 CMDLINE_MOST = 16384  # bytes of a command line that are kept
 MOST_PROCESSES, MOST_IMAGES, MOST_USERS, MOST_CGROUPS = 16384, 4, 4096, 4096
 
-SEARCH_SHARE, SEARCH_BURST = 0.05, 0.5  # of the time, for what a process in a pid namespace calls others; s at once
+# of the time, for what a process in a pid namespace calls others; s at once
+SEARCH_SHARE, SEARCH_BURST = 0.05, 0.5
 
 TICKS = os.sysconf("SC_CLK_TCK")
 _NS = 1_000_000_000
@@ -81,7 +84,9 @@ class Processes:
     ) -> None:
         """`user_name`: names a user; if not given, what this host says is waited for."""
         self._proc = proc
-        self._show_cmdline: Callable[[tuple[str, ...]], tuple[str, ...]] = tuple if full_cmdlines else redact_cmdline
+        self._show_cmdline: Callable[[tuple[str, ...]], tuple[str, ...]] = (
+            tuple if full_cmdlines else redact_cmdline
+        )
         self._numbers = numbers or cgroups.Numbers()
         self._images: Recent[int, tuple[_Image, ...]] = Recent(MOST_PROCESSES)
         # by number, start in ticks and the exec that made it what it was
@@ -98,42 +103,75 @@ class Processes:
             start = began(pid, self._proc)
             exe = _read_link(f"{self._proc}/{pid}/exe")
             if start is not None and exe is not None:
-                self._note(pid, _Image(now, Captured(pid, 0, NO_ID, NO_ID, None, 0, start, _cmdline(pid, self._proc), "", exe)))
+                self._note(
+                    pid,
+                    _Image(
+                        now,
+                        Captured(
+                            pid, 0, NO_ID, NO_ID, None, 0, start, _cmdline(pid, self._proc), "", exe
+                        ),
+                    ),
+                )
 
     def noticed(self, record: Exec | Forked | Missed) -> None:
-        """Notes that a process becomes another program, or that a child runs what its parent runs."""
+        """Notes that a process becomes another program, or that a child runs what its parent
+        runs.
+        """
         if isinstance(record, Missed):  # any of them may have become another program unseen
             self._images.clear()
             self._callers.clear()
         elif isinstance(record, Exec):
             pid, who = record.pid, (record.uid, record.gid, record.loginuid, record.cgroup_id)
             real_uid = None if record.real_uid == record.uid else record.real_uid
-            what = Captured(pid, record.ppid, *who, record.start, record.cmdline, record.comm, record.exe, real_uid)
+            what = Captured(
+                pid,
+                record.ppid,
+                *who,
+                record.start,
+                record.cmdline,
+                record.comm,
+                record.exe,
+                real_uid,
+            )
             self._note(pid, _Image(record.time, what))
         else:
             parent = self._image(record.ppid, record.time)
             exe, cmdline = (parent.exe, parent.cmdline) if parent else (None, None)
             # it may change who it is without becoming another program
-            what = Captured(record.pid, record.ppid, NO_ID, NO_ID, None, 0, record.start, cmdline, "", exe)
+            what = Captured(
+                record.pid, record.ppid, NO_ID, NO_ID, None, 0, record.start, cmdline, "", exe
+            )
             self._note(record.pid, _Image(record.time, what))
 
     def caller(self, captured: Captured, at: int) -> Caller:
-        """The caller at the time `at` (ns, CLOCK_MONOTONIC): one for all threads of a process, and all names that they give themselves."""
+        """The caller at the time `at` (ns, CLOCK_MONOTONIC): one for all threads of a process,
+        and all names that they give themselves.
+        """
         pid, start = captured.pid, captured.start_ns
         image = self._image(pid, at, start)
         key = captured._replace(comm="", ppid=0), self.since(pid, at), image.exe if image else None
         return self._callers.learn(key, lambda _: self.lookup(pid, start, captured, at))
 
     def name(self, names: Mapping[int, str]) -> dict[int, Caller]:
-        """Names of users that are known only now; callers that have one by that, by the identity of those without."""
+        """Names of users that are known only now; callers that have one by that, by the
+        identity of those without.
+        """
         named: dict[int, Caller] = {}
         for key, caller in self._callers.items():
             if caller.user is None and caller.uid in names:
                 self._callers[key] = named[id(caller)] = caller._replace(user=names[caller.uid])
         return named
 
-    def lookup(self, pid: int, start_time: int | None = None, captured: Captured | None = None, at: int | None = None) -> Caller:
-        """The caller: `start_time` is on CLOCK_BOOTTIME, `at` (when it called) on CLOCK_MONOTONIC, both in ns."""
+    def lookup(
+        self,
+        pid: int,
+        start_time: int | None = None,
+        captured: Captured | None = None,
+        at: int | None = None,
+    ) -> Caller:
+        """The caller: `start_time` is on CLOCK_BOOTTIME, `at` (when it called) on
+        CLOCK_MONOTONIC, both in ns.
+        """
         start = start_time or (captured.start_ns if captured else 0)
         shown, was = self._show(pid, start), self._image(pid, at, start)
         is_there = shown is not _NOTHING
@@ -147,7 +185,9 @@ class Processes:
         if captured is None:
             uid = NO_ID if shown.uid is None else shown.uid
             known = was or Captured(pid, 0, NO_ID, NO_ID, None, 0, 0, None, "", None)
-            captured = known._replace(uid=uid, real_uid=None, loginuid=shown.loginuid if is_there else known.loginuid)
+            captured = known._replace(
+                uid=uid, real_uid=None, loginuid=shown.loginuid if is_there else known.loginuid
+            )
         cmdline = captured.cmdline or (was.cmdline if was else None)
         if cmdline is None or (shown.cmdline and shown.cmdline.startswith(cmdline)):
             cmdline = shown.cmdline  # all of it
@@ -167,8 +207,13 @@ class Processes:
         )
 
     def since(self, pid: int, at: int | None = None) -> int:
-        """Since when (ns, CLOCK_MONOTONIC) the process of that number is what it is, or was then; 0: since before anybody looked."""
-        return max((image.since for image in self._images.get(pid, ()) if at is None or image.since <= at), default=0)
+        """Since when (ns, CLOCK_MONOTONIC) the process of that number is what it is, or was
+        then; 0: since before anybody looked.
+        """
+        return max(
+            (image.since for image in self._images.get(pid, ()) if at is None or image.since <= at),
+            default=0,
+        )
 
     def user(self, uid: int) -> str | None:
         """The name of the user on this host."""
@@ -181,7 +226,9 @@ class Processes:
             self._images.put(pid, (*before, image)[-MOST_IMAGES:])
 
     def _image(self, pid: int, at: int | None, start_ns: int = 0) -> Captured | None:
-        """What the process was then, if it is the one that began at that time (CLOCK_BOOTTIME; 0: whichever had the number then)."""
+        """What the process was then, if it is the one that began at that time (CLOCK_BOOTTIME;
+        0: whichever had the number then).
+        """
         for image in reversed(self._images.get(pid, ())):
             if at is None or image.since <= at:
                 born = image.what.start_ns
@@ -208,7 +255,11 @@ class Processes:
         try:
             stat = _read(folder, "stat", 4096)
             fields = stat.rpartition(b")")[2].split() if stat else []
-            if len(fields) < 20 or fields[0] in (b"Z", b"X") or (start_ns and abs(int(fields[19]) - start_ns * TICKS // _NS) > 1):
+            if (
+                len(fields) < 20
+                or fields[0] in (b"Z", b"X")
+                or (start_ns and abs(int(fields[19]) - start_ns * TICKS // _NS) > 1)
+            ):
                 return _NOTHING
             cgroup = _read(folder, "cgroup", 65536)
             loginuid = _read(folder, "loginuid", 32)
@@ -226,8 +277,12 @@ class Processes:
 
 
 def split_cmdline(data: bytes) -> tuple[str, ...]:
-    """The words of a command line. One that was cut loses its last word: half a URI does not show that it holds a password."""
-    is_cut = len(data) >= CMDLINE_MOST or (len(data) >= CMDLINE_CAPTURED and not data.endswith(b"\0"))
+    """The words of a command line. One that was cut loses its last word: half a URI does not
+    show that it holds a password.
+    """
+    is_cut = len(data) >= CMDLINE_MOST or (
+        len(data) >= CMDLINE_CAPTURED and not data.endswith(b"\0")
+    )
     words = data.removesuffix(b"\0").split(b"\0") if data else []
     if is_cut:
         words = [*words[:-1], CUT.encode()]
@@ -276,13 +331,24 @@ def _read(folder: int, name: str, most: int) -> bytes | None:
 def began(pid: int, proc: Path = Path("/proc")) -> int | None:
     """When the process that has the number now began (ns, CLOCK_BOOTTIME; to the tick)."""
     try:
-        return int((proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[19]) * _NS // TICKS
+        return (
+            int(
+                (proc / str(pid) / "stat")
+                .read_text(errors="replace")
+                .rpartition(")")[2]
+                .split()[19]
+            )
+            * _NS
+            // TICKS
+        )
     except (OSError, IndexError, ValueError):
         return None
 
 
 class Searches(NamedTuple):
-    """The share of the time that looking through all processes may take: for processes of root's, and for those of others."""
+    """The share of the time that looking through all processes may take: for processes of
+    root's, and for those of others.
+    """
 
     of_root: Pace
     of_others: Pace
@@ -293,11 +359,13 @@ def searches() -> Searches:
     return Searches(Pace(SEARCH_SHARE, SEARCH_BURST), Pace(SEARCH_SHARE, SEARCH_BURST))
 
 
-def host_pid(pid: int, seen_by: int, proc: Path = Path("/proc"), limit: Searches | None = None) -> int | None:
+def host_pid(
+    pid: int, seen_by: int, proc: Path = Path("/proc"), limit: Searches | None = None
+) -> int | None:
     """The number here of the process that the process `seen_by` knows as `pid`.
 
-    None: it has gone, several may be meant, or such questions have taken their share of the time. They differ where that one is in a pid
-    namespace of its own, as a container is.
+    None: it has gone, several may be meant, or such questions have taken their share of the time.
+    They differ where that one is in a pid namespace of its own, as a container is.
     """
     here = _read_link(f"{proc}/self/ns/pid")
     there = _read_link(f"{proc}/{seen_by}/ns/pid")
@@ -314,9 +382,17 @@ def host_pid(pid: int, seen_by: int, proc: Path = Path("/proc"), limit: Searches
 
 def _search(pid: int, seen_by: int, there: str, proc: Path) -> int | None:
     level = len(_numbers(seen_by, proc)) - 1
-    found = {other: numbers for other in maps.pids(proc) if len(numbers := _numbers(other, proc)) > level and numbers[level] == pid}
+    found = {
+        other: numbers
+        for other in maps.pids(proc)
+        if len(numbers := _numbers(other, proc)) > level and numbers[level] == pid
+    }
     if len(found) > 1:  # in namespaces beside it, too
-        found = {other: numbers for other, numbers in found.items() if _read_link(f"{proc}/{other}/ns/pid") == there}
+        found = {
+            other: numbers
+            for other, numbers in found.items()
+            if _read_link(f"{proc}/{other}/ns/pid") == there
+        }
     return next(iter(found)) if len(found) == 1 else None
 
 

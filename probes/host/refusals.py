@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Tells of files whose calls are not seen: paths and reasons come in, so many events in a while go out, and sums of the rest.
+"""Tells of files whose calls are not seen: paths and reasons come in, so many events in a while go
+out, and sums of the rest.
 
-Each account (see owners.py) has its own number of them: who presents many files hides nobody else's.
+Each account (see owners.py) has its own number of them: who presents many files hides nobody
+else's.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from log.events import Unattached
 from probes.host.turns import ROOT
 
 TOLD_NS = 60_000_000_000  # the while
-MOST_OF_ROOT, MOST_OF_ONE, MOST_OF_OTHERS = 100, 20, 60  # events in it: of root's files, of one other account's, of all others
+# events in it: of root's files, of one other account's, of all others
+MOST_OF_ROOT, MOST_OF_ONE, MOST_OF_OTHERS = 100, 20, 60
 
 
 class _Rest(NamedTuple):
@@ -36,20 +39,28 @@ class Refusals:
         self._rest: dict[int, _Rest] = {}
 
     def add(self, path: str, reason: str, account: int = ROOT, *, once: bool = False) -> None:
-        """To be told, if the account has not had its share; `once`: of its files one stands for all that have this reason."""
+        """To be told, if the account has not had its share; `once`: of its files one stands for
+        all that have this reason.
+        """
         told = self._told
-        full = (once and (account, reason) in self._once) or told[account] >= (MOST_OF_ROOT if account == ROOT else MOST_OF_ONE)
+        full = (once and (account, reason) in self._once) or told[account] >= (
+            MOST_OF_ROOT if account == ROOT else MOST_OF_ONE
+        )
         if full or (account != ROOT and told.total() - told[ROOT] >= MOST_OF_OTHERS):
             if account not in self._rest and len(self._rest) >= MOST_OF_OTHERS:
                 account = next(iter(self._rest))
-            self._rest[account] = _Rest(self._rest[account].number + 1 if account in self._rest else 1, path, reason)
+            self._rest[account] = _Rest(
+                self._rest[account].number + 1 if account in self._rest else 1, path, reason
+            )
         else:
             told[account] += 1
             self._once.add((account, reason))
             self._events.append(Unattached(time.time_ns(), path, reason))
 
     def take(self, *, last: bool = False) -> list[Unattached]:
-        """The events since the last time; after a while, and when it is the `last` time, with those of the rest."""
+        """The events since the last time; after a while, and when it is the `last` time, with
+        those of the rest.
+        """
         now = time.monotonic_ns()
         if last or now > self._since + TOLD_NS:
             self._since = now

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Waits for file systems that another machine or process answers for: what is mapped from one comes in, and out when it could be read.
+"""Waits for file systems that another machine or process answers for: what is mapped from one comes
+in, and out when it could be read.
 
-To look at such a file may take for ever. A thread does so first; then it is in memory, and looking at it takes no time.
+To look at such a file may take for ever. A thread does so first; then it is in memory, and looking
+at it takes no time.
 """
 
 from __future__ import annotations

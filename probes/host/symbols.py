@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Names code: a process and an address in it come in; "function+0x12", or "file+0x1234" where no function is known, comes out."""
+"""Names code: a process and an address in it come in; "function+0x12", or "file+0x1234" where
+no function is known, comes out.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,16 @@ from probes.internals.elf import read_elf
 
 MOST_FILES, MOST_FUNCTIONS = 64, 1 << 17  # that are kept
 MOST_NOTED, MOST_MAPPINGS = 2048, 256  # processes of which records are kept, and how many of each
-# of the kernel's perf events: pid, tid, address, length, offset, major, minor, inode, generation, prot, flags; then the file
+# of the kernel's perf events: pid, tid, address, length, offset, major, minor, inode, generation,
+# prot, flags; then the file
 MMAP2 = struct.Struct("<8xIIQQQIIQQII")
 MOST_READ = 1 << 20  # bytes of what a process has mapped
 MOST_PROCESSES, MOST_MAPS = 256, 1 << 18  # whose mappings are kept, and how many bytes of them
-_LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) ([0-9]+) +(/.*)", re.M)
+_LINE = re.compile(
+    rb"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) ([0-9]+) "
+    rb"+(/.*)",
+    re.M,
+)
 
 
 class _Code(NamedTuple):
@@ -52,7 +59,9 @@ _noted: OrderedDict[int, list[bytes]] = OrderedDict()  # records as MMAP2 has th
 
 
 def note(pid: int, record: bytes) -> None:
-    """Keeps the kernel's record of code that a process mapped; they are only looked at when the process can't be asked."""
+    """Keeps the kernel's record of code that a process mapped; they are only looked at when the
+    process can't be asked.
+    """
     records = _noted.get(pid)
     if records is None:
         records = _noted[pid] = []
@@ -71,9 +80,18 @@ def note_fork(pid: int, parent: int) -> None:
 
 
 def note_exec(pid: int, program: tuple[int, int, int]) -> None:
-    """The process has become another program: file of that device (major, minor) and inode, which was mapped just before this."""
+    """The process has become another program: file of that device (major, minor) and inode,
+    which was mapped just before this.
+    """
     records = _noted.get(pid, [])
-    kept = next((at for at in reversed(range(len(records))) if MMAP2.unpack_from(records[at])[5:8] == program), len(records))
+    kept = next(
+        (
+            at
+            for at in reversed(range(len(records)))
+            if MMAP2.unpack_from(records[at])[5:8] == program
+        ),
+        len(records),
+    )
     if kept < len(records):
         del records[:kept]
     else:
@@ -90,7 +108,11 @@ def remember(pid: int) -> None:
 
 
 def _read_maps(pid: int) -> bytes:
-    return b"".join(line for line in maps.text(pid, most=MOST_READ).splitlines(keepends=True) if b" r-xp " in line)[:MOST_MAPS]
+    return b"".join(
+        line
+        for line in maps.text(pid, most=MOST_READ).splitlines(keepends=True)
+        if b" r-xp " in line
+    )[:MOST_MAPS]
 
 
 def describe(pid: int, address: int) -> str | None:
@@ -112,7 +134,9 @@ def _mapping(pid: int, address: int) -> _Code | None:
         start, end = int(match[1], 16), int(match[2], 16)
         if start <= address < end:
             device = os.makedev(int(match[4], 16), int(match[5], 16))
-            return _Code(start, end, int(match[3], 16), device, int(match[6]), os.fsdecode(match[7]))
+            return _Code(
+                start, end, int(match[3], 16), device, int(match[6]), os.fsdecode(match[7])
+            )
     for record in reversed(_noted.get(pid, [])):
         _, _, start, length, offset, major, minor, inode, *_ = MMAP2.unpack_from(record)
         if start <= address < start + length:
@@ -131,7 +155,9 @@ def _functions(pid: int, code: _Code) -> _Functions:
     try:
         status = os.fstat(fd)
         # the process's number may be another's by now; on btrfs mappings tell another device
-        if (status.st_dev, status.st_ino) != (code.device, code.inode) and opening.place_of(fd) != place:
+        if (status.st_dev, status.st_ino) != (code.device, code.inode) and opening.place_of(
+            fd
+        ) != place:
             return _NOTHING
         key = status.st_dev, status.st_ino, status.st_mtime_ns
         return _files[key] if key in _files else _read(fd, code.path, key, status.st_uid)
@@ -145,10 +171,18 @@ def _read(fd: int, path: str, key: tuple[int, int, int], owner: int) -> _Functio
     if owner and not _others.ready():
         return _NOTHING
     with _others if owner else contextlib.nullcontext():
-        found = sorted({(function.offset, function.size, function.name) for function in read_elf(fd, path).functions})
+        found = sorted(
+            {
+                (function.offset, function.size, function.name)
+                for function in read_elf(fd, path).functions
+            }
+        )
     starts, sizes, names = zip(*found, strict=True) if found else ((), (), ())
     ends = tuple(start + max(size, 1) for start, size in zip(starts, sizes, strict=True))
     _files[key] = _Functions(starts, ends, names)
-    while len(_files) > MOST_FILES or sum(len(functions.names) for functions in _files.values()) > MOST_FUNCTIONS:
+    while (
+        len(_files) > MOST_FILES
+        or sum(len(functions.names) for functions in _files.values()) > MOST_FUNCTIONS
+    ):
         _files.popitem(last=False)
     return _Functions(starts, ends, names)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Finds the files to attach to: the host's libvirt, files the user names and whatever processes have mapped come in; targets come out.
+"""Finds the files to attach to: the host's libvirt, files the user names and whatever processes
+have mapped come in; targets come out.
 
-A path proves nothing: it may be gone, replaced, or another one in another mount namespace. What a process runs is opened through
-its mapping, and a target is an inode.
+A path proves nothing: it may be gone, replaced, or another one in another mount namespace. What a
+process runs is opened through its mapping, and a target is an inode.
 """
 
 from __future__ import annotations
@@ -30,14 +31,24 @@ from probes.internals.layouts import Layout, choose_layout, code_of
 
 SONAMES = tuple(f"{name}.0" for name in maps.LIBRARIES)
 LOADER_CACHE = "/etc/ld.so.cache"
-STANDARD_FOLDERS = ("/usr/lib/*-linux-gnu", "/lib/*-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib", "/usr/local/lib*")
+STANDARD_FOLDERS = (
+    "/usr/lib/*-linux-gnu",
+    "/lib/*-linux-gnu",
+    "/usr/lib64",
+    "/lib64",
+    "/usr/lib",
+    "/lib",
+    "/usr/local/lib*",
+)
 PRIVATE_NAMES = frozenset(inner.name for inner in private.PRIVATE) | undescribed.NAMES
 MOST_FUNCTIONS = 1024  # of a file; libvirt 12.8 has 526
 MOST_NAMES = 1 << 16  # bytes of their names
 MOST_REFUSED = 4096  # files that were looked at and are no targets
 # files that are held at a time: of root's, of one other user's, of all others'
 MOST_OF_ROOT, MOST_OF_ONE, MOST_OF_OTHERS = 1024, 64, 256
-ENDED = "its process ended before the file could be opened; the calls that it made, if any, were missed"
+ENDED = (
+    "its process ended before the file could be opened; the calls that it made, if any, were missed"
+)
 
 _CACHED = re.compile(rf"^\s+(?:{'|'.join(map(re.escape, SONAMES))}) \(.*\) => (/.*)$", re.M)
 _PUBLIC = re.compile(r"LIBVIRT_(?:QEMU_|LXC_)?([0-9]+(?:\.[0-9]+)*)")
@@ -58,7 +69,8 @@ class Target:
     fd: int
     soname: str  # "libvirt.so.0", "libvirt-qemu.so.0", "libvirt-lxc.so.0"
     version: str | None  # of libvirt: "9.0.0"
-    functions: tuple[tuple[str, int], ...]  # public functions: name, offset in the file; an offset once
+    # public functions: name, offset in the file; an offset once
+    functions: tuple[tuple[str, int], ...]
     aliases: Mapping[str, str]  # further public names of these functions
     private: Mapping[str, int]  # inner functions that are probed: name -> offset in the file
     owner: int  # uid
@@ -86,15 +98,19 @@ class Targets:
         self._known: dict[Hashable, Target] = {}
         self._untold: list[Target] = []  # known, but take() has not returned them
         self._asked: set[Target] = set()  # the user's
-        self._kept: set[Target] = set()  # the host's and the user's: attached to whether they are mapped or not
-        self._refused: Recent[Hashable, str] = Recent(MOST_REFUSED)  # files that are no targets, and why
+        # the host's and the user's: attached to whether they are mapped or not
+        self._kept: set[Target] = set()
+        # files that are no targets, and why
+        self._refused: Recent[Hashable, str] = Recent(MOST_REFUSED)
         self._by_mapping: dict[opening.Place, Target] = {}
-        self._opened: Recent[Hashable, None] = Recent(MOST_REFUSED)  # places of files that could be looked at
+        # places of files that could be looked at
+        self._opened: Recent[Hashable, None] = Recent(MOST_REFUSED)
         self._said: Recent[Hashable, None] = Recent(MOST_REFUSED)
         self._used: set[Target] = set()  # were seen to be mapped since begin()
         self._idle: set[Target] = set()  # were not, the last time
         self._cached = 0  # when the loader's cache was written that the host's libraries are from
-        self.refused: list[tuple[str, str]] = []  # files that are not attached to, and why: to be told
+        # files that are not attached to, and why: to be told
+        self.refused: list[tuple[str, str]] = []
 
     def refresh(self) -> None:
         """Looks for files of the user, and of the host if these have changed.
@@ -109,7 +125,9 @@ class Targets:
                 self._keep(path, is_given=False)
 
     def scan(self) -> list[Target]:
-        """Targets that were not told before, of the user, the host and every process, however long that takes. Raises as refresh()."""
+        """Targets that were not told before, of the user, the host and every process, however
+        long that takes. Raises as refresh().
+        """
         self.refresh()
         self.begin()
         for mapping in maps.scan(self._proc):
@@ -164,19 +182,30 @@ class Targets:
         return target
 
     def begin(self) -> None:
-        """All processes will be looked at from now on: of() is asked for each library that they have mapped."""
+        """All processes will be looked at from now on: of() is asked for each library that they
+        have mapped.
+        """
         self._used = set()
 
     def unused(self, pending: Collection[Target] = ()) -> list[Target]:
-        """Targets that no process had mapped when all were looked at twice, now forgotten: detach from them and close them.
+        """Targets that no process had mapped when all were looked at twice, now forgotten: detach
+        from them and close them.
 
-        Twice, as a process may hand a library on to its child while others are looked at. Not those that are `pending`. An open file keeps
-        the file system of a container that has ended, and the space of a deleted library.
+        Twice, as a process may hand a library on to its child while others are looked at. Not those
+        that are `pending`. An open file keeps the file system of a container that has ended, and
+        the space of a deleted library.
         """
-        idle = {target for target in self._known.values() if target not in self._kept} - self._used - set(pending) - set(self._untold)
+        idle = (
+            {target for target in self._known.values() if target not in self._kept}
+            - self._used
+            - set(pending)
+            - set(self._untold)
+        )
         gone, self._idle = idle & self._idle, idle - self._idle
         self._known = {key: target for key, target in self._known.items() if target not in gone}
-        self._by_mapping = {key: target for key, target in self._by_mapping.items() if target not in gone}
+        self._by_mapping = {
+            key: target for key, target in self._by_mapping.items() if target not in gone
+        }
         return sorted(gone, key=lambda target: target.path)
 
     def close(self) -> None:
@@ -208,8 +237,18 @@ class Targets:
             fd = opening.open_mapped(mapping, self._proc)
         except OSError as error:
             if place not in self._opened:  # else it is attached to
-                ended = error.errno in (errno.ENOENT, errno.ESRCH, errno.ESTALE, errno.ENOTDIR, errno.ELOOP)
-                self._refuse(place, mapping.path, ENDED if ended else f"it can't be opened: {error.strerror}")
+                ended = error.errno in (
+                    errno.ENOENT,
+                    errno.ESRCH,
+                    errno.ESTALE,
+                    errno.ENOTDIR,
+                    errno.ELOOP,
+                )
+                self._refuse(
+                    place,
+                    mapping.path,
+                    ENDED if ended else (f"it can't be opened: {error.strerror}"),
+                )
             return None
         self._opened.put(place, None)
         return fd
@@ -234,11 +273,17 @@ class Targets:
         account = account_of(owner)
         held = Counter(account_of(target.owner) for target in set(self._known.values()))
         if account == 0:
-            return f"root has {MOST_OF_ROOT} such files in use, which is the most" if held[0] >= MOST_OF_ROOT else None
+            return (
+                f"root has {MOST_OF_ROOT} such files in use, which is the most"
+                if held[0] >= MOST_OF_ROOT
+                else None
+            )
         if held[account] >= MOST_OF_ONE:
             return f"user {owner} has {MOST_OF_ONE} such files in use, which is the most"
         if held.total() - held[0] >= MOST_OF_OTHERS:
-            return f"users other than root have {MOST_OF_OTHERS} such files in use, which is the most"
+            return (
+                f"users other than root have {MOST_OF_OTHERS} such files in use, which is the most"
+            )
         return None
 
     def _refuse(self, key: Hashable, path: str, reason: str) -> None:
@@ -248,7 +293,9 @@ class Targets:
             self.refused.append((path, reason))
 
     def _learn(self, fd: int, path: str, *, is_given: bool = False) -> Target:
-        """The target of the open file; takes over the descriptor. Raises TraceError when it is none."""
+        """The target of the open file; takes over the descriptor. Raises TraceError when it is
+        none.
+        """
         status = os.fstat(fd)
         sought, remembered = opening.identities(fd, status)
         for key in sought:
@@ -270,19 +317,30 @@ class Targets:
 def as_mapping(record: Mapped) -> maps.Mapping:
     """The mapping that was just made."""
     end = record.start + record.length
-    return maps.Mapping(record.pid, record.start, end, record.major, record.minor, record.inode, record.path)
+    return maps.Mapping(
+        record.pid, record.start, end, record.major, record.minor, record.inode, record.path
+    )
 
 
 def host_libraries() -> list[str]:
-    """The paths of the host's own libraries, from the loader's cache, else from the usual folders."""
+    """The paths of the host's own libraries, from the loader's cache, else from the usual
+    folders.
+    """
     environment = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin", "LC_ALL": "C"}
     try:
-        listing = subprocess.run(["ldconfig", "-p"], env=environment, capture_output=True, timeout=10, check=True).stdout
+        listing = subprocess.run(
+            ["ldconfig", "-p"], env=environment, capture_output=True, timeout=10, check=True
+        ).stdout
         paths = _CACHED.findall(os.fsdecode(listing))
     except (OSError, subprocess.SubprocessError):
         paths = []
     if not paths:
-        paths = [path for folder in STANDARD_FOLDERS for soname in SONAMES for path in sorted(glob.glob(f"{folder}/{soname}"))]
+        paths = [
+            path
+            for folder in STANDARD_FOLDERS
+            for soname in SONAMES
+            for path in sorted(glob.glob(f"{folder}/{soname}"))
+        ]
     return list(dict.fromkeys(os.path.realpath(path) for path in paths))
 
 
@@ -301,14 +359,18 @@ def _read(fd: int, status: os.stat_result, path: str) -> Target:
     notes: list[str] = []
     if not elf.soname and maps.is_driver(path):  # modules have no name of their own
         soname = os.path.basename(path)
-        inner: Mapping[str, int] = {sys.intern(f.name): f.offset for f in elf.functions if f.name in PRIVATE_NAMES}
+        inner: Mapping[str, int] = {
+            sys.intern(f.name): f.offset for f in elf.functions if f.name in PRIVATE_NAMES
+        }
         layout = Layout("module" if elf.bits == 64 and elf.machine == "x86-64" else None, None, {})
     elif library := maps.library_of(elf.soname or ""):
         soname, layout = library, choose_layout(elf, fd)
         inner, notes = _private_functions(elf, fd) if layout.name else ({}, [])
         functions, aliases = _public_functions(elf.functions)
     else:
-        raise NotLibvirt(f"{path} is none of {', '.join(SONAMES)}: it calls itself {elf.soname or 'nothing'}")
+        raise NotLibvirt(
+            f"{path} is none of {', '.join(SONAMES)}: it calls itself {elf.soname or 'nothing'}"
+        )
     if not functions and not inner:
         raise NotLibvirt(f"{path} has no function to probe")
     names = [name for name, _ in functions] + list(aliases)
@@ -334,13 +396,23 @@ def _read(fd: int, status: os.stat_result, path: str) -> Target:
 
 def _private_functions(elf: Elf, fd: int) -> tuple[Mapping[str, int], list[str]]:
     """Where the inner functions are, and what can't be told of them."""
-    functions = {sys.intern(f.name): f for f in elf.functions if f.name in private.EVIDENCE or f.name in PRIVATE_NAMES}
+    functions = {
+        sys.intern(f.name): f
+        for f in elf.functions
+        if f.name in private.EVIDENCE or f.name in PRIVATE_NAMES
+    }
     found = {name: f.offset for name, f in functions.items() if name in PRIVATE_NAMES}
-    return private.placed(found, lambda name: code_of(fd, functions[name]) if name in functions else b"")
+    return private.placed(
+        found, lambda name: code_of(fd, functions[name]) if name in functions else b""
+    )
 
 
-def _public_functions(functions: Sequence[Function]) -> tuple[tuple[tuple[str, int], ...], Mapping[str, str]]:
-    """The functions of public version nodes, each offset once, and the other names of those that have several."""
+def _public_functions(
+    functions: Sequence[Function],
+) -> tuple[tuple[tuple[str, int], ...], Mapping[str, str]]:
+    """The functions of public version nodes, each offset once, and the other names of those
+    that have several.
+    """
     names: dict[int, str] = {}
     aliases: dict[str, str] = {}
     for function in sorted(functions):
@@ -352,7 +424,9 @@ def _public_functions(functions: Sequence[Function]) -> tuple[tuple[tuple[str, i
 
 
 def _version(elf: Elf) -> str | None:
-    """The private version node names the release; -qemu and -lxc need that of their libvirt.so.0. Else the newest public one."""
+    """The private version node names the release; -qemu and -lxc need that of their
+    libvirt.so.0. Else the newest public one.
+    """
     for node in (*elf.versions, *elf.needs):
         if found := _PRIVATE.fullmatch(node):
             return found[1]

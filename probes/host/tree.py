@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Remembers which processes descend from one: forks as the kernel tells them come in, also of processes that have ended since."""
+"""Remembers which processes descend from one: forks as the kernel tells them come in, also of
+processes that have ended since.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,14 @@ MOST_STARTS = 4  # of one number
 
 
 class Tree:
-    """The descendants of `root`, which are told by their number and, where it is known, by when they began (ns, CLOCK_BOOTTIME)."""
+    """The descendants of `root`, which are told by their number and, where it is known, by when
+    they began (ns, CLOCK_BOOTTIME).
+    """
 
     def __init__(self, root: int, proc: Path = Path("/proc")) -> None:
         self._root, self._proc = root, proc
-        self._alive: Recent[int, bool] = Recent(MOST_PROCESSES)  # by number: whether who has it now is one
+        # by number: whether who has it now is one
+        self._alive: Recent[int, bool] = Recent(MOST_PROCESSES)
         self._starts: Recent[int, tuple[int, ...]] = Recent(MOST_PROCESSES)
         for pid in maps.pids(proc):
             if pid != root and self._descends(pid):
@@ -45,7 +50,11 @@ class Tree:
         if starts and (start is None or any(abs(start - other) <= NEAR_NS for other in starts)):
             return True
         now = began(pid, self._proc)  # where forks are not told
-        if now is None or (start is not None and abs(start - now) > NEAR_NS) or not self._descends(pid):
+        if (
+            now is None
+            or (start is not None and abs(start - now) > NEAR_NS)
+            or not self._descends(pid)
+        ):
             return False
         self.add(pid, now)
         return True

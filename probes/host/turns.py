@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Shares out time for work that users cause: work comes in with whose it is; root's goes first, then that of who had the least time.
+"""Shares out time for work that users cause: work comes in with whose it is; root's goes first,
+then that of who had the least time.
 
-Nobody waits behind another's flood, and nobody's work takes more than a share of the time. Who has too much waiting is told so.
+Nobody waits behind another's flood, and nobody's work takes more than a share of the time. Who has
+too much waiting is told so.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ class Turns(Generic[T]):
         self._waiting: dict[int, OrderedDict[Hashable, T]] = {}
         self._used: dict[int, float] = {}  # s
         self._decayed = clock()
-        self._root, self._others = Pace(ROOT_SHARE, ROOT_BURST, clock), Pace(OTHERS_SHARE, OTHERS_BURST, clock)
+        self._root, self._others = (
+            Pace(ROOT_SHARE, ROOT_BURST, clock),
+            Pace(OTHERS_SHARE, OTHERS_BURST, clock),
+        )
 
     def put(self, account: int, key: Hashable, work: T) -> bool:
         """Has it wait; False: too much of that account's does. The first of a key is kept."""
@@ -61,7 +66,9 @@ class Turns(Generic[T]):
 
     def rest(self) -> list[tuple[int, T]]:
         """What still waits, with whose it is; now forgotten."""
-        left = [(account, work) for account, queue in self._waiting.items() for work in queue.values()]
+        left = [
+            (account, work) for account, queue in self._waiting.items() for work in queue.values()
+        ]
         self._waiting.clear()
         return left
 
@@ -69,11 +76,17 @@ class Turns(Generic[T]):
         if ROOT in self._waiting and self._root.ready():
             return ROOT
         others = self._waiting.keys() - {ROOT}
-        return min(others, key=lambda account: self._used.get(account, 0)) if others and self._others.ready() else None
+        return (
+            min(others, key=lambda account: self._used.get(account, 0))
+            if others and self._others.ready()
+            else None
+        )
 
     def _forget(self, now: float) -> None:
         if now < self._decayed + HALF_LIFE / 4:
             return
         left = 0.5 ** ((now - self._decayed) / HALF_LIFE)
         self._decayed = now
-        self._used = {account: used * left for account, used in self._used.items() if used * left > 1e-6}
+        self._used = {
+            account: used * left for account, used in self._used.items() if used * left > 1e-6
+        }

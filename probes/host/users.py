@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Names users: a number comes in; the name comes out at once, if it is in this host's own list, or later, if a directory is to be asked.
+"""Names users: a number comes in; the name comes out at once, if it is in this host's own list, or
+later, if a directory is to be asked.
 
 A directory that does not answer must not stop anybody who reads records, so a thread asks it.
 """
@@ -34,13 +35,17 @@ class Users:
     """Names of users on this host."""
 
     def __init__(
-        self, find: Callable[[int], str | None] = find_user, passwd: Path = PASSWD, clock: Callable[[], float] = time.monotonic
+        self,
+        find: Callable[[int], str | None] = find_user,
+        passwd: Path = PASSWD,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._find, self._passwd, self._clock = find, passwd, clock
         self._local: dict[int, str] = {}
         self._stamp: tuple[int, int] | None = None
         self._look_at = 0.0
-        self._asked: Recent[int, tuple[str | None, float]] = Recent(MOST_USERS)  # names, and when that was
+        # names, and when that was
+        self._asked: Recent[int, tuple[str | None, float]] = Recent(MOST_USERS)
         self._waiting: set[int] = set()
         self._questions: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reads ELF files: a descriptor comes in; the functions a library defines, their versions and what it imports come out.
+"""Reads ELF files: a descriptor comes in; the functions a library defines, their versions and what
+it imports come out.
 
-Reads what the dynamic loader reads (program headers and the dynamic section), because section headers may be stripped, and
-reads it with pread, because a mapped file that is truncated meanwhile kills the reader. pyelftools takes 40 times as long.
+Reads what the dynamic loader reads (program headers and the dynamic section), because section
+headers may be stripped, and reads it with pread, because a mapped file that is truncated meanwhile
+kills the reader. pyelftools takes 40 times as long.
 """
 
 from __future__ import annotations
@@ -15,7 +17,16 @@ from typing import NamedTuple
 
 from log.errors import TraceError
 
-MACHINES = {3: "i386", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86-64", 183: "aarch64", 243: "riscv", 258: "loongarch"}
+MACHINES = {
+    3: "i386",
+    21: "ppc64",
+    22: "s390x",
+    40: "arm",
+    62: "x86-64",
+    183: "aarch64",
+    243: "riscv",
+    258: "loongarch",
+}
 
 PT_LOAD, PT_DYNAMIC, PT_NOTE, PF_X = 1, 2, 4, 1
 DT_NEEDED, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SONAME = 1, 4, 5, 6, 10, 14
@@ -24,7 +35,8 @@ DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = range(0x6FFFFFFC, 0x7000000
 STT_FUNC, VER_FLG_BASE = 2, 1
 NT_GNU_BUILD_ID = 3
 
-# Any container can present a file of its own making. libvirt.so.0 12.8: 10 program headers, 7,071 symbols, tables of 200 KB.
+# Any container can present a file of its own making. libvirt.so.0 12.8: 10 program headers, 7,071
+# symbols, tables of 200 KB.
 MOST_HEADERS, MOST_SYMBOLS, MOST_BYTES, LONGEST_NAME = 256, 1 << 15, 4 << 20, 1024
 MOST_VERSIONS = 0x7FFF  # their numbers have 15 bits
 # of a program that is asked what it imports; libvirtd 12.8: 1,200 names in 34 KB
@@ -121,7 +133,9 @@ class _File:
         return self.read(offset, length)
 
     def rest(self, address: int) -> bytes:
-        """Everything from there to the end of its segment or the file: for tables that don't tell their size."""
+        """Everything from there to the end of its segment or the file: for tables that don't
+        tell their size.
+        """
         offset, room = self.locate(address)
         return self.read(offset, max(0, min(room, self.size - offset, MOST_BYTES)))
 
@@ -140,14 +154,26 @@ class _File:
 
 
 def read_elf(fd: int, name: str) -> Elf:
-    """The ELF file behind the descriptor; TraceError (with `name` in it) when it is not one or is damaged."""
+    """The ELF file behind the descriptor; TraceError (with `name` in it) when it is not one or
+    is damaged.
+    """
     file, wide, order, machine = _begin(fd, name)
     dynamic, notes = _program_headers(file, wide, order)
     symbols = _symbols(file, wide, order, dynamic) if DT_SYMTAB in dynamic else b""
-    # one character a byte, and decoded at once: names are ASCII, and places in the table stay what they are
-    strings = file.at(dynamic[DT_STRTAB], dynamic.get(DT_STRSZ, 0)).decode("latin-1") if DT_STRTAB in dynamic else ""
-    defined, needed = _definitions(file, order, dynamic, strings), _needs(file, order, dynamic, strings)
-    functions, imports = _names(file, wide, order, symbols, strings, _indexes(file, order, dynamic, wide, symbols), defined)
+    # one character a byte, and decoded at once: names are ASCII, and places in the table stay what
+    # they are
+    strings = (
+        file.at(dynamic[DT_STRTAB], dynamic.get(DT_STRSZ, 0)).decode("latin-1")
+        if DT_STRTAB in dynamic
+        else ""
+    )
+    defined, needed = (
+        _definitions(file, order, dynamic, strings),
+        _needs(file, order, dynamic, strings),
+    )
+    functions, imports = _names(
+        file, wide, order, symbols, strings, _indexes(file, order, dynamic, wide, symbols), defined
+    )
     return Elf(
         bits=64 if wide else 32,
         machine=MACHINES.get(machine, f"machine {machine}"),
@@ -163,25 +189,39 @@ def read_elf(fd: int, name: str) -> Elf:
 
 
 def imports(fd: int, name: str, begin: bytes) -> bool:
-    """Whether the file wants a name of others that begins so; TraceError as read_elf, but what it costs has a limit, whatever the file."""
+    """Whether the file wants a name of others that begins so; TraceError as read_elf, but what
+    it costs has a limit, whatever the file.
+    """
     file, wide, order, _ = _begin(fd, name)
     dynamic, _ = _program_headers(file, wide, order)
-    if DT_SYMTAB not in dynamic or DT_STRTAB not in dynamic or dynamic.get(DT_STRSZ, 0) > MOST_STRINGS:
+    if (
+        DT_SYMTAB not in dynamic
+        or DT_STRTAB not in dynamic
+        or dynamic.get(DT_STRSZ, 0) > MOST_STRINGS
+    ):
         return False
     strings = file.at(dynamic[DT_STRTAB], dynamic.get(DT_STRSZ, 0))
     places = {match.start() + 1 for match in re.finditer(b"\\0" + re.escape(begin), strings)}
     if not places:
         return False
     entry = struct.Struct(order + ("I2xH16x" if wide else "I10xH"))  # name, section
-    symbols = file.at(dynamic[DT_SYMTAB], min(_unhashed(file, order, dynamic), MOST_IMPORTS) * entry.size)
+    symbols = file.at(
+        dynamic[DT_SYMTAB], min(_unhashed(file, order, dynamic), MOST_IMPORTS) * entry.size
+    )
     return any(section == 0 and place in places for place, section in entry.iter_unpack(symbols))
 
 
 def _unhashed(file: _File, order: str, dynamic: dict[int, int]) -> int:
-    """How many symbols there are up to the last that others define: a GNU hash table has them behind those."""
+    """How many symbols there are up to the last that others define: a GNU hash table has them
+    behind those.
+    """
     if DT_GNU_HASH in dynamic:
         return int(struct.unpack(order + "II", file.at(dynamic[DT_GNU_HASH], 8))[1])
-    return int(struct.unpack(order + "II", file.at(dynamic[DT_HASH], 8))[1]) if DT_HASH in dynamic else 0
+    return (
+        int(struct.unpack(order + "II", file.at(dynamic[DT_HASH], 8))[1])
+        if DT_HASH in dynamic
+        else 0
+    )
 
 
 def _begin(fd: int, name: str) -> tuple[_File, bool, str, int]:
@@ -194,9 +234,14 @@ def _begin(fd: int, name: str) -> tuple[_File, bool, str, int]:
     return file, ident[4] == 2, order, struct.unpack_from(order + "H", ident, 18)[0]
 
 
-def _program_headers(file: _File, wide: bool, order: str) -> tuple[dict[int, int], list[tuple[int, int]]]:
-    """The dynamic section as tag -> value (first of a tag), and where notes are (offset, length); fills file.segments."""
-    header = struct.Struct(order + ("32xQ14xHH" if wide else "28xI10xHH"))  # e_phoff, e_phentsize, e_phnum
+def _program_headers(
+    file: _File, wide: bool, order: str
+) -> tuple[dict[int, int], list[tuple[int, int]]]:
+    """The dynamic section as tag -> value (first of a tag), and where notes are (offset,
+    length); fills file.segments.
+    """
+    # e_phoff, e_phentsize, e_phnum
+    header = struct.Struct(order + ("32xQ14xHH" if wide else "28xI10xHH"))
     start, size, count = header.unpack(file.read(0, header.size))
     entry = struct.Struct(order + ("II6Q" if wide else "8I"))
     if (count and size != entry.size) or count > MOST_HEADERS:
@@ -210,7 +255,9 @@ def _program_headers(file: _File, wide: bool, order: str) -> tuple[dict[int, int
         else:
             kind, offset, address, _, length, _, flags, _ = fields
         if kind == PT_LOAD:
-            file.segments.append(_Segment(address, offset, min(length, file.size - offset), bool(flags & PF_X)))
+            file.segments.append(
+                _Segment(address, offset, min(length, file.size - offset), bool(flags & PF_X))
+            )
         elif kind == PT_DYNAMIC:
             parts.append((offset, length))
         elif kind == PT_NOTE:
@@ -242,7 +289,8 @@ def _symbols(file: _File, wide: bool, order: str, dynamic: dict[int, int]) -> by
     count = 0
     if DT_GNU_HASH in dynamic:
         table = file.rest(dynamic[DT_GNU_HASH])
-        head = struct.Struct(order + "IIII")  # buckets, first hashed symbol, words of the Bloom filter, shift
+        # buckets, first hashed symbol, words of the Bloom filter, shift
+        head = struct.Struct(order + "IIII")
         buckets, first, bloom, _ = file.unpack(head, table, 0)
         at = head.size + bloom * (8 if wide else 4)
         chains = at + 4 * buckets
@@ -262,8 +310,12 @@ def _symbols(file: _File, wide: bool, order: str, dynamic: dict[int, int]) -> by
     return file.at(dynamic[DT_SYMTAB], count * (24 if wide else 16)) if count else b""
 
 
-def _indexes(file: _File, order: str, dynamic: dict[int, int], wide: bool, symbols: bytes) -> tuple[int, ...]:
-    """Of each symbol the number of its version node; the highest bit marks an old version of a name."""
+def _indexes(
+    file: _File, order: str, dynamic: dict[int, int], wide: bool, symbols: bytes
+) -> tuple[int, ...]:
+    """Of each symbol the number of its version node; the highest bit marks an old version of a
+    name.
+    """
     count = len(symbols) // (24 if wide else 16)
     if DT_VERSYM not in dynamic or not count:
         return (1,) * count
@@ -312,7 +364,13 @@ def _needs(file: _File, order: str, dynamic: dict[int, int], strings: str) -> tu
 
 
 def _names(
-    file: _File, wide: bool, order: str, symbols: bytes, strings: str, indexes: tuple[int, ...], nodes: dict[int, str]
+    file: _File,
+    wide: bool,
+    order: str,
+    symbols: bytes,
+    strings: str,
+    indexes: tuple[int, ...],
+    nodes: dict[int, str],
 ) -> tuple[tuple[Function, ...], frozenset[str]]:
     """The functions that are defined and the names that are wanted."""
     functions: list[Function] = []
@@ -320,12 +378,18 @@ def _names(
     entry = struct.Struct(order + ("IBBHQQ" if wide else "IIIBBH"))
     text, start, length, shift = file.text, 0, 0, 0  # of the segment that the last function was in
     for fields, index in zip(entry.iter_unpack(symbols), indexes, strict=True):
-        name, info, _, section, address, size = fields if wide else (fields[0], *fields[3:], fields[1], fields[2])
+        name, info, _, section, address, size = (
+            fields if wide else (fields[0], *fields[3:], fields[1], fields[2])
+        )
         if section == 0:
             imports.add(text(strings, name))
         elif info & 15 == STT_FUNC:
             if not 0 <= address - start < length:
                 shift, length = file.locate(address)
                 start, shift = address, shift - address
-            functions.append(Function(text(strings, name), nodes.get(index & 0x7FFF), address + shift, address, size))
+            functions.append(
+                Function(
+                    text(strings, name), nodes.get(index & 0x7FFF), address + shift, address, size
+                )
+            )
     return tuple(functions), frozenset(imports)

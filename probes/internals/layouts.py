@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Chooses the layout of libvirt's objects: a library comes in, the offsets of fields in its objects come out.
+"""Chooses the layout of libvirt's objects: a library comes in, the offsets of fields in its objects
+come out.
 
-The layouts are private to libvirt, so nothing is believed because of a version number: public accessors must read their
-fields where the layout says. Every object begins with a base: 24 bytes since it became a GObject (about 6.4), 16 bytes before. What
-a library imports does not tell: GObject served for other things (virIdentity) before that.
+The layouts are private to libvirt, so nothing is believed because of a version number: public
+accessors must read their fields where the layout says. Every object begins with a base: 24 bytes
+since it became a GObject (about 6.4), 16 bytes before. What a library imports does not tell:
+GObject served for other things (virIdentity) before that.
 """
 
 from __future__ import annotations
@@ -32,11 +34,16 @@ _GOBJECT: dict[str, dict[str, int]] = {
     "networkport": {"net": 24, "uuid": 32},
     "stream": {"conn": 24, "flags": 32, "driver": 40},
 }
-_BASE16 = {kind: {field: offset - 8 for field, offset in fields.items()} for kind, fields in _GOBJECT.items()}
+_BASE16 = {
+    kind: {field: offset - 8 for field, offset in fields.items()}
+    for kind, fields in _GOBJECT.items()
+}
 LAYOUTS: dict[str, Mapping[str, Mapping[str, int]]] = {"gobject": _GOBJECT, "base16": _BASE16}
 
-# What a function reads: it checks its object's connection, then returns the field. Together they differ between the layouts,
-# where one alone may not: "conn" of the one is where "name" of the other is. Functions that a library lacks are passed over.
+# What a function reads: it checks its object's connection, then returns the field. Together they
+# differ between the layouts,
+# where one alone may not: "conn" of the one is where "name" of the other is. Functions that a
+# library lacks are passed over.
 EVIDENCE: dict[str, tuple[str, ...]] = {
     "virDomainGetName": ("domain.conn", "domain.name"),
     "virDomainGetUUID": ("domain.conn", "domain.uuid"),
@@ -65,20 +72,30 @@ EVIDENCE: dict[str, tuple[str, ...]] = {
     "virDomainSnapshotGetName": ("snapshot.name", "snapshot.domain"),
     "virDomainCheckpointGetName": ("checkpoint.name", "checkpoint.domain"),
     "virDomainSuspend": ("domain.conn", "connect.flags", "connect.driver"),
-    "virDomainQemuMonitorCommand": ("domain.conn", "connect.flags", "connect.driver"),  # libvirt-qemu.so.0
-    "virDomainLxcOpenNamespace": ("domain.conn", "connect.flags", "connect.driver"),  # libvirt-lxc.so.0
+    # libvirt-qemu.so.0
+    "virDomainQemuMonitorCommand": ("domain.conn", "connect.flags", "connect.driver"),
+    # libvirt-lxc.so.0
+    "virDomainLxcOpenNamespace": ("domain.conn", "connect.flags", "connect.driver"),
 }
 
-# Instructions that read, or take the address of, [register + displacement]: mov of any width, lea, test byte; movups, movdqu and
-# their AVX forms; without optimisation also add. Stack slots (register 4 without REX.B) are left out. Looking from every byte on,
-# not only where instructions begin, finds a few more that aren't there: harmless, as only what must be there is asked for.
+# Instructions that read, or take the address of, [register + displacement]: mov of any width, lea,
+# test byte; movups, movdqu and their AVX forms; without optimisation also add. Stack slots
+# (register 4 without REX.B) are left out. Looking from every byte on, not only where instructions
+# begin, finds a few more that aren't there: harmless, as only what must be there is asked for.
 _READS = rb"(?:[\x8b\x8d\xf6]|\x0f[\x10\x6f]|\xc5.[\x10\x6f])"
 _NEAR = re.compile(
-    rb"(?=" + _READS + rb"[\x40-\x43\x45-\x4b\x4d-\x53\x55-\x5b\x5d-\x63\x65-\x6b\x6d-\x73\x75-\x7b\x7d-\x7f]([\x00-\x7f]))", re.S
+    rb"(?="
+    + _READS
+    + rb"[\x40-\x43\x45-\x4b\x4d-\x53\x55-\x5b\x5d-\x63\x65-\x6b\x6d-\x73\x75-\x7b\x7d-\x7f]([\x00-\x7f]))",
+    re.S,
 )
-_NEAR_R12 = re.compile(rb"(?=[\x41\x45\x49\x4d](?:[\x8b\x8d\xf6]|\x0f[\x10\x6f])[\x44\x4c\x54\x5c\x64\x6c\x74\x7c]\x24([\x00-\x7f]))", re.S)
+_NEAR_R12 = re.compile(
+    rb"(?=[\x41\x45\x49\x4d](?:[\x8b\x8d\xf6]|\x0f[\x10\x6f])[\x44\x4c\x54\x5c\x64\x6c\x74\x7c]\x24([\x00-\x7f]))",
+    re.S,
+)
 _FAR = re.compile(
-    rb"(?=[\x8b\x8d][\x80-\x83\x85-\x8b\x8d-\x93\x95-\x9b\x9d-\xa3\xa5-\xab\xad-\xb3\xb5-\xbb\xbd-\xbf](.\x00\x00\x00))", re.S
+    rb"(?=[\x8b\x8d][\x80-\x83\x85-\x8b\x8d-\x93\x95-\x9b\x9d-\xa3\xa5-\xab\xad-\xb3\xb5-\xbb\xbd-\xbf](.\x00\x00\x00))",
+    re.S,
 )
 _ADDED = re.compile(rb"(?=\x83[\xc0-\xc7]([\x00-\x7f]))", re.S)
 
@@ -86,7 +103,9 @@ _MOST_CODE = 4096  # bytes of one function; the longest accessor has 400
 
 
 class Layout(NamedTuple):
-    """Where fields are: offsets["domain"]["name"], in bytes. Without a name nothing is known, and `reason` says why."""
+    """Where fields are: offsets["domain"]["name"], in bytes. Without a name nothing is known,
+    and `reason` says why.
+    """
 
     name: str | None  # "gobject" or "base16"
     reason: str | None
@@ -98,27 +117,41 @@ def choose_layout(elf: Elf, fd: int) -> Layout:
     if elf.bits != 64:
         return Layout(None, "it is a 32-bit library, whose arguments and objects can't be read", {})
     if elf.machine != "x86-64":
-        return Layout(None, f"it is for {elf.machine}, whose arguments and objects can't be read", {})
+        return Layout(
+            None, f"it is for {elf.machine}, whose arguments and objects can't be read", {}
+        )
     seen = {f.name: displacements(code_of(fd, f)) for f in elf.functions if f.name in EVIDENCE}
     if not seen:
-        return Layout(None, "it has none of the functions that show where objects keep their names", {})
+        return Layout(
+            None, "it has none of the functions that show where objects keep their names", {}
+        )
     against = {name: _disagreeing(seen, offsets) for name, offsets in LAYOUTS.items()}
     matching = [name for name, functions in against.items() if not functions]
     if len(matching) == 1:
         return Layout(matching[0], None, LAYOUTS[matching[0]])
     if matching:
-        return Layout(None, "its code doesn't tell which object layout it has, so objects have no names", {})
+        return Layout(
+            None, "its code doesn't tell which object layout it has, so objects have no names", {}
+        )
     closest = min(against.values(), key=len)
-    return Layout(None, f"its objects have an unknown layout (going by {closest[0]}), so they have no names", {})
+    return Layout(
+        None,
+        f"its objects have an unknown layout (going by {closest[0]}), so they have no names",
+        {},
+    )
 
 
 def displacements(code: bytes) -> frozenset[int]:
     """The distances from a register at which x86-64 machine code reads memory."""
-    near = {match[1][0] for pattern in (_NEAR, _NEAR_R12, _ADDED) for match in pattern.finditer(code)}
+    near = {
+        match[1][0] for pattern in (_NEAR, _NEAR_R12, _ADDED) for match in pattern.finditer(code)
+    }
     return frozenset(near | {match[1][0] for match in _FAR.finditer(code)})
 
 
-def _disagreeing(seen: Mapping[str, frozenset[int]], offsets: Mapping[str, Mapping[str, int]]) -> list[str]:
+def _disagreeing(
+    seen: Mapping[str, frozenset[int]], offsets: Mapping[str, Mapping[str, int]]
+) -> list[str]:
     wrong = []
     for function, found in seen.items():
         for place in EVIDENCE[function]:

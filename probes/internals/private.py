@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Inner functions of libvirt that are probed besides the public ones: where errors are made, where calls go from one process to
-another, and what comes of them. All are exported, by libvirt.so.0 where nothing else is said.
+"""Inner functions of libvirt that are probed besides the public ones: where errors are made, where
+calls go from one process to another, and what comes of them. All are exported, by libvirt.so.0
+where nothing else is said.
 
-How libvirt raises errors (src/util/virerror.c, the same in 9.0 and 11.3): virReportErrorHelper and virReportSystemErrorFull know domain
-and code and ask virErrorMsg for the format that the detail is put into; errors that came over RPC go through virRaiseErrorFull with
-their message ready; virSetError puts an earlier error back.
+How libvirt raises errors (src/util/virerror.c, the same in 9.0 and 11.3): virReportErrorHelper and
+virReportSystemErrorFull know domain and code and ask virErrorMsg for the format that the detail is
+put into; errors that came over RPC go through virRaiseErrorFull with their message ready;
+virSetError puts an earlier error back.
 
-How a call gets into a daemon (src/rpc/, src/remote/, the same in 9.0 and 11.3): the client's thread sends it in virNetClientProgramCall.
-A worker thread of the daemon handles the message in virNetServerProgramDispatch, where virIdentitySetCurrent says for whom: an object
-that holds typed parameters. Drivers ask virAccessManagerCheckDomain about the definition that they have found.
+How a call gets into a daemon (src/rpc/, src/remote/, the same in 9.0 and 11.3): the client's thread
+sends it in virNetClientProgramCall. A worker thread of the daemon handles the message in
+virNetServerProgramDispatch, where virIdentitySetCurrent says for whom: an object that holds typed
+parameters. Drivers ask virAccessManagerCheckDomain about the definition that they have found.
 
-Where things are in libvirt's own structs is believed because of its code, never because of a version: see READS and placed().
+Where things are in libvirt's own structs is believed because of its code, never because of a
+version: see READS and placed().
 """
 
 from __future__ import annotations
@@ -23,7 +27,8 @@ from probes.kernel import records
 
 
 class Block(NamedTuple):
-    """Copy `length` bytes at `base` + `offset`; `base` is "sp", "argN" or the name of a pointer in an earlier block.
+    """Copy `length` bytes at `base` + `offset`; `base` is "sp", "argN" or the name of a pointer in
+    an earlier block.
 
     A reader finds them as one number, the first byte the lowest.
     """
@@ -40,7 +45,8 @@ class Text(NamedTuple):
 
     name: str
     source: str  # "argN", "value" or the name of a pointer in a block
-    only: int = 0  # if the u32 eight bytes before the pointer is that: the type of a typed parameter
+    # if the u32 eight bytes before the pointer is that: the type of a typed parameter
+    only: int = 0
 
 
 class Private(NamedTuple):
@@ -58,22 +64,38 @@ class Private(NamedTuple):
         return f"{self.name}{self.place}"
 
 
-MOST_DETAILS = 4  # of an error that is raised with a format of its own: "%1$s in %2$s must not be NULL"
+# of an error that is raised with a format of its own: "%1$s in %2$s must not be NULL"
+MOST_DETAILS = 4
 TYPED_STRING = 7  # VIR_TYPED_PARAM_STRING
 MOST_ATTRIBUTES = 9  # of an identity: all that there are but one, the system token
 
 
 def _attribute(i: int) -> tuple[Block | Text, ...]:
-    """Of a typed parameter (96 bytes: its name, at 80 its type, at 88 its value): 16 bytes of the name, type and value, and the string."""
+    """Of a typed parameter (96 bytes: its name, at 80 its type, at 88 its value): 16 bytes of
+    the name, type and value, and the string.
+    """
     at = 96 * i
     value = Block("parameters", at + 80, 16, ((f"value{i}", 8),), f"value{i}")
-    return Block("parameters", at, 16, (), f"name{i}"), value, Text(f"text{i}", f"value{i}", only=TYPED_STRING)
+    return (
+        Block("parameters", at, 16, (), f"name{i}"),
+        value,
+        Text(f"text{i}", f"value{i}", only=TYPED_STRING),
+    )
 
 
-DISPATCH, SEND, IDENTITY = "virNetServerProgramDispatch", "virNetClientProgramCall", "virIdentitySetCurrent"
+DISPATCH, SEND, IDENTITY = (
+    "virNetServerProgramDispatch",
+    "virNetClientProgramCall",
+    "virIdentitySetCurrent",
+)
 CLAIM = "virNetServerClientSetIdentity"
-CHECK, LIFECYCLE, MONITOR = "virAccessManagerCheckDomain", "virDomainEventLifecycleNew", "qemuMonitorSend"
-ELSEWHERE = ", connection elsewhere"  # of a libvirt that keeps things elsewhere than CONNECTION_EVIDENCE says
+CHECK, LIFECYCLE, MONITOR = (
+    "virAccessManagerCheckDomain",
+    "virDomainEventLifecycleNew",
+    "qemuMonitorSend",
+)
+# of a libvirt that keeps things elsewhere than CONNECTION_EVIDENCE says
+ELSEWHERE = ", connection elsewhere"
 # inner functions, one that reads the same, and at which distances it does
 READS: dict[str, tuple[str, frozenset[int]]] = {
     DISPATCH: (DISPATCH, frozenset({32, 36, 40, 44, 48})),  # the message's header
@@ -81,12 +103,13 @@ READS: dict[str, tuple[str, frozenset[int]]] = {
     IDENTITY: ("virIdentityGetUserName", frozenset({24, 32})),
     CLAIM: ("virIdentityGetUserName", frozenset({24, 32})),
 }
-# These read a domain's definition: the first its number (4), UUID (8) and name and nothing else, the second its name, too. The
-# name is at 48 up to 11.3, at 64 in 12.8.
+# These read a domain's definition: the first its number (4), UUID (8) and name and nothing else,
+# the second its name, too. The name is at 48 up to 11.3, at 64 in 12.8.
 NAMES_DEFINITION, NAMES_IT_TOO = "virDomainEventLifecycleNewFromDef", "virDomainDefGetShortName"
 DEFINITION_NAMES = range(24, 136, 8)
 _HEADER = Block("arg3", 32, 24)
-# the client object: at 80 its socket, at 93 whether it is read-only; the socket: at 400 the peer's address
+# the client object: at 80 its socket, at 93 whether it is read-only; the socket: at 400 the peer's
+# address
 _CONNECTION = (
     Block("arg2", 93, 1, (), "readonly"),
     Block("arg2", 80, 8, (("socket", 0),), "socket"),
@@ -98,9 +121,20 @@ CONNECTION_EVIDENCE = {  # functions, and code that shows where they find it
     "virNetSocketRemoteAddrStringURI": b"\x48\x8b\x87\x90\x01\x00\x00",  # mov 400(%rdi), %rax
     "virNetServerClientGetReadonly": b"\x0f\xb6\x5b\x5d",  # movzbl 93(%rbx), %ebx
 }
-EVIDENCE = frozenset({reader for reader, _ in READS.values()} | {*CONNECTION_EVIDENCE, NAMES_DEFINITION, NAMES_IT_TOO})
+EVIDENCE = frozenset(
+    {reader for reader, _ in READS.values()}
+    | {*CONNECTION_EVIDENCE, NAMES_DEFINITION, NAMES_IT_TOO}
+)
 
-OF_ERRORS = frozenset({"virReportErrorHelper", "virReportSystemErrorFull", "virErrorMsg", "virRaiseErrorFull", "virSetError"})
+OF_ERRORS = frozenset(
+    {
+        "virReportErrorHelper",
+        "virReportSystemErrorFull",
+        "virErrorMsg",
+        "virRaiseErrorFull",
+        "virSetError",
+    }
+)
 # of libvirt_driver_qemu.so: functions that tell a guest's agent something, and what
 AGENT = {
     "qemuAgentArbitraryCommand": "",  # its second argument
@@ -129,17 +163,26 @@ AGENT = {
 
 def _identity(base: str) -> tuple[Block | Text, ...]:
     """Of an identity: at 24 int count, at 32 the typed parameters."""
-    return Block(base, 24, 16, (("parameters", 8),)), *(item for i in range(MOST_ATTRIBUTES) for item in _attribute(i))
+    return Block(base, 24, 16, (("parameters", 8),)), *(
+        item for i in range(MOST_ATTRIBUTES) for item in _attribute(i)
+    )
 
 
 PRIVATE = (
     Private("virReportErrorHelper"),  # arg0 domain, arg1 code
     Private("virReportSystemErrorFull"),  # arg0 domain, arg1 errno
-    Private("virErrorMsg", entry=(Text("detail", "arg1"),), ret=(Text("format", "value"),)),  # arg0 code
+    # arg0 code
+    Private("virErrorMsg", entry=(Text("detail", "arg1"),), ret=(Text("format", "value"),)),
     Private(
-        "virRaiseErrorFull",  # arg3 domain, arg4 code; on the stack: str1, str2, str3, int1, int2, fmt, ...
+        # arg3 domain, arg4 code; on the stack: str1, str2, str3, int1, int2, fmt, ...
+        "virRaiseErrorFull",
         entry=(
-            Block("sp", 48, 8 + 8 * MOST_DETAILS, (("fmt", 0), *((f"detail{i}", 8 + 8 * i) for i in range(MOST_DETAILS)))),
+            Block(
+                "sp",
+                48,
+                8 + 8 * MOST_DETAILS,
+                (("fmt", 0), *((f"detail{i}", 8 + 8 * i) for i in range(MOST_DETAILS))),
+            ),
             Text("format", "fmt"),
             *(Text(f"text{i}", f"detail{i}") for i in range(MOST_DETAILS)),
         ),
@@ -150,7 +193,8 @@ PRIVATE = (
     ),
     # program, client, serial, procedure; the program object: its number at 24
     Private(SEND, entry=(Block("arg0", 24, 4),)),
-    # program, server, client, message; the message's header: u32 program, version, s32 procedure, s32 type, u32 serial
+    # program, server, client, message; the message's header: u32 program, version, s32 procedure,
+    # s32 type, u32 serial
     Private(DISPATCH, entry=(_HEADER, *_CONNECTION), ret=(), flags=records.PLAN_SERVES),
     Private(DISPATCH, entry=(_HEADER,), ret=(), flags=records.PLAN_SERVES, place=ELSEWHERE),
     # NULL, or the identity
@@ -161,13 +205,18 @@ PRIVATE = (
     *(
         Private(
             CHECK,
-            entry=(Block("arg2", 8, 16, (), "uuid"), Block("arg2", at, 8, (("name", 0),)), Text("name", "name")),
+            entry=(
+                Block("arg2", 8, 16, (), "uuid"),
+                Block("arg2", at, 8, (("name", 0),)),
+                Text("name", "name"),
+            ),
             place=f", name at {at}",
         )
         for at in DEFINITION_NAMES
     ),
-    # id, name, UUID, what happened (virDomainEventType), in which way. In a client the UUID is that in a handle, with the connection 20
-    # and the name 12 bytes before it, and the connection's driver, at 80, is called "remote"
+    # id, name, UUID, what happened (virDomainEventType), in which way. In a client the UUID is that
+    # in a handle, with the connection 20 and the name 12 bytes before it, and the connection's
+    # driver, at 80, is called "remote"
     Private(
         LIFECYCLE,
         entry=(
@@ -182,12 +231,18 @@ PRIVATE = (
     ),
     # of libvirt_driver_qemu.so: monitor, message; the message's text at 8
     Private(MONITOR, entry=(Block("arg1", 8, 8, (("text", 0),)), Text("text", "text")), ret=()),
-    *(Private(name, entry=() if command else (Text("text", "arg1"),), ret=()) for name, command in AGENT.items()),
+    *(
+        Private(name, entry=() if command else (Text("text", "arg1"),), ret=())
+        for name, command in AGENT.items()
+    ),
 )
 
 
-def placed(found: Mapping[str, int], code: Callable[[str], bytes]) -> tuple[dict[str, int], list[str]]:
-    """Inner functions of a library by name, and its functions' machine code, come in; what can be copied of them, by key, goes out.
+def placed(
+    found: Mapping[str, int], code: Callable[[str], bytes]
+) -> tuple[dict[str, int], list[str]]:
+    """Inner functions of a library by name, and its functions' machine code, come in; what can be
+    copied of them, by key, goes out.
 
     With it: what can't be told, since the code shows that things are elsewhere.
     """
@@ -196,13 +251,17 @@ def placed(found: Mapping[str, int], code: Callable[[str], bytes]) -> tuple[dict
         if name in result and not distances <= displacements(code(reader)):
             del result[name]
             notes.append("what is done for a client can't be told from what is not")
-    if DISPATCH in result and not all(evidence in code(name) for name, evidence in CONNECTION_EVIDENCE.items()):
+    if DISPATCH in result and not all(
+        evidence in code(name) for name, evidence in CONNECTION_EVIDENCE.items()
+    ):
         result[DISPATCH + ELSEWHERE] = result.pop(DISPATCH)
         notes.append("clients' addresses, and which are read-only, can't be told")
     if CHECK in result:
         offset, at = result.pop(CHECK), _name_of_definition(code)
         if at is None:
-            notes.append("the names of domains that clients claim are not checked against the driver's")
+            notes.append(
+                "the names of domains that clients claim are not checked against the driver's"
+            )
         else:
             result[f"{CHECK}, name at {at}"] = offset
     return result, list(dict.fromkeys(notes))

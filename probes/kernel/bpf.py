@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The bpf() system call: maps, programs and links come out as file descriptors.
 
-BCC's loader has no flags argument (sleepable programs) and no cookies; its maps can't be memory-mapped. Structures are those of
-union bpf_attr in linux/bpf.h.
+BCC's loader has no flags argument (sleepable programs) and no cookies; its maps can't be
+memory-mapped. Structures are those of union bpf_attr in linux/bpf.h.
 """
 
 from __future__ import annotations
@@ -18,10 +18,27 @@ import sys
 from log.errors import TraceError
 
 _NUMBERS = {"x86_64": (321, 298), "aarch64": (280, 241)}
-SYS_BPF, SYS_PERF_EVENT_OPEN = _NUMBERS.get(platform.machine(), (-1, -1))  # there is no system call -1
+# there is no system call -1
+SYS_BPF, SYS_PERF_EVENT_OPEN = _NUMBERS.get(platform.machine(), (-1, -1))
 
-MAP_CREATE, MAP_UPDATE, MAP_DELETE, PROG_LOAD, RAW_TRACEPOINT_OPEN, BTF_LOAD, LINK_CREATE = 0, 2, 3, 5, 17, 18, 28
-MAP_HASH, MAP_ARRAY, MAP_PERCPU_ARRAY, MAP_LRU_HASH, MAP_ARRAY_OF_MAPS, MAP_RINGBUF, MAP_TASK_STORAGE = 1, 2, 6, 9, 12, 27, 29
+MAP_CREATE, MAP_UPDATE, MAP_DELETE, PROG_LOAD, RAW_TRACEPOINT_OPEN, BTF_LOAD, LINK_CREATE = (
+    0,
+    2,
+    3,
+    5,
+    17,
+    18,
+    28,
+)
+(
+    MAP_HASH,
+    MAP_ARRAY,
+    MAP_PERCPU_ARRAY,
+    MAP_LRU_HASH,
+    MAP_ARRAY_OF_MAPS,
+    MAP_RINGBUF,
+    MAP_TASK_STORAGE,
+) = 1, 2, 6, 9, 12, 27, 29
 F_NO_PREALLOC, F_MMAPABLE = 1, 1 << 10
 PROG_KPROBE, PROG_RAW_TRACEPOINT = 2, 17
 F_SLEEPABLE = 1 << 4
@@ -33,13 +50,20 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def check_machine(machine: str | None = None, order: str = sys.byteorder) -> None:
-    """TraceError on a machine whose system calls or byte order are not known here: records are read as little-endian."""
+    """TraceError on a machine whose system calls or byte order are not known here: records are
+    read as little-endian.
+    """
     machine = machine or platform.machine()
     if machine not in _NUMBERS or order != "little":
-        raise TraceError(f"tracing works on {' and '.join(_NUMBERS)} only, and this machine is {machine} ({order}-endian)")
+        raise TraceError(
+            f"tracing works on {' and '.join(_NUMBERS)} only, and this machine is "
+            f"{machine} ({order}-endian)"
+        )
 
 
-def syscall(number: int, *args: ctypes.c_long | ctypes.c_ulong | ctypes.Array[ctypes.c_char]) -> int:
+def syscall(
+    number: int, *args: ctypes.c_long | ctypes.c_ulong | ctypes.Array[ctypes.c_char]
+) -> int:
     """The result of a system call; OSError with its errno when it failed."""
     result = int(libc.syscall(ctypes.c_long(number), *args))
     if result < 0:
@@ -64,14 +88,30 @@ def _close_on_exec(fd: int) -> int:
     return fd
 
 
-def create_map(kind: int, key_size: int, value_size: int, entries: int, flags: int = 0, name: str = "") -> int:
+def create_map(
+    kind: int, key_size: int, value_size: int, entries: int, flags: int = 0, name: str = ""
+) -> int:
     """A new map's descriptor."""
-    return _close_on_exec(bpf(MAP_CREATE, struct.pack("<IIIIIII16s", kind, key_size, value_size, entries, flags, 0, 0, name.encode()[:15])))
+    return _close_on_exec(
+        bpf(
+            MAP_CREATE,
+            struct.pack(
+                "<IIIIIII16s", kind, key_size, value_size, entries, flags, 0, 0, name.encode()[:15]
+            ),
+        )
+    )
 
 
 def create_map_of_maps(entries: int, like: int, name: str = "") -> int:
     """An array whose values are maps of the kind and size of the map `like`."""
-    return _close_on_exec(bpf(MAP_CREATE, struct.pack("<IIIIIII16s", MAP_ARRAY_OF_MAPS, 4, 4, entries, 0, like, 0, name.encode()[:15])))
+    return _close_on_exec(
+        bpf(
+            MAP_CREATE,
+            struct.pack(
+                "<IIIIIII16s", MAP_ARRAY_OF_MAPS, 4, 4, entries, 0, like, 0, name.encode()[:15]
+            ),
+        )
+    )
 
 
 def create_task_storage(value_size: int, name: str) -> int:
@@ -89,7 +129,19 @@ def create_task_storage(value_size: int, name: str) -> int:
     btf = bpf(BTF_LOAD, struct.pack("<QQIIII", ctypes.addressof(blob), 0, len(blob) - 1, 0, 0, 0))
     try:
         attributes = struct.pack(
-            "<IIIIIII16sIIII", MAP_TASK_STORAGE, 4, value_size, 0, F_NO_PREALLOC, 0, 0, name.encode()[:15], 0, btf, 1, 3
+            "<IIIIIII16sIIII",
+            MAP_TASK_STORAGE,
+            4,
+            value_size,
+            0,
+            F_NO_PREALLOC,
+            0,
+            0,
+            name.encode()[:15],
+            0,
+            btf,
+            1,
+            3,
         )
         return _close_on_exec(bpf(MAP_CREATE, attributes))
     finally:
@@ -102,8 +154,18 @@ def update_map(fd: int, key: bytes, value: bytes) -> None:
     bpf(MAP_UPDATE, struct.pack("<IIQQQ", fd, 0, ctypes.addressof(k), ctypes.addressof(v), 0))
 
 
-def load_program(code: bytes, name: str, *, sleepable: bool, multi: bool, session: bool = False, log_size: int = 0) -> int:
-    """Loads a uprobe program; OSError carries the end of the verifier's log when `log_size` bytes were given for it."""
+def load_program(
+    code: bytes,
+    name: str,
+    *,
+    sleepable: bool,
+    multi: bool,
+    session: bool = False,
+    log_size: int = 0,
+) -> int:
+    """Loads a uprobe program; OSError carries the end of the verifier's log when `log_size`
+    bytes were given for it.
+    """
     attach_type = TRACE_UPROBE_SESSION if session else TRACE_UPROBE_MULTI if multi else 0
     return _load(PROG_KPROBE, code, name, F_SLEEPABLE if sleepable else 0, attach_type, log_size)
 
@@ -141,13 +203,27 @@ def _load(kind: int, code: bytes, name: str, flags: int, attach_type: int, log_s
 
 
 def attach_tracepoint(program: int, name: str) -> int:
-    """Has the program run at a tracepoint of the kernel, until what comes out is closed; FileNotFoundError where there is none."""
+    """Has the program run at a tracepoint of the kernel, until what comes out is closed;
+    FileNotFoundError where there is none.
+    """
     where = ctypes.create_string_buffer(name.encode())
-    return _close_on_exec(bpf(RAW_TRACEPOINT_OPEN, struct.pack("<QII", ctypes.addressof(where), program, 0)))
+    return _close_on_exec(
+        bpf(RAW_TRACEPOINT_OPEN, struct.pack("<QII", ctypes.addressof(where), program, 0))
+    )
 
 
-def link_uprobes(program: int, path: str, offsets: list[int], cookies: list[int], *, at_return: bool, session: bool = False) -> int:
-    """One uprobe_multi link: `program` at each file offset of `path`, each with its cookie; `session`: at entries and returns."""
+def link_uprobes(
+    program: int,
+    path: str,
+    offsets: list[int],
+    cookies: list[int],
+    *,
+    at_return: bool,
+    session: bool = False,
+) -> int:
+    """One uprobe_multi link: `program` at each file offset of `path`, each with its cookie;
+    `session`: at entries and returns.
+    """
     where = ctypes.create_string_buffer(os.fsencode(path))
     offset_array = (ctypes.c_uint64 * len(offsets))(*offsets)
     cookie_array = (ctypes.c_uint64 * len(cookies))(*cookies)
@@ -170,19 +246,43 @@ def link_uprobes(program: int, path: str, offsets: list[int], cookies: list[int]
 
 def link_perf_event(program: int, event: int, cookie: int) -> int:
     """Joins a program to a perf event."""
-    return _close_on_exec(bpf(LINK_CREATE, struct.pack("<IIIIQ", program, event, PERF_EVENT, 0, cookie)))
+    return _close_on_exec(
+        bpf(LINK_CREATE, struct.pack("<IIIIQ", program, event, PERF_EVENT, 0, cookie))
+    )
 
 
 def open_perf_uprobe(kind: int, path: str, offset: int, *, at_return: bool, pid: int = -1) -> int:
-    """A uprobe as a perf event of PMU type `kind` (/sys/bus/event_source/devices/uprobe/type), for one or (-1) every process."""
+    """A uprobe as a perf event of PMU type `kind` (/sys/bus/event_source/devices/uprobe/type),
+    for one or (-1) every process.
+    """
     where = ctypes.create_string_buffer(os.fsencode(path))
-    # struct perf_event_attr: type, size, config (bit 0: at return), sample_period, sample_type, read_format, flags,
-    # wakeup_events, bp_type, config1 = uprobe_path, config2 = probe_offset
-    attributes = struct.pack("<IIQQQQQIIQQ", kind, 112, 1 if at_return else 0, 0, 0, 0, 0, 0, 0, ctypes.addressof(where), offset)
+    # struct perf_event_attr: type, size, config (bit 0: at return), sample_period, sample_type,
+    # read_format, flags, wakeup_events, bp_type, config1 = uprobe_path, config2 = probe_offset
+    attributes = struct.pack(
+        "<IIQQQQQIIQQ",
+        kind,
+        112,
+        1 if at_return else 0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        ctypes.addressof(where),
+        offset,
+    )
     buffer = ctypes.create_string_buffer(attributes.ljust(112, b"\0"), 112)
     cloexec = 8
     cpu = 0 if pid < 0 else -1
-    return syscall(SYS_PERF_EVENT_OPEN, buffer, ctypes.c_long(pid), ctypes.c_long(cpu), ctypes.c_long(-1), ctypes.c_ulong(cloexec))
+    return syscall(
+        SYS_PERF_EVENT_OPEN,
+        buffer,
+        ctypes.c_long(pid),
+        ctypes.c_long(cpu),
+        ctypes.c_long(-1),
+        ctypes.c_ulong(cloexec),
+    )
 
 
 def map_array(fd: int, size: int) -> mmap.mmap:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Offsets of kernel struct members, from the running kernel's own type information (/sys/kernel/btf/vmlinux)."""
+"""Offsets of kernel struct members, from the running kernel's own type information
+(/sys/kernel/btf/vmlinux).
+"""
 
 from __future__ import annotations
 
@@ -29,26 +31,40 @@ _EXTRA = {
 }
 
 
-def member_offsets(wanted: Mapping[str, tuple[str, ...]], path: Path = VMLINUX) -> dict[tuple[str, str], int]:
-    """Byte offsets by (struct, member); members of anonymous inner structs count as the outer one's. Missing ones are left out."""
+def member_offsets(
+    wanted: Mapping[str, tuple[str, ...]], path: Path = VMLINUX
+) -> dict[tuple[str, str], int]:
+    """Byte offsets by (struct, member); members of anonymous inner structs count as the outer
+    one's. Missing ones are left out.
+    """
     try:
         blob = path.read_bytes()
-        magic, _, _, header, type_offset, type_size, string_offset, _ = struct.unpack_from("<HBBIIIII", blob)
+        magic, _, _, header, type_offset, type_size, string_offset, _ = struct.unpack_from(
+            "<HBBIIIII", blob
+        )
     except (OSError, struct.error) as error:
-        raise TraceError(f"no kernel type information in {path}: a kernel built with CONFIG_DEBUG_INFO_BTF is needed") from error
+        raise TraceError(
+            f"no kernel type information in {path}: a kernel built with "
+            "CONFIG_DEBUG_INFO_BTF is needed"
+        ) from error
     if magic != 0xEB9F:
         raise TraceError(f"{path} is not BTF: a kernel built with CONFIG_DEBUG_INFO_BTF is needed")
     first = header + type_offset
     try:
         return _Types(blob, first, first + (type_size & ~3), header + string_offset).offsets(wanted)
     except KeyError as error:
-        raise TraceError(f"{path} has types of kind {error}, which is not known here: a newer libvirt-trace is needed") from error
+        raise TraceError(
+            f"{path} has types of kind {error}, which is not known here: a newer "
+            "libvirt-trace is needed"
+        ) from error
     except (IndexError, ValueError, RecursionError) as error:
         raise TraceError(f"{path} is broken: {error}") from error
 
 
 class _Types:
-    """Types between two places, and their names from a third one on; whoever reads what is broken gets an error, which one is chance."""
+    """Types between two places, and their names from a third one on; whoever reads what is
+    broken gets an error, which one is chance.
+    """
 
     def __init__(self, blob: bytes, first: int, end: int, strings: int) -> None:
         if end > len(blob):
@@ -62,11 +78,15 @@ class _Types:
         offsets: dict[tuple[str, str], int] = {}
         for name, at in self._find({self._string_offset(name): name for name in wanted}).items():
             by_name = self._members(at, 0)
-            offsets.update({(name, member): by_name[member] for member in wanted[name] if member in by_name})
+            offsets.update(
+                {(name, member): by_name[member] for member in wanted[name] if member in by_name}
+            )
         return offsets
 
     def _find(self, structs: Mapping[int, str]) -> dict[str, int]:
-        """Where these structs are, by the places of their names; KeyError for a kind whose size nobody knows."""
+        """Where these structs are, by the places of their names; KeyError for a kind whose size
+        nobody knows.
+        """
         found: dict[str, int] = {}
         words, add = self._words, self._index.append
         at, end = 0, len(words)
@@ -95,9 +115,13 @@ class _Types:
         return result
 
     def _type(self, number: int) -> int:
-        """Where the type is that the number stands for; a struct may be embedded under another name (-fms-extensions)."""
+        """Where the type is that the number stands for; a struct may be embedded under another
+        name (-fms-extensions).
+        """
         at = self._index[number]
-        return self._type(self._words[at + 2]) if self._words[at + 1] >> 24 & 31 in OTHER_NAMES else at
+        return (
+            self._type(self._words[at + 2]) if self._words[at + 1] >> 24 & 31 in OTHER_NAMES else at
+        )
 
     def _name(self, offset: int) -> str:
         start = self._strings + offset

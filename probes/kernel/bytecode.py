@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Makes compiled loops acceptable to older kernels: bytecode comes in and goes out, with empty jumps where a loop falls into its head.
+"""Makes compiled loops acceptable to older kernels: bytecode comes in and goes out, with empty
+jumps where a loop falls into its head.
 
-Before 6.8 or so the verifier takes a way back to an earlier instruction only from a jump. Clang likes to begin a loop in its middle,
-so that the way back is plain falling through from the instruction above. A jump to the next instruction says the same.
+Before 6.8 or so the verifier takes a way back to an earlier instruction only from a jump. Clang
+likes to begin a loop in its middle, so that the way back is plain falling through from the
+instruction above. A jump to the next instruction says the same.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ _LOAD_64 = 0x18  # takes two slots
 _JUMP, _JUMP_32 = 0x05, 0x06  # classes
 _JA, _CALL, _EXIT = 0x05, 0x85, 0x95
 _FAR_JUMP = 0x06
-_LOCAL_CALL, _LOCAL_ADDRESS = 1, 4  # in the source register's place: of a function in the same program
+# in the source register's place: of a function in the same program
+_LOCAL_CALL, _LOCAL_ADDRESS = 1, 4
 _EMPTY_JUMP = _INSN.pack(_JA, 0, 0, 0)
 
 
 def with_jumps_back(code: bytes) -> bytes:
-    """The same program; a plain instruction above a place that is jumped to from further up gets an empty jump behind it.
+    """The same program; a plain instruction above a place that is jumped to from further up gets an
+    empty jump behind it.
 
     A program that tells places otherwise than in the offsets of jumps stays as it is.
     """
@@ -68,4 +72,7 @@ def _plain(insns: list[bytes]) -> set[int]:
 def _is_far(insn: bytes) -> bool:
     """Whether the place of another instruction is in the immediate."""
     opcode, source = insn[0], insn[1] >> 4
-    return opcode == _FAR_JUMP or (opcode, source) in ((_CALL, _LOCAL_CALL), (_LOAD_64, _LOCAL_ADDRESS))
+    return opcode == _FAR_JUMP or (opcode, source) in (
+        (_CALL, _LOCAL_CALL),
+        (_LOAD_64, _LOCAL_ADDRESS),
+    )

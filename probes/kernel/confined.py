@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Finds out whether this kernel's return probes kill processes under seccomp: a confined child calls a probed function.
+"""Finds out whether this kernel's return probes kill processes under seccomp: a confined child
+calls a probed function.
 
-From Linux 6.11 on, x86-64, a return probe is a system call of its own, which seccomp filters that don't know it refuse, until the
-kernel was taught to let it pass (6.14 and stable releases).
+From Linux 6.11 on, x86-64, a return probe is a system call of its own, which seccomp filters that
+don't know it refuse, until the kernel was taught to let it pass (6.14 and stable releases).
 """
 
 from __future__ import annotations
@@ -24,11 +25,31 @@ _KILL, _ALLOW = 0x80000000, 0x7FFF0000
 # a function that does nothing: push %rbp; pop %rbp; ret
 _CODE = b"\x55\x5d\xc3"
 # struct sock_filter: kill on that one system call, allow the rest
-_FILTER = struct.pack("<" + "HBBI" * 4, 0x20, 0, 0, 0, 0x15, 0, 1, SYS_URETPROBE, 0x06, 0, 0, _KILL, 0x06, 0, 0, _ALLOW)
+_FILTER = struct.pack(
+    "<" + "HBBI" * 4,
+    0x20,
+    0,
+    0,
+    0,
+    0x15,
+    0,
+    1,
+    SYS_URETPROBE,
+    0x06,
+    0,
+    0,
+    _KILL,
+    0x06,
+    0,
+    0,
+    _ALLOW,
+)
 
 
 def returns_kill_confined() -> bool | None:
-    """True where a process under seccomp dies of a return probe; None: it could not be found out."""
+    """True where a process under seccomp dies of a return probe; None: it could not be found
+    out.
+    """
     if platform.machine() != "x86_64":
         return False  # elsewhere the kernel has no such system call
     pmu = uprobe_pmu()
@@ -63,12 +84,19 @@ def meaning(status: int) -> bool | None:
 
 def _call_confined(code: int, waiting: int) -> None:
     try:
-        memory = mmap.mmap(code, mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        memory = mmap.mmap(
+            code, mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+        )
         function = ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))
         program = ctypes.create_string_buffer(_FILTER)
-        argument = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(_FILTER) // 8, ctypes.addressof(program)))
+        argument = ctypes.create_string_buffer(
+            struct.pack("<HxxxxxxQ", len(_FILTER) // 8, ctypes.addressof(program))
+        )
         os.read(waiting, 1)
-        if bpf.libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 and bpf.libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, argument, 0, 0) == 0:
+        if (
+            bpf.libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            and bpf.libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, argument, 0, 0) == 0
+        ):
             function()
             os._exit(HARMLESS)
     finally:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Compiles name globs into the automaton that the BPF program runs: patterns come in, bit masks go out."""
+"""Compiles name globs into the automaton that the BPF program runs: patterns come in, bit masks
+go out.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,11 @@ STATES = 64
 
 
 class Automaton(NamedTuple):
-    """All patterns at once; a bit is a place in a pattern (as many places as it has characters, and its end).
+    """All patterns at once; a bit is a place in a pattern (as many places as it has characters, and
+    its end).
 
-    A byte moves a state on where `accepts[byte]` has its bit; `stay`: a star keeps it; `char`: it is behind a wildcard, and the
-    further bytes of a UTF-8 character keep it.
+    A byte moves a state on where `accepts[byte]` has its bit; `stay`: a star keeps it; `char`: it
+    is behind a wildcard, and the further bytes of a UTF-8 character keep it.
     """
 
     accepts: tuple[int, ...]  # 256
@@ -32,7 +35,9 @@ class Automaton(NamedTuple):
 
 
 def compile_globs(patterns: Sequence[str]) -> Automaton | None:
-    """Globs as fnmatch.fnmatchcase() reads them; None where they need more than 64 places or sets of non-ASCII characters."""
+    """Globs as fnmatch.fnmatchcase() reads them; None where they need more than 64 places or
+    sets of non-ASCII characters.
+    """
     accepts = [0] * 256
     start = stay = char = end = 0
     place = 0
@@ -84,7 +89,10 @@ def _tokens(pattern: str) -> list[_Token | str] | None:
             tokens.append(token)
             at = close + 1
         else:
-            tokens.extend(_Token(frozenset((byte,)), False) for byte in letter.encode("utf-8", "surrogateescape"))
+            tokens.extend(
+                _Token(frozenset((byte,)), False)
+                for byte in letter.encode("utf-8", "surrogateescape")
+            )
     return tokens
 
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Keeps compiled programs, as compiling takes longer than all the rest of a start: what they are made of comes in, bytecode goes out.
+"""Keeps compiled programs, as compiling takes longer than all the rest of a start: what they are
+made of comes in, bytecode goes out.
 
-A file is believed if it and its folder are this user's (root's) alone; one that is missing, damaged or another's is compiled again.
+A file is believed if it and its folder are this user's (root's) alone; one that is missing, damaged
+or another's is compiled again.
 """
 
 from __future__ import annotations
@@ -23,13 +25,19 @@ MOST_BYTES = 4 << 20  # of one
 
 
 def key_of(sources: Iterable[Path], settings: object) -> str | None:
-    """A name for the result of compiling the sources with the settings; None where BCC is missing, which the compiler says better."""
+    """A name for the result of compiling the sources with the settings; None where BCC is
+    missing, which the compiler says better.
+    """
     spec = importlib.util.find_spec("bcc")
     if spec is None or spec.origin is None:
         return None
     status = os.stat(spec.origin)
     host = os.uname()  # BCC looks at the kernel that runs
-    digest = hashlib.sha256(repr((spec.origin, status.st_size, status.st_mtime_ns, host.release, host.machine, settings)).encode())
+    digest = hashlib.sha256(
+        repr(
+            (spec.origin, status.st_size, status.st_mtime_ns, host.release, host.machine, settings)
+        ).encode()
+    )
     for path in sources:
         content = path.read_bytes()
         digest.update(b"%d " % len(content) + content)
@@ -41,8 +49,13 @@ def read(key: str | None, folder: Path = FOLDER) -> dict[str, bytes] | None:
     if key is None:
         return None
     try:
-        with open(os.open(folder / key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not all(is_only_of(os.geteuid(), status) for status in (os.stat(folder, follow_symlinks=False), os.fstat(file.fileno()))):
+        with open(
+            os.open(folder / key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
+        ) as file:
+            if not all(
+                is_only_of(os.geteuid(), status)
+                for status in (os.stat(folder, follow_symlinks=False), os.fstat(file.fileno()))
+            ):
                 return None
             sum_of_it, _, content = file.read(MOST_BYTES).partition(b"\n")
     except OSError:
@@ -53,7 +66,9 @@ def read(key: str | None, folder: Path = FOLDER) -> dict[str, bytes] | None:
 
 
 def write(key: str | None, programs: Mapping[str, bytes], folder: Path = FOLDER) -> None:
-    """Keeps the bytecode, and lets go of what was kept longest ago; where that is not possible, nothing is kept."""
+    """Keeps the bytecode, and lets go of what was kept longest ago; where that is not possible,
+    nothing is kept.
+    """
     if key is None:
         return
     with contextlib.suppress(OSError):

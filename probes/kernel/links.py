@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Attaches the programs to functions of a library: offsets and cookies come in, something to close comes out."""
+"""Attaches the programs to functions of a library: offsets and cookies come in, something to
+close comes out.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,17 @@ from log.errors import TraceError
 from probes.kernel import bpf
 
 UPROBE_PMU = Path("/sys/bus/event_source/devices/uprobe/type")
-# of one function: a breakpoint or no instruction is there, or the file ends before it. 524: the kernel's own ENOTSUPP
+# of one function: a breakpoint or no instruction is there, or the file ends before it. 524: the
+# kernel's own ENOTSUPP
 NOT_THERE = (524, errno.EINVAL, errno.ENOEXEC, errno.EOPNOTSUPP)
 QUICK = 0.3  # s, for attaching
 MOST_TRIES, LONGEST = 32, 5.0  # to find these: links of a part of the functions, and s
 
 
 class Probe(NamedTuple):
-    """One function to probe: where it is in its file, in bytes; what the programs are told of it; which of them."""
+    """One function to probe: where it is in its file, in bytes; what the programs are told of
+    it; which of them.
+    """
 
     offset: int
     cookie: int
@@ -32,13 +37,23 @@ class Probe(NamedTuple):
 
 
 class Links:
-    """The links of one library file. Closing them detaches; so does the end of the process that holds them.
+    """The links of one library file. Closing them detaches; so does the end of the process that
+    holds them.
 
-    A function that the kernel refuses to probe is left out. Raises TraceError when none can be probed.
-    `session`: `entry` is the program of returns as well, and decides whether there is one.
+    A function that the kernel refuses to probe is left out. Raises TraceError when none can be
+    probed. `session`: `entry` is the program of returns as well, and decides whether there is one.
     """
 
-    def __init__(self, path: str, probes: list[Probe], entry: int, ret: int, *, multi: bool, session: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        probes: list[Probe],
+        entry: int,
+        ret: int,
+        *,
+        multi: bool,
+        session: bool = False,
+    ) -> None:
         self.fds: list[int] = []
         self._session = session
         self.left_out: list[Probe] = []  # and why, of the last
@@ -74,8 +89,20 @@ class Links:
         self._tries -= 1
         try:
             for program, at_return, chosen in self._parts(probes):
-                offsets, cookies = [probe.offset for probe in chosen], [probe.cookie for probe in chosen]
-                fds.append(bpf.link_uprobes(program, self._path, offsets, cookies, at_return=at_return, session=self._session))
+                offsets, cookies = (
+                    [probe.offset for probe in chosen],
+                    [probe.cookie for probe in chosen],
+                )
+                fds.append(
+                    bpf.link_uprobes(
+                        program,
+                        self._path,
+                        offsets,
+                        cookies,
+                        at_return=at_return,
+                        session=self._session,
+                    )
+                )
         except OSError as error:
             for fd in fds:
                 os.close(fd)
@@ -97,7 +124,9 @@ class Links:
             fds: list[int] = []
             try:
                 for program, at_return, _ in self._parts([probe]):
-                    fds.append(bpf.open_perf_uprobe(kind, self._path, probe.offset, at_return=at_return))
+                    fds.append(
+                        bpf.open_perf_uprobe(kind, self._path, probe.offset, at_return=at_return)
+                    )
                     fds.append(bpf.link_perf_event(program, fds[-1], probe.cookie))
             except OSError as error:
                 self.fds += fds
@@ -109,10 +138,13 @@ class Links:
                 self.fds += fds
 
     def close(self) -> None:
-        """Detaches; what takes long goes when a process of its own has let go of it, which nobody waits for."""
+        """Detaches; what takes long goes when a process of its own has let go of it, which
+        nobody waits for.
+        """
         other = None
         if self._waits and self.fds:
-            # inside of close() or exit() the kernel waits up to 0.1 s for each perf event, and visits each process that has the file mapped
+            # inside of close() or exit() the kernel waits up to 0.1 s for each perf event, and
+            # visits each process that has the file mapped
             with contextlib.suppress(OSError):
                 other = subprocess.Popen(
                     ["libvirt-trace-detach", "-c", "read end"],
@@ -144,11 +176,15 @@ def uprobe_pmu() -> int:
     try:
         return int(UPROBE_PMU.read_text())
     except (OSError, ValueError) as error:
-        raise TraceError("this kernel has no uprobes (CONFIG_UPROBE_EVENTS): tracing needs them") from error
+        raise TraceError(
+            "this kernel has no uprobes (CONFIG_UPROBE_EVENTS): tracing needs them"
+        ) from error
 
 
 def allow_files() -> None:
-    """As many descriptors as we may have: each library file takes three, and without uprobe_multi each of its functions four."""
+    """As many descriptors as we may have: each library file takes three, and without
+    uprobe_multi each of its functions four.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         most = int(Path("/proc/sys/fs/nr_open").read_text())

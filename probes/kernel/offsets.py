@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Offsets of the kernel's struct members that the BPF programs read: defines for the compiler come out."""
+"""Offsets of the kernel's struct members that the BPF programs read: defines for the compiler
+come out.
+"""
 
 from __future__ import annotations
 
@@ -83,5 +85,8 @@ def defines(members: Mapping[str, tuple[tuple[str, str], ...]] = MEMBERS) -> dic
             values[name] = sum(found[at] for at in path)
         elif name not in OPTIONAL:
             struct, member = missing[0]
-            raise TraceError(f"this kernel's {struct} has no {member}: Linux 5.15 or newer with uprobes is needed")
+            raise TraceError(
+                f"this kernel's {struct} has no {member}: Linux 5.15 or newer with "
+                "uprobes is needed"
+            )
     return values

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Compiles and loads trace.bpf.c: settings come in; loaded programs, their maps and rings go out."""
+"""Compiles and loads trace.bpf.c: settings come in; loaded programs, their maps and rings go
+out.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,22 @@ from probes.kernel.bytecode import with_jumps_back
 from probes.kernel.ring import Mapped, Ring
 from probes.kernel.tracepoints import TRACEPOINTS, Tracepoints
 
-PAIR = {"on_entry": "on_entry", "on_return": "on_return", "on_verdict": "on_verdict"}  # what is compiled, by what it is for
+# what is compiled, by what it is for
+PAIR = {"on_entry": "on_entry", "on_return": "on_return", "on_verdict": "on_verdict"}
 SESSION = {"on_entry": "on_call", "on_return": "on_call", "on_verdict": "on_verdict"}
 TWO_LINKS = "LIBVIRT_TRACE_TWO_LINKS"  # in the environment: as before Linux 6.13
 FOLDER = Path(__file__).with_name("trace")
 SOURCE, TASKS_SOURCE, STUBS = FOLDER / "trace.bpf.c", FOLDER / "tasks.bpf.c", FOLDER / "stubs"
-SOURCES = (Path(__file__), Path(__file__).with_name("bytecode.py"))  # what the bytecode depends on, with all in FOLDER
-MAY_GOTO = struct.pack("<BBhiBBhiBBhiBBhi", 0xB7, 0, 0, 0, 0xE5, 0, 1, 0, 0x05, 0, -2, 0, 0x95, 0, 0, 0)
+# what the bytecode depends on, with all in FOLDER
+SOURCES = (Path(__file__), Path(__file__).with_name("bytecode.py"))
+MAY_GOTO = struct.pack(
+    "<BBhiBBhiBBhiBBhi", 0xB7, 0, 0, 0, 0xE5, 0, 1, 0, 0x05, 0, -2, 0, 0x95, 0, 0, 0
+)
 RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
 TASK_RING_BYTES = 2 << 20  # at least
 RINGS = 6
-# in our own memory, of writes and tasks: times a ring's size, and bytes, unless the ring is larger; of reads as much as a ring
+# in our own memory, of writes and tasks: times a ring's size, and bytes, unless the ring is larger;
+# of reads as much as a ring
 BACKLOG, BACKLOG_BYTES = 8, 64 << 20
 
 
@@ -40,8 +47,14 @@ def has_uprobe_multi() -> bool:
 
 
 def has_session() -> bool:
-    """Whether one program can be at entries and returns, and decide at an entry whether there is a return (Linux 6.13)."""
-    return not os.environ.get(TWO_LINKS) and offsets.has(offsets.ARMED) and _can_link("try_session", session=True)
+    """Whether one program can be at entries and returns, and decide at an entry whether there
+    is a return (Linux 6.13).
+    """
+    return (
+        not os.environ.get(TWO_LINKS)
+        and offsets.has(offsets.ARMED)
+        and _can_link("try_session", session=True)
+    )
 
 
 def has_sleepable() -> bool:
@@ -77,7 +90,8 @@ def _can_load(code: bytes, name: str, *, sleepable: bool) -> bool:
 
 
 class Program:
-    """The programs and everything they share with the reader; they are compiled while the caller goes on.
+    """The programs and everything they share with the reader; they are compiled while the caller
+    goes on.
 
     `ring_bytes`: size of each of the call rings, a power of two.
     """
@@ -103,7 +117,9 @@ class Program:
         self._compilation = Compilation(defines, sleepable=self.sleepable)
 
     def load(self) -> None:
-        """Waits for the compiler and loads the programs: from then on `programs` has them, by what they are for, and `tasks` tells."""
+        """Waits for the compiler and loads the programs: from then on `programs` has them, by
+        what they are for, and `tasks` tells.
+        """
         code, loaded = self._compilation.result(), dict[str, int]()
         try:
             self.tasks.attach(code)
@@ -114,7 +130,9 @@ class Program:
         except OSError as error:
             raise _refused(error) from error
 
-    def _map(self, kind: int, key_size: int, value_size: int, entries: int, flags: int = 0, *, name: str) -> int:
+    def _map(
+        self, kind: int, key_size: int, value_size: int, entries: int, flags: int = 0, *, name: str
+    ) -> int:
         fd = bpf.create_map(kind, key_size, value_size, entries, flags, name)
         self._fds.append(fd)
         return fd
@@ -163,7 +181,9 @@ class Program:
     def _create_rings(self, ring_bytes: int) -> int:
         """Those of root, and in the same order those of all others; the map that has them all."""
         rings = -1
-        for index, name in enumerate(f"{whose}{what}" for whose in ("", "users_") for what in ("read", "write", "task")):
+        for index, name in enumerate(
+            f"{whose}{what}" for whose in ("", "users_") for what in ("read", "write", "task")
+        ):
             size = max(TASK_RING_BYTES, ring_bytes) if name.endswith("task") else ring_bytes
             fd = self._map(bpf.MAP_RINGBUF, 0, 0, size, name=name)
             if rings < 0:
@@ -171,11 +191,21 @@ class Program:
                 self._fds.append(rings)
             bpf.update_map(rings, index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
             self._memory.append(memory := Mapped(fd, size))
-            self.rings[name] = Ring(memory, size, max(size, min(BACKLOG * size, BACKLOG_BYTES)) if not name.endswith("read") else size)
+            self.rings[name] = Ring(
+                memory,
+                size,
+                max(size, min(BACKLOG * size, BACKLOG_BYTES))
+                if not name.endswith("read")
+                else size,
+            )
         return rings
 
     def _load_one(self, code: bytes, name: str) -> int:
-        kind = {"sleepable": self.sleepable, "multi": self.multi, "session": name == SESSION["on_entry"]}
+        kind = {
+            "sleepable": self.sleepable,
+            "multi": self.multi,
+            "session": name == SESSION["on_entry"],
+        }
         try:
             fd = bpf.load_program(code, name, **kind)
         except OSError:
@@ -189,7 +219,9 @@ class Program:
             bpf.update_map(self.filters[kind], key, b"\1")
 
     def copies_no_stacks(self, pid: int, start: int, pages: int) -> None:
-        """So does the process that began then (ticks), while it has so many executable pages: what it has left is left for good."""
+        """So does the process that began then (ticks), while it has so many executable pages:
+        what it has left is left for good.
+        """
         bpf.update_map(self._plain, pid.to_bytes(4, "little"), records.PLAIN.pack(start, pages))
 
     def close(self) -> None:
@@ -206,17 +238,23 @@ class Program:
 def _refused(error: OSError) -> TraceError:
     if error.errno == errno.EPERM:
         return TraceError(
-            "not allowed to load BPF programs: it takes root with CAP_BPF and CAP_PERFMON (in a container: --privileged), and no lockdown"
+            "not allowed to load BPF programs: it takes root with CAP_BPF and CAP_PERFMON (in a "
+            "container: --privileged), and no lockdown"
         )
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return TraceError(explain(error))
     why = (error.strerror or "").strip().splitlines()[-2:]  # of the verifier's log, if there is one
-    return TraceError(f"the kernel refused the BPF program ({'; '.join(why)}): Linux 5.15 or newer with BTF is needed")
+    return TraceError(
+        f"the kernel refused the BPF program ({'; '.join(why)}): Linux 5.15 or newer "
+        "with BTF is needed"
+    )
 
 
 @contextlib.contextmanager
 def stub_headers() -> Iterator[None]:
-    """BCC looks for kernel headers in the folder that BCC_KERNEL_SOURCE names: there it finds our stubs as include/."""
+    """BCC looks for kernel headers in the folder that BCC_KERNEL_SOURCE names: there it finds
+    our stubs as include/.
+    """
     old = os.environ.get("BCC_KERNEL_SOURCE")
     with tempfile.TemporaryDirectory(prefix="libvirt-trace-") as folder:
         os.symlink(STUBS, Path(folder, "include"))
@@ -231,7 +269,9 @@ def stub_headers() -> Iterator[None]:
 
 
 class Compilation:
-    """The compiler at work in a child process, so that the tracer stays small and does other things meanwhile; or what it made before."""
+    """The compiler at work in a child process, so that the tracer stays small and does other
+    things meanwhile; or what it made before.
+    """
 
     def __init__(self, defines: dict[str, int], *, sleepable: bool) -> None:
         sources = sorted(path for path in FOLDER.rglob("*.[ch]") if path.is_file())
@@ -281,24 +321,37 @@ def _ending(status: int) -> str:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         memory = ": is there enough memory?" if number == signal.SIGKILL else ""
-        return f"the BPF compiler was killed by signal {number} ({signal.strsignal(number)}){memory}"
+        return (
+            f"the BPF compiler was killed by signal {number} ({signal.strsignal(number)}){memory}"
+        )
     return "the BPF compiler died: is the package python3-bpfcc complete?"
 
 
 def whole(source: Path) -> str:
     """The program with our headers in it: BCC compiles a text, which is nowhere."""
-    return re.sub(r'^#include "(.+)"$', lambda line: (source.parent / line[1]).read_text(), source.read_text(), flags=re.M)
+    return re.sub(
+        r"^#include "
+        r'"(.+)"$',
+        lambda line: (source.parent / line[1]).read_text(),
+        source.read_text(),
+        flags=re.M,
+    )
 
 
 def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:
     try:
         import bcc
     except ImportError as error:
-        raise TraceError("BCC's Python module is missing: install the package python3-bpfcc") from error
+        raise TraceError(
+            "BCC's Python module is missing: install the package python3-bpfcc"
+        ) from error
     flags = [f"-D{name}={value}" for name, value in defines.items()]
     if sleepable:
         flags.append("-DSLEEPABLE")
-    names = {SOURCE: set((SESSION if "SESSION" in defines else PAIR).values()), TASKS_SOURCE: set(TRACEPOINTS)}
+    names = {
+        SOURCE: set((SESSION if "SESSION" in defines else PAIR).values()),
+        TASKS_SOURCE: set(TRACEPOINTS),
+    }
     code: dict[str, bytes] = {}
     with stub_headers():
         for source, programs in names.items():

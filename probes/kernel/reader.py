@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Empties the rings and hands on their records in order of time, a batch at a time: rings come in, records of calls and tasks go out."""
+"""Empties the rings and hands on their records in order of time, a batch at a time: rings come
+in, records of calls and tasks go out.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,11 @@ class Reader:
         return sum(source.waiting() for source in (*self._calls, *self._tasks))
 
     def read(self, settled: int) -> Batch:
-        """The next batch: nothing after the time `settled`, as it may get company from before it."""
-        for source in (*self._calls, *self._tasks):  # in this order: a call's task was sent before it
+        """The next batch: nothing after the time `settled`, as it may get company from before
+        it.
+        """
+        # in this order: a call's task was sent before it
+        for source in (*self._calls, *self._tasks):
             source.drain()
         behind = min(self._calls, key=lambda source: source.complete)
         for source in self._calls:
@@ -72,7 +77,9 @@ class _Source:
 
     @property
     def complete(self) -> int:
-        """Up to which time (ns) all records of the ring are in `ready`; as far as it was drained."""
+        """Up to which time (ns) all records of the ring are in `ready`; as far as it was
+        drained.
+        """
         if not self._more:
             return UNLIMITED
         return int.from_bytes(time_of(self.ready[-1]), "big") - SETTLED_NS if self.ready else 0

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The layouts that trace.bpf.c, tasks.bpf.c and the reader share: structs of records, plans and settings, as struct formats."""
+"""The layouts that trace.bpf.c, tasks.bpf.c and the reader share: structs of records, plans and
+settings, as struct formats.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,30 @@ OP_END, OP_BLOCK, OP_STRING, OP_ONCE, OP_LIST, OP_ELEMENT, OP_ARRAY, OP_LEAVE, O
 OP_IF = 128  # with OP_STRING in a walk
 REC_ENTRY, REC_RETURN, REC_CHUNK, REC_TASK, REC_VERDICT, REC_DENIED = range(1, 7)
 
-PLAN_WRITE_RING, PLAN_WANTED, PLAN_PRIVATE, PLAN_NO_RETURN, PLAN_JUMPS, PLAN_KEEP_ARGS, PLAN_NO_OBJECT, PLAN_OPENS = (
-    1 << i for i in range(8)
-)
+(
+    PLAN_WRITE_RING,
+    PLAN_WANTED,
+    PLAN_PRIVATE,
+    PLAN_NO_RETURN,
+    PLAN_JUMPS,
+    PLAN_KEEP_ARGS,
+    PLAN_NO_OBJECT,
+    PLAN_OPENS,
+) = (1 << i for i in range(8))
 PLAN_32BIT, PLAN_SERVES, PLAN_SERVED, PLAN_ALWAYS, PLAN_PLUMBING = (1 << i for i in range(8, 13))
-REC_WRITE_RING, REC_ENTRY_LOST, REC_LONG, REC_TRUNCATED, REC_ONCE, REC_SERVING, REC_CALLER, REC_INNER_LOST = (1 << i for i in range(8))
+(
+    REC_WRITE_RING,
+    REC_ENTRY_LOST,
+    REC_LONG,
+    REC_TRUNCATED,
+    REC_ONCE,
+    REC_SERVING,
+    REC_CALLER,
+    REC_INNER_LOST,
+) = (1 << i for i in range(8))
 REC_UNARMED = REC_ENTRY_LOST  # on entry: has no return probe
-REC_LEVEL, REC_LEVELS = 8, 127  # an entry's flags >> REC_LEVEL & REC_LEVELS: calls around it that were probed
+# an entry's flags >> REC_LEVEL & REC_LEVELS: calls around it that were probed
+REC_LEVEL, REC_LEVELS = 8, 127
 REC_WANTED = 1 << 15
 
 COUNTERS = ("entry", "return", "both", "chunk", "private", "thread", "task", "")
@@ -33,10 +52,12 @@ USER_ROOT, USER_SERVED, USER_FIRST, USER_OTHERS = 0, 1, 2, MAX_USERS - 1
 USER = struct.Struct("<I4x16Q96x")  # effective uid; of reads and of writes, COUNTERS; flows
 
 OP = struct.Struct("<BBHHHiI")  # kind, then, src, dst, len, off, keep
-PLAN_HEAD = struct.Struct("<IIHBBIQ")  # flags, fixed, condition, its argument, first operation of the walk, condition's bits, objects
+# flags, fixed, condition, its argument, first operation of the walk, condition's bits, objects
+PLAN_HEAD = struct.Struct("<IIHBBIQ")
 ALWAYS_SO, ANY_BIT, EQUALS = range(3)
 PLAN_SIZE = PLAN_HEAD.size + MAX_OPS * OP.size
-# ready, self, nested, pids, uids, comms, tree, object, writes, padding, glob start, stay, char, end, generation of connections, losses
+# ready, self, nested, pids, uids, comms, tree, object, writes, padding, glob start, stay, char,
+# end, generation of connections, losses
 SETTINGS = struct.Struct("<10I6Q")
 LOSSES = 80  # in the settings: how often anything was counted as lost
 
@@ -55,11 +76,13 @@ RETURN_SP = 104
 RETURN_FIXED_ARGS = 112  # with PLAN_KEEP_ARGS
 CHUNK = struct.Struct("<Ii")  # at 40: offset, bytes read with their NUL
 CHUNK_TEXT = 48
-# at 40: start, cgroup, ppid, effective uid and gid, loginuid, pid in its namespace, command line's bytes, real uid, padding, comm
+# at 40: start, cgroup, ppid, effective uid and gid, loginuid, pid in its namespace, command line's
+# bytes, real uid, padding, comm
 TASK = struct.Struct("<QQIIIIIIII16s")
 TASK_TEXT = 104
 
-VERDICT = struct.Struct("<6QQIIQQQQQ")  # args, sp, number, action, function, rule, message, note, result
+# args, sp, number, action, function, rule, message, note, result
+VERDICT = struct.Struct("<6QQIIQQQQQ")
 VERDICT_AT = 104  # of its copy in a REC_VERDICT
 VERDICT_ALLOW, VERDICT_AUDIT, VERDICT_DENY = 1, 2, 3
 
@@ -75,16 +98,30 @@ CHUNK_BYTES = 4096
 LENGTH_LIMIT = 1 << 20
 
 FRAME_SIZE = 80
-THREAD_SIZE = 136 + 40 + 40 + 16 + MAX_OPS + 32 + (DEEPEST + 1) * FRAME_SIZE + RECORD + 2 * INLINE_MAX + 48 + 4096
+THREAD_SIZE = (
+    136
+    + 40
+    + 40
+    + 16
+    + MAX_OPS
+    + 32
+    + (DEEPEST + 1) * FRAME_SIZE
+    + RECORD
+    + 2 * INLINE_MAX
+    + 48
+    + 4096
+)
 
 # tasks.bpf.c; the time is at RECORD_TIME, too
 TASK_FORK, TASK_EXEC, TASK_EXIT, TASK_SIGNAL, TASK_OOM = range(1, 6)
 TASK_LAST, TASK_DELETED, TASK_CUT = 1, 2, 4
 LIFE = struct.Struct("<BB2xIQIIQ")  # kind, flags, pid, time, tid, ppid, start
-EXEC = struct.Struct("<QQIIIIIHH16s")  # at 32: cgroup, inode, device, uid, gid, real uid, loginuid, bytes of path, of arguments, comm
+# at 32: cgroup, inode, device, uid, gid, real uid, loginuid, bytes of path, of arguments, comm
+EXEC = struct.Struct("<QQIIIIIHH16s")
 EXEC_TEXT = 88
 EXEC_ARGUMENTS, EXEC_PATH = 1024, 1024  # bytes at most
 SIGNAL = struct.Struct("<IiI4x16s")  # at 32: signal, code, uid and comm of who sent it
 TASKS_SCRATCH = EXEC_TEXT + 2 * EXEC_PATH + EXEC_ARGUMENTS + 8
 
-VERDICT_FUNCTION = "libvirt_trace_verdict"  # of the enforcer's library: the probe on it tells verdicts
+# of the enforcer's library: the probe on it tells verdicts
+VERDICT_FUNCTION = "libvirt_trace_verdict"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Reads a BPF ring buffer through shared memory: no system call, no wake-up, nothing but copying.
 
-Memory is read and written in plain loads and stores, in the order of the program: that is enough on x86 only.
+Memory is read and written in plain loads and stores, in the order of the program: that is enough on
+x86 only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ Positions = mmap.mmap | bytearray
 
 
 class Memory(Protocol):
-    """Both pages of positions and the data behind them, which come twice, as the kernel maps them (kernel/bpf/ringbuf.c)."""
+    """Both pages of positions and the data behind them, which come twice, as the kernel maps
+    them (kernel/bpf/ringbuf.c).
+    """
 
     @property
     def consumer(self) -> Positions:
@@ -36,7 +39,9 @@ class Mapped:
 
     def __init__(self, fd: int, size: int) -> None:
         self.consumer = mmap.mmap(fd, mmap.PAGESIZE)
-        self.producer = mmap.mmap(fd, mmap.PAGESIZE + 2 * size, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
+        self.producer = mmap.mmap(
+            fd, mmap.PAGESIZE + 2 * size, prot=mmap.PROT_READ, offset=mmap.PAGESIZE
+        )
 
     def close(self) -> None:
         """Unmaps it."""
@@ -45,7 +50,9 @@ class Mapped:
 
 
 class Ring:
-    """The consumer's side of a ring of `size` bytes, and behind it a backlog of at most `backlog` bytes that were moved out of it."""
+    """The consumer's side of a ring of `size` bytes, and behind it a backlog of at most
+    `backlog` bytes that were moved out of it.
+    """
 
     def __init__(self, memory: Memory, size: int, backlog: int) -> None:
         self._memory = memory
@@ -58,14 +65,22 @@ class Ring:
     def waiting(self) -> int:
         """Bytes that wait, in the ring and in the backlog."""
         memory = self._memory
-        return int(_POSITION.unpack_from(memory.producer)[0] - _POSITION.unpack_from(memory.consumer)[0]) + self._bytes
+        return (
+            int(
+                _POSITION.unpack_from(memory.producer)[0]
+                - _POSITION.unpack_from(memory.consumer)[0]
+            )
+            + self._bytes
+        )
 
     def backlog(self) -> int:
         """Bytes in the backlog."""
         return self._bytes
 
     def drain(self) -> bool:
-        """Moves what is complete into the backlog, in one piece; the ring has its room back. Whether some stays for lack of room."""
+        """Moves what is complete into the backlog, in one piece; the ring has its room back.
+        Whether some stays for lack of room.
+        """
         memory = self._memory
         data, mask, unpack = memory.producer, self._size - 1, _HEADER.unpack_from
         consumed: int = _POSITION.unpack_from(memory.consumer)[0]
@@ -86,7 +101,9 @@ class Ring:
         return end < produced
 
     def take(self, most: int | None = None) -> list[bytes]:
-        """Records of the backlog, in order: all, or with the one that reaches so many bytes it ends."""
+        """Records of the backlog, in order: all, or with the one that reaches so many bytes it
+        ends.
+        """
         found: list[bytes] = []
         add, unpack = found.append, _HEADER.unpack_from
         left = self._bytes if most is None else most

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Has tasks.bpf.c run at the kernel's tracepoints: bytecode comes in; records of processes come out."""
+"""Has tasks.bpf.c run at the kernel's tracepoints: bytecode comes in; records of processes come
+out.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ RING_BYTES = 4 << 20  # of either: some ten thousand short programs
 
 
 class Tracepoints:
-    """What root's processes do, and those of all others: each have a ring, so that nobody can fill root's."""
+    """What root's processes do, and those of all others: each have a ring, so that nobody can
+    fill root's.
+    """
 
     def __init__(self) -> None:
         self.defines: dict[str, int] = {}
@@ -40,9 +44,13 @@ class Tracepoints:
             self.defines[f"FD_{name.upper()}"] = fd
             self._memory.append(memory := Mapped(fd, RING_BYTES))
             self._rings.append(Ring(memory, RING_BYTES, RING_BYTES))
-        self.defines["FD_TASKS_LOST"] = lost = self._map(bpf.MAP_ARRAY, 4, 8, len(self._rings), bpf.F_MMAPABLE, name="tasks_lost")
+        self.defines["FD_TASKS_LOST"] = lost = self._map(
+            bpf.MAP_ARRAY, 4, 8, len(self._rings), bpf.F_MMAPABLE, name="tasks_lost"
+        )
         self._lost = bpf.map_array(lost, 8 * len(self._rings))
-        self.defines["FD_TASKS_SCRATCH"] = self._map(bpf.MAP_PERCPU_ARRAY, 4, records.TASKS_SCRATCH, 1, name="tasks_scratch")
+        self.defines["FD_TASKS_SCRATCH"] = self._map(
+            bpf.MAP_PERCPU_ARRAY, 4, records.TASKS_SCRATCH, 1, name="tasks_scratch"
+        )
 
     def attach(self, code: dict[str, bytes]) -> None:
         """From now on there are records."""
@@ -67,7 +75,10 @@ class Tracepoints:
         """How many records had no room since the last time."""
         if self._lost is None:
             return 0
-        total = sum(int.from_bytes(self._lost[at : at + 8], "little") for at in range(0, 8 * len(self._rings), 8))
+        total = sum(
+            int.from_bytes(self._lost[at : at + 8], "little")
+            for at in range(0, 8 * len(self._rings), 8)
+        )
         new, self._told = total - self._told, total
         return new
 
@@ -84,7 +95,9 @@ class Tracepoints:
             os.close(fd)
         self._fds.clear()
 
-    def _map(self, kind: int, key_size: int, value_size: int, entries: int, flags: int = 0, *, name: str) -> int:
+    def _map(
+        self, kind: int, key_size: int, value_size: int, entries: int, flags: int = 0, *, name: str
+    ) -> int:
         fd = bpf.create_map(kind, key_size, value_size, entries, flags, name)
         self._fds.append(fd)
         return fd

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Gives text its meaning: a captured string and what it is (texts.py) come in; what is shown of it goes out."""
+"""Gives text its meaning: a captured string and what it is (texts.py) come in; what is shown of
+it goes out.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,18 @@ from log.redact.xml import redact_xml
 from probes.plans import texts, values
 from probes.plans.plan import Limits
 
-# of a document, at most or as much as the user wants of a string: what it describes is rarely at its beginning
+# of a document, at most or as much as the user wants of a string: what it describes is rarely at
+# its beginning
 CAPTURED = 16384
 _INTERNAL_ERROR = 1  # an error's code of which nothing is known
 
 _SHOWN: dict[str, Callable[[str], Value]] = {
     texts.NAME: redact_uris,
-    texts.URI: lambda text: redact_uris(text) if not text or has_uri(text) else Redacted(len(text.encode(errors="surrogatepass"))),
+    texts.URI: lambda text: (
+        redact_uris(text)
+        if not text or has_uri(text)
+        else Redacted(len(text.encode(errors="surrogatepass")))
+    ),
     texts.COMMAND: redact_command,
     texts.ANSWER: redact_answer,
     texts.MESSAGE: lambda text: redact_error(_INTERNAL_ERROR, text),
@@ -36,7 +43,9 @@ def text_value(copied: values.Copied, what: str, limits: Limits) -> Value:
         return values.secret_value(copied)
     if what == texts.XML or (what in (texts.MIXED, texts.HIDDEN) and copied.text[:1] == b"<"):
         return xml_value(copied, limits)
-    value = values.string_value(copied, redact=limits.redact and what in (texts.NAME, texts.URI), shown=limits.string)
+    value = values.string_value(
+        copied, redact=limits.redact and what in (texts.NAME, texts.URI), shown=limits.string
+    )
     if not limits.redact or what == texts.NAME or not isinstance(value, str | CutText):
         return value
     if isinstance(value, str):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Compiles functions into copy plans: a signature and an object layout come in; plans for entry and return go out."""
+"""Compiles functions into copy plans: a signature and an object layout come in; plans for entry
+and return go out.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,35 @@ from probes.internals import private
 from probes.kernel import records
 from probes.plans import documents, texts, values
 from probes.plans.handles import read_handle
-from probes.plans.plan import Builder, Condition, Limits, Offsets, Plan, Read, key_of, read_text, u64
+from probes.plans.plan import (
+    Builder,
+    Condition,
+    Limits,
+    Offsets,
+    Plan,
+    Read,
+    key_of,
+    read_text,
+    u64,
+)
 from probes.plans.pointers import Place, Pointers, needs_arguments
 
 VERDICT_TEXT = 512  # bytes of a text that a verdict has
 
 
 def _read_value(
-    build: Builder, what: Param | Result, source: int, table: ApiTable, offsets: Offsets, text: str, *, is_name: bool = False
+    build: Builder,
+    what: Param | Result,
+    source: int,
+    table: ApiTable,
+    offsets: Offsets,
+    text: str,
+    *,
+    is_name: bool = False,
 ) -> Read:
-    """Copies one argument or result whose 64 raw bits are at `source`; `text`: what it is if it is a string, one of texts.KINDS."""
+    """Copies one argument or result whose 64 raw bits are at `source`; `text`: what it is if it
+    is a string, one of texts.KINDS.
+    """
     limits, kind = build.limits, what.kind
     if what.secret and limits.redact:
         if kind in ("string", "xml"):
@@ -34,7 +55,8 @@ def _read_value(
     if kind == "handle" and what.object and what.object in offsets:
         return read_handle(build, source, what.object, offsets)
     if kind == "double":
-        return lambda raw, texts, constants: Unreadable(0)  # in an SSE register, which a uprobe can't see
+        # in an SSE register, which a uprobe can't see
+        return lambda raw, texts, constants: Unreadable(0)
     build.shows(source, values.SIZES.get(kind, 8))
     if kind == "callback":
         return lambda raw, texts, constants: constants.symbol(u64(raw, source))
@@ -54,64 +76,105 @@ def _read_value(
 def _text(build: Builder, source: int, what: str, *, is_name: bool) -> Read:
     """A string; of a document more is copied than is shown, as what it describes is to be told."""
     limits = build.limits
-    keep = max(limits.string, documents.CAPTURED) if what in (texts.XML, texts.MIXED) else documents.kept(what, limits)
+    keep = (
+        max(limits.string, documents.CAPTURED)
+        if what in (texts.XML, texts.MIXED)
+        else documents.kept(what, limits)
+    )
     index = build.text(source, keep=keep, name=is_name)
     return lambda raw, copied, constants: documents.text_value(copied[index], what, limits)
 
 
-def entry_plan(function: Function, table: ApiTable, offsets: Offsets, limits: Limits, flags: int) -> Plan:
-    """What to copy when the function is entered. System V: integers in six registers, then above the return address."""
+def entry_plan(
+    function: Function, table: ApiTable, offsets: Offsets, limits: Limits, flags: int
+) -> Plan:
+    """What to copy when the function is entered. System V: integers in six registers, then
+    above the return address.
+    """
     build = Builder(records.ENTRY_FIXED, limits)
     if needs_arguments(function):
         flags |= records.PLAN_KEEP_ARGS
     integers = [param for param in function.params if param.kind != "double"]
     stack = build.block(records.ENTRY_SP, 8, 8 * (len(integers) - 6)) if len(integers) > 6 else 0
-    places = {param.name: records.ENTRY_ARGS + 8 * i if i < 6 else stack + 8 * (i - 6) for i, param in enumerate(integers)}
-    on_object = any(param.kind == "handle" and param.object != "connect" for param in function.params)
+    places = {
+        param.name: records.ENTRY_ARGS + 8 * i if i < 6 else stack + 8 * (i - 6)
+        for i, param in enumerate(integers)
+    }
+    on_object = any(
+        param.kind == "handle" and param.object != "connect" for param in function.params
+    )
     pointers = Pointers(build, Place(function, places, at_return=False), table, offsets)
     fields = []
     for param in function.params:
         if param.kind == "pointer" and (read := pointers.read(param)):
             fields.append((param.name, read))
             continue
-        is_name = not on_object and param.kind == "string" and param.name in ("name", "usageID", "portdev")
+        is_name = (
+            not on_object
+            and param.kind == "string"
+            and param.name in ("name", "usageID", "portdev")
+        )
         text = texts.of_argument(function.name, param.name)
-        fields.append((param.name, _read_value(build, param, places.get(param.name, 0), table, offsets, text, is_name=is_name)))
-    return build.plan(flags, fields)._replace(condition=_condition(function, [param.name for param in integers]))
+        fields.append(
+            (
+                param.name,
+                _read_value(
+                    build, param, places.get(param.name, 0), table, offsets, text, is_name=is_name
+                ),
+            )
+        )
+    return build.plan(flags, fields)._replace(
+        condition=_condition(function, [param.name for param in integers])
+    )
 
 
 def _condition(function: Function, arguments: list[str]) -> Condition:
     when = function.write_when
     if when is None or when.argument not in arguments[:4]:
         return Condition()
-    kind, bits = (records.ANY_BIT, when.any_bits) if when.equals is None else (records.EQUALS, when.equals)
+    kind, bits = (
+        (records.ANY_BIT, when.any_bits) if when.equals is None else (records.EQUALS, when.equals)
+    )
     return Condition(kind, arguments.index(when.argument), bits)
 
 
-def return_plan(function: Function, table: ApiTable, offsets: Offsets, limits: Limits, flags: int) -> Plan:
+def return_plan(
+    function: Function, table: ApiTable, offsets: Offsets, limits: Limits, flags: int
+) -> Plan:
     """What to copy when the function returns: its result, as the field "ret"."""
     keeps = needs_arguments(function)
     build = Builder(records.RETURN_FIXED_ARGS if keeps else records.RETURN_FIXED, limits)
     fields: list[tuple[str, Read]] = []
     if function.result.kind != "void":
         text = texts.of_argument(function.name, "")
-        fields.append(("ret", _read_value(build, function.result, records.RETURN_VALUE, table, offsets, text)))
+        fields.append(
+            ("ret", _read_value(build, function.result, records.RETURN_VALUE, table, offsets, text))
+        )
     if keeps:
         fields += _outputs(build, function, table, offsets)
         flags |= records.PLAN_KEEP_ARGS
     return build.plan(flags, fields)
 
 
-def _outputs(build: Builder, function: Function, table: ApiTable, offsets: Offsets) -> list[tuple[str, Read]]:
+def _outputs(
+    build: Builder, function: Function, table: ApiTable, offsets: Offsets
+) -> list[tuple[str, Read]]:
     integers = [param for param in function.params if param.kind != "double"]
     stack = build.block(records.RETURN_SP, 8, 8 * (len(integers) - 6)) if len(integers) > 6 else 0
-    places = {param.name: records.RETURN_ARGS + 8 * i if i < 6 else stack + 8 * (i - 6) for i, param in enumerate(integers)}
+    places = {
+        param.name: records.RETURN_ARGS + 8 * i if i < 6 else stack + 8 * (i - 6)
+        for i, param in enumerate(integers)
+    }
     pointers = Pointers(build, Place(function, places, at_return=True), table, offsets)
     found: list[tuple[str, Read]] = []
     for param in function.params:
         if param.ctype == "size_t *" and function.result.kind == "pointer":
             found.append(("ret", pointers.result(param)))
-        if param.kind == "pointer" and param.direction in (OUT, IN_OUT) and (read := pointers.read(param)):
+        if (
+            param.kind == "pointer"
+            and param.direction in (OUT, IN_OUT)
+            and (read := pointers.read(param))
+        ):
             found.append((param.name, _if_wanted(read, places[param.name])))
             build.follows(places[param.name])
             build.omits = True
@@ -120,7 +183,9 @@ def _outputs(build: Builder, function: Function, table: ApiTable, offsets: Offse
 
 def _if_wanted(read: Read, source: int) -> Read:
     """An output that the caller gave room for; where it did not, the arguments say so."""
-    return lambda raw, texts, constants: read(raw, texts, constants) if u64(raw, source) else values.LEFT_OUT_VALUE
+    return lambda raw, texts, constants: (
+        read(raw, texts, constants) if u64(raw, source) else values.LEFT_OUT_VALUE
+    )
 
 
 def _read_number(at: int, size: int) -> Read:
@@ -138,29 +203,44 @@ def raw_plan(flags: int, *, registers: int) -> Plan:
         at = records.ENTRY_ARGS + 8 * i
         fields.append((f"arg{i}", _read_register(at)))
     shown = slice(records.ENTRY_ARGS, records.ENTRY_ARGS + 8 * registers)
-    return Plan(flags, records.ENTRY_FIXED, 0, (), (), tuple(fields), key_of(records.ENTRY_FIXED, [shown]))
+    return Plan(
+        flags, records.ENTRY_FIXED, 0, (), (), tuple(fields), key_of(records.ENTRY_FIXED, [shown])
+    )
 
 
 def raw_return_plan(result: Result, flags: int) -> Plan:
-    """The plan of a result behind which nothing can be read: a number, or an address; `result.kind` "raw": the register."""
+    """The plan of a result behind which nothing can be read: a number, or an address;
+    `result.kind` "raw": the register.
+    """
     build = Builder(records.RETURN_FIXED, Limits(0, True))
     at = build.shows(records.RETURN_VALUE, 8)
     narrow, kind = flags & records.PLAN_32BIT, result.kind
-    if kind == "void" or (narrow and kind in ("i64", "u64")):  # of these a 32-bit result has another half elsewhere
+    # of these a 32-bit result has another half elsewhere
+    if kind == "void" or (narrow and kind in ("i64", "u64")):
         return build.plan(flags, [])
     mask = (1 << 32) - 1 if narrow else (1 << 64) - 1
     if kind == "raw":
         return build.plan(flags, [("ret", _read_register(at))])
     if kind in values.SIZES:
-        return build.plan(flags, [("ret", lambda raw, texts, constants: values.integer(kind, u64(raw, at)))])
-    return build.plan(flags, [("ret", lambda raw, texts, constants: values.pointer_value(u64(raw, at) & mask))])
+        return build.plan(
+            flags, [("ret", lambda raw, texts, constants: values.integer(kind, u64(raw, at)))]
+        )
+    return build.plan(
+        flags, [("ret", lambda raw, texts, constants: values.pointer_value(u64(raw, at) & mask))]
+    )
 
 
-def private_plans(function: private.Private, limits: Limits, flags: int) -> tuple[Plan, Plan | None]:
-    """Entry and return plans of an inner function; a reader finds its texts and registers as fields."""
+def private_plans(
+    function: private.Private, limits: Limits, flags: int
+) -> tuple[Plan, Plan | None]:
+    """Entry and return plans of an inner function; a reader finds its texts and registers as
+    fields.
+    """
     build = Builder(records.ENTRY_FIXED, limits)
     places = {"sp": records.ENTRY_SP, **{f"arg{i}": records.ENTRY_ARGS + 8 * i for i in range(6)}}
-    fields: list[tuple[str, Read]] = [(f"arg{i}", _read_register(places[f"arg{i}"])) for i in range(6)]
+    fields: list[tuple[str, Read]] = [
+        (f"arg{i}", _read_register(places[f"arg{i}"])) for i in range(6)
+    ]
     for item in function.entry:
         if isinstance(item, private.Block):
             at = build.shows(build.block(places[item.base], item.offset, item.length), item.length)
@@ -168,20 +248,38 @@ def private_plans(function: private.Private, limits: Limits, flags: int) -> tupl
             fields.append((item.name, _read_number(at, item.length)))
         else:
             # as it is: who makes an event of it knows what it is
-            fields.append((item.name, read_text(build.text(places[item.source], keep=records.INLINE_MAX, only=item.only), False)))
+            fields.append(
+                (
+                    item.name,
+                    read_text(
+                        build.text(places[item.source], keep=records.INLINE_MAX, only=item.only),
+                        False,
+                    ),
+                )
+            )
     flags |= function.flags
     if function.ret is None:
         return build.plan(flags | records.PLAN_NO_RETURN, fields), None
     entry = build.plan(flags, fields)
     build = Builder(records.RETURN_FIXED, limits)
-    fields = [(item.name, read_text(build.text(records.RETURN_VALUE, keep=records.INLINE_MAX), False)) for item in function.ret]
+    fields = [
+        (item.name, read_text(build.text(records.RETURN_VALUE, keep=records.INLINE_MAX), False))
+        for item in function.ret
+    ]
     return entry, build.plan(flags, fields)
 
 
 def verdict_plan(limits: Limits) -> Plan:
-    """Copies the enforcer's struct verdict, whose address is the function's argument, and its texts."""
+    """Copies the enforcer's struct verdict, whose address is the function's argument, and its
+    texts.
+    """
     build = Builder(records.ENTRY_FIXED, limits)
     at = build.block(records.ENTRY_ARGS, 0, records.VERDICT.size)
     assert at == records.VERDICT_AT
-    texts = [(name, build.text(at + offset, keep=VERDICT_TEXT)) for name, offset in (("rule", 72), ("message", 80), ("note", 88))]
-    return build.plan(records.PLAN_NO_RETURN, [(name, read_text(index, False)) for name, index in texts])
+    texts = [
+        (name, build.text(at + offset, keep=VERDICT_TEXT))
+        for name, offset in (("rule", 72), ("message", 80), ("note", 88))
+    ]
+    return build.plan(
+        records.PLAN_NO_RETURN, [(name, read_text(index, False)) for name, index in texts]
+    )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Copies what identifies a libvirt object: the place of its address comes in, a reader of its handle goes out."""
+"""Copies what identifies a libvirt object: the place of its address comes in, a reader of its
+handle goes out.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from probes.plans.plan import Builder, Constants, Offsets, Read, read_text, u64
 
 ONCE_DRIVER, ONCE_CONNECT = range(2)
 
-# what a handle shows, in order: the field, how it is read ("text", "uuid"), whether the object filter looks at it
+# what a handle shows, in order: the field, how it is read ("text", "uuid"), whether the object
+# filter looks at it
 _FIELDS: dict[str, tuple[tuple[str, str, bool], ...]] = {
     "domain": (("name", "text", True), ("uuid", "uuid", False)),
     "network": (("name", "text", True), ("uuid", "uuid", False)),
@@ -31,7 +34,9 @@ _FIELDS: dict[str, tuple[tuple[str, str, bool], ...]] = {
 SHOWN_AS = {"parentName": "parent", "usageID": "usage", "filtername": "filter"}
 # of each of many
 SHOWN_IN_LISTS: dict[str, tuple[tuple[str, str], ...]] = {
-    kind: tuple((field, how) for field, how, _ in fields if field in ("name", "uuid", "usageID", "portdev"))
+    kind: tuple(
+        (field, how) for field, how, _ in fields if field in ("name", "uuid", "usageID", "portdev")
+    )
     for kind, fields in _FIELDS.items()
 }
 _PARENT = {"snapshot": "domain", "checkpoint": "domain", "networkport": "net"}
@@ -58,7 +63,9 @@ def read_driver(build: Builder, connect: int, offsets: Offsets) -> Read:
 
 def read_connect(build: Builder, source: int, offsets: Offsets) -> Read:
     """Copies what a connection is: its URI, its driver and whether it is read-only."""
-    return build.once(source, ONCE_CONNECT, lambda mark: _copy_connect(build, source, offsets, mark))
+    return build.once(
+        source, ONCE_CONNECT, lambda mark: _copy_connect(build, source, offsets, mark)
+    )
 
 
 def _copy_connect(build: Builder, source: int, offsets: Offsets, mark: int) -> Read:
@@ -68,7 +75,11 @@ def _copy_connect(build: Builder, source: int, offsets: Offsets, mark: int) -> R
     driver = block + place["driver"] - first
     uri = build.block(block + place["uri"] - first, 0, 48)
     keep = min(256, build.limits.string)
-    parts = {name: build.text(uri + at, keep=keep, mark=mark) for name, at in _URI.items() if name != "port"}
+    parts = {
+        name: build.text(uri + at, keep=keep, mark=mark)
+        for name, at in _URI.items()
+        if name != "port"
+    }
     name = build.text(build.block(driver, 0, 8), keep=DRIVER_NAME, mark=mark)
 
     def read(raw: bytes, texts: list[values.Copied], constants: Constants) -> Value:
@@ -77,8 +88,12 @@ def _copy_connect(build: Builder, source: int, offsets: Offsets, mark: int) -> R
             return None
         if not u64(raw, driver):
             return Unreadable(address)
-        port = int.from_bytes(raw[uri + _URI["port"] : uri + _URI["port"] + 4], "little", signed=True)
-        text = {part: values.string_value(texts[index], redact=False) for part, index in parts.items()}
+        port = int.from_bytes(
+            raw[uri + _URI["port"] : uri + _URI["port"] + 4], "little", signed=True
+        )
+        text = {
+            part: values.string_value(texts[index], redact=False) for part, index in parts.items()
+        }
         joined = _join_uri(text, port) if text["scheme"] else None
         fields: dict[str, Value] = {"uri": redact_uri(joined) if joined and redact else joined}
         fields["driver"] = values.string_value(texts[name])
@@ -91,10 +106,19 @@ def _copy_connect(build: Builder, source: int, offsets: Offsets, mark: int) -> R
 
 def _join_uri(part: Mapping[str, Value], port: int) -> str:
     """As libvirt's virURIFormat puts it together."""
-    text = {name: value if isinstance(value, str) else getattr(value, "text", "") or "" for name, value in part.items()}
+    text = {
+        name: value if isinstance(value, str) else getattr(value, "text", "") or ""
+        for name, value in part.items()
+    }
     server = f"[{text['server']}]" if ":" in text["server"] else text["server"]
-    authority = (text["user"] + "@" if text["user"] else "") + server + (f":{port}" if port > 0 and server else "")
-    return f"{text['scheme']}://{authority}{text['path']}" + (f"?{text['query']}" if text["query"] else "")
+    authority = (
+        (text["user"] + "@" if text["user"] else "")
+        + server
+        + (f":{port}" if port > 0 and server else "")
+    )
+    return f"{text['scheme']}://{authority}{text['path']}" + (
+        f"?{text['query']}" if text["query"] else ""
+    )
 
 
 def read_handle(build: Builder, source: int, kind: str, offsets: Offsets) -> Read:
@@ -116,13 +140,27 @@ def read_handle(build: Builder, source: int, kind: str, offsets: Offsets) -> Rea
         if how == "uuid":
             readers.append((SHOWN_AS.get(field, field), read_uuid(build, at)))
         else:
-            readers.append((SHOWN_AS.get(field, field), read_text(build.text(at, name=is_name), limits.redact, limits.string)))
+            readers.append(
+                (
+                    SHOWN_AS.get(field, field),
+                    read_text(build.text(at, name=is_name), limits.redact, limits.string),
+                )
+            )
     connect = block + owner - first
     if parent:
         inner = offsets["domain" if parent == "domain" else "network"]
         above = build.block(connect, inner["conn"], inner["name"] + 8 - inner["conn"])
         label = "domain" if parent == "domain" else "network"
-        readers.append((label, read_text(build.text(above + inner["name"] - inner["conn"], name=True), limits.redact, limits.string)))
+        readers.append(
+            (
+                label,
+                read_text(
+                    build.text(above + inner["name"] - inner["conn"], name=True),
+                    limits.redact,
+                    limits.string,
+                ),
+            )
+        )
         connect = above
     driver = read_driver(build, connect, offsets)
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Copies lists and structs that don't fit into a call's own record: where they are comes in, readers of the plan's walk go out."""
+"""Copies lists and structs that don't fit into a call's own record: where they are comes in,
+readers of the plan's walk go out.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,13 @@ from probes.plans.walk import Finish, Stream, Take, TakeElement, TakeText, Walk
 
 PARAMETER = 96  # bytes of virTypedParameter: char field[80]; int type; union value
 PARAMETER_TYPE, PARAMETER_VALUE, STRING_TYPE = 80, 88, 7
-_NUMBERS = {1: struct.Struct("<i"), 2: struct.Struct("<I"), 3: struct.Struct("<q"), 4: struct.Struct("<Q"), 5: struct.Struct("<d")}
+_NUMBERS = {
+    1: struct.Struct("<i"),
+    2: struct.Struct("<I"),
+    3: struct.Struct("<q"),
+    4: struct.Struct("<Q"),
+    5: struct.Struct("<d"),
+}
 BOOLEAN_TYPE = 6
 TEXTS = ("char *", "const char *")  # fields that are read as text; other pointers are shown as such
 
@@ -78,7 +86,9 @@ def several_numbers(reading: Reading, ctype: str, base: int, count: int) -> Take
 
 
 def parameters_of_each(reading: Reading, base: int, count: int, each: int) -> Take:
-    """Typed parameters at *base, for each of several things as many as the number at `each` says."""
+    """Typed parameters at *base, for each of several things as many as the number at `each`
+    says.
+    """
     take_each = reading.walk.number(each)
     take = parameters(reading, base, count, list)
 
@@ -98,14 +108,25 @@ def parameters(reading: Reading, base: int, count: int, finish: Finish | None = 
 
     def body(copy: int, address: int) -> TakeElement:
         keep = 0 if reading.secret else reading.limits.string
-        take = reading.walk.text(copy + PARAMETER_VALUE, keep, only=(copy + PARAMETER_TYPE, STRING_TYPE))
+        take = reading.walk.text(
+            copy + PARAMETER_VALUE, keep, only=(copy + PARAMETER_TYPE, STRING_TYPE)
+        )
         return lambda stream, data: _parameter(reading, names, data, take, stream)
 
     names = numbers.ParameterNames(reading.table)
-    return reading.walk.each(base, count, PARAMETER, PARAMETER, body, finish or (lambda items: names.with_reason(by_field(items))))
+    return reading.walk.each(
+        base,
+        count,
+        PARAMETER,
+        PARAMETER,
+        body,
+        finish or (lambda items: names.with_reason(by_field(items))),
+    )
 
 
-def _parameter(reading: Reading, names: numbers.ParameterNames, data: bytes, take: TakeText, stream: Stream) -> Value:
+def _parameter(
+    reading: Reading, names: numbers.ParameterNames, data: bytes, take: TakeText, stream: Stream
+) -> Value:
     field = decode_bytes(data[:PARAMETER_TYPE].partition(b"\0")[0])
     kind = int.from_bytes(data[PARAMETER_TYPE : PARAMETER_TYPE + 4], "little", signed=True)
     value: Value
@@ -127,7 +148,9 @@ def _parameter(reading: Reading, names: numbers.ParameterNames, data: bytes, tak
 
 
 def by_field(items: list[Value]) -> dict[str, Value]:
-    """Parameters as a mapping; what has the same field becomes a list, what could not be read keeps its place as a name."""
+    """Parameters as a mapping; what has the same field becomes a list, what could not be read
+    keeps its place as a name.
+    """
     result: dict[str, Value] = {}
     repeated: set[str] = set()
     for index, item in enumerate(items):
@@ -155,9 +178,16 @@ def _handle(reading: Reading, source: int, kind: str) -> TakeElement:
     if place is None or not shown:
         return lambda stream, data: values.pointer_value(int.from_bytes(data[:8], "little"))
     starts = [place[field] for field, _ in shown]
-    first, end = min(starts), max(place[field] + (16 if how == "uuid" else 8) for field, how in shown)
+    first, end = (
+        min(starts),
+        max(place[field] + (16 if how == "uuid" else 8) for field, how in shown),
+    )
     block = reading.walk.block(source, first, end - first)
-    copies = {field: reading.walk.text(block + place[field] - first, reading.limits.string) for field, how in shown if how == "text"}
+    copies = {
+        field: reading.walk.text(block + place[field] - first, reading.limits.string)
+        for field, how in shown
+        if how == "text"
+    }
 
     def take(stream: Stream, data: bytes) -> Value:
         item = stream.item()
@@ -165,9 +195,13 @@ def _handle(reading: Reading, source: int, kind: str) -> TakeElement:
         for field, how in shown:
             at = place[field] - first
             if how == "uuid":
-                fields[SHOWN_AS.get(field, field)] = values.uuid_value((item.data or bytes(end - first))[at : at + 16])
+                fields[SHOWN_AS.get(field, field)] = values.uuid_value(
+                    (item.data or bytes(end - first))[at : at + 16]
+                )
             else:
-                fields[SHOWN_AS.get(field, field)] = values.string_value(copies[field](stream), redact=reading.limits.redact)
+                fields[SHOWN_AS.get(field, field)] = values.string_value(
+                    copies[field](stream), redact=reading.limits.redact
+                )
         address = int.from_bytes(data[:8], "little")
         if item.got < 0:
             return Unreadable(address) if address else None
@@ -188,9 +222,17 @@ def struct_list(reading: Reading, base: int, count: int, name: str, *, pointers:
         return reading.walk.each(base, count, 8, 8, body)
     fields = [field.name for field in known.fields]
     if fields == ["field", "value"]:  # virNodeCPUStats and its like: parameters of one type
-        return reading.walk.each(base, count, known.size, known.size, lambda copy, address: _pair, by_field)
+        return reading.walk.each(
+            base, count, known.size, known.size, lambda copy, address: _pair, by_field
+        )
     length = known.size if known.size <= WHOLE else 8
-    return reading.walk.each(base, count, known.size, length, lambda copy, address: _struct_body(reading, copy, address, known))
+    return reading.walk.each(
+        base,
+        count,
+        known.size,
+        length,
+        lambda copy, address: _struct_body(reading, copy, address, known),
+    )
 
 
 def _pair(stream: Stream, data: bytes) -> Value:
@@ -219,14 +261,23 @@ def one_struct(reading: Reading, source: int, known: structs.Struct) -> Take:
 
 
 def _struct_body(reading: Reading, copy: int, address: int, known: structs.Struct) -> TakeElement:
-    """Fields of the struct whose bytes are at `copy`, or, if it is large, whose address is at `address`."""
+    """Fields of the struct whose bytes are at `copy`, or, if it is large, whose address is at
+    `address`.
+    """
     small = known.size <= WHOLE
     hidden = {LENGTHS.get(f"{known.name}.{field.name}") for field in known.fields}
     readers: list[tuple[str, TakeElement]] = []
     for field in known.fields:
         if field.name not in hidden:
             at = copy + field.offset
-            readers.append((field.name, _field(reading, known, field, at) if small else _far_field(reading, known, field, address)))
+            readers.append(
+                (
+                    field.name,
+                    _field(reading, known, field, at)
+                    if small
+                    else _far_field(reading, known, field, address),
+                )
+            )
     return lambda stream, data: {name: read(stream, data) for name, read in readers}
 
 
@@ -236,7 +287,9 @@ def _field(reading: Reading, known: structs.Struct, field: structs.Field, at: in
     if field.is_text and not reading.keep:
         return lambda stream, data: Redacted(None)
     if field.is_text:
-        return lambda stream, data: decode_bytes(data[field.offset : field.offset + field.size].partition(b"\0")[0])
+        return lambda stream, data: decode_bytes(
+            data[field.offset : field.offset + field.size].partition(b"\0")[0]
+        )
     if not field.is_pointer:
         return _number(reading, place, field)
     if place not in LENGTHS:
@@ -270,9 +323,13 @@ def bitmap(reading: Reading, base: int, count: int, *, bits: int = 8) -> Take:
 
 
 def bitmaps(reading: Reading, base: int, count: int, length: int) -> Take:
-    """Bitmaps one after the other: as many, and of as many bytes each, as the numbers at these places say."""
+    """Bitmaps one after the other: as many, and of as many bytes each, as the numbers at these
+    places say.
+    """
     take_length = reading.walk.number(length)
-    take = reading.walk.array(base, reading.walk.product(count, length), 8, lambda data, total: [data, total])
+    take = reading.walk.array(
+        base, reading.walk.product(count, length), 8, lambda data, total: [data, total]
+    )
 
     def split(stream: Stream) -> Value:
         size, value = take_length(stream), take(stream)
@@ -280,7 +337,9 @@ def bitmaps(reading: Reading, base: int, count: int, length: int) -> Take:
             return value
         data, total = value
         starts = range(0, len(data) - size + 1, size) if size > 0 else ()
-        return values.cut_list([numbers.cpus(data[at : at + size]) for at in starts], total // max(size, 1))
+        return values.cut_list(
+            [numbers.cpus(data[at : at + size]) for at in starts], total // max(size, 1)
+        )
 
     return split
 
@@ -294,15 +353,21 @@ def _address(data: bytes, at: int) -> Value:
     return values.pointer_value(int.from_bytes(data[at : at + 8], "little"))
 
 
-def _far_field(reading: Reading, known: structs.Struct, field: structs.Field, address: int) -> TakeElement:
+def _far_field(
+    reading: Reading, known: structs.Struct, field: structs.Field, address: int
+) -> TakeElement:
     """A field of a struct of which only the address is known."""
     if field.is_text:
-        take = text(reading._replace(what=texts.of_field(known.name, field.name)), address, field.offset)
+        take = text(
+            reading._replace(what=texts.of_field(known.name, field.name)), address, field.offset
+        )
         return lambda stream, data: take(stream)
     size, read = (
         (8, lambda data: _address(data, 0))
         if field.is_pointer
-        else numbers.reader(field.ctype, reading.table.field_enums.get(f"{known.name}.{field.name}"), reading.table)
+        else numbers.reader(
+            field.ctype, reading.table.field_enums.get(f"{known.name}.{field.name}"), reading.table
+        )
     )
     reading.walk.block(address, field.offset, size)
 

@@ -27,14 +27,26 @@ KINDS = {
     "unsigned short": "u16",
     "double": "double",
 }
-FORMATS = {"i8": "b", "u8": "B", "i16": "h", "u16": "H", "i32": "i", "u32": "I", "i64": "q", "u64": "Q", "double": "d"}
+FORMATS = {
+    "i8": "b",
+    "u8": "B",
+    "i16": "h",
+    "u16": "H",
+    "i32": "i",
+    "u32": "I",
+    "i64": "q",
+    "u64": "Q",
+    "double": "d",
+}
 
 MOST_FIELDS = 4096  # names of parameters that are kept: anything can be one
 ReadNumber = Callable[[bytes], Value]
 
 
 def reader(ctype: str, enum: str | None, table: ApiTable) -> tuple[int, ReadNumber]:
-    """Bytes of the number, and what reads them; `enum`: key of the table's enums, by whose names it is shown."""
+    """Bytes of the number, and what reads them; `enum`: key of the table's enums, by whose
+    names it is shown.
+    """
     kind = KINDS[ctype]
     layout = struct.Struct("<" + FORMATS[kind])
     known = table.enums.get(enum) if enum else None
@@ -58,7 +70,10 @@ class ParameterNames:
     def value(self, field: str, number: int) -> Value:
         """The parameter's value."""
         if field not in self._known:
-            found = next((name for glob, name in PARAMETER_ENUM.items() if fnmatch.fnmatchcase(field, glob)), None)
+            found = next(
+                (name for glob, name in PARAMETER_ENUM.items() if fnmatch.fnmatchcase(field, glob)),
+                None,
+            )
             if len(self._known) >= MOST_FIELDS:
                 self._known.clear()
             self._known[field] = self._decoder(found) if found else None
@@ -76,7 +91,9 @@ class ParameterNames:
 def several(ctype: str, table: ApiTable) -> tuple[int, Callable[[bytes], list[Value]]]:
     """Bytes of such a number, and what reads an array of them."""
     layout = struct.Struct("<" + FORMATS[KINDS[ctype]])
-    return layout.size, lambda data: [number for (number,) in layout.iter_unpack(data[: len(data) - len(data) % layout.size])]
+    return layout.size, lambda data: [
+        number for (number,) in layout.iter_unpack(data[: len(data) - len(data) % layout.size])
+    ]
 
 
 def cpus(data: bytes) -> str:

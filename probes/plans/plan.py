@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Builds a copy plan: what to copy comes in, one thing after the other; operations for the kernel and their decoder go out."""
+"""Builds a copy plan: what to copy comes in, one thing after the other; operations for the
+kernel and their decoder go out.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ class Limits(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """What makes a call one that changes something: one of records.ALWAYS_SO, ANY_BIT, EQUALS; an argument and its bits."""
+    """What makes a call one that changes something: one of records.ALWAYS_SO, ANY_BIT, EQUALS;
+    an argument and its bits.
+    """
 
     kind: int = records.ALWAYS_SO
     argument: int = 0
@@ -89,11 +93,17 @@ class Plan(NamedTuple):
         """A row of the plan map."""
         kind, argument, bits = self.condition
         first = len(self.ops) + 1 if self.walk else 0
-        row = records.PLAN_HEAD.pack(self.flags, self.fixed, kind, argument, first, bits, self.objects)
+        row = records.PLAN_HEAD.pack(
+            self.flags, self.fixed, kind, argument, first, bits, self.objects
+        )
         row += b"".join(records.OP.pack(kind & 255, kind >> 8, *rest) for kind, *rest in self.ops)
-        return (row + (bytes(records.OP.size) + self.walk if first else b"")).ljust(records.PLAN_SIZE, b"\0")
+        return (row + (bytes(records.OP.size) + self.walk if first else b"")).ljust(
+            records.PLAN_SIZE, b"\0"
+        )
 
-    def decode(self, raw: bytes, pieces: Mapping[int, list[values.Piece]], constants: Constants) -> dict[str, Value]:
+    def decode(
+        self, raw: bytes, pieces: Mapping[int, list[values.Piece]], constants: Constants
+    ) -> dict[str, Value]:
         """The record's values by name; what a record that is too short lacks reads as zeros."""
         raw = raw if len(raw) >= self.fixed else raw.ljust(self.fixed, b"\0")
         texts = values.read_texts(raw, self.texts, self.fixed, pieces)
@@ -104,17 +114,27 @@ class Plan(NamedTuple):
                 value = walk.take_all(take, stream)
                 if found[name] is not values.LEFT_OUT_VALUE:
                     found[name] = value
-        return {name: value for name, value in found.items() if value is not values.LEFT_OUT_VALUE} if self.omits else found
+        return (
+            {name: value for name, value in found.items() if value is not values.LEFT_OUT_VALUE}
+            if self.omits
+            else found
+        )
 
     def is_told_by_key(self, raw: bytes) -> bool:
-        """Whether a record with the same key has the same values: all was readable, nothing NULL, empty, cut or sent once."""
+        """Whether a record with the same key has the same values: all was readable, nothing
+        NULL, empty, cut or sent once.
+        """
         if self.walks or any(raw[32:36]) or not all(u64(raw, at) for at in self.present):
             return False
         for text in self.texts:
             if text.mark:
                 if not values.was_sent_before(raw, text.mark):
                     return False
-            elif not 0 < int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True) < text.size:
+            elif (
+                not 0
+                < int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True)
+                < text.size
+            ):
                 return False
         return True
 
@@ -185,7 +205,9 @@ class Builder:
         return self._blocks[key]
 
     def memory(self, source: int, length: int, read: Callable[[bytes], Value]) -> Read:
-        """What `read` makes of `length` bytes at *source; NULL and memory that is not readable are told."""
+        """What `read` makes of `length` bytes at *source; NULL and memory that is not readable
+        are told.
+        """
         at = self.shared(source, 0, length)
         bit = 1 << [op[2] for op in self.ops].index(at)
         self.shows(at, length)
@@ -201,10 +223,20 @@ class Builder:
 
         return decode
 
-    def text(self, source: int, *, keep: int | None = None, name: bool = False, mark: int = 0, only: int = 0) -> int:
-        """Copies the string at *source; its index among the texts. `keep` bytes of it, by default as many as the user wants.
+    def text(
+        self,
+        source: int,
+        *,
+        keep: int | None = None,
+        name: bool = False,
+        mark: int = 0,
+        only: int = 0,
+    ) -> int:
+        """Copies the string at *source; its index among the texts. `keep` bytes of it, by default
+        as many as the user wants.
 
-        `only`: unless the u32 eight bytes before the pointer is that, it is none. A name is kept whole, as it is compared.
+        `only`: unless the u32 eight bytes before the pointer is that, it is none. A name is kept
+        whole, as it is compared.
         """
         keep = self.limits.string if keep is None else keep
         keep = max(keep, NAME) if name else keep
@@ -219,7 +251,9 @@ class Builder:
         return len(self.texts) - 1
 
     def once(self, source: int, which: int, build: Callable[[int], Read]) -> Read:
-        """What `build` copies hangs on the address at `source` and doesn't change: a thread sends it once."""
+        """What `build` copies hangs on the address at `source` and doesn't change: a thread
+        sends it once.
+        """
         self.shows(source, 8)
         mark = self.shows(self._room(4), 4)
         at = len(self.ops)
@@ -239,9 +273,13 @@ class Builder:
 
     def plan(self, flags: int, fields: list[tuple[str, Read]]) -> Plan:
         """The finished plan."""
-        count = len(self.ops) + (len(self.walk.ops) + 2 if self.walk.ops else 0)  # each part has an end
+        # each part has an end
+        count = len(self.ops) + (len(self.walk.ops) + 2 if self.walk.ops else 0)
         if count > records.MAX_OPS or self.fixed > self._registers:
-            raise ValueError(f"copy plan too large: {count} operations, {self.fixed} bytes, registers from {self._registers}")
+            raise ValueError(
+                f"copy plan too large: {count} operations, {self.fixed} bytes, "
+                f"registers from {self._registers}"
+            )
         return Plan(
             flags,
             self.fixed,
@@ -258,7 +296,9 @@ class Builder:
 
 
 def key_of(fixed: int, shown: Sequence[slice]) -> Callable[[bytes], Hashable]:
-    """A Plan.key of these bytes, of which operations failed, and of the texts behind the fixed part."""
+    """A Plan.key of these bytes, of which operations failed, and of the texts behind the fixed
+    part.
+    """
     return operator.itemgetter(slice(32, 36), *shown, slice(fixed, None))
 
 
@@ -269,4 +309,6 @@ def u64(raw: bytes, at: int) -> int:
 
 def read_text(index: int, redact: bool, shown: int | None = None) -> Read:
     """Reads the string that Builder.text() gave that index; `shown`: bytes of it, at most."""
-    return lambda raw, texts, constants: values.string_value(texts[index], redact=redact, shown=shown)
+    return lambda raw, texts, constants: values.string_value(
+        texts[index], redact=redact, shown=shown
+    )

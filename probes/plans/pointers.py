@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Copies what is behind pointers: an argument, its direction and its length come in; a reader goes out."""
+"""Copies what is behind pointers: an argument, its direction and its length come in; a reader
+goes out.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,11 @@ class Pointers:
     def read(self, param: Param) -> Read | None:
         """What shows the argument at this probe; None: it stays a pointer."""
         source = self._place.arguments[param.name]
-        if param.kind != "pointer" or not param.direction or (self._place.function.access == "plumbing" and self._is_many(param)):
+        if (
+            param.kind != "pointer"
+            or not param.direction
+            or (self._place.function.access == "plumbing" and self._is_many(param))
+        ):
             return None
         if param.ctype in ("void *", "virConnectAuthPtr", "virErrorPtr") and not param.length:
             return None
@@ -61,9 +67,16 @@ class Pointers:
         self._build.shows(count, 4)
         self._build.shows(records.RETURN_VALUE, 8)
         if self._place.function.result.secret and self._build.limits.redact:
-            return lambda raw, texts, constants: Redacted(u64(raw, count)) if u64(raw, records.RETURN_VALUE) else None
+            return lambda raw, texts, constants: (
+                Redacted(u64(raw, count)) if u64(raw, records.RETURN_VALUE) else None
+            )
         limit = self._build.limits.string
-        take = self._build.walk.array(records.RETURN_VALUE, count, 8, lambda data, total: values.bytes_value(data[:limit], total))
+        take = self._build.walk.array(
+            records.RETURN_VALUE,
+            count,
+            8,
+            lambda data, total: values.bytes_value(data[:limit], total),
+        )
         self._build.walks.append(("ret", take))
         return _WALKED
 
@@ -86,7 +99,9 @@ class Pointers:
         count = self._count(param.length)
         self._build.shows(count, 4)
         self._build.follows(source)
-        return lambda raw, texts, constants: Redacted(int.from_bytes(raw[count : count + 4], "little")) if u64(raw, source) else None
+        return lambda raw, texts, constants: (
+            Redacted(int.from_bytes(raw[count : count + 4], "little")) if u64(raw, source) else None
+        )
 
     def _one(self, param: Param, source: int) -> Read | None:
         """What is small and of known size: it goes into the call's own record."""
@@ -108,7 +123,9 @@ class Pointers:
             pointer = build.shared(source, 0, 8)
             build.follows(source)
             index = build.text(pointer, keep=kept(what, limits))
-            return lambda raw, copied, constants: text_value(copied[index], what, limits) if u64(raw, source) else None
+            return lambda raw, copied, constants: (
+                text_value(copied[index], what, limits) if u64(raw, source) else None
+            )
         name = self._table.struct_behind(param.ctype)
         if name and param.ctype.endswith("Ptr"):
             known = structs.layout(self._table, name)
@@ -119,7 +136,10 @@ class Pointers:
     def _reason(self, source: int) -> Read:
         state = self._build.shared(self._place.arguments["state"], 0, 4)
         self._build.shows(state, 4)
-        readers = {number: numbers.reader("int", enum, self._table)[1] for number, enum in REASON_ENUM.items()}
+        readers = {
+            number: numbers.reader("int", enum, self._table)[1]
+            for number, enum in REASON_ENUM.items()
+        }
         plain = numbers.reader("int", None, self._table)[1]
         found: Read = self._build.memory(source, 4, lambda data: [data])
 
@@ -142,7 +162,10 @@ class Pointers:
                 readers.append((field, numbers.reader(field.ctype, enum, self._table)[1]))
 
         def read(data: bytes) -> Value:
-            return {field.name: decode(data[field.offset : field.offset + field.size]) for field, decode in readers}
+            return {
+                field.name: decode(data[field.offset : field.offset + field.size])
+                for field, decode in readers
+            }
 
         # the caller tells which version of the struct it knows
         size = self._place.arguments.get("size")
@@ -155,13 +178,23 @@ class Pointers:
             value, most = inner(raw, texts, constants), u64(raw, size)
             if not isinstance(value, dict):
                 return value
-            return {field.name: value[field.name] for field, _ in readers if field.offset + field.size <= most}
+            return {
+                field.name: value[field.name]
+                for field, _ in readers
+                if field.offset + field.size <= most
+            }
 
         return known_to_caller
 
     def _many(self, param: Param, source: int) -> Read | None:
-        """What has a length that only the call knows: it is walked through when the record was sent."""
-        if self._place.at_return and not self._guarded and self._place.function.result.kind == "i32":
+        """What has a length that only the call knows: it is walked through when the record was
+        sent.
+        """
+        if (
+            self._place.at_return
+            and not self._guarded
+            and self._place.function.result.kind == "i32"
+        ):
             self._build.walk.guard(records.RETURN_VALUE)
             self._guarded = True
         before = len(self._build.walk.ops)
@@ -175,7 +208,9 @@ class Pointers:
     def _walk(self, param: Param, source: int) -> Take | None:
         secret = param.secret and self._build.limits.redact
         what = texts.HIDDEN if secret else texts.of_argument(self._place.function.name, param.name)
-        reading = lists.Reading(self._build.walk, self._table, self._offsets, self._build.limits, what, secret)
+        reading = lists.Reading(
+            self._build.walk, self._table, self._offsets, self._build.limits, what, secret
+        )
         ctype = param.ctype.removeprefix("const ").removesuffix(" const").replace(" ", "")
         base, stars = source, len(ctype) - len(ctype.rstrip("*"))
         ctype = ctype.rstrip("*")
@@ -184,7 +219,9 @@ class Pointers:
         if ctype in ("char", "unsignedchar", "void") and stars == 1:
             return self._walk_bytes(reading, param, source)
         if ctype == "unsignedchar":
-            return lists.bitmap(reading, self._build.shared(source, 0, 8), self._count("return"), bits=1)
+            return lists.bitmap(
+                reading, self._build.shared(source, 0, 8), self._count("return"), bits=1
+            )
         if stars > (2 if ctype == "char" else 1):
             base = self._build.shared(source, 0, 8)
         count = self._count(param.length)
@@ -192,23 +229,36 @@ class Pointers:
             return lists.strings(reading, base, count)
         return lists.several_numbers(reading, param.ctype.rstrip(" *"), base, count)
 
-    def _walk_objects(self, reading: lists.Reading, param: Param, source: int, ctype: str, stars: int) -> Take | None:
+    def _walk_objects(
+        self, reading: lists.Reading, param: Param, source: int, ctype: str, stars: int
+    ) -> Take | None:
         if not param.length:
             name = self._table.struct_behind(ctype)
-            return lists.one_struct(reading, source, structs.layout(self._table, name)) if name and not stars else None
+            return (
+                lists.one_struct(reading, source, structs.layout(self._table, name))
+                if name and not stars
+                else None
+            )
         if ctype == "virTypedParameterPtr":
             base = self._build.shared(source, 0, 8) if stars else source
-            each, product, _ = param.length.partition("*") if not param.length.startswith("*") else ("", "", "")
+            each, product, _ = (
+                param.length.partition("*") if not param.length.startswith("*") else ("", "", "")
+            )
             if product:
-                return lists.parameters_of_each(reading, base, self._count(param.length), self._count(each))
+                return lists.parameters_of_each(
+                    reading, base, self._count(param.length), self._count(each)
+                )
             return lists.parameters(reading, base, self._count(param.length))
         count = self._count(param.length)
         name = self._table.struct_behind(ctype)
-        # vir*Ptr * is an array of pointers that the caller made, but of structs where the callee did
+        # vir*Ptr * is an array of pointers that the caller made, but of structs where the callee
+        # did
         by_callee = param.direction == OUT and stars > 0
         base = self._build.shared(source, 0, 8) if by_callee else source
         if name:
-            return lists.struct_list(reading, base, count, name, pointers=stars > (1 if by_callee else 0))
+            return lists.struct_list(
+                reading, base, count, name, pointers=stars > (1 if by_callee else 0)
+            )
         kind = OBJECTS.get(ctype)
         return lists.handles(reading, base, count, kind) if kind else None
 
@@ -220,7 +270,9 @@ class Pointers:
             return lists.bitmap(reading, source, self._count(param.length))
         count = self._count(param.length)
         limit = self._build.limits.string
-        return reading.walk.array(source, count, 8, lambda data, total: values.bytes_value(data[:limit], total))
+        return reading.walk.array(
+            source, count, 8, lambda data, total: values.bytes_value(data[:limit], total)
+        )
 
     def _count(self, length: str) -> int:
         """Where the number of elements is; 0: a NULL ends them."""
@@ -230,9 +282,17 @@ class Pointers:
             return self._build.shared(self._place.arguments[length[1:]], 0, 4)
         if length.startswith("return"):
             at = records.RETURN_VALUE
-            return at if length in ("return", "return bits") else self._build.walk.product(at, self._count(length.partition("*")[2]))
+            return (
+                at
+                if length in ("return", "return bits")
+                else self._build.walk.product(at, self._count(length.partition("*")[2]))
+            )
         one, _, other = length.partition("*")
-        return self._build.walk.product(self._count(one), self._count(other)) if other else self._place.arguments[one]
+        return (
+            self._build.walk.product(self._count(one), self._count(other))
+            if other
+            else self._place.arguments[one]
+        )
 
 
 def _characters(data: bytes) -> Value:
@@ -241,4 +301,6 @@ def _characters(data: bytes) -> Value:
 
 def needs_arguments(function: Function) -> bool:
     """Whether the arguments must be known when the function returns."""
-    return any(param.kind == "pointer" and param.direction in (OUT, IN_OUT) for param in function.params)
+    return any(
+        param.kind == "pointer" and param.direction in (OUT, IN_OUT) for param in function.params
+    )

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the strings are that go through libvirt's functions: a function and an argument come in, a kind of text goes out.
+"""What the strings are that go through libvirt's functions: a function and an argument come in, a
+kind of text goes out.
 
-What is not in these tables is hidden: a function, field or struct of a newer libvirt may hold a secret.
+What is not in these tables is hidden: a function, field or struct of a newer libvirt may hold a
+secret.
 """
 
 from __future__ import annotations
@@ -28,22 +30,29 @@ ARGUMENTS = (
     ("virDomainQemu* virDomainLxc*", "cmd", COMMAND),
     ("virDomainQemu*", "result", ANSWER),
     ("virDomainQemuAgentCommand", "", ANSWER),
-    ("virConnectDomainXMLFromNative", "nativeConfig", HIDDEN),  # QEMU's command line, with all its secrets
+    # QEMU's command line, with all its secrets
+    ("virConnectDomainXMLFromNative", "nativeConfig", HIDDEN),
     ("virConnectDomainXMLToNative", "", HIDDEN),
     ("vir*SetMetadata", "metadata", MIXED),
     ("vir*GetMetadata", "", MIXED),
     ("virDomainGetMessages", "msgs", MESSAGE),
     ("virGetLastErrorMessage", "", MESSAGE),
-    ("virTypedParams*", "value values", HIDDEN),  # may be sev-secret; what is no secret is shown by the call that takes the list
+    # may be sev-secret; what is no secret is shown by the call that takes the list
+    ("virTypedParams*", "value values", HIDDEN),
     ("*", "keys password", HIDDEN),
-    ("*", "xmlCPUs cookieout cookiein xml xmlDesc xmldesc dxml destxml srcSpec domainXml backupXML checkpointXML xmlCPU", XML),
+    ("*", "xmlCPUs cookieout cookiein xml xmlDesc xmldesc dxml destxml srcSpec domainXml backupXML "
+          "checkpointXML xmlCPU", XML),
     ("virDomainMigrate*", "cookie xmlin dom_xml", XML),
-    ("virDomainMigrateBegin3* *GetXMLDesc *XMLFromNative *Baseline* *Capabilities *FindStoragePoolSources", "", XML),
+    ("virDomainMigrateBegin3* *GetXMLDesc *XMLFromNative *Baseline* *Capabilities "
+     "*FindStoragePoolSources", "", XML),
     ("virConnectGetSysinfo", "", XML),
-    ("*", "name names new_name dname path portdev usageID user uuidstr uuids mac macstr wwnn wwpn alias group key event file", NAME),
-    ("*", "disk dev dev_name device base top from to mountPoint mountpoints driverName emulator emulatorbin machine arch", NAME),
+    ("*", "name names new_name dname path portdev usageID user uuidstr uuids mac macstr wwnn wwpn "
+          "alias group key event file", NAME),
+    ("*", "disk dev dev_name device base top from to mountPoint mountpoints driverName emulator "
+          "emulatorbin machine arch", NAME),
     ("*", "virttype type cap models nativeFormat cpumap vcpumap buf", NAME),
-    ("*GetName *GetMACString *GetFilterName *GetPortDev *GetParent *GetUsageID *GetKey *GetPath *GetHostname", "", NAME),
+    ("*GetName *GetMACString *GetFilterName *GetPortDev *GetParent *GetUsageID *GetKey *GetPath "
+     "*GetHostname", "", NAME),
     ("virDomainGetOSType virNetworkGetBridgeName", "", NAME),
     ("virConnectGetType virDomainGetSchedulerType virDomainScreenshot", "", NAME),
 )  # fmt: skip
@@ -52,14 +61,20 @@ ARGUMENTS = (
 PARAMETERS = (
     ("migrate_uri disks_uri graphics_uri", URI),
     ("destination_xml persistent_xml dxml", XML),
-    ("destination_name listen_address migrate_disks migrate_disks_detect_zeroes compression tls.destination file image_format", NAME),
-    ("group_name numa_nodeset device_weight device_read_* device_write_* vcpus online offlinable", NAME),
+    ("destination_name listen_address migrate_disks migrate_disks_detect_zeroes compression "
+     "tls.destination file image_format", NAME),
+    ("group_name numa_nodeset device_weight device_read_* device_write_* vcpus online "
+     "offlinable", NAME),
     ("user-name group-name sasl-user-name x509-distinguished-name selinux-context", NAME),
-    ("user_name group_name sasl_user_name tls_x509_dname selinux_context unix_user_name unix_group_name sock_addr", NAME),
-    ("net.*.name block.*.name block.*.path iothread.* vcpu.* cpu.* perf.* memory.* dirtyrate.* cputune.* blkdeviotune.*", NAME),
+    ("user_name group_name sasl_user_name tls_x509_dname selinux_context unix_user_name "
+     "unix_group_name sock_addr", NAME),
+    ("net.*.name block.*.name block.*.path iothread.* vcpu.* cpu.* perf.* memory.* dirtyrate.* "
+     "cputune.* blkdeviotune.*", NAME),
     ("hostname os.* timezone.name user.*.name user.*.domain", NAME),
-    ("fs.*.name fs.*.mountpoint fs.*.fstype fs.*.disk.*.alias fs.*.disk.*.serial fs.*.disk.*.device", NAME),
-    ("disk.*.name disk.*.alias disk.*.guest_alias disk.*.guest_bus disk.*.serial disk.*.device disk.*.dependency.*.name", NAME),
+    ("fs.*.name fs.*.mountpoint fs.*.fstype fs.*.disk.*.alias fs.*.disk.*.serial "
+     "fs.*.disk.*.device", NAME),
+    ("disk.*.name disk.*.alias disk.*.guest_alias disk.*.guest_bus disk.*.serial disk.*.device "
+     "disk.*.dependency.*.name", NAME),
     ("if.*.name if.*.hwaddr if.*.addr.*.addr if.*.addr.*.type", NAME),
     ("device.*.driverName device.*.driverVersion device.*.idType", NAME),
     ("errmsg", MESSAGE),
@@ -67,7 +82,8 @@ PARAMETERS = (
 
 # structs' fields, globs
 FIELDS = (
-    ("virDomainDiskError.disk virDomainFSInfo.* virDomainIPAddress.addr virDomainInterface.* virNetworkDHCPLease.*", NAME),
+    ("virDomainDiskError.disk virDomainFSInfo.* virDomainIPAddress.addr virDomainInterface.* "
+     "virNetworkDHCPLease.*", NAME),
     ("virNodeInfo.model virSecurityLabel.label virSecurityModel.model virSecurityModel.doi", NAME),
     ("vir*Parameter.field virNodeCPUStats.field virNodeMemoryStats.field", NAME),
 )  # fmt: skip
@@ -90,7 +106,9 @@ def of_argument(function: str, argument: str) -> str:
 
 @functools.lru_cache(maxsize=8)  # a function's arguments are asked for one after the other
 def _arguments_of(function: str) -> list[tuple[str, str]]:
-    return [(arguments, kind) for functions, arguments, kind in ARGUMENTS if _fits(functions, function)]
+    return [
+        (arguments, kind) for functions, arguments, kind in ARGUMENTS if _fits(functions, function)
+    ]
 
 
 @functools.lru_cache(maxsize=4096)

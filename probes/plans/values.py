@@ -18,13 +18,16 @@ _UNSIGNED = {"u8": 8, "u32": 32, "u64": 64}
 
 
 class Text(NamedTuple):
-    """Where a string of a record is described: the operation that copied it, in bytes of the fixed part."""
+    """Where a string of a record is described: the operation that copied it, in bytes of the
+    fixed part.
+    """
 
     op: int
     source: int  # of the u64 pointer
     slot: int  # of the s32 length
     size: int  # bytes in the call's own record, at most
-    mark: int  # of the s32 that says whether the string was left out, as sent before; 0: it never is
+    # of the s32 that says whether the string was left out, as sent before; 0: it never is
+    mark: int
 
 
 class Piece(NamedTuple):
@@ -32,7 +35,8 @@ class Piece(NamedTuple):
 
     op: int
     offset: int
-    got: int  # bytes that were read there, with the NUL; CHUNK_BYTES: there are more; below 0: unreadable
+    # bytes that were read there, with the NUL; CHUNK_BYTES: there are more; below 0: unreadable
+    got: int
     text: bytes
 
 
@@ -66,8 +70,13 @@ def enum_decoder(enum: Enum, kind: str) -> Callable[[int], Value]:
 
 
 def flags_decoder(enum: Enum | None, kind: str) -> Callable[[int], Value]:
-    """A bitwise-or by the names of its bits; constants of several bits are named where all of them are set."""
-    bits = sorted(((value, name) for name, value in (enum.constants.items() if enum else ()) if value > 0), key=lambda item: item[0])
+    """A bitwise-or by the names of its bits; constants of several bits are named where all of
+    them are set.
+    """
+    bits = sorted(
+        ((value, name) for name, value in (enum.constants.items() if enum else ()) if value > 0),
+        key=lambda item: item[0],
+    )
     known: dict[int, Flags] = {}
 
     def decode(raw: int) -> Value:
@@ -99,7 +108,9 @@ def was_sent_before(raw: bytes, mark: int) -> bool:
     return int.from_bytes(raw[mark : mark + 4], "little", signed=True) == records.STR_SAME
 
 
-def read_texts(raw: bytes, texts: tuple[Text, ...], fixed: int, pieces: Mapping[int, list[Piece]]) -> list[Copied]:
+def read_texts(
+    raw: bytes, texts: tuple[Text, ...], fixed: int, pieces: Mapping[int, list[Piece]]
+) -> list[Copied]:
     """The strings of a record, in order."""
     result: list[Copied] = []
     at = fixed
@@ -139,16 +150,24 @@ def _join(start: Copied, pieces: list[Piece]) -> Copied:
 
 
 def string_value(copied: Copied, *, redact: bool = True, shown: int | None = None) -> Value:
-    """A captured string; what may be secret in a URI is redacted. `shown`: bytes of it, at most, if more was captured."""
+    """A captured string; what may be secret in a URI is redacted. `shown`: bytes of it, at
+    most, if more was captured.
+    """
     if copied.text is None:
         return Unreadable(copied.address) if copied.address else None
     cut = copied.length is None or copied.length > len(copied.text)
     text = decode_bytes(whole_characters(copied.text) if cut else copied.text)
     if redact and "://" in text:
         text = redact_uris(text, is_cut=cut)
-    data = text.encode(errors="surrogatepass") if shown is not None and len(copied.text) > shown else b""
+    data = (
+        text.encode(errors="surrogatepass")
+        if shown is not None and len(copied.text) > shown
+        else b""
+    )
     if shown is not None and len(data) > shown:
-        return CutText(whole_characters(data[:shown]).decode(errors="surrogatepass"), copied.length, text)
+        return CutText(
+            whole_characters(data[:shown]).decode(errors="surrogatepass"), copied.length, text
+        )
     return CutText(text, copied.length) if cut else text
 
 

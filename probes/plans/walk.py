@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Builds the walk of a copy plan: lists and what hangs on their elements come in; operations and readers of what they copy go out.
+"""Builds the walk of a copy plan: lists and what hangs on their elements come in; operations and
+readers of what they copy go out.
 
-The kernel sends what a walk copies as one stream, each thing behind a head (records.ITEM); the readers take it in the same order.
+The kernel sends what a walk copies as one stream, each thing behind a head (records.ITEM); the
+readers take it in the same order.
 """
 
 from __future__ import annotations
@@ -94,13 +96,18 @@ def is_whole(pieces: Mapping[int, list[values.Piece]] | None) -> bool:
 
 
 class Walk:
-    """Operations one after the other; `room` finds a place in the record's fixed part, which serves as registers."""
+    """Operations one after the other; `room` finds a place in the record's fixed part, which
+    serves as registers.
+    """
 
     def __init__(self, room: Callable[[int], int]) -> None:
-        self.ops: list[list[int]] = []  # as records.OP; operations are numbered from the walk's first one
+        # as records.OP; operations are numbered from the walk's first one
+        self.ops: list[list[int]] = []
         self._room = room
 
-    def _add(self, kind: int, source: int, target: int, length: int, offset: int, keep: int) -> list[int]:
+    def _add(
+        self, kind: int, source: int, target: int, length: int, offset: int, keep: int
+    ) -> list[int]:
         op = [kind, len(self.ops) + 1, source, target, length, offset, keep]
         self.ops.append(op)
         return op
@@ -117,23 +124,36 @@ class Walk:
 
     def number(self, place: int) -> Callable[[Stream], int]:
         """The number there."""
-        self._add(records.OP_LIST, place, self._room(16), place, 0, 0)  # a list of which nothing is taken: its head tells
+        # a list of which nothing is taken: its head tells
+        self._add(records.OP_LIST, place, self._room(16), place, 0, 0)
         return lambda stream: stream.head().total
 
     def block(self, source: int, offset: int, length: int) -> int:
-        """Copies bytes at *source + offset; where they are for what hangs on them. They are the stream's next item."""
+        """Copies bytes at *source + offset; where they are for what hangs on them. They are the
+        stream's next item.
+        """
         at = self._room(length)
         self._add(records.OP_BLOCK, source, at, length, offset, 0)
         return at
 
-    def text(self, source: int, keep: int, *, offset: int = 0, only: tuple[int, int] | None = None) -> TakeText:
-        """Copies the string at *source + offset; only if the number at the place only[0] is only[1]."""
-        kind, (place, value) = (records.OP_STRING | records.OP_IF, only) if only else (records.OP_STRING, (0, 0))
+    def text(
+        self, source: int, keep: int, *, offset: int = 0, only: tuple[int, int] | None = None
+    ) -> TakeText:
+        """Copies the string at *source + offset; only if the number at the place only[0] is
+        only[1].
+        """
+        kind, (place, value) = (
+            (records.OP_STRING | records.OP_IF, only) if only else (records.OP_STRING, (0, 0))
+        )
         self._add(kind, source, place, value, offset, keep)
         return lambda stream: _take_text(stream, keep)
 
-    def array(self, source: int, count: int, bits: int, read: Callable[[bytes, int], Value]) -> Take:
-        """Copies as many elements of so many bits as the number at `count` says. `read`: their bytes, how many there are."""
+    def array(
+        self, source: int, count: int, bits: int, read: Callable[[bytes, int], Value]
+    ) -> Take:
+        """Copies as many elements of so many bits as the number at `count` says. `read`: their
+        bytes, how many there are.
+        """
         self._add(records.OP_ARRAY, source, bits, count, 0, records.WALK_PIECE)
 
         def take(stream: Stream) -> Value:
@@ -145,11 +165,19 @@ class Walk:
         return take
 
     def each(
-        self, base: int, count: int, stride: int, length: int, body: Callable[[int, int], TakeElement], finish: Finish = lambda items: items
+        self,
+        base: int,
+        count: int,
+        stride: int,
+        length: int,
+        body: Callable[[int, int], TakeElement],
+        finish: Finish = lambda items: items,
     ) -> Take:
-        """The elements of a list at *base, as many as the number at `count` says (0: up to a NULL), `stride` bytes each.
+        """The elements of a list at *base, as many as the number at `count` says (0: up to a NULL),
+        `stride` bytes each.
 
-        `length` bytes of each are copied; `body` gets the place of the copy and of the element's address, and may copy more.
+        `length` bytes of each are copied; `body` gets the place of the copy and of the element's
+        address, and may copy more.
         """
         places, copy = self._room(16), self._room(length)
         self._add(records.OP_LIST, base, places, count, stride, MOST)
@@ -158,7 +186,8 @@ class Walk:
         leave = None if count else self._add(records.OP_LEAVE, copy, self._room(8), 0, 0, ALL_ONES)
         inner = body(copy, places)
         end = len(self.ops)
-        for op in self.ops[first:end]:  # what would go on behind the list goes on with its next element
+        # what would go on behind the list goes on with its next element
+        for op in self.ops[first:end]:
             op[1] = first if op[1] == end else op[1]
             place = {records.OP_ELEMENT: 6, records.OP_LEAVE: 4}.get(op[0])
             if place and op[place] == end:
@@ -193,7 +222,9 @@ class Walk:
         return take
 
     def packed(self, first: int) -> bytes:
-        """The operations as they are in a plan whose operation number `first` is the walk's first."""
+        """The operations as they are in a plan whose operation number `first` is the walk's
+        first.
+        """
         end = len(self.ops)
         result = b""
         for kind, then, source, target, length, offset, keep in self.ops:
@@ -214,7 +245,9 @@ def _take_text(stream: Stream, keep: int) -> values.Copied:
             head = stream.head()
             address = address or head.address
             if head.got < 0:
-                return values.Copied(head.address if head.got != records.STR_NULL else 0, None, None)
+                return values.Copied(
+                    head.address if head.got != records.STR_NULL else 0, None, None
+                )
             text += stream.data(max(0, min(head.got, keep - done)))
             done += head.got
             if head.got < records.WALK_PIECE:

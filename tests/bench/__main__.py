@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""`python3 -m tests.bench [--quick] [PART...]`: measures the parts that are asked for, and prints one table. Needs root."""
+"""`python3 -m tests.bench [--quick] [PART...]`: measures the parts that are asked for, and
+prints one table. Needs root.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,16 @@ ROUNDS, QUICK_ROUNDS = 5, 1
 
 def main() -> None:
     """Measures; progress goes to standard error."""
-    parser = argparse.ArgumentParser(prog="python3 -m tests.bench", description="Measures what tracing costs, beside other tools.")
-    parser.add_argument("parts", metavar="PART", nargs="*", help=f"only these of {', '.join(PARTS)}")
-    parser.add_argument("--quick", action="store_true", help="one short round each, to see that everything works")
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests.bench",
+        description="Measures what tracing costs, beside other tools.",
+    )
+    parser.add_argument(
+        "parts", metavar="PART", nargs="*", help=(f"only these of {', '.join(PARTS)}")
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help=("one short round each, to see that everything works")
+    )
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
@@ -69,11 +78,14 @@ def _library(targets: Targets) -> Target:
 
 def _machine(target: Target, rounds: Rounds, seconds: float) -> str:
     model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-    bpftrace = subprocess.run(["bpftrace", "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    bpftrace = subprocess.run(
+        ["bpftrace", "--version"], capture_output=True, text=True, check=False
+    ).stdout.strip()
     processor = f"{os.cpu_count()} x {model[1] if model else platform.machine()}"
     return (
         f"Linux {platform.release()}, {processor}, libvirt {target.version}, {bpftrace}\n"
-        f"medians of {rounds.number} interleaved rounds, {seconds:.0f} s in all; load average {os.getloadavg()[0]:.1f}"
+        f"medians of {rounds.number} interleaved rounds, {seconds:.0f} s in all; load average "
+        f"{os.getloadavg()[0]:.1f}"
     )
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""`python3 -m tests.bench.bcc_probes LIBRARY FUNCTION...`: seconds that BCC takes to attach to the functions and to detach come out.
+"""`python3 -m tests.bench.bcc_probes LIBRARY FUNCTION...`: seconds that BCC takes to attach to the
+functions and to detach come out.
 
 Both an entry and a return probe. A process of its own, because BCC needs tracefs to detach.
 """
@@ -16,7 +17,9 @@ from probes.kernel.program import STUBS, stub_headers
 
 
 def mend() -> None:
-    """BCC 0.26 forgets the last argument, the offset of a reference count: what lies on the stack makes an attach fail now and then."""
+    """BCC 0.26 forgets the last argument, the offset of a reference count: what lies on the
+    stack makes an attach fail now and then.
+    """
     attach = bcc.lib.bpf_attach_uprobe
     attach.argtypes = [*attach.argtypes[:6], ctypes.c_uint32]
     bcc.lib.bpf_attach_uprobe = lambda *arguments: attach(*arguments[:6], 0)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The command itself: how long it takes to start and to stop, and what it costs while nothing happens."""
+"""The command itself: how long it takes to start and to stop, and what it costs while nothing
+happens.
+"""
 
 from __future__ import annotations
 

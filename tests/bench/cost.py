@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a call costs its caller: tools that are attached in turn, round after round, come in; ns per call go out."""
+"""What a call costs its caller: tools that are attached in turn, round after round, come in; ns
+per call go out.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,11 @@ from tests.needs import PATIENCE
 PART = "cost of a call"
 FUNCTION = "virDomainGetName"
 BURSTS = 5  # the fastest is a round's: the one that other programs disturbed least
-CALLS = 10_000  # a burst's; their records fit into the ring, so that none is lost however slow the reader is
+# a burst's; their records fit into the ring, so that none is lost however slow the reader is
+CALLS = 10_000
 PAUSE_MS, CATCH_UP_MS = 10, 200  # between two bursts
-BPFTRACE_PAGES = 2048  # of its buffer, a processor's: with its 64 most lines are lost, which costs less than writing them
+# of its buffer, a processor's: with its 64 most lines are lost, which costs less than writing them
+BPFTRACE_PAGES = 2048
 RING_BYTES = 8 << 20
 OURS, BPFTRACE = "libvirt-trace --json, everything captured", "bpftrace, the same fields"
 TARGET = "at most 1.6 null pairs"
@@ -48,7 +52,9 @@ uretprobe:{path}:{function} /@start[tid]/ {{
 
 
 class Way(NamedTuple):
-    """Something that is measured: what attaches it, how many calls a burst has, how the caller is started."""
+    """Something that is measured: what attaches it, how many calls a burst has, how the caller
+    is started.
+    """
 
     what: str
     attach: Callable[[], contextlib.AbstractContextManager[None]]
@@ -88,15 +94,28 @@ class Cost:
             Way("null pair: two programs that return 0", self._null_pair),
             Way("nothing attached", contextlib.nullcontext, 50 * CALLS),
             Way(OURS, self._command, target=TARGET, pause_ms=CATCH_UP_MS),
-            Way("  its programs alone, registers and times", lambda: self._plans(bare, bare_return), pause_ms=CATCH_UP_MS),
+            Way(
+                "  its programs alone, registers and times",
+                lambda: self._plans(bare, bare_return),
+                pause_ms=CATCH_UP_MS,
+            ),
             Way(
                 "  and the domain's name and UUID",
                 lambda: self._plans(entry._replace(ops=entry.ops[:named]), bare_return),
                 pause_ms=CATCH_UP_MS,
             ),
-            Way("  and driver and result: everything", lambda: self._plans(entry, ret), pause_ms=CATCH_UP_MS),
+            Way(
+                "  and driver and result: everything",
+                lambda: self._plans(entry, ret),
+                pause_ms=CATCH_UP_MS,
+            ),
             Way(BPFTRACE, self._bpftrace, pause_ms=CATCH_UP_MS),
-            Way("ltrace", contextlib.nullcontext, CALLS // 40, before=("ltrace", "-e", FUNCTION, "-o", "/dev/null")),
+            Way(
+                "ltrace",
+                contextlib.nullcontext,
+                CALLS // 40,
+                before=("ltrace", "-e", FUNCTION, "-o", "/dev/null"),
+            ),
             Way(
                 "preloaded logger: fprintf, fflush",
                 contextlib.nullcontext,
@@ -107,7 +126,17 @@ class Cost:
     def measure(self, way: Way) -> float:
         """ns per call, once."""
         with way.attach():
-            return min(call(self._programs, "burst", way.calls, BURSTS, way.pause_ms, before=way.before, env=dict(way.env)))
+            return min(
+                call(
+                    self._programs,
+                    "burst",
+                    way.calls,
+                    BURSTS,
+                    way.pause_ms,
+                    before=way.before,
+                    env=dict(way.env),
+                )
+            )
 
     def close(self) -> None:
         """Gives the programs back."""
@@ -116,7 +145,14 @@ class Cost:
 
     @contextlib.contextmanager
     def _linked(self, entry: int, ret: int, *, session: bool = False) -> Iterator[None]:
-        links = Links(self._target.path_for_kernel, [Probe(self._offset, 0, True)], entry, ret, multi=True, session=session)
+        links = Links(
+            self._target.path_for_kernel,
+            [Probe(self._offset, 0, True)],
+            entry,
+            ret,
+            multi=True,
+            session=session,
+        )
         try:
             yield
         finally:
@@ -141,7 +177,9 @@ class Cost:
         reader = threading.Thread(target=read)
         reader.start()
         try:
-            with self._linked(program.programs["on_entry"], program.programs["on_return"], session=program.session):
+            with self._linked(
+                program.programs["on_entry"], program.programs["on_return"], session=program.session
+            ):
                 yield
         finally:
             done.set()
@@ -163,7 +201,12 @@ class Cost:
         script = SCRIPT.format(path=self._target.path, function=FUNCTION)
         env = {**os.environ, "BPFTRACE_PERF_RB_PAGES": str(BPFTRACE_PAGES)}
         with open(log, "wb") as out:
-            process = subprocess.Popen(["bpftrace", "-B", "line", "-e", script], stdout=out, stderr=subprocess.STDOUT, env=env)
+            process = subprocess.Popen(
+                ["bpftrace", "-B", "line", "-e", script],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=env,
+            )
         try:
             deadline = time.monotonic() + 30 * PATIENCE
             # its own word comes before it is attached
@@ -176,12 +219,22 @@ class Cost:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
             process.wait()
-            self.lost[BPFTRACE] += sum(int(count) for count in re.findall(rb"^Lost (\d+) events", log.read_bytes(), re.M))
+            self.lost[BPFTRACE] += sum(
+                int(count)
+                for count in re.findall(
+                    rb"^Lost (\d+) "
+                    rb"events",
+                    log.read_bytes(),
+                    re.M,
+                )
+            )
             remove(log)
 
 
 def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
-    """A row for each way. The ways take turns, and each has a null pair measured right before it: drift cancels out."""
+    """A row for each way. The ways take turns, and each has a null pair measured right before
+    it: drift cancels out.
+    """
     cost = Cost(programs, target)
     try:
         null, *ways = cost.ways()

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the enforcer costs: a call without a rule, with one that asks for the name, with thousands; the library's size and start."""
+"""What the enforcer costs: a call without a rule, with one that asks for the name, with
+thousands; the library's size and start.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +26,34 @@ from tests.bench.table import Row
 PART = "enforcer"
 CALLS, BURSTS = 100_000, 40
 STARTS, QUICK_STARTS = 400, 20  # of a program
-NAMED = '[[rule]]\nname = "r{0}"\naction = "deny"\nfunction = "virDomainGetName"\nobject = ["{1}{0:04d}*"]\n'
+NAMED = (
+    '[[rule]]\nname = "r{0}"\naction = "deny"\nfunction = "virDomainGetName"\nobject = '
+    '["{1}{0:04d}*"]\n'
+)
 ONE, MANY = "with a rule that looks at the name: more", "with 10,000 of them: more"
 POLICIES = {
-    "a call without a rule: more": ('[[rule]]\nname = "r"\naction = "deny"\nfunction = "virDomainSuspend"\n', "at most 20 ns"),
+    ("a call without a rule: more"): (
+        '[[rule]]\nname = "r"\naction = "deny"\nfunction = "virDomainSuspend"\n',
+        "at most 20 ns",
+    ),
     ONE: (NAMED.format(1, "web-"), "at most 300 ns"),
-    "with 1,000 of them: more": ("".join(NAMED.format(i, "web-") for i in range(1000)), "at most twice that"),
+    ("with 1,000 of them: more"): (
+        "".join(NAMED.format(i, "web-") for i in range(1000)),
+        "at most twice that",
+    ),
     MANY: ("".join(NAMED.format(i, "web-") for i in range(10_000)), "at most twice that"),
-    "1,000 whose names begin like the domain's: more": ("".join(NAMED.format(i, "te-") for i in range(1000)), "at most twice that"),
+    ("1,000 whose names begin like the domain's: more"): (
+        "".join(NAMED.format(i, "te-") for i in range(1000)),
+        "at most twice that",
+    ),
 }
 SWAP = "the slowest call while the largest policy there may be is replaced"
 
 
 def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
-    """Everything, round after round; of all bursts the fastest count: what is measured is less than what other programs take away."""
+    """Everything, round after round; of all bursts the fastest count: what is measured is less
+    than what other programs take away.
+    """
     library = library_path()
     environments = {}
     for number, (what, (text, _)) in enumerate(POLICIES.items()):
@@ -52,17 +68,46 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
             plain += call(programs, "burst", calls, BURSTS, 0)
             more[what] += call(programs, "burst", calls, BURSTS, 0, env=environment)
     table_rows = [Row(PART, "a call that is not enforced", min(plain), "ns")]
-    table_rows += [Row(PART, what, min(values) - min(plain), "ns", target=POLICIES[what][1]) for what, values in more.items()]
-    table_rows.append(Row(PART, SWAP, _slowest_call(programs, library, rounds) / 1e6, "ms", target="at most 5 ms"))
+    table_rows += [
+        Row(PART, what, min(values) - min(plain), "ns", target=POLICIES[what][1])
+        for what, values in more.items()
+    ]
+    table_rows.append(
+        Row(PART, SWAP, _slowest_call(programs, library, rounds) / 1e6, "ms", target="at most 5 ms")
+    )
     costs = {what: min(values) - min(plain) for what, values in more.items()}
-    table_rows.append(Row(PART, "a judged call with 10,000 rules, against one", costs[MANY] / costs[ONE], "times", target="at most 2"))
+    table_rows.append(
+        Row(
+            PART,
+            "a judged call with 10,000 rules, against one",
+            costs[MANY] / costs[ONE],
+            "times",
+            target="at most 2",
+        )
+    )
     starts = QUICK_STARTS if rounds.quick else STARTS
     table_rows.append(
-        Row(PART, "start of a program without libvirt: more", _start(["/bin/true"], library, starts), "ms", target="under 1 ms")
+        Row(
+            PART,
+            "start of a program without libvirt: more",
+            _start(["/bin/true"], library, starts),
+            "ms",
+            target="under 1 ms",
+        )
     )
     with_libvirt = [str(programs.caller), "burst", "1", "1", "0"]
-    table_rows.append(Row(PART, "start of one with libvirt: more", _start(with_libvirt, library, starts // 4), "ms", target="under 1 ms"))
-    table_rows.append(Row(PART, "size of the library", library.stat().st_size / 1000, "kB", target="under 180 kB"))
+    table_rows.append(
+        Row(
+            PART,
+            "start of one with libvirt: more",
+            _start(with_libvirt, library, starts // 4),
+            "ms",
+            target="under 1 ms",
+        )
+    )
+    table_rows.append(
+        Row(PART, "size of the library", library.stat().st_size / 1000, "kB", target="under 180 kB")
+    )
     return table_rows
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What it costs to know whom a daemon's calls are for: calls through a libvirtd of our own come in, us a call go out."""
+"""What it costs to know whom a daemon's calls are for: calls through a libvirtd of our own come
+in, us a call go out.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,17 @@ from tests.daemon import Daemon
 PART = "calls of a daemon"
 CALLS, BURSTS = 1000, 3
 QUICK_CALLS = 100
-FILTERS = ("--json", "-n", CALLER, "-n", "rpc-libvirtd", "-n", "prio-rpc-libvir", "-f", "virDomainIsActive")
+FILTERS = (
+    "--json",
+    "-n",
+    CALLER,
+    "-n",
+    "rpc-libvirtd",
+    "-n",
+    "prio-rpc-libvir",
+    "-f",
+    "virDomainIsActive",
+)
 # the command, but of the inner functions it probes only those that tell of errors
 WITHOUT = """
 import sys

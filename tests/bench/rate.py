@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How many calls a second are written without loss: a caller at a steady pace comes in; the highest pace that is kept goes out."""
+"""How many calls a second are written without loss: a caller at a steady pace comes in; the
+highest pace that is kept goes out.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ QUICK_RATES, QUICK_SECONDS = (25_000, 50_000), 1
 
 
 class Kept(NamedTuple):
-    """The highest rate without loss, 0 if there is none, in calls/s; processor time of the reader then, in us a call."""
+    """The highest rate without loss, 0 if there is none, in calls/s; processor time of the
+    reader then, in us a call.
+    """
 
     rate: float
     reader_us: float
@@ -32,14 +36,27 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
     ):
         kept, highest = _search(programs, rates, seconds, options, to_file=to_file)
         peak = max(peak, highest)
-        table.append(Row(PART, f"{what}: {seconds} s without loss", kept.rate, "calls/s", target=aim))
-        table.append(Row(PART, f"{what}: processor time of the reader", kept.reader_us, "us a call"))
+        table.append(
+            Row(PART, f"{what}: {seconds} s without loss", kept.rate, "calls/s", target=aim)
+        )
+        table.append(
+            Row(PART, f"{what}: processor time of the reader", kept.reader_us, "us a call")
+        )
     table.append(Row(PART, "peak resident memory", peak / (1 << 20), "MiB", target="under 200 MB"))
     return table
 
 
-def _search(programs: Programs, rates: tuple[int, ...], seconds: int, options: tuple[str, ...], *, to_file: bool) -> tuple[Kept, int]:
-    """Halves the rates until the highest that is kept is found; the peak of resident memory of all runs, in bytes."""
+def _search(
+    programs: Programs,
+    rates: tuple[int, ...],
+    seconds: int,
+    options: tuple[str, ...],
+    *,
+    to_file: bool,
+) -> tuple[Kept, int]:
+    """Halves the rates until the highest that is kept is found; the peak of resident memory of
+    all runs, in bytes.
+    """
     kept, peak, low, high = Kept(0, 0), 0, 0, len(rates)
     while low < high:
         middle = (low + high) // 2
@@ -53,7 +70,9 @@ def _search(programs: Programs, rates: tuple[int, ...], seconds: int, options: t
     return kept, peak
 
 
-def _run(programs: Programs, rate: int, seconds: int, options: tuple[str, ...], *, to_file: bool) -> tuple[float, float, Ended]:
+def _run(
+    programs: Programs, rate: int, seconds: int, options: tuple[str, ...], *, to_file: bool
+) -> tuple[float, float, Ended]:
     log = programs.folder / "rate.log" if to_file else None
     command = Command(*options, "-n", CALLER, "-f", "virDomainGetName", log=log)
     try:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Programs that a measurement needs come out: the caller and the logger are built, the real command is run and watched."""
+"""Programs that a measurement needs come out: the caller and the logger are built, the real
+command is run and watched.
+"""
 
 from __future__ import annotations
 
@@ -39,19 +41,33 @@ class Programs(NamedTuple):
 
 def build(folder: Path) -> Programs:
     """Compiles caller.c and logger.c."""
-    libvirt = subprocess.check_output(["pkg-config", "--cflags", "--libs", "libvirt"], text=True).split()
+    libvirt = subprocess.check_output(
+        ["pkg-config", "--cflags", "--libs", "libvirt"], text=True
+    ).split()
     strict = ["-O2", "-Wall", "-Wextra", "-Werror"]
     caller, logger = folder / CALLER, folder / "logger.so"
     subprocess.run(["gcc", *strict, "-o", caller, HERE / "caller.c", *libvirt], check=True)
-    subprocess.run(["gcc", *strict, "-shared", "-fPIC", "-o", logger, HERE / "logger.c", "-ldl"], check=True)
+    subprocess.run(
+        ["gcc", *strict, "-shared", "-fPIC", "-o", logger, HERE / "logger.c", "-ldl"], check=True
+    )
     return Programs(folder, caller, logger)
 
 
-def call(programs: Programs, *arguments: object, before: Sequence[str] = (), env: Mapping[str, str] | None = None) -> list[float]:
+def call(
+    programs: Programs,
+    *arguments: object,
+    before: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+) -> list[float]:
     """The numbers that the caller prints; `before` are words that its command line begins with."""
     argv = [*before, str(programs.caller), *map(str, arguments)]
     out = subprocess.run(
-        argv, stdout=subprocess.PIPE, text=True, check=True, timeout=120 * PATIENCE, env={**os.environ, **(env or {})}
+        argv,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=120 * PATIENCE,
+        env={**os.environ, **(env or {})},
     ).stdout
     return [float(word) for word in out.split()]
 
@@ -67,9 +83,16 @@ class Ended(NamedTuple):
 
 
 class Command:
-    """`libvirt-trace OPTIONS` from its start to its end; its standard output goes to `log`, or through a pipe to nowhere."""
+    """`libvirt-trace OPTIONS` from its start to its end; its standard output goes to `log`, or
+    through a pipe to nowhere.
+    """
 
-    def __init__(self, *options: str, log: Path | None = None, program: Sequence[str] = (str(ROOT / "tracer.py"),)) -> None:
+    def __init__(
+        self,
+        *options: str,
+        log: Path | None = None,
+        program: Sequence[str] = (str(ROOT / "tracer.py"),),
+    ) -> None:
         self._drain: subprocess.Popen[str] | None = None
         with contextlib.ExitStack() as stack:
             out: int
@@ -78,7 +101,9 @@ class Command:
             else:
                 # tells the first line and then only takes
                 script = "read -r line; echo attached; exec cat >/dev/null"
-                self._drain = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                self._drain = subprocess.Popen(
+                    ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
                 assert self._drain.stdin
                 out = stack.enter_context(self._drain.stdin).fileno()
             started = time.monotonic()
@@ -108,7 +133,8 @@ class Command:
 
     def cpu(self) -> float:
         """Seconds of processor time that it has used, all its threads together."""
-        per_process_clock = (~self._process.pid << 3) | 2  # MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)
+        # MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)
+        per_process_clock = (~self._process.pid << 3) | 2
         return time.clock_gettime(per_process_clock)
 
     def settle(self) -> None:
@@ -140,7 +166,9 @@ class Command:
 
 
 def remove(path: Path) -> None:
-    """Deletes a log, which may be hundreds of megabytes, so that its pages need not be written to disk."""
+    """Deletes a log, which may be hundreds of megabytes, so that its pages need not be written
+    to disk.
+    """
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -37,7 +37,14 @@ def render(rows: Sequence[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    return (row.part, row.what, number(row.value), row.unit, "" if row.pairs is None else f"{row.pairs:.2f}", row.target)
+    return (
+        row.part,
+        row.what,
+        number(row.value),
+        row.unit,
+        "" if row.pairs is None else f"{row.pairs:.2f}",
+        row.target,
+    )
 
 
 def number(value: float) -> str:

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Makes the calls that standard input names, one a line (FUNCTION OBJECT FLAGS), on the connection that the argument names, and prints for
- * each "denied" (the failing result and VIR_ERR_ACCESS_DENIED), or "passed", whatever libvirt made of it. It gets its handles from
+ * Makes the calls that standard input names, one a line (FUNCTION OBJECT FLAGS), on the connection
+ * that the argument names, and prints for each "denied" (the failing result and
+ * VIR_ERR_ACCESS_DENIED), or "passed", whatever libvirt made of it. It gets its handles from
  * libvirt directly, so that no policy keeps it from asking.
  */
 
@@ -21,7 +22,8 @@ typedef void *connect(const char *);
 
 static void *directly(const char *of)
 {
-	void *libvirt = dlopen("libvirt.so.0", RTLD_LAZY), *found = dlvsym(libvirt, of, "LIBVIRT_0.0.3");
+	void *libvirt = dlopen("libvirt.so.0", RTLD_LAZY),
+	     *found = dlvsym(libvirt, of, "LIBVIRT_0.0.3");
 
 	return found ? found : dlvsym(libvirt, of, "LIBVIRT_0.2.0");
 }
@@ -70,7 +72,10 @@ int main(int argc, char **argv)
 		else
 			check(false, function);
 		error = virGetLastError();
-		puts(result < 0 && error && error->code == VIR_ERR_ACCESS_DENIED && error->domain == VIR_FROM_ACCESS ? "denied" : "passed");
+		puts(result < 0 && error && error->code == VIR_ERR_ACCESS_DENIED &&
+					error->domain == VIR_FROM_ACCESS ?
+				"denied" :
+				"passed");
 		fflush(stdout);
 	}
 	return 0;

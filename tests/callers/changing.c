@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Calls with a string that another thread keeps changing, shortening and making unreadable; the arguments are its size
- * and the number of calls.
+ * Calls with a string that another thread keeps changing, shortening and making unreadable; the
+ * arguments are its size and the number of calls.
  */
 
 #include "caller.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Says what the enforcer takes it for, "daemon" or "program", and waits until its input ends. With -DDAEMON it imports what makes a
- * daemon. In a daemon the enforcer takes its own words out of the environment.
+ * Says what the enforcer takes it for, "daemon" or "program", and waits until its input ends. With
+ * -DDAEMON it imports what makes a daemon. In a daemon the enforcer takes its own words out of the
+ * environment.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Calls functions of libvirt without a handle from where libvirt calls the program: `elsewhere PLACE URI LIBRARY:FUNCTION...`, where
- * the URI makes virConnectOpenAuth ask for a name. Each is called once; then virDomainSuspend and virDomainResume.
- * PLACE: handler (what a failing function calls), nested (a handler in a handler, a hundred deep), auth, event, coroutine (of a handler,
- * on its own stack), jump (a handler that jumps out to another stack for good, a hundred times, the last of which makes the calls).
+ * Calls functions of libvirt without a handle from where libvirt calls the program: `elsewhere
+ * PLACE URI LIBRARY:FUNCTION...`, where the URI makes virConnectOpenAuth ask for a name. Each is
+ * called once; then virDomainSuspend and virDomainResume. PLACE: handler (what a failing function
+ * calls), nested (a handler in a handler, a hundred deep), auth, event, coroutine (of a handler, on
+ * its own stack), jump (a handler that jumps out to another stack for good, a hundred times, the
+ * last of which makes the calls).
  */
 
 #define _GNU_SOURCE
@@ -44,7 +46,8 @@ static ucontext_t *coroutine(void (*run)(void))
 	static char *stack;
 
 	if (!stack)			/* below the main thread's stack, as all such memory */
-		stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		stack = mmap(
+			NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	getcontext(&inside);
 	inside.uc_stack.ss_sp = stack;
 	inside.uc_stack.ss_size = STACK;
@@ -99,7 +102,8 @@ static void on_error_jump(void *data, virErrorPtr error)
 	if (!jumping)
 		return;
 	if (!stacks)
-		stacks = mmap(NULL, (JUMPS + 1) * (STACK >> 4), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		stacks = mmap(NULL, (JUMPS + 1) * (STACK >> 4), PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	getcontext(&there);
 	there.uc_stack.ss_sp = stacks + (JUMPS - next) * (STACK >> 4);	/* each below the last */
 	there.uc_stack.ss_size = STACK >> 4;
@@ -163,7 +167,9 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "auth")) {
 		check(virConnectOpenAuth(argv[2], &auth, 0), "virConnectOpenAuth");
 	} else if (!strcmp(argv[1], "event")) {
-		check(virEventAddTimeout(0, on_timeout, NULL, NULL) >= 0 && !virEventRunDefaultImpl(), "virEventRunDefaultImpl");
+		check(virEventAddTimeout(0, on_timeout, NULL, NULL) >= 0 &&
+				!virEventRunDefaultImpl(),
+			"virEventRunDefaultImpl");
 	} else if (!strcmp(argv[1], "jump")) {
 		jumping = true;
 		virSetErrorFunc(NULL, on_error_jump);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * An event callback that ends in a jump to virDomainSuspend or virDomainResume, which raise the next event, 23 times after
- * a first. As far as the return addresses tell, libvirt calls them; it was the program. Prints each function in order.
+ * An event callback that ends in a jump to virDomainSuspend or virDomainResume, which raise the
+ * next event, 23 times after a first. As far as the return addresses tell, libvirt calls them; it
+ * was the program. Prints each function in order.
  */
 
 #include "caller.h"
@@ -25,8 +26,10 @@ int main(void)
 
 	check(!virEventRegisterDefaultImpl(), "virEventRegisterDefaultImpl");
 	conn = open_test();
-	check(virConnectDomainEventRegister(conn, on_event, NULL, NULL) >= 0, "virConnectDomainEventRegister");
-	check(!virDomainSuspend(find_domain(conn, "test")), "virDomainSuspend");	/* raises the first event */
+	check(virConnectDomainEventRegister(conn, on_event, NULL, NULL) >= 0,
+		"virConnectDomainEventRegister");
+	check(!virDomainSuspend(find_domain(conn, "test")),
+		"virDomainSuspend"); /* raises the first event */
 	while (events <= CALLS)
 		check(!virEventRunDefaultImpl(), "virEventRunDefaultImpl");
 	for (int i = 0; i <= CALLS; i++)

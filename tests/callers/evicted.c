@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Two threads on one CPU, 3,000 calls each, whose strings and objects lie on pages that must be read from FILE first: while the
- * tracer waits for one thread's page, the other thread calls. Prints the threads' ids; the n-th string of thread t is "t n" and
- * (37 n mod 1500) letters.
+ * Two threads on one CPU, 3,000 calls each, whose strings and objects lie on pages that must be
+ * read from FILE first: while the tracer waits for one thread's page, the other thread calls.
+ * Prints the threads' ids; the n-th string of thread t is "t n" and (37 n mod 1500) letters.
  */
 
 #define _GNU_SOURCE
@@ -47,7 +47,8 @@ static void write_all(const char *path, virDomainPtr domain)
 		for (int n = 0; n < MADE; n++) {
 			char *to = string(thread, n);
 
-			memcpy((char *)object(thread, n) - PRIVATE, (char *)domain - PRIVATE, PRIVATE + DOMAIN);
+			memcpy((char *)object(thread, n) - PRIVATE, (char *)domain - PRIVATE,
+				PRIVATE + DOMAIN);
 			object(thread, n)[NAME] = to;
 			fill(to + sprintf(to, "%d %d", thread, n), 37 * n % 1500);
 		}
@@ -55,7 +56,9 @@ static void write_all(const char *path, virDomainPtr domain)
 	/* neither mapped nor cached, and no page brings its neighbours along */
 	check(!msync(all, 2 * size, MS_SYNC) && !madvise(all, 2 * size, MADV_RANDOM), "msync");
 	check(!madvise(all, 2 * size, MADV_DONTNEED), "madvise");
-	check(!posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM) && !posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), "posix_fadvise");
+	check(!posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM) &&
+			!posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED),
+		"posix_fadvise");
 }
 
 static void *call(void *data)
@@ -66,9 +69,11 @@ static void *call(void *data)
 	pthread_barrier_wait(&together);
 	for (int n = 0; n < MADE; n++)
 		if (n & 1)
-			check(virDomainGetName((virDomainPtr)object(thread, n)), "virDomainGetName");
+			check(virDomainGetName((virDomainPtr)object(thread, n)),
+				"virDomainGetName");
 		else
-			check(!virDomainLookupByName(NULL, string(thread, n)), "refusing without a connection");
+			check(!virDomainLookupByName(NULL, string(thread, n)),
+				"refusing without a connection");
 	return NULL;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * flips URI CALLS KEPT OTHER: another thread keeps changing what a call names, between two guests that are there (in a handle: name and
- * UUID) and between two documents. Prints how many calls on the guests and how many definitions passed, were denied, and ended otherwise.
+ * flips URI CALLS KEPT OTHER: another thread keeps changing what a call names, between two guests
+ * that are there (in a handle: name and UUID) and between two documents. Prints how many calls on
+ * the guests and how many definitions passed, were denied, and ended otherwise.
  */
 
 #include "caller.h"
@@ -10,7 +11,9 @@
 
 #define NAME 32		/* offsets in a domain's handle */
 #define UUID 44
-#define XML "<domain type='%s'><name>%s</name><memory>65536</memory><os><type>hvm</type></os></domain>"
+#define XML \
+	"<domain " \
+	"type='%s'><name>%s</name><memory>65536</memory><os><type>hvm</type></os></domain>"
 
 static atomic_bool done;
 static char documents[2][512], document[512], uuids[2][16];
@@ -49,7 +52,8 @@ int main(int argc, char **argv)
 	conn = virConnectOpen(argv[1]);
 	check(conn, "virConnectOpen");
 	for (int i = 0; i < 2; i++) {
-		snprintf(documents[i], sizeof(documents[i]), XML, is_test ? "test" : "qemu", i ? "flip-good" : "flip-evil");
+		snprintf(documents[i], sizeof(documents[i]), XML, is_test ? "test" : "qemu",
+			i ? "flip-good" : "flip-evil");
 		names[i] = argv[3 + i];
 		others[i] = find_domain(conn, names[i]);
 		check(!virDomainGetUUID(others[i], (unsigned char *)uuids[i]), "virDomainGetUUID");
@@ -74,6 +78,7 @@ int main(int argc, char **argv)
 	virDomainFree(others[0]);
 	virDomainFree(others[1]);
 	virConnectClose(conn);
-	printf("%u %u %u %u %u %u\n", guests[0], guests[1], guests[2], defined[0], defined[1], defined[2]);
+	printf("%u %u %u %u %u %u\n", guests[0], guests[1], guests[2], defined[0], defined[1],
+		defined[2]);
 	return 0;
 }

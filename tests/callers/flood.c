@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Two callers going flat out on read-only calls for so many seconds, while a third makes 23 calls that change something, evenly
- * spread. Each is a process of its own; prints {"pid":..., "function":..., "made":...} for each function that it called.
+ * Two callers going flat out on read-only calls for so many seconds, while a third makes 23 calls
+ * that change something, evenly spread. Each is a process of its own; prints {"pid":...,
+ * "function":..., "made":...} for each function that it called.
  */
 
 #define _GNU_SOURCE
@@ -46,7 +47,8 @@ static void write_now_and_then(double seconds)
 	virDomainPtr domain = find_domain(open_test(), "test");
 
 	for (int i = 0; i < CALLS; i++) {
-		check(!(i & 1 ? virDomainResume(domain) : virDomainSuspend(domain)), "virDomainSuspend");
+		check(!(i & 1 ? virDomainResume(domain) : virDomainSuspend(domain)),
+			"virDomainSuspend");
 		usleep(seconds * 1e6 / CALLS);
 	}
 	say("virConnectOpen", 1);

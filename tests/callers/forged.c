@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Says in the enforcer's name that it is looking for what a call is about, with a stack pointer that is far above or near, and then
- * makes calls of its own: `forged ENFORCER far|near`.
+ * Says in the enforcer's name that it is looking for what a call is about, with a stack pointer
+ * that is far above or near, and then makes calls of its own: `forged ENFORCER far|near`.
  */
 
 #include "caller.h"
@@ -23,7 +23,8 @@ int main(int argc, char **argv)
 	virDomainPtr domain = find_domain(open_test(), "test");
 
 	check(argc == 3 && (library = dlopen(argv[1], RTLD_NOW)), "dlopen");
-	check((say = (void (*)(const struct verdict *))dlsym(library, "libvirt_trace_verdict")), "libvirt_trace_verdict");
+	check((say = (void (*)(const struct verdict *))dlsym(library, "libvirt_trace_verdict")),
+		"libvirt_trace_verdict");
 	looking.sp = *argv[2] == 'f' ? ~0ull >> 1 : (uint64_t)__builtin_frame_address(0) + 4096;
 	for (int i = 0; i < CALLS; i++) {
 		say(&looking);

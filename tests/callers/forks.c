@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Calls under a rule in children of a process whose other threads make such calls all the time, and in a signal handler that
- * interrupts them; each child's call must be denied. Prints how many were. Threads have a connection of their own: libvirt locks it
- * where a call fails, and a lock that another thread holds stays locked in the child, enforced or not.
+ * Calls under a rule in children of a process whose other threads make such calls all the time, and
+ * in a signal handler that interrupts them; each child's call must be denied. Prints how many were.
+ * Threads have a connection of their own: libvirt locks it where a call fails, and a lock that
+ * another thread holds stays locked in the child, enforced or not.
  */
 
 #include <pthread.h>
@@ -68,6 +69,7 @@ int main(void)
 	while (in_handler < CALLS)
 		virDomainGetName(domain);
 	setitimer(ITIMER_REAL, &never, NULL);
-	printf("denied %d allowed %lu handler %s\n", denied, (unsigned long)allowed, in_handler >= CALLS ? "yes" : "no");
+	printf("denied %d allowed %lu handler %s\n", denied, (unsigned long)allowed,
+		in_handler >= CALLS ? "yes" : "no");
 	return 0;
 }

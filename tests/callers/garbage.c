@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Hands libvirt pointers that lead nowhere, as strings and as handles, each in a child process; prints the pointer and what became of
- * the call: {"case":..., "function":..., "pointer":..., "text": null or the string there, "status":...}.
+ * Hands libvirt pointers that lead nowhere, as strings and as handles, each in a child process;
+ * prints the pointer and what became of the call: {"case":..., "function":..., "pointer":...,
+ * "text": null or the string there, "status":...}.
  */
 
 #include "caller.h"
@@ -16,7 +17,8 @@
 
 static char *page(int n, int protection)
 {
-	char *at = mmap(AT + n * 16 * PAGE, PAGE, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	char *at = mmap(AT + n * 16 * PAGE, PAGE, protection,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 	check(at != MAP_FAILED, "mmap");
 	return at;
@@ -38,7 +40,7 @@ static char *behind_end(void)
 static int look_up(virConnectPtr conn, void *name)
 {
 	(void)conn;
-	return virDomainLookupByName(NULL, name) ? 1 : 0;	/* refused before the name is read */
+	return virDomainLookupByName(NULL, name) ? 1 : 0; /* refused before the name is read */
 }
 
 static int define(virConnectPtr conn, void *xml)
@@ -85,8 +87,9 @@ static void try(const char *what, virConnectPtr conn, void *pointer, const char 
 		if (!fork())
 			_exit(functions[i].call(conn, pointer));
 		wait(&status);
-		printf("{\"case\":\"%s\",\"function\":\"%s\",\"pointer\":\"%p\",\"status\":%d,\"text\":", what, functions[i].name, pointer,
-		       status);
+		printf("{\"case\":\"%s\",\"function\":\"%s\",\"pointer\":\"%p\",\"status\":%d,"
+		       "\"text\":",
+			what, functions[i].name, pointer, status);
 		if (text)
 			print_bytes(text, strlen(text));
 		else

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a program does while libvirt calls it back: `inside WHAT URI [COMMAND...]`, where URI makes virConnectOpenAuth ask for a
- * name and a password. In the callback it does WHAT, once; a COMMAND is for WHAT to run. Then it makes 23 calls of virDomainGetID.
- * Prints {"pid":..., "tid":..., "opened":...} when the connection is open.
+ * What a program does while libvirt calls it back: `inside WHAT URI [COMMAND...]`, where URI makes
+ * virConnectOpenAuth ask for a name and a password. In the callback it does WHAT, once; a COMMAND
+ * is for WHAT to run. Then it makes 23 calls of virDomainGetID. Prints {"pid":..., "tid":...,
+ * "opened":...} when the connection is open.
  */
 
 #define _GNU_SOURCE
@@ -80,7 +81,9 @@ static void do_it(void)
 		pid_t pid;
 		int status;
 
-		check(!posix_spawn(&pid, again[0], NULL, NULL, again, environ) && waitpid(pid, &status, 0) == pid, "posix_spawn");
+		check(!posix_spawn(&pid, again[0], NULL, NULL, again, environ) &&
+				waitpid(pid, &status, 0) == pid,
+			"posix_spawn");
 	} else if (doing("exec") || doing("exec-in-thread")) {
 		execv(again[0], again);
 	} else if (doing("kill")) {
@@ -94,7 +97,8 @@ static void do_it(void)
 	} else if (doing("signal")) {
 		signal_on_another_stack();
 	} else if (doing("change-user")) {
-		check(!setresgid(65534, 65534, 65534) && !setresuid(65534, 65534, 65534), "setresuid");
+		check(!setresgid(65534, 65534, 65534) && !setresuid(65534, 65534, 65534),
+			"setresuid");
 	} else if (doing("change-root")) {
 		check(!chroot("/proc/self/fdinfo") && !chdir("/"), "chroot");
 	} else if (doing("hide-memory")) {
@@ -134,7 +138,8 @@ static void *open_it(void *data)
 		conn = virConnectOpenAuth(uri, &auth, 0);
 	if (!doing("longjmp"))
 		check(conn, "virConnectOpenAuth");
-	printf("{\"pid\":%d,\"tid\":%d,\"opened\":%s}\n", getpid(), gettid(), conn ? "true" : "false");
+	printf("{\"pid\":%d,\"tid\":%d,\"opened\":%s}\n", getpid(), gettid(),
+		conn ? "true" : "false");
 	fflush(stdout);
 	if (doing("confine"))	/* to read(), write() and _exit() of the thread */
 		check(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT), "prctl");

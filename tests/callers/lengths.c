@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * For each length that is an argument: looks for a domain of that name, which lies right before memory that can't be read; then
- * has the same as a name in a handle and as a result.
+ * For each length that is an argument: looks for a domain of that name, which lies right before
+ * memory that can't be read; then has the same as a name in a handle and as a result.
  */
 
 #include "caller.h"
@@ -12,7 +12,8 @@
 static char *place(size_t length)
 {
 	size_t page = 4096, room = (length + 1 + page - 1) & ~(page - 1);
-	char *start = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *start = mmap(
+		NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	check(start != MAP_FAILED, "mmap");
 	check(!mprotect(start + room, page, PROT_NONE), "mprotect");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Loads the plugin (the first argument, which is linked to libvirt) with local scope, lets it make a call, unloads it, and all that
- * again. Prints what each call returned; then whether a function that this libvirt lacks can be found.
+ * Loads the plugin (the first argument, which is linked to libvirt) with local scope, lets it make
+ * a call, unloads it, and all that again. Prints what each call returned; then whether a function
+ * that this libvirt lacks can be found.
  */
 
 #define _GNU_SOURCE

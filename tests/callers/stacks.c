@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Leaves libvirt's calls on one stack, from what a failing one calls back, and makes others on another: `stacks WAY ROUNDS`, 0 rounds: until
- * the standard input ends. WAY: fibers (swapcontext), above, below (a signal handler on a stack that is higher or lower), longjmp (for good),
- * deeper (likewise, from five depths of the stack, and makes the others at three), nested (no other stack). Each result is checked; prints [rounds, calls back].
+ * Leaves libvirt's calls on one stack, from what a failing one calls back, and makes others on
+ * another: `stacks WAY ROUNDS`, 0 rounds: until the standard input ends. WAY: fibers (swapcontext),
+ * above, below (a signal handler on a stack that is higher or lower), longjmp (for good), deeper
+ * (likewise, from five depths of the stack, and makes the others at three), nested (no other
+ * stack). Each result is checked; prints [rounds, calls back].
  */
 
 #define _GNU_SOURCE
@@ -119,7 +121,8 @@ static void *run(void *alternate)
 
 int main(int argc, char **argv)
 {
-	char *stacks = mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *stacks = mmap(
+		NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	bool above;
 	pthread_attr_t attributes;
 	pthread_t thread;

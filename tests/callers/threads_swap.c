@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Eight threads call virDomainGetInfo until standard input ends; then prints how many calls passed, how many were denied, and how
- * many had any other result, which must be none.
+ * Eight threads call virDomainGetInfo until standard input ends; then prints how many calls passed,
+ * how many were denied, and how many had any other result, which must be none.
  */
 
 #include <pthread.h>

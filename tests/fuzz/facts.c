@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A compiled policy and the facts of a call come in; the rule that decides goes out. The library's judge, and its readers of policies, URIs
- * and documents, in one shared library without libvirt: what a call's arguments would tell is told here.
+ * A compiled policy and the facts of a call come in; the rule that decides goes out. The library's
+ * judge, and its readers of policies, URIs and documents, in one shared library without libvirt:
+ * what a call's arguments would tell is told here.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -35,10 +36,10 @@ bool is_daemon;
 
 struct facts {
 	const struct head *policy;
-	const char *name, *parent;		/* NULL: not known; parent "": the object has none */
+	const char *name, *parent;  /* NULL: not known; parent "": the object has none */
 	const char *sasl, *x509, *exe, *uri;	/* NULL: not known */
 	uint64_t args[6];
-	const char *texts[6];			/* arguments that are documents or strings; NULL: none */
+	const char *texts[6];   /* arguments that are documents or strings; NULL: none */
 	uint32_t number, uid, gid;
 	uint32_t has_uuid, is_readonly;		/* enum certainty */
 	uint32_t is_part;			/* it is PARENT's, and named by that too */
@@ -59,15 +60,23 @@ void forget_objects(struct question *ask) { ask->have_objects = false; }
 void *connection_of(struct question *ask) { return NULL; }
 unsigned next_handle(struct question *ask, unsigned number) { return 0; }
 bool is_refused(struct question *ask) { return false; }
-const char *document_of(struct call *call, unsigned number) { return facts->texts[number & ~IN_PARAMS]; }
+const char *document_of(struct call *call, unsigned number)
+{
+	return facts->texts[number & ~IN_PARAMS];
+}
 
 void find_who(struct question *ask)
 {
 	ask->who_count = 1;
-	ask->who[0] = (struct who){ .uid = facts->uid, .gid = facts->gid, .sasl = facts->sasl, .x509 = facts->x509, .exe = facts->exe ? facts->exe : "" };
+	ask->who[0] = (struct who){ .uid = facts->uid,
+		.gid = facts->gid,
+		.sasl = facts->sasl,
+		.x509 = facts->x509,
+		.exe = facts->exe ? facts->exe : "" };
 }
 
-void say_verdict(struct question *ask, enum verdict_action action, const char *rule, const char *message)
+void say_verdict(
+	struct question *ask, enum verdict_action action, const char *rule, const char *message)
 {
 	decided = rule;
 }
@@ -91,7 +100,9 @@ void find_objects(struct question *ask)
 	} else if (has_parent && facts->is_part && facts->name) {
 		struct object *part = &ask->objects[ask->object_count++];
 
-		*part = (struct object){ .has_uuid = NO, .parent = facts->parent, .parent_is_name = true };
+		*part = (struct object){
+			.has_uuid = NO, .parent = facts->parent, .parent_is_name = true
+		};
 		set_name(part, facts->name);
 	} else if (has_parent) {
 		object->parent = facts->parent;
@@ -102,7 +113,8 @@ void find_connection(struct question *ask)
 {
 	ask->is_readonly = facts->is_readonly;
 	ask->has_uri = UNKNOWN;
-	if (facts->uri && append(ask->uri, sizeof(ask->uri), 0, facts->uri) && strip_uri(ask->bare_uri, sizeof(ask->bare_uri), facts->uri))
+	if (facts->uri && append(ask->uri, sizeof(ask->uri), 0, facts->uri) &&
+		strip_uri(ask->bare_uri, sizeof(ask->bare_uri), facts->uri))
 		ask->has_uri = YES;
 }
 

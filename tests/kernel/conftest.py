@@ -29,7 +29,10 @@ NODE = """\
   <domain type='test'><name>test</name><memory>8388608</memory><os><type>hvm</type></os></domain>
 </node>
 """
-LOAD = "import ctypes, sys; [ctypes.CDLL(path) for path in sys.argv[1:]]; print('loaded', flush=True); sys.stdin.read()"
+LOAD = (
+    "import ctypes, sys; [ctypes.CDLL(path) for path in sys.argv[1:]]; print('loaded', "
+    "flush=True); sys.stdin.read()"
+)
 _clock = re.compile(r"[0-9:.]{15} ")
 _duration = re.compile(r" <[0-9.]+(?:ns|us|ms|s)>(?=$| AUDITED)")
 _notice = re.compile(r"[0-9:.]{15} libvirt-trace: ")
@@ -72,9 +75,15 @@ def bare(line: str) -> str:
 class Steps:
     """A caller that makes calls when it is told to."""
 
-    def __init__(self, program: Path, before: tuple[str, ...] = (), env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, program: Path, before: tuple[str, ...] = (), env: dict[str, str] | None = None
+    ) -> None:
         self.process = subprocess.Popen(
-            [*before, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+            [*before, str(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
         )
         self._expect("ready")
 
@@ -111,7 +120,9 @@ def tracepoints() -> Iterator[Tracepoints]:
 
 @pytest.fixture
 def load() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """load(LIBRARY..., before=COMMAND): a process that has them loaded until its standard input is closed."""
+    """load(LIBRARY..., before=COMMAND): a process that has them loaded until its standard input
+    is closed.
+    """
     children = []
 
     def start(*libraries: str | Path, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
@@ -137,7 +148,9 @@ def end(child: subprocess.Popen[str]) -> None:
 def traced(trace: Callable[..., Tracer], tmp_path: Path) -> Callable[..., Run]:
     """traced(PROGRAM, ARGUMENT..., options=(), lost=0): runs it as COMMAND to its end."""
 
-    def run(*command: object, options: tuple[str, ...] = (), lost: int | None = 0, seconds: float = 60) -> Run:
+    def run(
+        *command: object, options: tuple[str, ...] = (), lost: int | None = 0, seconds: float = 60
+    ) -> Run:
         facts = tmp_path / "facts"
         tracer = trace(*options, "--", *TO_FILE, str(facts), *map(str, command), attached=False)
         result = tracer.finish(seconds, lost)
@@ -149,12 +162,16 @@ def traced(trace: Callable[..., Tracer], tmp_path: Path) -> Callable[..., Run]:
 
 @pytest.fixture
 def traced_text(tmp_path: Path) -> Callable[..., tuple[list[str], list[Any]]]:
-    """traced_text(PROGRAM, ARGUMENT..., options=()): the calls' lines in the text form, and the facts."""
+    """traced_text(PROGRAM, ARGUMENT..., options=()): the calls' lines in the text form, and the
+    facts.
+    """
 
     def run(*command: object, options: tuple[str, ...] = ()) -> tuple[list[str], list[Any]]:
         facts = tmp_path / "facts"
         argv = [*TRACER, *options, "--", *TO_FILE, str(facts), *map(str, command)]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60 * PATIENCE)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60 * PATIENCE
+        )
         assert b" 0 lost in " in done.stderr, done.stderr
         text = done.stdout.decode()
         assert text.endswith("\n")
@@ -171,7 +188,7 @@ def untraced(tmp_path: Path) -> Callable[..., tuple[int, list[Any]]]:
     def run(*command: object) -> tuple[int, list[Any]]:
         facts = tmp_path / "untraced"
         with facts.open("wb") as file:
-            done = subprocess.run([os.fspath(command[0]), *map(str, command[1:])], stdout=file, timeout=60 * PATIENCE)  # type: ignore[call-overload]
+            done = subprocess.run([*map(str, command)], stdout=file, timeout=60 * PATIENCE)
         return done.returncode, read_facts(facts)
 
     return run
@@ -179,7 +196,9 @@ def untraced(tmp_path: Path) -> Callable[..., tuple[int, list[Any]]]:
 
 @pytest.fixture
 def auth_uri(tmp_path: Path) -> str:
-    """A URI of the test driver that asks for a user name and a password, by a callback inside virConnectOpenAuth."""
+    """A URI of the test driver that asks for a user name and a password, by a callback inside
+    virConnectOpenAuth.
+    """
     path = tmp_path / "node.xml"
     path.write_text(NODE)
     return f"test://{path}"

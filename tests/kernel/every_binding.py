@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Run as a program: calls every method of libvirt-python's classes on the test driver, each with objects of its own.
+"""Run as a program: calls every method of libvirt-python's classes on the test driver, each with
+objects of its own.
 
-Prints a line for each C function that was called on the way: its name, what Python passed and what it got, as JSON.
+Prints a line for each C function that was called on the way: its name, what Python passed and what
+it got, as JSON.
 """
 
 import inspect
@@ -30,7 +32,9 @@ NODE = """
     <firmware><vendor>y</vendor><version>1</version><release_date>2020</release_date></firmware></capability></device>
 </node>
 """
-DOMAIN = "<domain type='test'><name>db1</name><memory>4096</memory><os><type>hvm</type></os></domain>"
+DOMAIN = (
+    "<domain type='test'><name>db1</name><memory>4096</memory><os><type>hvm</type></os></domain>"
+)
 DISK = "<disk type='file' device='disk'><source file='/b'/><target dev='vdb'/></disk>"
 # by what a method's name has in it, the first that fits
 XML = {
@@ -40,7 +44,9 @@ XML = {
     "storageVol": "<volume><name>vol2</name><capacity>1048576</capacity></volume>",
     "createXML": "<volume><name>vol2</name><capacity>1048576</capacity></volume>",
     "snapshot": "<domainsnapshot><name>snap2</name></domainsnapshot>",
-    "checkpoint": "<domaincheckpoint><name>check2</name><disks><disk name='vda'/></disks></domaincheckpoint>",
+    "checkpoint": (
+        "<domaincheckpoint><name>check2</name><disks><disk name='vda'/></disks></domaincheckpoint>"
+    ),
     "nodeDevice": "<device><parent>scsi_host1</parent><capability type='scsi_host'/></device>",
     "device": DISK,
     "define": DOMAIN,
@@ -58,7 +64,11 @@ PARAMS = {
     "setIOThreadParams": {"poll_max_ns": 5},
     "blockCopy": {"bandwidth": 1 << 34, "granularity": 4096},
     "migrate3": {"migrate_uri": "tcp://10.0.0.1", "bandwidth": 1 << 35},
-    "migrateToURI3": {"destination_name": "other", "bandwidth": 1 << 35, "migrate_disks": ["vda", "vdb"]},
+    "migrateToURI3": {
+        "destination_name": "other",
+        "bandwidth": 1 << 35,
+        "migrate_disks": ["vda", "vdb"],
+    },
     "restoreParams": {"file": SAVED},
     "saveParams": {"file": SAVED},
     "setLaunchSecurityState": {"sev-secret": "abc"},
@@ -123,15 +133,44 @@ VALUES = {
     "cellCount": 2,
 }
 # these end the process, wait, or need another thread
-UNFIT = {"ref", "c_pointer", "virConnGetLastError", "virConnResetLastError", "setKeepAlive", "suspendForDuration", "recvAll", "sendAll"}
-UNFIT |= {"sparseRecvAll", "sparseSendAll", "nodeSuspendForDuration", "close", "connect", "domain", "getConnect", "sendHole"}
-PLUMBING = ("Free", "Ref", "LastError", "virEvent", "virInitialize", "virGetVersion", "virSetErrorFunc", "virRegisterErrorHandler")
+UNFIT = {
+    "ref",
+    "c_pointer",
+    "virConnGetLastError",
+    "virConnResetLastError",
+    "setKeepAlive",
+    "suspendForDuration",
+    "recvAll",
+    "sendAll",
+}
+UNFIT |= {
+    "sparseRecvAll",
+    "sparseSendAll",
+    "nodeSuspendForDuration",
+    "close",
+    "connect",
+    "domain",
+    "getConnect",
+    "sendHole",
+}
+PLUMBING = (
+    "Free",
+    "Ref",
+    "LastError",
+    "virEvent",
+    "virInitialize",
+    "virGetVersion",
+    "virSetErrorFunc",
+    "virRegisterErrorHandler",
+)
 
 out = os.fdopen(os.dup(1), "w")
 
 
 def plain(value):
-    """JSON of what Python passed or got; an object of libvirt is {}, bytes are their hexadecimal form in {"bytes"}."""
+    """JSON of what Python passed or got; an object of libvirt is {}, bytes are their
+    hexadecimal form in {"bytes"}.
+    """
     if isinstance(value, (str, int, float, type(None))):
         return value
     if isinstance(value, (bytes, bytearray)):
@@ -156,7 +195,11 @@ def wrap(name, function):
 def wrap_all():
     for name in dir(libvirtmod):
         function = getattr(libvirtmod, name)
-        if name.startswith("vir") and callable(function) and not any(word in name for word in PLUMBING):
+        if (
+            name.startswith("vir")
+            and callable(function)
+            and not any(word in name for word in PLUMBING)
+        ):
             setattr(libvirtmod, name, wrap(name, function))
 
 
@@ -164,7 +207,10 @@ def argument(method, parameter, owner):
     name = parameter.name
     if "xml" in name.lower() and name != "xmlCPUs":
         lowered = method.lower()
-        return next((xml for word, xml in XML.items() if word.lower() in lowered), DISK if type(owner).__name__ == "virDomain" else DOMAIN)
+        return next(
+            (xml for word, xml in XML.items() if word.lower() in lowered),
+            DISK if type(owner).__name__ == "virDomain" else DOMAIN,
+        )
     if name in ("to", "file", "filename"):
         return SAVED
     if name == "params" and method in PARAMS:
@@ -179,7 +225,11 @@ def argument(method, parameter, owner):
         return {2048: 3}
     if name in VALUES:
         return VALUES[name]
-    return 0 if parameter.default is inspect.Parameter.empty or parameter.default == 0 else parameter.default
+    return (
+        0
+        if parameter.default is inspect.Parameter.empty or parameter.default == 0
+        else parameter.default
+    )
 
 
 def objects(uri):
@@ -195,7 +245,9 @@ def objects(uri):
         "virStoragePool": pool,
         "virStorageVol": pool.createXML(XML["storageVol"].replace("vol2", "vol1"), 0),
         "virNodeDevice": conn.nodeDeviceLookupByName("computer1"),
-        "virDomainSnapshot": domain.snapshotCreateXML("<domainsnapshot><name>snap1</name></domainsnapshot>", 0),
+        "virDomainSnapshot": domain.snapshotCreateXML(
+            "<domainsnapshot><name>snap1</name></domainsnapshot>", 0
+        ),
     }
 
 
@@ -218,13 +270,24 @@ def main():
         wrap_all()
         for kind in objects(uri):
             for method in sorted(dir(getattr(libvirt, kind))):
-                if method.startswith("_") or method in UNFIT or "Event" in method or "Callback" in method:
+                if (
+                    method.startswith("_")
+                    or method in UNFIT
+                    or "Event" in method
+                    or "Callback" in method
+                ):
                     continue
                 owner = objects(uri)[kind]
                 function = getattr(owner, method)
                 try:
                     parameters = list(inspect.signature(function).parameters.values())
-                    function(*(argument(method, parameter, owner) for parameter in parameters if parameter.kind < 2))
+                    function(
+                        *(
+                            argument(method, parameter, owner)
+                            for parameter in parameters
+                            if parameter.kind < 2
+                        )
+                    )
                     special(kind, method)
                 except Exception:  # what libvirt or its binding refuses was called all the same
                     continue

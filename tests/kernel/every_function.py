@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Run as a program: calls every public function that takes a handle 23 times without one, which libvirt refuses politely.
+"""Run as a program: calls every public function that takes a handle 23 times without one, which
+libvirt refuses politely.
 
 Prints its process id, then a line per function: its name and how many calls were made.
 """
@@ -27,7 +28,12 @@ def main() -> None:
     libraries: dict[str, ctypes.CDLL] = {}
     print(os.getpid())
     for function in load_api().functions:
-        if function.access == "plumbing" or function.name in UNFIT or not function.params or function.params[0].kind != "handle":
+        if (
+            function.access == "plumbing"
+            or function.name in UNFIT
+            or not function.params
+            or function.params[0].kind != "handle"
+        ):
             continue
         library = libraries.setdefault(function.library, ctypes.CDLL(function.library))
         try:
@@ -35,7 +41,9 @@ def main() -> None:
         except AttributeError:
             continue  # newer than this libvirt
         call.restype = ctypes.c_void_p
-        arguments = [ctypes.c_uint64(0) if param.kind in SCALAR_KINDS else None for param in function.params]
+        arguments = [
+            ctypes.c_uint64(0) if param.kind in SCALAR_KINDS else None for param in function.params
+        ]
         for _ in range(TIMES):
             call(*arguments)
         print(function.name, TIMES)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The benchmark runs, and its table has every row; what the numbers are is not a test's business."""
+"""The benchmark runs, and its table has every row; what the numbers are is not a test's
+business.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,12 @@ ROWS = {
         "BCC, 4 functions: attach a function",
         "BCC, 4 functions: detach a function",
     ),
-    "the command": ('start to "attached"', "SIGINT to its exit", "processor, 2 s idle", "peak resident memory, idle"),
+    ("the command"): (
+        'start to "attached"',
+        "SIGINT to its exit",
+        "processor, 2 s idle",
+        "peak resident memory, idle",
+    ),
     "calls of a daemon": (
         "untraced",
         "traced in client and daemon, not linked",
@@ -57,7 +64,13 @@ ROWS = {
         "start of one with libvirt: more",
         "size of the library",
     ),
-    "asking a record": (r"zstdcat \| jq", "libvirt-trace log --object", "zstdgrep", "time of ours to that of jq"),
+    ("asking a record"): (
+        r"zstdcat \| "
+        r"jq",
+        "libvirt-trace log --object",
+        "zstdgrep",
+        "time of ours to that of jq",
+    ),
 }
 
 
@@ -66,10 +79,16 @@ def test_bench_prints_every_row():
         if missing := need():
             needs.lack("kernel", missing)
     command = [needs.PYTHON, "-m", "tests.bench", "--quick"]
-    run = subprocess.run(command, cwd=needs.ROOT, capture_output=True, text=True, timeout=240 * needs.PATIENCE)
+    run = subprocess.run(
+        command, cwd=needs.ROOT, capture_output=True, text=True, timeout=240 * needs.PATIENCE
+    )
     assert run.returncode == 0, run.stderr
     machine, rounds, headings, rule, *lines = run.stdout.splitlines()
-    assert machine.startswith("Linux ") and "rounds" in rounds and headings.split()[:4] == ["part", "what", "value", "unit"]
+    assert (
+        machine.startswith("Linux ")
+        and "rounds" in rounds
+        and headings.split()[:4] == ["part", "what", "value", "unit"]
+    )
     assert set(rule) == {"-"}
     expected = [(part, what) for part, names in ROWS.items() for what in names]
     assert len(lines) == len(expected), run.stdout

@@ -51,7 +51,9 @@ def test_container_of_a_process_that_has_gone(folder):
     child = subprocess.Popen(["sleep", "60"])
     (folder / "cgroup.procs").write_text(str(child.pid))
     who = Processes()
-    captured = Captured(child.pid, 1, 0, 0, None, folder.stat().st_ino, 0, b"sleep\0" + b"60\0", "sleep", None)
+    captured = Captured(
+        child.pid, 1, 0, 0, None, folder.stat().st_ino, 0, b"sleep\0" + b"60\0", "sleep", None
+    )
     assert who.lookup(child.pid, None, captured).container == ID
     child.kill()
     child.wait()
@@ -66,7 +68,9 @@ AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 def test_a_user_can_not_say_that_he_is_a_service_or_a_container(steps, trace):
-    """systemd gives each user a cgroup, below which he makes what he likes; the first two names are those of others."""
+    """systemd gives each user a cgroup, below which he makes what he likes; the first two names
+    are those of others.
+    """
     own = root_of_all() / f"user@{os.getpid()}.service"
     own.mkdir()
     os.chown(own, 65534, 65534)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The command as a user meets it: how it ends, what it says on standard error, what a terminal shows."""
+"""The command as a user meets it: how it ends, what it says on standard error, what a terminal
+shows.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,14 @@ TOTALS = re.compile(r"libvirt-trace: [0-9]+ calls?, [0-9]+ failed, 0 denied, 0 l
 
 
 def run(*words: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*TRACER, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, **options)
+    return subprocess.run(
+        [*TRACER, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        **options,
+    )
 
 
 def on_terminal(*words: str, **environment: str) -> str:
@@ -52,17 +61,26 @@ def test_command_that_can_not_be_started_is_said_and_the_log_has_an_end():
 
     assert result.returncode == 125
     assert result.stdout.splitlines()[-1].startswith('{"type":"end",')
-    assert result.stderr.splitlines()[-1] == "libvirt-trace: can't start /nonexistent/command: no such file or directory"
+    assert result.stderr.splitlines()[-1] == (
+        "libvirt-trace: can't start /nonexistent/command: no such file or directory"
+    )
 
 
 def test_command_that_outlives_its_tracing_is_waited_for(tmp_path):
     os.mkfifo(tmp_path / "go")
     words = ("-d", "0.1", "--", "sh", "-c", f"read line <{tmp_path}/go; exit 7")
     with subprocess.Popen(
-        [*TRACER, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*TRACER, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as tracer:
         assert tracer.stderr
-        assert any(re.fullmatch("libvirt-trace: waiting for the command, process [0-9]+\n", line) for line in tracer.stderr)
+        assert any(
+            re.fullmatch("libvirt-trace: waiting for the command, process [0-9]+\n", line)
+            for line in tracer.stderr
+        )
         (tmp_path / "go").write_text("\n")
 
     assert tracer.returncode == 7
@@ -79,10 +97,18 @@ def test_reader_that_goes_away_ends_tracing_without_a_word_too_many(tmp_path):
     assert reader.stdin and reader.wait(SECONDS) == 0
     command = ["sh", "-c", f"touch {tmp_path}/done; exit 7"]
 
-    result = subprocess.run([*TRACER, "--", *command], stdout=reader.stdin, stderr=subprocess.PIPE, text=True, timeout=SECONDS)
+    result = subprocess.run(
+        [*TRACER, "--", *command],
+        stdout=reader.stdin,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=SECONDS,
+    )
 
     said = [line for line in result.stderr.splitlines() if not TOTALS.fullmatch(line)]
-    assert [line for line in said if not line.startswith("libvirt-trace: waiting for the command")] == []
+    assert [
+        line for line in said if not line.startswith("libvirt-trace: waiting for the command")
+    ] == []
     assert (tmp_path / "done").exists()
     assert result.returncode == 7
 
@@ -109,7 +135,9 @@ def test_hangup_begins_a_new_file(trace, steps, tmp_path):
 
 
 def types_in(log: Path) -> list[str]:
-    """Of the first event, of calls and of the end: a domain's event, or a library, may be other programs'."""
+    """Of the first event, of calls and of the end: a domain's event, or a library, may be other
+    programs'.
+    """
     kinds = [json.loads(line)["type"] for line in log.read_text().splitlines()]
     return [kind for number, kind in enumerate(kinds) if not number or kind in ("call", "end")]
 
@@ -117,7 +145,9 @@ def types_in(log: Path) -> list[str]:
 def test_misspelt_function_is_complained_of():
     result = run("-f", "virDomainDestory", "-d", "0")
 
-    assert 'libvirt-trace: no function is called "virDomainDestory"; did you mean "virDomainDestroy"?' in result.stderr.splitlines()
+    assert (
+        'libvirt-trace: no function is called "virDomainDestory"; did you mean "virDomainDestroy"?'
+    ) in result.stderr.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -128,11 +158,19 @@ def test_misspelt_function_is_complained_of():
     ],
 )
 def test_missing_module_is_named_with_its_package(module, complaint, tmp_path):
-    (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError('No module named {module}')\n")
+    (tmp_path / f"{module}.py").write_text(
+        f"raise ModuleNotFoundError('No module named {module}')\n"
+    )
     command = [PYTHON, str(ROOT / "tracer.py"), "--", "touch", str(tmp_path / "started")]
-    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    result = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)}
+    )
 
-    assert (result.returncode, result.stdout, result.stderr) == (1, "", f"libvirt-trace: {complaint}\n")
+    assert (result.returncode, result.stdout, result.stderr) == (
+        1,
+        "",
+        f"libvirt-trace: {complaint}\n",
+    )
     assert not Path(tmp_path / "started").exists()
 
 
@@ -143,7 +181,8 @@ def test_terminal_shows_colours_and_a_status_line():
     assert "starting ..." in shown
     shown = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     assert "0 calls/s, 0 open, 0 denied, 0 lost" in shown
-    assert TOTALS.fullmatch(shown.splitlines()[-1].rpartition("\x1b[2K")[2])  # the status line is gone
+    # the status line is gone
+    assert TOTALS.fullmatch(shown.splitlines()[-1].rpartition("\x1b[2K")[2])
 
 
 def test_terminal_that_the_command_uses_has_no_status_line():

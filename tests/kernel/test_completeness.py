@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Every call is seen, once: the log against a second counter, which shares nothing with the tracer but the kernel."""
+"""Every call is seen, once: the log against a second counter, which shares nothing with the
+tracer but the kernel.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +59,14 @@ class Witness:
 
         if not program.has_uprobe_multi():
             pytest.skip("no uprobe_multi on this kernel: the second counter needs it")
-        symbols = subprocess.check_output(["nm", "-D", "--defined-only", "--with-symbol-versions", LIBRARY], text=True)
-        public = [line.split() for line in symbols.splitlines() if "@@LIBVIRT_" in line and "PRIVATE" not in line and " T " in line]
+        symbols = subprocess.check_output(
+            ["nm", "-D", "--defined-only", "--with-symbol-versions", LIBRARY], text=True
+        )
+        public = [
+            line.split()
+            for line in symbols.splitlines()
+            if "@@LIBVIRT_" in line and "PRIVATE" not in line and " T " in line
+        ]
         self.names = [name.partition("@")[0] for _, _, name in public]
         # in this library code is where its addresses say: the first segments are mapped one to one
         offsets = [int(address, 16) for address, _, _ in public]
@@ -66,12 +74,19 @@ class Witness:
             self._bpf = bcc.BPF(text=COUNTER.encode(), cflags=[f"-I{program.STUBS}"])
         function = self._bpf.load_func(b"count", bcc.BPF.KPROBE, None, 48)
         path = ctypes.create_string_buffer(LIBRARY.encode())
-        places, cookies = (ctypes.c_uint64 * len(offsets))(*offsets), (ctypes.c_uint64 * len(offsets))(*range(len(offsets)))
+        places, cookies = (
+            (ctypes.c_uint64 * len(offsets))(*offsets),
+            (ctypes.c_uint64 * len(offsets))(*range(len(offsets))),
+        )
         where, which, whose = (ctypes.addressof(item) for item in (path, places, cookies))
         # union bpf_attr, link_create.uprobe_multi
-        link = struct.pack("<IIIIQQQQIII", function.fd, 0, 48, 0, where, which, 0, whose, len(offsets), 0, 0)
+        link = struct.pack(
+            "<IIIIQQQQIII", function.fd, 0, 48, 0, where, which, 0, whose, len(offsets), 0, 0
+        )
         attributes = ctypes.create_string_buffer(link)
-        self._link = ctypes.CDLL(None, use_errno=True).syscall(321, 28, attributes, len(attributes) - 1)
+        self._link = ctypes.CDLL(None, use_errno=True).syscall(
+            321, 28, attributes, len(attributes) - 1
+        )
         assert self._link >= 0, os.strerror(ctypes.get_errno())
 
     def counts(self, pids: set[int]) -> Counter[str]:
@@ -111,17 +126,29 @@ def facts_of(path: Path) -> tuple[int, Counter[str]]:
 
 
 def test_every_call_of_a_workload_is_in_the_log(trace, witness, tmp_path):
-    script = f"cd {tmp_path}; " + WORK.format(python=PYTHON, here=Path(__file__).parent, times=TIMES)
+    script = (f"cd {tmp_path}; ") + WORK.format(
+        python=PYTHON, here=Path(__file__).parent, times=TIMES
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHON_WORK": PYTHON_WORK}
     words = ("-a", "--nested", "--buffer-size", "256", "--", "sh", "-euc", script)
     result = trace(*words, attached=False, env=environment).finish(120)
     assert result.status == 0, result.stderr
     refused_pid, refused = facts_of(tmp_path / "refused")
     answered_pid, answered = facts_of(tmp_path / "answered")
-    pids = {refused_pid, answered_pid, *(int(pid) for name in ("worked", "virsh") for pid in (tmp_path / name).read_text().split())}
+    pids = {
+        refused_pid,
+        answered_pid,
+        *(
+            int(pid)
+            for name in ("worked", "virsh")
+            for pid in (tmp_path / name).read_text().split()
+        ),
+    }
     assert len(pids) == 3 + TIMES
 
-    calls = [call for pid in pids for call in result.calls(pid=pid) if call["library"] == "libvirt.so.0"]
+    calls = [
+        call for pid in pids for call in result.calls(pid=pid) if call["library"] == "libvirt.so.0"
+    ]
     seen, expected = Counter(call["function"] for call in calls), witness.counts(pids)
     assert seen == expected
     assert len(expected) >= 150
@@ -131,6 +158,14 @@ def test_every_call_of_a_workload_is_in_the_log(trace, witness, tmp_path):
         assert {name: mine[name] for name in made if mine[name] != TIMES} == dict.fromkeys(
             SETUP & made.keys() if made is answered else (), TIMES + 1
         )
-    assert all(call["failed"] for call in result.calls(pid=refused_pid) if call["function"] in refused and call["depth"] == 0)
-    succeeded = {call["function"] for call in result.calls(pid=answered_pid) if call["depth"] == 0 and not call["failed"]}
+    assert all(
+        call["failed"]
+        for call in result.calls(pid=refused_pid)
+        if call["function"] in refused and call["depth"] == 0
+    )
+    succeeded = {
+        call["function"]
+        for call in result.calls(pid=answered_pid)
+        if call["depth"] == 0 and not call["failed"]
+    }
     assert len(succeeded & answered.keys()) >= 100

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Callers and tracers under odd conditions: confined, stopped, traced, short of memory; every call is seen, or it is told."""
+"""Callers and tracers under odd conditions: confined, stopped, traced, short of memory; every
+call is seen, or it is told.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ MEMORY = Path("/sys/fs/cgroup/memory")
 
 
 @pytest.mark.parametrize("what", ["change-user", "change-root", "hide-memory", "confine"])
-def test_a_program_that_gives_up_its_rights(caller, traced: Traced, auth_uri: str, what: str) -> None:
+def test_a_program_that_gives_up_its_rights(
+    caller, traced: Traced, auth_uri: str, what: str
+) -> None:
     run = inside(caller, traced, what, auth_uri)
     opened = run.call("virConnectOpenAuth")
     assert (opened["type"], opened["ret"]["uri"], opened["uid"]) == ("call", auth_uri, 0)
@@ -33,7 +37,9 @@ def test_a_program_that_gives_up_its_rights(caller, traced: Traced, auth_uri: st
 
 
 def test_a_program_that_is_stopped_in_a_call(caller, trace, auth_uri: str) -> None:
-    tracer: Tracer = trace("-n", caller("inside").name, "-f", "virConnectOpenAuth", "-f", "virDomainGetID")
+    tracer: Tracer = trace(
+        "-n", caller("inside").name, "-f", "virConnectOpenAuth", "-f", "virDomainGetID"
+    )
     child = subprocess.Popen([caller("inside"), "stop", auth_uri], stdout=subprocess.DEVNULL)
     _, status = os.waitpid(child.pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status)
@@ -46,7 +52,9 @@ def test_a_program_that_is_stopped_in_a_call(caller, trace, auth_uri: str) -> No
 
 
 @pytest.mark.parametrize(
-    "how", [["strace", "-f", "-o", "/dev/null"], ["strace", "-f", "-o", "/dev/null", "--seccomp-bpf"]], ids=["", "filter"]
+    "how",
+    [["strace", "-f", "-o", "/dev/null"], ["strace", "-f", "-o", "/dev/null", "--seccomp-bpf"]],
+    ids=["", "filter"],
 )
 def test_a_program_that_is_traced(caller, traced: Traced, auth_uri: str, how: list[str]) -> None:
     run = traced(*how, caller("inside"), "call", auth_uri)
@@ -76,7 +84,9 @@ def test_a_program_short_of_memory(caller, traced: Traced, cramped: Path) -> Non
     )
 
 
-@pytest.mark.parametrize("limit", ["nofile=40:40", "memlock=0:0", "fsize=0:0", "as=300000000:300000000"])
+@pytest.mark.parametrize(
+    "limit", ["nofile=40:40", "memlock=0:0", "fsize=0:0", "as=300000000:300000000"]
+)
 def test_limits_of_the_tracer(caller, tmp_path: Path, limit: str) -> None:
     """They are what a service manager or a shell gives it; those that it can't do with are told."""
     log = tmp_path / "log"
@@ -119,7 +129,9 @@ def test_two_tracers_in_a_storm_of_hangups(caller, steps, tmp_path: Path) -> Non
     """Each reopens its file as often as it is told to; no call is in none of its files."""
     step = steps()
     logs = [tmp_path / f"{number}.json" for number in range(2)]
-    tracers = [Tracer("-p", str(step.pid), "-f", "virDomainGetName", "-o", str(log)) for log in logs]
+    tracers = [
+        Tracer("-p", str(step.pid), "-f", "virDomainGetName", "-o", str(log)) for log in logs
+    ]
     try:
         for tracer in tracers:
             tracer.wait_attached()

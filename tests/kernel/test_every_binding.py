@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Everything that libvirt-python can call on the test driver is traced: each argument and result is what Python passed and got."""
+"""Everything that libvirt-python can call on the test driver is traced: each argument and
+result is what Python passed and got.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,17 @@ RENAMED = {"virConnectListDomainsID": "virConnectListDomains"}
 ROOM = {"maxnames", "maxids", "maxinfo", "maxerrors", "nr_stats", "ncpumaps", "nameslen"}
 # what Python passes in another shape: the function's arguments from the binding's
 RESHAPED: dict[str, Callable[[list[Any]], list[Any]]] = {
-    "virNodeAllocPages": lambda given: [given[0], [size for size, _ in given[1]["items"]], [n for _, n in given[1]["items"]], *given[2:]],
-    "virDomainSetTime": lambda given: [given[0], *(number for _, number in given[1]["items"]), *given[2:]],
+    "virNodeAllocPages": lambda given: [
+        given[0],
+        [size for size, _ in given[1]["items"]],
+        [n for _, n in given[1]["items"]],
+        *given[2:],
+    ],
+    "virDomainSetTime": lambda given: [
+        given[0],
+        *(number for _, number in given[1]["items"]),
+        *given[2:],
+    ],
     "virDomainSendKey": lambda given: given[:4] + given[5:],
     "virDomainMemoryStats": lambda given: [*given, 0],
     "virDomainBlockPeek": lambda given: given[:3] + given[4:],
@@ -42,7 +53,13 @@ HANDLE = "an object"
 def plain(value: Any) -> Any:
     """A value of the log without what is only there for its readers."""
     if isinstance(value, dict):
-        if "type" in value and ("name" in value or "uuid" in value or "driver" in value or "uri" in value or len(value) == 1):
+        if "type" in value and (
+            "name" in value
+            or "uuid" in value
+            or "driver" in value
+            or "uri" in value
+            or len(value) == 1
+        ):
             return HANDLE
         if set(value) in ({"value", "names"}, {"value", "name"}):
             return value["value"]
@@ -90,18 +107,29 @@ def as_logged(value: Any, secret: bool) -> Any:
 
 def passed(function: Function) -> list[tuple[str, bool]]:
     """The arguments that Python gives: no outputs, and no numbers that count others."""
-    counts = {part.lstrip("*") for param in function.params for part in param.length.split("*") if param.kind == "pointer"}
-    counts |= {"size"} if function.name in ("virDomainBlockStats", "virDomainInterfaceStats") else set()
+    counts = {
+        part.lstrip("*")
+        for param in function.params
+        for part in param.length.split("*")
+        if param.kind == "pointer"
+    }
+    counts |= (
+        {"size"} if function.name in ("virDomainBlockStats", "virDomainInterfaceStats") else set()
+    )
     return [
         (param.name, param.secret)
         for param in function.params
-        if not (param.kind == "pointer" and param.direction != "in") and not (param.name in counts | ROOM and param.kind in SCALAR_KINDS)
+        if not (param.kind == "pointer" and param.direction != "in")
+        and not (param.name in counts | ROOM and param.kind in SCALAR_KINDS)
     ]
 
 
 def asks_how_many(function: Function, call: Event) -> bool:
     """Whether it is the first of two calls: without room, for the number of things."""
-    return any(param.direction == "out" and param.length and call["args"].get(param.name, 0) is None for param in function.params)
+    return any(
+        param.direction == "out" and param.length and call["args"].get(param.name, 0) is None
+        for param in function.params
+    )
 
 
 def leaves(value: Any) -> Counter[str]:
@@ -110,14 +138,24 @@ def leaves(value: Any) -> Counter[str]:
         return sum((leaves(key) + leaves(item) for key, item in value.items()), Counter())
     if isinstance(value, list):
         return sum((leaves(item) for item in value), Counter())
-    return Counter([f"{value:g}" if isinstance(value, float) else str(int(value)) if isinstance(value, bool) else str(value)])
+    return Counter(
+        [
+            f"{value:g}"
+            if isinstance(value, float)
+            else str(int(value))
+            if isinstance(value, bool)
+            else str(value)
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     """(function, what Python passed, what it got, the call in the log) of each call."""
     facts = tmp_path_factory.mktemp("bindings") / "facts"
-    tracer = Tracer("-s", "65536", "--buffer-size", "64", "--", *TO_FILE, str(facts), PYTHON, str(PROGRAM))
+    tracer = Tracer(
+        "-s", "65536", "--buffer-size", "64", "--", *TO_FILE, str(facts), PYTHON, str(PROGRAM)
+    )
     result = tracer.finish(120)
     calls = [call for call in result.calls() if call["depth"] == 0]
     found, at = [], 0
@@ -125,13 +163,26 @@ def pairs(tmp_path_factory):
         name, given, got = json.loads(line)
         name = RENAMED.get(name, name)
         # the binding may ask for the number of things first, and not ask for them if there are none
-        place = next((place for place in range(at, min(at + 6, len(calls))) if calls[place]["function"] == name), None)
+        place = next(
+            (
+                place
+                for place in range(at, min(at + 6, len(calls)))
+                if calls[place]["function"] == name
+            ),
+            None,
+        )
         if place is None:
-            assert got in ([], None, -1, {"items": []}), f"{name}{given} = {got} is not in the log, next is {calls[at]['function']}"
+            assert got in ([], None, -1, {"items": []}), (
+                f"{name}{given} = {got} is not in the log, next is {calls[at]['function']}"
+            )
             continue
         function = TABLE.by_name[name]
         while asks_how_many(function, calls[place]):
-            later = [later for later in range(place + 1, min(place + 3, len(calls))) if calls[later]["function"] == name]
+            later = [
+                later
+                for later in range(place + 1, min(place + 3, len(calls)))
+                if calls[later]["function"] == name
+            ]
             if not later:
                 break
             place = later[0]
@@ -151,7 +202,9 @@ def test_arguments_are_what_python_passed(pairs):
         names = passed(function)
         given = RESHAPED.get(function.name, list)(given)
         shown = [plain(call["args"][name]) for name, _ in names]
-        expected = [as_logged(value, secret) for value, (_, secret) in zip(given, names, strict=False)]
+        expected = [
+            as_logged(value, secret) for value, (_, secret) in zip(given, names, strict=False)
+        ]
         if shown != expected:
             wrong.append((function.name, shown, expected))
     assert not wrong, "\n".join(map(str, wrong[:60]))
@@ -169,8 +222,11 @@ def test_results_are_what_python_got(pairs):
         if failed:
             assert call["out"] == {}, function.name
             continue
-        missing = leaves(as_logged(got, False)) - leaves(plain(call["out"])) - leaves(plain(call["ret"]))
-        if missing and function.name != "virConnectGetSysinfo":  # where the BIOS may hold what is nobody's business
+        missing = (
+            leaves(as_logged(got, False)) - leaves(plain(call["out"])) - leaves(plain(call["ret"]))
+        )
+        # where the BIOS may hold what is nobody's business
+        if missing and function.name != "virConnectGetSysinfo":
             wrong.append((function.name, missing, call["out"], call["ret"], got))
     assert not wrong, "\n".join(map(str, wrong[:60]))
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Libraries where stat() and mappings name different devices: on btrfs and on overlays; and libraries that are bundled."""
+"""Libraries where stat() and mappings name different devices: on btrfs and on overlays; and
+libraries that are bundled.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ SUBVOLUMES = ("one", "two")
 
 @pytest.fixture(scope="module")
 def btrfs(tmp_path_factory) -> Iterator[Path]:
-    """A file system with a copy of the library in each of two subvolumes, under one number, and of the first a snapshot."""
+    """A file system with a copy of the library in each of two subvolumes, under one number, and
+    of the first a snapshot.
+    """
     if not shutil.which("mkfs.btrfs") or "btrfs" not in Path("/proc/filesystems").read_text():
         lack("kernel", "btrfs-progs is not installed, or the kernel has no btrfs")
     folder = tmp_path_factory.mktemp("btrfs")
@@ -39,16 +43,23 @@ def btrfs(tmp_path_factory) -> Iterator[Path]:
     subprocess.run(["mount", "-o", "loop", image, mounted], check=True)
     try:
         for name in SUBVOLUMES:
-            subprocess.run(["btrfs", "-q", "subvolume", "create", mounted / name], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                ["btrfs", "-q", "subvolume", "create", mounted / name],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
             shutil.copy(LIBVIRT, mounted / name / "libvirt.so.0")
         with (mounted / "two" / "libvirt.so.0").open("ab") as file:
             file.write(b"other")
         subprocess.run(
-            ["btrfs", "-q", "subvolume", "snapshot", mounted / "one", mounted / "snapshot"], check=True, stdout=subprocess.DEVNULL
+            ["btrfs", "-q", "subvolume", "snapshot", mounted / "one", mounted / "snapshot"],
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
         yield mounted
     finally:
-        subprocess.run(["umount", "-l", mounted], check=True)  # other tracers here may hold the files for a while
+        # other tracers here may hold the files for a while
+        subprocess.run(["umount", "-l", mounted], check=True)
 
 
 def test_files_of_subvolumes_are_told_apart(btrfs, load) -> None:
@@ -69,16 +80,35 @@ def test_a_library_is_found_by_its_path_when_its_process_has_gone(btrfs, load) -
     end(load(path))
     record = wait_mapped(watch, str(path))
     status = path.stat()
-    assert (record.major, record.minor) != (os.major(status.st_dev), os.minor(status.st_dev)), "else this test shows nothing"
+    assert (record.major, record.minor) != (os.major(status.st_dev), os.minor(status.st_dev)), (
+        "else this test shows nothing"
+    )
     found = Targets()
     target = found.of(as_mapping(record))
     assert target and os.path.samestat(os.stat(target.path_for_kernel), status)
     assert found.refused == []
     # and if it can't be found, that is told, once
-    assert found.of(as_mapping(record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000))) is None
-    assert found.of(as_mapping(record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000))) is None
+    assert (
+        found.of(
+            as_mapping(
+                record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000)
+            )
+        )
+        is None
+    )
+    assert (
+        found.of(
+            as_mapping(
+                record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000)
+            )
+        )
+        is None
+    )
     ((path_told, reason),) = found.refused
-    assert path_told == "/proc/nowhere/libvirt.so.0" and "ended before the file could be opened" in reason
+    assert (
+        path_told == "/proc/nowhere/libvirt.so.0"
+        and ("ended before the file could be opened") in reason
+    )
     found.close()
     watch.close()
 
@@ -102,8 +132,20 @@ def test_the_enforcer_on_two_overlays_of_a_layer_is_one(tmp_path, load) -> None:
         cp {enforcer} lower/{maps.ENFORCER}; cp {LIBVIRT} lower/libvirt.so.0
         mount -t overlay o1 -o lowerdir=lower,upperdir=u1,workdir=w1 o1
         mount -t overlay o2 -o lowerdir=lower,upperdir=u2,workdir=w2 o2"""
-    before = ("unshare", "-m", "--propagation", "private", "sh", "-eu", "-c", f'{script}; exec "$@"', "sh")
-    child = load(*(tmp_path / folder / maps.ENFORCER for folder in ("o1", "o2", "lower")), before=before)
+    before = (
+        "unshare",
+        "-m",
+        "--propagation",
+        "private",
+        "sh",
+        "-eu",
+        "-c",
+        f'{script}; exec "$@"',
+        "sh",
+    )
+    child = load(
+        *(tmp_path / folder / maps.ENFORCER for folder in ("o1", "o2", "lower")), before=before
+    )
     mappings = [mapping for mapping in maps.read(child.pid) if maps.is_enforcer(mapping.path)]
     assert len({mapping.path for mapping in mappings}) == 3
     found = Enforcers(list)
@@ -141,7 +183,12 @@ def test_a_bundled_library_has_another_name(tmp_path, load) -> None:
     if not shutil.which("patchelf"):
         lack("kernel", "patchelf is not installed")
     bundled = copy(tmp_path, "libvirt-1a2b3c4d.so.0.9000.0")
-    qemu = Path(shutil.copy(LIBVIRT.replace("libvirt.so", "libvirt-qemu.so"), tmp_path / "libvirt-qemu-1a2b3c4d.so.0.9000.0"))
+    qemu = Path(
+        shutil.copy(
+            LIBVIRT.replace("libvirt.so", "libvirt-qemu.so"),
+            tmp_path / "libvirt-qemu-1a2b3c4d.so.0.9000.0",
+        )
+    )
     for path in (bundled, qemu):
         subprocess.run(["patchelf", "--set-soname", path.name, path], check=True)
     load(bundled, qemu)
@@ -164,7 +211,11 @@ def test_an_enforcer_whose_function_cannot_be_probed_ends_nothing(trace, load, t
     child = load(path)
     tracer = trace("-p", str(child.pid))
     tracer.wait_for(
-        lambda event: event["type"] == "unattached" and event["path"] == str(path) and "probe the instruction" in event["reason"]
+        lambda event: (
+            event["type"] == "unattached"
+            and event["path"] == str(path)
+            and "probe the instruction" in event["reason"]
+        )
     )
     assert tracer.stop().status == 0
 
@@ -184,10 +235,17 @@ for line in sys.stdin:
 def test_a_library_that_is_only_in_memory(trace) -> None:
     """As some loaders of one-file programs have it."""
     tracer = trace("-f", "virGetVersion")
-    child = subprocess.Popen([PYTHON, "-c", IN_MEMORY, LIBVIRT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [PYTHON, "-c", IN_MEMORY, LIBVIRT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert child.stdin and child.stdout
     pid = int(child.stdout.readline())
-    tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"] == "/memfd:libvirt.so.0 (deleted)")
+    tracer.wait_for(
+        lambda event: (
+            event["type"] == "attached"
+            and event["targets"][0]["path"] == "/memfd:libvirt.so.0 (deleted)"
+        )
+    )
     assert child.communicate(f"{CALLS}\n")[0] == f"{CALLS}\n"
     assert len(tracer.stop(lost=None).calls("virGetVersion", pid)) == CALLS
 
@@ -197,10 +255,22 @@ def test_a_library_on_an_overlay_that_is_removed(trace, steps, tmp_path) -> None
     script = f"""mount -t tmpfs none {tmp_path}; cd {tmp_path}; mkdir lower upper work over
         cp {LIBVIRT} lower/libvirt.so.0; mount -t overlay over -o lowerdir=lower,upperdir=upper,workdir=work over
         cp {LIBVIRT} over/new; mv over/new over/libvirt.so.0; export LD_LIBRARY_PATH={tmp_path}/over"""
-    before = ("unshare", "-m", "--propagation", "private", "sh", "-eu", "-c", f'{script}; exec "$@"', "sh")
+    before = (
+        "unshare",
+        "-m",
+        "--propagation",
+        "private",
+        "sh",
+        "-eu",
+        "-c",
+        f'{script}; exec "$@"',
+        "sh",
+    )
     step = steps(before=before)
     path = f"{tmp_path}/over/libvirt.so.0"
     subprocess.run(["nsenter", "-m", "-t", str(step.pid), "rm", path], check=True)
-    tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"].startswith(path))
+    tracer.wait_for(
+        lambda event: event["type"] == "attached" and event["targets"][0]["path"].startswith(path)
+    )
     step.call()
     assert len(tracer.stop(lost=None).calls("virDomainGetName", step.pid)) == CALLS

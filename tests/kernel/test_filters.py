@@ -31,11 +31,15 @@ except libvirt.libvirtError:
 
 
 class Work:
-    """A process that does WORK when it is told to: traced by its pid, it is alone among all that use libvirt meanwhile."""
+    """A process that does WORK when it is told to: traced by its pid, it is alone among all
+    that use libvirt meanwhile.
+    """
 
     def __init__(self, *before: str) -> None:
         program = f"import sys; sys.stdin.readline(); exec({WORK!r})"
-        self.process = subprocess.Popen([*before, PYTHON, "-c", program, *DOMAINS], stdin=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            [*before, PYTHON, "-c", program, *DOMAINS], stdin=subprocess.PIPE
+        )
         self.pid = self.process.pid
         self.only = ("-p", str(self.pid))
 
@@ -99,7 +103,11 @@ def test_failed_calls_are_all_that_is_left(trace, work):
     tracer = trace("-x", *work.only)
     work.do()
     (call,) = tracer.stop().calls()
-    assert (call["function"], call["args"]["name"], call["ret"]) == ("virDomainLookupByName", "nosuch", None)
+    assert (call["function"], call["args"]["name"], call["ret"]) == (
+        "virDomainLookupByName",
+        "nosuch",
+        None,
+    )
 
 
 def test_user_chooses_the_processes(trace, work):
@@ -109,7 +117,9 @@ def test_user_chooses_the_processes(trace, work):
     theirs.do()
     result = tracer.stop()
     assert len(result.calls("virDomainCreate")) == 23 * len(DOMAINS)
-    assert {(call["pid"], call["uid"], call["user"]) for call in result.calls()} == {(theirs.pid, 65534, "nobody")}
+    assert {(call["pid"], call["uid"], call["user"]) for call in result.calls()} == {
+        (theirs.pid, 65534, "nobody")
+    }
 
 
 def test_process_name_chooses_the_processes(trace, work, tmp_path):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A process without privileges that has policies of its own making mapped neither ends the tracer nor keeps it from its work."""
+"""A process without privileges that has policies of its own making mapped neither ends the
+tracer nor keeps it from its work.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from tests.needs import PATIENCE, PYTHON
 
 POLICY = '[[rule]]\nname = "none"\naction = "deny"\nfunction = "virDomainSuspend"\n'
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-# FILE...: has each of them mapped, sealed, as the enforcer has its policies, and makes as many calls that nobody judges as it is told to
+# FILE...: has each of them mapped, sealed, as the enforcer has its policies, and makes as many
+# calls that nobody judges as it is told to
 HOSTILE = """
 import fcntl, mmap, os, select, sys, libvirt
 kept = []
@@ -71,7 +74,9 @@ def forgeries() -> dict[str, bytes]:
     size = len(compiled(POLICY))
     unterminated = compiled(POLICY).rstrip(b"\0") + b"x" * 8
     return {
-        "no end of the source": struct.pack("<8sI", unterminated[:8], len(unterminated)) + unterminated[12:-1] + b"x",
+        ("no end of the source"): struct.pack("<8sI", unterminated[:8], len(unterminated))
+        + unterminated[12:-1]
+        + b"x",
         "source at the end": forged(origin=size - 1),
         "rows behind the end": forged(rows_at=size - 8),
         "rows far away": forged(rows_at=0xFFFFFFF0),
@@ -104,10 +109,21 @@ def test_a_forger_harms_nobody(trace, steps, folder):
     honest = steps()
     command = [*NOBODY, PYTHON, "-c", HOSTILE, *map(str, paths)]
     environment = {**enforced_environment(None), "LD_PRELOAD": enforcer}
-    forger = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    forger = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
     assert forger.stdin and forger.stdout
     # what others here call is none of this test's: they may flood the log
-    tracer = trace("-p", str(honest.pid), "-p", str(forger.pid), "-f", "virDomainGetName", "-f", "virConnectGetType")
+    tracer = trace(
+        "-p",
+        str(honest.pid),
+        "-p",
+        str(forger.pid),
+        "-f",
+        "virDomainGetName",
+        "-f",
+        "virConnectGetType",
+    )
     forger.stdin.write("\n")
     rounds, began, now = 0, 0, 0
     try:
@@ -120,7 +136,9 @@ def test_a_forger_harms_nobody(trace, steps, folder):
             tracer.wait_for(lambda event: event.get("pid") == honest.pid, count=rounds * CALLS)
             now = time.monotonic_ns()
             began = began or now
-        done = subprocess.run([*TRACER, "ps"], capture_output=True, text=True, timeout=60 * PATIENCE)
+        done = subprocess.run(
+            [*TRACER, "ps"], capture_output=True, text=True, timeout=60 * PATIENCE
+        )
         assert (done.returncode, done.stderr) == (0, "") and str(forger.pid) in done.stdout
     finally:
         forger.stdin.close()

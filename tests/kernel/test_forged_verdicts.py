@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a program says in the enforcer's name hides none of its calls: "I am looking" covers the enforcer's own calls alone."""
+"""What a program says in the enforcer's name hides none of its calls: "I am looking" covers the
+enforcer's own calls alone.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,19 @@ ENFORCER = ROOT / "enforcer" / "build" / "libvirt-trace-enforcer.so"
 
 @pytest.mark.parametrize("place", ["far", "near"])
 def test_a_forged_look_hides_nothing(caller, traced: Callable[..., Run], place: str) -> None:
-    """The library is the true one: its exported function may be called by anybody, with any stack pointer."""
+    """The library is the true one: its exported function may be called by anybody, with any
+    stack pointer.
+    """
     assert os.stat(ENFORCER).st_uid == 0
     run = traced(caller("forged", "-ldl"), ENFORCER, place)
     seen = Counter(call["function"] for call in run.calls())
-    made = Counter({"virConnectOpen": 1, "virDomainLookupByName": 1, "virDomainSuspend": CALLS, "virDomainResume": CALLS})
+    made = Counter(
+        {
+            "virConnectOpen": 1,
+            "virDomainLookupByName": 1,
+            "virDomainSuspend": CALLS,
+            "virDomainResume": CALLS,
+        }
+    )
     assert seen == made + Counter({"virDomainDestroy": 1})
     assert {(call["type"], call["depth"]) for call in run.calls()} == {("call", 0)}

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A program can't hide calls among libvirt's own: what it calls from inside libvirt's calls is shown, and nothing else is."""
+"""A program can't hide calls among libvirt's own: what it calls from inside libvirt's calls is
+shown, and nothing else is.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ def functions() -> list[str]:
     """LIBRARY:FUNCTION of every public function that refuses a NULL handle."""
     found = []
     for function in load_api().functions:
-        if function.access == "plumbing" or function.name in NOT_HERE or not function.params or function.params[0].kind != "handle":
+        if (
+            function.access == "plumbing"
+            or function.name in NOT_HERE
+            or not function.params
+            or function.params[0].kind != "handle"
+        ):
             continue
         if len(function.params) > 8 or any(param.kind == "double" for param in function.params):
             continue
@@ -34,7 +41,9 @@ def functions() -> list[str]:
 
 @pytest.mark.other_kernels
 @pytest.mark.parametrize("place", PLACES)
-def test_every_function_called_from_inside_libvirt_is_shown(caller, traced: Traced, auth_uri: str, place: str) -> None:
+def test_every_function_called_from_inside_libvirt_is_shown(
+    caller, traced: Traced, auth_uri: str, place: str
+) -> None:
     made = functions()
     assert len(made) >= 400
     run = traced(caller("elsewhere"), place, auth_uri, *made)
@@ -42,17 +51,30 @@ def test_every_function_called_from_inside_libvirt_is_shown(caller, traced: Trac
     seen = Counter(call["function"] for call in run.calls() if call["pid"] == pid)
     around = Counter({"virConnectOpen": 1, "virDomainLookupByName": 1})
     around["virConnectOpenAuth"] += place == "auth"
-    around["virConnectSetKeepAlive"] += {"auth": 0, "event": 0, "jump": 101, "nested": 101}.get(place, 1)
-    alone = run.result.events[0]["link"] == "uprobe_session"  # a call that is under way has the thread's only return probe
+    around["virConnectSetKeepAlive"] += {"auth": 0, "event": 0, "jump": 101, "nested": 101}.get(
+        place, 1
+    )
+    # a call that is under way has the thread's only return probe
+    alone = run.result.events[0]["link"] == "uprobe_session"
     if (
         place in ("jump", "nested") and not alone
     ):  # too deep for one: nothing tells any more that virDomainCreateLinux ended in a jump to it
         around["virDomainCreateXML"] += 1
-    expected = Counter(name.partition(":")[2] for name in made) + Counter({"virDomainSuspend": 1, "virDomainResume": 1}) + around
+    expected = (
+        Counter(name.partition(":")[2] for name in made)
+        + Counter({"virDomainSuspend": 1, "virDomainResume": 1})
+        + around
+    )
     assert seen == expected
     assert {call["depth"] for call in run.calls()} == {0}
-    results = [call.get("ret") for call in run.calls() if call["function"] in ("virDomainSuspend", "virDomainResume")]
-    assert results[-2:] == ([None, None] if place in ("jump", "nested") or (alone and place != "event") else [0, 0])
+    results = [
+        call.get("ret")
+        for call in run.calls()
+        if call["function"] in ("virDomainSuspend", "virDomainResume")
+    ]
+    assert results[-2:] == (
+        [None, None] if place in ("jump", "nested") or (alone and place != "event") else [0, 0]
+    )
     if place == "nested" and not alone:  # those that the kernel has return probes for
         returned = [call for call in run.calls("virConnectSetKeepAlive") if call["type"] == "call"]
         assert (len(returned), {call["ret"] for call in returned}) == (64, {-1})

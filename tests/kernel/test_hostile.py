@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Callers that are broken or mean harm: the log is right or says what it could not read, and the caller gets what it would have got."""
+"""Callers that are broken or mean harm: the log is right or says what it could not read, and
+the caller gets what it would have got.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ from tests.kernel.conftest import CALLS, TO_FILE, TRACER, Run, bare, logged, rea
 from tests.needs import PATIENCE, PYTHON
 
 Traced = Callable[..., Run]
-IN_ANOTHER, SWITCHED, LEFT = (f"no return probe: {why}" for why in ("inside another call", "stack switched", "another call was left"))
+IN_ANOTHER, SWITCHED, LEFT = (
+    f"no return probe: {why}"
+    for why in ("inside another call", "stack switched", "another call was left")
+)
 
 
 def to_bytes(fact: str) -> bytes:
@@ -46,17 +51,25 @@ def test_hostile_names_are_exact_in_json(caller, traced: Traced) -> None:
     run = traced(caller("names"), options=("--no-redact",))  # one looks like a URI
     names = [as_logged(to_bytes(fact["name"])) for fact in run.facts]
     assert len(names) >= 13
-    got = [(call["args"]["domain"]["name"], call["ret"]) for call in run.calls("virDomainGetName")[1:]]
+    got = [
+        (call["args"]["domain"]["name"], call["ret"]) for call in run.calls("virDomainGetName")[1:]
+    ]
     assert got == [(name, name) for name in names]
     assert [call["args"]["name"] for call in run.calls("virDomainLookupByName")] == names
 
 
 def test_hostile_names_are_escaped_in_text(caller, traced_text) -> None:
-    lines, facts = traced_text(caller("names"), options=("--no-redact", "-f", "virDomainGetName", "-f", "virDomainLookupByName"))
+    lines, facts = traced_text(
+        caller("names"),
+        options=("--no-redact", "-f", "virDomainGetName", "-f", "virDomainLookupByName"),
+    )
     expected = []
     for fact in facts:
         text = to_bytes(fact["text"]).decode()
-        expected += [f"virDomainGetName(domain={text}) = {text}", f"virDomainLookupByName(conn=test:///default, name={text}) = NULL"]
+        expected += [
+            f"virDomainGetName(domain={text}) = {text}",
+            f"virDomainLookupByName(conn=test:///default, name={text}) = NULL",
+        ]
     assert [bare(line).partition(" VIR_ERR_NO_DOMAIN")[0] for line in lines[1:]] == expected
     assert all(line.isprintable() for line in lines)
 
@@ -64,9 +77,20 @@ def test_hostile_names_are_escaped_in_text(caller, traced_text) -> None:
 def test_a_terminal_sees_the_same_characters(caller, tmp_path: Path) -> None:
     facts = tmp_path / "facts"
     main, other = pty.openpty()
-    argv = [*TRACER, "--no-redact", "-f", "virDomainGetName", "--", *TO_FILE, str(facts), str(caller("names"))]
+    argv = [
+        *TRACER,
+        "--no-redact",
+        "-f",
+        "virDomainGetName",
+        "--",
+        *TO_FILE,
+        str(facts),
+        str(caller("names")),
+    ]
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200"}
-    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=other, stderr=subprocess.DEVNULL, env=env)
+    child = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=other, stderr=subprocess.DEVNULL, env=env
+    )
     os.close(other)
     shown = read_all(main)
     assert child.wait(20 * PATIENCE) == 0
@@ -125,7 +149,9 @@ MIB = 1 << 20
 
 
 @pytest.mark.parametrize("keep", [0, 1, 255, 256, 1024, 4096, 65536])
-def test_strings_are_cut_where_asked_and_keep_their_length(caller, traced: Traced, keep: int) -> None:
+def test_strings_are_cut_where_asked_and_keep_their_length(
+    caller, traced: Traced, keep: int
+) -> None:
     run = traced(caller("lengths"), *AROUND, options=("-s", str(keep)))
     assert run.facts == AROUND
     expected = [logged_text(filled(length), keep) for length in AROUND]
@@ -191,10 +217,14 @@ def test_garbage_pointers_are_shown_as_such(caller, traced: Traced, untraced) ->
     for function, arg in names.items():
         calls = run.calls(function)
         expected = [fact for fact in facts if fact["function"] == function]
-        assert [call["type"] for call in calls] == ["unfinished" if fact["status"] & 127 else "call" for fact in expected], function
+        assert [call["type"] for call in calls] == [
+            "unfinished" if fact["status"] & 127 else "call" for fact in expected
+        ], function
         for call, fact in zip(calls, expected, strict=True):
             is_text = arg in ("name", "xml") and fact["text"] is not None
-            assert call["args"][arg] == (fact["text"] if is_text else {"unreadable": fact["pointer"]}), (function, fact)
+            assert call["args"][arg] == (
+                fact["text"] if is_text else {"unreadable": fact["pointer"]}
+            ), (function, fact)
             if call["type"] == "unfinished":
                 assert call["reason"] == "process exited"
     wrong_object = run.call("virDomainGetMaxVcpus")
@@ -202,15 +232,27 @@ def test_garbage_pointers_are_shown_as_such(caller, traced: Traced, untraced) ->
 
 
 @pytest.mark.parametrize(("size", "count"), [(4096, 100 * CALLS), (3 * 65536, 10 * CALLS)])
-def test_a_string_that_changes_while_it_is_read(caller, traced: Traced, size: int, count: int, tmp_path: Path) -> None:
+def test_a_string_that_changes_while_it_is_read(
+    caller, traced: Traced, size: int, count: int, tmp_path: Path
+) -> None:
     log = tmp_path / "log.json"  # 15 MiB: more than waits for a reader of a pipe
-    traced(caller("changing"), size, count, options=("-s", "65536", "--buffer-size", "32", "-o", str(log)), lost=None)
+    traced(
+        caller("changing"),
+        size,
+        count,
+        options=("-s", "65536", "--buffer-size", "32", "-o", str(log)),
+        lost=None,
+    )
     result = logged(log)
     assert result.end["lost"] == 0
     calls = result.calls("virDomainLookupByName")
     assert len(calls) == count
     for call in calls:
-        assert (call["ret"], call["error"]["name"], call["args"]["conn"]) == (None, "VIR_ERR_INVALID_CONN", None)
+        assert (call["ret"], call["error"]["name"], call["args"]["conn"]) == (
+            None,
+            "VIR_ERR_INVALID_CONN",
+            None,
+        )
         name = call["args"]["name"]
         if "unreadable" not in name:
             text = name if isinstance(name, str) else name["text"]
@@ -225,19 +267,29 @@ def test_200_threads(caller, traced: Traced) -> None:
     run = traced(caller("threads"), 200)
     assert len(run.facts) == 200
     calls = run.calls("virDomainLookupByName")
-    got = sorted((call["tid"], call["args"]["name"], call["depth"], call["error"]["name"]) for call in calls)
-    assert got == sorted((tid, name, 0, "VIR_ERR_NO_DOMAIN") for tid, name in run.facts for _ in range(CALLS))
+    got = sorted(
+        (call["tid"], call["args"]["name"], call["depth"], call["error"]["name"]) for call in calls
+    )
+    assert got == sorted(
+        (tid, name, 0, "VIR_ERR_NO_DOMAIN") for tid, name in run.facts for _ in range(CALLS)
+    )
 
 
-def inside(caller, traced: Traced, what: str, uri: str, *command: object, options: tuple[str, ...] = ()) -> Run:
+def inside(
+    caller, traced: Traced, what: str, uri: str, *command: object, options: tuple[str, ...] = ()
+) -> Run:
     run = traced(caller("inside"), what, uri, *command, options=options)
     assert {call["depth"] for call in run.calls() if call["library"] == "libvirt.so.0"} == {0}
     return run
 
 
 @pytest.fixture(params=["two links", *(["session"] if has_session() else [])])
-def in_callback(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, traced: Traced) -> tuple[Traced, str | None]:
-    """`traced` by the links of older kernels, or by those of this one; and why calls in a callback have no return probe, if so."""
+def in_callback(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, traced: Traced
+) -> tuple[Traced, str | None]:
+    """`traced` by the links of older kernels, or by those of this one; and why calls in a
+    callback have no return probe, if so.
+    """
     if request.param == "session":
         return traced, IN_ANOTHER
     monkeypatch.setenv(TWO_LINKS, "1")
@@ -249,7 +301,9 @@ def in_callback(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch,
 
 
 def counts(run: Run, function: str, reason: str | None = None) -> dict[int, int]:
-    """Calls of the function by process, all of which returned, or were not seen to for that reason."""
+    """Calls of the function by process, all of which returned, or were not seen to for that
+    reason.
+    """
     result: dict[int, int] = {}
     for call in run.calls(function):
         assert (call["type"], call.get("reason")) == ("unfinished" if reason else "call", reason)
@@ -258,18 +312,32 @@ def counts(run: Run, function: str, reason: str | None = None) -> dict[int, int]
 
 
 @pytest.mark.parametrize("what", ["call", "signal"])
-def test_calls_from_a_callback_are_the_programs(caller, in_callback, auth_uri: str, what: str) -> None:
+def test_calls_from_a_callback_are_the_programs(
+    caller, in_callback, auth_uri: str, what: str
+) -> None:
     """Also from a signal handler on a stack of its own."""
     traced, reason = in_callback
-    run = inside(caller, traced, what, auth_uri, options=("--nested", "-f", "virConnectOpenAuth", "-f", "virDomainGet*"))
+    run = inside(
+        caller,
+        traced,
+        what,
+        auth_uri,
+        options=("--nested", "-f", "virConnectOpenAuth", "-f", "virDomainGet*"),
+    )
     (fact,) = run.facts
     if reason and what == "signal":
         reason = SWITCHED
-    assert counts(run, "virDomainGetName", reason) == counts(run, "virDomainGetID") == {fact["pid"]: CALLS}
+    assert (
+        counts(run, "virDomainGetName", reason)
+        == counts(run, "virDomainGetID")
+        == {fact["pid"]: CALLS}
+    )
     opened = run.call("virConnectOpenAuth")
     assert (opened["type"], opened["ret"]["uri"]) == ("call", auth_uri)
     order = [call["function"] for call in run.calls()]
-    assert order == ["virDomainGetName"] * CALLS + ["virConnectOpenAuth"] + ["virDomainGetID"] * CALLS
+    assert (
+        order == ["virDomainGetName"] * CALLS + ["virConnectOpenAuth"] + ["virDomainGetID"] * CALLS
+    )
 
 
 def test_a_connection_opened_in_a_callback(caller, in_callback, auth_uri: str) -> None:
@@ -281,7 +349,9 @@ def test_a_connection_opened_in_a_callback(caller, in_callback, auth_uri: str) -
         ("test:///default", reason),
         (auth_uri, None),
     ]
-    assert [call["ret"]["uri"] for call in opened if "ret" in call] == ["test:///default"] * (1 if reason else 2) + [auth_uri]
+    assert [call["ret"]["uri"] for call in opened if "ret" in call] == ["test:///default"] * (
+        1 if reason else 2
+    ) + [auth_uri]
     assert run.call("virConnectClose")["args"]["conn"]["uri"] == "test:///default"
 
 
@@ -291,34 +361,62 @@ def test_a_callback_that_ends_in_a_call(caller, in_callback, auth_uri: str) -> N
     traced, reason = in_callback
     run = inside(caller, traced, "tail", auth_uri)
     suspended = run.call("virDomainSuspend")
-    assert (suspended["depth"], suspended.get("reason"), suspended.get("ret")) == (0, reason, None if reason else 0)
+    assert (suspended["depth"], suspended.get("reason"), suspended.get("ret")) == (
+        0,
+        reason,
+        None if reason else 0,
+    )
     assert run.call("virConnectOpenAuth")["ret"]["uri"] == auth_uri
 
 
 @pytest.mark.parametrize("options", [(), ("-a",)], ids=["", "all"])
-def test_an_event_callback_that_ends_in_a_call(caller, in_callback, options: tuple[str, ...]) -> None:
+def test_an_event_callback_that_ends_in_a_call(
+    caller, in_callback, options: tuple[str, ...]
+) -> None:
     """It runs in the event loop, which has no return probe, so that what it calls has."""
     traced, _ = in_callback
     assert jumps_to(caller("event_tail"), "on_event") == {"virDomainSuspend", "virDomainResume"}
     run = traced(caller("event_tail"), options=options)
-    calls = [call for call in run.calls() if call["function"] in ("virDomainSuspend", "virDomainResume")]
+    calls = [
+        call for call in run.calls() if call["function"] in ("virDomainSuspend", "virDomainResume")
+    ]
     assert [call["function"] for call in calls] == run.facts
     assert {(call["type"], call["depth"], call["ret"]) for call in calls} == {("call", 0, 0)}
     if options:
-        assert {call["reason"] for call in run.calls("virEventRunDefaultImpl")} == {"no return probe"}
+        assert {call["reason"] for call in run.calls("virEventRunDefaultImpl")} == {
+            "no return probe"
+        }
 
 
 def jumps_to(program: Path, function: str) -> set[str]:
     """The functions of other libraries that the function ends in."""
-    code = subprocess.check_output(["objdump", "-d", f"--disassemble={function}", program], text=True)
+    code = subprocess.check_output(
+        ["objdump", "-d", f"--disassemble={function}", program], text=True
+    )
     return set(re.findall(r"\tjmp +[0-9a-f]+ <(\w+)@plt>", code))
 
 
 @pytest.mark.other_kernels
 def test_functions_that_end_in_another(caller, in_callback) -> None:
     traced, _ = in_callback
-    run = traced(caller("tail_inside"), options=("-a", "--nested", "-f", "virDomainCreate*", "-f", "virReset*", "-f", "virDomainDestroy"))
-    made = [call for call in run.calls() if call["function"] in ("virDomainCreateLinux", "virDomainCreateXML")]
+    run = traced(
+        caller("tail_inside"),
+        options=(
+            "-a",
+            "--nested",
+            "-f",
+            "virDomainCreate*",
+            "-f",
+            "virReset*",
+            "-f",
+            "virDomainDestroy",
+        ),
+    )
+    made = [
+        call
+        for call in run.calls()
+        if call["function"] in ("virDomainCreateLinux", "virDomainCreateXML")
+    ]
     assert [(call["function"], call["depth"], call["ret"]["name"]) for call in made] == [
         ("virDomainCreateXML", 1, "web1"),
         ("virDomainCreateLinux", 0, "web1"),
@@ -332,7 +430,12 @@ def test_functions_that_end_in_another(caller, in_callback) -> None:
 def test_a_fork_inside_a_call(caller, in_callback, auth_uri: str) -> None:
     traced, reason = in_callback
     run = inside(caller, traced, "fork", auth_uri)
-    parent, child = (fact["pid"] for fact in sorted(run.facts, key=lambda fact: fact["pid"] != run.calls("virConnectOpenAuth")[0]["pid"]))
+    parent, child = (
+        fact["pid"]
+        for fact in sorted(
+            run.facts, key=lambda fact: fact["pid"] != run.calls("virConnectOpenAuth")[0]["pid"]
+        )
+    )
     opened = run.call("virConnectOpenAuth")  # the parent's: it began before there was a child
     assert (opened["type"], opened["pid"], opened["ret"]["uri"]) == ("call", parent, auth_uri)
     assert counts(run, "virDomainGetName", reason) == {child: CALLS}
@@ -357,26 +460,51 @@ def test_a_program_started_inside_a_call(caller, traced: Traced, auth_uri: str) 
 
 @pytest.mark.parametrize("what", ["exec", "exec-in-thread"])
 def test_a_program_replaced_inside_a_call(caller, traced: Traced, auth_uri: str, what: str) -> None:
-    run = inside(caller, traced, what, auth_uri, caller("inside"), "nothing", auth_uri, options=("--cmdline", "full"))
+    run = inside(
+        caller,
+        traced,
+        what,
+        auth_uri,
+        caller("inside"),
+        "nothing",
+        auth_uri,
+        options=("--cmdline", "full"),
+    )
     (fact,) = run.facts
     first, second = run.calls("virConnectOpenAuth")
-    assert (first["type"], first["reason"], first["cmdline"][1]) == ("unfinished", "process exited", what)
-    assert (second["type"], second["ret"]["uri"], second["cmdline"][1]) == ("call", auth_uri, "nothing")
+    assert (first["type"], first["reason"], first["cmdline"][1]) == (
+        "unfinished",
+        "process exited",
+        what,
+    )
+    assert (second["type"], second["ret"]["uri"], second["cmdline"][1]) == (
+        "call",
+        auth_uri,
+        "nothing",
+    )
     assert counts(run, "virDomainGetID") == {fact["pid"]: CALLS}
 
 
 @pytest.mark.parametrize(("what", "status"), [("kill", 137), ("exit", 0), ("end-thread", 0)])
-def test_a_call_that_ends_with_its_process(caller, traced: Traced, auth_uri: str, what: str, status: int) -> None:
+def test_a_call_that_ends_with_its_process(
+    caller, traced: Traced, auth_uri: str, what: str, status: int
+) -> None:
     run = inside(caller, traced, what, auth_uri)
     call = run.call("virConnectOpenAuth")
-    assert (call["type"], call["reason"], call["args"]["name"]) == ("unfinished", "process exited", auth_uri)
+    assert (call["type"], call["reason"], call["args"]["name"]) == (
+        "unfinished",
+        "process exited",
+        auth_uri,
+    )
     assert run.result.status == status
     assert len(run.calls("virDomainGetID")) == (CALLS if what == "end-thread" else 0)
 
 
 @pytest.mark.other_kernels
 def test_a_jump_out_of_a_call(caller, in_callback, auth_uri: str) -> None:
-    """With a session link the reader is asked whether it was one, and calls have no results until it has answered (test_stacks.py)."""
+    """With a session link the reader is asked whether it was one, and calls have no results
+    until it has answered (test_stacks.py).
+    """
     traced, reason = in_callback
     run = inside(caller, traced, "longjmp", auth_uri)
     (fact,) = run.facts
@@ -385,4 +513,7 @@ def test_a_jump_out_of_a_call(caller, in_callback, auth_uri: str) -> None:
     unknown = after.count(LEFT) if reason else 0
     assert after == [LEFT] * unknown + [None] * (CALLS - unknown)
     call = run.call("virConnectOpenAuth")
-    assert (call["type"], call["reason"]) == ("unfinished", "process exited" if unknown == CALLS else "result lost")
+    assert (call["type"], call["reason"]) == (
+        "unfinished",
+        ("process exited") if unknown == CALLS else "result lost",
+    )

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,11 +38,17 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None
 def code_of(step: Steps, function: str) -> int:
     """The first byte of a function of libvirt.so.0 as the process runs it."""
     for line in Path(f"/proc/{step.pid}/maps").read_text().splitlines():
-        if found := re.match(r"([0-9a-f]+)-[0-9a-f]+ r-xp ([0-9a-f]+) .*/libvirt\.so\.0\.\S+", line):
+        if found := re.match(
+            r"([0-9a-f]+)-[0-9a-f]+ r-xp ([0-9a-f]+) "
+            r".*/libvirt\.so\.0\.\S+",
+            line,
+        ):
             start, offset = (int(part, 16) for part in found.groups())
             break
     with open(LIBVIRT, "rb") as library:
-        at = next(f.offset for f in read_elf(library.fileno(), LIBVIRT).functions if f.name == function)
+        at = next(
+            f.offset for f in read_elf(library.fileno(), LIBVIRT).functions if f.name == function
+        )
     with open(f"/proc/{step.pid}/mem", "rb", buffering=0) as memory:
         memory.seek(start + at - offset)
         return memory.read(1)[0]
@@ -64,23 +71,44 @@ sys.exit(tracer.main(sys.argv[1:]))
 
 
 def test_without_return_probes_calls_are_shown_by_their_begin(caller, tmp_path: Path) -> None:
-    argv = [PYTHON, "-c", NO_RETURNS, "--json", "--", "sh", "-c", 'exec "$@" >"$0"', str(tmp_path / "facts"), str(caller("steps"))]
-    done = subprocess.run(argv, cwd=ROOT, input=f"{CALLS}\n", capture_output=True, text=True, timeout=60 * PATIENCE)
+    argv = [
+        PYTHON,
+        "-c",
+        NO_RETURNS,
+        "--json",
+        "--",
+        "sh",
+        "-c",
+        'exec "$@" >"$0"',
+        str(tmp_path / "facts"),
+        str(caller("steps")),
+    ]
+    done = subprocess.run(
+        argv, cwd=ROOT, input=f"{CALLS}\n", capture_output=True, text=True, timeout=60 * PATIENCE
+    )
     warning, totals = done.stderr.splitlines()
     assert warning == (
-        "libvirt-trace: on this kernel return probes kill confined processes: no results and durations; --returns uses them all the same"
+        "libvirt-trace: on this kernel return probes kill confined processes: no results and "
+        "durations; --returns uses them all the same"
     )
     events = [json.loads(line) for line in done.stdout.splitlines()]
     calls = events[1:-1]
     assert totals.startswith(f"libvirt-trace: {len(calls)} calls, 0 failed, 0 denied, 0 lost in ")
-    assert {(call["type"], call["reason"], call["depth"]) for call in calls} == {("unfinished", "no return probe", 0)}
-    assert [call["args"]["domain"]["name"] for call in calls if call["function"] == "virDomainGetName"] == ["test"] * CALLS
+    assert {(call["type"], call["reason"], call["depth"]) for call in calls} == {
+        ("unfinished", "no return probe", 0)
+    }
+    assert [
+        call["args"]["domain"]["name"] for call in calls if call["function"] == "virDomainGetName"
+    ] == ["test"] * CALLS
 
 
 def test_the_first_call_of_a_command_is_seen(caller, traced: Callable[..., Run]) -> None:
     run = traced(caller("names"), options=("-a",))
     first = run.calls()[:2]
-    assert [(call["function"], call["depth"]) for call in first] == [("virSetErrorFunc", 0), ("virConnectOpen", 0)]
+    assert [(call["function"], call["depth"]) for call in first] == [
+        ("virSetErrorFunc", 0),
+        ("virConnectOpen", 0),
+    ]
     assert run.result.events[0]["type"] == "attached"
 
 
@@ -116,7 +144,11 @@ def test_a_signal_ends_tracing_cleanly(trace, steps, number: int) -> None:
     result = tracer.stop(number)
     assert result.status == 0
     assert (result.end["calls"], len(result.calls())) == (CALLS, CALLS)
-    assert re.fullmatch(r"libvirt-trace: 23 calls, 0 failed, 0 denied, 0 lost in [0-9.]+s\n", result.stderr)
+    assert re.fullmatch(
+        r"libvirt-trace: 23 calls, 0 failed, 0 denied, 0 lost in "
+        r"[0-9.]+s\n",
+        result.stderr,
+    )
     step.call()
     assert step.end() == 0
 
@@ -151,12 +183,15 @@ def others_trace() -> bool:
     while True:
         attributes = ctypes.create_string_buffer(number.to_bytes(4, "little"), 128)
         try:
-            bpf.syscall(bpf.SYS_BPF, ctypes.c_long(31), attributes, ctypes.c_ulong(128))  # BPF_LINK_GET_NEXT_ID
+            # BPF_LINK_GET_NEXT_ID
+            bpf.syscall(bpf.SYS_BPF, ctypes.c_long(31), attributes, ctypes.c_ulong(128))
         except OSError:
             return False  # that was the last
         number = int.from_bytes(attributes.raw[4:8], "little")
         if (fd := open_link(number)) is not None:
-            kind = re.search(r"^link_type:\s+(\w+)$", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.M)
+            kind = re.search(
+                r"^link_type:\s+(\w+)$", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.M
+            )
             os.close(fd)
             if kind and kind[1] in ("uprobe_multi", "perf"):
                 return True
@@ -173,7 +208,10 @@ def test_a_killed_tracer_leaves_nothing_behind(trace, steps) -> None:
     before = code_of(step, "virDomainGetName")
     tracer = trace("-p", str(step.pid))
     step.call()
-    tracer.wait_for(lambda event: event["type"] == "call" and event["function"] == "virDomainGetName", count=CALLS)
+    tracer.wait_for(
+        lambda event: event["type"] == "call" and event["function"] == "virDomainGetName",
+        count=CALLS,
+    )
     links = links_of(tracer.pid)
     assert links and all(link_exists(link) for link in links)
     assert code_of(step, "virDomainGetName") == BREAKPOINT
@@ -198,7 +236,9 @@ def test_a_process_runs_its_own_code_again_when_tracing_ends(trace, steps) -> No
 
 
 def stop_inside(program: Path, uri: str, folder: Path) -> tuple[subprocess.Popen[str], Path]:
-    """A caller that is inside of virConnectOpenAuth, and stays there until something is written to the path."""
+    """A caller that is inside of virConnectOpenAuth, and stays there until something is written
+    to the path.
+    """
     ready, go = folder / "ready", folder / "go"
     os.mkfifo(ready)
     os.mkfifo(go)
@@ -208,7 +248,9 @@ def stop_inside(program: Path, uri: str, folder: Path) -> tuple[subprocess.Popen
     return step, go
 
 
-def test_a_tracer_killed_inside_a_call_harms_nobody(caller, trace, auth_uri: str, tmp_path: Path) -> None:
+def test_a_tracer_killed_inside_a_call_harms_nobody(
+    caller, trace, auth_uri: str, tmp_path: Path
+) -> None:
     """The call returns through a probe whose owner is gone."""
     tracer = trace("-f", "virConnectOpenAuth")
     step, go = stop_inside(caller("inside"), auth_uri, tmp_path)
@@ -219,7 +261,9 @@ def test_a_tracer_killed_inside_a_call_harms_nobody(caller, trace, auth_uri: str
     assert json.loads(out)["opened"] is True
 
 
-def test_a_call_under_way_at_the_end_is_listed(caller, trace, auth_uri: str, tmp_path: Path) -> None:
+def test_a_call_under_way_at_the_end_is_listed(
+    caller, trace, auth_uri: str, tmp_path: Path
+) -> None:
     tracer = trace("-f", "virConnectOpenAuth")
     step, go = stop_inside(caller("inside"), auth_uri, tmp_path)
     tracer.stop(lost=None)
@@ -227,7 +271,11 @@ def test_a_call_under_way_at_the_end_is_listed(caller, trace, auth_uri: str, tmp
     step.communicate(timeout=20 * PATIENCE)
     assert step.returncode == 0
     (call,) = tracer.calls("virConnectOpenAuth", step.pid)
-    assert (call["type"], call["reason"], call["args"]["name"]) == ("unfinished", "still running", auth_uri)
+    assert (call["type"], call["reason"], call["args"]["name"]) == (
+        "unfinished",
+        "still running",
+        auth_uri,
+    )
 
 
 def test_a_call_that_began_before_tracing(caller, trace, auth_uri: str, tmp_path: Path) -> None:
@@ -238,12 +286,18 @@ def test_a_call_that_began_before_tracing(caller, trace, auth_uri: str, tmp_path
     step.communicate(timeout=20 * PATIENCE)
     result = tracer.stop()
     assert step.returncode == 0
-    assert [(call["type"], call["function"]) for call in result.calls()] == [("call", "virDomainGetID")] * CALLS
+    assert [(call["type"], call["function"]) for call in result.calls()] == [
+        ("call", "virDomainGetID")
+    ] * CALLS
 
 
-def test_the_first_call_after_attaching_and_the_one_inside_it_know_their_connection(caller, trace) -> None:
+def test_the_first_call_after_attaching_and_the_one_inside_it_know_their_connection(
+    caller, trace
+) -> None:
     """What describes a connection is sent once, with the outer call; the inner one ends first."""
-    with subprocess.Popen([caller("late")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as step:
+    with subprocess.Popen(
+        [caller("late")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as step:
         assert step.stdout
         assert step.stdout.readline() == "ready\n"
         tracer = trace("--nested", "-p", str(step.pid))
@@ -251,14 +305,22 @@ def test_the_first_call_after_attaching_and_the_one_inside_it_know_their_connect
     result = tracer.stop()
     assert step.returncode == 0
     conn = {"type": "connect", "uri": "test:///default", "driver": "Test"}
-    got = [(call["function"], call["depth"], call["args"]["conn"], call["ret"]["driver"]) for call in result.calls()]
-    assert got == [("virDomainCreateXML", 1, conn, "Test"), ("virDomainCreateLinux", 0, conn, "Test")]
+    got = [
+        (call["function"], call["depth"], call["args"]["conn"], call["ret"]["driver"])
+        for call in result.calls()
+    ]
+    assert got == [
+        ("virDomainCreateXML", 1, conn, "Test"),
+        ("virDomainCreateLinux", 0, conn, "Test"),
+    ]
 
 
 def test_a_reader_that_leaves_harms_nobody(steps) -> None:
     step = steps()
     argv = [*TRACER, "--json", "-p", str(step.pid)]
-    tracer = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    tracer = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert tracer.stdout and tracer.stderr
     assert '"type":"attached"' in tracer.stdout.readline()
     tracer.stdout.close()
@@ -288,17 +350,36 @@ def test_a_log_beside_the_screen(caller, traced: Callable[..., Run], tmp_path: P
 
 @pytest.fixture
 def everyones() -> Iterator[Path]:
-    """The command in a folder that everyone may read, as an installed one is; this checkout may be in a home of mode 0700."""
+    """The command in a folder that everyone may read, as an installed one is; this checkout may
+    be in a home of mode 0700.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["cp", "-r", "tracer.py", "enforcer", "log", "probes", folder], cwd=ROOT, check=True)
+        subprocess.run(
+            ["cp", "-r", "tracer.py", "enforcer", "log", "probes", folder], cwd=ROOT, check=True
+        )
         subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
         yield Path(folder, "tracer.py")
 
 
 def test_without_root_one_line_says_what_to_do(everyones: Path) -> None:
-    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON, "-E", "-s", str(everyones), "--", "true"]
+    argv = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        PYTHON,
+        "-E",
+        "-s",
+        str(everyones),
+        "--",
+        "true",
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=20 * PATIENCE, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "libvirt-trace: tracing needs root: run it with sudo\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1,
+        "",
+        "libvirt-trace: tracing needs root: run it with sudo\n",
+    )
 
 
 # libraries
@@ -314,8 +395,11 @@ def copy(tmp_path: Path) -> Path:
     return folder
 
 
-def is_attached_to(path: Path) -> Callable[[dict[str, object]], bool]:
-    return lambda event: event["type"] == "attached" and any(target["path"] == str(path) for target in event["targets"])  # type: ignore[attr-defined]
+def is_attached_to(path: Path) -> Callable[[dict[str, Any]], bool]:
+    return lambda event: (
+        event["type"] == "attached"
+        and any(target["path"] == str(path) for target in event["targets"])
+    )
 
 
 @pytest.mark.other_kernels
@@ -337,11 +421,16 @@ def test_a_deleted_library_that_still_runs(trace, steps, copy: Path) -> None:
     step.call()
     result = tracer.stop()
     assert names(tracer, step.pid) == ["test"] * CALLS
-    assert any(target["path"] == f"{copy}/libvirt.so.0.9000.99 (deleted)" for target in result.events[0]["targets"])
+    assert any(
+        target["path"] == (f"{copy}/libvirt.so.0.9000.99 (deleted)")
+        for target in result.events[0]["targets"]
+    )
 
 
 def test_a_library_that_is_replaced_while_it_runs(trace, steps, copy: Path) -> None:
-    """As a package upgrade does it: processes that run keep the old file, new ones get the new file."""
+    """As a package upgrade does it: processes that run keep the old file, new ones get the new
+    file.
+    """
     path = copy / "libvirt.so.0.9000.99"
     old = steps(env={"LD_LIBRARY_PATH": str(copy)})
     tracer = trace()
@@ -356,11 +445,16 @@ def test_a_library_that_is_replaced_while_it_runs(trace, steps, copy: Path) -> N
 
 
 @pytest.mark.parametrize("before_tracing", [True, False], ids=["before", "while tracing"])
-def test_a_library_in_another_mount_namespace(trace, steps, copy: Path, before_tracing: bool) -> None:
+def test_a_library_in_another_mount_namespace(
+    trace, steps, copy: Path, before_tracing: bool
+) -> None:
     """Its path leads nowhere from here, or to another file."""
     hidden = copy / "inside"
     hidden.mkdir()
-    script = f'mount -t tmpfs tmpfs "{hidden}" && cp "{copy}"/libvirt.so.0* "{hidden}" && exec env LD_LIBRARY_PATH="{hidden}" "$0"'
+    script = (
+        f'mount -t tmpfs tmpfs "{hidden}" && cp "{copy}"/libvirt.so.0* "{hidden}" && exec '
+        f'env LD_LIBRARY_PATH="{hidden}" "$0"'
+    )
     before = ("unshare", "-m", "sh", "-c", script)
     tracer = None if before_tracing else trace()
     step = steps(before=before)

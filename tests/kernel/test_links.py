@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""One program for entries and returns tells of ordinary programs what two do: no call, result, error or duration less."""
+"""One program for entries and returns tells of ordinary programs what two do: no call, result,
+error or duration less.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,15 @@ while len(seen) < 3 * calls:
 print(len(seen))
 """
 COMMANDS = (
-    "list --all; domstats; dumpxml test; suspend test; resume test; dominfo nosuch; net-list; pool-list --details; vol-list default-pool"
+    "list --all; domstats; dumpxml test; suspend test; resume test; dominfo nosuch; net-list; "
+    "pool-list --details; vol-list default-pool"
 )
-MADE = {"virDomainGetInfo": 2 * CALLS, "virConnectNumOfDomains": 2 * CALLS, "virConnectGetHostname": CALLS, "virDomainSuspend": CALLS}
+MADE = {
+    "virDomainGetInfo": 2 * CALLS,
+    "virConnectNumOfDomains": 2 * CALLS,
+    "virConnectGetHostname": CALLS,
+    "virDomainSuspend": CALLS,
+}
 
 pytestmark = pytest.mark.skipif(not has_session(), reason="before Linux 6.13 there are two links")
 
@@ -44,25 +52,46 @@ def told(run: Run) -> Counter[tuple[object, ...]]:
     """How often which functions were called, at which depth, and how that ended."""
     for call in run.calls():
         assert call["type"] != "call" or call["duration_ns"] > 0
-    return Counter((call["function"], call["depth"], call.get("reason"), (call.get("error") or {}).get("name")) for call in run.calls())
+    return Counter(
+        (call["function"], call["depth"], call.get("reason"), (call.get("error") or {}).get("name"))
+        for call in run.calls()
+    )
 
 
 @pytest.mark.parametrize(
     ("program", "options"),
-    [("events", ()), ("events", ("-a", "--nested")), ("virsh", ())],  # virsh calls its plumbing from its error handler
+    # virsh calls its plumbing from its error handler
+    [("events", ()), ("events", ("-a", "--nested")), ("virsh", ())],
     ids=["events", "events-all", "virsh"],
 )
-def test_both_kinds_tell_the_same(traced, monkeypatch: pytest.MonkeyPatch, program: str, options: tuple[str, ...]) -> None:
+def test_both_kinds_tell_the_same(
+    traced, monkeypatch: pytest.MonkeyPatch, program: str, options: tuple[str, ...]
+) -> None:
     events = (PYTHON, "-c", EVENTS, CALLS)
-    command = events if program == "events" else ("sh", "-c", 'virsh -q -c test:///default "$0" >&2; true', COMMANDS)
+    command = (
+        events
+        if program == "events"
+        else ("sh", "-c", 'virsh -q -c test:///default "$0" >&2; true', COMMANDS)
+    )
     session = traced(*command, options=options)
     monkeypatch.setenv(TWO_LINKS, "1")
     pair = traced(*command, options=("--returns", *options))  # whatever else runs here
-    links = [next(event["link"] for event in run.result.events if event["type"] == "attached") for run in (session, pair)]
+    links = [
+        next(event["link"] for event in run.result.events if event["type"] == "attached")
+        for run in (session, pair)
+    ]
     assert links[0] == "uprobe_session" and links[1] in ("uprobe_multi", "perf_event")
     assert told(session) == told(pair)
     if program == "events":
-        made = Counter(call["function"] for call in session.calls() if call["depth"] == 0 and call["type"] == "call")
+        made = Counter(
+            call["function"]
+            for call in session.calls()
+            if call["depth"] == 0 and call["type"] == "call"
+        )
         assert {name: made[name] for name in MADE} == MADE
     else:
-        assert {call["function"] for call in session.calls()} >= {"virDomainLookupByName", "virDomainGetXMLDesc", "virDomainSuspend"}
+        assert {call["function"] for call in session.calls()} >= {
+            "virDomainLookupByName",
+            "virDomainGetXMLDesc",
+            "virDomainSuspend",
+        }

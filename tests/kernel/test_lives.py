@@ -47,15 +47,23 @@ def test_each_of_many_short_programs_is_known(traced, caller, tracepoints):
     shown = [(call["pid"], call["exe"], call["cmdline"], call["uid"]) for call in calls]
     words = {fact["pid"]: [str(program), "call", str(fact["number"])] for fact in run.facts}
     assert shown == [(pid, str(program), cmdline, os.geteuid()) for pid, cmdline in words.items()]
-    lives = [life for life in map(parse, tracepoints.read()) if isinstance(life, Exec) and life.exe == str(program)]
+    lives = [
+        life
+        for life in map(parse, tracepoints.read())
+        if isinstance(life, Exec) and life.exe == str(program)
+    ]
     told = {life.pid: (life.ppid, life.cmdline) for life in lives if life.pid in words}
     parents = {fact["pid"]: fact["ppid"] for fact in run.facts}
-    assert told == {pid: (parents[pid], b"\0".join(map(os.fsencode, words[pid])) + b"\0") for pid in words}
+    assert told == {
+        pid: (parents[pid], b"\0".join(map(os.fsencode, words[pid])) + b"\0") for pid in words
+    }
     assert tracepoints.lost() == 0
 
 
 def test_exec_of_every_kind(tracepoints, tmp_path):
-    """By its path through mounts and links, of a deleted file, of memory, of a script, by a thread, of a set-uid program."""
+    """By its path through mounts and links, of a deleted file, of memory, of a script, by a
+    thread, of a set-uid program.
+    """
     true = os.path.realpath("/bin/true")
     mounted, script, gone = tmp_path / "mounted", tmp_path / "script", tmp_path / "gone"
     (deep := mounted.joinpath(*(["d" * 20] * 20))).mkdir(parents=True)
@@ -69,9 +77,13 @@ def test_exec_of_every_kind(tracepoints, tmp_path):
     os.write(memory, gone.read_bytes())
     gone.unlink()
     shutil.copy(true, deep / "true")
-    inside = f'mount -t tmpfs tmpfs {mounted} && mkdir {mounted}/x && cp {true} {mounted}/x/true && exec {mounted}/x/true "a b" ""'
+    inside = (
+        f"mount -t tmpfs tmpfs {mounted} && mkdir {mounted}/x && cp {true} {mounted}/x/true "
+        f'&& exec {mounted}/x/true "a b" ""'
+    )
     threaded = (
-        f"import os, threading; threading.Thread(target=os.execv, args=({true!r}, ['by', 'thread'])).start(); threading.Event().wait()"
+        f"import os, threading; threading.Thread(target=os.execv, args=({true!r}, ['by', "
+        "'thread'])).start(); threading.Event().wait()"
     )
     cases = {
         (str(link), "x"): (true, [str(link), "x"]),
@@ -79,7 +91,10 @@ def test_exec_of_every_kind(tracepoints, tmp_path):
         (str(deep / "true"),): (str(deep / "true"), [str(deep / "true")]),
         (f"/proc/self/fd/{fd}",): (f"{gone} (deleted)", [f"/proc/self/fd/{fd}"]),
         (f"/proc/self/fd/{memory}",): ("/memfd:memory (deleted)", [f"/proc/self/fd/{memory}"]),
-        ("unshare", "--mount", "sh", "-c", inside): (f"{mounted}/x/true", [f"{mounted}/x/true", "a b", ""]),
+        ("unshare", "--mount", "sh", "-c", inside): (
+            f"{mounted}/x/true",
+            [f"{mounted}/x/true", "a b", ""],
+        ),
         (PYTHON, "-c", threaded): (true, ["by", "thread"]),
         ("setpriv", "--reuid=65534", "--clear-groups", true): (true, [true]),
         (true, "z" * 5000): (true, [true, "z" * (1023 - len(true))]),
@@ -87,9 +102,16 @@ def test_exec_of_every_kind(tracepoints, tmp_path):
     for command, (exe, words) in cases.items():
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, pass_fds=(fd, memory))
         assert child.wait(60 * PATIENCE) == 0
-        told = [life for life in lives_until(tracepoints, ended(child.pid)) if isinstance(life, Exec) and life.pid == child.pid]
+        told = [
+            life
+            for life in lives_until(tracepoints, ended(child.pid))
+            if isinstance(life, Exec) and life.pid == child.pid
+        ]
         last = told[-1]
-        assert (last.exe, (last.cmdline or b"").decode().removesuffix("\0").split("\0")) == (exe, words)
+        assert (last.exe, (last.cmdline or b"").decode().removesuffix("\0").split("\0")) == (
+            exe,
+            words,
+        )
         assert (last.ppid, last.uid) == (os.getpid(), 65534 if "setpriv" in command else 0)
         assert {life.start for life in told} == {last.start}
     os.close(fd)
@@ -102,18 +124,30 @@ def test_path_that_is_too_long_is_not_known(tracepoints, tmp_path):
     shutil.copy("/bin/true", folder / "true")
     child = subprocess.Popen([str(folder / "true")])
     child.wait()
-    (told,) = (life for life in lives_until(tracepoints, ended(child.pid)) if isinstance(life, Exec) and life.pid == child.pid)
+    (told,) = (
+        life
+        for life in lives_until(tracepoints, ended(child.pid))
+        if isinstance(life, Exec) and life.pid == child.pid
+    )
     status = (folder / "true").stat()
-    assert (told.exe, os.makedev(told.major, told.minor), told.inode) == (None, status.st_dev, status.st_ino)
+    assert (told.exe, os.makedev(told.major, told.minor), told.inode) == (
+        None,
+        status.st_dev,
+        status.st_ino,
+    )
 
 
 def test_signals_that_may_end_a_process(tracepoints):
     child = subprocess.Popen(["sleep", "600"])
-    other = subprocess.Popen(["sh", "-c", 'kill -WINCH $1; exec kill -TERM "$1"', "sh", str(child.pid)])
+    other = subprocess.Popen(
+        ["sh", "-c", 'kill -WINCH $1; exec kill -TERM "$1"', "sh", str(child.pid)]
+    )
     assert (other.wait(), child.wait()) == (0, -signal.SIGTERM)
     fault = subprocess.Popen([PYTHON, "-c", "import ctypes; ctypes.string_at(0)"])
     assert fault.wait() == -signal.SIGSEGV
-    told = [life for life in lives_until(tracepoints, ended(fault.pid)) if isinstance(life, Signalled)]
+    told = [
+        life for life in lives_until(tracepoints, ended(fault.pid)) if isinstance(life, Signalled)
+    ]
     (term,) = (life for life in told if life.pid == child.pid)
     assert term[1:] == (child.pid, child.pid, signal.SIGTERM, 0, other.pid, 0, "kill")
     (segv,) = (life for life in told if life.pid == fault.pid)
@@ -138,7 +172,10 @@ def limited() -> Iterator[Path]:
 
 
 def test_process_that_the_kernel_ends_for_want_of_memory(tracepoints, limited):
-    script = f"open('{limited}/cgroup.procs', 'w').write('0'); x = [bytearray(b'x' * 4096) for _ in range(50000)]"
+    script = (
+        f"open('{limited}/cgroup.procs', 'w').write('0'); x = [bytearray(b'x' * 4096) for _ "
+        "in range(50000)]"
+    )
     child = subprocess.Popen([PYTHON, "-c", script])
     assert child.wait(120 * PATIENCE) == -signal.SIGKILL
     told = lives_until(tracepoints, ended(child.pid))

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""More calls than the tracer can keep up with: calls that change something are all there, and of the others none goes uncounted."""
+"""More calls than the tracer can keep up with: calls that change something are all there, and
+of the others none goes uncounted.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,17 @@ SECONDS = float(os.environ.get("LIBVIRT_TRACE_FLOOD", "20"))
 
 def test_a_flood_of_reads_loses_no_write_and_every_loss_is_counted(caller, tmp_path: Path) -> None:
     facts = tmp_path / "facts"
-    argv = [*TRACER, "--json", "--buffer-size", "1", "--", *TO_FILE, str(facts), str(caller("flood")), str(SECONDS)]
+    argv = [
+        *TRACER,
+        "--json",
+        "--buffer-size",
+        "1",
+        "--",
+        *TO_FILE,
+        str(facts),
+        str(caller("flood")),
+        str(SECONDS),
+    ]
     seen: Counter[tuple[int, str]] = Counter()
     lost: Counter[str] = Counter()
     others = 0
@@ -39,11 +51,16 @@ def test_a_flood_of_reads_loses_no_write_and_every_loss_is_counted(caller, tmp_p
         log.seek(0)
         for line in log:
             # a million lines: most are only counted
-            if line.startswith('{"type":"call"') and '"function":"virDomainGetName"' in line and '"args":{' in line:
+            if (
+                line.startswith('{"type":"call"')
+                and '"function":"virDomainGetName"' in line
+                and '"args":{' in line
+            ):
                 seen[int(line.split('"pid":', 1)[1].split(",", 1)[0]), "virDomainGetName"] += 1
                 continue
             event = end = json.loads(line)
-            if event["type"] == "lost" and event["reason"] == "buffer full, in a daemon":  # by other programs on this host
+            # by other programs on this host
+            if event["type"] == "lost" and event["reason"] == "buffer full, in a daemon":
                 others += event["count"]
             elif event["type"] == "lost":
                 lost[event["ring"]] += event["count"]
@@ -63,10 +80,14 @@ def test_a_flood_of_reads_loses_no_write_and_every_loss_is_counted(caller, tmp_p
     assert [(call["function"], call["args"]["domain"]["name"], call["ret"]) for call in writes] == [
         ("virDomainResume" if i & 1 else "virDomainSuspend", "test", 0) for i in range(CALLS)
     ]
-    print(f"made {made.total()}, seen {seen.total()}, lost {dict(lost)}, without result {dict(unfinished)}")
+    print(
+        f"made {made.total()}, seen {seen.total()}, lost {dict(lost)}, without result "
+        f"{dict(unfinished)}"
+    )
     assert seen.total() + lost.total() == made.total()
     assert all(count <= made[key] for key, count in seen.items())
-    # the last call of a process may have lost its result too: that looks like one that did not return
+    # the last call of a process may have lost its result too: that looks like one that did not
+    # return
     assert unfinished["process exited"] <= 2
     assert set(unfinished) <= {"", "result lost", "process exited"}
     assert end["lost"] == lost["read"] + others
@@ -92,7 +113,9 @@ def test_many_processes_are_said_to_take_time(trace, monkeypatch, tmp_path: Path
     library = tmp_path / "libvirt.so.0"
     library.write_bytes(made_up(tmp_path, ["virDomainSuspend"]))
     command = [PYTHON, "-c", FORKS, str(library), str(attachments.MANY + CALLS)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as many:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as many:
         assert many.stdin and many.stdout and many.stdout.readline() == "forked\n"
         tracer = trace("-p", str(many.pid))
         result = tracer.stop()

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The watch on a real kernel: processes that live for milliseconds, rings that wrap and overflow, and a kernel without perf events."""
+"""The watch on a real kernel: processes that live for milliseconds, rings that wrap and
+overflow, and a kernel without perf events.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from probes.kernel.program import Program
 from probes.kernel.tracepoints import Tracepoints
 from tests.needs import PATIENCE
 
-LOAD = "import ctypes, sys; ctypes.CDLL('libvirt.so.0'); print('loaded', flush=True); sys.stdin.read()"
+LOAD = (
+    "import ctypes, sys; ctypes.CDLL('libvirt.so.0'); print('loaded', flush=True); sys.stdin.read()"
+)
 
 
 @pytest.fixture
@@ -31,7 +35,9 @@ def watch(tracepoints: Tracepoints) -> Iterator[mapwatch.Watch]:
     started.close()
 
 
-def poll_until(watch: mapwatch.Watch, wanted: Callable[[Record], bool], seconds: float = 60) -> list[Record]:
+def poll_until(
+    watch: mapwatch.Watch, wanted: Callable[[Record], bool], seconds: float = 60
+) -> list[Record]:
     """Every record up to the end of the poll that brought a wanted one."""
     told: list[Record] = []
     deadline = time.monotonic() + seconds * PATIENCE
@@ -55,31 +61,64 @@ def test_short_lived_process_is_told_whole(watch):
     after = time.monotonic_ns()
     told = poll_until(watch, is_exit(child.pid))
     assert not any(isinstance(item, Dropped | Missed) for item in told)
-    own = [item for item in told if not isinstance(item, Dropped | Online | Missed) and item.pid == child.pid]
+    own = [
+        item
+        for item in told
+        if not isinstance(item, Dropped | Online | Missed) and item.pid == child.pid
+    ]
     assert all(before <= item.time <= after for item in own)
     assert [item.time for item in own] == sorted(item.time for item in own)
     kinds = [type(item) for item in own if not (isinstance(item, Exited) and item.tid != item.pid)]
     assert kinds == [Forked, Exec, Mapped, Mapped, Mapped, Exited]
-    begun, program, *_, ended = (item for item in own if not (isinstance(item, Exited) and item.tid != item.pid))
+    begun, program, *_, ended = (
+        item for item in own if not (isinstance(item, Exited) and item.tid != item.pid)
+    )
     libraries = [item for item in own if isinstance(item, Mapped)]
     assert isinstance(begun, Forked) and isinstance(program, Exec) and isinstance(ended, Exited)
-    assert (begun.ppid, program.ppid, begun.start, ended.is_last) == (os.getpid(), os.getpid(), program.start, True)
-    assert before <= begun.start - (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()) <= after
-    assert (program.comm, program.exe, program.cmdline) == ("virsh", os.path.realpath("/usr/bin/virsh"), b"virsh\0--version\0")
+    assert (begun.ppid, program.ppid, begun.start, ended.is_last) == (
+        os.getpid(),
+        os.getpid(),
+        program.start,
+        True,
+    )
+    assert (
+        before
+        <= begun.start - (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns())
+        <= after
+    )
+    assert (program.comm, program.exe, program.cmdline) == (
+        "virsh",
+        os.path.realpath("/usr/bin/virsh"),
+        b"virsh\0--version\0",
+    )
     status = os.stat("/usr/bin/virsh")
-    assert (os.makedev(program.major, program.minor), program.inode) == (status.st_dev, status.st_ino)
+    assert (os.makedev(program.major, program.minor), program.inode) == (
+        status.st_dev,
+        status.st_ino,
+    )
     assert (program.uid, program.gid, program.real_uid) == (0, 0, 0)
-    assert {os.path.basename(item.path).split(".so")[0] for item in libraries} == {"libvirt", "libvirt-qemu", "libvirt-lxc"}
+    assert {os.path.basename(item.path).split(".so")[0] for item in libraries} == {
+        "libvirt",
+        "libvirt-qemu",
+        "libvirt-lxc",
+    }
     for item in libraries:
         status = os.stat(item.path)
         assert (os.makedev(item.major, item.minor), item.inode) == (status.st_dev, status.st_ino)
 
 
 def test_mapping_is_where_proc_shows_it(watch):
-    child = subprocess.Popen([sys.executable, "-c", LOAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", LOAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert child.stdin and child.stdout
     child.stdout.readline()
-    told = poll_until(watch, lambda item: isinstance(item, Mapped) and item.pid == child.pid and "/libvirt.so" in item.path)
+    told = poll_until(
+        watch,
+        lambda item: (
+            isinstance(item, Mapped) and item.pid == child.pid and "/libvirt.so" in item.path
+        ),
+    )
     mapped = next(item for item in told if isinstance(item, Mapped) and item.pid == child.pid)
     link = f"/proc/{child.pid}/map_files/{mapped.start:x}-{mapped.start + mapped.length:x}"
     assert os.readlink(link) == mapped.path
@@ -89,13 +128,20 @@ def test_mapping_is_where_proc_shows_it(watch):
 
 
 def test_threads_and_forks(watch):
-    script = "import os, threading; t = threading.Thread(target=print); t.start(); t.join(); pid = os.fork(); pid and os.waitpid(pid, 0)"
+    script = (
+        "import os, threading; t = threading.Thread(target=print); t.start(); t.join(); pid "
+        "= os.fork(); pid and os.waitpid(pid, 0)"
+    )
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
     child.wait()
     told = poll_until(watch, is_exit(child.pid))
     (fork,) = (item for item in told if isinstance(item, Forked) and item.ppid == child.pid)
     assert any(is_exit(fork.pid)(item) for item in told)
-    ends = [(item.tid == item.pid, item.is_last) for item in told if isinstance(item, Exited) and item.pid == child.pid]
+    ends = [
+        (item.tid == item.pid, item.is_last)
+        for item in told
+        if isinstance(item, Exited) and item.pid == child.pid
+    ]
     assert ends == [(False, False), (True, True)]
 
 
@@ -105,15 +151,23 @@ def test_process_whose_main_thread_ends_first_goes_on(watch):
         "def rest():\n  os.write(1, b'gone')\n  os.read(0, 1)\n  os._exit(0)\n"
         "threading.Thread(target=rest).start()\nctypes.CDLL(None).pthread_exit(None)"
     )
-    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert child.stdin and child.stdout
     child.stdout.read(4)
     told = poll_until(watch, is_exit(child.pid))
-    assert [item.is_last for item in told if isinstance(item, Exited) and item.pid == item.tid == child.pid] == [False]
+    assert [
+        item.is_last
+        for item in told
+        if isinstance(item, Exited) and item.pid == item.tid == child.pid
+    ] == [False]
     child.stdin.close()
     child.stdout.close()
     child.wait()
-    poll_until(watch, lambda item: isinstance(item, Exited) and item.pid == child.pid and item.is_last)
+    poll_until(
+        watch, lambda item: isinstance(item, Exited) and item.pid == child.pid and item.is_last
+    )
 
 
 def test_rings_that_wrap_lose_nothing(monkeypatch):
@@ -122,7 +176,9 @@ def test_rings_that_wrap_lose_nothing(monkeypatch):
     program = Program(1 << 20)
     program.load()
     watch = PerfWatch(program.tasks)
-    script = "while read line; do for i in 1 2 3 4 5 6 7 8 9 10; do /bin/true; done; echo done; done"
+    script = (
+        "while read line; do for i in 1 2 3 4 5 6 7 8 9 10; do /bin/true; done; echo done; done"
+    )
     shell = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert shell.stdin and shell.stdout
     told: list[Record] = []
@@ -134,7 +190,11 @@ def test_rings_that_wrap_lose_nothing(monkeypatch):
     told += poll_until(watch, is_exit(shell.pid))
     assert not any(isinstance(item, Missed) for item in told)
     started = [item.pid for item in told if isinstance(item, Forked) and item.ppid == shell.pid]
-    programs = {item.pid for item in told if isinstance(item, Exec) and item.exe == os.path.realpath("/bin/true")}
+    programs = {
+        item.pid
+        for item in told
+        if isinstance(item, Exec) and item.exe == os.path.realpath("/bin/true")
+    }
     ended = {item.pid for item in told if isinstance(item, Exited) and item.is_last}
     assert len(started) == 1000
     assert len(programs & set(started)) == 1000
@@ -149,12 +209,21 @@ def test_ring_that_overflows_says_so(monkeypatch, uid):
     program = Program(1 << 20)
     program.load()
     watch = PerfWatch(program.tasks)
-    command = ["setpriv", f"--reuid={uid}", "--clear-groups", "sh", "-c", "for i in $(seq 200); do /bin/true; done; exec true"]
+    command = [
+        "setpriv",
+        f"--reuid={uid}",
+        "--clear-groups",
+        "sh",
+        "-c",
+        "for i in $(seq 200); do /bin/true; done; exec true",
+    ]
     shell = subprocess.Popen(command)
     assert shell.wait() == 0
     told = poll_until(watch, lambda item: isinstance(item, Missed))
     missed = sum(item.records for item in told if isinstance(item, Missed))
-    children = {item.pid for item in told if isinstance(item, Forked | Exec) and item.ppid == shell.pid}
+    children = {
+        item.pid for item in told if isinstance(item, Forked | Exec) and item.ppid == shell.pid
+    }
     seen = sum(isinstance(item, Forked | Exec) and item.ppid == shell.pid for item in told)
     seen += sum(isinstance(item, Exited) and item.pid in children for item in told)
     assert seen < 600 <= seen + missed  # fork, exec and exit of each; other programs miss some, too
@@ -186,7 +255,9 @@ def test_kernel_that_refuses_is_looked_at_through_proc(monkeypatch, tracepoints)
     assert isinstance(watch, ProcWatch)
     assert watch.polls
     watch.poll()
-    child = subprocess.Popen([sys.executable, "-c", LOAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", LOAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert child.stdin and child.stdout
     child.stdout.readline()
     poll_until(watch, lambda item: isinstance(item, Mapped) and item.pid == child.pid)
@@ -234,9 +305,14 @@ def test_a_cpu_that_is_switched_on_later_is_watched_then(monkeypatch, tracepoint
         assert late not in watch._rings
         online.append(late)
         assert [item.cpu for item in watch.poll() if isinstance(item, Online)] == [late]
-        child = subprocess.Popen(["taskset", "-c", str(late), "virsh", "--version"], stdout=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            ["taskset", "-c", str(late), "virsh", "--version"], stdout=subprocess.DEVNULL
+        )
         child.wait()
         told = poll_until(watch, is_exit(child.pid))
-        assert any(isinstance(item, Mapped) and item.pid == child.pid and "/libvirt.so" in item.path for item in told)
+        assert any(
+            isinstance(item, Mapped) and item.pid == child.pid and "/libvirt.so" in item.path
+            for item in told
+        )
     watch.close()
     assert len(os.listdir("/proc/self/fd")) == before

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Files that somebody without rights has mapped: they may cost their owner's calls, and nobody else's."""
+"""Files that somebody without rights has mapped: they may cost their owner's calls, and nobody
+else's.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,13 @@ from tests.neighbours import NOBODY, Neighbour, made_up
 from tests.tracing import Event, Tracer
 
 INT3, INVALID = ".byte 0xcc\n ret", ".byte 0x06\n ret"
-NAMES = ["virDomainSuspend", "virDomainResume", "virDomainGetName", "virDomainGetID", "virDomainDestroy"]
+NAMES = [
+    "virDomainSuspend",
+    "virDomainResume",
+    "virDomainGetName",
+    "virDomainGetID",
+    "virDomainDestroy",
+]
 NOT_PROBED = "the kernel can't probe the instruction there"
 LOAD = """
 import ctypes, sys
@@ -43,10 +51,15 @@ def files(tmp_path_factory) -> Iterator[dict[str, Path]]:
         "invalid": made_up(folder, NAMES, virDomainSuspend=INVALID),
         "nothing": made_up(folder, NAMES, INT3),
         "cut": made_up(folder, [f"virCut{number}" for number in range(1000)]),
-        **{f"made up {n}": made_up(folder, [f"virMadeUp{n}x{number}" for number in range(1000)]) for n in range(5)},
+        **{
+            (f"made up {n}"): made_up(folder, [f"virMadeUp{n}x{number}" for number in range(1000)])
+            for n in range(5)
+        },
     }
     with Neighbour() as neighbour:
-        paths = {name: neighbour.file(f"{name}/libvirt.so.0", data) for name, data in libraries.items()}
+        paths = {
+            name: neighbour.file(f"{name}/libvirt.so.0", data) for name, data in libraries.items()
+        }
         neighbour.map(*paths.values())
         os.truncate(paths["cut"], 0x10000)
         yield paths
@@ -54,7 +67,9 @@ def files(tmp_path_factory) -> Iterator[dict[str, Path]]:
 
 @pytest.fixture(scope="module")
 def tracer(files, caller) -> Iterator[Tracer]:
-    started = Tracer("-n", caller("steps").name, "-n", "of-root", "-f", "virDomainGetName", "-f", "virOfRoot")
+    started = Tracer(
+        "-n", caller("steps").name, "-n", "of-root", "-f", "virDomainGetName", "-f", "virOfRoot"
+    )
     started.wait_attached()
     yield started
     started.stop()
@@ -68,11 +83,19 @@ def neighbour() -> Iterator[Neighbour]:
 
 def wait_unattached(tracer: Tracer, path: Path | str, reason: str = "") -> None:
     """Until such a reason is told."""
-    tracer.wait_for(lambda event: event["type"] == "unattached" and event["path"] == str(path) and reason in event["reason"])
+    tracer.wait_for(
+        lambda event: (
+            event["type"] == "unattached"
+            and event["path"] == str(path)
+            and reason in event["reason"]
+        )
+    )
 
 
 def is_call(function: str, pid: int) -> Callable[[Event], bool]:
-    return lambda event: event["type"] == "call" and event["function"] == function and event["pid"] == pid
+    return lambda event: (
+        event["type"] == "call" and event["function"] == function and event["pid"] == pid
+    )
 
 
 def count(tracer: Tracer, step: Steps) -> None:
@@ -96,7 +119,11 @@ def test_files_that_come_later(tracer, files, neighbour: Neighbour, steps) -> No
     bad = neighbour.file("libvirt.so.0", files["int3"].read_bytes())
     neighbour.map(bad)
     wait_unattached(tracer, bad, f"virDomainSuspend: {NOT_PROBED}")
-    (attached,) = [event for event in tracer.events if event["type"] == "attached" and event["targets"][0]["path"] == str(bad)]
+    (attached,) = [
+        event
+        for event in tracer.events
+        if event["type"] == "attached" and event["targets"][0]["path"] == str(bad)
+    ]
     assert attached["functions"] == len(NAMES) - 1
     count(tracer, steps())
 
@@ -105,7 +132,13 @@ def test_there_is_room_for_unknown_functions_of_roots(tracer, files, tmp_path: P
     wait_unattached(tracer, files["made up 4"], "room")  # that of others is used up
     mine = tmp_path / "libvirt.so.0"
     mine.write_bytes(made_up(tmp_path, ["virOfRoot"]))
-    named = ["sh", "-c", f'exec {PYTHON} -c "$0" "$1"', "import ctypes; ctypes.CDLL(None).prctl(15, b'of-root')\n" + LOAD, str(mine)]
+    named = [
+        "sh",
+        "-c",
+        f'exec {PYTHON} -c "$0" "$1"',
+        ("import ctypes; ctypes.CDLL(None).prctl(15, b'of-root')\n") + LOAD,
+        str(mine),
+    ]
     held = subprocess.Popen(named, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert held.stdin and held.stdout
     for word in ("loaded", "called"):
@@ -113,17 +146,30 @@ def test_there_is_room_for_unknown_functions_of_roots(tracer, files, tmp_path: P
         held.stdin.flush()
         assert held.stdout.readline() == f"{word}\n"
         if word == "loaded":
-            tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(mine))
+            tracer.wait_for(
+                lambda event: (
+                    event["type"] == "attached" and event["targets"][0]["path"] == str(mine)
+                )
+            )
     tracer.wait_for(is_call("virOfRoot", held.pid))
     held.communicate()
 
 
-def test_files_without_a_function_take_no_descriptors(tracer, neighbour: Neighbour, steps, tmp_path: Path) -> None:
+def test_files_without_a_function_take_no_descriptors(
+    tracer, neighbour: Neighbour, steps, tmp_path: Path
+) -> None:
     empty, before = made_up(tmp_path, []), len(os.listdir(f"/proc/{tracer.pid}/fd"))
-    neighbour.map(*(neighbour.file(f"{number}/libvirt.so.0", empty + number.to_bytes(2, "little")) for number in range(300)))
+    neighbour.map(
+        *(
+            neighbour.file(f"{number}/libvirt.so.0", empty + number.to_bytes(2, "little"))
+            for number in range(300)
+        )
+    )
     copy = Path(shutil.copy(LIBVIRT, tmp_path / "libvirt.so.0"))
     step = steps(env={"LD_LIBRARY_PATH": str(copy.parent)})
-    tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(copy))
+    tracer.wait_for(
+        lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(copy)
+    )
     count(tracer, step)
     assert len(os.listdir(f"/proc/{tracer.pid}/fd")) < before + 50
 
@@ -133,7 +179,9 @@ def test_a_library_of_the_users_that_cannot_be_attached_to(files) -> None:
     failed = subprocess.run(command, capture_output=True, text=True)
     assert failed.returncode == 1
     # before it there may be a line about how many processes it has to attach in
-    assert failed.stderr.endswith(f"libvirt-trace: can't attach to {files['nothing']}: {NOT_PROBED}\n")
+    assert failed.stderr.endswith(
+        f"libvirt-trace: can't attach to {files['nothing']}: {NOT_PROBED}\n"
+    )
     assert failed.stderr.count("\n") <= 2
 
 
@@ -143,17 +191,29 @@ def mutations(library: bytes, seed: int, number: int) -> Iterator[bytes]:
     for _ in range(number):
         data = bytearray(library)
         for _ in range(source.choice((1, 3, 20, 200))):
-            at = source.choice((source.randrange(0x400), source.randrange(len(data)), source.randrange(len(data) // 4)))
+            at = source.choice(
+                (
+                    source.randrange(0x400),
+                    source.randrange(len(data)),
+                    source.randrange(len(data) // 4),
+                )
+            )
             data[at] = source.choice((0, 1, 0x7F, 0x80, 0xCC, 0xFF, source.randrange(256)))
         if source.random() < 0.2:
             del data[source.randrange(0x1000, len(data)) :]
         yield bytes(data)
 
 
-def test_mutated_libraries_and_more_than_there_is_room_for(trace, neighbour: Neighbour, steps, tmp_path: Path) -> None:
+def test_mutated_libraries_and_more_than_there_is_room_for(
+    trace, neighbour: Neighbour, steps, tmp_path: Path
+) -> None:
     caller = steps()
     tracer = trace("-p", str(caller.pid), "-f", "virDomainGetName")
-    qemu = Path(LIBVIRT).with_name(Path(LIBVIRT).name.replace("libvirt.", "libvirt-qemu.")).read_bytes()
+    qemu = (
+        Path(LIBVIRT)
+        .with_name(Path(LIBVIRT).name.replace("libvirt.", "libvirt-qemu."))
+        .read_bytes()
+    )
     for number, data in enumerate(mutations(qemu, 9, 60)):
         neighbour.end(neighbour.map(neighbour.file(f"mutated{number}/libvirt-qemu.so.0", data)))
         if number % 20 == 0:
@@ -161,14 +221,20 @@ def test_mutated_libraries_and_more_than_there_is_room_for(trace, neighbour: Nei
     library = made_up(tmp_path, ["virDomainSuspend"])
     more = range(targets.MOST_OF_ONE + 30)
     with Neighbour(NOBODY - 1) as another:
-        another.map(*(another.file(f"{number}/libvirt.so.0", library + bytes([number])) for number in more))
+        another.map(
+            *(another.file(f"{number}/libvirt.so.0", library + bytes([number])) for number in more)
+        )
         wanted = f"user {NOBODY - 1} has {targets.MOST_OF_ONE} such files in use, which is the most"
         tracer.wait_for(lambda event: event["type"] == "attached", count=targets.MOST_OF_ONE)
         count(tracer, caller)
         result = tracer.stop()
         theirs = str(another.folder)
     assert len(result.calls("virDomainGetName", caller.pid)) == 4 * CALLS
-    events = [event for event in result.events if event["type"] == "unattached" and event["path"].startswith(theirs)]
+    events = [
+        event
+        for event in result.events
+        if event["type"] == "unattached" and event["path"].startswith(theirs)
+    ]
     assert any(event["reason"].startswith(wanted) for event in events)
     assert len(events) <= refusals.MOST_OF_ONE + 1  # and the rest in a sum
     assert any(event["reason"].endswith(" other files)") for event in events)
@@ -190,7 +256,9 @@ links.Links.__init__ = slowly
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_nobody_waits_for_a_neighbours_file(neighbour: Neighbour, steps, tmp_path: Path, when: str) -> None:
+def test_nobody_waits_for_a_neighbours_file(
+    neighbour: Neighbour, steps, tmp_path: Path, when: str
+) -> None:
     go, caller = tmp_path / "go", steps()
     path = neighbour.file("libvirt.so.0", made_up(tmp_path, NAMES))
     if when == "before":
@@ -203,7 +271,11 @@ def test_nobody_waits_for_a_neighbours_file(neighbour: Neighbour, steps, tmp_pat
         count(tracer, caller)
         if when == "before":
             go.touch()
-            tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(path))
+            tracer.wait_for(
+                lambda event: (
+                    event["type"] == "attached" and event["targets"][0]["path"] == str(path)
+                )
+            )
         count(tracer, caller)
         assert tracer.stop().status == 0
     finally:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Whoever a policy is meant for, and however libvirt is loaded there: each call is denied or marked, never silent."""
+"""Whoever a policy is meant for, and however libvirt is loaded there: each call is denied or
+marked, never silent.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def in_the_open() -> Iterator[Path]:
 
 @pytest.fixture
 def marks(tmp_path):
-    """marks(SCRIPTS): verdicts' actions in the log of a shell under `enforce --policy` that runs them in turn."""
+    """marks(SCRIPTS): verdicts' actions in the log of a shell under `enforce --policy` that
+    runs them in turn.
+    """
     library()
     (tmp_path / "policy.toml").write_text(KEEP_TEST)
 
@@ -81,8 +85,14 @@ def test_programs_and_loaders(marks, caller, in_the_open, tmp_path):
     shutil.copy("/usr/bin/virsh", in_the_open / "capable")
     subprocess.run(["setcap", "cap_net_raw+ep", in_the_open / "capable"], check=True)
     (tmp_path / "auditor.c").write_text(AUDITOR)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "auditor.so", tmp_path / "auditor.c"], check=True)
-    loads, plugin = caller("loads", "-Wl,--as-needed"), caller("plugin_suspends", "-shared", "-fPIC")
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-o", tmp_path / "auditor.so", tmp_path / "auditor.c"],
+        check=True,
+    )
+    loads, plugin = (
+        caller("loads", "-Wl,--as-needed"),
+        caller("plugin_suspends", "-shared", "-fPIC"),
+    )
     private = caller("plugin_suspends", "-shared", "-fPIC", "-DPRIVATE", "-O0", "-Wl,-z,lazy")
     folder = tmp_path / "mine"
     folder.mkdir(mode=0o700)
@@ -90,7 +100,8 @@ def test_programs_and_loaders(marks, caller, in_the_open, tmp_path):
     cases = {
         # as another user: for root they gain nothing
         f"exec {NOBODY} {in_the_open}/capable -q -c test:///default suspend test": PAST,
-        f"LD_PRELOAD={folder}/{library().name} exec {NOBODY} {SUSPEND}": PAST,  # which that user can't read
+        # which that user can't read
+        f"LD_PRELOAD={folder}/{library().name} exec {NOBODY} {SUSPEND}": PAST,
         f"LD_AUDIT={tmp_path}/auditor.so exec {SUSPEND}": PAST,
         f"{loads} deep {plugin}": "deny",
         f"{loads} dlsym": "deny",
@@ -106,7 +117,9 @@ def test_set_uid_programs_make_no_calls(in_the_open):
     shutil.copy("/usr/bin/virsh", in_the_open / "set-uid")
     (in_the_open / "set-uid").chmod(0o4755)
     words = [*NOBODY.split(), in_the_open / "set-uid", *SUSPEND.split()[1:]]
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C.UTF-8"})
+    done = subprocess.run(
+        [*map(str, words)], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C.UTF-8"}
+    )
     assert done.returncode == 1 and "not safe to use from setuid/setgid programs" in done.stderr
 
 
@@ -114,10 +127,14 @@ def test_each_call_without_its_policy_is_marked(trace, tmp_path):
     """And what is wrong is said with each."""
     tracer = trace("-f", "virDomain*")
     missing = tmp_path / "policy.bin"
-    client = subprocess.Popen([*SUSPEND.split()[:-2], "suspend test; resume test"], env=enforced_environment(missing))
+    client = subprocess.Popen(
+        [*SUSPEND.split()[:-2], ("suspend test; resume test")], env=enforced_environment(missing)
+    )
     assert client.wait() == 0
     calls = tracer.stop().calls(pid=client.pid)
-    written = [call for call in calls if call["function"] in ("virDomainSuspend", "virDomainResume")]
+    written = [
+        call for call in calls if call["function"] in ("virDomainSuspend", "virDomainResume")
+    ]
     expected = {"action": PAST, "rule": None, "note": f"{missing}: it can't be opened"}
     assert [call["verdict"] for call in written] == [expected] * 2
     assert all(call["verdict"] is None for call in calls if call["function"] == "virDomainFree")
@@ -125,10 +142,22 @@ def test_each_call_without_its_policy_is_marked(trace, tmp_path):
 
 def test_process_that_ran_before_tracing(trace, tmp_path):
     """Nobody saw what it descends from; what it was started with says it."""
-    script = "import libvirt, sys; c = libvirt.open('test:///default'); print(1, flush=True); sys.stdin.read(1)\n"
+    script = (
+        "import libvirt, sys; c = libvirt.open('test:///default'); print(1, flush=True); "
+        "sys.stdin.read(1)\n"
+    )
     script += "c.lookupByName('test').suspend(); sys.stdin.read()"
-    environment = {**enforced_environment(put(tmp_path / "policy.bin", KEEP_TEST)), "LD_PRELOAD": ""}
-    client = subprocess.Popen([PYTHON, "-c", script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    environment = {
+        **enforced_environment(put(tmp_path / "policy.bin", KEEP_TEST)),
+        "LD_PRELOAD": "",
+    }
+    client = subprocess.Popen(
+        [PYTHON, "-c", script],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert client.stdin and client.stdout and client.stdout.readline() == "1\n"
     tracer = trace("-f", "virDomainSuspend", "-p", str(client.pid))
     listed = subprocess.run([*COMMAND, "ps"], check=True, capture_output=True, text=True).stdout

@@ -19,10 +19,14 @@ kill $!
 
 def test_numbers_of_a_namespace_are_translated():
     command = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", INSIDE]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as outside:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as outside:
         assert outside.stdin and outside.stdout
         shell, sleeper = (int(word) for word in outside.stdout.readline().split())
-        (child,) = map(int, Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text().split())
+        (child,) = map(
+            int, Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text().split()
+        )
         (grandchild,) = map(int, Path(f"/proc/{child}/task/{child}/children").read_text().split())
         assert (shell, sleeper) != (child, grandchild)
         assert [host_pid(pid, seen_by=child) for pid in (shell, sleeper)] == [child, grandchild]

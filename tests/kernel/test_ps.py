@@ -17,7 +17,10 @@ from probes.host.maps import ENFORCER
 from probes.ps import Row, list_processes, render_json, render_table
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
-LOAD = "import ctypes, sys; [ctypes.CDLL(path) for path in sys.argv[1:]]; print('loaded', flush=True); sys.stdin.read()"
+LOAD = (
+    "import ctypes, sys; [ctypes.CDLL(path) for path in sys.argv[1:]]; print('loaded', "
+    "flush=True); sys.stdin.read()"
+)
 
 ROWS = [
     Row(
@@ -35,7 +38,16 @@ ROWS = [
         ("virNew",),
     ),
     Row(
-        123456, 4711, None, "a\x1b[31m\nb", None, ("/a/libvirt.so.0 (deleted)", "/b/libvirt.so.0"), (), None, "0123456789abcdef" * 4, False
+        123456,
+        4711,
+        None,
+        "a\x1b[31m\nb",
+        None,
+        ("/a/libvirt.so.0 (deleted)", "/b/libvirt.so.0"),
+        (),
+        None,
+        "0123456789abcdef" * 4,
+        False,
     ),
 ]
 
@@ -43,15 +55,25 @@ ROWS = [
 @pytest.mark.parametrize("enforced", [False, True])
 def test_process_is_listed(tmp_path, enforced):
     enforcer = tmp_path / ENFORCER
-    subprocess.run(["gcc", "-shared", "-nostdlib", "-x", "c", "-", "-o", enforcer], input=b"void f(void) { }", check=True)
+    subprocess.run(
+        ["gcc", "-shared", "-nostdlib", "-x", "c", "-", "-o", enforcer],
+        input=b"void f(void) { }",
+        check=True,
+    )
     libraries = [LIBVIRT, *([str(enforcer)] if enforced else [])]
-    child = subprocess.Popen([sys.executable, "-c", LOAD, *libraries], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", LOAD, *libraries], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert child.stdin and child.stdout
     child.stdout.readline()
     rows = list_processes(GUARD)
     (row,) = [row for row in rows if row.pid == child.pid]
     assert (row.exe, row.files) == (os.path.realpath(sys.executable), (LIBVIRT,))
-    assert row.libvirt == (subprocess.check_output(["dpkg-query", "-W", "-f", "${Version}", "libvirt0"], text=True).split("-")[0],)
+    assert row.libvirt == (
+        subprocess.check_output(
+            ["dpkg-query", "-W", "-f", "${Version}", "libvirt0"], text=True
+        ).split("-")[0],
+    )
     assert row.enforced is enforced
     assert [row.pid for row in rows] == sorted(row.pid for row in rows)
     child.stdin.close()
@@ -62,26 +84,51 @@ def test_process_is_listed(tmp_path, enforced):
 
 def test_table():
     assert render_table(ROWS) == (
-        "PID     USER  COMM          LIBVIRT  ENFORCED                UNIT              CONTAINER     EXE                 FILES\n"
-        "7       root  libvirtd      9.0.0    /etc/web.toml audit 2h  libvirtd.service  -             /usr/sbin/libvirtd"
+        "PID     USER  COMM          LIBVIRT  ENFORCED                UNIT              CONTAINER  "
+        "   EXE                 FILES\n"
+        "7       root  libvirtd      9.0.0    /etc/web.toml audit 2h  libvirtd.service  -          "
+        "   /usr/sbin/libvirtd"
         "  /usr/lib/libvirt.so.0.9000.0\n"
-        "123456  4711  a\\x1b[31m\\nb  -        no                      -                 0123456789ab  -"
+        "123456  4711  a\\x1b[31m\\nb  -        no                      -                 "
+        "0123456789ab  -"
         "                   /a/libvirt.so.0 (deleted),/b/libvirt.so.0\n"
     )
-    three = ROWS[0]._replace(files=("/usr/lib/libvirt.so.0", "/usr/lib/libvirt-qemu.so.0", "/x/libvirt.so.0"))
+    three = ROWS[0]._replace(
+        files=("/usr/lib/libvirt.so.0", "/usr/lib/libvirt-qemu.so.0", "/x/libvirt.so.0")
+    )
     assert render_table([three]).splitlines()[1].endswith("  /usr/lib (2 files),/x/libvirt.so.0")
-    gone = ROWS[0]._replace(files=("/usr/lib/libvirt.so.0 (deleted)", "/usr/lib/libvirt-qemu.so.0 (deleted)"))
+    gone = ROWS[0]._replace(
+        files=("/usr/lib/libvirt.so.0 (deleted)", "/usr/lib/libvirt-qemu.so.0 (deleted)")
+    )
     assert render_table([gone]).splitlines()[1].endswith("  /usr/lib (2 files, deleted)")
-    assert render_table([]).split() == ["PID", "USER", "COMM", "LIBVIRT", "ENFORCED", "UNIT", "CONTAINER", "EXE", "FILES"]
+    assert render_table([]).split() == [
+        "PID",
+        "USER",
+        "COMM",
+        "LIBVIRT",
+        "ENFORCED",
+        "UNIT",
+        "CONTAINER",
+        "EXE",
+        "FILES",
+    ]
 
 
 def test_json_lines():
     lines = [json.loads(line) for line in render_json(ROWS).splitlines()]
-    assert lines == [{name: list(value) if isinstance(value, tuple) else value for name, value in row._asdict().items()} for row in ROWS]
+    assert lines == [
+        {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in row._asdict().items()
+        }
+        for row in ROWS
+    ]
     odd = ROWS[0]._replace(comm='a\udcff"\\')
     assert json.loads(render_json([odd]).encode())["comm"] == 'a\\xff"\\\\'
 
 
 def test_socket_that_a_process_has_chosen_is_no_more_than_a_path():
     query = urllib.parse.urlsplit(_uri("/proc/1/root/a?b=c&mode=x#\udcff d-admin-sock")).query
-    assert urllib.parse.parse_qsl(query, errors="surrogateescape") == [("socket", "/proc/1/root/a?b=c&mode=x#\udcff d-admin-sock")]
+    assert urllib.parse.parse_qsl(query, errors="surrogateescape") == [
+        ("socket", "/proc/1/root/a?b=c&mode=x#\udcff d-admin-sock")
+    ]

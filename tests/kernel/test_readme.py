@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The README's examples on libvirt's test driver print what the README shows; `make demo` is as it promises."""
+"""The README's examples on libvirt's test driver print what the README shows; `make demo` is as
+it promises.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def comparable_machine():
 
 
 @pytest.mark.parametrize(
-    "example", [each for each in readme.examples() if each.needs_root and not each.elsewhere], ids=lambda each: each.command
+    "example",
+    [each for each in readme.examples() if each.needs_root and not each.elsewhere],
+    ids=lambda each: each.command,
 )
 def test_example_with_a_command_prints_what_the_readme_shows(example, tmp_path):
     library()
@@ -52,11 +56,19 @@ def test_demo_traces_31_calls_and_ends():
     )
 
     # a flood of other programs here may cost details
-    ending = r"^libvirt-trace: 31 calls, 3 failed, 1 denied, 0 lost in [0-9.]+s(; [0-9]+ details lost)?$"
+    ending = (
+        r"^libvirt-trace: 31 calls, 3 failed, 1 denied, 0 lost in [0-9.]+s(; [0-9]+ details "
+        r"lost)?$"
+    )
     assert re.search(ending, result.stderr, re.M), result.stderr
     lines = result.stdout.splitlines()
     traced = [line for line in lines if re.match(r"[0-9:.]{15} [0-9]+ (virsh|python3) ", line)]
     assert len(traced) == 31
-    assert re.search(r" virDomainSetMemory\(domain=test, memory=1048576\) = 0 <[0-9.]+[num]?s>$", traced[-11])
+    assert re.search(
+        r" virDomainSetMemory\(domain=test, memory=1048576\) = 0 "
+        r"<[0-9.]+[num]?s>$",
+        traced[-11],
+    )
     assert traced[-3].endswith(' virDomainDestroy(domain=test) = -1 DENIED by rule "keep-test"')
-    assert not lines[0].startswith(traced[0][:3]) and lines[-1].startswith("Next: ")  # a word before and after
+    # a word before and after
+    assert not lines[0].startswith(traced[0][:3]) and lines[-1].startswith("Next: ")

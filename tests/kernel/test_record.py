@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt-trace record on real programs: nothing is missing, also of one that is killed, and what is shown later is what was shown live."""
+"""libvirt-trace record on real programs: nothing is missing, also of one that is killed, and
+what is shown later is what was shown live.
+"""
 
 from __future__ import annotations
 
@@ -55,21 +57,33 @@ def test_made_is_written_and_counted(tmp_path: Path, reads: str) -> None:
             assert line["lost"] == 0
             calls = line["calls"]
     assert made["virDomainSetMemory"] == made["virDomainSetAutostart"] == TIMES
-    assert made["virDomainLookupByName"] == TIMES + 1 if reads != "none" else written["virDomainLookupByName"] == TIMES
+    assert (
+        made["virDomainLookupByName"] == TIMES + 1
+        if reads != "none"
+        else written["virDomainLookupByName"] == TIMES
+    )
     assert made["virDomainGetInfo"] == made["virDomainGetName"] == (0 if reads == "none" else TIMES)
     assert written["virDomainGetInfo"] == (TIMES if reads == "full" else 0)
     assert reads == "none" or sum(made.values()) == calls
     rows = json.loads(ask("report", tmp_path / "record", "--json").stdout)["functions"]
-    assert {row["function"]: row["calls"] for row in rows} == {function: count for function, count in made.items() if count}
+    assert {row["function"]: row["calls"] for row in rows} == {
+        function: count for function, count in made.items() if count
+    }
     verdict = ask("verify", tmp_path / "record")
     assert verdict.returncode == 0 and verdict.stdout.startswith(b"intact: "), verdict
 
 
 def test_log_shows_the_same_characters_as_live(tmp_path: Path) -> None:
-    """Of one run each form that it has had: the screen and the file of -o. COMMAND itself prints nothing."""
-    for number, (options, filed) in enumerate({(): "json", ("--format", "xml"): "xml", ("--tree", "--both", "-c"): "json"}.items()):
+    """Of one run each form that it has had: the screen and the file of -o. COMMAND itself
+    prints nothing.
+    """
+    for number, (options, filed) in enumerate(
+        {(): "json", ("--format", "xml"): "xml", ("--tree", "--both", "-c"): "json"}.items()
+    ):
         folder, file = tmp_path / str(number), tmp_path / f"file-{number}"
-        done = run_record(folder, "--show", "--reads", "full", "-s", "300", *options, "-o", file, *COMMAND)
+        done = run_record(
+            folder, "--show", "--reads", "full", "-s", "300", *options, "-o", file, *COMMAND
+        )
         assert " 0 lost in " in done.stderr, done.stderr
         shown = ask("log", folder, "-s", "300", *options)
         assert shown.stdout.decode() == done.stdout
@@ -77,32 +91,49 @@ def test_log_shows_the_same_characters_as_live(tmp_path: Path) -> None:
         # the file has a last line; in the record seals and the first line are more
         for source in (folder, next(folder.glob("*.zst"))):
             again = ask("log", source, "-s", "300", "--format", filed).stdout.decode()
-            lines = [line for line in again.splitlines() if not line.startswith('{"type":"recording"')]
+            lines = [
+                line for line in again.splitlines() if not line.startswith('{"type":"recording"')
+            ]
             assert lines == file.read_text().splitlines()
         if filed == "json":
-            assert ask("log", file, "-s", "300", *options).stdout == shown.stdout, "lines of -o are a record, too"
-            assert ask("log", "-", "-s", "300", *options, stdin=file.read_bytes()).stdout == shown.stdout
+            assert ask("log", file, "-s", "300", *options).stdout == shown.stdout, (
+                "lines of -o are a record, too"
+            )
+            assert (
+                ask("log", "-", "-s", "300", *options, stdin=file.read_bytes()).stdout
+                == shown.stdout
+            )
 
 
 def test_killed_recorder_has_on_disk_what_had_happened(tmp_path: Path, caller) -> None:
     folder = tmp_path / "record"
     work = f"{WORK}\nprint('done', flush=True); input()"
-    program = subprocess.Popen([PYTHON, "-c", f"input()\n{work}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    recorder = subprocess.Popen([*TRACER, "record", folder, "-p", str(program.pid)], stderr=subprocess.DEVNULL)
+    program = subprocess.Popen(
+        [PYTHON, "-c", f"input()\n{work}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    recorder = subprocess.Popen(
+        [*TRACER, "record", folder, "-p", str(program.pid)], stderr=subprocess.DEVNULL
+    )
     assert program.stdin and program.stdout
     try:
         wait_until(lambda: folder.exists() and b"attached to" in ask("log", folder).stdout)
         program.stdin.write("\n")
         program.stdin.flush()
         assert program.stdout.readline() == "done\n"
-        wait_until(lambda: ask("log", folder, "-f", "virDomainUndefine").stdout.count(b" = 0 ") == 1)
+        wait_until(
+            lambda: ask("log", folder, "-f", "virDomainUndefine").stdout.count(b" = 0 ") == 1
+        )
     finally:
         recorder.send_signal(signal.SIGKILL)
         recorder.wait()
         program.kill()
         program.wait()
     found = ask("log", folder, "-w")
-    assert found.stdout.count(b"virDomainSetMemory(") == found.stdout.count(b"virDomainSetAutostart(") == TIMES
+    assert (
+        found.stdout.count(b"virDomainSetMemory(")
+        == found.stdout.count(b"virDomainSetAutostart(")
+        == TIMES
+    )
     assert run_record(folder, "--", "true").returncode == 0
     after = ask("log", folder, "-w").stdout
     assert b"nothing was recorded until" in after and b": killed\n" in after
@@ -113,7 +144,11 @@ def test_killed_recorder_has_on_disk_what_had_happened(tmp_path: Path, caller) -
 def test_follow_shows_what_comes_also_in_the_next_segment(tmp_path: Path) -> None:
     folder = tmp_path / "record"
     assert run_record(folder, "--", "true").returncode == 0
-    follower = subprocess.Popen([*TRACER, "log", folder, "--follow", "-w", "--json"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    follower = subprocess.Popen(
+        [*TRACER, "log", folder, "--follow", "-w", "--json"],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
     try:
         assert follower.stdout and b'"type":"recording"' in follower.stdout.readline()
         assert run_record(folder, *COMMAND).returncode == 0
@@ -130,7 +165,9 @@ def test_record_of_another_is_left_alone(tmp_path: Path) -> None:
     try:
         wait_until(lambda: any(folder.glob("*.zst")) if folder.exists() else False)
         second = run_record(folder, "--", "true")
-        assert second.returncode == 1 and f"process {first.pid} records there" in second.stderr, second.stderr
+        assert second.returncode == 1 and (f"process {first.pid} records there") in second.stderr, (
+            second.stderr
+        )
     finally:
         first.send_signal(signal.SIGTERM)
         assert first.wait(20 * PATIENCE) == 0
@@ -138,13 +175,24 @@ def test_record_of_another_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_what_the_service_is_left_with_is_enough(tmp_path: Path) -> None:
-    """Its capabilities, and no new ones; a user's program is traced, and systemd is told of the start, of life and of the end."""
+    """Its capabilities, and no new ones; a user's program is traced, and systemd is told of the
+    start, of life and of the end.
+    """
     unit = (ROOT / "libvirt-trace.service").read_text()
     (kept,) = re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.M)
-    bounded = ",".join(["-all", *(f"+{word.removeprefix('CAP_').lower()}" for word in kept.split())])
+    bounded = ",".join(
+        ["-all", *(f"+{word.removeprefix('CAP_').lower()}" for word in kept.split())]
+    )
     folder, path = tmp_path / "record", str(tmp_path / "notify")
     program = subprocess.Popen(
-        ["setpriv", "--reuid=65534", "--clear-groups", PYTHON, "-c", f"input()\n{WORK}\nprint('done', flush=True); input()"],
+        [
+            "setpriv",
+            "--reuid=65534",
+            "--clear-groups",
+            PYTHON,
+            "-c",
+            f"input()\n{WORK}\nprint('done', flush=True); input()",
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -152,8 +200,19 @@ def test_what_the_service_is_left_with_is_enough(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(path)
         told.settimeout(60 * PATIENCE)
-        command = ["setpriv", "--no-new-privs", f"--bounding-set={bounded}", *TRACER, "record", str(folder), "-p", str(program.pid)]
-        recorder = subprocess.Popen(command, env={**os.environ, "NOTIFY_SOCKET": path}, stderr=subprocess.DEVNULL)
+        command = [
+            "setpriv",
+            "--no-new-privs",
+            f"--bounding-set={bounded}",
+            *TRACER,
+            "record",
+            str(folder),
+            "-p",
+            str(program.pid),
+        ]
+        recorder = subprocess.Popen(
+            command, env={**os.environ, "NOTIFY_SOCKET": path}, stderr=subprocess.DEVNULL
+        )
         try:
             assert told.recv(4096) == b"READY=1"
             assert told.recv(4096).startswith(b"WATCHDOG=1\nSTATUS=recording; ")
@@ -175,7 +234,9 @@ def test_what_the_service_is_left_with_is_enough(tmp_path: Path) -> None:
 
 def test_secrets_are_in_no_record(tmp_path: Path, caller) -> None:
     folder = tmp_path / "record"
-    done = run_record(folder, "--reads", "full", "--nested", "-a", "--", caller("secrets", "-lvirt-qemu"))
+    done = run_record(
+        folder, "--reads", "full", "--nested", "-a", "--", caller("secrets", "-lvirt-qemu")
+    )
     assert " 0 lost in " in done.stderr, done.stderr
     text = "".join(str(line) for line in lines_of(folder))
     assert "redacted" in text and "swordfish" not in text

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A library on a file system that does not answer: nobody else waits for it, and it is attached to when it does."""
+"""A library on a file system that does not answer: nobody else waits for it, and it is attached
+to when it does.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,11 @@ def server(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         lack("kernel", "the kernel has no FUSE")
     folder = tmp_path / "slow"
     folder.mkdir()
-    process = subprocess.Popen([PYTHON, ROOT / "tests" / "slow_files.py", folder, LIBVIRT], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [PYTHON, ROOT / "tests" / "slow_files.py", folder, LIBVIRT],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout and process.stdout.readline() == "mounted\n"
     yield process
     subprocess.run(["umount", "-l", folder], check=True)
@@ -46,7 +52,9 @@ def test_a_library_on_a_file_system_that_hangs(server, trace, steps, tmp_path: P
         count(tracer, other)
     finally:
         server.send_signal(signal.SIGCONT)
-    tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(path))
+    tracer.wait_for(
+        lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(path)
+    )
     count(tracer, waits)
     assert tracer.stop(lost=None).status == 0
 
@@ -56,7 +64,9 @@ def test_tracing_ends_while_a_file_system_hangs(server, trace, steps, tmp_path: 
     other = steps()
     tracer = trace("-f", "virDomainGetName")
     steps(env={"LD_LIBRARY_PATH": str(path.parent)})
-    tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(path))
+    tracer.wait_for(
+        lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(path)
+    )
     server.send_signal(signal.SIGSTOP)
     try:
         count(tracer, other)
@@ -72,16 +82,22 @@ def test_a_file_system_that_has_gone_ends_nothing(server, trace, steps, tmp_path
     other = steps()
     tracer = trace("-f", "virDomainGetName")
     steps(env={"LD_LIBRARY_PATH": str(path.parent)}).call(0)
-    tracer.wait_for(lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(path))
+    tracer.wait_for(
+        lambda event: event["type"] == "attached" and event["targets"][0]["path"] == str(path)
+    )
     server.kill()
     server.wait()
     count(tracer, other)
     result = tracer.stop(lost=None)
-    assert (result.status, len(result.calls("virDomainGetName", other.pid))) == (0, CALLS), result.stderr
+    assert (result.status, len(result.calls("virDomainGetName", other.pid))) == (0, CALLS), (
+        result.stderr
+    )
     assert "Traceback" not in result.stderr
 
 
-def test_a_file_system_that_had_gone_before_ends_nothing(server, trace, steps, tmp_path: Path) -> None:
+def test_a_file_system_that_had_gone_before_ends_nothing(
+    server, trace, steps, tmp_path: Path
+) -> None:
     path = tmp_path / "slow" / "libvirt.so.0"
     waits = steps(env={"LD_LIBRARY_PATH": str(path.parent)})
     waits.call(0)  # what it needs of the library is in memory
@@ -94,8 +110,11 @@ def test_a_file_system_that_had_gone_before_ends_nothing(server, trace, steps, t
     late = steps()
     count(tracer, late)
     result = tracer.stop(lost=None)
-    assert (result.status, len(result.calls("virDomainGetName", other.pid))) == (0, CALLS), result.stderr
-    # that it is not attached to is told by name, unless others have so many such files that they are summed up
+    assert (result.status, len(result.calls("virDomainGetName", other.pid))) == (0, CALLS), (
+        result.stderr
+    )
+    # that it is not attached to is told by name, unless others have so many such files that they
+    # are summed up
     assert any(event["type"] == "unattached" for event in result.events)
     attached = [event for event in result.events if event["type"] == "attached"]
     assert str(path) not in {target["path"] for event in attached for target in event["targets"]}

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A program may leave libvirt's calls on one stack and make others on another: it does what it does untraced, and each call is shown.
+"""A program may leave libvirt's calls on one stack and make others on another: it does what it does
+untraced, and each call is shown.
 
-Others who trace this host would have return probes of their own in the programs, which may kill them. So these have a libvirt of their own,
-under a name by which nobody knows it.
+Others who trace this host would have return probes of their own in the programs, which may kill
+them. So these have a libvirt of their own, under a name by which nobody knows it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from tests.kernel.conftest import TO_FILE, Run, read_facts
 from tests.needs import PATIENCE, PYTHON
 
 ROUNDS, SLOW_ROUNDS = 10_007, 1009
-IN_ANOTHER, SWITCHED, LEFT = (f"no return probe: {why}" for why in ("inside another call", "stack switched", "another call was left"))
+IN_ANOTHER, SWITCHED, LEFT = (
+    f"no return probe: {why}"
+    for why in ("inside another call", "stack switched", "another call was left")
+)
 # a task is left inside libvirt's error handler
 GREEN = """
 import greenlet, libvirt, sys
@@ -50,7 +54,12 @@ ENDLESS = (
     .replace("main, left =", "main, left = print('\"ready\"', flush=True) or", 1)
     .replace("for _ in range(int(sys.argv[1])):", "while not select.select([0], [], [], 0)[0]:")
     .replace("found += connection.numOfDomains()", "found += sum(map(at, range(30)))")
-    .replace("def work", "def at(depth):\n    return at(depth - 1) if depth else connection.numOfDomains()\ndef work", 1)
+    .replace(
+        "def work",
+        "def at(depth):\n    return at(depth - 1) if depth else "
+        "connection.numOfDomains()\ndef work",
+        1,
+    )
 )
 # tasks that take turns there, with a loop of their own
 LOOP = """
@@ -93,14 +102,20 @@ end
 p [opened, found]
 """
 
-pytestmark = pytest.mark.skipif(not has_session(), reason="before Linux 6.13 return probes kill programs that switch stacks")
+pytestmark = pytest.mark.skipif(
+    not has_session(), reason=("before Linux 6.13 return probes kill programs that switch stacks")
+)
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     """A libvirt.so.0 that only --library names."""
     libraries = subprocess.check_output(["ldconfig", "-p"], text=True).splitlines()
-    (found,) = [line.split(" => ")[1] for line in libraries if line.startswith("\tlibvirt.so.0 (libc6,x86-64)")]
+    (found,) = [
+        line.split(" => ")[1]
+        for line in libraries
+        if line.startswith("\tlibvirt.so.0 (libc6,x86-64)")
+    ]
     return Path(shutil.copy(found, tmp_path / "own.so"))
 
 
@@ -110,9 +125,17 @@ def compare(own: Path, trace, tmp_path: Path) -> Callable[..., Run]:
 
     def run(*command: object, options: tuple[str, ...] = ()) -> Run:
         words = ["env", f"LD_PRELOAD={own}", *map(str, command)]
-        alone = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60 * PATIENCE, text=True)
+        alone = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=60 * PATIENCE,
+            text=True,
+        )
         facts = tmp_path / "facts"
-        result = trace("--library", str(own), *options, "--", *TO_FILE, str(facts), *words, attached=False).finish()
+        result = trace(
+            "--library", str(own), *options, "--", *TO_FILE, str(facts), *words, attached=False
+        ).finish()
         assert (result.status, alone.returncode) == (0, 0), result.stderr
         assert read_facts(facts) == [json.loads(line) for line in alone.stdout.splitlines()]
         return Run(result, read_facts(facts))
@@ -121,8 +144,12 @@ def compare(own: Path, trace, tmp_path: Path) -> Callable[..., Run]:
 
 
 def counts(run: Run) -> Counter[tuple[str, str]]:
-    """Calls of each function by their result, or why there is none; of one process, without the first one."""
-    return Counter((call["function"], str(call.get("ret", call.get("reason")))) for call in run.calls()[1:])
+    """Calls of each function by their result, or why there is none; of one process, without the
+    first one.
+    """
+    return Counter(
+        (call["function"], str(call.get("ret", call.get("reason")))) for call in run.calls()[1:]
+    )
 
 
 def test_fibers(caller, compare) -> None:
@@ -137,7 +164,14 @@ def test_fibers(caller, compare) -> None:
 @pytest.mark.parametrize("way", ["above", "below"])
 def test_signal_handlers_on_another_stack(caller, compare, way: str) -> None:
     run = compare(caller("stacks"), way, ROUNDS)
-    assert sum(count for (function, _), count in counts(run).items() if function == "virConnectNumOfDomains") == 2 * ROUNDS
+    assert (
+        sum(
+            count
+            for (function, _), count in counts(run).items()
+            if function == "virConnectNumOfDomains"
+        )
+        == 2 * ROUNDS
+    )
     assert counts(run)["virDomainLookupByName", "None"] == ROUNDS
     assert counts(run)["virConnectNumOfDomains", "1"] == ROUNDS
 
@@ -148,13 +182,24 @@ def test_calls_that_are_left_for_good(caller, compare, way: str) -> None:
     found = counts(run)
     for function in ("virDomainLookupByName", "virConnectNumOfDomains"):
         assert sum(count for (name, _), count in found.items() if name == function) == ROUNDS
-    assert {why for _, why in found} <= {"1", "result lost", "process exited", LEFT, SWITCHED, IN_ANOTHER}
+    assert {why for _, why in found} <= {
+        "1",
+        "result lost",
+        "process exited",
+        LEFT,
+        SWITCHED,
+        IN_ANOTHER,
+    }
 
 
 @pytest.mark.parametrize("options", [(), ("--nested",)])
 def test_nested_callbacks(caller, compare, options: tuple[str, ...]) -> None:
     run = compare(caller("stacks"), "nested", SLOW_ROUNDS, options=options)
-    outermost = Counter((call["function"], str(call.get("ret", call.get("reason")))) for call in run.calls()[1:] if call["depth"] == 0)
+    outermost = Counter(
+        (call["function"], str(call.get("ret", call.get("reason"))))
+        for call in run.calls()[1:]
+        if call["depth"] == 0
+    )
     assert outermost == {
         ("virDomainLookupByName", "None"): SLOW_ROUNDS,
         ("virDomainLookupByName", IN_ANOTHER): 3 * SLOW_ROUNDS,
@@ -167,17 +212,29 @@ def test_greenlets(compare) -> None:
     run = compare(PYTHON, "-c", GREEN, SLOW_ROUNDS)
     assert run.facts == [[SLOW_ROUNDS + 1, SLOW_ROUNDS]]
     assert counts(run)["virDomainLookupByName", "None"] == SLOW_ROUNDS
-    assert counts(run)["virConnectNumOfDomains", SWITCHED] + counts(run)["virConnectNumOfDomains", LEFT] >= SLOW_ROUNDS
+    assert (
+        counts(run)["virConnectNumOfDomains", SWITCHED]
+        + counts(run)["virConnectNumOfDomains", LEFT]
+        >= SLOW_ROUNDS
+    )
 
 
 @pytest.mark.parametrize(
-    ("module", "results"), [("gevent", "sum(task.get() for task in tasks)"), ("eventlet", "sum(task.wait() for task in tasks)")]
+    ("module", "results"),
+    [
+        ("gevent", "sum(task.get() for task in tasks)"),
+        ("eventlet", "sum(task.wait() for task in tasks)"),
+    ],
 )
 def test_loops_of_coroutines(compare, module: str, results: str) -> None:
     rounds = SLOW_ROUNDS // 3 * 3
     run = compare(PYTHON, "-W", "ignore", "-c", LOOP.format(module=module, results=results), rounds)
     assert run.facts[0][1] == rounds
-    assert len(run.calls("virDomainLookupByName")) == len(run.calls("virConnectNumOfDomains")) == rounds
+    assert (
+        len(run.calls("virDomainLookupByName"))
+        == len(run.calls("virConnectNumOfDomains"))
+        == rounds
+    )
 
 
 def test_fibers_of_ruby(compare, auth_uri: str) -> None:
@@ -196,7 +253,11 @@ def endless(own: Path, caller) -> Iterator[Callable[[str], subprocess.Popen[str]
     def start(way: str) -> subprocess.Popen[str]:
         environment = {**os.environ, "LD_PRELOAD": str(own)}
         words = [PYTHON, "-c", ENDLESS] if way == "greenlets" else [str(caller("stacks")), way, "0"]
-        running.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment))
+        running.append(
+            subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            )
+        )
         return running[-1]
 
     yield start
@@ -222,13 +283,22 @@ def test_calls_after_one_that_was_left_for_good(own: Path, trace, endless) -> No
     if result.events[-1]["lost"]:  # the program calls as fast as it can
         assert {why for _, why in after} <= {"1", "result lost", "still running"}
     else:
-        assert after.pop(("virDomainLookupByName", "still running"), 0) + after.pop(("virConnectNumOfDomains", "still running"), 0) <= 1
-        assert after.keys() == {("virDomainLookupByName", "result lost"), ("virConnectNumOfDomains", "1")}
+        assert (
+            after.pop(("virDomainLookupByName", "still running"), 0)
+            + after.pop(("virConnectNumOfDomains", "still running"), 0)
+            <= 1
+        )
+        assert after.keys() == {
+            ("virDomainLookupByName", "result lost"),
+            ("virConnectNumOfDomains", "1"),
+        }
         assert after["virConnectNumOfDomains", "1"] >= SLOW_ROUNDS
 
 
 def test_greenlets_are_not_taken_for_left_for_good(own: Path, trace, endless) -> None:
-    """Their return addresses are copied away from the stack, and come back after the reader was asked."""
+    """Their return addresses are copied away from the stack, and come back after the reader was
+    asked.
+    """
     process = endless("greenlets")
     assert process.stdout.readline() == '"ready"\n'
     tracer = trace("--library", str(own), "-p", str(process.pid))
@@ -246,7 +316,9 @@ def test_tracing_that_begins_and_ends_in_the_middle(own: Path, trace, endless, w
     process = endless(way)
     assert process.stdout.readline() == '"ready"\n'
     for _ in range(3):
-        tracer = trace("--library", str(own), "-p", str(process.pid), "--max-events", str(SLOW_ROUNDS))
+        tracer = trace(
+            "--library", str(own), "-p", str(process.pid), "--max-events", str(SLOW_ROUNDS)
+        )
         assert len(tracer.finish(lost=None).calls()) == SLOW_ROUNDS
     output, _ = process.communicate("", timeout=60 * PATIENCE)
     assert process.returncode == 0
@@ -257,20 +329,34 @@ def test_tracing_that_begins_and_ends_in_the_middle(own: Path, trace, endless, w
 def test_two_links_as_before(trace, caller, tmp_path: Path) -> None:
     facts = tmp_path / "facts"
     environment = {**os.environ, TWO_LINKS: "1"}
-    result = trace("--returns", "--", *TO_FILE, str(facts), str(caller("late")), attached=False, env=environment).finish()
+    result = trace(
+        "--returns",
+        "--",
+        *TO_FILE,
+        str(facts),
+        str(caller("late")),
+        attached=False,
+        env=environment,
+    ).finish()
     assert result.events[0]["link"] in ("uprobe_multi", "perf_event")
     assert {call["type"] for call in result.calls()} == {"call"}
 
 
 def test_two_links_spare_programs_with_coroutines(trace, steps) -> None:
-    """Their returns could not be told from calls that are left for a while; this one makes no calls."""
+    """Their returns could not be told from calls that are left for a while; this one makes no
+    calls.
+    """
     ready = "import greenlet, libvirt; print('ready', flush=True); input()"
-    with subprocess.Popen([PYTHON, "-c", ready], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [PYTHON, "-c", ready], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
         step = steps()
         tracer = trace("-p", str(step.pid), env={**os.environ, TWO_LINKS: "1"})
         step.call(1)
         result = tracer.stop()
         process.communicate("\n")
-    assert " has coroutines, which return probes kill before Linux 6.13: no results and durations" in result.stderr
+    assert (
+        " has coroutines, which return probes kill before Linux 6.13: no results and durations"
+    ) in result.stderr
     assert [call["reason"] for call in result.calls()] == ["no return probe"]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A reader that has fallen asleep holds up nothing but itself, and each way to end tells what it has missed."""
+"""A reader that has fallen asleep holds up nothing but itself, and each way to end tells what
+it has missed.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +42,18 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 def logged(log: Path) -> list[str]:
     """The calls and the end: others may have libraries attached to meanwhile."""
-    return [kind for line in log.read_text().split("\n")[:-1] if (kind := json.loads(line)["type"]) in ("call", "end")]
+    return [
+        kind
+        for line in log.read_text().split("\n")[:-1]
+        if (kind := json.loads(line)["type"]) in ("call", "end")
+    ]
 
 
 def wait_for_calls(log: Path, count: int) -> None:
-    wait_until(lambda: log.exists() and log.read_text().count('{"type":"call"') >= count, f"{count} calls in the file")
+    wait_until(
+        lambda: log.exists() and log.read_text().count('{"type":"call"') >= count,
+        f"{count} calls in the file",
+    )
 
 
 def made_in(log: Path, steps) -> None:
@@ -65,7 +74,9 @@ def interrupt(tracer: subprocess.Popen[bytes], log: Path) -> None:
 def test_reader_of_standard_output_that_sleeps(start, steps, tmp_path) -> None:
     step, log = steps(), tmp_path / "log"
     reader, writer = os.pipe()
-    tracer = start("--json", "-p", str(step.pid), "-o", str(log), stdout=writer, stderr=subprocess.PIPE)
+    tracer = start(
+        "--json", "-p", str(step.pid), "-o", str(log), stdout=writer, stderr=subprocess.PIPE
+    )
     os.close(writer)
     made_in(log, step)
     interrupt(tracer, log)
@@ -73,10 +84,19 @@ def test_reader_of_standard_output_that_sleeps(start, steps, tmp_path) -> None:
     assert logged(log) == [*["call"] * MADE, "end"]
     said = tracer.stderr.read().decode()
     assert re.search(rf"^libvirt-trace: {MADE} calls, 0 failed, 0 denied, [0-9]+ lost", said, re.M)
-    (count,) = re.findall(r"^libvirt-trace: standard output: ([0-9]+) calls were not written \(its reader does not keep up\)$", said, re.M)
+    (count,) = re.findall(
+        r"^libvirt-trace: standard output: ([0-9]+) calls were not written \(its "
+        r"reader does not keep up\)$",
+        said,
+        re.M,
+    )
     with open(reader, "rb") as file:
         lines = file.read().decode().splitlines(keepends=True)
-    assert sum(line.startswith('{"type":"call"') and line.endswith("\n") for line in lines) + int(count) == MADE
+    assert (
+        sum(line.startswith('{"type":"call"') and line.endswith("\n") for line in lines)
+        + int(count)
+        == MADE
+    )
 
 
 CROWD = """
@@ -91,15 +111,34 @@ for i in range(writes):
 """
 
 
-def test_slow_reader_of_standard_output_gets_every_call_that_changes_something(start, tmp_path) -> None:
-    """Reads alone would fill the room that a pipe's reader has; what there was of them is seen or counted."""
+def test_slow_reader_of_standard_output_gets_every_call_that_changes_something(
+    start, tmp_path
+) -> None:
+    """Reads alone would fill the room that a pipe's reader has; what there was of them is seen
+    or counted.
+    """
     reads, log = 30_011, tmp_path / "log"
     reader, writer = os.pipe()
     command = (PYTHON, "-c", CROWD, str(reads), str(MADE))
-    options = ("--json", "--buffer-size", "64", "-o", str(log), "-f", "virDomainSetMemory", "-f", "virDomainGetName", "--", *command)
+    options = (
+        "--json",
+        "--buffer-size",
+        "64",
+        "-o",
+        str(log),
+        "-f",
+        "virDomainSetMemory",
+        "-f",
+        "virDomainGetName",
+        "--",
+        *command,
+    )
     tracer = start(*options, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
-    wait_until(lambda: log.exists() and b'{"type":"end"' in log.read_bytes()[-4096:], "the last event in the file")
+    wait_until(
+        lambda: log.exists() and b'{"type":"end"' in log.read_bytes()[-4096:],
+        "the last event in the file",
+    )
     with open(reader, "rb") as file:
         events = [json.loads(line) for line in file]
     assert tracer.wait(SECONDS) == 0
@@ -107,10 +146,14 @@ def test_slow_reader_of_standard_output_gets_every_call_that_changes_something(s
     calls = Counter(event["function"] for event in events if event["type"] == "call")
     lost = [event for event in events if event["type"] == "lost"]
     assert calls["virDomainSetMemory"] == MADE
-    assert {(event["ring"], event["reason"]) for event in lost} == {("read", "not written: its reader does not keep up")}
+    assert {(event["ring"], event["reason"]) for event in lost} == {
+        ("read", "not written: its reader does not keep up")
+    }
     missing = sum(event["count"] for event in lost)
     assert calls["virDomainGetName"] + missing == reads + MADE
-    assert f"standard output: {missing} calls were not written (its reader does not keep up)" in tracer.stderr.read().decode()
+    assert (
+        f"standard output: {missing} calls were not written (its reader does not keep up)"
+    ) in tracer.stderr.read().decode()
 
 
 def test_two_interrupts_at_once(start, steps, tmp_path) -> None:
@@ -148,14 +191,24 @@ def test_pipe_beside_a_screen_that_is_read(start, steps, tmp_path) -> None:
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     with (tmp_path / "log").open("wb") as out:
-        tracer = start("--json", "-p", str(step.pid), "-o", str(pipe), stdout=out, stderr=subprocess.PIPE)
+        tracer = start(
+            "--json", "-p", str(step.pid), "-o", str(pipe), stdout=out, stderr=subprocess.PIPE
+        )
         made_in(tmp_path / "log", step)
     interrupt(tracer, tmp_path / "log")
-    (count,) = re.findall(rb"pipe: ([0-9]+) calls were not written \(its reader does not keep up\)", tracer.stderr.read())
+    (count,) = re.findall(
+        rb"pipe: ([0-9]+) calls were not written \(its reader does not keep "
+        rb"up\)",
+        tracer.stderr.read(),
+    )
     os.set_blocking(reader, True)
     with open(reader, "rb") as file:
         lines = file.read().decode().splitlines(keepends=True)
-    assert sum(line.startswith('{"type":"call"') and line.endswith("\n") for line in lines) + int(count) == MADE
+    assert (
+        sum(line.startswith('{"type":"call"') and line.endswith("\n") for line in lines)
+        + int(count)
+        == MADE
+    )
 
 
 def test_terminal_that_was_stopped(start, steps, tmp_path) -> None:
@@ -190,4 +243,9 @@ def test_reader_that_leaves_costs_the_file_nothing(start, steps, tmp_path) -> No
     os.close(reader)
     assert tracer.wait(SECONDS) == 0
     assert logged(log) == [*["call"] * MADE, "end"]
-    assert re.search(rf"^libvirt-trace: {MADE} calls, 0 failed, 0 denied, [0-9]+ lost", tracer.stderr.read().decode(), re.M)
+    assert re.search(
+        rf"^libvirt-trace: {MADE} calls, 0 failed, 0 denied, [0-9]+ "
+        r"lost",
+        tracer.stderr.read().decode(),
+        re.M,
+    )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Targets on a real host: libraries that are there, are mapped, have been deleted or replaced, or are in another mount namespace."""
+"""Targets on a real host: libraries that are there, are mapped, have been deleted or replaced,
+or are in another mount namespace.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 
 
 class Known(Targets):
-    """Targets after a first scan; of later ones those of this test, for other programs of the host load and unload libraries too."""
+    """Targets after a first scan; of later ones those of this test, for other programs of the
+    host load and unload libraries too.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -56,12 +60,24 @@ def copy(folder: Path, name: str = "libvirt.so.0.9000.0") -> Path:
 
 
 def build(
-    folder: Path, *flags: str, soname: str = "libvirt.so.0", versions: str = "LIBVIRT_0.9.9 { virA; }; LIBVIRT_0.9.11 { virB; virC; };"
+    folder: Path,
+    *flags: str,
+    soname: str = "libvirt.so.0",
+    versions: str = ("LIBVIRT_0.9.9 { virA; }; LIBVIRT_0.9.11 { virB; virC; };"),
 ) -> Path:
     source, script, output = folder / "small.c", folder / "small.map", folder / "libvirt.so.0"
-    source.write_text('int virA(void) { return 1; }\nint virC(void) { return 2; }\nint virB(void) __attribute__((alias("virC")));\n')
+    source.write_text(
+        "int virA(void) { return 1; }\nint virC(void) { return 2; }\nint virB(void) "
+        '__attribute__((alias("virC")));\n'
+    )
     script.write_text(versions)
-    common = ["-shared", "-fPIC", "-nostdlib", f"-Wl,-soname,{soname}", f"-Wl,--version-script={script}"]
+    common = [
+        "-shared",
+        "-fPIC",
+        "-nostdlib",
+        f"-Wl,-soname,{soname}",
+        f"-Wl,--version-script={script}",
+    ]
     subprocess.run(["gcc", *common, *flags, "-o", output, source], check=True)
     return output
 
@@ -76,8 +92,13 @@ def test_host_libraries_are_found_though_nobody_has_them_loaded():
     assert set(by_soname) == {"libvirt.so.0", "libvirt-qemu.so.0", "libvirt-lxc.so.0"}
     for soname, target in by_soname.items():
         assert is_file(target, f"/usr/lib/x86_64-linux-gnu/{soname}")
-        assert (target.device, target.inode) == (os.stat(target.path).st_dev, os.stat(target.path).st_ino)
-        version = subprocess.check_output(["dpkg-query", "-W", "-f", "${Version}", "libvirt0"], text=True).split("-")[0]
+        assert (target.device, target.inode) == (
+            os.stat(target.path).st_dev,
+            os.stat(target.path).st_ino,
+        )
+        version = subprocess.check_output(
+            ["dpkg-query", "-W", "-f", "${Version}", "libvirt0"], text=True
+        ).split("-")[0]
         assert target.version == version
         assert (target.layout.name, target.is_32_bit) == ("gobject", False)
     found.close()
@@ -86,8 +107,20 @@ def test_host_libraries_are_found_though_nobody_has_them_loaded():
 def test_functions_are_those_that_nm_lists_as_public():
     found = Targets()
     for target in found.host():
-        lines = subprocess.check_output(["nm", "-D", "--defined-only", target.path], text=True).splitlines()
-        public = {m[1] for line in lines if (m := re.fullmatch(r"\S+ T (\S+?)@@LIBVIRT_(?:QEMU_|LXC_)?[0-9.]+", line))}
+        lines = subprocess.check_output(
+            ["nm", "-D", "--defined-only", target.path], text=True
+        ).splitlines()
+        public = {
+            m[1]
+            for line in lines
+            if (
+                m := re.fullmatch(
+                    r"\S+ T "
+                    r"(\S+?)@@LIBVIRT_(?:QEMU_|LXC_)?[0-9.]+",
+                    line,
+                )
+            )
+        }
         assert {name for name, _ in target.functions} | set(target.aliases) == public
         assert len({offset for _, offset in target.functions}) == len(target.functions)
         elsewhere = {"qemuMonitorSend", *private.AGENT}
@@ -122,7 +155,10 @@ def test_library_of_the_user(tmp_path):
     [
         (lambda path: None, "can't open"),
         (lambda path: path.write_text("#!/bin/sh\n" * 10), "is not an ELF file"),
-        (lambda path: shutil.copy("/lib/x86_64-linux-gnu/libc.so.6", path), "it calls itself libc.so.6"),
+        (
+            lambda path: shutil.copy("/lib/x86_64-linux-gnu/libc.so.6", path),
+            "it calls itself libc.so.6",
+        ),
         (lambda path: shutil.copy("/bin/true", path), "it calls itself nothing"),
         (lambda path: os.mkfifo(path), "is not a file"),
         (lambda path: path.mkdir(), "is not a file"),
@@ -165,7 +201,8 @@ def test_replaced_library_is_a_second_target(tmp_path, load, known):
     path = copy(tmp_path)
     load(path)
     (old,) = known.scan()
-    # as package managers do it: the new file takes the place of the old one, which lives on in processes
+    # as package managers do it: the new file takes the place of the old one, which lives on in
+    # processes
     copy(tmp_path, "libvirt.so.0.9000.0.dpkg-new").rename(path)
     load(path)
     (new,) = known.scan()
@@ -174,11 +211,26 @@ def test_replaced_library_is_a_second_target(tmp_path, load, known):
 
 
 def in_namespace(script: str) -> tuple[str, ...]:
-    return ("unshare", "-m", "--propagation", "private", "sh", "-eu", "-c", f'{script}; exec "$@"', "sh")
+    return (
+        "unshare",
+        "-m",
+        "--propagation",
+        "private",
+        "sh",
+        "-eu",
+        "-c",
+        f'{script}; exec "$@"',
+        "sh",
+    )
 
 
 def test_library_in_another_mount_namespace(tmp_path, load, known):
-    load(tmp_path / "libvirt.so.0", before=in_namespace(f"mount -t tmpfs none {tmp_path}; cp {LIBVIRT} {tmp_path}/libvirt.so.0"))
+    load(
+        tmp_path / "libvirt.so.0",
+        before=in_namespace(
+            f"mount -t tmpfs none {tmp_path}; cp {LIBVIRT} {tmp_path}/libvirt.so.0"
+        ),
+    )
     assert not (tmp_path / "libvirt.so.0").exists()
     (target,) = known.scan()
     assert target.path == f"{tmp_path}/libvirt.so.0"
@@ -252,7 +304,9 @@ def test_mapping_that_is_noticed_becomes_a_target(tmp_path, load, known):
     second = copy(tmp_path, "libvirt.so.0.second")
     load(second)
     record = wait_mapped(watch, str(second))
-    assert known.of(as_mapping(record._replace(start=record.start - 4096, length=record.length + 8192)))
+    assert known.of(
+        as_mapping(record._replace(start=record.start - 4096, length=record.length + 8192))
+    )
     watch.close()
 
 
@@ -262,7 +316,8 @@ def test_library_of_a_process_that_has_gone_is_found_by_its_path(tmp_path, load,
     end(load(path))
     record = wait_mapped(watch, str(path))
     other = copy(tmp_path, "libvirt.so.0.other")
-    assert known.of(as_mapping(record._replace(path=str(other)))) is None  # not the file that was mapped
+    # not the file that was mapped
+    assert known.of(as_mapping(record._replace(path=str(other)))) is None
     target = known.of(as_mapping(record))
     assert target and is_file(target, path)
     watch.close()
@@ -288,8 +343,15 @@ def test_32_bit_library_is_said_to_be_one(tmp_path):
 
 def test_library_with_absurdly_many_functions_is_refused(tmp_path):
     names = [f"vir{number}" for number in range(targets.MOST_FUNCTIONS + 1)]
-    (tmp_path / "more.h").write_text("".join(f"int {name}(void) {{ return {number}; }}\n" for number, name in enumerate(names)))
-    path = build(tmp_path, "-include", str(tmp_path / "more.h"), versions=f"LIBVIRT_1.0 {{ {'; '.join(names)}; }};")
+    (tmp_path / "more.h").write_text(
+        "".join((f"int {name}(void) {{ return {number}; }}\n") for number, name in enumerate(names))
+    )
+    path = build(
+        tmp_path,
+        "-include",
+        str(tmp_path / "more.h"),
+        versions=f"LIBVIRT_1.0 {{ {'; '.join(names)}; }};",
+    )
     with pytest.raises(TraceError, match="too many functions"):
         Targets([path]).scan()
 
@@ -309,7 +371,9 @@ def test_a_library_that_is_overwritten_is_let_go_of_at_once(tmp_path, trace, ste
 
     def count(times: int) -> None:
         step.call()
-        tracer.wait_for(lambda event: event["type"] == "call" and event["pid"] == step.pid, count=times * CALLS)
+        tracer.wait_for(
+            lambda event: event["type"] == "call" and event["pid"] == step.pid, count=times * CALLS
+        )
 
     count(1)
     content = path.read_bytes()
@@ -317,16 +381,32 @@ def test_a_library_that_is_overwritten_is_let_go_of_at_once(tmp_path, trace, ste
         file.write(content)
     count(2)
     with path.open("rb") as library:
-        offset = next(function.offset for function in read_elf(library.fileno(), "x").functions if function.name == "virDomainGetID")
+        offset = next(
+            function.offset
+            for function in read_elf(library.fileno(), "x").functions
+            if function.name == "virDomainGetID"
+        )
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(b"\xb8\x07\0\0\0\xc3")  # mov $7, %eax; ret
-    told = tracer.wait_for(lambda event: event["type"] == "unattached" and event["path"] == str(path))
+    told = tracer.wait_for(
+        lambda event: event["type"] == "unattached" and event["path"] == str(path)
+    )
     assert "written" in told["reason"]
     new = [PYTHON, "-c", GET_ID]
-    deadline = time.monotonic() + 20 * PATIENCE  # another tracer on this host may let go of it a little later
-    while (got := subprocess.run(new, capture_output=True, text=True, env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)})).returncode:
+    # another tracer on this host may let go of it a little later
+    deadline = time.monotonic() + 20 * PATIENCE
+    while (
+        got := subprocess.run(
+            new,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
+        )
+    ).returncode:
         assert time.monotonic() < deadline, got
     assert got.stdout == "7\n"
     step.call()  # it lives
-    assert [event["path"] for event in tracer.stop().events if event["type"] == "unattached"].count(str(path)) == 1
+    assert [event["path"] for event in tracer.stop().events if event["type"] == "unattached"].count(
+        str(path)
+    ) == 1

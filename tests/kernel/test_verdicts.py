@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Verdicts in the log, in order among the calls; and calls that a policy covers but nobody judged."""
+"""Verdicts in the log, in order among the calls; and calls that a policy covers but nobody
+judged.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,19 @@ def policy_file(tmp_path):
 def test_denied_call_is_an_event_with_all_its_arguments(trace, policy_file):
     words = ("suspend test; reboot test; resume test",)
     result = trace(
-        "-f", "virDomain*", "-f", "!*Free", "--", *COMMAND, "enforce", "--policy", str(policy_file), "--", *VIRSH, *words, attached=False
+        "-f",
+        "virDomain*",
+        "-f",
+        "!*Free",
+        "--",
+        *COMMAND,
+        "enforce",
+        "--policy",
+        str(policy_file),
+        "--",
+        *VIRSH,
+        *words,
+        attached=False,
     ).finish()
     calls = result.calls()
     assert [(call["type"], call["function"]) for call in calls] == [
@@ -55,40 +69,83 @@ def test_denied_call_is_an_event_with_all_its_arguments(trace, policy_file):
     assert rebooted["verdict"] == {"action": "audit", "rule": "look"}
     assert resumed["verdict"] is None
     assert denied["args"] == {"domain": found["ret"]}
-    assert (denied["ret"], denied["failed"], denied["duration_ns"], denied["depth"], denied["write"]) == (-1, True, None, 0, True)
+    assert (
+        denied["ret"],
+        denied["failed"],
+        denied["duration_ns"],
+        denied["depth"],
+        denied["write"],
+    ) == (-1, True, None, 0, True)
     assert denied["error"] == {
         "code": 88,
         "name": "VIR_ERR_ACCESS_DENIED",
         "domain": "VIR_FROM_ACCESS",
         "message": "access denied: ask the on-call engineer",
     }
-    assert (denied["action"], denied["rule"], denied["message"]) == ("deny", "keep-test", "ask the on-call engineer")
+    assert (denied["action"], denied["rule"], denied["message"]) == (
+        "deny",
+        "keep-test",
+        "ask the on-call engineer",
+    )
     assert found["time"] < denied["time"] < rebooted["time"]
-    assert (result.end["calls"], result.end["denied"], result.end["failed"]) == (6, 1, 1)  # a running domain is not resumed
+    # a running domain is not resumed
+    assert (result.end["calls"], result.end["denied"], result.end["failed"]) == (6, 1, 1)
 
 
 def test_text_form(policy_file):
-    words = ("-f", "virDomainSuspend", "-f", "virDomainReboot", "--", *COMMAND, "enforce", "--policy", str(policy_file), "--")
-    done = subprocess.run([*COMMAND, *words, *VIRSH, "suspend test; reboot test"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    words = (
+        "-f",
+        "virDomainSuspend",
+        "-f",
+        "virDomainReboot",
+        "--",
+        *COMMAND,
+        "enforce",
+        "--policy",
+        str(policy_file),
+        "--",
+    )
+    done = subprocess.run(
+        [*COMMAND, *words, *VIRSH, ("suspend test; reboot test")],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
     lines = [line.split(" root ", 1)[1] for line in done.stdout.splitlines() if " root " in line]
     assert lines[0] == 'virDomainSuspend(domain=test) = -1 DENIED by rule "keep-test"'
-    assert lines[1].startswith("virDomainReboot(domain=test, flags=0) = 0 <") and lines[1].endswith('> AUDITED by rule "look"')
+    assert lines[1].startswith("virDomainReboot(domain=test, flags=0) = 0 <") and lines[1].endswith(
+        '> AUDITED by rule "look"'
+    )
     assert "2 calls, 0 failed, 1 denied, 0 lost" in done.stderr
 
 
 def test_filters_apply_to_verdicts(trace, policy_file):
     command = (*COMMAND, "enforce", "--policy", str(policy_file), "--", *VIRSH, "suspend test")
-    for options, expected in ((("-x",), 1), (("--object", "te*"), 1), (("--object", "web*"), 0), (("-f", "virNetwork*"), 0), (("-w",), 1)):
+    for options, expected in (
+        (("-x",), 1),
+        (("--object", "te*"), 1),
+        (("--object", "web*"), 0),
+        (("-f", "virNetwork*"), 0),
+        (("-w",), 1),
+    ):
         result = trace(*options, "--", *command, attached=False).finish()
         assert result.end["denied"] == expected, options
 
 
 def test_call_past_the_enforcer_is_marked(trace, policy_file, tmp_path):
-    """A client that finds libvirt's functions itself, in a way that isn't led to the library, and has never met a stub."""
+    """A client that finds libvirt's functions itself, in a way that isn't led to the library,
+    and has never met a stub.
+    """
     put(tmp_path / "policy.bin", policy_file.read_text())
     tracer = trace("-f", "virDomainSuspend")
     environment = enforced_environment(tmp_path / "policy.bin")
-    client = subprocess.Popen([PYTHON, "-c", BYPASS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+    client = subprocess.Popen(
+        [PYTHON, "-c", BYPASS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
     assert client.stdin and client.stdout
     assert client.stdout.readline() == "0\n"
     call = tracer.wait_for(lambda event: event["type"] == "call" and event["pid"] == client.pid)
@@ -103,7 +160,9 @@ def test_policy_that_cannot_be_read_is_told(trace, tmp_path):
     broken = tmp_path / "policy.bin"
     broken.write_bytes(b"x" * 500)
     tracer = trace("-f", "virConnectOpenAuth", "-f", "virDomainSuspend")
-    client = subprocess.Popen([*VIRSH, "suspend", "test"], env=enforced_environment(broken), stdout=subprocess.DEVNULL)
+    client = subprocess.Popen(
+        [*VIRSH, "suspend", "test"], env=enforced_environment(broken), stdout=subprocess.DEVNULL
+    )
     assert client.wait() == 0
     opened, suspended = tracer.stop().calls(pid=client.pid)
     said = {"action": "not enforced", "rule": None, "note": f"{broken}: it is no compiled policy"}
@@ -112,17 +171,22 @@ def test_policy_that_cannot_be_read_is_told(trace, tmp_path):
 
 @pytest.mark.parametrize("traced", [False, True])
 def test_verdicts_are_the_same_with_and_without_a_tracer(caller, trace, tmp_path, traced):
-    """Under return probes a call returns to the kernel's page: neither a callback's tail call nor libvirt's own may be mistaken."""
+    """Under return probes a call returns to the kernel's page: neither a callback's tail call
+    nor libvirt's own may be mistaken.
+    """
     policy = put(
         tmp_path / "policy.bin",
         '[[rule]]\nname = "linux"\naction = "allow"\nfunction = "virDomainCreateLinux"\n'
-        '[[rule]]\nname = "resume"\naction = "deny"\nfunction = ["virDomainResume", "virDomainCreateXML"]\n',
+        '[[rule]]\nname = "resume"\naction = "deny"\nfunction = ["virDomainResume", '
+        '"virDomainCreateXML"]\n',
     )
     if traced:
         tracer = trace()
     pids = {}
     for program, expected in (("event_denied", "denied\n"), ("tail_inside", "")):
-        with subprocess.Popen([caller(program)], env=enforced_environment(policy), stdout=-1, stderr=-1, text=True) as client:
+        with subprocess.Popen(
+            [caller(program)], env=enforced_environment(policy), stdout=-1, stderr=-1, text=True
+        ) as client:
             assert client.communicate() == (expected, "")
         assert client.returncode == 0
         pids[program] = client.pid
@@ -130,7 +194,9 @@ def test_verdicts_are_the_same_with_and_without_a_tracer(caller, trace, tmp_path
         result = tracer.stop()
         assert len(result.calls("virDomainCreateLinux", pids["tail_inside"])) == 23
         assert result.calls("virDomainCreateXML", pids["tail_inside"]) == []
-        assert [call["type"] for call in result.calls("virDomainResume", pids["event_denied"])] == ["verdict"]
+        assert [call["type"] for call in result.calls("virDomainResume", pids["event_denied"])] == [
+            "verdict"
+        ]
 
 
 DENIED = """
@@ -161,7 +227,8 @@ def test_lists_and_long_documents_of_denied_calls_are_whole(trace, policy_file):
     assert defined["xml"] == f"<domain type='test'><name>{'x' * 3000}</name></domain>"
 
 
-# a library of libvirt's name for the host's libvirt-qemu.so.0, with a function that a later release might bring
+# a library of libvirt's name for the host's libvirt-qemu.so.0, with a function that a later release
+# might bring
 LATER = "int virDomainLater(void) { return 23; }\nint virDomainLaterFree(void) { return 0; }\n"
 CALL_LATER = """
 import ctypes, libvirt, sys
@@ -174,24 +241,44 @@ sys.stdin.read()
 
 @pytest.mark.parametrize(
     ("rule", "verdict"),
-    [('class = "write"', {"action": "not enforced", "rule": None}), ('function = "virDomainSuspend"', None)],
+    [
+        ('class = "write"', {"action": ("not enforced"), "rule": None}),
+        ('function = "virDomainSuspend"', None),
+    ],
     ids=["whatever changes something", "one function"],
 )
-def test_function_that_the_enforcer_has_no_stub_for_is_marked_where_everything_is_meant(trace, tmp_path, rule, verdict):
+def test_function_that_the_enforcer_has_no_stub_for_is_marked_where_everything_is_meant(
+    trace, tmp_path, rule, verdict
+):
     (tmp_path / "later.c").write_text(LATER)
     (tmp_path / "later.map").write_text("LIBVIRT_QEMU_99.0.0 { global: virDomain*; };\n")
     later = tmp_path / "libvirt-qemu.so.0"
-    link = ["-shared", "-fPIC", "-Wl,-soname,libvirt-qemu.so.0", f"-Wl,--version-script={tmp_path}/later.map"]
+    link = [
+        "-shared",
+        "-fPIC",
+        "-Wl,-soname,libvirt-qemu.so.0",
+        f"-Wl,--version-script={tmp_path}/later.map",
+    ]
     subprocess.run(["gcc", *link, "-o", later, tmp_path / "later.c"], check=True)
     put(tmp_path / "policy.bin", f'[[rule]]\nname = "a"\naction = "deny"\n{rule}\n')
     tracer = trace("--all", "-n", "python3", "--library", str(later))
     environment = enforced_environment(tmp_path / "policy.bin")
-    client = subprocess.Popen([PYTHON, "-c", CALL_LATER, later], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+    client = subprocess.Popen(
+        [PYTHON, "-c", CALL_LATER, later],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
     assert client.stdin and client.stdout
     assert client.stdout.readline() == "23 0\n"
-    call = tracer.wait_for(lambda event: event.get("function") == "virDomainLater" and event["pid"] == client.pid)
+    call = tracer.wait_for(
+        lambda event: event.get("function") == "virDomainLater" and event["pid"] == client.pid
+    )
     client.stdin.close()
     client.wait()
     client.stdout.close()
     assert call["verdict"] == verdict
-    assert [free["verdict"] for free in tracer.stop().calls("virDomainLaterFree", client.pid)] == [None]
+    assert [free["verdict"] for free in tracer.stop().calls("virDomainLaterFree", client.pid)] == [
+        None
+    ]

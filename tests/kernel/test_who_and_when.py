@@ -53,16 +53,24 @@ def test_names_come_later_and_times_follow_the_clock(caller, steps, tmp_path: Pa
     answer, later = tmp_path / "answer", tmp_path / "later"
     with Neighbour(CAROL) as neighbour:
         program = neighbour.file("steps", caller("steps").read_bytes())
-        carol = Steps(program, before=("setpriv", "--reuid", str(CAROL), "--regid", str(CAROL), "--clear-groups"))
+        carol = Steps(
+            program,
+            before=("setpriv", "--reuid", str(CAROL), "--regid", str(CAROL), "--clear-groups"),
+        )
         root = steps()
         before = MADE_UP.format(answer=str(answer), later=str(later), carol=CAROL, hour=HOUR)
-        tracer = Tracer("-p", str(carol.pid), "-p", str(root.pid), "-f", "virDomainGetName", before=before)
+        tracer = Tracer(
+            "-p", str(carol.pid), "-p", str(root.pid), "-f", "virDomainGetName", before=before
+        )
         try:
             tracer.wait_attached()
 
             def call(step: Steps, times: int) -> list[Event]:
                 step.call()
-                tracer.wait_for(lambda event: event["type"] == "call" and event["pid"] == step.pid, count=times * CALLS)
+                tracer.wait_for(
+                    lambda event: event["type"] == "call" and event["pid"] == step.pid,
+                    count=times * CALLS,
+                )
                 return tracer.calls("virDomainGetName", step.pid)[-CALLS:]
 
             # nobody waits for the directory
@@ -72,7 +80,9 @@ def test_names_come_later_and_times_follow_the_clock(caller, steps, tmp_path: Pa
             times = 2
             while call(carol, times)[-1]["user"] is None:  # its answer is on the way
                 times += 1
-            assert {(event["uid"], event["user"]) for event in call(carol, times + 1)} == {(CAROL, "carol")}
+            assert {(event["uid"], event["user"]) for event in call(carol, times + 1)} == {
+                (CAROL, "carol")
+            }
 
             begin, old = time.time(), call(root, 2)
             later.touch()
@@ -88,7 +98,9 @@ def test_names_come_later_and_times_follow_the_clock(caller, steps, tmp_path: Pa
 
 
 def test_directory_that_is_down_stops_nobody(caller, steps, tmp_path: Path) -> None:
-    """A real one, as libc asks it: calls of its users are shown by their number meanwhile, and other users have their names."""
+    """A real one, as libc asks it: calls of its users are shown by their number meanwhile, and
+    other users have their names.
+    """
     shutil.copy(caller("nss_slow", "-shared", "-fPIC"), tmp_path / "libnss_slow.so.2")
     conf, answers = tmp_path / "nsswitch.conf", tmp_path / "answers"
     conf.write_text("passwd: files slow\n")
@@ -98,7 +110,16 @@ def test_directory_that_is_down_stops_nobody(caller, steps, tmp_path: Path) -> N
         identity = ("--reuid", str(CAROL), "--regid", str(CAROL), "--clear-groups")
         carol, root = Steps(program, before=("setpriv", *identity)), steps()
         before = WITH_DIRECTORY.format(conf=os.fsencode(conf))
-        tracer = Tracer("-p", str(carol.pid), "-p", str(root.pid), "-f", "virDomainGetName", env=env, before=before)
+        tracer = Tracer(
+            "-p",
+            str(carol.pid),
+            "-p",
+            str(root.pid),
+            "-f",
+            "virDomainGetName",
+            env=env,
+            before=before,
+        )
         try:
             tracer.wait_attached()
             for times in range(1, 4):
@@ -106,7 +127,9 @@ def test_directory_that_is_down_stops_nobody(caller, steps, tmp_path: Path) -> N
                     step.call()
                     tracer.wait_for(call_of(step.pid), count=times * CALLS)
                     made = tracer.calls(pid=step.pid)
-                    assert {(event["uid"], event["user"]) for event in made} == {(CAROL if step is carol else 0, user)}
+                    assert {(event["uid"], event["user"]) for event in made} == {
+                        (CAROL if step is carol else 0, user)
+                    }
             answers.touch()
             while tracer.calls(pid=carol.pid)[-1]["user"] is None:
                 carol.call()

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Memory that never comes: a user's own file system keeps back the page that an argument points to."""
+"""Memory that never comes: a user's own file system keeps back the page that an argument points
+to.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ def test_a_page_that_is_kept_back_stops_no_tracer(tmp_path: Path) -> None:
             program.stdin.write("go\n")
             program.stdin.flush()
             assert program.stdout.readline() == "asked\n"
-            other = subprocess.Popen([*TRACER, "-p", "1", "-d", "0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            other = subprocess.Popen(
+                [*TRACER, "-p", "1", "-d", "0.1"],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             others_end = _ends(other)
             tracer.process.send_signal(signal.SIGINT)
             end = _ends(tracer.process)
@@ -55,7 +61,9 @@ def test_a_page_that_is_kept_back_stops_no_tracer(tmp_path: Path) -> None:
 
 
 def _ends(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it ends by itself; one that waits for the page can't be killed, so nothing else may wait for it."""
+    """Whether it ends by itself; one that waits for the page can't be killed, so nothing else
+    may wait for it.
+    """
     try:
         process.wait(LIMIT * PATIENCE)
     except subprocess.TimeoutExpired:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Run as a program: calls every public function that takes a handle 23 times with one of libvirt's test driver; many succeed.
+"""Run as a program: calls every public function that takes a handle 23 times with one of libvirt's
+test driver; many succeed.
 
 Prints its process id, then a line per function: its name and how many calls were made.
 """
@@ -13,7 +14,9 @@ from probes.api.table import SCALAR_KINDS, Param
 TIMES = 23
 # these end what the others need, or trust pointers that are not NULL
 UNFIT = ("Free", "Close", "SetIdentity", "FDAssociate")
-DOMAIN = b"<domain type='test'><name>web1</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+DOMAIN = (
+    b"<domain type='test'><name>web1</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+)
 VOLUME = b"<volume><name>disk1</name><capacity>1024</capacity></volume>"
 # object -> how one is had: function, arguments; "name" stands for the handle of that object
 MADE: dict[str, tuple[str, tuple[str | bytes | int, ...]]] = {
@@ -52,12 +55,21 @@ def main() -> None:
     for kind, (name, values) in MADE.items():
         make = getattr(library, str(name))
         make.restype = ctypes.c_void_p
-        handle = make(*(ctypes.c_void_p(handles[value]) if isinstance(value, str) else value for value in values))
+        handle = make(
+            *(
+                ctypes.c_void_p(handles[value]) if isinstance(value, str) else value
+                for value in values
+            )
+        )
         assert handle, name
         handles[kind] = handle
     print(os.getpid())
     for function in load_api().functions:
-        if function.access == "plumbing" or function.library != "libvirt.so.0" or not function.params:
+        if (
+            function.access == "plumbing"
+            or function.library != "libvirt.so.0"
+            or not function.params
+        ):
             continue
         if function.params[0].kind != "handle" or function.params[0].object not in handles:
             continue

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Run as a program, by any user: MOUNTPOINT becomes a file system of its own (FUSE) with one file that is never read to its end, and a
-child calls libvirt with a page of that file as its document.
+"""Run as a program, by any user: MOUNTPOINT becomes a file system of its own (FUSE) with one file
+that is never read to its end, and a child calls libvirt with a page of that file as its document.
 
-Prints the child's process id, waits for a line before the call, and prints "asked" once somebody waits for the page. When this process
-ends, so does the waiting.
+Prints the child's process id, waits for a line before the call, and prints "asked" once somebody
+waits for the page. When this process ends, so does the waiting.
 """
 
 import ctypes
@@ -29,7 +29,9 @@ def check(result: int) -> None:
 def attributes(node: int) -> bytes:
     """struct fuse_attr."""
     mode = 0o40755 if node == 1 else 0o100644
-    return struct.pack("<6Q10I", node, SIZE, SIZE // 512, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
+    return struct.pack(
+        "<6Q10I", node, SIZE, SIZE // 512, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0
+    )
 
 
 def answer(code: int, node: int) -> bytes | None:
@@ -51,7 +53,11 @@ def serve(fuse: int) -> None:
             print("asked", flush=True)
         if code not in NO_ANSWER:
             said = answer(code, node)
-            os.write(fuse, struct.pack("<IiQ", 16 + len(said or b""), 0 if said else -ENOSYS, unique) + (said or b""))
+            os.write(
+                fuse,
+                struct.pack("<IiQ", 16 + len(said or b""), 0 if said else -ENOSYS, unique)
+                + (said or b""),
+            )
 
 
 def call(path: str) -> None:

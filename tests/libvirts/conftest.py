@@ -12,7 +12,9 @@ from tests.needs import I386, PATIENCE, ROOT, TRIXIE
 
 
 class OtherRoot:
-    """Runs commands in a root directory and mount namespace of their own; the host sees their processes as a container's."""
+    """Runs commands in a root directory and mount namespace of their own; the host sees their
+    processes as a container's.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -19,14 +19,20 @@ def test_test_driver_lists_its_domain(trixie):
 
 
 def test_python_binding_is_of_libvirt_11(trixie):
-    assert trixie.run("python3", "-c", "import libvirt; print(libvirt.getVersion())").stdout.strip() == "11003000"
+    assert (
+        trixie.run("python3", "-c", "import libvirt; print(libvirt.getVersion())").stdout.strip()
+        == "11003000"
+    )
 
 
 def test_process_has_a_root_of_its_own(trixie):
     process = trixie.start("sh", "-c", "echo ready; exec sleep 60")
     try:
         assert process.stdout.readline() == "ready\n"
-        mine, its = os.stat("/proc/self/ns/mnt").st_ino, os.stat(f"/proc/{process.pid}/ns/mnt").st_ino
+        mine, its = (
+            os.stat("/proc/self/ns/mnt").st_ino,
+            os.stat(f"/proc/{process.pid}/ns/mnt").st_ino,
+        )
         assert its != mine
         with open(f"/proc/{process.pid}/root/etc/debian_version") as version:
             assert version.read().startswith("13")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A host tracer sees programs of another libvirt, in a mount namespace of their own, and decodes what they do."""
+"""A host tracer sees programs of another libvirt, in a mount namespace of their own, and
+decodes what they do.
+"""
 
 import json
 
@@ -13,12 +15,16 @@ DOMAIN = {"type": "domain", "name": "test", "driver": "Test"}
 
 
 def of_trixie(event):
-    return event["type"] == "attached" and any(target["path"].endswith(LIBRARY) for target in event["targets"])
+    return event["type"] == "attached" and any(
+        target["path"].endswith(LIBRARY) for target in event["targets"]
+    )
 
 
 @pytest.fixture
 def noticed(trace, trixie):
-    """A tracer that has attached to the other root's library, because a process there loaded it and stays."""
+    """A tracer that has attached to the other root's library, because a process there loaded it
+    and stays.
+    """
     tracer = trace("--json")
     process = trixie.start("python3", "-c", "import libvirt, time; time.sleep(600)")
     try:
@@ -26,7 +32,9 @@ def noticed(trace, trixie):
     finally:
         process.kill()
         process.communicate()
-    assert [target["libvirt"] for target in event["targets"] if target["path"].endswith(LIBRARY)] == ["11.3.0"]
+    assert [
+        target["libvirt"] for target in event["targets"] if target["path"].endswith(LIBRARY)
+    ] == ["11.3.0"]
     assert all(target.get("note") is None for target in event["targets"]), "its objects can be read"
     return tracer
 
@@ -34,15 +42,26 @@ def noticed(trace, trixie):
 def test_virsh_of_another_release_is_decoded(noticed, trixie):
     done = trixie.run("virsh", "-c", "test:///default", "suspend test; resume test; destroy nosuch")
     assert "Domain 'test' suspended" in done.stdout
-    noticed.wait_for(lambda event: event.get("function") == "virDomainLookupByName" and event["failed"])
+    noticed.wait_for(
+        lambda event: event.get("function") == "virDomainLookupByName" and event["failed"]
+    )
     result = noticed.stop()
 
     suspend, resume = result.calls("virDomainSuspend")[-1], result.calls("virDomainResume")[-1]
     for call in (suspend, resume):
         assert call["args"]["domain"].items() >= DOMAIN.items()
-        assert (call["ret"], call["failed"], call["comm"], call["exe"]) == (0, False, "virsh", "/usr/bin/virsh")
+        assert (call["ret"], call["failed"], call["comm"], call["exe"]) == (
+            0,
+            False,
+            "virsh",
+            "/usr/bin/virsh",
+        )
     failed = result.calls("virDomainLookupByName")[-1]
-    assert (failed["args"]["name"], failed["ret"], failed["error"]["name"]) == ("nosuch", None, "VIR_ERR_NO_DOMAIN")
+    assert (failed["args"]["name"], failed["ret"], failed["error"]["name"]) == (
+        "nosuch",
+        None,
+        "VIR_ERR_NO_DOMAIN",
+    )
     assert failed["error"]["message"].startswith("Domain not found")
 
 
@@ -81,5 +100,9 @@ def test_errors_are_those_that_the_program_is_told_of(trace, trixie):
     expected = [tuple(json.loads(line)) for line in told.splitlines()]
     assert len(expected) > 100
     result = tracer.stop(lost=None)
-    seen = [(call["error"]["code"], call["error"]["message"]) for call in result.calls(pid=process.pid) if call["error"]]
+    seen = [
+        (call["error"]["code"], call["error"]["message"])
+        for call in result.calls(pid=process.pid)
+        if call["error"]
+    ]
     assert seen == expected

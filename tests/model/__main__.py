@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""`python3 -m tests.model [--seconds N] [--seed N]`: goes on with other programs and policies until the time is over. Needs root."""
+"""`python3 -m tests.model [--seconds N] [--seed N]`: goes on with other programs and policies
+until the time is over. Needs root.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,20 @@ PLACES = ("daemon", "client", "sasl")
 
 def main() -> None:
     """Exits with 1 at the first mismatch."""
-    parser = argparse.ArgumentParser(prog="python3 -m tests.model", description="Holds the enforcer to a plain model of its rules.")
-    parser.add_argument("--seconds", metavar="N", type=float, default=600, help="how long, in all (600)")
-    parser.add_argument("--seed", metavar="N", type=int, default=int(time.time()), help="what a failure is repeated with")
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests.model",
+        description="Holds the enforcer to a plain model of its rules.",
+    )
+    parser.add_argument(
+        "--seconds", metavar="N", type=float, default=600, help=("how long, in all (600)")
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=int,
+        default=int(time.time()),
+        help="what a failure is repeated with",
+    )
     parser.add_argument("--place", choices=PLACES, action="append", help="only there")
     options = parser.parse_args()
     for need in NEEDS["system"]:
@@ -34,7 +47,10 @@ def main() -> None:
                     run.run_policy()
         except Mismatch as mismatch:
             sys.exit(f"model: {mismatch}\n{'; '.join(tally.lines())}")
-        print("\n".join(f"{kind}, seed {options.seed}: {line}" for line in tally.lines()), flush=True)
+        print(
+            "\n".join((f"{kind}, seed {options.seed}: {line}") for line in tally.lines()),
+            flush=True,
+        )
 
 
 main()

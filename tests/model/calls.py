@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Random calls: what a client is told to do, and the facts that rules ask for.
 
-Handles are made without a call, so a client can also have one of an object that is gone, or one that says another name.
+Handles are made without a call, so a client can also have one of an object that is gone, or one
+that says another name.
 """
 
 from __future__ import annotations
@@ -15,51 +16,106 @@ from tests.model.rules import Answer, Document, Thing
 
 NAMES = ("web1", "web2", "db", "Büro-東京")
 UUIDS = tuple(f"6695eb01-f6a4-8304-79aa-97f2502e193{i}" for i in range(len(NAMES)))
-NETWORKS, POOLS, VOLUMES, SNAPSHOTS, USAGES = ("web1", "lan"), ("images", "web1"), ("a.img", "web1"), ("before", "web1"), ("disk", "web1")
+NETWORKS, POOLS, VOLUMES, SNAPSHOTS, USAGES = (
+    ("web1", "lan"),
+    ("images", "web1"),
+    ("a.img", "web1"),
+    ("before", "web1"),
+    ("disk", "web1"),
+)
 KINDS = {"domain": NAMES, "network": NETWORKS, "pool": POOLS, "secret": USAGES}
 
 HOSTDEV = "mode='subsystem' type='usb'><source><address bus='1' device='2'/></source>"
-INTERFACE = "<mac address='52:54:00:00:00:01'/><source><address type='pci' domain='0' bus='0' slot='16' function='0'/></source>"
-# devices, and the elements that rules ask for in them; None: another spelling that is not looked into
+INTERFACE = (
+    "<mac address='52:54:00:00:00:01'/><source><address type='pci' domain='0' bus='0' "
+    "slot='16' function='0'/></source>"
+)
+# devices, and the elements that rules ask for in them; None: another spelling that is not looked
+# into
 DEVICES: Mapping[str, Mapping[str, Answer]] = {
     "<controller type='scsi'/>": {},
     f"<hostdev {HOSTDEV}</hostdev>": {"hostdev": True},
     f"<x:hostdev xmlns:x='u' {HOSTDEV}</x:hostdev>": {"hostdev": True},
-    f"<interface type='hostdev'>{INTERFACE}</interface>": {"interface": True, "interface[@type='hostdev']": True},
-    f"<interface type='&#104;ostdev'>{INTERFACE}</interface>": {"interface": True, "interface[@type='hostdev']": None},
-    f"<interface x:type='hostdev' xmlns:x='u'>{INTERFACE}</interface>": {"interface": True, "interface[@type='hostdev']": None},
+    (f"<interface type='hostdev'>{INTERFACE}</interface>"): {
+        "interface": True,
+        "interface[@type='hostdev']": True,
+    },
+    (f"<interface type='&#104;ostdev'>{INTERFACE}</interface>"): {
+        "interface": True,
+        "interface[@type='hostdev']": None,
+    },
+    (f"<interface x:type='hostdev' xmlns:x='u'>{INTERFACE}</interface>"): {
+        "interface": True,
+        "interface[@type='hostdev']": None,
+    },
     "<interface type='user'><mac address='52:54:00:00:00:02'/></interface>": {"interface": True},
     "<!-- no <hostdev/> --><controller type='scsi'/>": {},
     "<watchdog model='i6300esb'/><!-- <![CDATA[ -->": {},
 }
-TITLES: Mapping[str, Mapping[str, Answer]] = {"": {}, "<title>first</title>": {"title": True}, "<title>a&amp;b</title>": {"title": True}}
+TITLES: Mapping[str, Mapping[str, Answer]] = {
+    "": {},
+    "<title>first</title>": {"title": True},
+    "<title>a&amp;b</title>": {"title": True},
+}
 DOMAIN = """<domain type='qemu'>{title}{name}<uuid>{uuid}</uuid><memory unit='KiB'>{memory}</memory>
 <os><type arch='x86_64' machine='pc'>hvm</type></os>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><memballoon model='none'/>{device}</devices></domain>"""
-NETWORK = "<network>{name}<uuid>{uuid}</uuid><bridge name='vt-{number}'/><mac address='52:54:00:00:01:0{number}'/></network>"
-POOL = "<pool type='dir'>{name}<uuid>{uuid}</uuid><target><path>/var/lib/libvirt/images/{plain}</path></target></pool>"
+NETWORK = (
+    "<network>{name}<uuid>{uuid}</uuid><bridge name='vt-{number}'/><mac "
+    "address='52:54:00:00:01:0{number}'/></network>"
+)
+POOL = (
+    "<pool "
+    "type='dir'>{name}<uuid>{uuid}</uuid><target><path>/var/lib/libvirt/images/{plain}</path></target></pool>"
+)
 VOLUME = "<volume>{name}<capacity>{memory}</capacity></volume>"
-SECRET = "<secret ephemeral='no' private='no'><uuid>{uuid}</uuid><usage type='volume'><volume>{plain}</volume></usage></secret>"
+SECRET = (
+    "<secret ephemeral='no' private='no'><uuid>{uuid}</uuid><usage "
+    "type='volume'><volume>{plain}</volume></usage></secret>"
+)
 SNAPSHOT = "<domainsnapshot><name>{plain}</name><state>shutoff</state><creationTime>1</creationTime>{domain}</domainsnapshot>"
 
 # the flags that rules ask for
 FLAGS: Mapping[str, Mapping[str, int]] = {
     "virDomainDefineXMLFlags": {"VIR_DOMAIN_DEFINE_VALIDATE": 1},
-    "virDomainUndefineFlags": {"VIR_DOMAIN_UNDEFINE_MANAGED_SAVE": 1, "VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA": 2},
-    "virDomainSetMemoryFlags": {"VIR_DOMAIN_MEM_LIVE": 1, "VIR_DOMAIN_MEM_CONFIG": 2, "VIR_DOMAIN_MEM_MAXIMUM": 4},
+    "virDomainUndefineFlags": {
+        "VIR_DOMAIN_UNDEFINE_MANAGED_SAVE": 1,
+        "VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA": 2,
+    },
+    "virDomainSetMemoryFlags": {
+        "VIR_DOMAIN_MEM_LIVE": 1,
+        "VIR_DOMAIN_MEM_CONFIG": 2,
+        "VIR_DOMAIN_MEM_MAXIMUM": 4,
+    },
     "virDomainSetMetadata": {"VIR_DOMAIN_AFFECT_LIVE": 1, "VIR_DOMAIN_AFFECT_CONFIG": 2},
-    "virDomainAttachDeviceFlags": {"VIR_DOMAIN_DEVICE_MODIFY_LIVE": 1, "VIR_DOMAIN_DEVICE_MODIFY_CONFIG": 2},
-    "virDomainGetXMLDesc": {"VIR_DOMAIN_XML_SECURE": 1, "VIR_DOMAIN_XML_INACTIVE": 2, "VIR_DOMAIN_XML_MIGRATABLE": 8},
+    "virDomainAttachDeviceFlags": {
+        "VIR_DOMAIN_DEVICE_MODIFY_LIVE": 1,
+        "VIR_DOMAIN_DEVICE_MODIFY_CONFIG": 2,
+    },
+    "virDomainGetXMLDesc": {
+        "VIR_DOMAIN_XML_SECURE": 1,
+        "VIR_DOMAIN_XML_INACTIVE": 2,
+        "VIR_DOMAIN_XML_MIGRATABLE": 8,
+    },
     "virDomainSnapshotCreateXML": {"VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE": 1},
     "virDomainSnapshotGetXMLDesc": {"VIR_DOMAIN_SNAPSHOT_XML_SECURE": 1},
-    "virDomainSnapshotDelete": {"VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN": 1, "VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY": 2},
+    "virDomainSnapshotDelete": {
+        "VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN": 1,
+        "VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY": 2,
+    },
     "virStoragePoolDefineXML": {"VIR_STORAGE_POOL_DEFINE_VALIDATE": 1},
     "virStoragePoolCreate": {"VIR_STORAGE_POOL_CREATE_WITH_BUILD": 1},
     "virStorageVolCreateXML": {"VIR_STORAGE_VOL_CREATE_VALIDATE": 4},
     "virStorageVolDelete": {"VIR_STORAGE_VOL_DELETE_ZEROED": 1},
     "virSecretDefineXML": {"VIR_SECRET_DEFINE_VALIDATE": 1},
 }
-READS = ("virConnectListAllDomains", "virDomainListGetStats", "virDomainGetInfo", "virStorageVolGetInfo", "virSecretGetXMLDesc")
+READS = (
+    "virConnectListAllDomains",
+    "virDomainListGetStats",
+    "virDomainGetInfo",
+    "virStorageVolGetInfo",
+    "virSecretGetXMLDesc",
+)
 
 
 class Handle(NamedTuple):
@@ -140,19 +196,45 @@ def _bits(rand: random.Random, function: str) -> int:
 
 def _rename(rand: random.Random) -> Call:
     handle, new = _handle(rand, "domain"), rand.choice((*NAMES, "other", "web1x"))
-    return Call("virDomainRename", (handle.name, handle.uuid, new), (handle, Thing(new, "")), 0, {"new_name": new})
+    return Call(
+        "virDomainRename",
+        (handle.name, handle.uuid, new),
+        (handle, Thing(new, "")),
+        0,
+        {"new_name": new},
+    )
 
 
 def _metadata(rand: random.Random) -> Call:
-    handle, text, flags = _handle(rand, "domain"), rand.choice(("plain", "secret words", None)), _bits(rand, "virDomainSetMetadata")
+    handle, text, flags = (
+        _handle(rand, "domain"),
+        rand.choice(("plain", "secret words", None)),
+        _bits(rand, "virDomainSetMetadata"),
+    )
     texts = {"metadata": text, "key": None, "uri": None}
-    return Call("virDomainSetMetadata", (handle.name, handle.uuid, 0, text, None, None, flags), (handle,), flags, texts)
+    return Call(
+        "virDomainSetMetadata",
+        (handle.name, handle.uuid, 0, text, None, None, flags),
+        (handle,),
+        flags,
+        texts,
+    )
 
 
 def _attach(rand: random.Random) -> Call:
-    handle, device, flags = _handle(rand, "domain"), rand.choice(list(DEVICES)), _bits(rand, "virDomainAttachDeviceFlags")
+    handle, device, flags = (
+        _handle(rand, "domain"),
+        rand.choice(list(DEVICES)),
+        _bits(rand, "virDomainAttachDeviceFlags"),
+    )
     document = Document(device, DEVICES[device])
-    return Call("virDomainAttachDeviceFlags", (handle.name, handle.uuid, device, flags), (handle,), flags, document=document)
+    return Call(
+        "virDomainAttachDeviceFlags",
+        (handle.name, handle.uuid, device, flags),
+        (handle,),
+        flags,
+        document=document,
+    )
 
 
 def _named(rand: random.Random, name: str) -> tuple[str, bool]:
@@ -175,7 +257,9 @@ def _named(rand: random.Random, name: str) -> tuple[str, bool]:
 def _domain_defined(name: str, text: str, rand: random.Random) -> Call:
     spelled, told = _named(rand, name)
     title, device = rand.choice(list(TITLES)), rand.choice(list(DEVICES))
-    xml = DOMAIN.format(title=title, name=spelled, uuid=text, memory=rand.choice((1024, 2048)), device=device)
+    xml = DOMAIN.format(
+        title=title, name=spelled, uuid=text, memory=rand.choice((1024, 2048)), device=device
+    )
     about = (Thing(name, text) if told else Thing(None, None),)
     document = Document(xml, {**TITLES[title], **DEVICES[device]})
     if rand.random() < 0.3:
@@ -210,7 +294,9 @@ def _define_secret(rand: random.Random) -> Call:
     number = rand.randrange(len(USAGES))
     xml = SECRET.format(plain=USAGES[number], uuid=UUIDS[number])
     # what a secret is for has a spelling for each type
-    return Call("virSecretDefineXML", (xml, 0), (Thing(None, UUIDS[number]),), 0, document=Document(xml))
+    return Call(
+        "virSecretDefineXML", (xml, 0), (Thing(None, UUIDS[number]),), 0, document=Document(xml)
+    )
 
 
 def _create_volume(rand: random.Random) -> Call:
@@ -218,7 +304,14 @@ def _create_volume(rand: random.Random) -> Call:
     spelled, told = _named(rand, name)
     xml = VOLUME.format(name=spelled, memory=rand.choice((0, 4096)))
     about = (Thing(name, "") if told else Thing(None, None),)
-    return Call("virStorageVolCreateXML", (handle.name, handle.uuid, xml, 0), about, 0, document=Document(xml), pool=handle)
+    return Call(
+        "virStorageVolCreateXML",
+        (handle.name, handle.uuid, xml, 0),
+        about,
+        0,
+        document=Document(xml),
+        pool=handle,
+    )
 
 
 def _on_volume(function: str) -> Callable[[random.Random], Call]:
@@ -234,15 +327,29 @@ def _on_volume(function: str) -> Callable[[random.Random], Call]:
 def _look_up_volume(rand: random.Random) -> Call:
     handle, name = _handle(rand, "pool"), rand.choice(VOLUMES)
     texts = {"name": name}
-    return Call("virStorageVolLookupByName", (*handle[1:], name), (Thing(name, ""),), texts=texts, finds=True, pool=handle)
+    return Call(
+        "virStorageVolLookupByName",
+        (*handle[1:], name),
+        (Thing(name, ""),),
+        texts=texts,
+        finds=True,
+        pool=handle,
+    )
 
 
-def _on(kind: str, function: str, *more: Callable[[random.Random], object]) -> Callable[[random.Random], Call]:
+def _on(
+    kind: str, function: str, *more: Callable[[random.Random], object]
+) -> Callable[[random.Random], Call]:
     def make(rand: random.Random) -> Call:
         handle = _handle(rand, kind)
         flags = _bits(rand, function) if function in FLAGS else None
         last = () if flags is None else (flags,)
-        return Call(function, (handle.name, handle.uuid, *(one(rand) for one in more), *last), (handle,), flags)
+        return Call(
+            function,
+            (handle.name, handle.uuid, *(one(rand) for one in more), *last),
+            (handle,),
+            flags,
+        )
 
     return make
 
@@ -266,16 +373,26 @@ def _by_uuid(kind: str, function: str) -> Callable[[random.Random], Call]:
 def _snapshot(function: str) -> Callable[[random.Random], Call]:
     def make(rand: random.Random) -> Call:
         handle, name, flags = _handle(rand, "domain"), rand.choice(SNAPSHOTS), _bits(rand, function)
-        return Call(function, (handle.name, handle.uuid, name, flags), (handle,), flags, snapshot=name)
+        return Call(
+            function, (handle.name, handle.uuid, name, flags), (handle,), flags, snapshot=name
+        )
 
     return make
 
 
 def _create_snapshot(rand: random.Random) -> Call:
     handle, name = _handle(rand, "domain"), rand.choice(SNAPSHOTS)
-    domain = DOMAIN.format(title="", name=f"<name>{handle.name}</name>", uuid=handle.uuid, memory=1024, device="")
+    domain = DOMAIN.format(
+        title="", name=f"<name>{handle.name}</name>", uuid=handle.uuid, memory=1024, device=""
+    )
     xml = SNAPSHOT.format(plain=name, domain=domain)
-    return Call("virDomainSnapshotCreateXML", (handle.name, handle.uuid, xml, 1), (handle,), 1, document=Document(xml))
+    return Call(
+        "virDomainSnapshotCreateXML",
+        (handle.name, handle.uuid, xml, 1),
+        (handle,),
+        1,
+        document=Document(xml),
+    )
 
 
 def _statistics(rand: random.Random) -> Call:
@@ -284,7 +401,11 @@ def _statistics(rand: random.Random) -> Call:
 
 
 # whom a client may say that it acts for
-CLAIMS = ({"unix-user-id": 0, "unix-group-id": 0}, {"unix-user-id": 65534}, {"unix-user-id": 6, "sasl-user-name": "alice"})
+CLAIMS = (
+    {"unix-user-id": 0, "unix-group-id": 0},
+    {"unix-user-id": 65534},
+    {"unix-user-id": 6, "sasl-user-name": "alice"},
+)
 
 
 def _claim(rand: random.Random) -> Call:

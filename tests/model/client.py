@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A client of libvirtd: lines of JSON come in on standard input, how each call ended goes out; a program of its own.
+"""A client of libvirtd: lines of JSON come in on standard input, how each call ended goes out; a
+program of its own.
 
-["open", WAY, URI, READONLY, USER] opens a connection, ["close"] closes all, [CALL, WAY, ARGUMENT...] makes a call.
+["open", WAY, URI, READONLY, USER] opens a connection, ["close"] closes all, [CALL, WAY,
+ARGUMENT...] makes a call.
 """
 
 import ctypes
@@ -14,12 +16,17 @@ import libvirt
 
 library = ctypes.CDLL("libvirt.so.0")
 capsule = ctypes.pythonapi.PyCapsule_New
-capsule.restype, capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+capsule.restype, capsule.argtypes = (
+    ctypes.py_object,
+    [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
+)
 kept: list[bytes] = []  # texts that capsules point to
 
 
 def made(kind, *arguments):
-    """A handle as libvirt makes it, without a call that a policy could deny: virGetDomain() and its like."""
+    """A handle as libvirt makes it, without a call that a policy could deny: virGetDomain() and
+    its like.
+    """
     make = getattr(library, f"virGet{kind}")
     make.restype = ctypes.c_void_p
     name = f"vir{kind}Ptr".encode()
@@ -32,34 +39,50 @@ def pointer(handle):
 
 
 def domain(conn, name, text):
-    return libvirt.virDomain(conn, _obj=made("Domain", pointer(conn), name.encode(), uuid.UUID(text).bytes, -1))
+    return libvirt.virDomain(
+        conn, _obj=made("Domain", pointer(conn), name.encode(), uuid.UUID(text).bytes, -1)
+    )
 
 
 def network(conn, name, text):
-    return libvirt.virNetwork(conn, _obj=made("Network", pointer(conn), name.encode(), uuid.UUID(text).bytes))
+    return libvirt.virNetwork(
+        conn, _obj=made("Network", pointer(conn), name.encode(), uuid.UUID(text).bytes)
+    )
 
 
 def pool(conn, name, text):
-    return libvirt.virStoragePool(conn, _obj=made("StoragePool", pointer(conn), name.encode(), uuid.UUID(text).bytes, None, None))
+    return libvirt.virStoragePool(
+        conn,
+        _obj=made("StoragePool", pointer(conn), name.encode(), uuid.UUID(text).bytes, None, None),
+    )
 
 
 def volume(conn, in_pool, name):
     path = f"/var/lib/libvirt/images/{in_pool}/{name}".encode()
-    return libvirt.virStorageVol(conn, _obj=made("StorageVol", pointer(conn), in_pool.encode(), name.encode(), path, None, None))
+    return libvirt.virStorageVol(
+        conn,
+        _obj=made("StorageVol", pointer(conn), in_pool.encode(), name.encode(), path, None, None),
+    )
 
 
 def secret(conn, usage, text):
     kind = libvirt.VIR_SECRET_USAGE_TYPE_VOLUME
-    return libvirt.virSecret(conn, _obj=made("Secret", pointer(conn), uuid.UUID(text).bytes, kind, usage.encode()))
+    return libvirt.virSecret(
+        conn, _obj=made("Secret", pointer(conn), uuid.UUID(text).bytes, kind, usage.encode())
+    )
 
 
 def snapshot(conn, of, text, name):
     owner = domain(conn, of, text)
-    return libvirt.virDomainSnapshot(owner, _obj=made("DomainSnapshot", pointer(owner), name.encode()))
+    return libvirt.virDomainSnapshot(
+        owner, _obj=made("DomainSnapshot", pointer(owner), name.encode())
+    )
 
 
 def statistics(conn, *domains):
-    found = conn.domainListGetStats([domain(conn, *one) for one in domains], libvirt.VIR_DOMAIN_STATS_STATE)
+    found = conn.domainListGetStats(
+        [domain(conn, *one) for one in domains], libvirt.VIR_DOMAIN_STATS_STATE
+    )
     return [sorted(fields.items()) for _, fields in found]
 
 
@@ -148,7 +171,12 @@ def main():
         try:
             result = ["done", done(*json.loads(line))]
         except libvirt.libvirtError as error:
-            result = ["failed", error.get_error_code(), error.get_error_domain(), error.get_error_message()]
+            result = [
+                "failed",
+                error.get_error_code(),
+                error.get_error_domain(),
+                error.get_error_message(),
+            ]
         print(json.dumps(result), flush=True)
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where programs run: a daemon with its clients, of which one side is enforced, and beside it a daemon without any policy.
+"""Where programs run: a daemon with its clients, of which one side is enforced, and beside it a
+daemon without any policy.
 
-The latter is asked only what the model allows, by root: as a call ends there it has to end, and what
-there is then is what has to be there.
+The latter is asked only what the model allows, by root: as a call ends there it has to end, and
+what there is then is what has to be there.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ from tests.model.rules import Person
 from tests.needs import PATIENCE, PYTHON
 
 ACCESS_DENIED, FROM_ACCESS = 88, 55
-FOLDERS = ("etc/libvirt/qemu", "etc/libvirt/secrets", "etc/libvirt/storage", "var/lib/libvirt/images", "var/lib/libvirt/qemu/snapshot")
+FOLDERS = (
+    "etc/libvirt/qemu",
+    "etc/libvirt/secrets",
+    "etc/libvirt/storage",
+    "var/lib/libvirt/images",
+    "var/lib/libvirt/qemu/snapshot",
+)
 
 
 class User(NamedTuple):
@@ -39,8 +46,15 @@ class User(NamedTuple):
     program: str  # a name for his Python
 
 
-USERS = (User(0, 0, "alice", "python-of-root"), User(65534, 65534, "mallory", "client"), User(6, 60, "bob", "virsh"))
-DATABASE = "mech_list: digest-md5\npwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {}/users\n"
+USERS = (
+    User(0, 0, "alice", "python-of-root"),
+    User(65534, 65534, "mallory", "client"),
+    User(6, 60, "bob", "virsh"),
+)
+DATABASE = (
+    "mech_list: digest-md5\npwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: "
+    "{}/users\n"
+)
 
 
 class Client:
@@ -101,7 +115,9 @@ class Client:
 
 
 class Place:
-    """`kind` is "daemon", "sasl" (a daemon whose socket wants SASL) or "client": which side is enforced."""
+    """`kind` is "daemon", "sasl" (a daemon whose socket wants SASL) or "client": which side is
+    enforced.
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -133,7 +149,9 @@ class Place:
             env = {"LD_PRELOAD": preloaded, "LIBVIRT_TRACE_POLICY": str(self._policy)}
         if self.kind == "sasl":
             env["SASL_CONF_PATH"] = str(_passwords(folder))
-        self.target = stack.enter_context(Daemon(env, auth="sasl" if self.kind == "sasl" else "none"))
+        self.target = stack.enter_context(
+            Daemon(env, auth="sasl" if self.kind == "sasl" else "none")
+        )
         self.reference = stack.enter_context(Daemon())
         # any user proves with it that he is the one of the certificate
         (Path(self.target.tls_uri.partition("pkipath=")[2]) / "clientkey.pem").chmod(0o644)
@@ -148,12 +166,18 @@ class Place:
             client = Client(program, script, user, enforced if self.kind == "client" else plain)
             stack.callback(client.end)
             self.clients[user] = client
-        self._plain = Client(Path(PYTHON), script, USERS[0], enforced_environment(None, LD_PRELOAD=""))
+        self._plain = Client(
+            Path(PYTHON), script, USERS[0], enforced_environment(None, LD_PRELOAD="")
+        )
         stack.callback(self._plain.end)
 
     def uri(self, way: str) -> str:
         """What a client names the target."""
-        return {"tcp": self.target.tcp_uri, "tls": self.target.tls_uri, "ro": _readonly(self.target.uri)}.get(way, self.target.uri)
+        return {
+            "tcp": self.target.tcp_uri,
+            "tls": self.target.tls_uri,
+            "ro": _readonly(self.target.uri),
+        }.get(way, self.target.uri)
 
     def person(self, user: User, way: str) -> Person:
         """Who is behind a connection, as far as the enforced side knows."""
@@ -195,13 +219,17 @@ class Place:
             client.close()
 
     def put_in_force(self, data: bytes, generation: int | None) -> None:
-        """Returns when calls are judged by that policy. `generation`: what its denial of ASKED says; None: it has none."""
+        """Returns when calls are judged by that policy. `generation`: what its denial of ASKED
+        says; None: it has none.
+        """
         write_whole(self._policy, data)
         for user, client in self.clients.items():
             client.open("unix", self.uri(self.ways[0]), False, user.sasl)
             deadline = time.monotonic() + 30 * PATIENCE
             while not _is_in_force(client.ask(ASKED, "unix"), generation):
-                assert time.monotonic() < deadline, f"the policy does not come into force: {self.target.log}"
+                assert time.monotonic() < deadline, (
+                    f"the policy does not come into force: {self.target.log}"
+                )
                 time.sleep(0.02)
             if self.kind != "client":
                 break
@@ -226,7 +254,9 @@ def _passwords(folder: Path) -> Path:
 
 
 def state(daemon: Daemon) -> dict[str, str]:
-    """What the daemon has on its disk, by path: definitions, snapshots, values of secrets, volumes and what starts with it."""
+    """What the daemon has on its disk, by path: definitions, snapshots, values of secrets,
+    volumes and what starts with it.
+    """
     return dict(_files(Path(f"/proc/{daemon.pid}/root")))
 
 
@@ -239,7 +269,9 @@ def _files(root: Path) -> Iterator[tuple[str, str]]:
             elif path.is_file():
                 yield (
                     name,
-                    path.read_bytes().decode(errors="backslashreplace") if path.suffix in (".xml", ".base64") else str(path.stat().st_size),
+                    path.read_bytes().decode(errors="backslashreplace")
+                    if path.suffix in (".xml", ".base64")
+                    else str(path.stat().st_size),
                 )
             else:
                 yield name, "folder"

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Random policies: mostly about what a program is going to do, so that rules match often and just miss often."""
+"""Random policies: mostly about what a program is going to do, so that rules match often and
+just miss often.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +20,61 @@ Policy = Mapping[str, Any]
 ACTIONS = ("deny", "deny", "deny", "allow", "audit")
 ASKED = "virConnectGetHostname"  # denied with what tells the policy
 OPENING = ("virConnectOpen*", "virConnectClose", "virConnectGetURI", "virConnect*CloseCallback")
-ALL_NAMES = tuple(dict.fromkeys((*NAMES, *(name for names in KINDS.values() for name in names), "other", "web1x")))
-USERS = ("root", "nobody", "man", "0", "65534", "sasl:alice*", "sasl:mallory", "sasl:*@*", "x509:*CN=alice", "x509:CN=bob")
+ALL_NAMES = tuple(
+    dict.fromkeys((*NAMES, *(name for names in KINDS.values() for name in names), "other", "web1x"))
+)
+USERS = (
+    "root",
+    "nobody",
+    "man",
+    "0",
+    "65534",
+    "sasl:alice*",
+    "sasl:mallory",
+    "sasl:*@*",
+    "x509:*CN=alice",
+    "x509:CN=bob",
+)
 GROUPS = ("root", "nogroup", "man", "games")
-URIS = ("qemu:///system", "qemu:*", "network:///*", "qemu+tcp://*", "qemu+tls:*", "*system", "test:*", "secret:*")
+URIS = (
+    "qemu:///system",
+    "qemu:*",
+    "network:///*",
+    "qemu+tcp://*",
+    "qemu+tls:*",
+    "*system",
+    "test:*",
+    "secret:*",
+)
 ELEMENTS = ("hostdev", "interface[@type='hostdev']", "title", "interface")
 TEXTS = ("<hostdev", "<title", "web1", "first", "<interface", "2048", "nothing of the kind")
 
 
-def random_policy(rand: random.Random, program: list[Call], exes: tuple[str, ...], generation: int, *, may_audit: bool) -> Policy:
+def random_policy(
+    rand: random.Random,
+    program: list[Call],
+    exes: tuple[str, ...],
+    generation: int,
+    *,
+    may_audit: bool,
+) -> Policy:
     """`generation`: what the denial of ASKED says. `may_audit`: it may deny nothing."""
     rules: list[dict[str, Any]] = [
-        {"name": "in force", "action": "deny", "function": [ASKED], "message": f"policy {generation}"},
+        {
+            "name": "in force",
+            "action": "deny",
+            "function": [ASKED],
+            "message": f"policy {generation}",
+        },
         {"name": "opening", "action": "allow", "function": list(OPENING)},
     ]
     for number in range(rand.randint(3, 9)):
         while True:
-            rule = {"name": f"r{number}", "action": rand.choice(ACTIONS), **_conditions(rand, rand.choice(program), exes)}
+            rule = {
+                "name": f"r{number}",
+                "action": rand.choice(ACTIONS),
+                **_conditions(rand, rand.choice(program), exes),
+            }
             if rand.random() < 0.2:
                 rule["message"] = f"so says r{number}"
             if _is_good(rule):
@@ -87,7 +127,17 @@ def _conditions(rand: random.Random, call: Call, exes: tuple[str, ...]) -> dict[
 
 def _functions(rand: random.Random, call: Call) -> list[str]:
     name = call.function if rand.random() < 0.8 else rand.choice(FUNCTIONS)
-    globs = [rand.choice((name, name, f"{name[:9]}*", f"{name[:12]}*", "virConnect*" if "Connect" in name else f"*{name[9:15]}*"))]
+    globs = [
+        rand.choice(
+            (
+                name,
+                name,
+                f"{name[:9]}*",
+                f"{name[:12]}*",
+                "virConnect*" if "Connect" in name else f"*{name[9:15]}*",
+            )
+        )
+    ]
     if rand.random() < 0.3:
         globs.append(rand.choice(FUNCTIONS))
     if rand.random() < 0.15:
@@ -104,8 +154,22 @@ def _listed(rand: random.Random, values: tuple[str, ...]) -> list[str]:
 def _objects(rand: random.Random, call: Call) -> list[str]:
     names = [one.name for one in call.about or () if one.name] or list(ALL_NAMES)
     name = rand.choice(names)
-    wholes = (f"{name}/*", f"*/{name}", f"{rand.choice(POOLS)}/{rand.choice(VOLUMES)}", f"{name}/before", "*/web1")
-    globs = (name, name, f"{name[:2]}*", "*", f"[{name[0] if name[0].isascii() else 'B'}x]*", f"?{name[1:]}", rand.choice(wholes))
+    wholes = (
+        f"{name}/*",
+        f"*/{name}",
+        f"{rand.choice(POOLS)}/{rand.choice(VOLUMES)}",
+        f"{name}/before",
+        "*/web1",
+    )
+    globs = (
+        name,
+        name,
+        f"{name[:2]}*",
+        "*",
+        f"[{name[0] if name[0].isascii() else 'B'}x]*",
+        f"?{name[1:]}",
+        rand.choice(wholes),
+    )
     return _listed(rand, (rand.choice(globs), rand.choice((*ALL_NAMES, *wholes))))
 
 

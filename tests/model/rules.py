@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a policy says, once more, from its manual alone: rules as written in TOML and the facts of a call come in, the verdict goes out.
+"""What a policy says, once more, from its manual alone: rules as written in TOML and the facts of a
+call come in, the verdict goes out.
 
-Written to be read, and without a look at the judges that it is held against. A fact or an answer that can't be told is None.
+Written to be read, and without a look at the judges that it is held against. A fact or an answer
+that can't be told is None.
 """
 
 from __future__ import annotations
@@ -19,7 +21,18 @@ Answer = bool | None
 
 # what is one for a host, whatever hypervisor's connection it is reached by
 SHARED = ("virNetwork", "virStorage", "virSecret", "virNodeDevice", "virNWFilter", "virInterface")
-HYPERVISORS = ("qemu", "lxc", "xen", "ch", "network", "storage", "nodedev", "secret", "nwfilter", "interface")
+HYPERVISORS = (
+    "qemu",
+    "lxc",
+    "xen",
+    "ch",
+    "network",
+    "storage",
+    "nodedev",
+    "secret",
+    "nwfilter",
+    "interface",
+)
 
 
 class Thing(NamedTuple):
@@ -41,7 +54,9 @@ class Person(NamedTuple):
 
 
 class Document(NamedTuple):
-    """An XML document: what is in it, by libvirt's reading; None: it is spelled so that this can't be told."""
+    """An XML document: what is in it, by libvirt's reading; None: it is spelled so that this
+    can't be told.
+    """
 
     text: str
     elements: Mapping[str, Answer] = {}  # those that rules ask for: as in the key `element`
@@ -51,7 +66,8 @@ class Document(NamedTuple):
 class Facts:
     """A call."""
 
-    functions: tuple[str, ...]  # the name that it is made by, and any other that rules may call it by
+    # the name that it is made by, and any other that rules may call it by
+    functions: tuple[str, ...]
     writes: bool
     people: tuple[Person, ...]  # the client, and who it says that it acts for
     uri: str
@@ -69,14 +85,18 @@ def verdict(policy: Mapping[str, Any], facts: Facts) -> str | None:
     if policy.get("mode") == "audit":
         return None
     for person in facts.people:
-        for things in [(one,) for one in facts.things or ()] if facts.one_by_one else [facts.things]:
+        for things in (
+            [(one,) for one in facts.things or ()] if facts.one_by_one else [facts.things]
+        ):
             rule = first_match(policy["rule"], facts, person, things)
             if rule is not None and rule["action"] == "deny":
                 return str(rule["name"])
     return None
 
 
-def first_match(rules: Iterable[Rule], facts: Facts, person: Person, things: Sequence[Thing] | None) -> Rule | None:
+def first_match(
+    rules: Iterable[Rule], facts: Facts, person: Person, things: Sequence[Thing] | None
+) -> Rule | None:
     """The rule that decides."""
     for rule in rules:
         answers = [answer(key, rule, facts, person, things) for key in rule if key in KEYS]
@@ -86,7 +106,9 @@ def first_match(rules: Iterable[Rule], facts: Facts, person: Person, things: Seq
     return None
 
 
-def answer(key: str, rule: Rule, facts: Facts, person: Person, things: Sequence[Thing] | None) -> Answer:
+def answer(
+    key: str, rule: Rule, facts: Facts, person: Person, things: Sequence[Thing] | None
+) -> Answer:
     """Whether the call is what one key of the rule asks for."""
     value = rule[key]
     if key in ("object", "uuid"):
@@ -97,7 +119,9 @@ def answer(key: str, rule: Rule, facts: Facts, person: Person, things: Sequence[
 def split(values: str | Sequence[str]) -> tuple[list[str], list[str]]:
     """What must match, and what behind a "!" must not."""
     texts = [values] if isinstance(values, str) else list(values)
-    return [text for text in texts if text[0] != "!"], [text[1:] for text in texts if text[0] == "!"]
+    return [text for text in texts if text[0] != "!"], [
+        text[1:] for text in texts if text[0] == "!"
+    ]
 
 
 def listed(values: str | Sequence[str], is_it: Callable[[str], bool]) -> bool:
@@ -110,7 +134,9 @@ def any_or_all(things: Sequence[Thing] | None, value: Any, key: str, *, needs_al
     """One object is enough for a rule that denies or audits; one that allows wants all of them."""
     if not things:
         return False
-    answers = [thing_is(thing, value) if key == "object" else uuid_is(thing, value) for thing in things]
+    answers = [
+        thing_is(thing, value) if key == "object" else uuid_is(thing, value) for thing in things
+    ]
     if needs_all:
         return False if False in answers else None if None in answers else True
     return True if True in answers else None if None in answers else False
@@ -123,7 +149,9 @@ def thing_is(thing: Thing, value: Any) -> Answer:
 
     def matched(is_whole: Callable[[str], bool]) -> bool:
         """Only a glob with a slash is for the whole name."""
-        return listed(value, lambda glob: fnmatch.fnmatchcase(name, glob) or ("/" in glob and is_whole(glob)))
+        return listed(
+            value, lambda glob: fnmatch.fnmatchcase(name, glob) or ("/" in glob and is_whole(glob))
+        )
 
     if whole is None:
         best, worst = matched(lambda _: True), matched(lambda _: False)
@@ -138,7 +166,9 @@ def uuid_is(thing: Thing, value: Any) -> Answer:
 
 
 def function_is(value: Any, facts: Facts, _: Person) -> Answer:
-    return listed(value, lambda glob: any(fnmatch.fnmatchcase(name, glob) for name in facts.functions))
+    return listed(
+        value, lambda glob: any(fnmatch.fnmatchcase(name, glob) for name in facts.functions)
+    )
 
 
 def user_is(value: Any, _: Facts, person: Person) -> Answer:
@@ -147,7 +177,9 @@ def user_is(value: Any, _: Facts, person: Person) -> Answer:
         if colon:
             proved = person.sasl if kind == "sasl" else person.x509
             return proved is not None and fnmatch.fnmatchcase(proved, glob)
-        return person.uid is not None and person.uid == (int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid)
+        return person.uid is not None and person.uid == (
+            int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+        )
 
     return listed(value, one)
 
@@ -155,7 +187,11 @@ def user_is(value: Any, _: Facts, person: Person) -> Answer:
 def group_is(value: Any, _: Facts, person: Person) -> Answer:
     def one(name: str) -> bool:
         group = grp.getgrnam(name)
-        members = {user.pw_uid for user in pwd.getpwall() if user.pw_gid == group.gr_gid or user.pw_name in group.gr_mem}
+        members = {
+            user.pw_uid
+            for user in pwd.getpwall()
+            if user.pw_gid == group.gr_gid or user.pw_name in group.gr_mem
+        }
         return person.gid == group.gr_gid or person.uid in members
 
     return listed(value, one)
@@ -163,7 +199,12 @@ def group_is(value: Any, _: Facts, person: Person) -> Answer:
 
 def uri_is(value: Any, facts: Facts, _: Person) -> Answer:
     def matched(uri: str) -> bool:
-        return listed(value, lambda glob: fnmatch.fnmatchcase(uri, glob) or fnmatch.fnmatchcase(uri.partition("?")[0], glob))
+        return listed(
+            value,
+            lambda glob: (
+                fnmatch.fnmatchcase(uri, glob) or fnmatch.fnmatchcase(uri.partition("?")[0], glob)
+            ),
+        )
 
     scheme, path = (facts.uri.partition("?")[0].partition(":///")[i] for i in (0, 2))
     said = matched(facts.uri)
@@ -179,7 +220,10 @@ def flags_are(value: Any, facts: Facts, _: Person) -> Answer:
     given = facts.flags or 0
     if "any" in value and not any(given & bit for bit in bits(value["any"])):
         return False
-    if "all" in value and (len(bits(value["all"])) < len(value["all"]) or any(given & bit != bit for bit in bits(value["all"]))):
+    if "all" in value and (
+        len(bits(value["all"])) < len(value["all"])
+        or any(given & bit != bit for bit in bits(value["all"]))
+    ):
         return False
     return not any(given & bit for bit in bits(value.get("none", ())))
 
@@ -224,7 +268,11 @@ KEYS: dict[str, Callable[[Any, Facts, Person], Answer]] = {
     "group": group_is,
     "uri": uri_is,
     "readonly": lambda value, facts, _: facts.readonly == value,
-    "exe": lambda value, _, person: None if person.exe is None else listed(value, lambda glob: fnmatch.fnmatchcase(person.exe or "", glob)),
+    "exe": lambda value, _, person: (
+        None
+        if person.exe is None
+        else listed(value, lambda glob: fnmatch.fnmatchcase(person.exe or "", glob))
+    ),
     "flags": flags_are,
     "contains": contains,
     "element": element_is,

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs random programs in a place and holds each call, and the state afterwards, against the model; a mismatch says all about itself."""
+"""Runs random programs in a place and holds each call, and the state afterwards, against the
+model; a mismatch says all about itself.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ class Run:
         self.generation += 1
         calls = [call for program in programs for _, _, call in program]
         exes = tuple(self.place.exes.values())
-        self.policy = random_policy(self.rand, calls, exes, self.generation, may_audit=not self.was_audit)
+        self.policy = random_policy(
+            self.rand, calls, exes, self.generation, may_audit=not self.was_audit
+        )
         self.was_audit = self.policy["mode"] == "audit"
         self.place.put_in_force(compiled(self.policy), None if self.was_audit else self.generation)
         for program in programs:
@@ -80,7 +84,9 @@ class Run:
         mine, plain = state(self.place.target), state(self.place.reference)
         if mine != plain:
             differing = {
-                name: (mine.get(name), plain.get(name)) for name in mine.keys() | plain.keys() if mine.get(name) != plain.get(name)
+                name: (mine.get(name), plain.get(name))
+                for name in mine.keys() | plain.keys()
+                if mine.get(name) != plain.get(name)
             }
             raise Mismatch(self._report("the state after the program", differing, program))
 
@@ -95,10 +101,22 @@ class Run:
             expected = ["failed", ACCESS_DENIED, FROM_ACCESS, f"access denied: {message}"]
         got = self.place.make(call, user, way)
         if got[:3] != expected[:3] or (rule and got != expected):
-            raise Mismatch(self._report(where, {"expected": expected, "got": got, "by rule": rule}, (user, way, call, facts)))
-        if call.function == "virConnectSetIdentity" and got[0] == "done" and self.place.kind != "client":
+            raise Mismatch(
+                self._report(
+                    where,
+                    {"expected": expected, "got": got, "by rule": rule},
+                    (user, way, call, facts),
+                )
+            )
+        if (
+            call.function == "virConnectSetIdentity"
+            and got[0] == "done"
+            and self.place.kind != "client"
+        ):
             said: Any = call.arguments[0]
-            self.claims[user, way] = Person(said.get("unix-user-id"), said.get("unix-group-id"), said.get("sasl-user-name"))
+            self.claims[user, way] = Person(
+                said.get("unix-user-id"), said.get("unix-group-id"), said.get("sasl-user-name")
+            )
         self._count(way, "denied" if rule else got[0], facts)
 
     def _facts(self, user: User, way: str, call: Call) -> Facts:
@@ -135,6 +153,7 @@ class Run:
 
     def _report(self, where: str, what: object, more: object) -> str:
         return (
-            f"seed {self.seed}, {self.place.kind}, policy {self.generation}, {where}: {what}\n{more}\n"
+            f"seed {self.seed}, {self.place.kind}, policy {self.generation}, {where}: "
+            f"{what}\n{more}\n"
             f"claims: {self.claims}\n{toml(self.policy)}"
         )

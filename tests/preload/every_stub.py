@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Run as a program: calls every function that takes an object of the test driver once, as a linked program would find it.
+"""Run as a program: calls every function that takes an object of the test driver once, as a linked
+program would find it.
 
-Prints a line per function: its name, whether its address is libvirt's own, what it returned and which error it raised.
+Prints a line per function: its name, whether its address is libvirt's own, what it returned and
+which error it raised.
 """
 
 import ctypes
@@ -15,7 +17,12 @@ from tests.kernel.with_handles import BUFFER, HANDLERS, MADE, UNFIT, argument
 
 def libvirts() -> list[range]:
     """The addresses of libvirt's code."""
-    lines = re.findall(r"^(\w+)-(\w+) r-xp .*/libvirt\.so\.0", Path("/proc/self/maps").read_text(), re.M)
+    lines = re.findall(
+        r"^(\w+)-(\w+) r-xp "
+        r".*/libvirt\.so\.0",
+        Path("/proc/self/maps").read_text(),
+        re.M,
+    )
     return [range(int(start, 16), int(end, 16)) for start, end in lines]
 
 
@@ -29,10 +36,19 @@ def main() -> None:
     for kind, (name, values) in MADE.items():
         make = getattr(own, str(name))
         make.restype = ctypes.c_void_p
-        handles[kind] = make(*(ctypes.c_void_p(handles[value]) if isinstance(value, str) else value for value in values))
+        handles[kind] = make(
+            *(
+                ctypes.c_void_p(handles[value]) if isinstance(value, str) else value
+                for value in values
+            )
+        )
         assert handles[kind], name
     for function in load_api().functions:
-        if function.access == "plumbing" or function.library != "libvirt.so.0" or not function.params:
+        if (
+            function.access == "plumbing"
+            or function.library != "libvirt.so.0"
+            or not function.params
+        ):
             continue
         if function.params[0].kind != "handle" or function.params[0].object not in handles:
             continue
@@ -41,7 +57,13 @@ def main() -> None:
         call = getattr(found, function.name)
         is_own = any(ctypes.cast(call, ctypes.c_void_p).value in addresses for addresses in code)
         is_pointer = function.result.kind in ("handle", "pointer", "string")
-        call.restype = ctypes.c_void_p if is_pointer else ctypes.c_int64 if function.result.kind in ("i64", "u64") else ctypes.c_int
+        call.restype = (
+            ctypes.c_void_p
+            if is_pointer
+            else ctypes.c_int64
+            if function.result.kind in ("i64", "u64")
+            else ctypes.c_int
+        )
         ctypes.memset(BUFFER, 0, len(BUFFER))
         own.virResetLastError()
         result = call(*(argument(param, handles) for param in function.params))

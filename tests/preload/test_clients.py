@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Real clients under the enforcer: what is forbidden fails with libvirt's own error, everything else is as before."""
+"""Real clients under the enforcer: what is forbidden fails with libvirt's own error, everything
+else is as before.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,14 @@ def test_virsh_gets_libvirts_own_error(keep_test):
 
 
 def test_denied_call_changes_nothing_and_others_pass(keep_test):
-    result = enforce(keep_test, "virsh", "-q", "-c", "test:///default", "suspend test; domstate test; reboot test; domstate test")
+    result = enforce(
+        keep_test,
+        "virsh",
+        "-q",
+        "-c",
+        "test:///default",
+        "suspend test; domstate test; reboot test; domstate test",
+    )
     assert (result.returncode, result.stderr) == (0, DENIED)
     assert result.stdout == "running\nrunning\n"
 
@@ -58,23 +67,43 @@ def test_python_goes_on_with_what_is_allowed(keep_test):
 def test_rule_without_message_names_itself(tmp_path):
     policy = tmp_path / "policy.toml"
     policy.write_text('[[rule]]\nname = "keep"\naction = "deny"\nfunction = "virDomainSuspend"\n')
-    assert enforce(policy, *SUSPEND).stderr == "error: Failed to suspend domain 'test'\nerror: access denied: by rule \"keep\"\n"
+    assert enforce(policy, *SUSPEND).stderr == (
+        "error: Failed to suspend domain 'test'\nerror: access denied: by rule \"keep\"\n"
+    )
 
 
 def test_function_that_returns_a_pointer_returns_null(tmp_path):
     policy = tmp_path / "policy.toml"
-    policy.write_text('[[rule]]\nname = "n"\naction = "deny"\nfunction = "virDomainLookup*"\nobject = "test"\nmessage = "no"\n')
+    policy.write_text(
+        '[[rule]]\nname = "n"\naction = "deny"\nfunction = '
+        '"virDomainLookup*"\nobject = "test"\nmessage = "no"\n'
+    )
     result = enforce(policy, *SUSPEND)
     # virsh tries the name as an id and as a UUID first
     assert (result.returncode, result.stderr) == (1, "error: failed to get domain 'test'\n")
-    code = 'import ctypes; l = ctypes.CDLL(None); print("no libvirt", hasattr(l, "virDomainSuspend"))'
+    code = (
+        'import ctypes; l = ctypes.CDLL(None); print("no libvirt", hasattr(l, "virDomainSuspend"))'
+    )
     assert subprocess.check_output([PYTHON, "-c", code], text=True) == "no libvirt False\n"
 
 
 def test_virt_install_is_denied(tmp_path):
     policy = tmp_path / "policy.toml"
-    policy.write_text('[[rule]]\nname = "n"\naction = "deny"\nclass = "write"\nobject = ["evil*"]\nmessage = "no such guests"\n')
-    command = ("virt-install", "--connect", "test:///default", "--memory", "64", "--disk", "none", "--import", "--noautoconsole")
+    policy.write_text(
+        '[[rule]]\nname = "n"\naction = "deny"\nclass = "write"\nobject = '
+        '["evil*"]\nmessage = "no such guests"\n'
+    )
+    command = (
+        "virt-install",
+        "--connect",
+        "test:///default",
+        "--memory",
+        "64",
+        "--disk",
+        "none",
+        "--import",
+        "--noautoconsole",
+    )
     common = [*command, "--osinfo", "generic", "--graphics", "none"]
     denied = enforce(policy, *common, "--name", "evil1")
     assert denied.returncode == 1 and "access denied: no such guests" in denied.stderr, denied
@@ -84,9 +113,16 @@ def test_virt_install_is_denied(tmp_path):
 
 def test_every_descendant_is_enforced(keep_test, tmp_path):
     script = tmp_path / "script"
-    script.write_text('#!/bin/bash\nvirsh -q -c test:///default suspend test\nsh -c "virsh -q -c test:///default suspend test"\n')
+    script.write_text(
+        '#!/bin/bash\nvirsh -q -c test:///default suspend test\nsh -c "virsh -q -c '
+        'test:///default suspend test"\n'
+    )
     script.chmod(0o755)
-    for command in (["bash", script], [script], ["sh", "-c", " ".join(SUSPEND) + "; " + " ".join(SUSPEND)]):
+    for command in (
+        ["bash", script],
+        [script],
+        ["sh", "-c", " ".join(SUSPEND) + "; " + " ".join(SUSPEND)],
+    ):
         result = enforce(keep_test, *command)
         assert (result.returncode, result.stderr) == (1, 2 * DENIED)
 
@@ -98,7 +134,9 @@ def test_exit_status_and_signals_are_the_commands(keep_test):
 
 def test_other_preloaded_libraries_stay(keep_test, monkeypatch):
     monkeypatch.setenv("LD_PRELOAD", "libm.so.6")
-    result = enforce(keep_test, "sh", "-c", 'echo "${LD_PRELOAD##*/}"; grep -c "libm.so.6" /proc/self/maps >&2')
+    result = enforce(
+        keep_test, "sh", "-c", 'echo "${LD_PRELOAD##*/}"; grep -c "libm.so.6" /proc/self/maps >&2'
+    )
     assert result.stdout == "libvirt-trace-enforcer.so:libm.so.6\n"
     assert int(result.stderr) > 0
 

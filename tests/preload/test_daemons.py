@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a daemon is: the enforcer and the tracer say the same, going by the program's imports, not by its name or its modules."""
+"""What a daemon is: the enforcer and the tracer say the same, going by the program's imports,
+not by its name or its modules.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,21 @@ from tests.enforced import enforced_environment, put
 POLICY = '[[rule]]\nname = "none"\naction = "deny"\nclass = "write"\n'
 
 
-@pytest.mark.parametrize("flags", [(), ("-Wl,--hash-style=sysv",), ("-no-pie", "-Wl,-z,lazy"), ("-Wl,-z,now", "-O0")])
+@pytest.mark.parametrize(
+    "flags", [(), ("-Wl,--hash-style=sysv",), ("-no-pie", "-Wl,-z,lazy"), ("-Wl,-z,now", "-O0")]
+)
 @pytest.mark.parametrize(("name", "imports"), [("libvirtd", False), ("anything", True)])
 def test_enforcer_and_tracer_agree_also_after_an_upgrade(caller, tmp_path, flags, name, imports):
     program = tmp_path / name
     shutil.copy(caller("daemon", *(("-DDAEMON",) if imports else ()), *flags), program)
     policy = put(tmp_path / "policy.bin", POLICY)
-    running = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=enforced_environment(policy))
+    running = subprocess.Popen(
+        [program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=enforced_environment(policy),
+    )
     assert running.stdin and running.stdout
     try:
         assert running.stdout.readline() == ("daemon\n" if imports else "program\n")
@@ -38,7 +48,14 @@ def test_enforcer_and_tracer_agree_also_after_an_upgrade(caller, tmp_path, flags
 
 
 def test_programs_of_libvirt(tmp_path):
-    expected = {"libvirtd": True, "virtlogd": True, "virtlockd": True, "virsh": False, "virt-admin": False, "virt-qemu-run": False}
+    expected = {
+        "libvirtd": True,
+        "virtlogd": True,
+        "virtlockd": True,
+        "virsh": False,
+        "virt-admin": False,
+        "virt-qemu-run": False,
+    }
     found = {}
     for number, name in enumerate(expected):
         if path := shutil.which(name):  # newer releases have packages of their own for some

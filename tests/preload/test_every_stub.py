@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Every function with valid objects, through its stub and under rules that look at it: the results are those without the enforcer."""
+"""Every function with valid objects, through its stub and under rules that look at it: the
+results are those without the enforcer.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,11 @@ exe = ["*python*"]
 def calls(environment: dict[str, str]) -> dict[str, list[str]]:
     """Function -> where it was found, result, error."""
     done = subprocess.run(
-        [PYTHON, PROGRAM], env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60 * PATIENCE
+        [PYTHON, PROGRAM],
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60 * PATIENCE,
     )
     assert done.returncode == 0, done
     return {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""`policy explain` and the library are asked about the same facts, known ones and such as can't be told: they name the same rule."""
+"""`policy explain` and the library are asked about the same facts, known ones and such as can't
+be told: they name the same rule.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,24 @@ FUNCTIONS = (
 )  # fmt: skip
 UUIDS = tuple(f"6695eb01-f6a4-8304-79aa-97f2502e193{i}" for i in range(3))
 NAMES = ("web1", "web", "Bü", "a[b", "web1/x", "x", "]", "")
-GLOBS = ("web1", "we*", "*", "w?b1", "[vw]*", "[!w]*", "?ü", "a[[]b", "[]x]", "[a-", "web1/*", "*/x", "web1/web1", "[w-a]*", "**1", "\\*")
+GLOBS = (
+    "web1",
+    "we*",
+    "*",
+    "w?b1",
+    "[vw]*",
+    "[!w]*",
+    "?ü",
+    "a[[]b",
+    "[]x]",
+    "[a-",
+    "web1/*",
+    "*/x",
+    "web1/web1",
+    "[w-a]*",
+    "**1",
+    "\\*",
+)
 URIS = (
     "qemu:///system",
     "qemu+ssh://u@h/system?x=1",
@@ -42,26 +61,51 @@ URIS = (
     "xen",
     "qemu:///x%41",
 )
-URI_GLOBS = ("qemu:///system", "qemu:*", "*system", "network:*", "qemu+ssh://h/*", "*://u@*", "*x=1", "test:///default", "xen*")
+URI_GLOBS = (
+    "qemu:///system",
+    "qemu:*",
+    "*system",
+    "network:*",
+    "qemu+ssh://h/*",
+    "*://u@*",
+    "*x=1",
+    "test:///default",
+    "xen*",
+)
 EXES = ("/usr/bin/virsh", "/usr/bin/python3.11", "/x")
 PIECES = (
-    "<a>", "</a>", "<hostdev/>", "<hostdev", ">", "/>", "<x:hostdev>", "<interface type='hostdev'>", '<interface x:type="hostdev"/>',
-    "&", "&#104;", "<interface type='&#104;'>", "<!--", "-->", "<![CDATA[", "]]>", "<?xml", "?>", "<?xml encoding='utf-8'?>",
-    '<?xml version="1.0"?>', "<!DOCTYPE x>", "web1", " ", "=", "'", '"', "<", "xmlns:type='x'", " type = 'hostdev'", "/",
+    "<a>", "</a>", "<hostdev/>", "<hostdev", ">", "/>", "<x:hostdev>", "<interface "
+                                                                       "type='hostdev'>", '<interface x:type="hostdev"/>',
+    "&", "&#104;", "<interface "
+                   "type='&#104;'>", "<!--", "-->", "<![CDATA[", "]]>", "<?xml", "?>", "<?xml encoding='utf-8'?>",
+    '<?xml '
+    'version="1.0"?>', "<!DOCTYPE "
+                       "x>", "web1", " ", "=", "'", '"', "<", "xmlns:type='x'", " type = "
+                                                                                "'hostdev'", "/",
     "interface", "é", "\t", "<interface xmlns:type='hostdev'>",
 )  # fmt: skip
 ELEMENTS = ("hostdev", "interface[@type='hostdev']", "a", "interface[@encoding='']")
 TEXTS = ("<hostdev", "web1", "<interface", "type", "<", "h")
-KINDS: dict[str, tuple[Any, ...]] = {"uid": (0, 4711), "gid": (0, 65534), "sasl": ("alice", "bob"), "x509": ("CN=x", "")}
+KINDS: dict[str, tuple[Any, ...]] = {
+    "uid": (0, 4711),
+    "gid": (0, 65534),
+    "sasl": ("alice", "bob"),
+    "x509": ("CN=x", ""),
+}
 POLICIES, QUESTIONS = 400, 25
 
 
 def listed(rand: random.Random, values: tuple[str, ...]) -> list[str]:
-    return [f"!{value}" if rand.random() < 0.3 else value for value in rand.sample(values, rand.choice((1, 1, 2, 3)))]
+    return [
+        f"!{value}" if rand.random() < 0.3 else value
+        for value in rand.sample(values, rand.choice((1, 1, 2, 3)))
+    ]
 
 
 def flags(rand: random.Random) -> dict[str, list[str]]:
-    constants = sorted(flag_constants(TABLE.by_name[rand.choice(FUNCTIONS)], TABLE)) or ["VIR_DOMAIN_XML_SECURE"]
+    constants = sorted(flag_constants(TABLE.by_name[rand.choice(FUNCTIONS)], TABLE)) or [
+        "VIR_DOMAIN_XML_SECURE"
+    ]
     return {
         key: rand.sample(constants, rand.choice((1, min(2, len(constants)))))
         for key in rand.sample(("any", "all", "none"), rand.choice((1, 1, 2)))
@@ -90,7 +134,10 @@ def random_rule(rand: random.Random) -> dict[str, Any]:
             "action": rand.choice(("deny", "deny", "allow", "audit")),
             "function": rand.sample(FUNCTIONS, rand.randint(4, len(FUNCTIONS))),
         }
-        rule |= {key: CONDITIONS[key](rand) for key in rand.sample(list(CONDITIONS), rand.choice((1, 1, 2, 3)))}
+        rule |= {
+            key: CONDITIONS[key](rand)
+            for key in rand.sample(list(CONDITIONS), rand.choice((1, 1, 2, 3)))
+        }
         try:
             read_policy(toml(rule, 0), "p.toml", TABLE)
         except PolicyError:
@@ -110,12 +157,16 @@ def random_facts(rand: random.Random) -> Facts:
         function=function,
         name=known(NAMES),
         uuid=known(tuple(map(uuid.UUID, UUIDS))),
-        principals=frozenset((kind, rand.choice(values)) for kind, values in KINDS.items() if rand.random() < 0.5),
+        principals=frozenset(
+            (kind, rand.choice(values)) for kind, values in KINDS.items() if rand.random() < 0.5
+        ),
         uri=known(URIS),
         readonly=known((True, False)),
         exe=known(EXES),
         numbers={} if at is None else {at: rand.randrange(16)},
-        texts={} if place is None else {place: "".join(rand.choices(PIECES, k=rand.randint(0, 10)))},
+        texts={}
+        if place is None
+        else {place: "".join(rand.choices(PIECES, k=rand.randint(0, 10)))},
     )
 
 
@@ -127,7 +178,10 @@ class CFacts(ctypes.Structure):
         *((name, ctypes.c_char_p) for name in ("name", "parent", "sasl", "x509", "exe", "uri")),
         ("args", ctypes.c_uint64 * 6),
         ("texts", ctypes.c_char_p * 6),
-        *((name, ctypes.c_uint32) for name in ("number", "uid", "gid", "has_uuid", "is_readonly", "is_part")),
+        *(
+            (name, ctypes.c_uint32)
+            for name in ("number", "uid", "gid", "has_uuid", "is_readonly", "is_part")
+        ),
         ("uuid", ctypes.c_uint8 * 16),
     ]
 
@@ -147,20 +201,30 @@ def given_to_library(facts: Facts, policy: ctypes.Array[ctypes.c_char]) -> CFact
     """The facts, in the library's words."""
     who: dict[str, Any] = dict(facts.principals or ())
     found = CFacts(
-        policy=ctypes.addressof(policy), number=facts.function.number, uid=who.get("uid", 2**32 - 1), gid=who.get("gid", 2**32 - 1)
+        policy=ctypes.addressof(policy),
+        number=facts.function.number,
+        uid=who.get("uid", 2**32 - 1),
+        gid=who.get("gid", 2**32 - 1),
     )
-    found.sasl, found.x509 = (who[kind].encode() if kind in who else None for kind in ("sasl", "x509"))
-    found.exe, found.uri = (text.encode() if text is not None else None for text in (facts.exe, facts.uri))
+    found.sasl, found.x509 = (
+        who[kind].encode() if kind in who else None for kind in ("sasl", "x509")
+    )
+    found.exe, found.uri = (
+        text.encode() if text is not None else None for text in (facts.exe, facts.uri)
+    )
     found.is_readonly = UNKNOWN if facts.readonly is None else int(facts.readonly)
     found.is_part = is_part(facts.function)
     found.parent = b"" if not has_whole_name(facts.function) else None
-    is_hidden = any(source.kind == "unknown" for source in sources_of(facts.function))  # in a file, whatever is known
+    # in a file, whatever is known
+    is_hidden = any(source.kind == "unknown" for source in sources_of(facts.function))
     if facts.name is not None and not is_hidden:
         parent, slash, name = facts.name.rpartition("/")
         found.name = name.encode()
         if slash:
             found.parent = parent.encode()
-    found.has_uuid = (YES if facts.uuid and not is_hidden else UNKNOWN) if may_have_uuid(facts.function) else NO
+    found.has_uuid = (
+        (YES if facts.uuid and not is_hidden else UNKNOWN) if may_have_uuid(facts.function) else NO
+    )
     if facts.uuid:
         found.uuid[:] = facts.uuid.bytes
     for at, number in facts.numbers.items():
@@ -176,7 +240,9 @@ def toml(rule: dict[str, Any], number: int) -> str:
             return "{ " + ", ".join(f"{key} = {value(item)}" for key, item in of.items()) + " }"
         return json.dumps(of, ensure_ascii=False)
 
-    return f'[[rule]]\nname = "r{number}"\n' + "".join(f"{key} = {value(each)}\n" for key, each in rule.items())
+    return (f'[[rule]]\nname = "r{number}"\n') + "".join(
+        f"{key} = {value(each)}\n" for key, each in rule.items()
+    )
 
 
 def test_both_decide_by_the_same_rule(deciding):
@@ -191,10 +257,14 @@ def test_both_decide_by_the_same_rule(deciding):
             said = explain_facts(policy, TABLE, facts)
             by = said[0].split('"')[1] if said[0].startswith("rule ") else None
             rule = deciding(ctypes.byref(given_to_library(facts, data)))
-            assert (rule.decode() if rule else None) == by, f"{facts.function.name} {facts[1:]}: {said}\n{text}"
+            assert (rule.decode() if rule else None) == by, (
+                f"{facts.function.name} {facts[1:]}: {said}\n{text}"
+            )
             compared["calls"] += 1
             compared["can't be told"] += "can't be told" in said[0]
-            compared.update(key for key in CONDITIONS if by is not None and key in chosen[int(by[1:])])
+            compared.update(
+                key for key in CONDITIONS if by is not None and key in chosen[int(by[1:])]
+            )
     print(dict(compared))
     assert compared["calls"] == POLICIES * QUESTIONS and compared["can't be told"]
     assert all(compared[key] for key in CONDITIONS)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The library itself: what it exports, how it finds out who calls, and that nothing that programs do upsets it."""
+"""The library itself: what it exports, how it finds out who calls, and that nothing that
+programs do upsets it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,11 @@ def policy(tmp_path):
 
 
 # through which libvirt's own calls in a daemon are led (enforcer/library/client.c)
-LED_THROUGH = {"virNetServerAddClient", "virNetServerProgramDispatch", "virNetServerClientSetIdentity"}
+LED_THROUGH = {
+    "virNetServerAddClient",
+    "virNetServerProgramDispatch",
+    "virNetServerClientSetIdentity",
+}
 
 
 def test_it_exports_the_stubs_and_the_verdict_function_alone():
@@ -45,7 +51,9 @@ def test_it_exports_the_stubs_and_the_verdict_function_alone():
 
 def test_it_needs_nothing_but_libc():
     printed = subprocess.check_output(["readelf", "-d", library()], text=True)
-    assert [line.split("[")[1].rstrip("]") for line in printed.splitlines() if "(NEEDED)" in line] in (
+    assert [
+        line.split("[")[1].rstrip("]") for line in printed.splitlines() if "(NEEDED)" in line
+    ] in (
         ["libc.so.6"],
         ["libc.so.6", "ld-linux-x86-64.so.2"],
     )
@@ -55,7 +63,8 @@ def test_it_needs_nothing_but_libc():
 def test_tail_call_of_a_callback_is_the_programs(caller, tmp_path):
     rule = '[[rule]]\nname = "resume"\naction = "deny"\nfunction = "virDomainResume"\n'
     policy = put(tmp_path / "policy.bin", rule)
-    # its callback jumps to virDomainResume when the first event comes; denied, no further event is raised
+    # its callback jumps to virDomainResume when the first event comes; denied, no further event is
+    # raised
     result = run([caller("event_denied")], policy)
     assert (result.returncode, result.stdout) == (0, "denied\n")
     assert run([caller("event_denied")], None).stdout == "passed\n"
@@ -90,11 +99,18 @@ def test_forks_threads_and_signal_handlers(caller, policy):
 
 
 def test_policies_swapped_under_threads(caller, tmp_path):
-    """A thousand policies, among them broken ones, while eight threads make calls; each call has one of the two results."""
+    """A thousand policies, among them broken ones, while eight threads make calls; each call
+    has one of the two results.
+    """
     path = put(tmp_path / "policy.bin", ALLOW_INFO)
     good = [compiled(ALLOW_INFO), compiled(DENY_INFO)]
     process = subprocess.Popen(
-        [caller("threads_swap")], env=enforced_environment(path), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        [caller("threads_swap")],
+        env=enforced_environment(path),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
     )
     assert process.stdin and process.stdout
     assert process.stdout.readline() == "ready\n"
@@ -123,7 +139,9 @@ def put_bytes(path, data):
 
 
 def comes_into_force(process, path, policies, which: int) -> bool:
-    """Whether the threads make calls with the one result (0: allowed, 1: denied) and no longer with the other, some time."""
+    """Whether the threads make calls with the one result (0: allowed, 1: denied) and no longer
+    with the other, some time.
+    """
     put_bytes(path, policies[which])
     deadline = time.monotonic() + 60 * PATIENCE
     before = counts_of(process)
@@ -147,7 +165,12 @@ def test_what_cannot_be_trusted_is_not_obeyed(tmp_path):
     path = put(tmp_path / "policy.bin", KEEP_TEST)
     suspend = ["virsh", "-q", "-c", "test:///default", "suspend", "test"]
     assert run(suspend, path).returncode == 1
-    for content, mode, owner in ((None, 0o666, 0), (None, 0o644, 4711), (b"x" * 200, 0o644, 0), (b"", 0o644, 0)):
+    for content, mode, owner in (
+        (None, 0o666, 0),
+        (None, 0o644, 4711),
+        (b"x" * 200, 0o644, 0),
+        (b"", 0o644, 0),
+    ):
         path.write_bytes(compiled(KEEP_TEST) if content is None else content)
         path.chmod(mode)
         os.chown(path, owner, 0)
@@ -173,24 +196,44 @@ def test_policy_may_have_a_size_that_no_call_waits_long_for(tmp_path, more, obey
     if obeyed:
         data[-1000] ^= 1
         path.write_bytes(data)
-        assert run(["virsh", "-q", "-c", "test:///default", "suspend", "test"], path).returncode == 0
+        assert (
+            run(["virsh", "-q", "-c", "test:///default", "suspend", "test"], path).returncode == 0
+        )
 
 
 def test_call_without_a_rule_makes_one_system_call_a_second(caller, tmp_path):
-    """And a call with one that looks at the name makes no more: stat() of the host's policy, once a second."""
-    for text in (KEEP_TEST, '[[rule]]\nname = "n"\naction = "deny"\nfunction = "virDomainGetName"\nobject = "web*"\n'):
+    """And a call with one that looks at the name makes no more: stat() of the host's policy,
+    once a second.
+    """
+    for text in (
+        KEEP_TEST,
+        '[[rule]]\nname = "n"\naction = "deny"\nfunction = "virDomainGetName"\nobject = "web*"\n',
+    ):
         policy = tmp_path / "policy.bin"
         policy.unlink(missing_ok=True)
         write_whole(policy, compiled(text), FINAL)
         log = tmp_path / "strace"
-        words = ["strace", "-o", log, "-E", f"LD_PRELOAD={library()}", "-E", f"LIBVIRT_TRACE_POLICY={policy}", caller("steady")]
+        words = [
+            "strace",
+            "-o",
+            log,
+            "-E",
+            f"LD_PRELOAD={library()}",
+            "-E",
+            f"LIBVIRT_TRACE_POLICY={policy}",
+            caller("steady"),
+        ]
         printed = subprocess.check_output(words, text=True)
         milliseconds = int(printed.split()[-1])
         lines = log.read_text().splitlines()
         first = next(i for i, line in enumerate(lines) if line.startswith('write(1, "begin'))
         last = next(i for i, line in enumerate(lines) if line.startswith('write(1, "end'))
         # a tracer elsewhere adds the system call of its return probes
-        made = [line for line in lines[first + 1 : last] if not line.startswith(("uretprobe", "syscall_0x14f"))]
+        made = [
+            line
+            for line in lines[first + 1 : last]
+            if not line.startswith(("uretprobe", "syscall_0x14f"))
+        ]
         assert {line.split(",")[1] for line in made} == {' "/etc/libvirt-trace/policy.bin"'}, made
         assert all(line.startswith("newfstatat(") for line in made)
         assert 1 <= len(made) <= milliseconds // 1000 + 1

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a call is about, however the caller says it: what no rule means passes, what one means does not."""
+"""What a call is about, however the caller says it: what no rule means passes, what one means
+does not.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ action = "deny"
 function = ["virDomain*", "virNetwork*", "virStorage*", "virNodeDevice*", "virSecret*", "virConnectListAllDomains"]
 object = ["no-such-object-*"]
 """
-# runs Python with `c` connected to the test driver and prints the value, or the code of libvirt's error
+# runs Python with `c` connected to the test driver and prints the value, or the code of libvirt's
+# error
 PRINT = """
 import libvirt, sys
 libvirt.registerErrorHandler(lambda *arguments: None, None)
@@ -33,9 +36,11 @@ except libvirt.libvirtError as error:
     print(error.get_error_code())
 """
 XMLNS = {
-    "c.defineXML": "<domain type='test' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>mine</name><memory>65536</memory>"
+    "c.defineXML": "<domain type='test' "
+    "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>mine</name><memory>65536</memory>"
     "<os><type>hvm</type></os></domain>",
-    "c.networkDefineXML": "<network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.0'><name>mine</name>"
+    "c.networkDefineXML": "<network "
+    "xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.0'><name>mine</name>"
     "<dnsmasq:options><dnsmasq:option value='x'/></dnsmasq:options></network>",
 }
 
@@ -73,18 +78,38 @@ def test_calls_on_no_handle_get_libvirts_own_error(caller, tmp_path):
 @pytest.mark.parametrize("function", XMLNS)
 def test_declared_prefixes_hide_no_name(tried, function):
     assert tried(OTHERS, f'{function}("""{XMLNS[function]}""").name()') == "mine"
-    assert tried(OTHERS.replace("no-such-object-", "mi"), f'{function}("""{XMLNS[function]}""").name()') == "88"
+    assert (
+        tried(
+            OTHERS.replace("no-such-object-", "mi"), f'{function}("""{XMLNS[function]}""").name()'
+        )
+        == "88"
+    )
 
 
 def test_statistics_of_a_list_are_judged_guest_by_guest(tried):
-    guest = "<domain type='test'><name>g%d</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+    guest = (
+        "<domain "
+        "type='test'><name>g%d</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+    )
     twelve = f'[c.defineXML("{guest}" % i) for i in range(12)]'
     assert tried(OTHERS, f"len(c.domainListGetStats({twelve}))") == "12"
-    assert tried(deny(["virDomainListGetStats"], 'object = "g11"'), f"len(c.domainListGetStats({twelve}))") == "88"
-    assert tried(deny(["virDomainListGetStats"], 'object = "g11"'), f"len(c.domainListGetStats({twelve}[:11]))") == "11"
-    allowed = deny(["virDomainListGetStats"], 'object = "g1*"').replace('"deny"', '"allow"').replace('"r"', '"a"') + deny(
-        ["virDomainListGetStats"], ""
+    assert (
+        tried(
+            deny(["virDomainListGetStats"], 'object = "g11"'),
+            f"len(c.domainListGetStats({twelve}))",
+        )
+        == "88"
     )
+    assert (
+        tried(
+            deny(["virDomainListGetStats"], 'object = "g11"'),
+            f"len(c.domainListGetStats({twelve}[:11]))",
+        )
+        == "11"
+    )
+    allowed = deny(["virDomainListGetStats"], 'object = "g1*"').replace(
+        '"deny"', '"allow"'
+    ).replace('"r"', '"a"') + deny(["virDomainListGetStats"], "")
     assert tried(allowed, f"len(c.domainListGetStats({twelve}[10:]))") == "2"
     assert tried(allowed, f"len(c.domainListGetStats({twelve}[9:]))") == "88"
 
@@ -99,7 +124,10 @@ def test_statistics_of_a_list_are_judged_guest_by_guest(tried):
 )
 def test_events_of_all_objects_are_of_any_object(tried, kind, one):
     """Whoever may not have those of one may not ask for all; those of one other are free."""
-    listen = f"libvirt.virEventRegisterDefaultImpl() or c.{kind}EventRegisterAny({{}}, 0, lambda *_: 0, None) >= 0"
+    listen = (
+        f"libvirt.virEventRegisterDefaultImpl() or c.{kind}EventRegisterAny({{}}, 0, lambda "
+        f"*_: 0, None) >= 0"
+    )
     functions = [f"virConnect{kind[0].upper()}{kind[1:]}EventRegisterAny"]
     hidden, shown = deny(functions, 'object = "hidden*"'), deny(functions, 'object = "!hidden*"')
     assert tried(hidden, listen.format("None")) == tried(shown, listen.format("None")) == "88"
@@ -121,14 +149,21 @@ LOOKUPS = [
 def test_lookups_name_what_they_find(tried, expression):
     for said in ('object = "te*"', f'uuid = "{UUID}"', f'object = "te*"\nuuid = "{UUID}"'):
         assert tried(deny(["virDomainLookup*"], said), expression) == "88"
-    for said in ('object = "web*"', f'uuid = "{UUID.replace("6", "7")}"', f'object = "!te*"\nuuid = "{UUID}"'):
+    for said in (
+        'object = "web*"',
+        f'uuid = "{UUID.replace("6", "7")}"',
+        f'object = "!te*"\nuuid = "{UUID}"',
+    ):
         assert tried(deny(["virDomainLookup*"], said), expression) == "test"
 
 
 def test_what_was_found_to_be_judged_is_released(tried):
     """A connection counts what holds it, and says at its end how much is left."""
     closes = "(c.{0}, c.{0}, c.close())[-1]"
-    rule = deny(["virDomainLookup*", "virStorage*", "virNetworkLookup*"], f'uuid = "{UUID.replace("6", "7")}"')
+    rule = deny(
+        ["virDomainLookup*", "virStorage*", "virNetworkLookup*"],
+        f'uuid = "{UUID.replace("6", "7")}"',
+    )
     for call in ("lookupByID(1)", "lookupByName('test')", "networkLookupByName('default')"):
         assert tried(rule, closes.format(f"{call}.name()")) == "0", call
     assert tried(rule.replace("deny", "allow"), closes.format("lookupByID(1).name()")) == "0"
@@ -141,8 +176,14 @@ def test_lookups_of_nothing_are_libvirts_business(tried):
         "c.storageVolLookupByPath('/x')",
     ):
         code = tried("", expression)
-        assert code in ("42", "50") and tried(deny(["virDomainLookup*", "virStorage*"], 'object = "*"'), expression) == code
-    by_path = "c.storageVolLookupByPath('/default-pool/x') if c.storagePoolLookupByName('default-pool').createXML("
+        assert (
+            code in ("42", "50")
+            and tried(deny(["virDomainLookup*", "virStorage*"], 'object = "*"'), expression) == code
+        )
+    by_path = (
+        "c.storageVolLookupByPath('/default-pool/x') if "
+        "c.storagePoolLookupByName('default-pool').createXML("
+    )
     by_path += "'<volume><name>x</name><capacity>1</capacity></volume>').path() else 0"
     assert tried(deny(["virStorageVolLookupByPath"], 'object = "default-pool/x"'), by_path) == "88"
 
@@ -150,18 +191,39 @@ def test_lookups_of_nothing_are_libvirts_business(tried):
 def test_a_name_that_nothing_has_is_judged_whatever_other_rules_ask_for(tried):
     by_uuid = deny(["virDomainLookup*"], f'uuid = "{UUID}"').replace('"r"', '"other"')
     for more in ("", by_uuid):
-        assert tried(deny(["virDomainLookupByName"], 'object = "no*"') + more, "c.lookupByName('nosuch')") == "88"
-        assert tried(deny(["virDomainLookupByName"], 'object = "!no*"') + more, "c.lookupByName('nosuch')") == "42"
+        assert (
+            tried(
+                deny(["virDomainLookupByName"], 'object = "no*"') + more, "c.lookupByName('nosuch')"
+            )
+            == "88"
+        )
+        assert (
+            tried(
+                deny(["virDomainLookupByName"], 'object = "!no*"') + more,
+                "c.lookupByName('nosuch')",
+            )
+            == "42"
+        )
 
 
 @pytest.mark.parametrize(
     ("names", "denied"),
-    [("test", True), ("test/s", True), ("!test", False), ("!test/s", False), ("!other", True), ("!other/s", True), ("s", False)],
+    [
+        ("test", True),
+        ("test/s", True),
+        ("!test", False),
+        ("!test/s", False),
+        ("!other", True),
+        ("!other/s", True),
+        ("s", False),
+    ],
 )
 def test_a_snapshot_has_both_its_names(tried, names, denied):
     """What one of them matches is matched, also where that must not be."""
     made = "c.lookupByName('test').snapshotCreateXML('<domainsnapshot><name>s</name></domainsnapshot>')"
-    printed = tried(deny(["virDomainSnapshotGetXMLDesc"], f'object = "{names}"'), f"{made}.getXMLDesc() and 0")
+    printed = tried(
+        deny(["virDomainSnapshotGetXMLDesc"], f'object = "{names}"'), f"{made}.getXMLDesc() and 0"
+    )
     assert printed == ("88" if denied else "0")
 
 
@@ -173,22 +235,47 @@ def test_pool_named_by_its_source(tried):
 
 
 @pytest.mark.parametrize(
-    "uri", ["test:///default", "test:///default?x=1", "test://u@/default", "test://u@/default?a=b", "test:///default#f"]
+    "uri",
+    [
+        "test:///default",
+        "test:///default?x=1",
+        "test://u@/default",
+        "test://u@/default?a=b",
+        "test:///default#f",
+    ],
 )
 def test_uri_is_the_same_with_user_and_query(tried, uri):
     for functions in (["virConnectOpen*"], ["virDomainSuspend"]):
-        for glob, denied in (("test:///default", True), ("test:///*", True), ("test:///other", False), ("qemu:*", False)):
-            printed = tried(deny(functions, f'uri = "{glob}"'), "c.lookupByName('test').suspend()", uri)
+        for glob, denied in (
+            ("test:///default", True),
+            ("test:///*", True),
+            ("test:///other", False),
+            ("qemu:*", False),
+        ):
+            printed = tried(
+                deny(functions, f'uri = "{glob}"'), "c.lookupByName('test').suspend()", uri
+            )
             assert printed == ("88" if denied else "0"), (functions, glob)
 
 
 ADD = "c.lookupByName('test').attachDeviceFlags(\"{}\", 1)"
 DEVICES = {
-    "<hostdev mode='subsystem' type='usb'><source><address bus='1' device='2'/></source></hostdev>": True,
-    "<x:hostdev xmlns:x='u' mode='subsystem' type='usb'><source><address bus='1' device='2'/></source></x:hostdev>": True,
-    "<interface type='hostdev'><source><address type='pci' domain='0' bus='0' slot='16' function='0'/></source></interface>": True,
+    (
+        "<hostdev mode='subsystem' type='usb'><source><address bus='1' "
+        "device='2'/></source></hostdev>"
+    ): True,
+    (
+        "<x:hostdev xmlns:x='u' mode='subsystem' type='usb'><source><address bus='1' "
+        "device='2'/></source></x:hostdev>"
+    ): True,
+    (
+        "<interface type='hostdev'><source><address type='pci' domain='0' bus='0' slot='16' "
+        "function='0'/></source></interface>"
+    ): True,
     "<interface type='network'><source network='default'/></interface>": False,
-    "<!-- no <hostdev/> --><interface type='network'><source network='default'/></interface>": False,
+    (
+        "<!-- no <hostdev/> --><interface type='network'><source network='default'/></interface>"
+    ): False,
 }
 
 
@@ -197,7 +284,13 @@ def test_rule_on_elements(tried, xml):
     rule = deny(["virDomainAttachDevice*"], 'element = ["hostdev", "interface[@type=\'hostdev\']"]')
     assert (tried(rule, ADD.format(xml)) == "88") is DEVICES[xml]
     if "hostdev" in xml.split()[0]:
-        assert tried(deny(["virDomainAttachDevice*"], "contains = { xml = ['<hostdev'] }"), ADD.format(xml)) == "88"
+        assert (
+            tried(
+                deny(["virDomainAttachDevice*"], "contains = { xml = ['<hostdev'] }"),
+                ADD.format(xml),
+            )
+            == "88"
+        )
 
 
 def test_mistakes_in_elements_are_said():
@@ -218,9 +311,15 @@ def test_explain_says_what_the_library_does(tmp_path):
     policy = read_policy(OTHERS, "p.toml", table())
     said = explain(policy, table(), Question("virDomainRestore", object="mine"))
     assert said == ['rule "others" (line 2) denies it, since the object can\'t be told']
-    restore = run(["virsh", "-q", "-c", "test:///default", "restore", "/dev/null"], put(tmp_path / "policy.bin", OTHERS))
+    restore = run(
+        ["virsh", "-q", "-c", "test:///default", "restore", "/dev/null"],
+        put(tmp_path / "policy.bin", OTHERS),
+    )
     assert 'access denied: by rule "others"' in restore.stderr
-    assert explain(policy, table(), Question("virDomainListGetStats", object="mine"))[0] == "no rule matches: it is allowed"
+    assert (
+        explain(policy, table(), Question("virDomainListGetStats", object="mine"))[0]
+        == "no rule matches: it is allowed"
+    )
 
 
 def test_explain_reads_the_document_that_the_call_is_given():
@@ -238,4 +337,9 @@ def test_explain_reads_the_document_that_the_call_is_given():
 def test_example_policy_denies_host_devices(tmp_path):
     example = Path(__file__).parents[2] / "policy.example.toml"
     assert "element" in example.read_text()
-    subprocess.run([PYTHON, "tracer.py", "policy", "check", str(example)], check=True, cwd=example.parent, capture_output=True)
+    subprocess.run(
+        [PYTHON, "tracer.py", "policy", "check", str(example)],
+        check=True,
+        cwd=example.parent,
+        capture_output=True,
+    )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Random policies in force in a real client: each of its calls ends as a plain reading of the rules says."""
+"""Random policies in force in a real client: each of its calls ends as a plain reading of the
+rules says.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,22 @@ NODE = """<node>
 {networks}
 </node>
 """
-DOMAIN = "<domain type='test'><name>{}</name><uuid>{}</uuid><memory>8388608</memory><os><type>hvm</type></os></domain>"
-NETWORK = "<network><name>{}</name><bridge name='br{}'/><ip address='192.168.{}.1' netmask='255.255.255.0'/></network>"
-UUIDS = {"web1": "6695eb01-f6a4-8304-79aa-97f2502e1931", "web2": "6695eb01-f6a4-8304-79aa-97f2502e1932"}
-UUIDS |= {"db": "6695eb01-f6a4-8304-79aa-97f2502e1933", "Büro-東京": "6695eb01-f6a4-8304-79aa-97f2502e1934"}
+DOMAIN = (
+    "<domain "
+    "type='test'><name>{}</name><uuid>{}</uuid><memory>8388608</memory><os><type>hvm</type></os></domain>"
+)
+NETWORK = (
+    "<network><name>{}</name><bridge name='br{}'/><ip address='192.168.{}.1' "
+    "netmask='255.255.255.0'/></network>"
+)
+UUIDS = {
+    "web1": "6695eb01-f6a4-8304-79aa-97f2502e1931",
+    "web2": "6695eb01-f6a4-8304-79aa-97f2502e1932",
+}
+UUIDS |= {
+    "db": "6695eb01-f6a4-8304-79aa-97f2502e1933",
+    "Büro-東京": "6695eb01-f6a4-8304-79aa-97f2502e1934",
+}
 NETWORKS = ("web1", "lan")
 LIVE, CONFIG = "VIR_DOMAIN_MEM_LIVE", "VIR_DOMAIN_MEM_CONFIG"
 BITS = {LIVE: 1, CONFIG: 2}
@@ -42,12 +56,33 @@ FUNCTIONS = {
     "virDomainGetXMLDesc": None,
 }
 
-globs = st.sampled_from(["web1", "web*", "*", "w?b1", "[dw]*", "[!w]*", "B?ro-*", "lan", "nosuch", "*1", "*e*", "!web1", "!d*", "web1/x"])
+globs = st.sampled_from(
+    [
+        "web1",
+        "web*",
+        "*",
+        "w?b1",
+        "[dw]*",
+        "[!w]*",
+        "B?ro-*",
+        "lan",
+        "nosuch",
+        "*1",
+        "*e*",
+        "!web1",
+        "!d*",
+        "web1/x",
+    ]
+)
 flag_lists = st.lists(st.sampled_from([LIVE, CONFIG]), min_size=1, max_size=2, unique=True)
-actions: dict[str, st.SearchStrategy[Any]] = {"action": st.sampled_from(["deny", "deny", "allow", "audit"])}
+actions: dict[str, st.SearchStrategy[Any]] = {
+    "action": st.sampled_from(["deny", "deny", "allow", "audit"])
+}
 conditions: dict[str, st.SearchStrategy[Any]] = {
     "function": st.lists(
-        st.sampled_from([*FUNCTIONS, "virDomain*", "virNetwork*", "*Get*", "!virDomainResume"]), min_size=1, max_size=3
+        st.sampled_from([*FUNCTIONS, "virDomain*", "virNetwork*", "*Get*", "!virDomainResume"]),
+        min_size=1,
+        max_size=3,
     ).filter(lambda names: any(name[0] != "!" for name in names)),
     "class": st.sampled_from(["write", "read"]),
     "object": st.lists(globs, min_size=1, max_size=3),
@@ -60,10 +95,18 @@ conditions: dict[str, st.SearchStrategy[Any]] = {
 # few conditions each: a rule with many matches hardly ever
 rules = (
     st.sets(st.sampled_from(sorted(conditions)), min_size=1, max_size=3)
-    .flatmap(lambda keys: st.fixed_dictionaries({**actions, **{key: conditions[key] for key in sorted(keys)}}))
+    .flatmap(
+        lambda keys: st.fixed_dictionaries(
+            {**actions, **{key: conditions[key] for key in sorted(keys)}}
+        )
+    )
     .filter(lambda rule: "function" in rule or "class" in rule)
 )
-calls = st.lists(st.tuples(st.sampled_from(list(FUNCTIONS)), st.sampled_from(list(UUIDS)), st.integers(0, 3)), min_size=12, max_size=30)
+calls = st.lists(
+    st.tuples(st.sampled_from(list(FUNCTIONS)), st.sampled_from(list(UUIDS)), st.integers(0, 3)),
+    min_size=12,
+    max_size=30,
+)
 
 
 def toml(rule: dict[str, Any], number: int) -> str:
@@ -75,7 +118,9 @@ def toml(rule: dict[str, Any], number: int) -> str:
 
 
 def matches(rule: dict[str, Any], function: str, name: str, flags: int) -> bool:
-    """A plain reading of the rule; the client is root on test://, writable, everything can be told."""
+    """A plain reading of the rule; the client is root on test://, writable, everything can be
+    told.
+    """
     writes = FUNCTIONS[function] if FUNCTIONS[function] is not None else bool(flags & 1)
     is_network = function.startswith("virNetwork")
 
@@ -115,20 +160,30 @@ def node(tmp_path_factory):
     return path
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(
     chosen=st.lists(rules, min_size=1, max_size=5),
     asked=calls,
     fixed_flags=st.none() | st.tuples(st.sampled_from(["any", "all", "none"]), flag_lists),
 )
 def test_each_call_ends_as_the_rules_say(caller, node, tmp_path, chosen, asked, fixed_flags):
-    asked = [(f, "web1" if f.startswith("virNetwork") and n not in NETWORKS else n, flags) for f, n, flags in asked]
+    asked = [
+        (f, "web1" if f.startswith("virNetwork") and n not in NETWORKS else n, flags)
+        for f, n, flags in asked
+    ]
     text = "\n".join(toml(rule, number) for number, rule in enumerate(chosen))
     flag_rule = None
     if fixed_flags:
         kind, names = fixed_flags
         listed = ", ".join(f'"{name}"' for name in names)
-        text += f'[[rule]]\nname = "flags"\naction = "deny"\nfunction = "virDomainSetMemoryFlags"\nflags = {{ {kind} = [{listed}] }}\n'
+        text += (
+            f'[[rule]]\nname = "flags"\naction = "deny"\nfunction = '
+            f'"virDomainSetMemoryFlags"\nflags = {{ {kind} = [{listed}] }}\n'
+        )
         flag_rule = (kind, sum(BITS[name] for name in names))
     policy = put(tmp_path / "policy.bin", text)
     uri = f"test://{node}"
@@ -144,21 +199,43 @@ def test_each_call_ends_as_the_rules_say(caller, node, tmp_path, chosen, asked, 
     assert (process.returncode, process.stderr, got[0]) == (0, "", "ready")
     for (function, name, flags), answer in zip(asked, got[1:], strict=True):
         wanted = expected(chosen, function, name, flags)
-        if flag_rule and function == "virDomainSetMemoryFlags" and not any(matches(rule, function, name, flags) for rule in chosen):
+        if (
+            flag_rule
+            and function == "virDomainSetMemoryFlags"
+            and not any(matches(rule, function, name, flags) for rule in chosen)
+        ):
             kind, bits = flag_rule
-            hit = {"any": bool(flags & bits), "all": flags & bits == bits, "none": not flags & bits}[kind]
+            hit = {
+                "any": bool(flags & bits),
+                "all": flags & bits == bits,
+                "none": not flags & bits,
+            }[kind]
             wanted = "denied" if hit else "passed"
         assert answer == wanted, (function, name, flags, text)
-        assert explained(text, function, name, flags, uri, caller("ask")) == answer, (function, name, flags, text)
+        assert explained(text, function, name, flags, uri, caller("ask")) == answer, (
+            function,
+            name,
+            flags,
+            text,
+        )
 
 
 def explained(text: str, function: str, name: str, flags: int, uri: str, exe: Path) -> str:
     """What `policy explain` says of the call: it never contradicts the library."""
-    known = {value: constant for constant, value in flag_constants(table().by_name[function], table()).items()}
+    known = {
+        value: constant
+        for constant, value in flag_constants(table().by_name[function], table()).items()
+    }
     has_uuid = not function.startswith("virNetwork")
-    named = frozenset(known[bit] for bit in (1, 2) if flags & bit) if flags_at(table().by_name[function]) is not None else None
+    named = (
+        frozenset(known[bit] for bit in (1, 2) if flags & bit)
+        if flags_at(table().by_name[function]) is not None
+        else None
+    )
     other = "6695eb01-f6a4-8304-79aa-000000000000"
-    question = Question(function, name, UUIDS[name] if has_uuid else other, "root", uri, False, str(exe), named)
+    question = Question(
+        function, name, UUIDS[name] if has_uuid else other, "root", uri, False, str(exe), named
+    )
     verdict = explain(read_policy(text, "p.toml", table()), table(), question)[0]
     assert "can't be told" not in verdict
     return "denied" if " denies it" in verdict else "passed"

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The library built with sanitizers: in a real client, and its two readers on the fuzzer's corpus."""
+"""The library built with sanitizers: in a real client, and its two readers on the fuzzer's
+corpus.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ from tests.enforced import KEEP_TEST, library, put
 from tests.needs import PATIENCE, PYTHON, ROOT
 
 FUZZ = ROOT / "tests" / "fuzz"
-CHECKED = {"ASAN_OPTIONS": "detect_leaks=0:symbolize=0:exitcode=77", "UBSAN_OPTIONS": "halt_on_error=1:exitcode=77"}
+CHECKED = {
+    "ASAN_OPTIONS": "detect_leaks=0:symbolize=0:exitcode=77",
+    "UBSAN_OPTIONS": "halt_on_error=1:exitcode=77",
+}
 SUSPEND = """
 import libvirt
 domain = libvirt.open("test:///default").lookupByName("test")
@@ -27,10 +32,22 @@ except libvirt.libvirtError as error:
 def test_corpus_does_no_harm(tmp_path, what):
     library()  # makes table.h
     program = tmp_path / what
-    subprocess.run([FUZZ / "build.sh", what, program, "gcc", "-fsanitize=address,undefined", FUZZ / "corpus.c"], check=True)
+    subprocess.run(
+        [
+            FUZZ / "build.sh",
+            what,
+            program,
+            "gcc",
+            "-fsanitize=address,undefined",
+            FUZZ / "corpus.c",
+        ],
+        check=True,
+    )
     files = sorted((FUZZ / "corpus" / what).iterdir())
     assert len(files) >= 3
-    done = subprocess.run([program, *files], capture_output=True, text=True, env={**os.environ, **CHECKED})
+    done = subprocess.run(
+        [program, *files], capture_output=True, text=True, env={**os.environ, **CHECKED}
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{len(files)}\n", "")
 
 
@@ -39,21 +56,55 @@ def test_sanitized_library_finds_nothing(caller, tmp_path, client):
     library()
     shared = tmp_path / "libvirt-trace-enforcer.so"
     build = ROOT / "enforcer" / "build"
-    sources = [*sorted((ROOT / "enforcer/library").glob("*.c")), ROOT / "enforcer/library/enter-x86-64.S", build / "stubs.S"]
+    sources = [
+        *sorted((ROOT / "enforcer/library").glob("*.c")),
+        ROOT / "enforcer/library/enter-x86-64.S",
+        build / "stubs.S",
+    ]
     # the runtime of -fsanitize=undefined upsets libc when it is preloaded
-    flags = ["-std=gnu11", "-O1", "-g", "-fPIC", "-fvisibility=hidden", "-fsanitize=address", "-shared"]
+    flags = [
+        "-std=gnu11",
+        "-O1",
+        "-g",
+        "-fPIC",
+        "-fvisibility=hidden",
+        "-fsanitize=address",
+        "-shared",
+    ]
     flags += [f"-I{build}", f"-I{ROOT}/enforcer/library"]
-    link = [f"-Wl,--version-script={ROOT}/enforcer/library/exports.map", "-Wl,-z,now", "-Wl,--hash-style=both"]
+    link = [
+        f"-Wl,--version-script={ROOT}/enforcer/library/exports.map",
+        "-Wl,-z,now",
+        "-Wl,--hash-style=both",
+    ]
     subprocess.run(["gcc", *flags, "-o", shared, *sources, *link], check=True)
     runtime = subprocess.check_output(["gcc", "-print-file-name=libasan.so"], text=True).strip()
     policy = put(tmp_path / "policy.bin", KEEP_TEST)
-    env = {**os.environ, **CHECKED, "LD_PRELOAD": f"{runtime}:{shared}", "LIBVIRT_TRACE_POLICY": str(policy), "LC_ALL": "C.UTF-8"}
+    env = {
+        **os.environ,
+        **CHECKED,
+        "LD_PRELOAD": f"{runtime}:{shared}",
+        "LIBVIRT_TRACE_POLICY": str(policy),
+        "LC_ALL": "C.UTF-8",
+    }
     commands = {
-        "virsh": ["virsh", "-q", "-c", "test:///default", "suspend test; domstate test; vol-list default-pool"],
+        "virsh": [
+            "virsh",
+            "-q",
+            "-c",
+            "test:///default",
+            "suspend test; domstate test; vol-list default-pool",
+        ],
         "python": [PYTHON, "-c", SUSPEND],
         "forks": [str(caller("forks"))],
     }
-    done = subprocess.run(commands[client], capture_output=True, text=True, env=env, timeout=60 * PATIENCE)
+    done = subprocess.run(
+        commands[client], capture_output=True, text=True, env=env, timeout=60 * PATIENCE
+    )
     assert "Sanitizer" not in done.stderr, done.stderr
-    expected = {"virsh": "running\n", "python": "access denied: ask the on-call engineer\n", "forks": "denied 101 allowed 0 handler yes\n"}
+    expected = {
+        "virsh": "running\n",
+        "python": "access denied: ask the on-call engineer\n",
+        "forks": "denied 101 allowed 0 handler yes\n",
+    }
     assert (done.returncode, done.stdout) == (0, expected[client]), done

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Every stub, against a libvirt that is none: arguments in registers, on the stack and in SSE registers arrive as they were passed."""
+"""Every stub, against a libvirt that is none: arguments in registers, on the stack and in SSE
+registers arrive as they were passed.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from tests.enforced import compiled, library
 from tests.needs import ROOT, lack
 
 TABLE = stub_table()
-# each function: its own number, if all arguments are what the caller passed; the last three are on the stack
+# each function: its own number, if all arguments are what the caller passed; the last three are on
+# the stack
 FAKE = """
 #define ARGUMENTS long a, long b, long c, long d, long e, long f, MORE long g, long h, long i, \\
 	double k, double l, double m, double n, double o, double p, double q, double r
@@ -69,7 +72,11 @@ def compile_all(folder: Path, compiler: str, enforcer: str | None = None) -> Pat
     declared = [f"FUNCTION({f.name}, {f.number})" for f in TABLE.functions]
     calls = [f"CALL({f.name}, {f.number});" for f in TABLE.functions]
     (folder / "caller.c").write_text(
-        CALLER + "\n".join(declared) + "\nint main(void) { int good = 0;" + "\n".join(calls) + 'printf("%d\\n", good); }'
+        CALLER
+        + "\n".join(declared)
+        + ("\nint main(void) { int good = 0;")
+        + "\n".join(calls)
+        + 'printf("%d\\n", good); }'
     )
     libraries = [str(folder / soname) for soname in LIBRARIES]
     flags = ["-std=gnu11", "-w", "-O1", "-o", str(folder / "caller"), str(folder / "caller.c")]
@@ -96,7 +103,9 @@ int main(void) { puts(found ? "found" : "missing"); }
 
 def compile_early(folder: Path, compiler: str) -> Path:
     (folder / "early.c").write_text(EARLY)
-    subprocess.run([compiler, "-w", "-rdynamic", "-o", folder / "early", folder / "early.c"], check=True)
+    subprocess.run(
+        [compiler, "-w", "-rdynamic", "-o", folder / "early", folder / "early.c"], check=True
+    )
     return folder / "early"
 
 
@@ -115,44 +124,84 @@ def test_the_loader_is_there_before_the_library_is_initialized(tmp_path):
 
 
 def test_they_arrive_when_a_rule_looks_at_the_call(fake, tmp_path):
-    (tmp_path / "policy.bin").write_bytes(compiled('[[rule]]\nname = "all"\naction = "audit"\nfunction = "*"\nuser = ["!4711"]\n'))
-    printed = call(fake, LD_PRELOAD=str(library()), LIBVIRT_TRACE_POLICY=str(tmp_path / "policy.bin"))
+    (tmp_path / "policy.bin").write_bytes(
+        compiled('[[rule]]\nname = "all"\naction = "audit"\nfunction = "*"\nuser = ["!4711"]\n')
+    )
+    printed = call(
+        fake, LD_PRELOAD=str(library()), LIBVIRT_TRACE_POLICY=str(tmp_path / "policy.bin")
+    )
     assert printed == f"{len(TABLE.functions)}\n"
 
 
 def test_denied_functions_return_what_their_type_demands(fake, tmp_path):
-    (tmp_path / "policy.bin").write_bytes(compiled('[[rule]]\nname = "all"\naction = "deny"\nfunction = "*"\n'))
-    printed = call(fake, LD_PRELOAD=str(library()), LIBVIRT_TRACE_POLICY=str(tmp_path / "policy.bin"))
+    (tmp_path / "policy.bin").write_bytes(
+        compiled('[[rule]]\nname = "all"\naction = "deny"\nfunction = "*"\n')
+    )
+    printed = call(
+        fake, LD_PRELOAD=str(library()), LIBVIRT_TRACE_POLICY=str(tmp_path / "policy.bin")
+    )
     *denied, count = printed.splitlines()
     judged = [function for function in TABLE.functions if function.access != "plumbing"]
     assert int(count) == len(TABLE.functions) - len(judged)
-    expected = {f"{f.name} {-1 if f.failure in ('negative', 'minus_one', 'minus_one_if_error') else 0}" for f in judged}
+    expected = {
+        f"{f.name} {-1 if f.failure in ('negative', 'minus_one', 'minus_one_if_error') else 0}"
+        for f in judged
+    }
     assert set(denied) == expected
 
 
 def test_other_architecture_does_the_same(tmp_path):
-    """Assembled for aarch64, disassembled, and run under emulation against the same fake libvirt."""
+    """Assembled for aarch64, disassembled, and run under emulation against the same fake
+    libvirt.
+    """
     compiler, emulator = "aarch64-linux-gnu-gcc", "qemu-aarch64"
     for tool in (compiler, emulator):
         if not shutil.which(tool):
             lack("preload", f"{tool} is not installed")
     build = tmp_path / "build"
-    subprocess.run(["make", "-s", "enforcer", "MACHINE=aarch64", f"CC={compiler}", f"BUILD={build}", "STRIP="], cwd=ROOT, check=True)
+    subprocess.run(
+        ["make", "-s", "enforcer", "MACHINE=aarch64", f"CC={compiler}", f"BUILD={build}", "STRIP="],
+        cwd=ROOT,
+        check=True,
+    )
     preloaded = build / "libvirt-trace-enforcer.so"
 
-    listing = subprocess.check_output(["aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", preloaded], text=True)
+    listing = subprocess.check_output(
+        ["aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", preloaded], text=True
+    )
     for function in TABLE.functions:
         body = listing.partition(f"<{function.name}>:\n")[2].split("\n\n")[0].split("\n")[:3]
         instructions = [line.split("\t", 1)[1].split("//")[0].split() for line in body]
-        assert instructions[0] == ["bti", "c"] and instructions[1] == ["mov", "w17,", f"#0x{function.number:x}"], function.name
+        assert instructions[0] == ["bti", "c"] and instructions[1] == [
+            "mov",
+            "w17,",
+            f"#0x{function.number:x}",
+        ], function.name
         assert instructions[2][0] == "b" and instructions[2][2] == "<enforcer_enter>", function.name
 
     program = compile_all(tmp_path, compiler)
-    run = [emulator, "-L", "/usr/aarch64-linux-gnu", "-E", f"LD_PRELOAD={preloaded}", "-E", f"LD_LIBRARY_PATH={tmp_path}"]
+    run = [
+        emulator,
+        "-L",
+        "/usr/aarch64-linux-gnu",
+        "-E",
+        f"LD_PRELOAD={preloaded}",
+        "-E",
+        f"LD_LIBRARY_PATH={tmp_path}",
+    ]
     assert subprocess.check_output([*run, program], text=True) == f"{len(TABLE.functions)}\n"
-    assert subprocess.check_output([*run, compile_early(tmp_path, compiler)], text=True) == "found\n"
-    (tmp_path / "policy.bin").write_bytes(
-        compiled('[[rule]]\nname = "n"\naction = "deny"\nfunction = ["virDomainSuspend", "virDomainLookupByName"]\n')
+    assert (
+        subprocess.check_output([*run, compile_early(tmp_path, compiler)], text=True) == "found\n"
     )
-    printed = subprocess.check_output([*run, "-E", f"LIBVIRT_TRACE_POLICY={tmp_path}/policy.bin", program], text=True)
-    assert sorted(printed.splitlines()) == sorted([str(len(TABLE.functions) - 2), "virDomainSuspend -1", "virDomainLookupByName 0"])
+    (tmp_path / "policy.bin").write_bytes(
+        compiled(
+            '[[rule]]\nname = "n"\naction = "deny"\nfunction = ["virDomainSuspend", '
+            '"virDomainLookupByName"]\n'
+        )
+    )
+    printed = subprocess.check_output(
+        [*run, "-E", f"LIBVIRT_TRACE_POLICY={tmp_path}/policy.bin", program], text=True
+    )
+    assert sorted(printed.splitlines()) == sorted(
+        [str(len(TABLE.functions) - 2), "virDomainSuspend -1", "virDomainLookupByName 0"]
+    )

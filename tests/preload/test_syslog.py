@@ -48,9 +48,24 @@ def listen(tmp_path):
 
     def run(policy: str, command: list[str]) -> tuple[int, list[str]]:
         environment = enforced_environment(put(tmp_path / "policy.bin", policy))
-        words = ["unshare", "--mount", "sh", "-eu", "-c", START, "sh", str(tmp_path / "dev"), PYTHON, "-c", LISTEN]
+        words = [
+            "unshare",
+            "--mount",
+            "sh",
+            "-eu",
+            "-c",
+            START,
+            "sh",
+            str(tmp_path / "dev"),
+            PYTHON,
+            "-c",
+            LISTEN,
+        ]
         printed = subprocess.check_output(
-            [*words, json.dumps(environment), *command], text=True, timeout=60 * PATIENCE, stdin=subprocess.DEVNULL
+            [*words, json.dumps(environment), *command],
+            text=True,
+            timeout=60 * PATIENCE,
+            stdin=subprocess.DEVNULL,
         )
         status, lines = json.loads(printed)
         return status, lines
@@ -62,7 +77,9 @@ def test_denial_is_logged(listen):
     status, (line,) = listen(KEEP_TEST, ["virsh", "-q", "-c", "test:///default", "suspend test"])
     assert status == 1
     assert re.fullmatch(
-        r'<84>libvirt-trace\[[0-9]+\]: denied virDomainSuspend for uid 0 by rule "keep-test": ask the on-call engineer', line
+        r'<84>libvirt-trace\[[0-9]+\]: denied virDomainSuspend for uid 0 by rule "keep-test": ask '
+        r"the on-call engineer",
+        line,
     )
 
 
@@ -70,7 +87,18 @@ def test_flood_of_denials_is_counted(listen):
     script = "; ".join(["suspend test"] * 100)
     status, lines = listen(KEEP_TEST, ["virsh", "-q", "-c", "test:///default", script])
     assert status == 1 and 10 <= len(lines) < 100
-    left_out = sum(int(found[1]) for line in lines if (found := re.search(r"\(([0-9]+) more denials were not logged\)$", line)))
+    left_out = sum(
+        int(found[1])
+        for line in lines
+        if (
+            found := re.search(
+                r"\(([0-9]+) more "
+                r"denials were not "
+                r"logged\)$",
+                line,
+            )
+        )
+    )
     assert len(lines) + left_out <= 100
 
 
@@ -84,10 +112,20 @@ def test_full_log_blocks_nobody(listen):
 def test_broken_policy_is_an_alert(listen, tmp_path):
     broken = tmp_path / "broken.bin"
     broken.write_bytes(b"x" * 500)
-    command = ["env", f"LIBVIRT_TRACE_POLICY={broken}", "virsh", "-q", "-c", "test:///default", "suspend test"]
+    command = [
+        "env",
+        f"LIBVIRT_TRACE_POLICY={broken}",
+        "virsh",
+        "-q",
+        "-c",
+        "test:///default",
+        "suspend test",
+    ]
     status, lines = listen(KEEP_TEST, command)
     assert status == 0
-    assert [re.sub(r"\[[0-9]+\]", "[]", line) for line in lines] == [f"<84>libvirt-trace[]: {broken}: it is no compiled policy"]
+    assert [re.sub(r"\[[0-9]+\]", "[]", line) for line in lines] == [
+        f"<84>libvirt-trace[]: {broken}: it is no compiled policy"
+    ]
 
 
 # the file is away twice; the library looks at most once a second, when a call is made

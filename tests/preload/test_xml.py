@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The reader of names in XML, against libxml2: where it is sure, it has found what libvirt will find."""
+"""The reader of names in XML, against libxml2: where it is sure, it has found what libvirt will
+find.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,15 @@ class Identity(ctypes.Structure):
 def reader(tmp_path_factory) -> ctypes.CDLL:
     library()  # makes table.h
     shared = tmp_path_factory.mktemp("xml") / "xml_name.so"
-    flags = ["-std=gnu11", "-O1", "-g", "-fPIC", "-shared", f"-I{ROOT}/enforcer/library", f"-I{ROOT}/enforcer/build"]
+    flags = [
+        "-std=gnu11",
+        "-O1",
+        "-g",
+        "-fPIC",
+        "-shared",
+        f"-I{ROOT}/enforcer/library",
+        f"-I{ROOT}/enforcer/build",
+    ]
     subprocess.run(["gcc", *flags, "-o", shared, ROOT / "enforcer/library/xml_name.c"], check=True)
     return ctypes.CDLL(str(shared))
 
@@ -57,13 +67,18 @@ def read(reader):
         buffer = ctypes.create_string_buffer(xml)
         found = function(ctypes.cast(buffer, ctypes.c_char_p), shape)
         name = ctypes.string_at(found.name, found.length) if found.has_name == YES else None
-        return (found.has_name, name), (found.has_uuid, bytes(found.uuid) if found.has_uuid == YES else None)
+        return (found.has_name, name), (
+            found.has_uuid,
+            bytes(found.uuid) if found.has_uuid == YES else None,
+        )
 
     return call
 
 
 def by_libxml2(xml: bytes, shape: int = NAME_CHILD):
-    """What virXPathString() makes of it: name and UUID, None where there is none; an exception where libvirt refuses the document."""
+    """What virXPathString() makes of it: name and UUID, None where there is none; an exception
+    where libvirt refuses the document.
+    """
     root = etree.fromstring(xml, etree.XMLParser(no_network=True, resolve_entities=False))
     text = root.get("name") if shape == NAME_ATTRIBUTE else root.xpath("string(./name[1])")
     if shape == POOL_NAME and not text:  # as virStoragePoolDefParseXML does
@@ -75,7 +90,10 @@ CASES = {
     b"<domain><name>web1</name></domain>": (YES, b"web1"),
     b"<domain/>": (NO, None),
     b"<domain type='kvm'><memory>1</memory></domain>": (NO, None),
-    b"<?xml version='1.0' encoding='UTF-8'?>\n<!-- kept -->\n<domain id='a>b'><x><name>no</name></x><name>web1</name></domain>": (
+    (
+        b"<?xml version='1.0' encoding='UTF-8'?>\n<!-- kept -->\n<domain "
+        b"id='a>b'><x><name>no</name></x><name>web1</name></domain>"
+    ): (
         YES,
         b"web1",
     ),
@@ -95,7 +113,10 @@ CASES = {
     b"<domain xmlns='urn:x'><name>web1</name></domain>": (UNKNOWN, None),
     b"<domain><name xmlns='urn:x'>web1</name></domain>": (UNKNOWN, None),
     b"<domain xmlns:q='urn:x'><name>web1</name><q:commandline/></domain>": (YES, b"web1"),
-    b"<domain xmlns:q = 'urn:x' a='xmlns='><q:name>no</q:name><name>web1</name></domain>": (YES, b"web1"),
+    (b"<domain xmlns:q = 'urn:x' a='xmlns='><q:name>no</q:name><name>web1</name></domain>"): (
+        YES,
+        b"web1",
+    ),
     b"<q:domain xmlns:q='urn:x'><name>web1</name></q:domain>": (UNKNOWN, None),
     b"<domain xmlns:q='urn:x'  xmlns ='urn:y'><name>web1</name></domain>": (UNKNOWN, None),
     b"<domain><?x <name>no</name>?><name>web1</name></domain>": (UNKNOWN, None),
@@ -111,12 +132,18 @@ def test_name_of_a_document(read, xml):
 
 
 def test_long_document_is_not_read(read):
-    assert read(b"<domain><x>" + b"y" * (1 << 20) + b"</x><name>web1</name></domain>")[0] == (UNKNOWN, None)
+    assert read(b"<domain><x>" + b"y" * (1 << 20) + b"</x><name>web1</name></domain>")[0] == (
+        UNKNOWN,
+        None,
+    )
 
 
 def test_uuid_and_attribute(read):
     text = b"6695eb01-f6a4-8304-79aa-97f2502e193f"
-    assert read(b"<domain><uuid> " + text + b" </uuid></domain>") == ((NO, None), (YES, uuid.UUID(text.decode()).bytes))
+    assert read(b"<domain><uuid> " + text + (b" </uuid></domain>")) == (
+        (NO, None),
+        (YES, uuid.UUID(text.decode()).bytes),
+    )
     assert read(b"<domain><uuid>66</uuid></domain>")[1] == (UNKNOWN, None)
     assert read(b"<interface type='x' name=\"eth0\"/>", NAME_ATTRIBUTE)[0] == (YES, b"eth0")
     assert read(b"<interface name='a&amp;b'/>", NAME_ATTRIBUTE)[0] == (UNKNOWN, None)
@@ -129,7 +156,11 @@ def test_uuid_and_attribute(read):
 def test_pool_without_a_name_has_its_sources(read):
     for xml, name in (
         (b"<pool type='logical'><source><name>vg</name></source></pool>", b"vg"),
-        (b"<pool><source><device path='x'/><name>vg</name><name>no</name></source><source><name>no</name></source></pool>", b"vg"),
+        (
+            b"<pool><source><device "
+            b"path='x'/><name>vg</name><name>no</name></source><source><name>no</name></source></pool>",
+            b"vg",
+        ),
         (b"<pool><source><host><name>no</name></host></source></pool>", None),
         (b"<pool><source><name>vg</name></source><name>p</name></pool>", b"p"),
         (b"<pool><name/><source><name>vg</name></source></pool>", b"vg"),
@@ -137,7 +168,10 @@ def test_pool_without_a_name_has_its_sources(read):
     ):
         assert read(xml, POOL_NAME)[0] == ((YES, name) if name else (NO, None)), xml
         assert (by_libxml2(xml, POOL_NAME)[0] or None) == (name and name.decode())
-    assert read(b"<pool><source><name>v<!-- -->g</name></source></pool>", POOL_NAME)[0] == (UNKNOWN, None)
+    assert read(b"<pool><source><name>v<!-- -->g</name></source></pool>", POOL_NAME)[0] == (
+        UNKNOWN,
+        None,
+    )
 
 
 HOSTDEVS = {
@@ -145,7 +179,11 @@ HOSTDEVS = {
     b"<domain><devices><hostdev mode='x'/></devices></domain>": YES,
     b"<x:hostdev xmlns:x='u' mode='subsystem'></x:hostdev>": YES,
     b"<xml:hostdev/>": YES,
-    b"<domain><!-- <hostdev/> --><description><![CDATA[<hostdev/>]]>&lt;hostdev/></description><?p <hostdev/>?></domain>": NO,
+    (
+        b"<domain><!-- <hostdev/> "
+        b"--><description><![CDATA[<hostdev/>]]>&lt;hostdev/></description><?p "
+        b"<hostdev/>?></domain>"
+    ): NO,
     b"<domain><hostdevs/><x hostdev='hostdev'/></domain>": NO,
     b"<!DOCTYPE d [<!ENTITY e '&#60;hostdev/>'>]><domain>&e;</domain>": UNKNOWN,
     b"<domain><hostdev": UNKNOWN,
@@ -159,21 +197,45 @@ def test_element_of_a_document(has, xml):
 
 def test_element_with_an_attribute(has):
     def interface(attributes):
-        return has(b"<domain xmlns:x='u'><interface " + attributes + b"><source/></interface></domain>", "interface", "type", "hostdev")
+        return has(
+            (b"<domain xmlns:x='u'><interface ") + attributes + b"><source/></interface></domain>",
+            "interface",
+            "type",
+            "hostdev",
+        )
 
-    assert interface(b"type='hostdev' managed='yes'") == interface(b'managed="yes"\n type = "hostdev"') == YES
-    assert interface(b"type='network'") == interface(b"") == interface(b"a='type=&quot;hostdev&quot;'") == NO
+    assert (
+        interface(b"type='hostdev' managed='yes'")
+        == interface(b'managed="yes"\n type = "hostdev"')
+        == YES
+    )
+    assert (
+        interface(b"type='network'")
+        == interface(b"")
+        == interface(b"a='type=&quot;hostdev&quot;'")
+        == NO
+    )
     assert interface(b"type='host&#100;ev'") == interface(b"x:type='hostdev'") == UNKNOWN
-    assert has(b"<d><interface/><interface type='&#1;'/><interface type='hostdev'/></d>", "interface", "type", "hostdev") == YES
+    assert (
+        has(
+            b"<d><interface/><interface type='&#1;'/><interface type='hostdev'/></d>",
+            "interface",
+            "type",
+            "hostdev",
+        )
+        == YES
+    )
 
 
 @settings(max_examples=1500, deadline=None)
 @given(
     st.lists(
         st.sampled_from(
-            b"<domain> </domain> <hostdev> </hostdev> <hostdev/> <x:hostdev/> <xml:hostdev> </xml:hostdev> <a>hostdev</a> "
+            b"<domain> </domain> <hostdev> </hostdev> <hostdev/> <x:hostdev/> <xml:hostdev> "
+            b"</xml:hostdev> <a>hostdev</a> "
             b"<!--<hostdev/>--> "
-            b"<![CDATA[<hostdev/>]]> &lt; <?hostdev ?> <hostdev\ttype='b'/> <a\ttype='b'> </a> 'hostdev' > <a\tx='<hostdev/>'/>".split(b" ")
+            b"<![CDATA[<hostdev/>]]> &lt; <?hostdev ?> <hostdev\ttype='b'/> <a\ttype='b'> </a> "
+            b"'hostdev' > <a\tx='<hostdev/>'/>".split(b" ")
         ),
         max_size=8,
     ).map(lambda parts: b"<r xmlns:x='u'>" + b"".join(parts) + b"</r>")
@@ -189,10 +251,21 @@ def test_elements_are_those_that_libxml2_finds(has, xml):
     assert has(xml, "hostdev", "type", "b") in ((YES, UNKNOWN) if typed else (NO, UNKNOWN))
 
 
-_TAGS = b"<domain> </domain> <name> </name> <name/> <uuid> </uuid> <x> </x> <x/> <!-- --> <p:name> </p:name> <?p ?> <![CDATA[ ]]>".split()
+_TAGS = (
+    b"<domain> </domain> <name> </name> <name/> <uuid> </uuid> <x> </x> <x/> <!-- --> "
+    b"<p:name> </p:name> <?p ?> <![CDATA[ ]]>"
+).split()
 _TAGS += [b"<source>", b"</source>"]
-_PARTS = b"&lt; &#97; &e; > < / ' web \xff \xc3\xa9 xmlns='u' xmlns:p='u' name='a' 6695eb01-f6a4-8304-79aa-97f2502e193f".split()
-_BEGINNINGS = [b"<?xml version='1.0'?>", b"<?xml version='1.0' encoding='utf-16'?>", b"<!DOCTYPE d [<!ENTITY e 'x'>]>", b"<x a='>'>"]
+_PARTS = (
+    b"&lt; &#97; &e; > < / ' web \xff \xc3\xa9 xmlns='u' xmlns:p='u' name='a' "
+    b"6695eb01-f6a4-8304-79aa-97f2502e193f"
+).split()
+_BEGINNINGS = [
+    b"<?xml version='1.0'?>",
+    b"<?xml version='1.0' encoding='utf-16'?>",
+    b"<!DOCTYPE d [<!ENTITY e 'x'>]>",
+    b"<x a='>'>",
+]
 _pieces = st.sampled_from([*_TAGS, *_PARTS, *_BEGINNINGS, b" ", b"\n", b"\r", b'"'])
 _documents = st.lists(_pieces, max_size=14).map(b"".join)
 _inside = _documents.map(lambda body: b"<domain>" + body + b"</domain>")
@@ -201,7 +274,9 @@ _named = _inside.map(lambda text: text.replace(b"<domain>", b"<domain><name>we</
 
 @settings(max_examples=3000, deadline=None)
 @given(
-    _documents | _inside | _inside.map(lambda body: body.replace(b"<domain>", b"<domain><name>we</name>", 1)),
+    _documents
+    | _inside
+    | _inside.map(lambda body: body.replace(b"<domain>", b"<domain><name>we</name>", 1)),
     st.sampled_from([NAME_CHILD, NAME_ATTRIBUTE, POOL_NAME]),
 )
 @example(b"<domain name='x' name='y'/>", NAME_ATTRIBUTE)

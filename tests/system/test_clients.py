@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Whom a daemon's calls are made for, and what caused them, checked against what each client knows of itself."""
+"""Whom a daemon's calls are made for, and what caused them, checked against what each client
+knows of itself.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,12 @@ class Asker:
     """A client that stays connected."""
 
     def __init__(self, uri: str, before: tuple[str, ...] = ()) -> None:
-        self.process = subprocess.Popen([*before, PYTHON, "-c", ASKER, uri], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [*before, PYTHON, "-c", ASKER, uri],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self.expect("ready")
 
     @property
@@ -98,7 +105,9 @@ def object_of(call: Event) -> str:
 
 
 def check_pairs(theirs: list[Event], served: list[Event]) -> None:
-    """Each call of the clients caused just the one of the daemon that asks for the same name, within its time."""
+    """Each call of the clients caused just the one of the daemon that asks for the same name,
+    within its time.
+    """
     by_id = {call["id"]: call for call in theirs}
     assert len(by_id) == len(theirs) == len(served)
     assert {call["parent"] for call in served} == set(by_id)
@@ -111,7 +120,9 @@ def check_pairs(theirs: list[Event], served: list[Event]) -> None:
 
 
 def test_what_a_daemon_lost_for_others_is_told_apart(trace, asker, caller):
-    """The tracer is stopped until its buffers are full of what was not asked for: of the process that was, each call is seen or lost."""
+    """The tracer is stopped until its buffers are full of what was not asked for: of the
+    process that was, each call is seen or lost.
+    """
     other, own = asker(), Steps(caller("steps"))
     tracer = trace("-p", str(own.pid), "--buffer-size", "1")
     tracer.process.send_signal(signal.SIGSTOP)
@@ -131,7 +142,10 @@ def test_what_a_daemon_lost_for_others_is_told_apart(trace, asker, caller):
 
 
 def test_clients_of_two_users_that_were_there_before(trace: Callable[..., Tracer], libvirtd, asker):
-    root, nobody = asker(), asker("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    root, nobody = (
+        asker(),
+        asker("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
+    )
     tracer = trace("-f", "virDomainLookupByName")
     root.ask()
     nobody.ask()
@@ -140,10 +154,21 @@ def test_clients_of_two_users_that_were_there_before(trace: Callable[..., Tracer
     assert len(served) == 2 * CALLS
     for client, uid, user in ((root, 0, "root"), (nobody, NOBODY, "nobody")):
         mine = [call for call in served if call["args"]["name"].startswith(f"{client.pid} ")]
-        known = {key: mine[0]["client"][key] for key in ("pid", "uid", "user", "gid", "sasl", "x509", "exe", "loginuid")}
+        known = {
+            key: mine[0]["client"][key]
+            for key in ("pid", "uid", "user", "gid", "sasl", "x509", "exe", "loginuid")
+        }
         exe = os.readlink(f"/proc/{client.pid}/exe")
         login = int(Path(f"/proc/{client.pid}/loginuid").read_text())
-        expected = {"pid": client.pid, "uid": uid, "user": user, "gid": uid, "sasl": None, "x509": None, "exe": exe}
+        expected = {
+            "pid": client.pid,
+            "uid": uid,
+            "user": user,
+            "gid": uid,
+            "sasl": None,
+            "x509": None,
+            "exe": exe,
+        }
         assert known == {**expected, "loginuid": None if login == 2**32 - 1 else login}
         assert mine[0]["client"]["cmdline"][:2] == [PYTHON, "-c"]
         assert all(call["client"] == mine[0]["client"] for call in mine)
@@ -152,16 +177,28 @@ def test_clients_of_two_users_that_were_there_before(trace: Callable[..., Tracer
 
 
 def test_filters_match_the_client(trace: Callable[..., Tracer], libvirtd, asker):
-    root, nobody = asker(), asker("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    root, nobody = (
+        asker(),
+        asker("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
+    )
     tracers = {
-        options: trace(*options) for options in (("-u", "nobody"), ("-p", str(nobody.pid)), ("-n", "rpc-libvirtd", "-n", "prio-rpc-libvir"))
+        options: trace(*options)
+        for options in (
+            ("-u", "nobody"),
+            ("-p", str(nobody.pid)),
+            ("-n", "rpc-libvirtd", "-n", "prio-rpc-libvir"),
+        )
     }
     root.ask()
     nobody.ask()
     for options, tracer in tracers.items():
         result = tracer.stop()
-        clients = collections.Counter(call["client"]["pid"] for call in lookups(result, libvirtd.pid))
-        theirs = collections.Counter(call["pid"] for call in lookups(result, nobody.pid) + lookups(result, root.pid))
+        clients = collections.Counter(
+            call["client"]["pid"] for call in lookups(result, libvirtd.pid)
+        )
+        theirs = collections.Counter(
+            call["pid"] for call in lookups(result, nobody.pid) + lookups(result, root.pid)
+        )
         if options[0] == "-n":
             assert (clients, theirs) == ({root.pid: CALLS, nobody.pid: CALLS}, {})
         else:
@@ -182,7 +219,9 @@ def test_what_a_daemon_does_for_a_command_is_shown(trace: Callable[..., Tracer],
 
 @pytest.mark.parametrize("transport", ["tcp", "tls"])
 def test_clients_over_the_network(trace: Callable[..., Tracer], libvirtd, transport: str):
-    """The transport knows no process: a certificate's name, if there is one, and an address; so no call is taken for the origin."""
+    """The transport knows no process: a certificate's name, if there is one, and an address; so
+    no call is taken for the origin.
+    """
     client = Asker(libvirtd.tcp_uri if transport == "tcp" else libvirtd.tls_uri)
     try:
         tracer = trace("-f", "virDomainLookupByName")
@@ -192,16 +231,30 @@ def test_clients_over_the_network(trace: Callable[..., Tracer], libvirtd, transp
     finally:
         client.end()
     served = lookups(result, libvirtd.pid)
-    assert [call["args"]["name"] for call in served] == [f"{client.pid} {number}" for number in range(CALLS)]
-    known = {key: served[0]["client"][key] for key in ("pid", "uid", "user", "sasl", "x509", "readonly", "address")}
-    nobody = {"pid": None, "uid": None, "user": None, "sasl": None, "readonly": False, "address": address}
+    assert [call["args"]["name"] for call in served] == [
+        (f"{client.pid} {number}") for number in range(CALLS)
+    ]
+    known = {
+        key: served[0]["client"][key]
+        for key in ("pid", "uid", "user", "sasl", "x509", "readonly", "address")
+    }
+    nobody = {
+        "pid": None,
+        "uid": None,
+        "user": None,
+        "sasl": None,
+        "readonly": False,
+        "address": address,
+    }
     assert known == {**nobody, "x509": CLIENT_NAME if transport == "tls" else None}
     assert all(call["client"] == served[0]["client"] and call["parent"] is None for call in served)
 
 
 def connections(pid: int) -> list[str]:
     """Local ends of the process's TCP connections, as address:port."""
-    inodes = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
+    inodes = {
+        os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()
+    }
     found = []
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
@@ -213,9 +266,13 @@ def connections(pid: int) -> list[str]:
 
 def test_read_only_client(trace: Callable[..., Tracer], libvirtd):
     tracer = trace()
-    libvirtd.virsh("--readonly", "-c", libvirtd.uri.replace("libvirt-sock", "libvirt-sock-ro"), "list")
+    libvirtd.virsh(
+        "--readonly", "-c", libvirtd.uri.replace("libvirt-sock", "libvirt-sock-ro"), "list"
+    )
     served = tracer.stop().calls("virConnectListAllDomains", libvirtd.pid)
-    assert [(call["client"]["readonly"], call["client"]["address"]) for call in served] == [(True, None)]
+    assert [(call["client"]["readonly"], call["client"]["address"]) for call in served] == [
+        (True, None)
+    ]
 
 
 def test_16_clients_at_once(trace: Callable[..., Tracer], libvirtd, asker):
@@ -227,7 +284,9 @@ def test_16_clients_at_once(trace: Callable[..., Tracer], libvirtd, asker):
         client.expect("done")
     result = tracer.stop()
     served = lookups(result, libvirtd.pid)
-    assert collections.Counter(call["client"]["pid"] for call in served) == {client.pid: MANY for client in clients}
+    assert collections.Counter(call["client"]["pid"] for call in served) == {
+        client.pid: MANY for client in clients
+    }
     assert all(call["args"]["name"].split()[0] == str(call["client"]["pid"]) for call in served)
     theirs = [call for client in clients for call in lookups(result, client.pid)]
     check_pairs(theirs, served)
@@ -238,7 +297,12 @@ def test_connections_that_come_and_go(trace: Callable[..., Tracer], libvirtd):
     tracer = trace("-f", "virDomainLookupByName")
     script = ASKER.replace("for line in sys.stdin:", 'for line in ["1"]:')
     for _ in range(5):
-        subprocess.run([PYTHON, "-c", CHURN, script, libvirtd.uri], stdout=subprocess.DEVNULL, check=True, timeout=60 * PATIENCE)
+        subprocess.run(
+            [PYTHON, "-c", CHURN, script, libvirtd.uri],
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=60 * PATIENCE,
+        )
     result = tracer.stop()
     served = lookups(result, libvirtd.pid)
     assert len(served) == 5 * 20
@@ -274,7 +338,9 @@ for thread in threads:
 
 
 def test_two_connections_of_a_process(trace: Callable[..., Tracer], libvirtd):
-    """They send the same serials at the same time: the origin is right, or one of those that are named."""
+    """They send the same serials at the same time: the origin is right, or one of those that
+    are named.
+    """
     tracer = trace("-f", "virDomainLookupByName")
     subprocess.run([PYTHON, "-c", TWO_CONNECTIONS, libvirtd.uri], check=True, timeout=60 * PATIENCE)
     result = tracer.stop()
@@ -292,24 +358,45 @@ def test_suspend_as_a_tree(trace: Callable[..., Tracer], libvirtd, guest):
     libvirtd.virsh("suspend", guest.name)
     libvirtd.virsh("resume", guest.name)
     result = tracer.stop()
-    for function, command, event in (("virDomainSuspend", "stop", "suspended"), ("virDomainResume", "cont", "resumed")):
+    for function, command, event in (
+        ("virDomainSuspend", "stop", "suspended"),
+        ("virDomainResume", "cont", "resumed"),
+    ):
         (origin,) = (call for call in result.calls(function) if call["pid"] != libvirtd.pid)
         (served,) = result.calls(function, libvirtd.pid)
         check_pairs([origin], [served])
-        told = [json.loads(one["text"])["execute"] for one in result.events if one["type"] == "monitor" and one["parent"] == served["id"]]
+        told = [
+            json.loads(one["text"])["execute"]
+            for one in result.events
+            if one["type"] == "monitor" and one["parent"] == served["id"]
+        ]
         assert command in told
-        (changed,) = (one for one in result.events if one["type"] == "domain" and one["event"] == event)
+        (changed,) = (
+            one for one in result.events if one["type"] == "domain" and one["event"] == event
+        )
         assert changed["parent"] == served["id"]
         assert changed["domain"] == {"type": "domain", "name": guest.name, "uuid": guest.uuid}
 
 
-@pytest.mark.parametrize("options", [("--",), ("-n", "virsh", "--all-processes", "--")], ids=" ".join)
-def test_a_domains_event_is_shown_with_the_call_that_caused_it(trace: Callable[..., Tracer], libvirtd, guest, options: tuple[str, ...]):
-    """The daemon tells of it in a thread that serves nobody, and is no descendant of the command."""
-    tracer = trace(*options, "virsh", "-q", "-c", libvirtd.uri, "suspend", guest.name, attached=False)
+@pytest.mark.parametrize(
+    "options", [("--",), ("-n", "virsh", "--all-processes", "--")], ids=" ".join
+)
+def test_a_domains_event_is_shown_with_the_call_that_caused_it(
+    trace: Callable[..., Tracer], libvirtd, guest, options: tuple[str, ...]
+):
+    """The daemon tells of it in a thread that serves nobody, and is no descendant of the
+    command.
+    """
+    tracer = trace(
+        *options, "virsh", "-q", "-c", libvirtd.uri, "suspend", guest.name, attached=False
+    )
     result = tracer.finish(60)
     (served,) = result.calls("virDomainSuspend", libvirtd.pid)
-    (changed,) = (event for event in result.events if event["type"] == "domain" and event["domain"]["uuid"] == guest.uuid)
+    (changed,) = (
+        event
+        for event in result.events
+        if event["type"] == "domain" and event["domain"]["uuid"] == guest.uuid
+    )
     assert (changed["event"], changed["parent"]) == ("suspended", served["id"])
 
 
@@ -318,7 +405,11 @@ def test_a_guest_that_is_killed_stops_by_no_call(trace: Callable[..., Tracer], l
     tracer = trace("--object", guest.name)
     os.kill(guest.pid, 9)
     event = tracer.wait_for(lambda event: event["type"] == "domain" and event["event"] == "stopped")
-    assert (event["domain"]["name"], event["detail"], event["parent"]) == (guest.name, "failed", None)
+    assert (event["domain"]["name"], event["detail"], event["parent"]) == (
+        guest.name,
+        "failed",
+        None,
+    )
     assert event["pid"] == libvirtd.pid
 
 
@@ -337,23 +428,43 @@ domain.resume()
 """
 
 
-def test_forged_handle_is_shown_with_the_drivers_name(trace: Callable[..., Tracer], libvirtd, guest):
+def test_forged_handle_is_shown_with_the_drivers_name(
+    trace: Callable[..., Tracer], libvirtd, guest
+):
     tracer = trace("-w")
-    subprocess.run([PYTHON, "-c", FORGER, libvirtd.uri, guest.name], check=True, timeout=60 * PATIENCE)
+    subprocess.run(
+        [PYTHON, "-c", FORGER, libvirtd.uri, guest.name], check=True, timeout=60 * PATIENCE
+    )
     result = tracer.stop()
-    served = [result.calls(function, libvirtd.pid)[0] for function in ("virDomainSuspend", "virDomainResume")]
+    served = [
+        result.calls(function, libvirtd.pid)[0]
+        for function in ("virDomainSuspend", "virDomainResume")
+    ]
     suspend, resume = (call["args"]["domain"] for call in served)
-    assert suspend == {"type": "domain", "name": guest.name, "uuid": guest.uuid, "driver": "QEMU", "claimed": "innocent"}
+    assert suspend == {
+        "type": "domain",
+        "name": guest.name,
+        "uuid": guest.uuid,
+        "driver": "QEMU",
+        "claimed": "innocent",
+    }
     assert resume == {"type": "domain", "name": guest.name, "uuid": guest.uuid, "driver": "QEMU"}
-    (origin,) = (call for call in result.calls("virDomainSuspend") if call["id"] == served[0]["parent"])
-    assert (origin["args"]["domain"]["name"], origin["args"]["domain"]["claimed"]) == (guest.name, "innocent")
+    (origin,) = (
+        call for call in result.calls("virDomainSuspend") if call["id"] == served[0]["parent"]
+    )
+    assert (origin["args"]["domain"]["name"], origin["args"]["domain"]["claimed"]) == (
+        guest.name,
+        "innocent",
+    )
 
 
 PROGRAM, VERSION, OPEN, GET_VERSION = 0x20008086, 1, 1, 4
 
 
 def rpc(connection: socket.socket, procedure: int, serial: int, payload: bytes = b"") -> bytes:
-    """A call in libvirt's protocol (src/rpc/virnetprotocol.x): length, header, XDR; the reply's payload."""
+    """A call in libvirt's protocol (src/rpc/virnetprotocol.x): length, header, XDR; the reply's
+    payload.
+    """
     body = struct.pack(">IIiiIi", PROGRAM, VERSION, procedure, 0, serial, 0) + payload
     connection.sendall(struct.pack(">I", len(body) + 4) + body)
     length = struct.unpack(">I", connection.recv(4, socket.MSG_WAITALL))[0] - 4
@@ -367,7 +478,14 @@ def ask_version(libvirtd: Daemon) -> int:
     name = b"qemu:///system"
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(libvirtd.uri.partition("socket=")[2])
-        rpc(connection, OPEN, 0, struct.pack(">II", 1, len(name)) + name.ljust(-len(name) % 4 + len(name), b"\0") + struct.pack(">I", 0))
+        rpc(
+            connection,
+            OPEN,
+            0,
+            struct.pack(">II", 1, len(name))
+            + name.ljust(-len(name) % 4 + len(name), b"\0")
+            + struct.pack(">I", 0),
+        )
         (version,) = struct.unpack(">Q", rpc(connection, GET_VERSION, 1))
     return int(version)
 
@@ -377,22 +495,30 @@ def test_client_that_speaks_the_protocol_itself(trace: Callable[..., Tracer], li
     assert ask_version(libvirtd) > 0
     result = tracer.stop()
     served = result.calls("virConnectGetVersion")
-    assert [(call["pid"], call["client"]["pid"], call["parent"]) for call in served] == [(libvirtd.pid, os.getpid(), None)]
+    assert [(call["pid"], call["client"]["pid"], call["parent"]) for call in served] == [
+        (libvirtd.pid, os.getpid(), None)
+    ]
     assert served[0]["client"]["exe"] == os.readlink("/proc/self/exe")
     assert {call["pid"] for call in result.calls()} == {libvirtd.pid}
 
 
-def test_a_daemon_that_anybody_can_have_made_chooses_no_client_for_itself(trace: Callable[..., Tracer], tmp_path: Path):
+def test_a_daemon_that_anybody_can_have_made_chooses_no_client_for_itself(
+    trace: Callable[..., Tracer], tmp_path: Path
+):
     """What it says is shown with its own calls, and does not make them the client's."""
     made = shutil.copy(shutil.which("libvirtd") or "", tmp_path)
     os.chown(made, 65534, 65534)
     with Daemon({"PATH": f"{tmp_path}:{os.environ['PATH']}"}) as daemon:
         assert os.readlink(f"/proc/{daemon.pid}/exe") == made
-        tracers = [trace("-p", str(pid), "-f", "virConnectGetVersion") for pid in (os.getpid(), daemon.pid)]
+        tracers = [
+            trace("-p", str(pid), "-f", "virConnectGetVersion") for pid in (os.getpid(), daemon.pid)
+        ]
         assert ask_version(daemon) > 0
         of_client, of_daemon = [tracer.stop().calls("virConnectGetVersion") for tracer in tracers]
     assert of_client == []
-    assert [(call["pid"], call["client"]["pid"]) for call in of_daemon] == [(daemon.pid, os.getpid())]
+    assert [(call["pid"], call["client"]["pid"]) for call in of_daemon] == [
+        (daemon.pid, os.getpid())
+    ]
 
 
 # ps
@@ -400,7 +526,9 @@ def test_a_daemon_that_anybody_can_have_made_chooses_no_client_for_itself(trace:
 
 def ps(*options: str) -> str:
     command = [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "ps", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60 * PATIENCE).stdout
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=60 * PATIENCE
+    ).stdout
 
 
 def test_ps_lists_the_clients_of_a_daemon(libvirtd, asker):
@@ -411,8 +539,12 @@ def test_ps_lists_the_clients_of_a_daemon(libvirtd, asker):
         rows = [json.loads(line) for line in ps("--json").splitlines()]
         table = ps().splitlines()
         command = [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "ps", "--json", "-d", "5"]
-        counting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert counting.stderr and counting.stderr.readline() == "libvirt-trace: counting calls for 5 s\n"
+        counting = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert counting.stderr and counting.stderr.readline() == (
+            "libvirt-trace: counting calls for 5 s\n"
+        )
         local.ask(CALLS)
         remote.ask(2 * CALLS)
         counted, _ = counting.communicate(timeout=60 * PATIENCE)
@@ -420,12 +552,23 @@ def test_ps_lists_the_clients_of_a_daemon(libvirtd, asker):
         remote.end()
     (row,) = (row for row in rows if row["pid"] == libvirtd.pid)
     found = {client.pop("id"): client for client in row["clients"]}
-    (then,) = (row for line in counted.splitlines() if (row := json.loads(line))["pid"] == libvirtd.pid)
+    (then,) = (
+        row for line in counted.splitlines() if (row := json.loads(line))["pid"] == libvirtd.pid
+    )
     assert [client["calls"] for client in then["clients"]] == [CALLS, 2 * CALLS]
     assert {client.pop("calls") for client in found.values()} == {None}
     since = [client.pop("since") for client in found.values()]
     assert all(began <= when <= time.time() for when in since)
-    nobody = {"server": "libvirtd", "pid": None, "uid": None, "user": None, "sasl": None, "x509": None, "address": None, "readonly": False}
+    nobody = {
+        "server": "libvirtd",
+        "pid": None,
+        "uid": None,
+        "user": None,
+        "sasl": None,
+        "x509": None,
+        "address": None,
+        "readonly": False,
+    }
     assert list(found.values()) == [
         {**nobody, "transport": "unix", "pid": local.pid, "uid": 0, "user": "root"},
         {**nobody, "transport": "tls", "address": address, "x509": CLIENT_NAME},

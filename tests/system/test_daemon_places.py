@@ -16,7 +16,8 @@ from tests.daemon import Daemon
 from tests.enforced import in_daemon, put
 from tests.needs import PATIENCE, PYTHON, lack
 
-NO_SUPPORT, NO_BACKEND = 3, 1  # what Debian 13's libvirtd says where a driver's own package is missing
+# what Debian 13's libvirtd says where a driver's own package is missing
+NO_SUPPORT, NO_BACKEND = 3, 1
 RULE = '[[rule]]\nname = "{}"\naction = "deny"\nfunction = {}\n{}\n'
 POLICY = "".join(
     RULE.format(name, json.dumps(functions), more)
@@ -34,7 +35,8 @@ POLICY = "".join(
         ("events", ["virConnectDomainEventRegisterAny"], 'object = "hidden*"'),
     )
 )
-# runs Python with `c` connected to URI, and prints what each expression gives: its value, or the code of libvirt's error
+# runs Python with `c` connected to URI, and prints what each expression gives: its value, or the
+# code of libvirt's error
 CLIENT = """
 import ctypes, json, libvirt, sys
 libvirt.virEventRegisterDefaultImpl()
@@ -50,7 +52,10 @@ for expression in json.loads(sys.argv[2]):
     except libvirt.libvirtError as error:
         print(error.get_error_code(), flush=True)
 """
-DOMAIN = "<domain type='qemu'><name>{}</name><memory unit='MiB'>64</memory><os><type arch='x86_64'>hvm</type></os></domain>"
+DOMAIN = (
+    "<domain type='qemu'><name>{}</name><memory unit='MiB'>64</memory><os><type "
+    "arch='x86_64'>hvm</type></os></domain>"
+)
 # guests of one connection, which end with it
 MAKE = "[g.append(c.createXML(i, libvirt.VIR_DOMAIN_START_AUTODESTROY)) for i in {}] and 0"
 NETWORK = "<network><name>n1</name><bridge name='lvtrace-none'/></network>"
@@ -74,7 +79,9 @@ def answers(enforced):
     """
 
     def ask(*expressions: str, driver: str = "qemu", name: str = "") -> list[object]:
-        uri = enforced.uri.replace("qemu:", f"{driver}:") + (f"&name={quote(name, safe='')}" if name else "")
+        uri = enforced.uri.replace("qemu:", f"{driver}:") + (
+            f"&name={quote(name, safe='')}" if name else ""
+        )
         words = [PYTHON, "-c", CLIENT, uri, json.dumps(expressions)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60 * PATIENCE)
         assert done.returncode == 0, done
@@ -85,7 +92,10 @@ def answers(enforced):
 
 # what the rules on qemu:///system are about is reached by other drivers, too, on the same daemon
 SHARED = {
-    "network": (f'c.networkDefineXML("{NETWORK}").name()', "c.networkLookupByName('n1').setAutostart(0)"),
+    "network": (
+        f'c.networkDefineXML("{NETWORK}").name()',
+        "c.networkLookupByName('n1').setAutostart(0)",
+    ),
     "storage": (
         f'c.storagePoolDefineXML("{POOL.format("dir", "<name>p1</name>", "")}").name()',
         "c.storagePoolLookupByName('p1').setAutostart(0)",
@@ -94,7 +104,10 @@ SHARED = {
         f'c.secretDefineXML("{SECRET}").UUIDString()[0]',
         "c.secretLookupByUUIDString('66666666-2222-3333-4444-555555555555').setValue(b'x')",
     ),
-    "nwfilter": (f'c.nwfilterDefineXML("{FILTER}").name()', "c.nwfilterLookupByName('f1').undefine()"),
+    "nwfilter": (
+        f'c.nwfilterDefineXML("{FILTER}").name()',
+        "c.nwfilterLookupByName('f1').undefine()",
+    ),
 }
 
 
@@ -105,10 +118,15 @@ def test_the_same_object_by_another_drivers_uri(answers, driver):
     if found[0] == NO_SUPPORT:
         lack("system", f"this libvirtd has no driver {driver}")
     assert found[1] == 88
-    assert answers(forbidden, "c.getURI().split('?')[0]", driver=driver) == [88, f"{driver}:///system"]
+    assert answers(forbidden, "c.getURI().split('?')[0]", driver=driver) == [
+        88,
+        f"{driver}:///system",
+    ]
 
 
-@pytest.mark.parametrize("path", ["qemu:///system", "qemu:///session", "qemu:///session?x=1", "qemu:/system", ""])
+@pytest.mark.parametrize(
+    "path", ["qemu:///system", "qemu:///session", "qemu:///session?x=1", "qemu:/system", ""]
+)
 def test_the_same_driver_by_another_path(answers, path):
     """A daemon of root's takes both, and has the same guests there."""
     made = MAKE.format([DOMAIN.format("shown3")])
@@ -123,7 +141,13 @@ def test_a_daemon_that_is_its_own_client(tmp_path):
     made = MAKE.format([DOMAIN.format("own")])
     with Daemon(in_daemon(policy)) as daemon:
         for uri in (daemon.uri, f"{daemon.uri}&name={quote(daemon.tcp_uri, safe='')}"):
-            words = [PYTHON, "-c", CLIENT, uri, json.dumps([made, "g[0].injectNMI()", "g[0].state()[0]"])]
+            words = [
+                PYTHON,
+                "-c",
+                CLIENT,
+                uri,
+                json.dumps([made, "g[0].injectNMI()", "g[0].state()[0]"]),
+            ]
             done = subprocess.run(words, capture_output=True, text=True, timeout=60 * PATIENCE)
             assert done.stdout == "0\n88\n1\n", (uri, done)
         os.kill(daemon.pid, signal.SIGKILL)  # libvirtd may wait for itself for ever
@@ -132,16 +156,30 @@ def test_a_daemon_that_is_its_own_client(tmp_path):
 def test_renaming_is_about_both_names(answers):
     rename = "c.lookupByName('{}').rename('{}', 0) and 0"
     made = [f'c.defineXML("{DOMAIN.format(name)}").name()' for name in ("keep1", "other1")]
-    calls = [rename.format("keep1", "free1"), rename.format("other1", "keep2"), rename.format("other1", "free1")]
+    calls = [
+        rename.format("keep1", "free1"),
+        rename.format("other1", "keep2"),
+        rename.format("other1", "free1"),
+    ]
     assert answers(*made, *calls) == ["keep1", "other1", 88, 88, 0]
-    assert answers("c.lookupByName('keep1').undefine()", "c.lookupByName('free1').undefine()") == [88, 0]
+    assert answers("c.lookupByName('keep1').undefine()", "c.lookupByName('free1').undefine()") == [
+        88,
+        0,
+    ]
 
 
 def test_lookups_by_uuid_and_id(answers):
     made = MAKE.format([DOMAIN.format(name) for name in ("hidden1", "shown1")])
-    calls = ("lookupByID(g[{0}].ID())", "lookupByUUID(g[{0}].UUID())", "lookupByUUIDString(g[{0}].UUIDString())")
+    calls = (
+        "lookupByID(g[{0}].ID())",
+        "lookupByUUID(g[{0}].UUID())",
+        "lookupByUUIDString(g[{0}].UUIDString())",
+    )
     for number, name in enumerate(("hidden1", "shown1")):
-        looked_up = [f"c.{call.format(number)}.name()" for call in (*calls, f"lookupByName(g[{number}].name())")]
+        looked_up = [
+            f"c.{call.format(number)}.name()"
+            for call in (*calls, f"lookupByName(g[{number}].name())")
+        ]
         expected = [88] * 4 if name == "hidden1" else [name] * 4
         assert answers(made, *looked_up, f"type(g[{number}].XMLDesc()).__name__")[1:] == [
             *expected,
@@ -150,8 +188,13 @@ def test_lookups_by_uuid_and_id(answers):
 
 
 def test_an_old_name_of_a_function(answers):
-    assert answers(f'create_linux("{DOMAIN.format("evil1")}")', "len(c.listAllDomains(1))") == [88, 0]
-    assert answers(f'create_linux("{DOMAIN.format("good1")}")', "c.lookupByName('good1').destroy()") == [True, 0]
+    assert answers(f'create_linux("{DOMAIN.format("evil1")}")', "len(c.listAllDomains(1))") == [
+        88,
+        0,
+    ]
+    assert answers(
+        f'create_linux("{DOMAIN.format("good1")}")', "c.lookupByName('good1').destroy()"
+    ) == [True, 0]
 
 
 def test_pools_named_by_their_source(answers):
@@ -164,4 +207,9 @@ def test_pools_named_by_their_source(answers):
 def test_events_of_all_domains(answers):
     made = MAKE.format([DOMAIN.format(name) for name in ("hidden2", "shown2")])
     listen = "c.domainEventRegisterAny({}, 0, lambda *_: 0, None) >= 0"
-    assert answers(made, *(listen.format(one) for one in ("None", "g[0]", "g[1]"))) == [0, 88, 88, True]
+    assert answers(made, *(listen.format(one) for one in ("None", "g[0]", "g[1]"))) == [
+        0,
+        88,
+        88,
+        True,
+    ]

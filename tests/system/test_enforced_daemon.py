@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A real libvirtd under the enforcer: clients that know nothing of it are refused, whatever they say about themselves."""
+"""A real libvirtd under the enforcer: clients that know nothing of it are refused, whatever
+they say about themselves.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,10 @@ def test_plain_virsh_is_refused_and_the_guest_goes_on(enforced, web):
 
 def test_certificate_of_a_client_names_its_user(enforced, web):
     refused = enforced.virsh("-c", enforced.tls_uri, "send-key", "web1", "KEY_A", check=False)
-    assert (refused.returncode, refused.stderr) == (1, 'error: access denied: by rule "no-keys-from-alice"\n')
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        'error: access denied: by rule "no-keys-from-alice"\n',
+    )
     for uri in (enforced.tcp_uri, enforced.uri):
         assert enforced.virsh("-c", uri, "send-key", "web1", "KEY_A").stderr == ""
 
@@ -120,7 +125,12 @@ def test_name_in_a_handle_proves_nothing(enforced, web):
 
 
 def test_name_in_xml_is_read(enforced, tmp_path):
-    for name, refused in (("evil1", True), ("&#101;vil1", True), ("good1", False), ("go<!-- -->od2", True)):
+    for name, refused in (
+        ("evil1", True),
+        ("&#101;vil1", True),
+        ("good1", False),
+        ("go<!-- -->od2", True),
+    ):
         (tmp_path / "domain.xml").write_text(XML.format(name))
         result = enforced.virsh("define", str(tmp_path / "domain.xml"), check=False)
         assert ("error: access denied: no such guests" in result.stderr) is refused, (name, result)
@@ -130,10 +140,31 @@ def test_name_in_xml_is_read(enforced, tmp_path):
 
 def test_user_is_the_client(enforced, web):
     assert enforced.virsh("reset", "web1").returncode == 0
-    command = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "virsh", "-q", "-c", enforced.uri, "reset", "web1"]
-    environment = {**os.environ, "HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent", "LC_ALL": "C.UTF-8"}
+    command = [
+        "setpriv",
+        "--reuid",
+        "nobody",
+        "--regid",
+        "nogroup",
+        "--clear-groups",
+        "virsh",
+        "-q",
+        "-c",
+        enforced.uri,
+        "reset",
+        "web1",
+    ]
+    environment = {
+        **os.environ,
+        "HOME": "/nonexistent",
+        "XDG_CACHE_HOME": "/nonexistent",
+        "LC_ALL": "C.UTF-8",
+    }
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert (result.returncode, result.stderr) == (1, f"error: Failed to reset domain 'web1'\n{REFUSED}")
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"error: Failed to reset domain 'web1'\n{REFUSED}",
+    )
 
 
 def test_guests_and_hooks_start_without_it(enforced, web):
@@ -152,21 +183,38 @@ def test_new_policy_comes_into_force_without_a_restart(enforced, web, policy):
     enforced.virsh("resume", "web1")
     put(policy, POLICY)
     deadline = time.monotonic() + 60 * PATIENCE
-    while not enforced.virsh("suspend", "web1", check=False).returncode and time.monotonic() < deadline:
+    while (
+        not enforced.virsh("suspend", "web1", check=False).returncode
+        and time.monotonic() < deadline
+    ):
         enforced.virsh("resume", "web1")
     assert enforced.virsh("suspend", "web1", check=False).stderr.endswith(REFUSED)
 
 
 def test_verdicts_are_in_the_log(enforced, web, trace):
-    tracer = trace("-p", str(enforced.pid), "-f", "virDomainSuspend", "-f", "virDomainGetState", "-f", "virDomainLookupByUUID")
+    tracer = trace(
+        "-p",
+        str(enforced.pid),
+        "-f",
+        "virDomainSuspend",
+        "-f",
+        "virDomainGetState",
+        "-f",
+        "virDomainLookupByUUID",
+    )
     enforced.virsh("suspend", "web1", check=False)
-    subprocess.run([PYTHON, "-c", FORGED, enforced.uri, "web1"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [PYTHON, "-c", FORGED, enforced.uri, "web1"], check=True, stdout=subprocess.DEVNULL
+    )
     enforced.virsh("domstate", "web1")
     tracer.wait_for(lambda event: event.get("function") == "virDomainGetState")
     result = tracer.stop()
     denied = result.calls("virDomainSuspend")
     assert [event["type"] for event in denied] == ["verdict", "verdict"]
-    assert [event["verdict"].get("note") for event in denied] == [None, 'the handle says "innocent", the driver "web1"']
+    assert [event["verdict"].get("note") for event in denied] == [
+        None,
+        ('the handle says "innocent", the driver "web1"'),
+    ]
     assert [event["args"]["domain"]["name"] for event in denied] == ["web1", "innocent"]
     assert {event["rule"] for event in denied} == {"keep-web"}
     (state,) = result.calls("virDomainGetState")
@@ -191,7 +239,18 @@ def folded(policy: Path, folder: Path, *command: str) -> tuple[list[str], list[d
     folder.mkdir(exist_ok=True)
     log = folder / "log.json"
     log.unlink(missing_ok=True)
-    tracer = [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "-f", "virDomain[!LF]*", "-o", str(log), "--", *command]
+    tracer = [
+        PYTHON,
+        "-E",
+        "-s",
+        str(ROOT / "tracer.py"),
+        "-f",
+        "virDomain[!LF]*",
+        "-o",
+        str(log),
+        "--",
+        *command,
+    ]
     with system_policy_folder():
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-eu", "-c", IN_FORCE, "sh", str(policy), *tracer],
@@ -202,7 +261,9 @@ def folded(policy: Path, folder: Path, *command: str) -> tuple[list[str], list[d
         )
     assert ", 0 lost in " in done.stderr, done.stderr
     events = [json.loads(line) for line in log.read_text().splitlines()]
-    return [line for line in done.stdout.splitlines() if " virDomain" in line], [event for event in events if "function" in event]
+    return [line for line in done.stdout.splitlines() if (" virDomain") in line], [
+        event for event in events if "function" in event
+    ]
 
 
 @contextlib.contextmanager
@@ -220,25 +281,61 @@ def system_policy_folder() -> Iterator[None]:
 
 def test_clients_line_says_what_the_daemons_enforcer_said(enforced, web, tmp_path):
     policy = put(tmp_path / "policy.bin", POLICY)
-    lines, events = folded(policy, tmp_path, "virsh", "-q", "-c", enforced.uri, "suspend web1; reset web1; domstate web1; inject-nmi web1")
-    shown = {call["function"]: line for line in lines for call in events if f" {call['function']}(" in line}
+    lines, events = folded(
+        policy,
+        tmp_path,
+        "virsh",
+        "-q",
+        "-c",
+        enforced.uri,
+        "suspend web1; reset web1; domstate web1; inject-nmi web1",
+    )
+    shown = {
+        call["function"]: line
+        for line in lines
+        for call in events
+        if (f" {call['function']}(") in line
+    }
     assert len(lines) == 4 and not [line for line in lines if "NOT ENFORCED" in line], lines
     assert shown["virDomainSuspend"].endswith('> DENIED by rule "keep-web" (libvirtd)')
-    assert " = -1 VIR_ERR_ACCESS_DENIED (access denied: web servers are kept) <" in shown["virDomainSuspend"]
+    assert (" = -1 VIR_ERR_ACCESS_DENIED (access denied: web servers are kept) <") in shown[
+        "virDomainSuspend"
+    ]
     assert shown["virDomainGetState"].endswith('> AUDITED by rule "look" (libvirtd)')
     for function in ("virDomainReset", "virDomainInjectNMI"):
         assert " = 0 <" in shown[function] and shown[function].endswith(">"), shown[function]
     client = {call["function"]: call["verdict"] for call in events if call["client"] is None}
-    daemon = {call["function"]: call["verdict"] and call["verdict"]["action"] for call in events if call["pid"] == enforced.pid}
+    daemon = {
+        call["function"]: call["verdict"] and call["verdict"]["action"]
+        for call in events
+        if call["pid"] == enforced.pid
+    }
     assert client == dict.fromkeys(shown)  # the verdict is the daemon's
-    assert daemon == {"virDomainSuspend": "deny", "virDomainReset": "allow", "virDomainGetState": "audit", "virDomainInjectNMI": None}
+    assert daemon == {
+        "virDomainSuspend": "deny",
+        "virDomainReset": "allow",
+        "virDomainGetState": "audit",
+        "virDomainInjectNMI": None,
+    }
 
 
 def test_client_of_a_daemon_that_is_not_enforced_is_marked(libvirtd, guest, tmp_path):
     policy = put(tmp_path / "policy.bin", POLICY)
-    lines, events = folded(policy, tmp_path, "virsh", "-q", "-c", libvirtd.uri, f"suspend {guest.name}; resume {guest.name}")
+    lines, events = folded(
+        policy,
+        tmp_path,
+        "virsh",
+        "-q",
+        "-c",
+        libvirtd.uri,
+        f"suspend {guest.name}; resume {guest.name}",
+    )
     assert [" NOT ENFORCED" in line for line in lines] == [True, False], lines
-    verdicts = {(call["function"], call["pid"] == libvirtd.pid): call["verdict"] and call["verdict"]["action"] for call in events}
+    verdicts = {
+        (call["function"], call["pid"] == libvirtd.pid): call["verdict"]
+        and call["verdict"]["action"]
+        for call in events
+    }
     assert verdicts == {
         (function, in_daemon): said
         for function, said in (("virDomainSuspend", "not enforced"), ("virDomainResume", None))

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""For whom an enforced daemon judges: the user that the kernel knows, whatever a client says of itself."""
+"""For whom an enforced daemon judges: the user that the kernel knows, whatever a client says of
+itself.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,8 @@ action = "deny"
 class = "write"
 """
 NOBODY = ("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups")
-# says of itself what its second argument has, and prints how each call on the guest ended: "0", or the error's code
+# says of itself what its second argument has, and prints how each call on the guest ended: "0", or
+# the error's code
 CLAIM = """
 import ast, libvirt, os, sys
 libvirt.registerErrorHandler(lambda *arguments: None, None)
@@ -78,7 +81,9 @@ print("nmi", tried(domain.injectNMI))
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Where libvirt's daemons are, as root has installed them: one that passes calls on is a Python here."""
+    """Where libvirt's daemons are, as root has installed them: one that passes calls on is a
+    Python here.
+    """
     path = Path("/usr/local/lib/libvirt-trace-test")
     path.mkdir(mode=0o755)
     try:
@@ -92,7 +97,11 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def enforced(folder, tmp_path_factory) -> Iterator[Daemon]:
     policy = put(tmp_path_factory.mktemp("policy") / "policy.bin", POLICY)
-    env = {"LD_PRELOAD": str(library()), "LIBVIRT_TRACE_POLICY": str(policy), "PATH": f"{folder}:{os.environ['PATH']}"}
+    env = {
+        "LD_PRELOAD": str(library()),
+        "LIBVIRT_TRACE_POLICY": str(policy),
+        "PATH": f"{folder}:{os.environ['PATH']}",
+    }
     with Daemon(env) as daemon:
         assert os.readlink(f"/proc/{daemon.pid}/exe") == str(folder / "libvirtd")
         guest = daemon.create("web1")
@@ -100,9 +109,18 @@ def enforced(folder, tmp_path_factory) -> Iterator[Daemon]:
         daemon.end(guest)
 
 
-def tried(daemon: Daemon, claims: dict[str, object], *before: object, program: object = PYTHON, uri: str = "", more: str = "") -> str:
+def tried(
+    daemon: Daemon,
+    claims: dict[str, object],
+    *before: object,
+    program: object = PYTHON,
+    uri: str = "",
+    more: str = "",
+) -> str:
     command = [*map(str, before), str(program), "-c", CLAIM, uri or daemon.uri, repr(claims), more]
-    return subprocess.check_output(command, text=True, env={**os.environ, "HOME": "/nonexistent", "PYTHONHOME": "/usr"}).strip()
+    return subprocess.check_output(
+        command, text=True, env={**os.environ, "HOME": "/nonexistent", "PYTHONHOME": "/usr"}
+    ).strip()
 
 
 def test_nobody_stays_nobody_whatever_he_claims(enforced):
@@ -114,7 +132,9 @@ def test_nobody_stays_nobody_whatever_he_claims(enforced):
         {"process-id": enforced.pid},
         {"process-id": enforced.pid, "unix-user-id": 0},
     ):
-        assert tried(enforced, claims, *NOBODY) == "claim 0\nsuspend 88 reset 88 key 88 nmi 88", claims
+        assert tried(enforced, claims, *NOBODY) == ("claim 0\nsuspend 88 reset 88 key 88 nmi 88"), (
+            claims
+        )
 
 
 def test_readonly_connections_and_tcp_claim_nothing_either(enforced):
@@ -133,41 +153,72 @@ def test_root_is_judged_as_both(enforced):
 
 def test_libvirts_own_daemon_speaks_for_its_client(enforced, folder):
     proxy = folder / "virtproxyd"
-    assert tried(enforced, {}, program=proxy) == "suspend 0 reset 0 key 0 nmi 88"  # its path is no */python*
-    assert tried(enforced, {"unix-user-id": 65534}, program=proxy).startswith("claim 0\nsuspend 88 reset 88")
-    assert tried(enforced, {"unix-user-id": 1}, program=proxy) == "claim 0\nsuspend 88 reset 88 key 88 nmi 0"
-    assert tried(enforced, {"unix-user-id": 0}, program=proxy).startswith("claim 0\nsuspend 0 reset 0")
+    # its path is no */python*
+    assert tried(enforced, {}, program=proxy) == "suspend 0 reset 0 key 0 nmi 88"
+    assert tried(enforced, {"unix-user-id": 65534}, program=proxy).startswith(
+        "claim 0\nsuspend 88 reset 88"
+    )
+    assert tried(enforced, {"unix-user-id": 1}, program=proxy) == (
+        "claim 0\nsuspend 88 reset 88 key 88 nmi 0"
+    )
+    assert tried(enforced, {"unix-user-id": 0}, program=proxy).startswith(
+        "claim 0\nsuspend 0 reset 0"
+    )
     # the file alone is not enough, nor is its name
-    assert tried(enforced, {"unix-user-id": 0}, *NOBODY, program=proxy).startswith("claim 0\nsuspend 88 reset 88")
+    assert tried(enforced, {"unix-user-id": 0}, *NOBODY, program=proxy).startswith(
+        "claim 0\nsuspend 88 reset 88"
+    )
 
 
 def test_name_of_libvirts_daemon_proves_nothing(enforced, tmp_path):
     shutil.copy2(os.path.realpath(PYTHON), tmp_path / "virtproxyd")
-    assert tried(enforced, {"unix-user-id": 1}, program=tmp_path / "virtproxyd") == "claim 0\nsuspend 88 reset 88 key 88 nmi 88"
+    assert (
+        tried(enforced, {"unix-user-id": 1}, program=tmp_path / "virtproxyd")
+        == "claim 0\nsuspend 88 reset 88 key 88 nmi 88"
+    )
 
 
 def test_path_in_a_mount_namespace_of_ones_own_proves_nothing(enforced, tmp_path):
     """A rule that denies for python matches what can't be told: another file may be at the path."""
-    script = f'mount --bind {os.path.realpath(PYTHON)} /usr/bin/true && exec /usr/bin/true -c "$1" "$2" "{{}}" ""'
+    script = (
+        f"mount --bind {os.path.realpath(PYTHON)} /usr/bin/true && exec /usr/bin/true -c "
+        f'"$1" "$2" "{{}}" ""'
+    )
     result = subprocess.check_output(
-        ["unshare", "--mount", "sh", "-c", script, "sh", CLAIM, enforced.uri], text=True, env={**os.environ, "PYTHONHOME": "/usr"}
+        ["unshare", "--mount", "sh", "-c", script, "sh", CLAIM, enforced.uri],
+        text=True,
+        env={**os.environ, "PYTHONHOME": "/usr"},
     )
     assert result.strip() == "suspend 0 reset 0 key 88 nmi 88"
 
 
 def test_log_shows_who_it_is_and_what_he_says(enforced, trace):
-    tracer = trace("-p", str(enforced.pid), "--both", "-f", "virDomainSuspend", "-f", "virConnectSetIdentity*")
-    assert tried(enforced, {"unix-user-id": 0, "user-name": "root", "process-id": enforced.pid}, *NOBODY).startswith("claim 0")
+    tracer = trace(
+        "-p", str(enforced.pid), "--both", "-f", "virDomainSuspend", "-f", "virConnectSetIdentity*"
+    )
+    assert tried(
+        enforced, {"unix-user-id": 0, "user-name": "root", "process-id": enforced.pid}, *NOBODY
+    ).startswith("claim 0")
     result = tracer.stop()
     (claim,) = result.calls("virConnectSetIdentityEnsureACL")
-    assert (claim["type"], claim["client"]["user"], "claims" in claim["client"]) == ("call", "nobody", False)
+    assert (claim["type"], claim["client"]["user"], "claims" in claim["client"]) == (
+        "call",
+        "nobody",
+        False,
+    )
     # the change is an event; before it and after it the kernel's word is there
-    assert claim["client"]["peer"] == {key: claim["client"][key] for key in claim["client"] if key != "peer"}
+    assert claim["client"]["peer"] == {
+        key: claim["client"][key] for key in claim["client"] if key != "peer"
+    }
     assert claim["client"]["peer"]["uid"] == 65534 and claim["write"]
     (denied,) = result.calls("virDomainSuspend", enforced.pid)
     client = denied["client"]
     assert (denied["type"], client["user"], client["uid"]) == ("verdict", "nobody", 65534)
-    assert (client["peer"]["uid"], client["claims"]["uid"], client["claims"]["pid"]) == (65534, 0, enforced.pid)
+    assert (client["peer"]["uid"], client["claims"]["uid"], client["claims"]["pid"]) == (
+        65534,
+        0,
+        enforced.pid,
+    )
     assert denied["verdict"]["note"] == "uid 65534 says that it acts for uid 0"
 
 

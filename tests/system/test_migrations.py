@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Migrations out of and into an enforced daemon: their steps are judged, and what arrives by its name and document."""
+"""Migrations out of and into an enforced daemon: their steps are judged, and what arrives by
+its name and document.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,15 @@ def other() -> Iterator[Daemon]:
         yield daemon
 
 
-def move(source: Daemon, target: Daemon, name: str, *before: str, how: str = "direct", flags: int = 0, **params: str) -> str:
+def move(
+    source: Daemon,
+    target: Daemon,
+    name: str,
+    *before: str,
+    how: str = "direct",
+    flags: int = 0,
+    **params: str,
+) -> str:
     (port,) = free_ports(1)
     command = [
         *before,
@@ -93,7 +103,11 @@ def move(source: Daemon, target: Daemon, name: str, *before: str, how: str = "di
         str(port),
         repr(params),
     ]
-    return subprocess.check_output(command, text=True, env={**os.environ, "HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent"}).strip()
+    return subprocess.check_output(
+        command,
+        text=True,
+        env={**os.environ, "HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent"},
+    ).strip()
 
 
 def guests(daemon: Daemon) -> set[str]:
@@ -122,7 +136,8 @@ def test_others_move_for_whom_may(enforced, other, how):
     assert move(enforced, other, "free", how=how) == "moved"
     assert (guests(enforced), guests(other)) == (set(), {"free"})
     assert move(other, enforced, "free", *NOBODY) == denied("root-only")
-    assert move(other, enforced, "free", how="peer") == denied("root-only")  # over TCP nobody knows who the other daemon is
+    # over TCP nobody knows who the other daemon is
+    assert move(other, enforced, "free", how="peer") == denied("root-only")
     assert move(other, enforced, "free") == "moved"
     assert (guests(enforced), guests(other)) == ({"free"}, set())
     enforced.virsh("destroy", "free")
@@ -133,8 +148,12 @@ def test_what_arrives_is_judged_as_what_it_becomes(enforced, other):
     try:
         persist = 8  # VIR_MIGRATE_PERSIST_DEST
         for how in ("direct", "peer"):
-            assert move(other, enforced, "good", how=how, destination_name="evil") == denied("no-such-guests")
-            assert move(other, enforced, "good", how=how, destination_name="passing", flags=persist) == denied("no-such-definitions")
+            assert move(other, enforced, "good", how=how, destination_name="evil") == denied(
+                "no-such-guests"
+            )
+            assert move(
+                other, enforced, "good", how=how, destination_name="passing", flags=persist
+            ) == denied("no-such-definitions")
         document = other.virsh("dumpxml", "--migratable", "good").stdout
         bad = document.replace("<memory ", "<description>bad</description><memory ", 1)
         assert move(other, enforced, "good", destination_xml=bad) == denied("no-hot-devices")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Random programs of three users under random policies end, call by call and file by file, as a plain model of the rules says."""
+"""Random programs of three users under random policies end, call by call and file by file, as a
+plain model of the rules says.
+"""
 
 from __future__ import annotations
 

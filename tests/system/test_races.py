@@ -52,7 +52,9 @@ def test_a_daemon_does_what_it_has_judged(enforced, caller):
 
 
 def test_a_client_is_a_guard_rail_that_breaks_nothing(caller, tmp_path):
-    """Between verdict and call it may change what it names: each call is denied or libvirt's, and the program goes on."""
+    """Between verdict and call it may change what it names: each call is denied or libvirt's,
+    and the program goes on.
+    """
     policy = put(tmp_path / "policy.bin", POLICY.replace("kept*", "test"))
     done = run([caller("flips", "-pthread"), "test:///default", 10 * CALLS, "test", "test"], policy)
     assert done.returncode == 0, done

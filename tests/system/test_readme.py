@@ -15,7 +15,12 @@ def test_change_is_seen_in_virsh_and_in_the_daemon(libvirtd, tmp_path):
     example = readme.example("sudo libvirt-trace -w --tree")
     guest = libvirtd.create("web1")
     try:
-        printed = readme.run_meanwhile(example, readme.bin_folder(tmp_path), {"LIBVIRT_DEFAULT_URI": libvirtd.uri}, [libvirtd.pid])
+        printed = readme.run_meanwhile(
+            example,
+            readme.bin_folder(tmp_path),
+            {"LIBVIRT_DEFAULT_URI": libvirtd.uri},
+            [libvirtd.pid],
+        )
     finally:
         libvirtd.end(guest)
 

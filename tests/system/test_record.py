@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Records of what a daemon does for its clients: shown later as live, and nothing of it is missing when reads are counted."""
+"""Records of what a daemon does for its clients: shown later as live, and nothing of it is
+missing when reads are counted.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +10,55 @@ import pytest
 from tests.recorded import ask, lines_of, run_record
 
 
-@pytest.mark.parametrize("options", [(), ("--tree", "full"), ("--both", "-c")], ids=lambda options: " ".join(options) or "fold")
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--tree", "full"), ("--both", "-c")],
+    ids=lambda options: " ".join(options) or "fold",
+)
 def test_log_shows_what_a_daemon_did_in_the_same_characters(libvirtd, guest, tmp_path, options):
     folder, file = tmp_path / "record", tmp_path / "file"
     work = f"suspend {guest.name}; resume {guest.name}; dominfo {guest.name}; dumpxml {guest.name}"
-    command = ("--", "sh", "-c", 'exec "$@" >/dev/null', "sh", "virsh", "-q", "-c", libvirtd.uri, work)
+    command = (
+        "--",
+        "sh",
+        "-c",
+        'exec "$@" >/dev/null',
+        "sh",
+        "virsh",
+        "-q",
+        "-c",
+        libvirtd.uri,
+        work,
+    )
     done = run_record(folder, "--show", "--reads", "full", "-o", file, *options, *command)
     assert " 0 lost in " in done.stderr, done.stderr
     shown = ask("log", folder, "-s", "65536", *options).stdout.decode()
     assert shown == done.stdout and "virDomainSuspend(" in shown
     assert "libvirtd " in shown or options, "the daemon's share of the time"
     lines = ask("log", folder, "-s", "65536", "--json").stdout.decode().splitlines()
-    assert [line for line in lines if not line.startswith('{"type":"recording"')] == file.read_text().splitlines()
+    assert [
+        line for line in lines if not line.startswith('{"type":"recording"')
+    ] == file.read_text().splitlines()
 
 
-def test_calls_that_caused_a_change_are_written_and_others_counted_once_each(libvirtd, guest, tmp_path):
+def test_calls_that_caused_a_change_are_written_and_others_counted_once_each(
+    libvirtd, guest, tmp_path
+):
     folder = tmp_path / "record"
     work = f"suspend {guest.name}; resume {guest.name}; " + f"dominfo {guest.name}; " * 5
-    done = run_record(folder, "--", "sh", "-c", 'exec "$@" >/dev/null', "sh", "virsh", "-q", "-c", libvirtd.uri, work)
+    done = run_record(
+        folder,
+        "--",
+        "sh",
+        "-c",
+        'exec "$@" >/dev/null',
+        "sh",
+        "virsh",
+        "-q",
+        "-c",
+        libvirtd.uri,
+        work,
+    )
     assert " 0 lost in " in done.stderr, done.stderr
     lines = lines_of(folder)
     (end,) = (line for line in lines if line["type"] == "end")
@@ -35,7 +68,10 @@ def test_calls_that_caused_a_change_are_written_and_others_counted_once_each(lib
     ids = {call["id"] for call in calls}
     assert all(call["parent"] in ids for call in calls if call["parent"])
     info = [line for line in counted if line["function"] == "virDomainGetInfo"]
-    assert sorted((line["calls"], line.get("caused", False)) for line in info) == [(5, False), (5, True)]
+    assert sorted((line["calls"], line.get("caused", False)) for line in info) == [
+        (5, False),
+        (5, True),
+    ]
     writes = ask("log", folder, "-w", "--object", guest.name).stdout.decode().splitlines()
     of_calls = [line for line in writes if "(domain=" in line]
     assert len(of_calls) == 2 and all("libvirtd " in line for line in of_calls), writes

@@ -22,7 +22,8 @@ action = "deny"
 class = "write"
 user = ["!sasl:alice*"]
 """
-# as USER: claims to be CLAIM, if that is said, then makes a guest and destroys it; how each call ended: "0", or the error's code
+# as USER: claims to be CLAIM, if that is said, then makes a guest and destroys it; how each call
+# ended: "0", or the error's code
 CLIENT = """
 import libvirt, sys
 libvirt.registerErrorHandler(lambda *arguments: None, None)
@@ -49,7 +50,8 @@ def folder(tmp_path_factory) -> Path:
         lack("system", "no saslpasswd2 (sasl2-bin)")
     path: Path = tmp_path_factory.mktemp("sasl")
     (path / "libvirt.conf").write_text(
-        f"mech_list: digest-md5\npwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {path}/users\n"
+        "mech_list: digest-md5\npwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: "
+        f"{path}/users\n"
     )
     for user in ("alice", "mallory"):
         words = ["saslpasswd2", "-p", "-f", str(path / "users"), "-a", "libvirt", "-c", user]
@@ -60,7 +62,11 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def enforced(folder) -> Iterator[Daemon]:
     policy = put(folder / "policy.bin", POLICY)
-    env = {"LD_PRELOAD": str(library()), "LIBVIRT_TRACE_POLICY": str(policy), "SASL_CONF_PATH": str(folder)}
+    env = {
+        "LD_PRELOAD": str(library()),
+        "LIBVIRT_TRACE_POLICY": str(policy),
+        "SASL_CONF_PATH": str(folder),
+    }
     with Daemon(env, auth="sasl") as daemon:
         yield daemon
 

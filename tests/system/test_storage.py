@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Snapshots, block jobs, checkpoints and a stream of a real guest with a disk: what virsh does, read off the log."""
+"""Snapshots, block jobs, checkpoints and a stream of a real guest with a disk: what virsh does,
+read off the log.
+"""
 
 from __future__ import annotations
 
@@ -58,18 +60,33 @@ def test_disks_of_a_guest(trace, libvirtd, disk_guest: Path):
         f"screenshot disk1 {disk_guest}/picture",
     )
     script = " && ".join(f"virsh -q -c '{libvirtd.uri}' {each}" for each in words)
-    result = trace("-s", "4096", "--", "sh", "-c", f"({script}) >/dev/null", attached=False).finish()
+    result = trace(
+        "-s", "4096", "--", "sh", "-c", f"({script}) >/dev/null", attached=False
+    ).finish()
     assert result.status == 0, result.stderr
-    calls = {call["function"]: call for call in result.calls() if call["client"] is None and call["args"] is not None}
+    calls = {
+        call["function"]: call
+        for call in result.calls()
+        if call["client"] is None and call["args"] is not None
+    }
 
     snapshot = calls["virDomainSnapshotCreateXML"]
-    assert "<name>s1</name>" in snapshot["args"]["xmlDesc"] and flags(snapshot) == ["VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY"]
+    assert "<name>s1</name>" in snapshot["args"]["xmlDesc"] and flags(snapshot) == [
+        "VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY"
+    ]
     assert (snapshot["ret"]["type"], snapshot["ret"]["name"]) == ("snapshot", "s1")
     commit = calls["virDomainBlockCommit"]
-    assert [commit["args"][name] for name in ("disk", "base", "top", "bandwidth")] == ["vda", None, None, 0]
+    assert [commit["args"][name] for name in ("disk", "base", "top", "bandwidth")] == [
+        "vda",
+        None,
+        None,
+        0,
+    ]
     assert flags(commit) == ["VIR_DOMAIN_BLOCK_COMMIT_ACTIVE"]
     copy = calls["virDomainBlockCopy"]
-    assert f"file='{disk_guest}/copy.qcow2'" in copy["args"]["destxml"] and flags(copy) == ["VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB"]
+    assert f"file='{disk_guest}/copy.qcow2'" in copy["args"]["destxml"] and flags(copy) == [
+        "VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB"
+    ]
     checkpoint = calls["virDomainCheckpointCreateXML"]
     assert (checkpoint["ret"]["type"], checkpoint["ret"]["name"]) == ("checkpoint", "c1")
     assert calls["virDomainScreenshot"]["ret"] == "image/png"
@@ -77,5 +94,7 @@ def test_disks_of_a_guest(trace, libvirtd, disk_guest: Path):
     changing = [snapshot, commit, copy, checkpoint, calls["virDomainScreenshot"]]
     told = {event["parent"] for event in result.events if event["type"] == "monitor"}
     for call in changing:  # the daemon makes others besides, for a stream for instance
-        assert told & {served["id"] for served in result.calls() if served["parent"] == call["id"]}, call["function"]
+        assert told & {
+            served["id"] for served in result.calls() if served["parent"] == call["id"]
+        }, call["function"]
     assert not [call for call in calls.values() if call["failed"]]

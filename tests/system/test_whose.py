@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Whose calls a filter shows, and who made them: also of processes that end at once, and whose numbers are given to others."""
+"""Whose calls a filter shows, and who made them: also of processes that end at once, and whose
+numbers are given to others.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from probes.host.daemons import Daemons
 from tests.daemon import DOMAIN, START, Daemon
 from tests.needs import PATIENCE, PYTHON
 
-# libvirt's QEMU driver wants that user, whatever its configuration says: it is there in a mount namespace of the program's own
+# libvirt's QEMU driver wants that user, whatever its configuration says: it is there in a mount
+# namespace of the program's own
 EMBEDDED = r"""
 mount -t tmpfs -o mode=755 tmpfs /run
 { cat /etc/passwd; echo libvirt-qemu:x:64055:64055::/nonexistent:/usr/sbin/nologin; } >/run/passwd
@@ -45,9 +48,15 @@ except libvirt.libvirtError:
 
 def test_every_call_of_a_program_with_drivers_that_ends_at_once(trace, tmp_path):
     for _ in range(3):
-        result = trace("--", *IN_NAMESPACE, PYTHON, "-c", EMBED, str(tmp_path / "root"), attached=False).finish(60)
+        result = trace(
+            "--", *IN_NAMESPACE, PYTHON, "-c", EMBED, str(tmp_path / "root"), attached=False
+        ).finish(60)
         assert result.status == 0
-        assert [call["function"] for call in result.calls()] == ["virConnectOpen", "virConnectGetHostname", "virDomainRestore"]
+        assert [call["function"] for call in result.calls()] == [
+            "virConnectOpen",
+            "virConnectGetHostname",
+            "virDomainRestore",
+        ]
         # a driver in the program itself makes no daemon of it
         assert {call["client"] for call in result.calls()} == {None}
         assert {call["exe"] for call in result.calls()} == {os.path.realpath(PYTHON)}
@@ -82,13 +91,27 @@ def configure(folder: Path) -> None:
 def test_every_call_of_a_daemon_that_the_command_starts_and_ends(trace, tmp_path):
     """libvirt's own log says which there were, also those that libvirt made inside others."""
     configure(tmp_path)
-    tracer = trace("--nested", "--", "unshare", "--mount", "sh", "-eu", "-c", A_DAEMON, "sh", str(tmp_path), attached=False)
+    tracer = trace(
+        "--nested",
+        "--",
+        "unshare",
+        "--mount",
+        "sh",
+        "-eu",
+        "-c",
+        A_DAEMON,
+        "sh",
+        str(tmp_path),
+        attached=False,
+    )
     result = tracer.finish(60)
     (daemon,) = {call["pid"] for call in result.calls() if call["client"]}
     made = collections.Counter(_entered.findall((tmp_path / "log").read_text()))
     seen = collections.Counter(call["function"] for call in result.calls(pid=daemon))
     assert {name: seen[name] for name in made} == made
-    assert {"virDomainDefineXML", "virDomainUndefineFlags"} <= set(made) and seen["virConnectOpenAuth"] == 1
+    assert {"virDomainDefineXML", "virDomainUndefineFlags"} <= set(made) and seen[
+        "virConnectOpenAuth"
+    ] == 1
     assert "?" not in {call["comm"] for call in result.calls()}
 
 
@@ -108,19 +131,38 @@ def test_last_calls_of_a_daemon_have_somebody(trace):
     with Daemon() as daemon:
         guest = daemon.create("last")
         tracer = trace("-f", "virDomainSuspend", "-f", "virDomainSetMetadata")
-        client = subprocess.Popen([PYTHON, "-c", LAST_CALLS, daemon.uri, guest.name, str(daemon.pid)], stdin=subprocess.PIPE)
-        tracer.wait_for(lambda event: event.get("function") == "virDomainSetMetadata" and event["pid"] == daemon.pid, count=40)
+        client = subprocess.Popen(
+            [PYTHON, "-c", LAST_CALLS, daemon.uri, guest.name, str(daemon.pid)],
+            stdin=subprocess.PIPE,
+        )
+        tracer.wait_for(
+            lambda event: (
+                event.get("function") == "virDomainSetMetadata" and event["pid"] == daemon.pid
+            ),
+            count=40,
+        )
         client.communicate(b"\n", timeout=60 * PATIENCE)
         result = tracer.stop()
         made = result.calls(pid=daemon.pid)
-    assert [call["function"] for call in made] == ["virDomainSetMetadata"] * 40 + ["virDomainSuspend"]
-    who = [{key: call[key] for key in ("exe", "cmdline", "uid", "user", "unit", "container")} for call in made]
-    assert who == who[:1] * len(who) and who[0]["exe"] and who[0]["cmdline"] and who[0]["user"] == "root"
+    assert [call["function"] for call in made] == ["virDomainSetMetadata"] * 40 + [
+        "virDomainSuspend"
+    ]
+    who = [
+        {key: call[key] for key in ("exe", "cmdline", "uid", "user", "unit", "container")}
+        for call in made
+    ]
+    assert (
+        who == who[:1] * len(who)
+        and who[0]["exe"]
+        and who[0]["cmdline"]
+        and who[0]["user"] == "root"
+    )
     assert {call["comm"] for call in made} <= {"rpc-libvirtd", "prio-rpc-libvir"}
     assert {call["client"]["pid"] for call in made} == {client.pid}
 
 
-# the numbers of processes that have ended are given out again: in a pid namespace of their own, so that nobody else is disturbed
+# the numbers of processes that have ended are given out again: in a pid namespace of their own, so
+# that nobody else is disturbed
 REUSED = r"""
 import os, subprocess, sys, libvirt
 uri, name = sys.argv[1:]
@@ -154,16 +196,38 @@ os.execvp("virsh", ["virsh", "-q", "-c", sys.argv[1], "domstate", sys.argv[2]])
 @pytest.mark.parametrize("script", [REUSED, BECOMES_ANOTHER], ids=["number", "exec"])
 def test_client_is_the_program_that_asked(trace, libvirtd, guest, script: str):
     before = ("unshare", "--pid", "--fork", "--mount-proc") if script is REUSED else ()
-    tracer = trace("-p", str(libvirtd.pid), "--cmdline", "full", "-f", "virConnectGetHostname", "-f", "virDomainGetState")
-    subprocess.run([*before, PYTHON, "-c", script, libvirtd.uri, guest.name], check=True, timeout=60 * PATIENCE)
+    tracer = trace(
+        "-p",
+        str(libvirtd.pid),
+        "--cmdline",
+        "full",
+        "-f",
+        "virConnectGetHostname",
+        "-f",
+        "virDomainGetState",
+    )
+    subprocess.run(
+        [*before, PYTHON, "-c", script, libvirtd.uri, guest.name], check=True, timeout=60 * PATIENCE
+    )
     result = tracer.stop()
     (first,) = result.calls("virConnectGetHostname", libvirtd.pid)
     (second,) = result.calls("virDomainGetState", libvirtd.pid)
     assert first["client"]["exe"] == os.path.realpath(PYTHON)
     asked = [PYTHON, "-c", script, libvirtd.uri, guest.name]
-    assert first["client"]["cmdline"] == asked if len("".join(asked)) < 1000 else first["client"]["cmdline"][:2] == asked[:2]
+    assert (
+        first["client"]["cmdline"] == asked
+        if len("".join(asked)) < 1000
+        else first["client"]["cmdline"][:2] == asked[:2]
+    )
     assert os.path.basename(second["client"]["exe"]) == "virsh"
-    assert second["client"]["cmdline"] == ["virsh", "-q", "-c", libvirtd.uri, "domstate", guest.name]
+    assert second["client"]["cmdline"] == [
+        "virsh",
+        "-q",
+        "-c",
+        libvirtd.uri,
+        "domstate",
+        guest.name,
+    ]
     if script is BECOMES_ANOTHER:
         assert first["client"]["pid"] == second["client"]["pid"]
 
@@ -178,8 +242,12 @@ def test_each_of_many_short_clients_is_known(trace, libvirtd):
         client.wait(60 * PATIENCE)
         made[client.pid] = command
     calls = tracer.stop().calls("virDomainLookupByName", libvirtd.pid)
-    shown = {call["client"]["pid"]: (call["client"]["exe"], call["client"]["cmdline"]) for call in calls}
-    assert shown == {pid: (os.path.realpath("/usr/bin/virsh"), command) for pid, command in made.items()}
+    shown = {
+        call["client"]["pid"]: (call["client"]["exe"], call["client"]["cmdline"]) for call in calls
+    }
+    assert shown == {
+        pid: (os.path.realpath("/usr/bin/virsh"), command) for pid, command in made.items()
+    }
     assert [call["args"]["name"] for call in calls] == [f"nosuch{number}" for number in range(47)]
 
 
@@ -199,7 +267,19 @@ def test_daemon_with_numbers_of_dead_processes_is_not_taken_for_them(trace, call
     configure(tmp_path)
     program = shutil.copy(caller("steps"), tmp_path / f"dead-{os.getpid()}")
     tracer = trace("-n", program.name)
-    command = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", PYTHON, "-c", CALLERS, str(program), A_DAEMON, str(tmp_path)]
+    command = [
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        PYTHON,
+        "-c",
+        CALLERS,
+        str(program),
+        A_DAEMON,
+        str(tmp_path),
+    ]
     subprocess.run(command, check=True, timeout=100 * PATIENCE)
     calls = tracer.stop().calls()
     assert {call["comm"] for call in calls} == {program.name}
@@ -222,7 +302,15 @@ NOBODYS = str(3_000_000_000 + os.getpid())  # a user that no other program here 
 
 @pytest.mark.parametrize(
     "options",
-    [("-p", "1"), ("-u", NOBODYS), ("-n", "nosuch"), ("-f", "virDomainGetOSType"), ("-x",), ("--slower", "100000"), ("-n", "nosuch*")],
+    [
+        ("-p", "1"),
+        ("-u", NOBODYS),
+        ("-n", "nosuch"),
+        ("-f", "virDomainGetOSType"),
+        ("-x",),
+        ("--slower", "100000"),
+        ("-n", "nosuch*"),
+    ],
     ids=["-p", "-u", "-n", "-f", "-x", "--slower", "-n*"],
 )
 def test_filters_leave_out_what_daemons_do_for_others(trace, libvirtd, guest, options):
@@ -231,7 +319,11 @@ def test_filters_leave_out_what_daemons_do_for_others(trace, libvirtd, guest, op
     result = tracer.stop()
     of_daemon = [event for event in result.events if event.get("pid") == libvirtd.pid]
     ids = {event["id"] for event in result.events if "id" in event}
-    assert all(event["parent"] is None or event["parent"] in ids for event in result.events if "parent" in event)
+    assert all(
+        event["parent"] is None or event["parent"] in ids
+        for event in result.events
+        if "parent" in event
+    )
     if options[0] == "-x":
         assert all(event["type"] == "call" and event["failed"] for event in of_daemon)
     else:
@@ -250,7 +342,9 @@ def test_name_of_a_thread_chooses_what_daemons_do_for_it(trace, libvirtd, guest,
     """However the name is given; the program has another one."""
     name = f"other-{os.getpid()}"
     tracer = trace("-n", name + wild, "-f", "virDomainSuspend")
-    subprocess.run([PYTHON, "-c", RENAMED, libvirtd.uri, guest.name, name], check=True, timeout=60 * PATIENCE)
+    subprocess.run(
+        [PYTHON, "-c", RENAMED, libvirtd.uri, guest.name, name], check=True, timeout=60 * PATIENCE
+    )
     result = tracer.stop()
     (asked, served) = sorted(result.calls("virDomainSuspend"), key=lambda call: call["time"])
     assert (asked["comm"], served["pid"], served["parent"]) == (name, libvirtd.pid, asked["id"])
@@ -265,7 +359,10 @@ def test_command_shows_nobody_elses(trace, libvirtd, guest, tmp_path):
     others_work(libvirtd, guest)
     gate.write_text("go\n")
     result = tracer.finish()
-    assert [event for event in result.events if event["type"] not in ("attached", "unattached", "end")] == []  # files may be anybody's
+    # files may be anybody's
+    assert [
+        event for event in result.events if event["type"] not in ("attached", "unattached", "end")
+    ] == []
 
 
 def test_what_a_command_does_is_shown_with_all_that_comes_of_it(trace, libvirtd, guest):
@@ -279,7 +376,11 @@ def test_what_a_command_does_is_shown_with_all_that_comes_of_it(trace, libvirtd,
         ("resumed", "virDomainResume"),
     ]
     assert all(event["cause"] == {"kind": "call", "id": event["parent"]} for event in events)
-    told = [json.loads(event["text"])["execute"] for event in result.events if event["type"] == "monitor"]
+    told = [
+        json.loads(event["text"])["execute"]
+        for event in result.events
+        if event["type"] == "monitor"
+    ]
     assert "stop" in told and "cont" in told
     assert all(event["parent"] is None or event["parent"] in ids for event in ids.values())
 
@@ -288,12 +389,17 @@ def test_what_a_command_does_is_shown_with_all_that_comes_of_it(trace, libvirtd,
 
 
 def test_a_start_and_a_restore_do_what_comes_of_them(trace, libvirtd, tmp_path):
-    """A start resumes the guest before anybody knows its UUID; a watching client tells nothing twice."""
+    """A start resumes the guest before anybody knows its UUID; a watching client tells nothing
+    twice.
+    """
     name = f"starts-{os.getpid()}"
     description, saved = tmp_path / "domain.xml", tmp_path / "saved"
     description.write_text(DOMAIN.format(name=name))
     watching = subprocess.Popen(
-        ["virsh", "-q", "-c", libvirtd.uri, "event", "--all", "--loop"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        ["virsh", "-q", "-c", libvirtd.uri, "event", "--all", "--loop"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         tracer = trace("-a", "-w")
@@ -309,9 +415,16 @@ def test_a_start_and_a_restore_do_what_comes_of_them(trace, libvirtd, tmp_path):
         watching.communicate()
     result = tracer.stop(lost=None)
     functions = {call["id"]: call["function"] for call in result.calls(pid=libvirtd.pid)}
-    told = [event for event in result.events if event["type"] == "domain" and event["domain"]["name"] == name]
+    told = [
+        event
+        for event in result.events
+        if event["type"] == "domain" and event["domain"]["name"] == name
+    ]
     assert {event["pid"] for event in told} == {libvirtd.pid}
-    done = [(event["event"], event["detail"], functions.get(event["parent"], event["comm"])) for event in told]
+    done = [
+        (event["event"], event["detail"], functions.get(event["parent"], event["comm"]))
+        for event in told
+    ]
     assert {function[:9] for _, _, function in done} == {"virDomain"}, done
     assert all(event["cause"] == {"kind": "call", "id": event["parent"]} for event in told)
     assert len(done) == len(set(done))
@@ -322,15 +435,23 @@ def test_a_start_and_a_restore_do_what_comes_of_them(trace, libvirtd, tmp_path):
         ("started", "restored", "virDomainRestore"),
         ("stopped", "destroyed", "virDomainDestroy"),
     } <= set(done)
-    commands = [json.loads(event["text"])["execute"] for event in result.events if event["type"] == "monitor"]
-    assert "cont" in commands and not [command for command in commands if command.startswith(("query-", "qom-get"))]
+    commands = [
+        json.loads(event["text"])["execute"]
+        for event in result.events
+        if event["type"] == "monitor"
+    ]
+    assert "cont" in commands and not [
+        command for command in commands if command.startswith(("query-", "qom-get"))
+    ]
 
 
 def test_cause_is_not_known_where_a_call_began_before_tracing(trace, libvirtd, guest):
     """It is under way, waiting for a guest's monitor that stands still."""
     assert not in_monitor(libvirtd.pid)
     os.kill(guest.pid, signal.SIGSTOP)
-    waiting = subprocess.Popen(["virsh", "-q", "-c", libvirtd.uri, "suspend", guest.name], stdout=subprocess.DEVNULL)
+    waiting = subprocess.Popen(
+        ["virsh", "-q", "-c", libvirtd.uri, "suspend", guest.name], stdout=subprocess.DEVNULL
+    )
     while not in_monitor(libvirtd.pid):
         assert waiting.poll() is None
     tracer = trace("--object", guest.name)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Events for the tests of log/: one plain call to vary, hostile names, and hypothesis strategies for any value."""
+"""Events for the tests of log/: one plain call to vary, hostile names, and hypothesis
+strategies for any value.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ DESTROY = Call(
     error=None,
     duration_ns=4_100_000,
 )
-ATTACHED = Attached(START, "1.0", 526, (Target("/usr/lib/libvirt.so.0", "9.0.0"),), 9.8, "uprobe_multi")
+ATTACHED = Attached(
+    START, "1.0", 526, (Target("/usr/lib/libvirt.so.0", "9.0.0"),), 9.8, "uprobe_multi"
+)
 UNATTACHED = Unattached(START, "/a b/libvirt.so.0", "it is cut short")
 CLOCK = Clock(START, -3_600_000_000_000)
 LOST = Lost(START, 12, "read", "buffer full")
@@ -59,7 +63,11 @@ END = End(START, 1234, 5, 1, 0, 12.34)
 
 def call_on(name: str) -> Call:
     """A call on a domain of that name."""
-    return DESTROY._replace(args=Values({"domain": Handle("domain", {"name": name, "uuid": UUID}), "flags": Flags(0, ())}))
+    return DESTROY._replace(
+        args=Values(
+            {"domain": Handle("domain", {"name": name, "uuid": UUID}), "flags": Flags(0, ())}
+        )
+    )
 
 
 any_text = st.text(alphabet=st.characters(blacklist_categories=()))  # lone surrogates too
@@ -77,7 +85,17 @@ any_scalar = st.one_of(
     st.builds(EnumValue, any_number, st.none() | any_text),
     st.builds(Flags, any_number, st.lists(any_text, max_size=3).map(tuple)),
     st.builds(Redacted, some_length),
-    st.builds(Handle, any_text, st.fixed_dictionaries({}, optional={"name": st.none() | any_text, "uuid": any_text, "uri": any_text})),
+    st.builds(
+        Handle,
+        any_text,
+        st.fixed_dictionaries(
+            {}, optional={"name": st.none() | any_text, "uuid": any_text, "uri": any_text}
+        ),
+    ),
 )
-any_value = st.recursive(any_scalar, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3), max_leaves=8)
+any_value = st.recursive(
+    any_scalar,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
+    max_leaves=8,
+)
 any_values = st.builds(Values, st.dictionaries(any_text, any_value, max_size=4))

@@ -28,10 +28,22 @@ def destroy(number: int, name: str = "web1") -> Call:
 
 
 @contextlib.contextmanager
-def recorder(folder: Path, *, keeping: Keeping | None = None, reads: str = "full", said: list[str] | None = None) -> Iterator[Recorder]:
+def recorder(
+    folder: Path,
+    *,
+    keeping: Keeping | None = None,
+    reads: str = "full",
+    said: list[str] | None = None,
+) -> Iterator[Recorder]:
     """A recorder, closed in the end."""
     lines = [] if said is None else said
-    made = Recorder(make_folder(str(folder)), ABOUT, lines.append, keeping=keeping or Keeping(spare=0), reads=reads)
+    made = Recorder(
+        make_folder(str(folder)),
+        ABOUT,
+        lines.append,
+        keeping=keeping or Keeping(spare=0),
+        reads=reads,
+    )
     try:
         yield made
     finally:
@@ -70,7 +82,9 @@ def replay(*paths: Path | str, query: Query | None = None) -> tuple[list[Event],
     said: list[str] = []
     asked = query or Query(nested=True, alone=True)
     lines, _ = read([os.fspath(path) for path in paths], Look(asked, said.append))
-    found: list[Found] = list(events_of(lines, asked, lambda count: said.append(f"{count} foreign")))
+    found: list[Found] = list(
+        events_of(lines, asked, lambda count: said.append(f"{count} foreign"))
+    )
     return [item.event for item in found], said
 
 

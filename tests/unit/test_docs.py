@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""README, man page and --help agree with the command: every option is described, every example is one that works."""
+"""README, man page and --help agree with the command: every option is described, every example
+is one that works.
+"""
 
 from __future__ import annotations
 
@@ -48,13 +50,17 @@ def options_of(parser: argparse.ArgumentParser) -> dict[str, str | None]:
 
 
 def options_in_manual(section: str = "OPTIONS") -> dict[str, str | None]:
-    """The options that the man page has an item for there: `.It Fl o Ar file , Fl -output Ar file`."""
+    """The options that the man page has an item for there: `.It Fl o Ar file , Fl -output Ar
+    file`.
+    """
     found: dict[str, str | None] = {}
     text = MANUAL.read_text().partition(f".Sh {section}\n")[2].partition("\n.Sh ")[0]
     for item in re.findall(r"^\.It (Fl .*)$", text, re.M):
         for spelling in item.split(" , "):
             words = spelling.split()
-            assert words[0] == "Fl" and (len(words) == 2 or (len(words) == 4 and words[2] == "Ar")), item
+            assert words[0] == "Fl" and (
+                len(words) == 2 or (len(words) == 4 and words[2] == "Ar")
+            ), item
             found[f"-{words[1]}"] = words[3] if len(words) == 4 else None
     return found
 
@@ -76,9 +82,19 @@ def test_manual_describes_every_option_and_no_other():
 
 def test_manual_describes_every_option_of_a_record():
     known = options_of(PARSERS[""])
-    special = {word: name for verb in ("record", "log", "report") for word, name in options_of(PARSERS[verb]).items() if word not in known}
+    special = {
+        word: name
+        for verb in ("record", "log", "report")
+        for word, name in options_of(PARSERS[verb]).items()
+        if word not in known
+    }
     assert options_in_manual("THE RECORD") == {**special, "--slower": "ms"}
-    taken = re.findall(r"[\w-]+", MANUAL.read_text().partition("Of the options above it takes\n")[2].partition("and these:")[0])
+    taken = re.findall(
+        r"[\w-]+",
+        MANUAL.read_text()
+        .partition("Of the options above it takes\n")[2]
+        .partition("and these:")[0],
+    )
     of_log = {word for word in options_of(PARSERS["log"]) if word in known} - {
         "-h",
         "--help",
@@ -105,7 +121,9 @@ def test_manual_has_the_options_of_a_subcommand(command):
 def test_readme_names_no_option_that_does_not_exist():
     named = re.findall(r"`(--?[a-z][a-z-]*)", readme.README.read_text())
 
-    assert named and set(named) <= {word for parser in PARSERS.values() for word in options_of(parser)}
+    assert named and set(named) <= {
+        word for parser in PARSERS.values() for word in options_of(parser)
+    }
 
 
 def test_manual_describes_every_key_of_a_policy():
@@ -116,7 +134,12 @@ def test_manual_describes_every_key_of_a_policy():
 
 def test_every_way_in_has_a_test():
     """Each row of the manual's list names one that there is, in a folder that `make check` runs."""
-    rows = MANUAL.read_text().partition("Ways in, what holds there")[2].partition(".El")[0].split(".It ")[1:]
+    rows = (
+        MANUAL.read_text()
+        .partition("Ways in, what holds there")[2]
+        .partition(".El")[0]
+        .split(".It ")[1:]
+    )
     folders = ("unit", "preload", "kernel", "system")
     tests = {name for folder in folders for path in (ROOT / "tests" / folder).rglob("test_*.py")
              for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.M)}  # fmt: skip
@@ -137,7 +160,11 @@ def test_example_is_understood(line):
         assert end.code == 0, line  # --help
 
 
-@pytest.mark.parametrize("example", [each for each in readme.examples() if not each.needs_root], ids=lambda each: each.command)
+@pytest.mark.parametrize(
+    "example",
+    [each for each in readme.examples() if not each.needs_root],
+    ids=lambda each: each.command,
+)
 def test_example_without_root_prints_what_the_readme_shows(example, tmp_path):
     library()
     assert readme.run(example, readme.bin_folder(tmp_path)) == example.output
@@ -148,11 +175,15 @@ def test_readme_is_short():
 
 
 @pytest.mark.parametrize(
-    "event", [ATTACHED._replace(mapped_ms=1.5), DESTROY, UNATTACHED, CLOCK, LOST, END], ids=lambda event: type(event).__name__
+    "event",
+    [ATTACHED._replace(mapped_ms=1.5), DESTROY, UNATTACHED, CLOCK, LOST, END],
+    ids=lambda event: type(event).__name__,
 )
 def test_every_field_of_an_event_is_in_readme_and_manual(event):
     fields = json.loads(jsonl.line(event))
-    contract = readme.README.read_text().partition("## Events as JSON lines")[2].partition("\n## ")[0]
+    contract = (
+        readme.README.read_text().partition("## Events as JSON lines")[2].partition("\n## ")[0]
+    )
     manual = MANUAL.read_text().partition(".Ss JSON lines")[2].partition(".Ss")[0]
     assert contract and manual
     for name in fields:
@@ -163,7 +194,12 @@ def test_every_field_of_an_event_is_in_readme_and_manual(event):
 def test_manual_renders_without_a_warning():
     if not shutil.which("man"):
         lack("unit", "man is not installed")
-    result = subprocess.run(["man", "--warnings=w", "-l", MANUAL], capture_output=True, text=True, env={**os.environ, "MANWIDTH": "80"})
+    result = subprocess.run(
+        ["man", "--warnings=w", "-l", MANUAL],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MANWIDTH": "80"},
+    )
 
     assert (result.returncode, result.stderr) == (0, "")
     assert "libvirt-trace" in result.stdout
@@ -171,7 +207,9 @@ def test_manual_renders_without_a_warning():
 
 def test_help_fits_a_terminal_and_describes_every_option():
     env = {**os.environ, "COLUMNS": "80"}
-    text = subprocess.check_output([PYTHON, "-E", "-s", ROOT / "tracer.py", "--help"], text=True, env=env)
+    text = subprocess.check_output(
+        [PYTHON, "-E", "-s", ROOT / "tracer.py", "--help"], text=True, env=env
+    )
 
     lines = text.splitlines()
     assert max(map(len, lines)) < 80

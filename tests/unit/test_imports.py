@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The order of the house: who imports whom. `python3 -m tests.unit.test_imports` shows floors and arrows."""
+"""The order of the house: who imports whom. `python3 -m tests.unit.test_imports` shows floors
+and arrows.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# nobody imports what stands behind; what is in a folder that isn't named here belongs to the one above it
+# nobody imports what stands behind; what is in a folder that isn't named here belongs to the one
+# above it
 ORDER = (
     "log",
     "log/redact",
@@ -46,7 +49,14 @@ EXCEPT = {("tracer", "rich")}  # says which package it is in
 
 def modules() -> Mapping[str, Path]:
     """Every module by its dotted name."""
-    files = [ROOT / "tracer.py", *(file for folder in ("log", "probes", "enforcer") for file in (ROOT / folder).rglob("*.py"))]
+    files = [
+        ROOT / "tracer.py",
+        *(
+            file
+            for folder in ("log", "probes", "enforcer")
+            for file in (ROOT / folder).rglob("*.py")
+        ),
+    ]
     return {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in files}
 
 
@@ -66,7 +76,9 @@ def imported(file: Path) -> frozenset[str]:
 def arrows() -> dict[str, set[str]]:
     """Modules of ours that each module imports."""
     known = modules()
-    return {name: {other for other in imported(file) if other in known} for name, file in known.items()}
+    return {
+        name: {other for other in imported(file) if other in known} for name, file in known.items()
+    }
 
 
 def place(module: str) -> int:
@@ -77,7 +89,12 @@ def place(module: str) -> int:
 
 
 def test_arrows_go_one_way() -> None:
-    against = {(name, other) for name, others in arrows().items() for other in others if place(other) > place(name)}
+    against = {
+        (name, other)
+        for name, others in arrows().items()
+        for other in others
+        if place(other) > place(name)
+    }
     assert against == set()
 
 
@@ -92,14 +109,25 @@ def test_nothing_imports_what_imports_it() -> None:
 
 
 def test_what_is_special_is_in_one_place() -> None:
-    found = {(name, top) for name, file in modules().items() for top in {other.split(".")[0] for other in imported(file)} if top in ONLY_IN}
-    strange = {(name, top) for name, top in found if not f"{name}.".startswith(ONLY_IN[top].replace("/", ".") + ".")}
+    found = {
+        (name, top)
+        for name, file in modules().items()
+        for top in {other.split(".")[0] for other in imported(file)}
+        if top in ONLY_IN
+    }
+    strange = {
+        (name, top)
+        for name, top in found
+        if not f"{name}.".startswith(ONLY_IN[top].replace("/", ".") + ".")
+    }
     assert strange == EXCEPT
     assert {top for _, top in found} == set(ONLY_IN)  # all of them are there
 
 
 def test_libvirt_is_traced_and_not_used() -> None:
-    assert not any(other.split(".")[0] == "libvirt" for file in modules().values() for other in imported(file))
+    assert not any(
+        other.split(".")[0] == "libvirt" for file in modules().values() for other in imported(file)
+    )
 
 
 def floors(graph: Mapping[str, set[str]]) -> dict[str, int]:
@@ -115,5 +143,10 @@ if __name__ == "__main__":
     graph["probes.api.load"].discard("probes.api.merge")
     levels = floors(graph)
     for name in sorted(graph, key=lambda name: (levels[name], name)):
-        print(levels[name], name, len(modules()[name].read_text().splitlines()), *sorted(graph[name]))
-    print(f"{len(graph)} modules, {sum(map(len, graph.values()))} imports, {max(levels.values()) + 1} floors")
+        print(
+            levels[name], name, len(modules()[name].read_text().splitlines()), *sorted(graph[name])
+        )
+    print(
+        f"{len(graph)} modules, {sum(map(len, graph.values()))} imports, "
+        f"{max(levels.values()) + 1} floors"
+    )

@@ -43,14 +43,16 @@ ALWAYS u64 slot_of(struct pt_regs *ctx, u64 entry)
 }
 
 /*
- * Whether the function was called by the library that it is in; cookie: plan row, offset in the text, size of the text. A return
- * address there is not enough: a callback of the program that ends in a jump to the function leaves libvirt's, but libvirt called
- * something else: the callback, or an inner function that ended in a jump to it. So the instruction there must be a call of this very
- * function, but for plumbing, which inner functions end in a jump to as well.
+ * Whether the function was called by the library that it is in; cookie: plan row, offset in the
+ * text, size of the text. A return address there is not enough: a callback of the program that ends
+ * in a jump to the function leaves libvirt's, but libvirt called something else: the callback, or
+ * an inner function that ended in a jump to it. So the instruction there must be a call of this
+ * very function, but for plumbing, which inner functions end in a jump to as well.
  */
 ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 {
-	u64 caller = 0, text = IP(ctx) - (u32)(cookie >> 16), size = (cookie >> 48) << 12, slot, target;
+	u64 caller = 0, text = IP(ctx) - (u32)(cookie >> 16), size = (cookie >> 48) << 12, slot,
+	    target;
 	struct {
 		u8 zero, prefix, code, mode;
 		s32 distance;
@@ -62,7 +64,7 @@ ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 	if (caller - text >= size || read_user(&call.prefix, 7, caller - 7))
 		return false;
 	target = caller + call.distance;
-	if (call.mode == 0xe8) {	/* call function: a local one or its entry in the linkage table */
+	if (call.mode == 0xe8) { /* call function: a local one or its entry in the linkage table */
 		if (target == IP(ctx))
 			return true;
 		if (target - text >= size)
@@ -70,7 +72,9 @@ ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 		if (plan_flags & PLAN_PLUMBING)
 			return true;
 		slot = slot_of(ctx, target);
-	} else if (call.code == 0xff && call.mode == 0x15) {	/* call *distance(%rip): the linkage table's slot, which is near */
+	} else if (call.code == 0xff &&
+		call.mode ==
+			0x15) { /* call *distance(%rip): the linkage table's slot, which is near */
 		if (plan_flags & PLAN_PLUMBING)
 			return call.distance + (1 << 27) >= 0 && call.distance < 1 << 27;
 		slot = target;

@@ -7,8 +7,9 @@ ALWAYS u64 return_page(void)
 	void *task = (void *)bpf_get_current_task(), *mm = 0, *area = 0;
 	u64 page = 0;
 
-	if (read_kernel(&mm, sizeof(mm), task + TASK_MM) || read_kernel(&area, sizeof(area), mm + MM_XOL_AREA) || !area ||
-	    read_kernel(&page, sizeof(page), area + XOL_VADDR))
+	if (read_kernel(&mm, sizeof(mm), task + TASK_MM) ||
+		read_kernel(&area, sizeof(area), mm + MM_XOL_AREA) || !area ||
+		read_kernel(&page, sizeof(page), area + XOL_VADDR))
 		return 0;
 	return page;
 }
@@ -25,8 +26,8 @@ ALWAYS bool is_tail_call(u64 sp, u32 plan_flags)
 
 #ifdef SESSION
 /*
- * Frames are those of return probes that the kernel has, and of the enforcer. Where the kernel has none, the call was not armed for
- * lack of memory.
+ * Frames are those of return probes that the kernel has, and of the enforcer. Where the kernel has
+ * none, the call was not armed for lack of memory.
  */
 ALWAYS void drop_dead_frames(struct thread *t, u64 sp, bool armed)
 {
@@ -41,8 +42,9 @@ ALWAYS void drop_dead_frames(struct thread *t, u64 sp, bool armed)
 }
 
 /*
- * Whether a return address that is gone from the stack is gone for good. It is, unless the program copies stacks to and fro, as greenlets
- * do: the reader has seen that none of what is mapped would do so, when the process had as much code as now.
+ * Whether a return address that is gone from the stack is gone for good. It is, unless the program
+ * copies stacks to and fro, as greenlets do: the reader has seen that none of what is mapped would
+ * do so, when the process had as much code as now.
  */
 ALWAYS bool copies_no_stacks(void *task)
 {
@@ -51,16 +53,18 @@ ALWAYS bool copies_no_stacks(void *task)
 	void *mm = 0, *leader = 0;
 	u64 code = 0, start = 0;
 
-	if (!known || read_kernel(&mm, sizeof(mm), task + TASK_MM) || read_kernel(&code, sizeof(code), mm + MM_EXEC_VM) ||
-	    read_kernel(&leader, sizeof(leader), task + TASK_GROUP_LEADER) ||
-	    read_kernel(&start, sizeof(start), leader + TASK_START_BOOTTIME))
+	if (!known || read_kernel(&mm, sizeof(mm), task + TASK_MM) ||
+		read_kernel(&code, sizeof(code), mm + MM_EXEC_VM) ||
+		read_kernel(&leader, sizeof(leader), task + TASK_GROUP_LEADER) ||
+		read_kernel(&start, sizeof(start), leader + TASK_START_BOOTTIME))
 		return false;
 	return known->code == code && known->start == start / TICK_NS;
 }
 
 /*
- * Of the last return probe that is armed in the thread, and not left for good: where its return address is; 0: there is none. The kernel
- * keeps those that were left until it arms one at their place on the stack or above; where it can't be told whether one was, it is not.
+ * Of the last return probe that is armed in the thread, and not left for good: where its return
+ * address is; 0: there is none. The kernel keeps those that were left until it arms one at their
+ * place on the stack or above; where it can't be told whether one was, it is not.
  */
 ALWAYS u64 armed_at(struct thread *t, void *task, u32 plan_flags)
 {
@@ -83,7 +87,8 @@ ALWAYS u64 armed_at(struct thread *t, void *task, u32 plan_flags)
 
 		at = *(u64 *)(last + RETURN_STACK);
 		slot = 0;
-		if (!page || read_user(&slot, plan_flags & PLAN_32BIT ? 4 : 8, at) || slot - page < 4096)
+		if (!page || read_user(&slot, plan_flags & PLAN_32BIT ? 4 : 8, at) ||
+			slot - page < 4096)
 			return at;
 		if (!plain) {
 			t->left = 1;
@@ -99,8 +104,10 @@ ALWAYS u64 armed_at(struct thread *t, void *task, u32 plan_flags)
 	return at;
 }
 
-/* Whether the call at sp may have a return probe, inside the one of frame f (NULL: none), while the last one is armed at `armed`. */
-ALWAYS bool may_arm(const struct settings *set, const struct thread *t, struct frame *f, u64 sp, u64 armed, u32 plan_flags, u32 depth)
+/* Whether the call at sp may have a return probe, inside the one of frame f (NULL: none), while the
+ * last one is armed at `armed`. */
+ALWAYS bool may_arm(const struct settings *set, const struct thread *t, struct frame *f, u64 sp,
+	u64 armed, u32 plan_flags, u32 depth)
 {
 	if (!armed)
 		return true;
@@ -128,7 +135,8 @@ ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
 	return f;
 }
 
-/* Takes away the frame of the call that returns, and what is above it; NULL: it is none that was seen to begin. */
+/* Takes away the frame of the call that returns, and what is above it; NULL: it is none that was
+ * seen to begin. */
 ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
 {
 	u32 i, n = t->frames;
@@ -151,7 +159,8 @@ ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
 	return t->frames ? &t->frame[(t->frames - 1) & (MAX_FRAMES - 1)] : 0;
 }
 
-/* Drops the frames of calls that will not return: the stack is above them, or another call uses their place on it. */
+/* Drops the frames of calls that will not return: the stack is above them, or another call uses
+ * their place on it. */
 ALWAYS void drop_dead_frames(struct thread *t, u64 sp, u32 plan_flags)
 {
 	u32 i;
@@ -172,7 +181,8 @@ ALWAYS void drop_dead_frames(struct thread *t, u64 sp, u32 plan_flags)
 	FORGET();
 }
 
-/* Pops the frame of the call that returns, and those of inner calls that did not; NULL: it is none that was seen to begin. */
+/* Pops the frame of the call that returns, and those of inner calls that did not; NULL: it is none
+ * that was seen to begin. */
 ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
 {
 	u32 i, found = 0;

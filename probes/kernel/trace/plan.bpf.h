@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
 /* Runs a copy plan: what it names goes into the call's own record. */
 
-#define FIELD(t, offset, type) (*(type *)((t)->buf + ((offset) & (FIXED - 1) & ~(sizeof(type) - 1))))
+#define FIELD(t, offset, type) \
+	(*(type *)((t)->buf + ((offset) & (FIXED - 1) & ~(sizeof(type) - 1))))
 
 /* One string of at most `keep` bytes into the variable part; returns what its length slot says. */
 ALWAYS s32 take_string(struct thread *t, u64 address, u32 keep)
@@ -90,7 +91,8 @@ ALWAYS void run_plan(const struct settings *set, struct thread *t, const struct 
 				else if (n >= op->len)
 					t->longs[c->longs++ & (MAX_OPS - 1)] = i;
 				if (n > 0 && p->objects >> i & 1)
-					t->names[c->names++ & (MAX_NAMES - 1)] = c->pos - ((n + 8) & ~7UL);
+					t->names[c->names++ & (MAX_NAMES - 1)] = c->pos -
+						((n + 8) & ~7UL);
 			}
 			FIELD(t, op->dst, s32) = n;
 		}

@@ -2,8 +2,9 @@
 /* Sends a record, and what belongs to it. */
 
 /*
- * Whether a name in the record matches one of the object globs, run as one automaton: a bit of `state` is a place in a pattern.
- * Its memory is the thread's, for the reason that follow_strings() gives.
+ * Whether a name in the record matches one of the object globs, run as one automaton: a bit of
+ * `state` is a place in a pattern. Its memory is the thread's, for the reason that follow_strings()
+ * gives.
  */
 ALWAYS bool object_matches(const struct settings *set, struct thread *t)
 {
@@ -51,7 +52,8 @@ ALWAYS void send_rest(struct thread *t, const struct plan *p, u32 ring)
 	if (p->walk)
 		walk(t, p, ring);
 	FORGET();
-	account(t);		/* only now: each branch before a loop would double what the verifier goes through */
+	account(t);  /* only now: each branch before a loop would double what the verifier goes
+		       through */
 }
 
 ALWAYS long send(struct thread *t, u32 ring, u32 plan_flags, bool ends)
@@ -60,7 +62,8 @@ ALWAYS long send(struct thread *t, u32 ring, u32 plan_flags, bool ends)
 
 	HIDE(size);
 	size &= RECORD - 1;
-	if (output_fairly(t, plan_flags & (PLAN_SERVES | PLAN_SERVED) ? RING_TASK : ring & 1, t->buf, size, ends))
+	if (output_fairly(t, plan_flags & (PLAN_SERVES | PLAN_SERVED) ? RING_TASK : ring & 1,
+		    t->buf, size, ends))
 		return -1;
 	t->once[0] = t->capture.once[0];
 	t->once[1] = t->capture.once[1];

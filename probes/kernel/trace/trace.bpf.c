@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
 /*
- * A hit of any probed function comes in; records of the bytes that its copy plan names go out to a ring buffer.
+ * A hit of any probed function comes in; records of the bytes that its copy plan names go out to a
+ * ring buffer.
  *
- * With SESSION one program is both of an entry and of a return, and at an entry it decides whether this call has a return probe at all. It
- * has none where that could kill: the kernel, when it arms one, throws away those that look dead to it, as the stack pointer is above them,
- * and kills the process when such a call returns after all. A coroutine or a signal handler on another stack makes them look so. One that is
- * armed alone is safe, whatever happens to the stack; inside of it only what returns before the program's own code runs.
+ * With SESSION one program is both of an entry and of a return, and at an entry it decides whether
+ * this call has a return probe at all. It has none where that could kill: the kernel, when it arms
+ * one, throws away those that look dead to it, as the stack pointer is above them, and kills the
+ * process when such a call returns after all. A coroutine or a signal handler on another stack
+ * makes them look so. One that is armed alone is safe, whatever happens to the stack; inside of it
+ * only what returns before the program's own code runs.
  *
- * Nothing here knows libvirt: which row of `plans` belongs to a function is the attach cookie. Both programs are loaded
- * sleepable where the kernel can, so that pages which are not resident are faulted in (may_wait). probes/kernel/records.py reads the records,
- * probes/plans/functions.py writes the rows; their layouts must agree with the structs here (tests/unit/probes/kernel/test_records.py).
+ * Nothing here knows libvirt: which row of `plans` belongs to a function is the attach cookie. Both
+ * programs are loaded sleepable where the kernel can, so that pages which are not resident are
+ * faulted in (may_wait). probes/kernel/records.py reads the records, probes/plans/functions.py
+ * writes the rows; their layouts must agree with the structs here
+ * (tests/unit/probes/kernel/test_records.py).
  */
 
 #include "records.bpf.h"
@@ -22,8 +27,9 @@
 #include "abi-x86-64.bpf.h"
 
 /*
- * Whether a function that is entered inside the call of frame f was called by libvirt, or by the enforcer that is looking for what the
- * call is about. Where nothing tells, it was the program: a call too many is better than one that hides.
+ * Whether a function that is entered inside the call of frame f was called by libvirt, or by the
+ * enforcer that is looking for what the call is about. Where nothing tells, it was the program: a
+ * call too many is better than one that hides.
  */
 ALWAYS bool is_inner(struct pt_regs *ctx, u64 cookie, u32 plan_flags, const struct frame *f)
 {
@@ -34,8 +40,9 @@ ALWAYS bool is_inner(struct pt_regs *ctx, u64 cookie, u32 plan_flags, const stru
 		if (caller - f->args[0] < f->args[1])
 			return true;
 	}
-	if (f->sp == SP(ctx))		/* jumped to; the return address is a page of the kernel's */
-		return plan_flags & PLAN_PLUMBING || (plan_flags & PLAN_JUMPS && f->flags & FRAME_JUMPS);
+	if (f->sp == SP(ctx))  /* jumped to; the return address is a page of the kernel's */
+		return plan_flags & PLAN_PLUMBING ||
+			(plan_flags & PLAN_JUMPS && f->flags & FRAME_JUMPS);
 	return called_by_library(ctx, cookie, plan_flags);
 }
 
@@ -111,7 +118,8 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		if (p->flags & PLAN_PRIVATE) {
 			ring = f->ring;
 		} else if (!jumped && !is_inner(ctx, cookie, p->flags, f)) {
-			if (depth) {	/* a return address in the library itself was refused, and is none of another one */
+			if (depth) { /* a return address in the library itself was refused, and is
+					none of another one */
 				read_user(&e->caller, p->flags & PLAN_32BIT ? 4 : 8, SP(ctx));
 				record_flags = is_in_text(ctx, cookie, e->caller) ? 0 : REC_CALLER;
 			}
@@ -129,7 +137,8 @@ ALWAYS bool enter(struct pt_regs *ctx)
 			t->serving = new_id(bpf_ktime_get_ns());
 			t->serving_sp = SP(ctx);
 			flags |= FRAME_SERVES;
-		} else if (p->flags & PLAN_SERVED ? !t->serving || !ARG(ctx, 0) : !flags && !(p->flags & PLAN_ALWAYS)) {
+		} else if (p->flags & PLAN_SERVED ? !t->serving || !ARG(ctx, 0) :
+						    !flags && !(p->flags & PLAN_ALWAYS)) {
 			return false;
 		}
 		flags |= FRAME_PRIVATE | FRAME_WANTED;
@@ -152,7 +161,8 @@ ALWAYS bool enter(struct pt_regs *ctx)
 			__sync_fetch_and_add(&set->generation, 1);
 	}
 #else
-	/* The kernel arms no more return probes than there are frames: a call that is deeper has a record, but no end. */
+	/* The kernel arms no more return probes than there are frames: a call that is deeper has a
+	 * record, but no end. */
 	returns = returns && n < MAX_FRAMES;
 #endif
 	if (!returns)
@@ -179,7 +189,8 @@ ALWAYS bool enter(struct pt_regs *ctx)
 	if (flags & FRAME_WANTED) {
 		e->h.kind = REC_ENTRY;
 		e->h.depth = f->depth;
-		e->h.flags = ring | record_flags | n << REC_LEVEL | (t->serving ? REC_SERVING : 0) | (t->wanted ? REC_WANTED : 0);
+		e->h.flags = ring | record_flags | n << REC_LEVEL | (t->serving ? REC_SERVING : 0) |
+			(t->wanted ? REC_WANTED : 0);
 		e->h.row = row;
 		e->h.time = now;
 		e->h.task = t->serving ? t->serving : t->task;
@@ -200,8 +211,8 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		run_plan(set, t, p);
 		e->h.bad = t->capture.bad;
 		e->h.flags |= t->capture.flags | (t->capture.longs || p->walk ? REC_LONG : 0);
-		if (set->object && !(p->flags & (PLAN_PRIVATE | PLAN_NO_OBJECT)) && !(t->capture.bad & p->objects) &&
-		    !object_matches(set, t)) {
+		if (set->object && !(p->flags & (PLAN_PRIVATE | PLAN_NO_OBJECT)) &&
+			!(t->capture.bad & p->objects) && !object_matches(set, t)) {
 			flags &= ~(FRAME_WANTED | FRAME_INSIDE);
 #ifdef SESSION
 			if (!(p->flags & PLAN_OPENS))
@@ -210,7 +221,8 @@ ALWAYS bool enter(struct pt_regs *ctx)
 				t->unarmed_sp = SP(ctx);
 #endif
 		} else if (send(t, ring, p->flags, false)) {
-			count(set, loser(t), ring, p->flags & PLAN_PRIVATE ? LOST_PRIVATE : LOST_ENTRY, 1);
+			count(set, loser(t), ring,
+				p->flags & PLAN_PRIVATE ? LOST_PRIVATE : LOST_ENTRY, 1);
 			flags |= FRAME_ENTRY_LOST;
 			if (p->flags & PLAN_PRIVATE)
 				t->inner_lost = now;
@@ -221,7 +233,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		}
 	}
 	if (p->flags & PLAN_SERVES)
-		flags &= ~FRAME_WANTED;		/* its end has no record, and says nothing of calls in it */
+		flags &= ~FRAME_WANTED; /* its end has no record, and says nothing of calls in it */
 	f->flags = flags;
 	if (f->returns)
 		t->frames = n + 1;
@@ -243,7 +255,8 @@ ALWAYS void come_back(struct pt_regs *ctx)
 
 	OWN_STACK();
 	if (!set || !p || !t)
-		return;			/* no thread: the call was under way when the probes came, or before a fork */
+		return; /* no thread: the call was under way when the probes came, or before a fork
+			 */
 	if (p->flags & PLAN_OPENS)
 		__sync_fetch_and_add(&set->generation, 1);
 	if (p->flags & PLAN_SERVES)
@@ -275,7 +288,11 @@ ALWAYS void come_back(struct pt_regs *ctx)
 	r->h.bad = t->capture.bad;
 	r->h.flags |= t->capture.flags | (t->capture.longs || p->walk ? REC_LONG : 0);
 	if (send(t, f->ring, 0, true)) {
-		count(set, loser(t), f->ring, f->flags & FRAME_PRIVATE ? LOST_PRIVATE : f->flags & FRAME_ENTRY_LOST ? LOST_BOTH : LOST_RETURN, 1);
+		count(set, loser(t), f->ring,
+			f->flags & FRAME_PRIVATE	    ? LOST_PRIVATE :
+				f->flags & FRAME_ENTRY_LOST ? LOST_BOTH :
+							      LOST_RETURN,
+			1);
 		if (f->flags & FRAME_PRIVATE)
 			t->inner_lost = r->h.time;
 		return;
@@ -307,8 +324,8 @@ int on_return(struct pt_regs *ctx)
 #endif
 
 /*
- * The enforcer's verdict on a call. One that goes on is told by its sp from then on; one that was denied never reaches its function,
- * so its arguments are copied here, by the same plan.
+ * The enforcer's verdict on a call. One that goes on is told by its sp from then on; one that was
+ * denied never reaches its function, so its arguments are copied here, by the same plan.
  */
 int on_verdict(struct pt_regs *ctx)
 {
@@ -324,7 +341,8 @@ int on_verdict(struct pt_regs *ctx)
 	struct entry *e;
 
 	OWN_STACK();
-	if (!set || !set->ready || !p || pid_tgid >> 32 == set->self || read_block(&v, sizeof(v), ARG(ctx, 0)))
+	if (!set || !set->ready || !p || pid_tgid >> 32 == set->self ||
+		read_block(&v, sizeof(v), ARG(ctx, 0)))
 		return 0;
 	if (v.sp - SP(ctx) > SP_REACH)
 		return 0;		/* no verdict on a call of this thread */
@@ -337,7 +355,8 @@ int on_verdict(struct pt_regs *ctx)
 	if (!call)
 		return 0;
 	/* a call that goes on is counted at its own entry */
-	t = get_thread(set, RING_WRITE, v.action == VERDICT_DENY ? call->flags & PLAN_WANTED : 0, pid_tgid, now);
+	t = get_thread(set, RING_WRITE, v.action == VERDICT_DENY ? call->flags & PLAN_WANTED : 0,
+		pid_tgid, now);
 	if (!t || (!t->wanted && !t->serving))
 		return 0;
 	n = t->frames;
@@ -393,14 +412,16 @@ int on_verdict(struct pt_regs *ctx)
 	run_plan(set, t, call);
 	e->h.bad = t->capture.bad;
 	e->h.flags |= t->capture.flags;
-#ifdef MAY_GOTO			/* else the verifier would take as long for this as for all the rest */
+#ifdef MAY_GOTO /* else the verifier would take as long for this as for all the rest */
 	if (t->capture.longs | call->walk)
 		e->h.flags |= REC_LONG;
 #endif
-	if (set->object && !(call->flags & PLAN_NO_OBJECT) && !(t->capture.bad & call->objects) && !object_matches(set, t))
+	if (set->object && !(call->flags & PLAN_NO_OBJECT) && !(t->capture.bad & call->objects) &&
+		!object_matches(set, t))
 		return 0;
 	if (send(t, RING_WRITE, 0, false)) {
-		count(set, loser(t), RING_WRITE, LOST_ENTRY, 1);	/* of which there will be no return */
+		count(set, loser(t), RING_WRITE, LOST_ENTRY,
+			1); /* of which there will be no return */
 		count(set, loser(t), RING_WRITE, LOST_BOTH, 1);
 		return 0;
 	}

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
-/* What does not fit into the call's own record: long strings, lists; it follows in records of its own. */
+/* What does not fit into the call's own record: long strings, lists; it follows in records of its
+ * own. */
 
 /*
- * Choices without a branch, which the verifier would follow both ways in every round of a loop: all ones if x < 0, else 0; and
- * what can be made of it. HIDE() keeps the compiler from finding the branch again.
+ * Choices without a branch, which the verifier would follow both ways in every round of a loop: all
+ * ones if x < 0, else 0; and what can be made of it. HIDE() keeps the compiler from finding the
+ * branch again.
  */
 ALWAYS s64 if_negative(s64 x)
 {
@@ -33,10 +35,12 @@ ALWAYS s64 pick(s64 mask, s64 a, s64 b)
 	return b ^ ((a ^ b) & mask);
 }
 
-/* What chunks took, sent or lost. Each branch here, and whatever stays in a register meanwhile, would cost the verifier a loop's time. */
+/* What chunks took, sent or lost. Each branch here, and whatever stays in a register meanwhile,
+ * would cost the verifier a loop's time. */
 ALWAYS void account(const struct thread *t)
 {
-	u32 user = t->follow.user, loser = t->follow.loser, ring = t->chunk.h.flags & REC_WRITE_RING;
+	u32 user = t->follow.user, loser = t->follow.loser,
+	    ring = t->chunk.h.flags & REC_WRITE_RING;
 	struct user *u = map_lookup(MAP(FD_USERS), &user), *l = map_lookup(MAP(FD_USERS), &loser);
 
 	if (u)
@@ -46,8 +50,9 @@ ALWAYS void account(const struct thread *t)
 }
 
 /*
- * What did not fit into the call's own record: the rest of long strings, up to `keep`, and how long they are.
- * The loop's state is in memory, of which the verifier assumes nothing: its rounds look alike to it.
+ * What did not fit into the call's own record: the rest of long strings, up to `keep`, and how long
+ * they are. The loop's state is in memory, of which the verifier assumes nothing: its rounds look
+ * alike to it.
  */
 ALWAYS void follow_strings(struct thread *t, const struct plan *p, u32 ring)
 {
@@ -111,7 +116,8 @@ ALWAYS void send_walked(struct thread *t, void *out, u32 row)
 	t->follow.lost -= if_negative(ring_output(out, c, size, BPF_RB_NO_WAKEUP));
 }
 
-/* The operations behind the plan's first OP_END, see struct op. State is in memory, for the reason that follow_strings() gives. */
+/* The operations behind the plan's first OP_END, see struct op. State is in memory, for the reason
+ * that follow_strings() gives. */
 ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 {
 	struct walk *w = &t->walk;
@@ -154,10 +160,12 @@ ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 			address += (op->off + w->done) & not_0(address);
 			n = read_string(item + 1, WALK_PIECE + 1, address);
 			more = if_negative(n);
-			n = pick(more, pick(not_0(address), STR_UNREADABLE, STR_NULL), at_least_0(n - 1));
+			n = pick(more, pick(not_0(address), STR_UNREADABLE, STR_NULL),
+				at_least_0(n - 1));
 			size = at_least_0(smaller(n, (s64)op->keep - w->done));
 			w->done += WALK_PIECE;
-			more = if_negative(WALK_PIECE - 1 - n) & if_negative((s64)w->done - LENGTH_LIMIT);
+			more = if_negative(WALK_PIECE - 1 - n) &
+				if_negative((s64)w->done - LENGTH_LIMIT);
 			w->done &= more;
 			w->next = pick(more, op - p->ops, op->then);
 		} else if (kind == OP_ARRAY) {
@@ -167,7 +175,8 @@ ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 			size &= WALK_FULL - 1;
 			more = read_block(item + 1, size, address + op->off);
 			size &= ~if_negative(more);
-			n = pick(not_0(address), pick(if_negative(more), STR_UNREADABLE, n), STR_NULL);
+			n = pick(not_0(address), pick(if_negative(more), STR_UNREADABLE, n),
+				STR_NULL);
 		} else if (kind == OP_LIST) {
 			n = op->len ? smaller(at_least_0((s32)item->count), op->keep) : op->keep;
 			n &= not_0(address);
@@ -198,7 +207,8 @@ ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 			n = pick(more, pick(not_0(address), STR_UNREADABLE, STR_NULL), size);
 			read_kernel(item + 1, size, t->buf + dst);
 			if (more)
-				read_kernel(t->buf + dst, size, 0);	/* zeros: what hangs on it must read as NULL */
+				read_kernel(t->buf + dst, size,
+					0); /* zeros: what hangs on it must read as NULL */
 			size &= ~more;
 		}
 		/* through memory: else every way to here would go on as a state of its own */

@@ -24,13 +24,19 @@ from probes.host.daemons import Daemons
 from tests.enforced import compiled as compile_text
 from tests.enforced import put
 
-POLICY = '[[rule]]\nname = "none"\naction = "deny"\nfunction = ["virDomainSuspend", "virDomainResume"]\n'
-OTHER = '[[rule]]\nname = "none"\naction = "deny"\nfunction = ["virDomainReboot"]\nobject = "web*"\n'
+POLICY = (
+    '[[rule]]\nname = "none"\naction = "deny"\nfunction = ["virDomainSuspend", "virDomainResume"]\n'
+)
+OTHER = (
+    '[[rule]]\nname = "none"\naction = "deny"\nfunction = ["virDomainReboot"]\nobject = "web*"\n'
+)
 READ_MOST = compiled.HEAD.size + compiled.ROWS_MAX * compiled.ROW.size + compiled.ORIGIN_MAX
 
 
 @contextlib.contextmanager
-def in_force(data: bytes, seals: int = coverage.SEALS, name: str = coverage.MEMORY_FILE) -> Iterator[None]:
+def in_force(
+    data: bytes, seals: int = coverage.SEALS, name: str = coverage.MEMORY_FILE
+) -> Iterator[None]:
     """The policy is mapped in this process, as the enforcer does it."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(fd, data)
@@ -203,7 +209,9 @@ def test_what_is_known_is_not_read_again(nothing, monkeypatch):
             assert covered.covered_for(os.getpid()) == before
 
 
-@pytest.mark.parametrize("seals", [0, coverage.SEALS & ~fcntl.F_SEAL_WRITE, coverage.SEALS & ~fcntl.F_SEAL_SHRINK])
+@pytest.mark.parametrize(
+    "seals", [0, coverage.SEALS & ~fcntl.F_SEAL_WRITE, coverage.SEALS & ~fcntl.F_SEAL_SHRINK]
+)
 def test_only_what_cannot_change_is_believed(nothing, seals):
     covered = Coverage(Every(False))
     covered.enforced(os.getpid())
@@ -262,7 +270,9 @@ def test_a_big_policy_is_read_in_part():
     assert sum(read) <= READ_MOST
 
 
-@pytest.mark.parametrize("what", ["fifo", "folder", "device", "too large", "of others", "link to nowhere"])
+@pytest.mark.parametrize(
+    "what", ["fifo", "folder", "device", "too large", "of others", "link to nowhere"]
+)
 def test_what_is_no_policy_of_the_host_is_not_waited_for(tmp_path, monkeypatch, what):
     path = tmp_path / "policy.bin"
     if what == "fifo":
@@ -298,7 +308,12 @@ VALUES = st.one_of(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]), st.integers(0, 255
 
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.data_too_large])
-@given(st.lists(st.tuples(PLACES, VALUES), max_size=12), st.integers(0, len(WHOLE)), st.booleans(), st.booleans())
+@given(
+    st.lists(st.tuples(PLACES, VALUES), max_size=12),
+    st.integers(0, len(WHOLE)),
+    st.booleans(),
+    st.booleans(),
+)
 def test_a_forged_policy_is_read_within_limits_or_refused(changes, length, is_cut, is_fitted):
     data = bytearray(WHOLE)
     for place, value in changes:
@@ -321,7 +336,10 @@ def test_a_forged_policy_is_read_within_limits_or_refused(changes, length, is_cu
     assert sum(read) <= READ_MOST
     assert found == compiled.read_summary(bytes(data))
     if found is not None:
-        assert found.covered <= frozenset(range(NO_STUB, compiled.ROWS_MAX)) and len(found.origin) <= compiled.ORIGIN_MAX
+        assert (
+            found.covered <= frozenset(range(NO_STUB, compiled.ROWS_MAX))
+            and len(found.origin) <= compiled.ORIGIN_MAX
+        )
         assert found.mode in ("audit", "enforce") and found.on_error in ("allow", "deny")
 
 
@@ -338,7 +356,9 @@ def test_a_forged_policy_is_read_within_limits_or_refused(changes, length, is_cu
     ],
 )
 @pytest.mark.parametrize("is_daemon", [False, True])
-def test_functions_without_a_stub_are_covered_where_everything_is_meant(nothing, rule, meant, is_daemon):
+def test_functions_without_a_stub_are_covered_where_everything_is_meant(
+    nothing, rule, meant, is_daemon
+):
     covered = Coverage(Every(is_daemon))
     covered.enforced(os.getpid())
     with in_force(compile_text(f'[[rule]]\nname = "a"\n{rule}\n')):

@@ -41,7 +41,9 @@ def lines_file(folder, *events: Event) -> str:
 
 def test_first_line_and_each_change_of_the_day_is_told(tmp_path, capsys, in_utc):
     at = [START, START + NS, START + DAY, START + DAY + NS, time.time_ns()]
-    file = lines_file(tmp_path, *(DESTROY._replace(time=ns) for ns in at), END._replace(time=at[-1]))
+    file = lines_file(
+        tmp_path, *(DESTROY._replace(time=ns) for ns in at), END._replace(time=at[-1])
+    )
 
     assert show_log([file]) == 0
     assert [line[:20] for line in capsys.readouterr().out.splitlines()] == [
@@ -52,13 +54,19 @@ def test_first_line_and_each_change_of_the_day_is_told(tmp_path, capsys, in_utc)
         "09:24:11.403660 4120",
         "09:24:12.403660 4120",
         time.strftime("-- %a %Y-%m-%d --", time.gmtime(at[-1] // NS)),
-        time.strftime("%H:%M:%S", time.gmtime(at[-1] // NS)) + f".{at[-1] // 1000 % 10**6:06d} 4120",
+        time.strftime("%H:%M:%S", time.gmtime(at[-1] // NS))
+        + (f".{at[-1] // 1000 % 10**6:06d} 4120"),
     ]
 
 
 @pytest.mark.parametrize("form", ["json", "xml"])
 def test_forms_for_programs_have_no_lines_of_days(tmp_path, capsys, form):
-    assert show_log([lines_file(tmp_path, DESTROY, DESTROY._replace(time=START + DAY)), "--format", form]) == 0
+    assert (
+        show_log(
+            [lines_file(tmp_path, DESTROY, DESTROY._replace(time=START + DAY)), "--format", form]
+        )
+        == 0
+    )
     assert "--" not in capsys.readouterr().out
 
 
@@ -78,14 +86,22 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("show", [show_log, show_report])
-def test_bar_grows_to_the_end_and_is_gone_before_anything_else_is_said(tmp_path, capsys, monkeypatch, show):
-    """Three files, the last with a line of another program; what is said goes to the same terminal."""
+def test_bar_grows_to_the_end_and_is_gone_before_anything_else_is_said(
+    tmp_path, capsys, monkeypatch, show
+):
+    """Three files, the last with a line of another program; what is said goes to the same
+    terminal.
+    """
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
     monkeypatch.setattr(commands, "open_bar", lambda: Bar(terminal, patience=0))
     monkeypatch.setattr("log.sinks.progress._REDRAW", 0)
     monkeypatch.setattr(commands, "say", lambda line: terminal.write(f"{line}\n"))
-    files = [lines_file(tmp_path / str(number), DESTROY) for number in range(3) if not (tmp_path / str(number)).mkdir()]
+    files = [
+        lines_file(tmp_path / str(number), DESTROY)
+        for number in range(3)
+        if not (tmp_path / str(number)).mkdir()
+    ]
     with open(files[-1], "a") as file:
         file.write("no event\n" * 1000)
 
@@ -118,7 +134,9 @@ def test_short_look_has_no_bar(monkeypatch):
 @pytest.mark.parametrize("verb", ["log", "report"])
 def test_interrupted_ends_cleanly(verb):
     """Interrupted while it waits for more lines."""
-    process = subprocess.Popen([*TRACER, verb, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*TRACER, verb, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stdin
     try:
         # a pipe has room for 64 KiB: when more than that is written, it is being read
@@ -135,7 +153,12 @@ def test_interrupted_ends_cleanly(verb):
 
 def test_nobody_who_reads_is_no_failure(tmp_path):
     file = lines_file(tmp_path, *[DESTROY] * 3000)
-    process = subprocess.Popen([*TRACER, "log", file], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*TRACER, "log", file],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert process.stdout and process.stderr
     try:
         assert process.stdout.readline() and process.stdout.readline()

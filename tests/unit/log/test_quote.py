@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Untrusted text, quoted: nothing that steers, hides or breaks a line is left, and nothing is lost."""
+"""Untrusted text, quoted: nothing that steers, hides or breaks a line is left, and nothing is
+lost.
+"""
 
 import re
 import unicodedata
@@ -33,12 +35,23 @@ def test_quote_escapes_what_is_not_seen(text, quoted):
     assert quote.quote(text) == quoted
 
 
-@pytest.mark.parametrize("text", ["web1", "qemu:///system", "qemu+ssh://root@host/system?no_verify=1", "52:54:00:12:34:56", "/dev/vda"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "web1",
+        "qemu:///system",
+        "qemu+ssh://root@host/system?no_verify=1",
+        "52:54:00:12:34:56",
+        "/dev/vda",
+    ],
+)
 def test_name_leaves_plain_words_alone(text):
     assert quote.name(text) == text
 
 
-@pytest.mark.parametrize("text", ["", "a b", "a,b", "a)", "NULL", "42", "0x7f", "-1", "?", "<x>", "web\u0456", "a\n"])
+@pytest.mark.parametrize(
+    "text", ["", "a b", "a,b", "a)", "NULL", "42", "0x7f", "-1", "?", "<x>", "web\u0456", "a\n"]
+)
 def test_name_quotes_what_could_be_mistaken(text):
     assert quote.name(text) == quote.quote(text)
 
@@ -84,7 +97,12 @@ def test_decoded_bytes_can_be_encoded_and_turned_back(data):
     except UnicodeDecodeError:
         parts = re.split(r"\\(\\|x[0-9a-f]{2})", text)
         back = b"".join(
-            part.encode() if index % 2 == 0 else b"\\" if part == "\\" else bytes([int(part[1:], 16)]) for index, part in enumerate(parts)
+            part.encode()
+            if index % 2 == 0
+            else b"\\"
+            if part == "\\"
+            else bytes([int(part[1:], 16)])
+            for index, part in enumerate(parts)
         )
         assert back == data
 
@@ -95,7 +113,9 @@ def test_well_formed_text_can_always_be_encoded(text):
 
 
 def test_hostile_name_stays_on_its_line():
-    assert quote.name(HOSTILE) == ('"\\x1b[31m\\n[red]\\u202eevil\\u2066\\u009b\\r\\x00\\x7f\\ufeff\\u2028\\U000e0041"')
+    assert quote.name(HOSTILE) == (
+        '"\\x1b[31m\\n[red]\\u202eevil\\u2066\\u009b\\r\\x00\\x7f\\ufeff\\u2028\\U000e0041"'
+    )
 
 
 def _unquote(quoted: str) -> str:

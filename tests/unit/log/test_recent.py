@@ -28,7 +28,9 @@ def test_none_is_a_value():
     assert asked == [7]
 
 
-steps = st.lists(st.tuples(st.sampled_from(["get", "put", "learn", "pop"]), st.integers(0, 5), st.integers()))
+steps = st.lists(
+    st.tuples(st.sampled_from(["get", "put", "learn", "pop"]), st.integers(0, 5), st.integers())
+)
 
 
 @given(st.integers(1, 4), steps)
@@ -43,7 +45,11 @@ def test_the_last_used_are_kept(most, steps):
             continue
         elif what == "put" or key not in model:
             model[key] = value
-            assert (recent.put(key, value) if what == "put" else recent.learn(key, dict.fromkeys([key], value).__getitem__)) == value
+            assert (
+                recent.put(key, value)
+                if what == "put"
+                else recent.learn(key, dict.fromkeys([key], value).__getitem__)
+            ) == value
         else:
             assert recent.learn(key, lambda _: 0) == model[key]
         if key in model:

@@ -20,7 +20,8 @@ class Made(NamedTuple):
 
 def test_a_thread_that_has_nothing_to_do_is_not_waited_for(monkeypatch) -> None:
     nothing: Any = SimpleNamespace(refused=[], take=list)
-    held = Attachments(SimpleNamespace(multi=True, programs={}), nothing, nothing, list, "1.0", Owners())  # type: ignore[arg-type]
+    program: Any = SimpleNamespace(multi=True, programs={})
+    held = Attachments(program, nothing, nothing, list, "1.0", Owners())
     closed: list[int] = []
     links: Any = SimpleNamespace(close=lambda: closed.append(1))
     monkeypatch.setattr(held, "_try", lambda job, mapped: Done(job, links, None, "", 0, mapped))
@@ -31,4 +32,5 @@ def test_a_thread_that_has_nothing_to_do_is_not_waited_for(monkeypatch) -> None:
     held.detach()
     assert held._thread and not held._thread.is_alive()
     assert closed == [1]
-    assert [getattr(event, "path", None) for event in held.last()] == ["/libvirt.so.0"]  # it was not traced, and that is told
+    # it was not traced, and that is told
+    assert [getattr(event, "path", None) for event in held.last()] == ["/libvirt.so.0"]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Wrong words on the command line are answered in one line that says what is wrong and where to look."""
+"""Wrong words on the command line are answered in one line that says what is wrong and where to
+look.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,35 @@ LAST_PID = 1 << 22  # never given to a process: pids end before it
     "words, complaint",
     [
         ("--bogus", "unrecognized arguments: --bogus; see libvirt-trace --help"),
-        ("virsh list", "unrecognized arguments: virsh list (-- goes before a COMMAND); see libvirt-trace --help"),
+        (
+            "virsh list",
+            "unrecognized arguments: virsh list (-- goes before a COMMAND); see libvirt-trace "
+            "--help",
+        ),
         ("-w --", "no COMMAND after --; see libvirt-trace --help"),
         ("-p abc", "argument -p: 'abc' is not a process id; see libvirt-trace --help"),
-        ("-u no-such-user", "argument -u: no user 'no-such-user' on this host; see libvirt-trace --help"),
+        (
+            "-u no-such-user",
+            "argument -u: no user 'no-such-user' on this host; see libvirt-trace --help",
+        ),
         ("-d soon", "argument -d: 'soon' is not a time in seconds; see libvirt-trace --help"),
-        ("--slower -1", "argument --slower: '-1' is not a time in milliseconds; see libvirt-trace --help"),
-        ("-s 65537", "argument -s: '65537' is not a number of bytes up to 65536; see libvirt-trace --help"),
-        ("--max-events 0", "argument --max-events: '0' is not a number of calls; see libvirt-trace --help"),
-        ("--buffer-size 1025", "argument --buffer-size: '1025' is not a number of MiB up to 1024; see libvirt-trace --help"),
+        (
+            "--slower -1",
+            "argument --slower: '-1' is not a time in milliseconds; see libvirt-trace --help",
+        ),
+        (
+            "-s 65537",
+            "argument -s: '65537' is not a number of bytes up to 65536; see libvirt-trace --help",
+        ),
+        (
+            "--max-events 0",
+            "argument --max-events: '0' is not a number of calls; see libvirt-trace --help",
+        ),
+        (
+            "--buffer-size 1025",
+            "argument --buffer-size: '1025' is not a number of MiB up to 1024; see "
+            "libvirt-trace --help",
+        ),
         ("--wri", "unrecognized arguments: --wri; see libvirt-trace --help"),
         ("list --all", "unrecognized arguments: --all; see libvirt-trace list --help"),
         ("ps 1", "unrecognized arguments: 1; see libvirt-trace ps --help"),
@@ -70,9 +92,16 @@ def test_options_of_the_command_are_its_own():
 
 
 def test_numbers_have_the_units_that_help_promises():
-    options = tracing_parser("0").parse_args(["--slower", "1.5", "--buffer-size", "5", "-d", "0.5", "-u", "0", "-u", "root"])
+    options = tracing_parser("0").parse_args(
+        ["--slower", "1.5", "--buffer-size", "5", "-d", "0.5", "-u", "0", "-u", "root"]
+    )
 
-    assert (options.slower, options.buffer_size, options.seconds, options.users) == (1_500_000, 8, 0.5, [0, 0])
+    assert (options.slower, options.buffer_size, options.seconds, options.users) == (
+        1_500_000,
+        8,
+        0.5,
+        [0, 0],
+    )
 
 
 def test_function_pattern_that_matches_nothing_is_complained_of():
@@ -85,7 +114,23 @@ def test_function_pattern_that_matches_nothing_is_complained_of():
     ]
 
 
-WORDS = ["-p", "-u", "-n", "-f", "--object", "-w", "-x", "--slower", "--nested", "-a", "-s", "-d", "--max-events", "--all-processes", "-c"]
+WORDS = [
+    "-p",
+    "-u",
+    "-n",
+    "-f",
+    "--object",
+    "-w",
+    "-x",
+    "--slower",
+    "--nested",
+    "-a",
+    "-s",
+    "-d",
+    "--max-events",
+    "--all-processes",
+    "-c",
+]
 WORDS += [
     "--json",
     "--format",
@@ -103,7 +148,21 @@ WORDS += [
     "1e400",
     "nan",
 ]
-WORDS += ["65536", "65537", "root", "!vir*", "[", "--", "", "٣", "99999999999999999999", "--no-redact", "--slower=0.5", "-s0", "\udcff"]
+WORDS += [
+    "65536",
+    "65537",
+    "root",
+    "!vir*",
+    "[",
+    "--",
+    "",
+    "٣",
+    "99999999999999999999",
+    "--no-redact",
+    "--slower=0.5",
+    "-s0",
+    "\udcff",
+]
 
 
 @given(st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=8)), max_size=6))
@@ -123,10 +182,16 @@ def test_any_words_are_understood_or_refused(words):
 @pytest.mark.parametrize(
     "error, said",
     [
-        (FileNotFoundError(2, "No such file or directory", "/sys/x\x1b"), "/sys/x\\x1b: no such file or directory; --debug shows where"),
+        (
+            FileNotFoundError(2, "No such file or directory", "/sys/x\x1b"),
+            "/sys/x\\x1b: no such file or directory; --debug shows where",
+        ),
         (OSError(24, "Too many open files"), "too many open files; raise the limit (ulimit -n)"),
         (OSError(27, "File too large"), "file too large; raise the limit (ulimit -f)"),
-        (PermissionError(1, "Operation not permitted"), "operation not permitted; is a capability missing? --debug shows where"),
+        (
+            PermissionError(1, "Operation not permitted"),
+            "operation not permitted; is a capability missing? --debug shows where",
+        ),
     ],
 )
 def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, error, said):
@@ -170,4 +235,7 @@ tracer.main(["list"])
 def test_a_fault_in_a_thread_is_one_line_too():
     code = FAILS_IN_A_THREAD.format(root=os.path.dirname(tracer.__file__))
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stderr == ("libvirt-trace: internal error: KeyError in <string>:6; please report it (--debug shows how it came about)\n")
+    assert said.stderr == (
+        "libvirt-trace: internal error: KeyError in <string>:6; please report "
+        "it (--debug shows how it came about)\n"
+    )

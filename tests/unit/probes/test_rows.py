@@ -27,15 +27,33 @@ TABLE = load_api(())
 def given() -> Rows:
     size = records.MAX_PLANS * records.PLAN_SIZE
     program: Any = SimpleNamespace(
-        entry_plans=bytearray(size), return_plans=bytearray(size), verdict_rows=bytearray(8 * records.MAX_VERDICT_ROWS)
+        entry_plans=bytearray(size),
+        return_plans=bytearray(size),
+        verdict_rows=bytearray(8 * records.MAX_VERDICT_ROWS),
     )
     return Rows(program, TABLE, Filters(plumbing=True), Limits(256, True), returns=True)
 
 
-def target(names: list[str], owner: int = 65534, layout: str | None = None, is_32_bit: bool = False) -> Target:
+def target(
+    names: list[str], owner: int = 65534, layout: str | None = None, is_32_bit: bool = False
+) -> Target:
     functions = tuple((name, 0x1000 + 16 * number) for number, name in enumerate(names))
     found = Layout(layout, None, LAYOUTS[layout] if layout else {})
-    return Target("/x", 1, 2, -1, "libvirt.so.0", None, functions, {}, {}, owner, (0x1000, 0x100000), found, is_32_bit)
+    return Target(
+        "/x",
+        1,
+        2,
+        -1,
+        "libvirt.so.0",
+        None,
+        functions,
+        {},
+        {},
+        owner,
+        (0x1000, 0x100000),
+        found,
+        is_32_bit,
+    )
 
 
 NEWER = """<api name='libvirt'><symbols>
@@ -62,7 +80,9 @@ NEWER = """<api name='libvirt'><symbols>
 MANY = "".join(f"<arg name='xml{n}' type='const char *' info=''/>" for n in range(40))
 
 
-def test_a_newer_description_is_decoded_as_far_as_it_is_understood(tmp_path: Path, given: Rows) -> None:
+def test_a_newer_description_is_decoded_as_far_as_it_is_understood(
+    tmp_path: Path, given: Rows
+) -> None:
     (tmp_path / "libvirt-api.xml").write_text(NEWER.format(huge="9" * 5000, many=MANY))
     table = load_api([tmp_path])
     assert not table.warnings
@@ -75,8 +95,12 @@ def test_a_newer_description_is_decoded_as_far_as_it_is_understood(tmp_path: Pat
     frob = plans["virDomainGetFrob"].ret
     assert len(chosen) == 4 and frob
     operations = list(records.OP.iter_unpack(frob.pack()[records.PLAN_HEAD.size :]))
-    assert sum(kind & ~records.OP_IF == records.OP_STRING for kind, *_ in operations) == 2, "its char *, and no other pointer"
-    assert not {"virOddInfo", "virHugeInfo"} & table.structs.keys(), "nobody knows how large they are"
+    assert sum(kind & ~records.OP_IF == records.OP_STRING for kind, *_ in operations) == 2, (
+        "its char *, and no other pointer"
+    )
+    assert not {"virOddInfo", "virHugeInfo"} & table.structs.keys(), (
+        "nobody knows how large they are"
+    )
 
 
 def numbers(given: Rows, of: Target) -> set[int]:
@@ -128,8 +152,15 @@ def test_a_row_that_was_given_back_rests_before_it_is_used_again(given: Rows) ->
     assert not given.rested()
 
 
-@having(st.integers(0, ROW), st.integers(0, 1 << 20), st.integers(1, 1 << 24), st.integers(0, (1 << 24) - 1))
-def test_a_probe_knows_where_the_code_is_to_the_page(row: int, start: int, size: int, inside: int) -> None:
+@having(
+    st.integers(0, ROW),
+    st.integers(0, 1 << 20),
+    st.integers(1, 1 << 24),
+    st.integers(0, (1 << 24) - 1),
+)
+def test_a_probe_knows_where_the_code_is_to_the_page(
+    row: int, start: int, size: int, inside: int
+) -> None:
     """What is mapped behind it is not libvirt's."""
     offset = start + inside % size
     packed = cookie(row, offset, (start, size))

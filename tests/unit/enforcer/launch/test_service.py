@@ -11,7 +11,10 @@ from log.errors import TraceError
 from tests.enforced import library
 
 UNIT = "[Service]\nType=notify\nExecStart=/usr/sbin/libvirtd $ARGS\n"
-APPLY = "libvirtd.service is enforced after: systemctl daemon-reload && systemctl restart libvirtd.service"
+APPLY = (
+    "libvirtd.service is enforced after: systemctl daemon-reload && systemctl restart "
+    "libvirtd.service"
+)
 
 
 @pytest.fixture
@@ -33,28 +36,49 @@ def test_drop_in_is_written_and_removed(root):
         "Environment=LIBVIRT_TRACE_ON_ERROR=deny",
     ]
     assert (root / "etc/libvirt-trace/libvirtd.service.bin").read_bytes() == b"compiled"
-    assert service.enforce("libvirtd.service", None, "allow", root) == [APPLY]  # the system policy alone
+    # the system policy alone
+    assert service.enforce("libvirtd.service", None, "allow", root) == [APPLY]
     assert drop_in.read_text().splitlines()[1:] == [
         "[Service]",
         f"Environment=LD_PRELOAD={library_path()}",
         "Environment=LIBVIRT_TRACE_ON_ERROR=allow",
     ]
     assert service.remove("libvirtd", root) == [
-        "libvirtd.service is not enforced any more after: systemctl daemon-reload && systemctl restart libvirtd.service"
+        (
+            "libvirtd.service is not enforced any more after: systemctl daemon-reload && systemctl "
+            "restart libvirtd.service"
+        )
     ]
-    assert not drop_in.parent.exists() and not (root / "etc/libvirt-trace/libvirtd.service.bin").exists()
+    assert (
+        not drop_in.parent.exists()
+        and not (root / "etc/libvirt-trace/libvirtd.service.bin").exists()
+    )
 
 
 def test_what_cannot_work_is_refused(root):
-    with pytest.raises(TraceError, match=r'^there is no unit libvirdt.service; did you mean "libvirtd.service"[?]$'):
+    with pytest.raises(
+        TraceError,
+        match=(
+            r"^there is no unit libvirdt.service; did you mean "
+            r'"libvirtd.service"[?]$'
+        ),
+    ):
         service.enforce("libvirdt", None, "allow", root)
-    with pytest.raises(TraceError, match=r"^there is no unit virtqemud.service: here libvirtd.service does its work$"):
+    with pytest.raises(
+        TraceError,
+        match=(
+            r"^there is no unit virtqemud.service: here "
+            r"libvirtd.service does its work$"
+        ),
+    ):
         service.enforce("virtqemud", None, "allow", root)
     with pytest.raises(TraceError, match=r'^"../x" is no name of a service$'):
         service.enforce("../x", None, "allow", root)
     with pytest.raises(TraceError, match=r"^libvirtd.service is not enforced: there is no "):
         service.remove("libvirtd", root)
-    (root / "lib/systemd/system/libvirtd.service").write_text(UNIT + "Environment=LD_PRELOAD=/x.so\n")
+    (root / "lib/systemd/system/libvirtd.service").write_text(
+        UNIT + "Environment=LD_PRELOAD=/x.so\n"
+    )
     with pytest.raises(TraceError, match=r"^libvirtd.service already preloads a library"):
         service.enforce("libvirtd", None, "allow", root)
 
@@ -67,7 +91,10 @@ def test_confinement_is_pointed_out(root):
     profile.parent.mkdir(parents=True)
     profile.write_text("/usr/sbin/libvirtd {\n  /etc/** r,\n}\n")
     said = service.enforce("libvirtd", None, "allow", root)
-    assert said[0].startswith("AppArmor confines /usr/sbin/libvirtd: its profile") and str(library_path()) in said[0]
+    assert (
+        said[0].startswith("AppArmor confines /usr/sbin/libvirtd: its profile")
+        and str(library_path()) in said[0]
+    )
     assert said[1].startswith("SELinux clears LD_PRELOAD") and said[2] == APPLY
     profile.write_text("/usr/sbin/libvirtd {\n  /** rwmkl,\n}\n")
     assert len(service.enforce("libvirtd", None, "allow", root)) == 2
@@ -91,7 +118,9 @@ def test_an_environment_that_would_win_is_refused(root, setting, complaint):
     (folder / "own.conf").write_text(f"[Service]\n{setting}\n")
     with pytest.raises(TraceError, match=f"^libvirtd.service {complaint}"):
         service.enforce("libvirtd", None, "allow", root)
-    (folder / "own.conf").write_text(f"[Service]\n{setting}\nEnvironment=\nUnsetEnvironment=\nEnvironmentFile=\n")
+    (folder / "own.conf").write_text(
+        f"[Service]\n{setting}\nEnvironment=\nUnsetEnvironment=\nEnvironmentFile=\n"
+    )
     assert service.enforce("libvirtd", None, "allow", root) == [APPLY]
 
 
@@ -114,7 +143,9 @@ def systemctl(tmp_path, monkeypatch):
         folder = tmp_path / "bin"
         folder.mkdir(exist_ok=True)
         (folder / "shown").write_text(text)
-        (folder / "systemctl").write_text(f'#!/bin/sh\necho "$*" >{folder}/asked\ncat {folder}/shown\nexit {status}\n')
+        (folder / "systemctl").write_text(
+            f'#!/bin/sh\necho "$*" >{folder}/asked\ncat {folder}/shown\nexit {status}\n'
+        )
         (folder / "systemctl").chmod(0o755)
         monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
         monkeypatch.setattr(service, "BOOTED", tmp_path)
@@ -123,9 +154,19 @@ def systemctl(tmp_path, monkeypatch):
 
 
 def test_systemd_is_asked_what_a_unit_is(systemctl, tmp_path):
-    systemctl(SHOWN.format(environment=f'LANG=C "A=b c" LD_PRELOAD={library()} LIBVIRT_TRACE_ON_ERROR=allow'))
+    systemctl(
+        SHOWN.format(
+            environment=(f'LANG=C "A=b c" LD_PRELOAD={library()} LIBVIRT_TRACE_ON_ERROR=allow')
+        )
+    )
     unit = service.find_unit("libvirt-bin")  # an alias
-    assert unit == service.Unit("libvirtd.service", "/usr/sbin/libvirtd", (str(library()),), ("/etc/default/libvirtd",), False)
+    assert unit == service.Unit(
+        "libvirtd.service",
+        "/usr/sbin/libvirtd",
+        (str(library()),),
+        ("/etc/default/libvirtd",),
+        False,
+    )
     assert (tmp_path / "bin/asked").read_text().split()[-2:] == ["--", "libvirt-bin.service"]
 
 
@@ -133,8 +174,14 @@ def test_systemd_is_asked_what_a_unit_is(systemctl, tmp_path):
     ("text", "complaint"),
     [
         ("Id=x.service\nLoadState=not-found\n", "^there is no unit x.service"),
-        ("Id=x.service\nLoadState=masked\n", "^x.service can't be started: systemd says that it is masked$"),
-        ("Id=x.service\nLoadState=bad-setting\n", "^x.service can't be started: systemd says that it is bad-setting$"),
+        (
+            "Id=x.service\nLoadState=masked\n",
+            "^x.service can't be started: systemd says that it is masked$",
+        ),
+        (
+            "Id=x.service\nLoadState=bad-setting\n",
+            "^x.service can't be started: systemd says that it is bad-setting$",
+        ),
     ],
 )
 def test_what_systemd_cannot_start_is_refused(systemctl, text, complaint):

@@ -18,20 +18,34 @@ def noted(*rules: str) -> list[str]:
 def test_functions_that_never_arrive_in_a_daemon():
     (note,) = noted('action = "deny"\nfunction = ["virConnectOpenReadOnly", "virDomainGetInfo"]')
     assert note == (
-        'rule "r0" can\'t bind in a daemon by virConnectOpenReadOnly: a daemon calls virConnectOpenAuth, with VIR_CONNECT_RO in its flags'
+        'rule "r0" can\'t bind in a daemon by virConnectOpenReadOnly: a daemon calls '
+        "virConnectOpenAuth, with VIR_CONNECT_RO in its flags"
     )
     assert noted('action = "deny"\nfunction = ["virConnectOpen*", "virDomainGet*"]') == []
 
 
 def test_allowing_by_program():
     (note,) = noted('action = "allow"\nclass = "write"\nexe = "/usr/bin/virsh"')
-    assert note.startswith('rule "r0" allows by exe, which proves little') and note.endswith("say user, too")
+    assert note.startswith('rule "r0" allows by exe, which proves little') and note.endswith(
+        "say user, too"
+    )
     assert noted('action = "deny"\nclass = "write"\nexe = "/usr/bin/virsh"') == []
 
 
 def test_names_that_can_be_changed():
     keep = 'action = "deny"\nfunction = ["virDomainDestroy*"]\nobject = "web*"'
     rename = 'action = "deny"\nfunction = "virDomainRename"'
-    assert noted(keep) == ['rule "r0" goes by names, and a domain can be renamed first: deny virDomainRename, too, or say uuid']
-    assert noted(keep, rename) == noted(keep.replace("object", "uuid").replace("web*", "6695eb01-f6a4-8304-79aa-97f2502e193f")) == []
+    assert noted(keep) == [
+        (
+            'rule "r0" goes by names, and a domain can be renamed first: deny '
+            "virDomainRename, too, or say uuid"
+        )
+    ]
+    assert (
+        noted(keep, rename)
+        == noted(
+            keep.replace("object", "uuid").replace("web*", "6695eb01-f6a4-8304-79aa-97f2502e193f")
+        )
+        == []
+    )
     assert noted('action = "deny"\nfunction = ["virNetworkDestroy"]\nobject = "web*"') == []

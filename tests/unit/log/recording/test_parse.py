@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A line read back is the event that it was made of, whatever that holds; any other line is said to be foreign, and nothing else."""
+"""A line read back is the event that it was made of, whatever that holds; any other line is
+said to be foreign, and nothing else.
+"""
 
 import json
 import math
@@ -13,7 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from log import events
-from log.events import Call, Code, CutList, CutText, EnumValue, Flags, Handle, Pointer, Redacted, Unreadable, Values, Xml
+from log.events import (
+    Call,
+    Code,
+    CutList,
+    CutText,
+    EnumValue,
+    Flags,
+    Handle,
+    Pointer,
+    Redacted,
+    Unreadable,
+    Values,
+    Xml,
+)
 from log.recording.parse import ForeignLine, parse
 from log.render import jsonl, text, xml
 from tests.unit.log_samples import DESTROY
@@ -25,7 +40,9 @@ texts = words | raw
 numbers = st.integers(-(2**63), 2**64 - 1)
 sizes = st.none() | st.integers(0, 2**20)
 addresses = st.integers(0, 2**64 - 1)
-keys = words | st.sampled_from(["type", "name", "value", "names", "text", "length", "cut", "a/b", "~", ""])
+keys = words | st.sampled_from(
+    ["type", "name", "value", "names", "text", "length", "cut", "a/b", "~", ""]
+)
 cut_texts = st.builds(lambda text, size: CutText(text, size), texts, sizes)
 plain_xml = words.map(lambda text: Xml(text, text))
 cut_xml = st.builds(lambda text, size: Xml(CutText(text, size), text), words, sizes)
@@ -49,9 +66,13 @@ scalars = st.one_of(
 
 def grow(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     fields = st.dictionaries(keys, inner, max_size=3)
-    handles = st.builds(Handle, texts, st.dictionaries(keys.filter(lambda key: key != "type"), inner, max_size=3))
+    handles = st.builds(
+        Handle, texts, st.dictionaries(keys.filter(lambda key: key != "type"), inner, max_size=3)
+    )
     lists = st.lists(inner, max_size=3)
-    return st.one_of(fields, handles.filter(is_no_shape), lists, st.builds(CutList, lists | fields, sizes))
+    return st.one_of(
+        fields, handles.filter(is_no_shape), lists, st.builds(CutList, lists | fields, sizes)
+    )
 
 
 def is_no_shape(handle: Handle) -> bool:
@@ -99,7 +120,10 @@ def of_type(kind: Any, name: str) -> st.SearchStrategy[Any]:
 
 def any_event(kind: Any) -> st.SearchStrategy[Any]:
     hints = typing.get_type_hints(kind, vars(events))
-    fields = {name: SPECIAL[name] if name in SPECIAL else of_type(hint, name) for name, hint in hints.items()}
+    fields = {
+        name: SPECIAL[name] if name in SPECIAL else of_type(hint, name)
+        for name, hint in hints.items()
+    }
     for name in ("comm", "exe", "path", "user"):
         if name in fields:
             fields[name] |= raw
@@ -121,7 +145,9 @@ def comparable(item: Any) -> Any:
 
 def as_made(event: Any) -> Any:
     """A call that did not return has no result."""
-    return event._replace(ret=None) if type(event) is Call and event.unfinished is not None else event
+    return (
+        event._replace(ret=None) if type(event) is Call and event.unfinished is not None else event
+    )
 
 
 KINDS = typing.get_args(events.Event)
@@ -156,7 +182,11 @@ json_values = st.recursive(
 SAMPLE = json.loads(jsonl.line(DESTROY))
 
 
-@given(st.dictionaries(st.sampled_from([*SAMPLE, "types", "reason", "returns", "message"]), json_values, max_size=3))
+@given(
+    st.dictionaries(
+        st.sampled_from([*SAMPLE, "types", "reason", "returns", "message"]), json_values, max_size=3
+    )
+)
 def test_line_of_wrong_values_is_foreign_or_can_be_shown(changed):
     try:
         event = parse(json.dumps({**SAMPLE, **changed, "type": "call"}))
@@ -168,7 +198,18 @@ def test_line_of_wrong_values_is_foreign_or_can_be_shown(changed):
     jsonl.line(event)
 
 
-@pytest.mark.parametrize("line", ["[" * 99999, '{"type":' * 20_000, "1" * 5000, '{"type":"end"}', '{"type":7}', "null", '{"type":["x"]}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 99999,
+        '{"type":' * 20_000,
+        "1" * 5000,
+        '{"type":"end"}',
+        '{"type":7}',
+        "null",
+        '{"type":["x"]}',
+    ],
+)
 def test_lines_that_are_too_much_for_a_parser_are_foreign(line):
     with pytest.raises(ForeignLine):
         parse(line)

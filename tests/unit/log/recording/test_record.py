@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Records that are written and read back: whole, killed, cut, damaged, with foreign files beside them."""
+"""Records that are written and read back: whole, killed, cut, damaged, with foreign files
+beside them.
+"""
 
 import dataclasses
 import json
@@ -23,7 +25,18 @@ from log.recording.writer import Keeping
 from log.render import jsonl
 from tests.needs import ROOT
 from tests.unit.log_samples import ATTACHED, DESTROY, LOST, call_on
-from tests.unit.recording_samples import ABOUT, READ, calls, destroy, is_busy, record, recorder, replay, segments, settle
+from tests.unit.recording_samples import (
+    ABOUT,
+    READ,
+    calls,
+    destroy,
+    is_busy,
+    record,
+    recorder,
+    replay,
+    segments,
+    settle,
+)
 
 
 @pytest.fixture
@@ -55,7 +68,9 @@ def test_closed_segment_ends_with_the_seek_table_of_its_frames(folder):
         walked = [content for content in frames(file.read) if isinstance(content, Content)]
     assert rows is not None
     assert [(row.offset, row.size, row.content) for row in rows] == [
-        (content.offset, content.size, len(content.data)) for content in walked if not content.skippable
+        (content.offset, content.size, len(content.data))
+        for content in walked
+        if not content.skippable
     ]
     # as zstd's format says: number of frames, descriptor, magic number
     data = segment.read_bytes()
@@ -70,7 +85,9 @@ def test_folder_and_segments_are_ours_alone(folder):
 def test_second_recorder_says_so_and_stops(folder):
     with recorder(folder):
         code = f"from log.recording.folder import make_folder; make_folder({str(folder)!r}).hold()"
-        other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+        other = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        )
         assert f"process {os.getpid()} records there" in other.stderr
     record(folder)  # it is free again
 
@@ -122,7 +139,11 @@ def test_recorder_goes_on_behind_a_torn_end(folder):
     gaps = [event.reason for event in found if isinstance(event, Gap)]
     assert gaps == ["killed"]
     heads = [event for event in found if isinstance(event, Recording)]
-    assert heads[1].previous is not None and heads[1].previous["segment"] == first.name and heads[1].previous["frame"] == len(rows) - 1
+    assert (
+        heads[1].previous is not None
+        and heads[1].previous["segment"] == first.name
+        and heads[1].previous["frame"] == len(rows) - 1
+    )
 
 
 def test_killed_recorder_loses_nothing_that_was_urgent(folder):
@@ -136,7 +157,10 @@ with recorder(Path({str(folder)!r})) as made:
         settle(made)
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode
+        == -signal.SIGKILL
+    )
     found, said = replay(folder)
     assert calls(found) == [destroy(number) for number in range(7)] and not said
     record(folder)
@@ -196,7 +220,13 @@ def test_link_in_place_of_a_segment_is_one_line(folder, tmp_path):
 
 def test_lines_of_other_programs_are_counted_and_left_out(tmp_path):
     path = tmp_path / "mixed.json"
-    foreign = ['{"level":"info","msg":"x"}', "not json", '{"type":"call"}', '{"type":"owed","what":"paused"}', ""]
+    foreign = [
+        '{"level":"info","msg":"x"}',
+        "not json",
+        '{"type":"call"}',
+        '{"type":"owed","what":"paused"}',
+        "",
+    ]
     path.write_text(jsonl.line(destroy(1)) + "\n".join(foreign) + "\n" + jsonl.line(destroy(2)))
     found, said = replay(path)
     assert calls(found) == [destroy(1), destroy(2)] and said == ["3 foreign"]
@@ -210,7 +240,11 @@ def test_line_without_end_is_no_end_of_memory(tmp_path, monkeypatch):
     path = tmp_path / "long.json"
     path.write_text(jsonl.line(destroy(1)) + "x" * 50_000 + "\n" + jsonl.line(destroy(2)))
     found, said = replay(path)
-    assert calls(found) == [destroy(1), destroy(2)] and len(said) == 1 and "a line has more than" in said[0]
+    assert (
+        calls(found) == [destroy(1), destroy(2)]
+        and len(said) == 1
+        and ("a line has more than") in said[0]
+    )
 
 
 def test_zstd_of_other_programs_is_read(tmp_path):
@@ -229,7 +263,9 @@ def test_path_that_is_not_there_is_an_error(tmp_path):
 def test_hosts_are_merged_by_time(tmp_path):
     for host, numbers in (("a", (1, 4, 5)), ("b", (2, 3, 6))):
         about = ABOUT._replace(host=host)
-        made = Recorder(make_folder(str(tmp_path / host)), about, print, keeping=Keeping(spare=0), reads="full")
+        made = Recorder(
+            make_folder(str(tmp_path / host)), about, print, keeping=Keeping(spare=0), reads="full"
+        )
         made.write([destroy(number) for number in numbers])
         made.close()
     tmp_path.chmod(0o700)
@@ -268,7 +304,10 @@ def test_read_that_caused_something_that_is_written_is_written_too(folder):
         made.write([quiet._replace(parent=f"9-{parent.time}"), parent._replace(tid=9)])
     found, _ = replay(folder)
     assert [call.tid for call in calls(found)] == [3, 2, 1]
-    assert sorted((event.calls, event.caused) for event in found if isinstance(event, Reads)) == [(1, False), (1, True)]
+    assert sorted((event.calls, event.caused) for event in found if isinstance(event, Reads)) == [
+        (1, False),
+        (1, True),
+    ]
 
 
 def test_full_disk_is_a_gap_and_recording_goes_on(tmp_path, monkeypatch):
@@ -291,7 +330,13 @@ def test_full_disk_is_a_gap_and_recording_goes_on(tmp_path, monkeypatch):
             os.close(filler)
             written = 1
             while not made.missed:
-                made.write([call_on(random.Random(written).randbytes(4000).hex())._replace(time=destroy(written).time)])
+                made.write(
+                    [
+                        call_on(random.Random(written).randbytes(4000).hex())._replace(
+                            time=destroy(written).time
+                        )
+                    ]
+                )
                 written += 1
                 while not made._writer.has_failed() and is_busy(made):
                     time.sleep(0.001)
@@ -326,12 +371,20 @@ def test_old_segments_go_and_the_record_says_which(folder, monkeypatch):
 
 
 def test_long_record_is_cut_into_segments_and_at_its_begin(folder):
-    batches = [[call_on(random.Random(number).randbytes(2000).hex())._replace(time=destroy(number).time)] for number in range(100)]
+    batches = [
+        [call_on(random.Random(number).randbytes(2000).hex())._replace(time=destroy(number).time)]
+        for number in range(100)
+    ]
     files = record(folder, *batches, keeping=Keeping(max_bytes=80_000, spare=0))
     assert len(files) > 3 and sum(file.stat().st_size for file in files) < 100_000
     found, said = replay(folder)
     numbers = [call.time for call in calls(found)]
-    assert not said and numbers == sorted(numbers) and numbers[-1] == destroy(99).time and len(numbers) > 20
+    assert (
+        not said
+        and numbers == sorted(numbers)
+        and numbers[-1] == destroy(99).time
+        and len(numbers) > 20
+    )
     assert {event.reason for event in found if isinstance(event, Removed)} == {"the record is long"}
 
 
@@ -362,13 +415,27 @@ def test_query_finds_what_a_look_at_every_event_does(folder, query, wanted):
 
     events = [destroy(number, f"web{number}") for number in range(5)]
     events[4] = events[4]._replace(comm="virt-manager")
-    events.append(destroy(5, "db")._replace(failed=True, ret=-1, verdict=VerdictInfo("deny", "keep-web"), function="virDomainCreate"))
-    events.append(destroy(6, "db")._replace(duration_ns=2 * 10**9, function="virDomainCreate", client={"user": "alice"}))
+    events.append(
+        destroy(5, "db")._replace(
+            failed=True, ret=-1, verdict=VerdictInfo("deny", "keep-web"), function="virDomainCreate"
+        )
+    )
+    events.append(
+        destroy(6, "db")._replace(
+            duration_ns=2 * 10**9, function="virDomainCreate", client={"user": "alice"}
+        )
+    )
     uuid = "00000000-0000-0000-0000-000000000001"
     on = Values({"domain": Handle("domain", {"name": "db", "uuid": uuid})})
     caller = DESTROY.caller
-    events.append(destroy(7)._replace(caller=caller._replace(pid=77), args=on, function="virDomainCreate"))
-    events.append(destroy(8, "db")._replace(caller=caller._replace(uid=1000, user="alice"), function="virDomainCreate"))
+    events.append(
+        destroy(7)._replace(caller=caller._replace(pid=77), args=on, function="virDomainCreate")
+    )
+    events.append(
+        destroy(8, "db")._replace(
+            caller=caller._replace(uid=1000, user="alice"), function="virDomainCreate"
+        )
+    )
     events.append(READ._replace(time=destroy(9).time))
     if query.clients or query.users:
         wanted = [*wanted] if not query.users or query.users == ("1000",) else sorted({*wanted, 6})
@@ -400,18 +467,48 @@ def test_query_finds_what_a_look_at_every_event_does(folder, query, wanted):
     ],
 )
 def test_lines_that_are_searched_for_are_those_that_a_look_at_each_finds(query, alone):
-    """Among lines of calls, of what was done for others, of counted reads, of domains, and of other programs."""
+    """Among lines of calls, of what was done for others, of counted reads, of domains, and of
+    other programs.
+    """
     from log.events import Handle
     from log.recording.reader import _meant
 
     asked = dataclasses.replace(query, alone=alone)
     events: list[Event] = []
     for number in range(40):
-        call = destroy(number, f"web{number % 7}")._replace(write=number % 3 == 0, failed=number % 5 == 0)
-        events.append(call._replace(parent="5-7" if number % 4 == 0 else None, function="virDomainGetInfo" if number % 2 else "virA"))
+        call = destroy(number, f"web{number % 7}")._replace(
+            write=number % 3 == 0, failed=number % 5 == 0
+        )
         events.append(
-            Reads(1, 2, call.caller, "virsh", None, "virDomainGetInfo", Handle("domain", {"name": f"web{number % 7}"}), 5, 0, 9, 9)
+            call._replace(
+                parent="5-7" if number % 4 == 0 else None,
+                function="virDomainGetInfo" if number % 2 else "virA",
+            )
+        )
+        events.append(
+            Reads(
+                1,
+                2,
+                call.caller,
+                "virsh",
+                None,
+                "virDomainGetInfo",
+                Handle("domain", {"name": f"web{number % 7}"}),
+                5,
+                0,
+                9,
+                9,
+            )
         )
     lines = [line.encode() for line in map(jsonl.line, events)]
-    for content in (b"".join(lines), b"".join(lines)[:-1], b"\n\nno event\n" + b"x\n".join(lines), b"", b"\n", b"no event"):
-        assert list(_meant(content, asked)) == [line for line in content.split(b"\n") if line and asked.may_mean(line)]
+    for content in (
+        b"".join(lines),
+        b"".join(lines)[:-1],
+        (b"\n\nno event\n") + b"x\n".join(lines),
+        b"",
+        b"\n",
+        b"no event",
+    ):
+        assert list(_meant(content, asked)) == [
+            line for line in content.split(b"\n") if line and asked.may_mean(line)
+        ]

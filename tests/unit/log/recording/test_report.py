@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt-trace report: its numbers are those that counting the lines gives, its names can't deceive, its memory has a limit."""
+"""libvirt-trace report: its numbers are those that counting the lines gives, its names can't
+deceive, its memory has a limit.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,17 @@ from typing import Any
 import pytest
 
 from log.commands import show_report
-from log.events import BY_CALL, NO_CALL, Caller, DomainEvent, Event, Handle, Value, VerdictInfo, call_id
+from log.events import (
+    BY_CALL,
+    NO_CALL,
+    Caller,
+    DomainEvent,
+    Event,
+    Handle,
+    Value,
+    VerdictInfo,
+    call_id,
+)
 from log.recording import report as reporting
 from log.render import jsonl
 from tests.unit.log_samples import CALLER, DESTROY, END, HOSTILE, NS, START, call_on
@@ -36,8 +48,12 @@ def calls() -> list[Event]:
     """Of 23 clients' calls on 5 domains, some failed and some denied; each took another time."""
     made: list[Event] = []
     for number in range(230):
-        caller = CALLER._replace(pid=number % 23 + 1, uid=number % 3, user=None, exe=f"/usr/bin/tool{number % 2}")
-        call = destroy(number, f"web{number % 5}")._replace(caller=caller, duration_ns=(number * 37 % 230 + 1) * MS, write=number % 2 == 0)
+        caller = CALLER._replace(
+            pid=number % 23 + 1, uid=number % 3, user=None, exe=f"/usr/bin/tool{number % 2}"
+        )
+        call = destroy(number, f"web{number % 5}")._replace(
+            caller=caller, duration_ns=(number * 37 % 230 + 1) * MS, write=number % 2 == 0
+        )
         call = call._replace(function="virDomainGetInfo") if number % 2 else call
         if number % 7 == 0:
             call = call._replace(failed=True, ret=-1)
@@ -63,10 +79,17 @@ def test_numbers_are_those_of_the_lines(tmp_path, capsys):
     def said(rows, key) -> dict[Any, tuple[int, int, int]]:
         return {key(row): (row["calls"], row["failed"], row["denied"]) for row in rows}
 
-    assert said(found["functions"], lambda row: row["function"]) == counted(lambda line: line["function"])
-    assert said(found["objects"], lambda row: row["object"]["name"]) == counted(lambda line: line["args"]["domain"]["name"])
+    assert said(found["functions"], lambda row: row["function"]) == counted(
+        lambda line: line["function"]
+    )
+    assert said(found["objects"], lambda row: row["object"]["name"]) == counted(
+        lambda line: line["args"]["domain"]["name"]
+    )
     client = counted(lambda line: (line["exe"].rpartition("/")[2], str(line["uid"])))
-    assert said(found["clients"], lambda row: (row["client"]["program"], row["client"]["user"])) == client
+    assert (
+        said(found["clients"], lambda row: (row["client"]["program"], row["client"]["user"]))
+        == client
+    )
     assert (found["calls"], found["failed"], found["denied"], found["lost"]) == (230, 16, 17, 0)
     durations = sorted(line["duration_ns"] for line in lines)
     assert (found["total_ns"], found["max_ns"]) == (sum(durations), durations[-1])
@@ -77,9 +100,16 @@ def test_numbers_are_those_of_the_lines(tmp_path, capsys):
 
 @pytest.mark.parametrize("reads", ["full", "counted"])
 def test_counted_reads_count(tmp_path, capsys, reads):
-    events = [READ._replace(time=START + number * MS, duration_ns=MS, failed=number == 3) for number in range(23)]
+    events = [
+        READ._replace(time=START + number * MS, duration_ns=MS, failed=number == 3)
+        for number in range(23)
+    ]
     record(tmp_path / "record", [*events, DESTROY], reads=reads)
-    (row,) = [row for row in asked(capsys, tmp_path / "record")["functions"] if row["function"] == "virDomainGetInfo"]
+    (row,) = [
+        row
+        for row in asked(capsys, tmp_path / "record")["functions"]
+        if row["function"] == "virDomainGetInfo"
+    ]
 
     assert (row["calls"], row["failed"], row["total_ns"], row["max_ns"]) == (23, 1, 23 * MS, MS)
     (row,) = asked(capsys, tmp_path / "record", "-f", "virDomainGet*")["objects"]
@@ -100,12 +130,27 @@ def test_ending_of_a_domain_has_its_cause(tmp_path, capsys):
     client: dict[str, Value] = {"pid": 5, "exe": "/usr/bin/virsh", "user": "alice"}
     destroyed = call_on("web1")._replace(tid=77, function="virDomainDestroy")
     served = destroyed._replace(
-        tid=901, time=START + MS, caller=LIBVIRTD, comm="rpc-libvirtd", client=client, parent=call_id(77, destroyed.time)
+        tid=901,
+        time=START + MS,
+        caller=LIBVIRTD,
+        comm="rpc-libvirtd",
+        client=client,
+        parent=call_id(77, destroyed.time),
     )
 
     def ended(number: int, name: str, detail: str, **more: Any) -> DomainEvent:
         about = Handle("domain", {"name": name, "uuid": "u"})
-        return DomainEvent(START + number * MS, 901, "libvirtd", LIBVIRTD, about, more.pop("event", "stopped"), detail, None, **more)
+        return DomainEvent(
+            START + number * MS,
+            901,
+            "libvirtd",
+            LIBVIRTD,
+            about,
+            more.pop("event", "stopped"),
+            detail,
+            None,
+            **more,
+        )
 
     file = lines_file(
         tmp_path,
@@ -119,7 +164,10 @@ def test_ending_of_a_domain_has_its_cause(tmp_path, capsys):
         END,
     )
     found = asked(capsys, file)
-    assert [(one["domain"]["name"], one["event"], one["detail"], one["cause"], one["client"]) for one in found["endings"]] == [
+    assert [
+        (one["domain"]["name"], one["event"], one["detail"], one["cause"], one["client"])
+        for one in found["endings"]
+    ] == [
         ("web1", "stopped", "destroyed", "virDomainDestroy", {"program": "virsh", "user": "alice"}),
         ("web2", "stopped", "crashed", "no call", None),
         ("web3", "stopped", "shutdown", "not known", None),
@@ -127,13 +175,19 @@ def test_ending_of_a_domain_has_its_cause(tmp_path, capsys):
     assert found["calls"] == 1, "what a daemon does for a call is no other call"
     assert asked(capsys, file, "--both")["calls"] == 2
     assert show_report([file]) == 0
-    assert "  web1    stopped: destroyed  virDomainDestroy, virsh alice\n" in capsys.readouterr().out
+    assert (
+        "  web1    stopped: destroyed  virDomainDestroy, virsh alice\n"
+    ) in capsys.readouterr().out
 
 
 def test_call_that_a_daemon_denies_is_denied(tmp_path, capsys):
     failed = DESTROY._replace(failed=True, ret=-1)
     served = failed._replace(
-        tid=901, time=START + 1, caller=LIBVIRTD, verdict=VerdictInfo("deny", "keep"), parent=call_id(failed.tid, START)
+        tid=901,
+        time=START + 1,
+        caller=LIBVIRTD,
+        verdict=VerdictInfo("deny", "keep"),
+        parent=call_id(failed.tid, START),
     )
 
     found = asked(capsys, lines_file(tmp_path, "denied", served, failed))
@@ -143,9 +197,16 @@ def test_call_that_a_daemon_denies_is_denied(tmp_path, capsys):
 def test_hostile_names_are_no_commands(tmp_path, capsys):
     caller = CALLER._replace(exe=f"/tmp/{HOSTILE.replace('/', '')}", user=HOSTILE)
     evil = call_on(HOSTILE)._replace(caller=caller, comm=HOSTILE[:15], function=HOSTILE)
-    ending = DomainEvent(START, 5, "libvirtd", caller, Handle("domain", {"name": HOSTILE}), "stopped", HOSTILE, None)
+    ending = DomainEvent(
+        START, 5, "libvirtd", caller, Handle("domain", {"name": HOSTILE}), "stopped", HOSTILE, None
+    )
     file, other = lines_file(tmp_path, "evil", evil, ending), lines_file(tmp_path, "other", DESTROY)
-    for words in ([file], [file, "--diff", other], [file, "--json"], [file, "--diff", other, "--json"]):
+    for words in (
+        [file],
+        [file, "--diff", other],
+        [file, "--json"],
+        [file, "--diff", other, "--json"],
+    ):
         assert show_report(words) == 0
         out = capsys.readouterr().out
         assert out.replace("\n", "").isprintable() and "evil" in out
@@ -156,11 +217,17 @@ def test_hostile_names_are_no_commands(tmp_path, capsys):
 
 
 def test_records_are_compared_by_what_differs(tmp_path, capsys):
-    one, other = lines_file(tmp_path, "one", *calls()), lines_file(tmp_path, "other", *calls(), call_on("new"), READ)
+    one, other = (
+        lines_file(tmp_path, "one", *calls()),
+        lines_file(tmp_path, "other", *calls(), call_on("new"), READ),
+    )
     assert show_report([one, "--diff", one]) == 0
     assert capsys.readouterr().out.splitlines()[2:] == ["nothing differs"]
     found = asked(capsys, other, "--diff", one)
-    assert [(row["object"]["name"], (row["before"] or {}).get("calls"), row["after"]["calls"]) for row in found["objects"]] == [
+    assert [
+        (row["object"]["name"], (row["before"] or {}).get("calls"), row["after"]["calls"])
+        for row in found["objects"]
+    ] == [
         ("new", None, 1),
         ("web1", 46, 47),
     ]
@@ -171,14 +238,18 @@ def test_records_are_compared_by_what_differs(tmp_path, capsys):
 def test_slower_function_differs(tmp_path, capsys):
     one = lines_file(tmp_path, "one", DESTROY, READ)
     other = lines_file(tmp_path, "other", DESTROY._replace(duration_ns=9 * MS), READ)
-    assert [row["function"] for row in asked(capsys, other, "--diff", one)["functions"]] == [DESTROY.function]
+    assert [row["function"] for row in asked(capsys, other, "--diff", one)["functions"]] == [
+        DESTROY.function
+    ]
 
 
 def test_rows_have_a_limit_and_nothing_is_left_uncounted(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(reporting, "MOST_ROWS", 3)
     file = lines_file(tmp_path, "many", *(destroy(number, f"web{number}") for number in range(9)))
     rows = asked(capsys, file)["objects"]
-    assert [(row["object"], row["calls"]) for row in rows if row["object"] == {"others": True}] == [({"others": True}, 6)]
+    assert [(row["object"], row["calls"]) for row in rows if row["object"] == {"others": True}] == [
+        ({"others": True}, 6)
+    ]
     assert sum(row["calls"] for row in rows) == 9
     assert show_report([file, "--top", "2"]) == 0
     assert "\n(2 more) " in capsys.readouterr().out

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""verify: whoever changes a record is found out, and times of which something is missing are told with their cause."""
+"""verify: whoever changes a record is found out, and times of which something is missing are
+told with their cause.
+"""
 
 import json
 import os
@@ -38,7 +40,11 @@ def rows(path: Path) -> list[Row]:
 
 def contents(path: Path) -> list[bytes]:
     with path.open("rb") as file:
-        return [part.data for part in frames(file.read) if isinstance(part, Content) and not part.skippable]
+        return [
+            part.data
+            for part in frames(file.read)
+            if isinstance(part, Content) and not part.skippable
+        ]
 
 
 def rewrite(path: Path, parts: list[bytes]) -> None:
@@ -149,10 +155,14 @@ TAMPERING: dict[Callable[[Path], None], str] = {
 def test_record_that_nobody_touched_is_intact(folder):
     report = verify(str(folder))
     assert report.is_intact and (report.segments, report.frames) == (3, 15)
-    assert [gap.cause for gap in report.missing] == ["not running"] * 3 and report.missing[-1].end == 0
+    assert [gap.cause for gap in report.missing] == [("not running")] * 3 and report.missing[
+        -1
+    ].end == 0
 
 
-@pytest.mark.parametrize("tamper, said", TAMPERING.items(), ids=lambda item: getattr(item, "__name__", ""))
+@pytest.mark.parametrize(
+    "tamper, said", TAMPERING.items(), ids=lambda item: getattr(item, "__name__", "")
+)
 def test_tampering_is_found_and_its_place_is_named(folder, tamper, said):
     tamper(segments(folder)[1])
     report = verify(str(folder))
@@ -180,7 +190,9 @@ def anchored(folder: Path) -> list[Anchor]:
         made.write([destroy(9)])
         settle(made)
     assert lines
-    (folder.parent / "log").write_text("".join(f"Nov 26 03:32:33 host libvirt-trace[7]: {line}\n" for line in lines))
+    (folder.parent / "log").write_text(
+        "".join((f"Nov 26 03:32:33 host libvirt-trace[7]: {line}\n") for line in lines)
+    )
     return anchors_of(str(folder.parent / "log"))
 
 
@@ -257,6 +269,8 @@ def test_silence_is_told(tmp_path, monkeypatch):
 def test_hostile_names_in_a_record_are_no_commands_to_the_terminal(tmp_path):
     folder = tmp_path / "record"
     with recorder(folder) as made:
-        made.write([Removed(1, "\x1b[2J\n", "\x1b]0;x\x07", "", 1), LOST._replace(reason="\x1b[2J")])
+        made.write(
+            [Removed(1, "\x1b[2J\n", "\x1b]0;x\x07", "", 1), LOST._replace(reason="\x1b[2J")]
+        )
     report = verify(str(folder))
     assert all(line.isprintable() for line in report.lines())

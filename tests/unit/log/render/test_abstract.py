@@ -41,7 +41,10 @@ DOMAIN = """\
             "<disk type='file' device='disk'><source file='/x'/><target dev=\"vdb\"/></disk>",
             "<disk type=file device=disk source=/x target=vdb>",
         ),
-        ("<host mac='52:54:00:00:00:01' name='a' ip='10.0.0.1'/>", "<host name=a ip=10.0.0.1 mac=52:54:00:00:00:01>"),
+        (
+            "<host mac='52:54:00:00:00:01' name='a' ip='10.0.0.1'/>",
+            "<host name=a ip=10.0.0.1 mac=52:54:00:00:00:01>",
+        ),
         ("<metadata><a/></metadata>", "<metadata>"),
         ("<domain><name>\x1b[31m</name></domain>", '<domain name="\\x1b[31m">'),
         ("<domain><name>x\n= 0</name></domain>", '<domain name="x\\n= 0">'),
@@ -65,9 +68,24 @@ def test_whatever_the_document_is_the_line_is_one(document) -> None:
     assert line.isprintable()
 
 
-@pytest.mark.parametrize("part", ["<", "<a ", "<!--", "<a>", "<a b='", "<a b=c ", "a" * 10, "<a " + "b" * 50, "<![CDATA[", "&lt;"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "<",
+        "<a ",
+        "<!--",
+        "<a>",
+        "<a b='",
+        "<a b=c ",
+        "a" * 10,
+        "<a " + "b" * 50,
+        "<![CDATA[",
+        "&lt;",
+    ],
+)
 def test_hostile_documents_come_to_an_end(part) -> None:
-    line = shown(part * ((1 << 20) // len(part)))  # if it took the square of that, pytest would end it
+    # if it took the square of that, pytest would end it
+    line = shown(part * ((1 << 20) // len(part)))
     assert len(line) < 200
 
 
@@ -83,12 +101,32 @@ def test_hostile_documents_come_to_an_end(part) -> None:
             {"items": [1, 2], "count": 80, "cut": True},
             '<v cut="true" count="80"><item>1</item><item>2</item></v>',
         ),
-        (CutList({"a": 1}, None), "{a=1, ...}", {"items": {"a": 1}, "count": None, "cut": True}, '<v cut="true"><a>1</a></v>'),
-        (CutList([], 3), "[... 3 in all]", {"items": [], "count": 3, "cut": True}, '<v cut="true" count="3"/>'),
+        (
+            CutList({"a": 1}, None),
+            "{a=1, ...}",
+            {"items": {"a": 1}, "count": None, "cut": True},
+            '<v cut="true"><a>1</a></v>',
+        ),
+        (
+            CutList([], 3),
+            "[... 3 in all]",
+            {"items": [], "count": 3, "cut": True},
+            '<v cut="true" count="3"/>',
+        ),
         (Xml("<a/>", "<a/>"), "<a>", "<a/>", "<v>&lt;a/&gt;</v>"),
-        (Code(18, "on_close+0x2"), "on_close+0x2", {"pointer": "0x12", "name": "on_close+0x2"}, "<v>on_close+0x2</v>"),
+        (
+            Code(18, "on_close+0x2"),
+            "on_close+0x2",
+            {"pointer": "0x12", "name": "on_close+0x2"},
+            "<v>on_close+0x2</v>",
+        ),
         (Code(18, "a b"), '"a b"', {"pointer": "0x12", "name": "a b"}, "<v>a b</v>"),
-        ([Redacted(3)], "[<redacted, 3 bytes>]", [{"redacted": True, "length": 3}], '<v><item redacted="true" length="3"/></v>'),
+        (
+            [Redacted(3)],
+            "[<redacted, 3 bytes>]",
+            [{"redacted": True, "length": 3}],
+            '<v><item redacted="true" length="3"/></v>',
+        ),
     ],
 )
 def test_a_value_in_every_sink(value: Value, in_text, in_json, in_xml) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""JSON lines: the documented contract to the letter, and for any value what json.dumps of a plain dict would mean."""
+"""JSON lines: the documented contract to the letter, and for any value what json.dumps of a
+plain dict would mean.
+"""
 
 import datetime
 import json
@@ -63,15 +65,27 @@ def test_failed_call_carries_its_error():
     error = CallError(42, "VIR_ERR_NO_DOMAIN", "VIR_FROM_QEMU", "Domain not found")
     parsed = json.loads(jsonl.line(DESTROY._replace(ret=-1, failed=True, error=error)))
     assert (parsed["ret"], parsed["failed"]) == (-1, True)
-    assert parsed["error"] == {"code": 42, "name": "VIR_ERR_NO_DOMAIN", "domain": "VIR_FROM_QEMU", "message": "Domain not found"}
+    assert parsed["error"] == {
+        "code": 42,
+        "name": "VIR_ERR_NO_DOMAIN",
+        "domain": "VIR_FROM_QEMU",
+        "message": "Domain not found",
+    }
 
 
 def test_denied_call_is_a_verdict():
-    denied = DESTROY._replace(ret=-1, failed=True, duration_ns=None, verdict=VerdictInfo("deny", "keep-web", "ask first"))
+    denied = DESTROY._replace(
+        ret=-1, failed=True, duration_ns=None, verdict=VerdictInfo("deny", "keep-web", "ask first")
+    )
     parsed = json.loads(jsonl.line(denied))
     assert next(iter(parsed)) == "type" and parsed["type"] == "verdict"
     assert list(parsed)[-3:] == ["action", "rule", "message"]
-    assert (parsed["action"], parsed["rule"], parsed["message"], parsed["ret"]) == ("deny", "keep-web", "ask first", -1)
+    assert (parsed["action"], parsed["rule"], parsed["message"], parsed["ret"]) == (
+        "deny",
+        "keep-web",
+        "ask first",
+        -1,
+    )
     assert parsed["duration_ns"] is None
 
 
@@ -81,8 +95,14 @@ def test_audited_call_stays_a_call():
 
 
 def test_unfinished_call_has_a_reason_and_no_result():
-    parsed = json.loads(jsonl.line(DESTROY._replace(ret=None, duration_ns=None, unfinished="process exited")))
-    assert parsed["type"] == "unfinished" and parsed["reason"] == "process exited" and "ret" not in parsed
+    parsed = json.loads(
+        jsonl.line(DESTROY._replace(ret=None, duration_ns=None, unfinished="process exited"))
+    )
+    assert (
+        parsed["type"] == "unfinished"
+        and parsed["reason"] == ("process exited")
+        and "ret" not in parsed
+    )
 
 
 def test_call_says_what_may_have_caused_it():
@@ -108,11 +128,22 @@ def test_command_to_a_monitor_is_the_documented_one():
 
 def test_command_to_an_agent_is_one_to_a_monitor_but_for_its_type():
     command = Command(START, None, 7, "rpc", CALLER, "guest-shutdown", "1-2")
-    assert jsonl.line(command._replace(to_agent=True)) == jsonl.line(command).replace('"monitor"', '"agent"')
+    assert jsonl.line(command._replace(to_agent=True)) == jsonl.line(command).replace(
+        '"monitor"', '"agent"'
+    )
 
 
 def test_domain_event_is_the_documented_one():
-    event = DomainEvent(START, 7, "rpc", CALLER, Handle("domain", {"name": "web1", "uuid": UUID}), "stopped", "crashed", None)
+    event = DomainEvent(
+        START,
+        7,
+        "rpc",
+        CALLER,
+        Handle("domain", {"name": "web1", "uuid": UUID}),
+        "stopped",
+        "crashed",
+        None,
+    )
     line = (
         f'{{"type":"domain","time":"2023-11-15T09:24:11.403660789Z","id":"7-{START}",{WHO},'
         f'"domain":{{"type":"domain","name":"web1","uuid":"{UUID}"}},"event":"stopped","detail":"crashed","parent":null,"cause":null}}\n'
@@ -120,10 +151,21 @@ def test_domain_event_is_the_documented_one():
     assert jsonl.line(event) == line
     known = json.loads(line)
     one_of = event._replace(one_of=("1-2", "3-4"), cause=BY_CALL)
-    assert json.loads(jsonl.line(one_of)) == {**known, "one_of": ["1-2", "3-4"], "cause": {"kind": "call"}}
+    assert json.loads(jsonl.line(one_of)) == {
+        **known,
+        "one_of": ["1-2", "3-4"],
+        "cause": {"kind": "call"},
+    }
     by = event._replace(parent="1-2", cause=BY_CALL)
-    assert json.loads(jsonl.line(by)) == {**known, "parent": "1-2", "cause": {"kind": "call", "id": "1-2"}}
-    assert json.loads(jsonl.line(event._replace(cause=NO_CALL))) == {**known, "cause": {"kind": "no call"}}
+    assert json.loads(jsonl.line(by)) == {
+        **known,
+        "parent": "1-2",
+        "cause": {"kind": "call", "id": "1-2"},
+    }
+    assert json.loads(jsonl.line(event._replace(cause=NO_CALL))) == {
+        **known,
+        "cause": {"kind": "no call"},
+    }
 
 
 def test_lost_arguments_are_null():
@@ -173,9 +215,13 @@ def test_other_events_have_the_documented_shapes():
         '"uid":null,"user":null,"details_lost":0}\n'
     )
     assert jsonl.line(UNATTACHED) == (
-        '{"type":"unattached","time":"2023-11-15T09:24:11.403660789Z","path":"/a b/libvirt.so.0","reason":"it is cut short"}\n'
+        '{"type":"unattached","time":"2023-11-15T09:24:11.403660789Z","path":"/a '
+        'b/libvirt.so.0","reason":"it is cut short"}\n'
     )
-    assert jsonl.line(CLOCK) == '{"type":"clock","time":"2023-11-15T09:24:11.403660789Z","step_ns":-3600000000000}\n'
+    assert (
+        jsonl.line(CLOCK)
+        == '{"type":"clock","time":"2023-11-15T09:24:11.403660789Z","step_ns":-3600000000000}\n'
+    )
     assert jsonl.line(END) == (
         '{"type":"end","time":"2023-11-15T09:24:11.403660789Z","calls":1234,"failed":5,"denied":1,"lost":0,"seconds":12.34,"details_lost":0}\n'
     )
@@ -184,7 +230,13 @@ def test_other_events_have_the_documented_shapes():
 def test_attached_event_tells_what_is_unusual():
     target = Target("/lib32/libvirt.so.0", None, "32-bit: arguments are not decoded")
     parsed = json.loads(jsonl.line(ATTACHED._replace(targets=(target,), mapped_ms=120.5)))
-    assert parsed["targets"] == [{"path": "/lib32/libvirt.so.0", "libvirt": None, "note": "32-bit: arguments are not decoded"}]
+    assert parsed["targets"] == [
+        {
+            "path": "/lib32/libvirt.so.0",
+            "libvirt": None,
+            "note": "32-bit: arguments are not decoded",
+        }
+    ]
     assert parsed["mapped_ms"] == 120.5
 
 
@@ -207,7 +259,9 @@ def test_shared_arguments_are_encoded_once():
 
 def test_equal_ids_of_dead_callers_are_not_mixed_up():
     for pid in range(5000):
-        assert json.loads(jsonl.line(DESTROY._replace(caller=CALLER._replace(pid=pid))))["pid"] == pid
+        assert (
+            json.loads(jsonl.line(DESTROY._replace(caller=CALLER._replace(pid=pid))))["pid"] == pid
+        )
 
 
 @given(
@@ -217,19 +271,47 @@ def test_equal_ids_of_dead_callers_are_not_mixed_up():
     comm=any_text,
     cmdline=st.none() | st.lists(any_text, max_size=3).map(tuple),
     start=st.integers(0, 2**63 - 1),
-    error=st.none() | st.builds(CallError, st.integers(0, 2**31 - 1), st.none() | any_text, st.none() | any_text, st.none() | any_text),
+    error=st.none()
+    | st.builds(
+        CallError,
+        st.integers(0, 2**31 - 1),
+        st.none() | any_text,
+        st.none() | any_text,
+        st.none() | any_text,
+    ),
     client=st.none() | st.dictionaries(any_text, any_value, max_size=3),
     verdict=st.none()
-    | st.builds(VerdictInfo, st.sampled_from(["allow", "audit", "deny", "not enforced"]), any_text, *2 * [st.none() | any_text]),
+    | st.builds(
+        VerdictInfo,
+        st.sampled_from(["allow", "audit", "deny", ("not enforced")]),
+        any_text,
+        *2 * [st.none() | any_text],
+    ),
 )
-def test_any_call_means_the_same_as_its_plain_dict(args, out, ret, comm, cmdline, start, error, client, verdict):
+def test_any_call_means_the_same_as_its_plain_dict(
+    args, out, ret, comm, cmdline, start, error, client, verdict
+):
     caller = CALLER._replace(cmdline=cmdline)
-    call = DESTROY._replace(args=args, out=out, ret=ret, comm=comm, caller=caller, time=start, error=error, client=client, verdict=verdict)
+    call = DESTROY._replace(
+        args=args,
+        out=out,
+        ret=ret,
+        comm=comm,
+        caller=caller,
+        time=start,
+        error=error,
+        client=client,
+        verdict=verdict,
+    )
     line = jsonl.line(call)
     assert line.endswith("}\n") and line[:-1].isprintable()
     second, ns = divmod(start, 10**9)
     at = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=second)
-    expected: dict[str, Any] = {"type": "call", "time": f"{at:%Y-%m-%dT%H:%M:%S}.{ns:09d}Z", "id": f"41207-{start}"}
+    expected: dict[str, Any] = {
+        "type": "call",
+        "time": f"{at:%Y-%m-%dT%H:%M:%S}.{ns:09d}Z",
+        "id": f"41207-{start}",
+    }
     expected |= {"pid": 41207, "tid": 41207, "comm": comm}
     expected |= {key: value for key, value in caller._asdict().items() if key != "real_uid"} | {
         "function": call.function,
@@ -238,12 +320,22 @@ def test_any_call_means_the_same_as_its_plain_dict(args, out, ret, comm, cmdline
         "write": True,
     }
     expected |= {"args": args and args.values, "out": out.values, "ret": ret, "failed": False}
-    expected |= {"error": error and error._asdict(), "duration_ns": 4100000, "parent": None, "client": client}
+    expected |= {
+        "error": error and error._asdict(),
+        "duration_ns": 4100000,
+        "parent": None,
+        "client": client,
+    }
     expected |= {"verdict": verdict and {"action": verdict.action, "rule": verdict.rule or None}}
     if verdict and verdict.note is not None:
         expected["verdict"]["note"] = verdict.note
     if verdict and verdict.action == "deny":
-        expected |= {"type": "verdict", "action": "deny", "rule": verdict.rule, "message": verdict.message}
+        expected |= {
+            "type": "verdict",
+            "action": "deny",
+            "rule": verdict.rule,
+            "message": verdict.message,
+        }
     elif verdict and verdict.message is not None:
         expected["verdict"]["message"] = verdict.message
     found = json.loads(line)
@@ -277,4 +369,6 @@ def _plain(item):
 
 
 def test_time_is_exact_to_the_nanosecond():
-    assert '"time":"2023-11-15T09:24:11.000000001Z"' in jsonl.line(DESTROY._replace(time=START // 10**9 * 10**9 + 1))
+    assert '"time":"2023-11-15T09:24:11.000000001Z"' in jsonl.line(
+        DESTROY._replace(time=START // 10**9 * 10**9 + 1)
+    )

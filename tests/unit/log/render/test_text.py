@@ -44,7 +44,12 @@ from tests.unit.log_samples import (
     call_on,
 )
 
-NO_DOMAIN = CallError(42, "VIR_ERR_NO_DOMAIN", "VIR_FROM_QEMU", "Domain not found: no domain with matching name 'nosuch'")
+NO_DOMAIN = CallError(
+    42,
+    "VIR_ERR_NO_DOMAIN",
+    "VIR_FROM_QEMU",
+    "Domain not found: no domain with matching name 'nosuch'",
+)
 LOOKUP = DESTROY._replace(
     function="virDomainLookupByName",
     args=Values({"conn": CONNECT, "name": "nosuch"}),
@@ -69,7 +74,10 @@ def utc(monkeypatch):
 
 HEAD = "09:24:11.403660 41207 virsh root "
 CASES = {
-    "success": (DESTROY, "virDomainDestroyFlags(domain=web1, flags=VIR_DOMAIN_DESTROY_GRACEFUL) = 0 <4.1ms>"),
+    "success": (
+        DESTROY,
+        "virDomainDestroyFlags(domain=web1, flags=VIR_DOMAIN_DESTROY_GRACEFUL) = 0 <4.1ms>",
+    ),
     "failure": (
         LOOKUP,
         'virDomainLookupByName(conn=qemu:///system, name="nosuch") = NULL '
@@ -80,20 +88,30 @@ CASES = {
         'virDomainLookupByName(conn=qemu:///system, name="nosuch") = web1 <212us>',
     ),
     "denied": (
-        DESTROY._replace(ret=-1, failed=True, duration_ns=None, verdict=VerdictInfo("deny", "keep-web")),
-        'virDomainDestroyFlags(domain=web1, flags=VIR_DOMAIN_DESTROY_GRACEFUL) = -1 DENIED by rule "keep-web"',
+        DESTROY._replace(
+            ret=-1, failed=True, duration_ns=None, verdict=VerdictInfo("deny", "keep-web")
+        ),
+        "virDomainDestroyFlags(domain=web1, flags=VIR_DOMAIN_DESTROY_GRACEFUL) = -1 DENIED by rule "
+        '"keep-web"',
     ),
     "audited": (
         DESTROY._replace(verdict=VerdictInfo("audit", "keep-web")),
-        'virDomainDestroyFlags(domain=web1, flags=VIR_DOMAIN_DESTROY_GRACEFUL) = 0 <4.1ms> AUDITED by rule "keep-web"',
+        "virDomainDestroyFlags(domain=web1, flags=VIR_DOMAIN_DESTROY_GRACEFUL) = 0 <4.1ms> AUDITED "
+        'by rule "keep-web"',
     ),
     "unknown error": (
         DESTROY._replace(ret=-1, failed=True, error=CallError(999, None, None, None)),
-        "virDomainDestroyFlags(domain=web1, flags=VIR_DOMAIN_DESTROY_GRACEFUL) = -1 999 /* unknown */ <4.1ms>",
+        "virDomainDestroyFlags(domain=web1, flags=VIR_DOMAIN_DESTROY_GRACEFUL) = -1 999 /* unknown "
+        "*/ <4.1ms>",
     ),
-    "nested": (DESTROY._replace(depth=2, args=Values({"dom": WEB1})), "    virDomainDestroyFlags(dom=web1) = 0 <4.1ms>"),
+    "nested": (
+        DESTROY._replace(depth=2, args=Values({"dom": WEB1})),
+        "    virDomainDestroyFlags(dom=web1) = 0 <4.1ms>",
+    ),
     "unfinished": (
-        DESTROY._replace(args=Values({"dom": WEB1}), ret=None, duration_ns=None, unfinished="process exited"),
+        DESTROY._replace(
+            args=Values({"dom": WEB1}), ret=None, duration_ns=None, unfinished="process exited"
+        ),
         "virDomainDestroyFlags(dom=web1) = ? <unfinished: process exited>",
     ),
     "arguments lost": (DESTROY._replace(args=None), "virDomainDestroyFlags(args lost) = 0 <4.1ms>"),
@@ -107,14 +125,25 @@ CASES = {
         "virDomainGetState(domain=web1, flags=0 => state=VIR_DOMAIN_RUNNING, reason=1) = 0 <850ns>",
     ),
     "out only": (
-        DESTROY._replace(function="virGetVersion", args=Values({}), out=Values({"libVer": 9000000})),
+        DESTROY._replace(
+            function="virGetVersion", args=Values({}), out=Values({"libVer": 9000000})
+        ),
         "virGetVersion(=> libVer=9000000) = 0 <4.1ms>",
     ),
     "void": (
-        DESTROY._replace(function="virResetLastError", args=Values({}), ret=None, returns="void", duration_ns=1500),
+        DESTROY._replace(
+            function="virResetLastError",
+            args=Values({}),
+            ret=None,
+            returns="void",
+            duration_ns=1500,
+        ),
         "virResetLastError() = void <1.5us>",
     ),
-    "integer unknown": (DESTROY._replace(args=Values({}), ret=None), "virDomainDestroyFlags() = ? <4.1ms>"),
+    ("integer unknown"): (
+        DESTROY._replace(args=Values({}), ret=None),
+        "virDomainDestroyFlags() = ? <4.1ms>",
+    ),
 }
 
 
@@ -152,20 +181,30 @@ def test_call_line(call, expected):
     ],
 )
 def test_value(value, expected):
-    assert text.line(DESTROY._replace(args=Values({"x": value}))) == f"{HEAD}virDomainDestroyFlags(x={expected}) = 0 <4.1ms>\n"
+    assert (
+        text.line(DESTROY._replace(args=Values({"x": value})))
+        == f"{HEAD}virDomainDestroyFlags(x={expected}) = 0 <4.1ms>\n"
+    )
 
 
 def test_flag_rest_is_not_quoted_as_if_it_were_a_name():
-    assert "flags=0x80)" in text.line(DESTROY._replace(args=Values({"flags": Flags(0x80, ("0x80",))})))
+    assert "flags=0x80)" in text.line(
+        DESTROY._replace(args=Values({"flags": Flags(0x80, ("0x80",))}))
+    )
 
 
 @pytest.mark.parametrize(
     "event, expected",
     [
-        (ATTACHED, "attached to 526 functions in /usr/lib/libvirt.so.0 (libvirt 9.0.0), 9.8ms, uprobe_multi"),
+        (
+            ATTACHED,
+            "attached to 526 functions in /usr/lib/libvirt.so.0 (libvirt 9.0.0), 9.8ms, "
+            "uprobe_multi",
+        ),
         (
             ATTACHED._replace(targets=(Target("/lib/libvirt.so.0", "9.0.0"),) * 2),
-            "attached to 526 functions in /lib (libvirt 9.0.0, 2 files in 2 roots), 9.8ms, uprobe_multi",
+            "attached to 526 functions in /lib (libvirt 9.0.0, 2 files in 2 roots), 9.8ms, "
+            "uprobe_multi",
         ),
         (
             ATTACHED._replace(targets=(Target("/a b", None, "32-bit"),), mapped_ms=120.4),
@@ -174,13 +213,22 @@ def test_flag_rest_is_not_quoted_as_if_it_were_a_name():
         ),
         (
             ATTACHED._replace(
-                targets=(*ATTACHED.targets, Target("/usr/lib/libvirt-qemu.so.0", "9.0.0"), Target("/a/libvirt.so.0", "9.0.0"))
+                targets=(
+                    *ATTACHED.targets,
+                    Target("/usr/lib/libvirt-qemu.so.0", "9.0.0"),
+                    Target("/a/libvirt.so.0", "9.0.0"),
+                )
             ),
-            "attached to 526 functions in /usr/lib (libvirt 9.0.0, 2 files), /a/libvirt.so.0 (libvirt 9.0.0), 9.8ms, uprobe_multi",
+            "attached to 526 functions in /usr/lib (libvirt 9.0.0, 2 files), /a/libvirt.so.0 "
+            "(libvirt 9.0.0), 9.8ms, uprobe_multi",
         ),
         (UNATTACHED, 'not every call of "/a b/libvirt.so.0" is seen: it is cut short'),
         (CLOCK, "the clock was set back by 3600s"),
-        (LOST, "lost 12 read calls: buffer full; a larger --buffer-size or fewer functions (-f) may help"),
+        (
+            LOST,
+            "lost 12 read calls: buffer full; a larger --buffer-size or fewer functions (-f) "
+            "may help",
+        ),
         (END, "1234 calls, 5 failed, 1 denied, 0 lost in 12.3s"),
     ],
 )
@@ -209,13 +257,19 @@ def test_duration_has_two_or_three_digits(ns, expected):
 
 
 def test_hostile_names_stay_inside_their_quotes():
-    call = call_on(HOSTILE)._replace(comm="x = 0\n", function="f\x1b", caller=CALLER._replace(user="a b"))
+    call = call_on(HOSTILE)._replace(
+        comm=("x = 0\n"), function="f\x1b", caller=CALLER._replace(user="a b")
+    )
     quoted = '"\\x1b[31m\\n[red]\\u202eevil\\u2066\\u009b\\r\\x00\\x7f\\ufeff\\u2028\\U000e0041"'
-    assert text.line(call) == f'09:24:11.403660 41207 "x = 0\\n" "a b" "f\\x1b"(domain={quoted}, flags=0) = 0 <4.1ms>\n'
+    assert text.line(call) == (
+        f'09:24:11.403660 41207 "x = 0\\n" "a b" "f\\x1b"(domain={quoted}, flags=0) = 0 <4.1ms>\n'
+    )
 
 
 def test_user_without_a_name_is_a_number():
-    assert text.line(DESTROY._replace(caller=CALLER._replace(uid=1007, user=None))).startswith("09:24:11.403660 41207 virsh 1007 vir")
+    assert text.line(DESTROY._replace(caller=CALLER._replace(uid=1007, user=None))).startswith(
+        "09:24:11.403660 41207 virsh 1007 vir"
+    )
 
 
 @given(
@@ -223,11 +277,20 @@ def test_user_without_a_name_is_a_number():
     out=any_values,
     ret=any_value,
     word=any_text,
-    error=st.none() | st.builds(CallError, st.integers(0, 2**31 - 1), st.none() | any_text, st.none() | any_text, st.none() | any_text),
+    error=st.none()
+    | st.builds(
+        CallError,
+        st.integers(0, 2**31 - 1),
+        st.none() | any_text,
+        st.none() | any_text,
+        st.none() | any_text,
+    ),
 )
 def test_any_call_is_one_visible_line_and_its_segments_are_the_same(args, out, ret, word, error):
     verdict = VerdictInfo("audit", word)
-    call = DESTROY._replace(args=args, out=out, ret=ret, comm=word, function=word, error=error, verdict=verdict)
+    call = DESTROY._replace(
+        args=args, out=out, ret=ret, comm=word, function=word, error=error, verdict=verdict
+    )
     line = text.line(call)
     assert line.endswith("\n") and line[:-1].isprintable()
     assert "".join(piece for _, piece in text.segments(call)) == line
@@ -236,9 +299,20 @@ def test_any_call_is_one_visible_line_and_its_segments_are_the_same(args, out, r
 # what daemons do for a call
 
 DAEMON = DESTROY.caller._replace(pid=812, exe="/usr/sbin/libvirtd")
-CLIENT: dict[str, Value] = {"pid": 41207, "uid": 0, "user": "root", "sasl": None, "x509": None, "exe": "/usr/bin/virsh"}
-MONITOR = Command(DESTROY.time + 2000, 1_000, 9, "rpc-libvirtd", DAEMON, '{"execute":"quit"}', "9-1")
-STOPPED = DomainEvent(DESTROY.time + 3000, 9, "rpc-libvirtd", DAEMON, WEB1, "stopped", "destroyed", "9-1")
+CLIENT: dict[str, Value] = {
+    "pid": 41207,
+    "uid": 0,
+    "user": "root",
+    "sasl": None,
+    "x509": None,
+    "exe": "/usr/bin/virsh",
+}
+MONITOR = Command(
+    DESTROY.time + 2000, 1_000, 9, "rpc-libvirtd", DAEMON, '{"execute":"quit"}', "9-1"
+)
+STOPPED = DomainEvent(
+    DESTROY.time + 3000, 9, "rpc-libvirtd", DAEMON, WEB1, "stopped", "destroyed", "9-1"
+)
 SERVED = DESTROY._replace(
     time=DESTROY.time + 1000,
     tid=9,
@@ -266,24 +340,45 @@ def test_tree_shows_what_a_call_caused_in_the_order_of_its_begin():
         f'{AT[2]} 812 rpc-libvirtd root     monitor {{"execute":"quit"}} <1.0us>\n'
         f"{AT[3]} 812 rpc-libvirtd root     domain web1 stopped: destroyed\n"
     )
-    assert text.line(ASKED._replace(more_children=7), text.View.TREE) == text.line(ASKED, text.View.TREE) + "  and 7 more\n"
-    assert [text.line(event, text.View.TREE) for event in (SERVED, MONITOR, STOPPED)] == ["", "", ""]
+    assert (
+        text.line(ASKED._replace(more_children=7), text.View.TREE)
+        == text.line(ASKED, text.View.TREE) + "  and 7 more\n"
+    )
+    assert [text.line(event, text.View.TREE) for event in (SERVED, MONITOR, STOPPED)] == [
+        "",
+        "",
+        "",
+    ]
 
 
 def test_both_halves_have_a_line_each():
     assert text.line(ASKED, text.View.BOTH) == f"{HEAD}{FUNCTION} <4.1ms>\n"
-    assert text.line(SERVED, text.View.BOTH) == f"{AT[1]} 812 rpc-libvirtd root for 41207 virsh root {FUNCTION} <3.9ms>\n"
-    assert text.line(STOPPED, text.View.BOTH) == f"{AT[3]} 812 rpc-libvirtd root domain web1 stopped: destroyed\n"
+    assert text.line(SERVED, text.View.BOTH) == (
+        f"{AT[1]} 812 rpc-libvirtd root for 41207 virsh root {FUNCTION} <3.9ms>\n"
+    )
+    assert text.line(STOPPED, text.View.BOTH) == (
+        f"{AT[3]} 812 rpc-libvirtd root domain web1 stopped: destroyed\n"
+    )
 
 
 def told(at: int, words: str, to_agent: bool = False) -> Command:
-    return MONITOR._replace(time=DESTROY.time + 1000 * at, text=words, duration_ns=1_000_000, to_agent=to_agent)
+    return MONITOR._replace(
+        time=DESTROY.time + 1000 * at, text=words, duration_ns=1_000_000, to_agent=to_agent
+    )
 
 
-QUESTIONS = [told(2 + n % 2, f'{{"execute":"qom-get","arguments":{{"path":"/machine/{n}"}},"id":"libvirt-{n}"}}') for n in range(7)]
+QUESTIONS = [
+    told(
+        2 + n % 2,
+        f'{{"execute":"qom-get","arguments":{{"path":"/machine/{n}"}},"id":"libvirt-{n}"}}',
+    )
+    for n in range(7)
+]
 QUIT = told(4, '{"execute":"quit"}')
 PINGS = [told(5, "guest-ping", to_agent=True) for _ in range(2)]
-STARTED = SERVED._replace(children=(*QUESTIONS, told(4, '{"execute":"query-cpus-fast"}'), QUIT, QUIT, *PINGS, STOPPED))
+STARTED = SERVED._replace(
+    children=(*QUESTIONS, told(4, '{"execute":"query-cpus-fast"}'), QUIT, QUIT, *PINGS, STOPPED)
+)
 
 
 def test_a_question_that_is_asked_again_and_again_has_one_line():
@@ -318,13 +413,19 @@ def test_questions_are_told_with_their_call_where_both_halves_are_shown():
 @pytest.mark.parametrize("view", text.View)
 def test_what_no_call_is_known_to_have_caused_is_shown(view: text.View):
     alone = SERVED._replace(parent=None, children=())
-    assert text.line(alone, view) == f"{AT[1]} 812 rpc-libvirtd root for 41207 virsh root {FUNCTION} <3.9ms>\n"
+    assert text.line(alone, view) == (
+        f"{AT[1]} 812 rpc-libvirtd root for 41207 virsh root {FUNCTION} <3.9ms>\n"
+    )
     crashed = STOPPED._replace(detail="crashed", parent=None)
     line = f"{AT[3]} 812 rpc-libvirtd root domain web1 stopped: crashed"
     assert text.line(crashed, view) == f"{line}, cause not known\n"
     assert text.line(crashed._replace(cause=NO_CALL), view) == f"{line}, by no call\n"
-    assert text.line(crashed._replace(cause=BY_CALL), view) == f"{line}, by a call that is not shown\n"
-    assert text.line(crashed._replace(one_of=("1-2", "3-4")), view).endswith(" domain web1 stopped: crashed, by one of 2 calls\n")
+    assert text.line(crashed._replace(cause=BY_CALL), view) == (
+        f"{line}, by a call that is not shown\n"
+    )
+    assert text.line(crashed._replace(one_of=("1-2", "3-4")), view).endswith(
+        " domain web1 stopped: crashed, by one of 2 calls\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -345,5 +446,9 @@ def test_client_is_named_by_what_is_known_of_it(client, shown: str):
 
 
 def test_name_that_the_driver_does_not_know_the_domain_by_is_marked():
-    forged = DESTROY._replace(args=Values({"domain": Handle("domain", {"name": "web1", "claimed": "innocent"})}))
-    assert text.line(forged) == f'{HEAD}virDomainDestroyFlags(domain=web1 /* not "innocent" */) = 0 <4.1ms>\n'
+    forged = DESTROY._replace(
+        args=Values({"domain": Handle("domain", {"name": "web1", "claimed": "innocent"})})
+    )
+    assert text.line(forged) == (
+        f'{HEAD}virDomainDestroyFlags(domain=web1 /* not "innocent" */) = 0 <4.1ms>\n'
+    )

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import CutText, EnumValue, Flags, Handle, Pointer, Redacted, Unreadable, Value, Values, VerdictInfo
+from log.events import (
+    CutText,
+    EnumValue,
+    Flags,
+    Handle,
+    Pointer,
+    Redacted,
+    Unreadable,
+    Value,
+    Values,
+    VerdictInfo,
+)
 from log.render import xml
 from tests.unit.log_samples import (
     ATTACHED,
@@ -54,7 +65,10 @@ def test_state_is_the_result(ret, returns, state):
 
 def test_denied_call_names_the_rule():
     line = xml.line(SUSPEND._replace(ret=-1, verdict=VerdictInfo("deny", "keep <web>")))
-    assert line.endswith("<denied>keep &lt;web&gt;</denied></methodResponse>\n") and "<state>-1</state>" in line
+    assert (
+        line.endswith("<denied>keep &lt;web&gt;</denied></methodResponse>\n")
+        and "<state>-1</state>" in line
+    )
 
 
 def test_unfinished_call_says_why():
@@ -69,9 +83,14 @@ def test_lost_arguments_are_told_from_none():
 
 def test_only_calls_and_losses_have_a_line():
     assert xml.line(ATTACHED) == xml.line(END) == ""
-    expected = "<unattached><path>/a b/libvirt.so.0</path><reason>it is cut short</reason></unattached>\n"
+    expected = (
+        "<unattached><path>/a b/libvirt.so.0</path><reason>it is cut short</reason></unattached>\n"
+    )
     assert xml.line(UNATTACHED) == expected
-    assert xml.line(LOST) == "<lost><count>12</count><ring>read</ring><reason>buffer full</reason><details>0</details></lost>\n"
+    assert xml.line(LOST) == (
+        "<lost><count>12</count><ring>read</ring><reason>buffer "
+        "full</reason><details>0</details></lost>\n"
+    )
 
 
 def test_every_argument_is_an_element():
@@ -90,10 +109,13 @@ def test_every_argument_is_an_element():
     }
     line = xml.line(SUSPEND._replace(args=Values(args), out=Values({"nparams": 2})))
     assert line[line.index("<param>") :] == (
-        '<param><name>qemu:///system</name><dom>web1</dom><xml cut="true" length="99">&lt;a/&gt;</xml>'
-        '<flags names="VIR_A|VIR_B">3</flags><type constant="VIR_X">1</type><cb>0x40</cb><bad unreadable="0x50"/>'
+        '<param><name>qemu:///system</name><dom>web1</dom><xml cut="true" '
+        'length="99">&lt;a/&gt;</xml>'
+        '<flags names="VIR_A|VIR_B">3</flags><type constant="VIR_X">1</type><cb>0x40</cb><bad '
+        'unreadable="0x50"/>'
         '<password redacted="true" length="12"/><nothing null="true"/>'
-        '<params><vcpu.0>1</vcpu.0><field name="odd key">true</field></params><list><item>1</item><item>b</item></list></param>'
+        '<params><vcpu.0>1</vcpu.0><field name="odd '
+        'key">true</field></params><list><item>1</item><item>b</item></list></param>'
         "<out><nparams>2</nparams></out></methodResponse>\n"
     )
 
@@ -112,18 +134,33 @@ def test_any_text_parses_back(text):
 
 @given(st.none() | any_values, any_values, any_value, any_text)
 def test_any_call_is_a_document_on_one_line(args, out, ret, word):
-    line = xml.line(SUSPEND._replace(args=args, out=out, ret=ret, function=word, verdict=VerdictInfo("deny", word)))
+    line = xml.line(
+        SUSPEND._replace(
+            args=args, out=out, ret=ret, function=word, verdict=VerdictInfo("deny", word)
+        )
+    )
     assert line.endswith("\n") and line[:-1].isprintable()
     assert ElementTree.fromstring(line).findtext("denied") == _held(word)
 
 
 @given(any_text)
 def test_libxml2_accepts_any_text(text):
-    assert _libxml2_accepts(xml.line(call_on(text)._replace(out=Values({text: Handle("x", {"name": text})}))))
+    assert _libxml2_accepts(
+        xml.line(call_on(text)._replace(out=Values({text: Handle("x", {"name": text})})))
+    )
 
 
 def test_libxml2_accepts_every_odd_character():
-    codes = (*range(0x300), *range(0x2000, 0x2070), 0xD800, 0xDFFF, *range(0xFFF0, 0x10000), 0x1FFFE, 0xE0001, 0x10FFFF)
+    codes = (
+        *range(0x300),
+        *range(0x2000, 0x2070),
+        0xD800,
+        0xDFFF,
+        *range(0xFFF0, 0x10000),
+        0x1FFFE,
+        0xE0001,
+        0x10FFFF,
+    )
     assert _libxml2_accepts(xml.line(call_on("".join(map(chr, codes)))))
     assert not _libxml2_accepts("<a>\x01</a>")  # it does look
 
@@ -140,7 +177,9 @@ def _libxml2_accepts(line: str) -> bool:
 
 
 def _held(text: str) -> str:
-    """What XML can hold of a text, by the rule in DESIGN: other characters as bytes in hexadecimal, backslashes then doubled."""
+    """What XML can hold of a text, by the rule in DESIGN: other characters as bytes in
+    hexadecimal, backslashes then doubled.
+    """
     impossible = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
     if not impossible.search(text):
         return text

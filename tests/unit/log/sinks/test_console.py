@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The screen: colour and a status line on a real terminal (a pty), and under them the characters of the text line."""
+"""The screen: colour and a status line on a real terminal (a pty), and under them the
+characters of the text line.
+"""
 
 import contextlib
 import fcntl
@@ -20,7 +22,15 @@ from log.sinks.output import Output
 from log.sinks.summary import Summary
 from tests.unit.log_samples import ATTACHED, DESTROY, END, HOSTILE, LOST, call_on
 
-EVENTS: list[Event] = [ATTACHED, DESTROY, call_on(HOSTILE), call_on("[bold]x[/bold]"), LOST, DESTROY._replace(depth=1), END]
+EVENTS: list[Event] = [
+    ATTACHED,
+    DESTROY,
+    call_on(HOSTILE),
+    call_on("[bold]x[/bold]"),
+    LOST,
+    DESTROY._replace(depth=1),
+    END,
+]
 LINES = "".join(text.line(event) for event in EVENTS if event is not END)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -67,7 +77,8 @@ def test_colour_changes_no_character(terminal):
     screen.write(EVENTS)
     shown = terminal.read(screen)
     assert COLOUR.search(shown) and COLOUR.sub("", shown) == LINES
-    assert Text.from_ansi(shown).plain.rstrip("\n") + "\n" == LINES  # some releases of rich drop the last newline
+    # some releases of rich drop the last newline
+    assert Text.from_ansi(shown).plain.rstrip("\n") + "\n" == LINES
 
 
 def test_roles_have_their_colours(terminal):
@@ -113,7 +124,9 @@ def test_status_line_says_what_is_waited_for(terminal):
     with screen.note("starting ..."):
         assert COLOUR.sub("", terminal.read(screen)) == "starting ..."
     screen.write([DESTROY])
-    assert COLOUR.sub("", terminal.read(screen)) == f"\r\x1b[2K{text.line(DESTROY)}0 calls/s, 0 open, 0 denied, 0 lost"
+    assert COLOUR.sub("", terminal.read(screen)) == (
+        f"\r\x1b[2K{text.line(DESTROY)}0 calls/s, 0 open, 0 denied, 0 lost"
+    )
 
 
 @pytest.mark.parametrize("columns, shown", [(20, "0 calls/s, 0 open, "), (1, "")])
@@ -169,7 +182,12 @@ def test_terminal_that_was_stopped_stops_nobody(terminal, monkeypatch):
     while not said:  # until there is no more room
         screen.write([DESTROY] * 100)
         made += 100
-    assert said == ["standard output: its reader does not keep up; tracing goes on, and calls that can't be written there are counted"]
+    assert said == [
+        (
+            "standard output: its reader does not keep up; tracing goes on, and calls "
+            "that can't be written there are counted"
+        )
+    ]
     reading = threading.Thread(target=terminal.read_all)
     reading.start()
     assert screen._writer and screen._writer.wait(60)
@@ -178,9 +196,13 @@ def test_terminal_that_was_stopped_stops_nobody(terminal, monkeypatch):
     terminal.file.close()
     reading.join()
     shown = COLOUR.sub("", terminal.got)
-    (lost,) = re.findall("lost ([0-9]+) write calls: not written: its reader does not keep up", shown)
+    (lost,) = re.findall(
+        "lost ([0-9]+) write calls: not written: its reader does not keep up", shown
+    )
     assert shown.count(text.line(DESTROY)) + int(lost) == made
-    assert said[1:] == [f"standard output: {lost} calls were not written (its reader does not keep up)"]
+    assert said[1:] == [
+        f"standard output: {lost} calls were not written (its reader does not keep up)"
+    ]
 
 
 def test_summary_keeps_its_numbers_in_a_narrow_window(monkeypatch):
@@ -190,5 +212,16 @@ def test_summary_keeps_its_numbers_in_a_narrow_window(monkeypatch):
     summary.write([DESTROY, call_on("x")._replace(function="[red]\x1b")])
     shown = summary.shown_on(make_console(terminal.file))
     rows = [line.split() for line in COLOUR.sub("", shown).splitlines()]
-    assert ["virDomainDestroyFlags", "1", "0", "0", "4.1ms", "4.1ms", "4.1ms", "4.1ms", "4.1ms", "4.1ms"] in rows
+    assert [
+        "virDomainDestroyFlags",
+        "1",
+        "0",
+        "0",
+        "4.1ms",
+        "4.1ms",
+        "4.1ms",
+        "4.1ms",
+        "4.1ms",
+        "4.1ms",
+    ] in rows
     assert any(row[:2] == ['"[red]\\x1b"', "1"] for row in rows)

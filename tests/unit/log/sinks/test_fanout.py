@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The log's sinks: each gets everything, whatever becomes of the others, and all are closed at the end."""
+"""The log's sinks: each gets everything, whatever becomes of the others, and all are closed at
+the end.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class Asked:
 
 @dataclass
 class Taker:
-    """A sink that notes what it is told; `gone`: its reader is, which every method but the last says."""
+    """A sink that notes what it is told; `gone`: its reader is, which every method but the last
+    says.
+    """
 
     gone: bool = False
     events: list[Event] = field(default_factory=list)
@@ -109,7 +113,7 @@ def test_a_reader_that_is_gone_is_no_loss_of_the_others(errors: list[bytes], gon
         assert isinstance(sink.events[2], End)
         assert len(sink.events) == 3
         assert sink.told == [5, "reopen", "close"]
-    assert errors == [f"libvirt-trace: {end_summary(sinks[0].events[2])}\n".encode()]  # type: ignore[arg-type]  # it is an End
+    assert errors == [(f"libvirt-trace: {end_summary(sinks[0].events[2])}\n").encode()]  # type: ignore[arg-type]  # it is an End
 
 
 def test_the_last_event_has_the_sums_of_all_batches(errors: list[bytes]) -> None:
@@ -124,7 +128,9 @@ def test_the_last_event_has_the_sums_of_all_batches(errors: list[bytes]) -> None
     assert errors[0].startswith(b"libvirt-trace: 3 calls, 1 failed, 1 denied, 12 lost in ")
 
 
-def test_a_sink_that_comes_later_gets_what_comes_from_then_on_and_is_first(errors: list[bytes]) -> None:
+def test_a_sink_that_comes_later_gets_what_comes_from_then_on_and_is_first(
+    errors: list[bytes],
+) -> None:
     order: list[str] = []
     first, second = Taker(), Taker()
     log = log_with(first)
@@ -179,22 +185,31 @@ def impatiently(asked: Asked) -> None:
 
 
 @pytest.mark.parametrize("ask", [again, impatiently])
-def test_a_reader_is_waited_for_until_somebody_asks_once_more(errors: list[bytes], ask: Callable[[Asked], None]) -> None:
+def test_a_reader_is_waited_for_until_somebody_asks_once_more(
+    errors: list[bytes], ask: Callable[[Asked], None]
+) -> None:
     asked = Asked(stop=1)
     given_up = given_up_of(asked, errors)
     assert [given_up(idle) for idle in (0, READER_PATIENCE + 1, 1000)] == [False] * 3
-    assert errors == [b"libvirt-trace: waiting until what was logged is read: Ctrl-C ends that\n"]  # once
+    # once
+    assert errors == [b"libvirt-trace: waiting until what was logged is read: Ctrl-C ends that\n"]
     ask(asked)
     assert given_up(0)
 
 
 def test_where_no_person_asked_a_reader_is_waited_for_a_while(errors: list[bytes]) -> None:
     given_up = given_up_of(Asked(stop=1, terminate=True), errors)
-    assert [given_up(idle) for idle in (0, READER_PATIENCE, READER_PATIENCE + 0.1)] == [False, False, True]
+    assert [given_up(idle) for idle in (0, READER_PATIENCE, READER_PATIENCE + 0.1)] == [
+        False,
+        False,
+        True,
+    ]
     assert errors == []
 
 
-def test_a_failure_while_starting_closes_the_screen(errors: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_while_starting_closes_the_screen(
+    errors: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     screen = Taker()
     monkeypatch.setattr(fanout, "open_screen", lambda *args: screen)
     log = Log(Options(), Asked())

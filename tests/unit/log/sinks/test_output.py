@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Destinations: whole lines whatever happens to the disk or the reader, and an honest account of what is missing."""
+"""Destinations: whole lines whatever happens to the disk or the reader, and an honest account
+of what is missing.
+"""
 
 import collections
 import concurrent.futures
@@ -131,20 +133,32 @@ def test_failed_reopen_keeps_the_old_file(tmp_path, said):
     sink.write([DESTROY])
     sink.close()
     assert (tmp_path / "log.1").read_text() == LINE
-    assert said == [f"{tmp_path}/log: can't write there: is a directory; still writing to the file that was open"]
+    assert said == [
+        (
+            f"{tmp_path}/log: can't write there: is a directory; still writing to the "
+            "file that was open"
+        )
+    ]
 
 
 def test_full_disk_is_reported_once_and_counted(said):
     sink = open_json("/dev/full", said)
     for _ in range(3):
         sink.write([DESTROY, DESTROY])
-    assert said == ["/dev/full: no space left on device; tracing goes on, and calls that can't be written there are counted"]
+    assert said == [
+        (
+            "/dev/full: no space left on device; tracing goes on, and calls that can't be "
+            "written there are counted"
+        )
+    ]
     sink.close()
     assert said[1:] == ["/dev/full: 6 calls were not written (no space left on device)"]
 
 
 @pytest.mark.parametrize("render", [jsonl.line, text.line, xml.line])
-def test_disk_that_fills_up_within_a_line_leaves_whole_lines_and_tells_what_is_missing(tmp_path, said, render):
+def test_disk_that_fills_up_within_a_line_leaves_whole_lines_and_tells_what_is_missing(
+    tmp_path, said, render
+):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     line = render(DESTROY)
     sink = open_file(str(tmp_path / "log"), render, said.append)
@@ -164,7 +178,11 @@ def test_disk_that_fills_up_within_a_line_leaves_whole_lines_and_tells_what_is_m
         assert lost == {"write": 3, "read": 13}
         assert json.loads(lines[2])["reason"] == "not written: file too large"
     assert said == [
-        f"{tmp_path}/log: file too large; tracing goes on, and calls that can't be written there are counted",
+        (
+            f"{tmp_path}/log: file too large; tracing goes on, and calls that can't be written "
+            "there "
+            "are counted"
+        ),
         f"{tmp_path}/log: 4 calls were not written (file too large)",
     ]
 
@@ -177,12 +195,20 @@ def test_pipe_goes_on_with_its_next_reader(tmp_path, said):
     os.close(reader)
     sink.write([DESTROY, DESTROY])
     settle(sink)
-    assert said == [f"{path}: its reader is gone; tracing goes on, and calls that can't be written there are counted"]
+    assert said == [
+        (
+            f"{path}: its reader is gone; tracing goes on, and calls that can't be "
+            "written there are counted"
+        )
+    ]
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     sink.write([DESTROY])
     settle(sink)
     lost, call = os.read(reader, 65536).decode().splitlines()
-    assert (json.loads(lost)["count"], json.loads(lost)["reason"]) == (2, "not written: its reader is gone")
+    assert (json.loads(lost)["count"], json.loads(lost)["reason"]) == (
+        2,
+        "not written: its reader is gone",
+    )
     assert call + "\n" == LINE
     sink.close()
     os.close(reader)
@@ -234,7 +260,9 @@ def read_to_end(fd):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "fifo", "socket"])
-def test_reader_that_sleeps_stops_nobody_and_is_told_what_it_missed(tmp_path, said, kind, monkeypatch):
+def test_reader_that_sleeps_stops_nobody_and_is_told_what_it_missed(
+    tmp_path, said, kind, monkeypatch
+):
     monkeypatch.setattr("log.sinks.channel.ROOM", 300 * len(LINE))
     if kind == "fifo":
         os.mkfifo(tmp_path / "fifo")
@@ -242,13 +270,18 @@ def test_reader_that_sleeps_stops_nobody_and_is_told_what_it_missed(tmp_path, sa
         os.set_blocking(reader, True)
         sink = open_json(tmp_path / "fifo", said)
     else:
-        reader, writer = os.pipe() if kind == "pipe" else (end.detach() for end in socket.socketpair())
+        reader, writer = (
+            os.pipe() if kind == "pipe" else (end.detach() for end in socket.socketpair())
+        )
         sink = Output(writer, kind, jsonl.line, said.append)
     made = 0
     while not said:
         sink.write([DESTROY] * 50)
         made += 50
-    assert said[0].endswith(": its reader does not keep up; tracing goes on, and calls that can't be written there are counted")
+    assert said[0].endswith(
+        ": its reader does not keep up; tracing goes on, and calls that can't "
+        "be written there are counted"
+    )
     with concurrent.futures.ThreadPoolExecutor() as pool:
         reading = pool.submit(read_to_end, reader)
         settle(sink)
@@ -258,10 +291,17 @@ def test_reader_that_sleeps_stops_nobody_and_is_told_what_it_missed(tmp_path, sa
     (lost,) = [event for event in events if event["type"] == "lost"]
     assert lost["reason"] == "not written: its reader does not keep up"
     assert events[-1]["type"] == "call" and len(events) - 1 + lost["count"] == made + 1
-    assert said[1:] == [said[0].partition(":")[0] + f": {lost['count']} calls were not written (its reader does not keep up)"]
+    assert said[1:] == [
+        said[0].partition(":")[0]
+        + (f": {lost['count']} calls were not written (its reader does not keep up)")
+    ]
 
 
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 12), st.booleans()), min_size=1, max_size=25))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.integers(0, 12), st.booleans()), min_size=1, max_size=25
+    )
+)
 @settings(max_examples=60)
 def test_calls_that_only_read_make_way_for_the_others(batches):
     """However many they are: half of the room is not theirs. What is denied is no such call."""
@@ -301,14 +341,25 @@ def test_reader_that_never_wakes_up_is_given_up(tmp_path, said, kind, calls):
         os.set_blocking(reader, True)
         sink = open_json(tmp_path / "fifo", said)
     else:
-        reader, writer = os.pipe() if kind == "pipe" else (end.detach() for end in socket.socketpair())
+        reader, writer = (
+            os.pipe() if kind == "pipe" else (end.detach() for end in socket.socketpair())
+        )
         sink = Output(writer, kind, jsonl.line, said.append)
     for _ in range(10):
         sink.write([DESTROY] * calls)
-    sink.close(lambda idle: calls > 1)  # few fit into the pipe, as soon as there is time to write them
+    # few fit into the pipe, as soon as there is time to write them
+    sink.close(lambda idle: calls > 1)
     with open(reader, "rb") as file:
         whole = file.read().count(b"\n")
-    missing = re.fullmatch(r".*: ([0-9]+) calls were not written \(its reader does not keep up\)", said[0]) if calls > 1 else None
+    missing = (
+        re.fullmatch(
+            r".*: ([0-9]+) calls were not written \(its reader does not keep "
+            r"up\)",
+            said[0],
+        )
+        if calls > 1
+        else None
+    )
     assert whole + (int(missing[1]) if missing else 0) == 10 * calls
     assert len(said) == (calls > 1)
 
@@ -340,17 +391,24 @@ def test_lines_of_two_that_write_to_one_pipe_stay_whole(said):
         assert complaint.result(20) == (21, None)
         errors.close()
         os.close(writer)
-        assert sorted(event["type"] for event in reading.result(20)) == [*["call"] * 2000, "complaint"]
+        assert sorted(event["type"] for event in reading.result(20)) == [
+            *["call"] * 2000,
+            "complaint",
+        ]
     assert said == []
 
 
 @given(
-    actions=st.lists(st.tuples(st.sampled_from(["write", "read", "leave"]), st.integers(1, 400)), max_size=25),
+    actions=st.lists(
+        st.tuples(st.sampled_from(["write", "read", "leave"]), st.integers(1, 400)), max_size=25
+    ),
     waits=st.booleans(),
 )
 @settings(max_examples=60)
 def test_whatever_readers_do_every_call_is_read_or_said_to_be_missing(actions, waits):
-    """Readers of a named pipe come, read some bytes, and go; together they get whole lines, each call at most once."""
+    """Readers of a named pipe come, read some bytes, and go; together they get whole lines,
+    each call at most once.
+    """
     said: list[str] = []
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr("log.sinks.channel.ROOM", 200 * len(LINE))
@@ -384,7 +442,15 @@ def test_whatever_readers_do_every_call_is_read_or_said_to_be_missing(actions, w
         os.close(reader)
     whole = got[: got.rfind(b"\n") + 1]
     events = [json.loads(line) for line in whole.splitlines()]
-    missing = [int(count) for line in said for count in re.findall(r": ([0-9]+) calls were not written", line)]
+    missing = [
+        int(count)
+        for line in said
+        for count in re.findall(
+            r": ([0-9]+) calls were not "
+            r"written",
+            line,
+        )
+    ]
     assert sum(event["type"] == "call" for event in events) + sum(missing) == made
     if waits:
         assert whole == got
@@ -405,7 +471,13 @@ except BrokenPipeError:
 
 
 def test_closed_standard_output_ends_the_tracer():
-    with subprocess.Popen([sys.executable, "-c", PIPED], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+    with subprocess.Popen(
+        [sys.executable, "-c", PIPED],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
         assert program.stdout and program.stderr
         assert program.stdout.readline() == LINE
         program.stdout.close()
@@ -414,12 +486,18 @@ def test_closed_standard_output_ends_the_tracer():
 
 def test_full_disk_behind_standard_output_is_only_reported():
     code = (
-        PIPED.replace("while True:", "for _ in range(3):").replace("print)", "lambda line: print(line, file=sys.stderr))") + "sink.close()"
+        PIPED.replace("while True:", "for _ in range(3):").replace(
+            "print)", "lambda line: print(line, file=sys.stderr))"
+        )
+        + "sink.close()"
     )
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
     assert done.stderr == (
-        "standard output: no space left on device; tracing goes on, and calls that can't be written there are counted\n"
+        "standard output: no space left on device; tracing goes on, and calls that can't be "
+        "written there are counted\n"
         "standard output: 300 calls were not written (no space left on device)\n"
     )
 
@@ -428,7 +506,13 @@ def test_full_disk_behind_standard_output_is_only_reported():
 def test_file_that_others_may_use_is_refused(tmp_path, said, mode):
     (tmp_path / "log").touch()
     (tmp_path / "log").chmod(mode)
-    with pytest.raises(TraceError, match=r"log: others may read or write it; chmod it to 600, name another file, or give --shared-output$"):
+    with pytest.raises(
+        TraceError,
+        match=(
+            r"log: others may read or write it; chmod it to 600, "
+            r"name another file, or give --shared-output$"
+        ),
+    ):
         open_json(tmp_path / "log", said)
     sink = open_file(str(tmp_path / "log"), jsonl.line, said.append, shared=True)
     sink.write([DESTROY])
@@ -443,6 +527,12 @@ def test_file_of_somebody_else_is_refused(tmp_path, said, make):
     (tmp_path / "log").chmod(0o600)
     os.chown(tmp_path / "log", 65534, 65534)
     reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
-    with pytest.raises(TraceError, match=r"log: belongs to somebody else; name another file, or give --shared-output$"):
+    with pytest.raises(
+        TraceError,
+        match=(
+            r"log: belongs to somebody else; name another file, or "
+            r"give --shared-output$"
+        ),
+    ):
         open_json(tmp_path / "log", said)
     os.close(reader)

@@ -12,8 +12,15 @@ from log.sinks.summary import Durations, Summary
 from tests.unit.log_samples import ATTACHED, DESTROY, END, LOST
 
 GET = DESTROY._replace(function="virDomainGetInfo")
-DENIED = DESTROY._replace(ret=-1, failed=True, duration_ns=None, verdict=VerdictInfo("deny", "keep-web"))
-FAILED = DESTROY._replace(ret=-1, failed=True, error=CallError(1, "VIR_ERR_INTERNAL_ERROR", None, None), duration_ns=100_000)
+DENIED = DESTROY._replace(
+    ret=-1, failed=True, duration_ns=None, verdict=VerdictInfo("deny", "keep-web")
+)
+FAILED = DESTROY._replace(
+    ret=-1,
+    failed=True,
+    error=CallError(1, "VIR_ERR_INTERNAL_ERROR", None, None),
+    duration_ns=100_000,
+)
 UNFINISHED = DESTROY._replace(ret=None, duration_ns=None, unfinished="process exited")
 
 TABLE = """\
@@ -27,8 +34,19 @@ total                    105       1       2  4.7ms
 
 def full_summary():
     summary = Summary()
-    summary.write([ATTACHED, DESTROY, DENIED, FAILED, UNFINISHED, DENIED._replace(function="virDomainUndefine")])
-    summary.write([*(GET._replace(duration_ns=100 * number) for number in range(1, 101)), LOST, END])
+    summary.write(
+        [
+            ATTACHED,
+            DESTROY,
+            DENIED,
+            FAILED,
+            UNFINISHED,
+            DENIED._replace(function="virDomainUndefine"),
+        ]
+    )
+    summary.write(
+        [*(GET._replace(duration_ns=100 * number) for number in range(1, 101)), LOST, END]
+    )
     return summary
 
 
@@ -46,14 +64,21 @@ def test_empty_table_has_a_total_of_nothing():
     assert Summary().table().splitlines()[1].split() == ["total", "0", "0", "0", "0ns"]
 
 
-@given(st.lists(st.integers(0, 2**63 - 1) | st.integers(0, 10_000_000), min_size=1, max_size=300), st.integers(1, 100))
+@given(
+    st.lists(st.integers(0, 2**63 - 1) | st.integers(0, 10_000_000), min_size=1, max_size=300),
+    st.integers(1, 100),
+)
 def test_percentile_is_within_its_stated_error(numbers, percent):
     durations = Durations()
     for number in numbers:
         durations.add(number)
     exact = sorted(numbers)[-(-len(numbers) * percent // 100) - 1]
     assert 0 <= (durations.percentile(percent) - exact) * 64 <= exact
-    assert (durations.max, durations.total, durations.count) == (max(numbers), sum(numbers), len(numbers))
+    assert (durations.max, durations.total, durations.count) == (
+        max(numbers),
+        sum(numbers),
+        len(numbers),
+    )
 
 
 def test_short_durations_are_exact():

@@ -72,7 +72,9 @@ def newer(tmp_path: Path) -> Path:
 
 def test_newer_xml_adds_behind_the_bundled_functions(table, newer):
     merged = load.load_api([newer])
-    assert [f.name for f in merged.functions[: len(table.functions)]] == [f.name for f in table.functions]
+    assert [f.name for f in merged.functions[: len(table.functions)]] == [
+        f.name for f in table.functions
+    ]
     added = merged.functions[len(table.functions) :]
     assert [(f.number, f.name, f.access, f.failure) for f in added] == [
         (535, "virDomainFrob", "write", "negative"),
@@ -85,8 +87,13 @@ def test_newer_xml_adds_behind_the_bundled_functions(table, newer):
         ("xml", None, None, False),
         ("u32", None, "virFrobFlags", True),
     ]
-    assert merged.enums["virFrobFlags"] == api.Enum("virFrobFlags", {"VIR_FROB_NOW": 1, "VIR_FROB_LATER": 4}, True)
-    assert merged.enums["virDomainState"].constants == {**table.enums["virDomainState"].constants, "VIR_DOMAIN_FROBBED": 8}
+    assert merged.enums["virFrobFlags"] == api.Enum(
+        "virFrobFlags", {"VIR_FROB_NOW": 1, "VIR_FROB_LATER": 4}, True
+    )
+    assert merged.enums["virDomainState"].constants == {
+        **table.enums["virDomainState"].constants,
+        "VIR_DOMAIN_FROBBED": 8,
+    }
     assert merged.structs["virFrobInfo"] == (("state", "int"), ("name", "char[4]"))
     assert merged.field_enums["virFrobInfo.state"] == "virDomainState"
     # flags that got a meaning; but what has one keeps it, and a signature does not change
@@ -105,7 +112,14 @@ def test_hash_tells_tables_apart(table, newer):
 
 
 @pytest.mark.parametrize(
-    "text", ["<api><symbols>", "", "\0", NEWER.replace("</symbols>", ""), "<?xml version='1.0' encoding='nosuch'?><api/>"]
+    "text",
+    [
+        "<api><symbols>",
+        "",
+        "\0",
+        NEWER.replace("</symbols>", ""),
+        "<?xml version='1.0' encoding='nosuch'?><api/>",
+    ],
 )
 def test_broken_xml_leaves_the_bundled_table_and_a_warning(table, tmp_path, text):
     (tmp_path / "libvirt-api.xml").write_text(text)
@@ -121,7 +135,16 @@ def test_missing_xml_is_fine(table, tmp_path):
 
 
 def test_xml_without_news_is_not_parsed(table, installed, monkeypatch):
-    if not set(re.findall(r"<function name='(\w+)'", (installed / "libvirt-api.xml").read_text())) <= table.by_name.keys():
+    if (
+        not set(
+            re.findall(
+                r"<function "
+                r"name='(\w+)'",
+                (installed / "libvirt-api.xml").read_text(),
+            )
+        )
+        <= table.by_name.keys()
+    ):
         pytest.skip("the installed libvirt is newer than the bundled table")
     monkeypatch.setattr(merge, "merge_xml", None)
     assert load.load_api([installed]) == table

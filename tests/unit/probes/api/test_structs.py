@@ -19,13 +19,24 @@ def compiled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("structs")
     places = [(name, field.name) for name in NAMES for field in layout(TABLE, name).fields]
     prints = [f'printf("%zu\\n", sizeof({name}));' for name in NAMES]
-    prints += [f'printf("%zu %zu\\n", offsetof({name}, {field}), sizeof((({name} *)0)->{field}));' for name, field in places]
-    source = "#include <libvirt/libvirt.h>\n#include <libvirt/virterror.h>\n#include <stddef.h>\n#include <stdio.h>\n"
-    (folder / "structs.c").write_text(f"{source}int main(void) {{ {' '.join(prints)} return 0; }}\n")
+    prints += [
+        (f'printf("%zu %zu\\n", offsetof({name}, {field}), sizeof((({name} *)0)->{field}));')
+        for name, field in places
+    ]
+    source = (
+        "#include <libvirt/libvirt.h>\n#include <libvirt/virterror.h>\n#include "
+        "<stddef.h>\n#include <stdio.h>\n"
+    )
+    (folder / "structs.c").write_text(
+        f"{source}int main(void) {{ {' '.join(prints)} return 0; }}\n"
+    )
     subprocess.run(["gcc", "-w", "-o", folder / "structs", folder / "structs.c"], check=True)
     lines = subprocess.check_output([folder / "structs"], text=True).splitlines()
     sizes = dict(zip(NAMES, map(int, lines), strict=False))
-    fields = {place: tuple(map(int, line.split())) for place, line in zip(places, lines[len(NAMES) :], strict=True)}
+    fields = {
+        place: tuple(map(int, line.split()))
+        for place, line in zip(places, lines[len(NAMES) :], strict=True)
+    }
     return sizes, fields
 
 

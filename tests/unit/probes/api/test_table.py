@@ -35,7 +35,9 @@ def _release(function: api.Function) -> tuple[int, ...]:
 
 
 def test_table_has_what_was_counted_in_libvirt_9(table):
-    functions = [f for f in table.functions if f.library == "libvirt.so.0" and _release(f) <= (9, 0, 0)]
+    functions = [
+        f for f in table.functions if f.library == "libvirt.so.0" and _release(f) <= (9, 0, 0)
+    ]
     params = [param for function in functions for param in function.params]
     assert len(functions) == 516
     assert len(params) == 1354
@@ -51,7 +53,9 @@ def test_table_has_what_was_counted_in_libvirt_9(table):
     assert sum(param.ctype == "char ** const" for param in params) == 11
     assert sum(function.result.kind == "void" for function in functions) == 17
     assert sum(len(function.params) > 6 for function in functions) == 6
-    assert [f.name for f in functions if "double" in (param.kind for param in f.params)] == ["virTypedParamsAddDouble"]
+    assert [f.name for f in functions if "double" in (param.kind for param in f.params)] == [
+        "virTypedParamsAddDouble"
+    ]
     flags = [param for param in params if param.name == "flags"]
     assert len(flags) == 238
     assert all(param.flags for param in flags)
@@ -92,13 +96,25 @@ def test_every_function_is_complete_and_consistent(table):
         assert function.number == number
         assert function.library in api.LIBRARIES
         assert function.access in ("write", "conditional", "read", "plumbing")
-        assert function.failure in ("negative", "null", "zero", "minus_one", "minus_one_if_error", "null_if_error", "none")
-        assert (function.write_when is not None) == (function.access == "conditional"), function.name
+        assert function.failure in (
+            "negative",
+            "null",
+            "zero",
+            "minus_one",
+            "minus_one_if_error",
+            "null_if_error",
+            "none",
+        )
+        assert (function.write_when is not None) == (function.access == "conditional"), (
+            function.name
+        )
         for what in (*function.params, function.result):
             assert what.kind in api.KINDS - {"raw"}, function
             assert (what.kind == "handle") == (what.object is not None), function
             assert what.enum is None or what.enum in table.enums, function
-        assert all(param.kind in api.SCALAR_KINDS for param in function.params if param.flags), function
+        assert all(param.kind in api.SCALAR_KINDS for param in function.params if param.flags), (
+            function
+        )
         assert "void" not in [param.kind for param in function.params]
     assert len(table.by_name) == len(table.functions)
 
@@ -107,18 +123,33 @@ def test_constants_ascend_and_sentinels_are_left_out(table):
     for enum in table.enums.values():
         assert list(enum.constants.values()) == sorted(enum.constants.values()), enum.name
     assert "VIR_DOMAIN_LAST" not in table.enums["virDomainState"].constants
-    assert table.enums["virNetworkUpdateCommand"].constants["VIR_NETWORK_UPDATE_COMMAND_ADD_LAST"] == 3
+    assert (
+        table.enums["virNetworkUpdateCommand"].constants["VIR_NETWORK_UPDATE_COMMAND_ADD_LAST"] == 3
+    )
     assert table.enums["virDomainCreateFlags"].is_flags
     assert not table.enums["virDomainState"].is_flags
-    assert table.enums["virConnectGetAllDomainStatsFlags"].constants["VIR_CONNECT_GET_ALL_DOMAINS_STATS_ENFORCE_STATS"] == 1 << 31
+    assert (
+        table.enums["virConnectGetAllDomainStatsFlags"].constants[
+            "VIR_CONNECT_GET_ALL_DOMAINS_STATS_ENFORCE_STATS"
+        ]
+        == 1 << 31
+    )
 
 
 def test_flags_of_two_enums_and_of_constants_with_one_value_have_their_own(table):
     both = table.by_name["virDomainGetMemoryParameters"].params[-1]
-    assert set(table.enums[both.enum].constants) >= {"VIR_DOMAIN_AFFECT_LIVE", "VIR_TYPED_PARAM_STRING_OKAY"}
-    for function, shown in (("virDomainSnapshotNum", "ROOTS"), ("virDomainSnapshotNumChildren", "DESCENDANTS")):
+    assert set(table.enums[both.enum].constants) >= {
+        "VIR_DOMAIN_AFFECT_LIVE",
+        "VIR_TYPED_PARAM_STRING_OKAY",
+    }
+    for function, shown in (
+        ("virDomainSnapshotNum", "ROOTS"),
+        ("virDomainSnapshotNumChildren", "DESCENDANTS"),
+    ):
         constants = table.enums[table.by_name[function].params[-1].enum].constants
-        assert [name for name, value in constants.items() if value == 1] == [f"VIR_DOMAIN_SNAPSHOT_LIST_{shown}"]
+        assert [name for name, value in constants.items() if value == 1] == [
+            f"VIR_DOMAIN_SNAPSHOT_LIST_{shown}"
+        ]
 
 
 def test_struct_is_found_behind_its_pointers(table):
@@ -127,15 +158,29 @@ def test_struct_is_found_behind_its_pointers(table):
     assert table.struct_behind("virDomainBlockStatsPtr") == "virDomainBlockStatsStruct"
     assert table.struct_behind("virDomainPtr") is None
     assert table.struct_behind("int *") is None
-    assert table.structs["virNodeCPUStats"] == (("field", "char[80]"), ("value", "unsigned long long"))
+    assert table.structs["virNodeCPUStats"] == (
+        ("field", "char[80]"),
+        ("value", "unsigned long long"),
+    )
     assert table.field_enums["virDomainInfo.state"] == "virDomainState"
     assert all(enum in table.enums for enum in table.field_enums.values())
 
 
 def test_failure_is_what_the_return_texts_say(table, installed):
-    # no such number in their text: they do return it (its meaning is a constant, or goes without saying)
-    silent = {*(f"virEvent{what}" for what in ("AddHandle", "AddTimeout", "RemoveHandle", "RemoveTimeout"))}
-    silent |= {"virConnectCompareCPU", "virConnectCompareHypervisorCPU", "virConnectNumOfSecrets", "virConnectFindStoragePoolSources"}
+    # no such number in their text: they do return it (its meaning is a constant, or goes without
+    # saying)
+    silent = {
+        *(
+            f"virEvent{what}"
+            for what in ("AddHandle", "AddTimeout", "RemoveHandle", "RemoveTimeout")
+        )
+    }
+    silent |= {
+        "virConnectCompareCPU",
+        "virConnectCompareHypervisorCPU",
+        "virConnectNumOfSecrets",
+        "virConnectFindStoragePoolSources",
+    }
     said = {
         "negative": r"-1",
         "minus_one": r"-1 upon error.*-2",
@@ -151,7 +196,11 @@ def test_failure_is_what_the_return_texts_say(table, installed):
             function = table.by_name[element.get("name", "")]
             returned = element.find("return")
             text = " ".join(returned.get("info", "").split()) if returned is not None else ""
-            assert function.name in silent or re.search(said[function.failure], text), (function.name, function.failure, text)
+            assert function.name in silent or re.search(said[function.failure], text), (
+                function.name,
+                function.failure,
+                text,
+            )
             seen += 1
     assert seen >= 526
 
@@ -159,32 +208,62 @@ def test_failure_is_what_the_return_texts_say(table, installed):
 def test_reading_functions_need_reading_permissions_only(table):
     for line in ACCESS.read_text().splitlines()[4:]:
         name, *_, permissions = line.split("\t")
-        if name in table.by_name and table.by_name[name].access == "read" and amendments.ACCESS.get(name) != "read":
-            assert all(re.fullmatch(r"[\w-]+:(read|getattr|search-[\w-]+)", one) for one in permissions.split(",") if one), line
+        if (
+            name in table.by_name
+            and table.by_name[name].access == "read"
+            and amendments.ACCESS.get(name) != "read"
+        ):
+            assert all(
+                re.fullmatch(r"[\w-]+:(read|getattr|search-[\w-]+)", one)
+                for one in permissions.split(",")
+                if one
+            ), line
 
 
 def test_secrets_and_plumbing(table):
     assert table.by_name["virSecretGetValue"].result.secret
-    assert [param.name for param in table.by_name["virDomainSetUserPassword"].params if param.secret] == ["password"]
-    assert [param.name for param in table.by_name["virSecretSetValue"].params if param.secret] == ["value"]
+    assert [
+        param.name for param in table.by_name["virDomainSetUserPassword"].params if param.secret
+    ] == ["password"]
+    assert [param.name for param in table.by_name["virSecretSetValue"].params if param.secret] == [
+        "value"
+    ]
     for name in ("virConnectOpen", "virConnectClose", "virDomainGetName", "virStreamNew"):
         assert table.by_name[name].access == "read"
-    for name in ("virDomainFree", "virGetLastError", "virEventRunDefaultImpl", "virTypedParamsAddInt", "virInitialize", "virConnectRef"):
+    for name in (
+        "virDomainFree",
+        "virGetLastError",
+        "virEventRunDefaultImpl",
+        "virTypedParamsAddInt",
+        "virInitialize",
+        "virConnectRef",
+    ):
         assert table.by_name[name].access == "plumbing"
-    assert not any(f.access == "plumbing" and re.search("Open|Lookup|Create|Define", f.name) for f in table.functions)
+    assert not any(
+        f.access == "plumbing" and re.search("Open|Lookup|Create|Define", f.name)
+        for f in table.functions
+    )
 
 
 def test_exceptions_name_what_exists(table):
-    arguments = {(f.name, param.name) for f in table.functions for param in f.params} | {(f.name, "") for f in table.functions}
+    arguments = {(f.name, param.name) for f in table.functions for param in f.params} | {
+        (f.name, "") for f in table.functions
+    }
     constants = {name for enum in table.enums.values() for name in enum.constants}
     assert {*amendments.ACCESS, *amendments.FAILURE, *amendments.WRITE_WHEN} <= table.by_name.keys()
     assert {*amendments.ENUM, *amendments.KIND} <= arguments
     assert {enum for enum, _ in amendments.ENUM.values()} <= table.enums.keys()
-    assert all(place.split(".")[1] in dict(table.structs[place.split(".")[0]]) for place in amendments.FIELD_ENUM)
+    assert all(
+        place.split(".")[1] in dict(table.structs[place.split(".")[0]])
+        for place in amendments.FIELD_ENUM
+    )
     for glob in (*amendments.PLUMBING, *amendments.CALLS_BACK):
         assert fnmatch.filter(table.by_name, glob), glob
     for glob, argument in amendments.SECRET:
-        assert fnmatch.filter([name for name, one in arguments if one == argument], glob), (glob, argument)
+        assert fnmatch.filter([name for name, one in arguments if one == argument], glob), (
+            glob,
+            argument,
+        )
     for function, (argument, _, names) in amendments.WRITE_WHEN.items():
         assert (function, argument) in arguments
         assert set(names) <= constants
@@ -214,9 +293,16 @@ def test_arguments_decide_whether_a_conditional_call_writes(table, function, arg
 
 
 def test_unknown_functions_are_appended_as_writes(table):
-    more = table.with_unknown({"libvirt.so.0": ["virDomainGetName", "virZapRef", "virZap"], "libvirt-lxc.so.0": ["virZapLxc"]})
+    more = table.with_unknown(
+        {
+            "libvirt.so.0": ["virDomainGetName", "virZapRef", "virZap"],
+            "libvirt-lxc.so.0": ["virZapLxc"],
+        }
+    )
     assert more.functions[: len(table.functions)] == table.functions
-    assert [(f.number, f.name, f.library, f.access) for f in more.functions[len(table.functions) :]] == [
+    assert [
+        (f.number, f.name, f.library, f.access) for f in more.functions[len(table.functions) :]
+    ] == [
         (535, "virZapLxc", "libvirt-lxc.so.0", "write"),
         (536, "virZap", "libvirt.so.0", "write"),
         (537, "virZapRef", "libvirt.so.0", "plumbing"),
@@ -239,11 +325,23 @@ def test_bundled_table_is_made_with_the_present_exceptions(table, installed, tmp
     for name in fresh.by_name.keys() & table.by_name.keys():
         ours, theirs = table.by_name[name], fresh.by_name[name]
         same = [
-            (f.library, f.result, f.access, f.failure, f.calls_back, f.write_when, [param._replace(enum=None) for param in f.params])
+            (
+                f.library,
+                f.result,
+                f.access,
+                f.failure,
+                f.calls_back,
+                f.write_when,
+                [param._replace(enum=None) for param in f.params],
+            )
             for f in (ours, theirs)
         ]
         assert same[0] == same[1], "make api.json anew: see probes/generate.py"
-        assert all(mine.enum == other.enum for mine, other in zip(ours.params, theirs.params, strict=True) if other.enum), name
+        assert all(
+            mine.enum == other.enum
+            for mine, other in zip(ours.params, theirs.params, strict=True)
+            if other.enum
+        ), name
 
 
 def test_generator_refuses_what_it_cannot_read(tmp_path):
@@ -265,7 +363,9 @@ def test_every_pointer_has_a_direction_and_a_length_that_means_something(table):
             if param.kind != "pointer":
                 assert (param.direction, param.length) == ("in", ""), where
                 continue
-            assert param.direction in (passing.IN, passing.OUT, passing.IN_OUT), f"nobody classified {where}"
+            assert param.direction in (passing.IN, passing.OUT, passing.IN_OUT), (
+                f"nobody classified {where}"
+            )
             if param.length.startswith("*"):
                 assert names[param.length[1:]].kind == "pointer", where
                 continue
@@ -281,7 +381,10 @@ def test_every_pointer_has_a_direction_and_a_length_that_means_something(table):
 def test_const_is_for_reading(table):
     for function in table.functions:
         for param in function.params:
-            if param.ctype.startswith("const ") and (function.name, param.name) != ("virTypedParamsGetString", "value"):
+            if param.ctype.startswith("const ") and (function.name, param.name) != (
+                "virTypedParamsGetString",
+                "value",
+            ):
                 assert param.direction == "in", (function.name, param)
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The event of a call that is over: whose it was, whether it failed, and that calls that are alike are no less true."""
+"""The event of a call that is over: whose it was, whether it failed, and that calls that are
+alike are no less true.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,28 @@ def made(task: Task = CALLER) -> Building:
     """Row 0 fails with -1 only if there is an error, row 1 always; none was raised."""
     calls = OpenCalls(lambda when: when)
     find = lambda number, pid, tid: task  # noqa: E731
-    return Building(Decoder(ROWS), calls, Causes(calls, find, Choice()), RaisedErrors(TABLE), find, lambda when: when + EPOCH)
+    return Building(
+        Decoder(ROWS),
+        calls,
+        Causes(calls, find, Choice()),
+        RaisedErrors(TABLE),
+        find,
+        lambda when: when + EPOCH,
+    )
 
 
 def call(number: int = 0, argument: int = 7, flags: int = 0) -> Open:
     head = records.HEAD.pack(records.REC_ENTRY, 0, flags, number, 100, 0, 1, 1, 0, 1)
     fixed = ROWS[number].entry.fixed
-    return Open((head + struct.pack("<Q6Q", 0, argument, *(0,) * 5)).ljust(fixed, b"\0"), number, 1, 0, 0, 1, 0)
+    return Open(
+        (head + struct.pack("<Q6Q", 0, argument, *(0,) * 5)).ljust(fixed, b"\0"),
+        number,
+        1,
+        0,
+        0,
+        1,
+        0,
+    )
 
 
 def end(number: int, value: int, flags: int = 0) -> bytes:
@@ -47,7 +64,12 @@ def end(number: int, value: int, flags: int = 0) -> bytes:
 
 def test_a_call_is_when_it_began_and_as_long_as_it_took() -> None:
     built = made().returned(call(), end(0, 0), None, 1)
-    assert (built.time, built.duration_ns, built.function, built.ret) == (EPOCH + 100, 30, "virEventRemoveTimeout", 0)
+    assert (built.time, built.duration_ns, built.function, built.ret) == (
+        EPOCH + 100,
+        30,
+        "virEventRemoveTimeout",
+        0,
+    )
     assert built.args is not None
     assert built.args.values == {"timer": 7}
 
@@ -72,7 +94,8 @@ def test_whether_it_failed(number: int, value: int, flags: int, failed: bool | N
     [
         (CALLER, 0, None),
         (CALLER._replace(is_daemon=True), 0, clients.OWN),
-        (CALLER._replace(is_daemon=True), records.REC_SERVING, clients.UNKNOWN),  # whose record was lost
+        # whose record was lost
+        (CALLER._replace(is_daemon=True), records.REC_SERVING, clients.UNKNOWN),
     ],
 )
 def test_whom_a_daemon_did_it_for(task: Task, flags: int, client: object) -> None:
@@ -84,7 +107,11 @@ def test_why_an_end_was_not_seen() -> None:
     assert made().unfinished(call(), extra, 1, "process exited").unfinished == "process exited"
     extra.unarmed = f"{NO_RETURN}: stack switched"
     unseen = made().unfinished(call(), extra, 1, "process exited")
-    assert (unseen.unfinished, unseen.duration_ns, unseen.failed) == (f"{NO_RETURN}: stack switched", None, False)
+    assert (unseen.unfinished, unseen.duration_ns, unseen.failed) == (
+        f"{NO_RETURN}: stack switched",
+        None,
+        False,
+    )
 
 
 def test_calls_that_are_alike_are_kept_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Pairing of records: a model of the kernel's side makes calls and loses records; the reader tells exactly what is left."""
+"""Pairing of records: a model of the kernel's side makes calls and loses records; the reader
+tells exactly what is left.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,13 @@ def row(name: str) -> Row:
     function = TABLE.by_name[name]
     entry, ret = (make(function, TABLE, OFFSETS, LIMITS, 0) for make in (entry_plan, return_plan))
     kind = function.result.kind
-    returns = "void" if kind == "void" else "pointer" if kind in ("string", "handle", "pointer", "callback") else "integer"
+    returns = (
+        "void"
+        if kind == "void"
+        else "pointer"
+        if kind in ("string", "handle", "pointer", "callback")
+        else "integer"
+    )
     return Row(function, None, function.library, entry, ret, returns, function.number)
 
 
@@ -91,7 +99,9 @@ class Kernel:
         self.seqs[tid] = seq = self.seqs.get(tid, 0) + 1
         self.made += 1
         if not lost:
-            head = self._head(records.REC_ENTRY, len(stack) << records.REC_LEVEL, tid, seq, min(len(stack), 255))
+            head = self._head(
+                records.REC_ENTRY, len(stack) << records.REC_LEVEL, tid, seq, min(len(stack), 255)
+            )
             self.raws.append(head + struct.pack("<Q6Q", 0, self.made, 0, 0, 0, 0, 0))
             self.unfinished.add(self.made)
         stack.append(Frame(self.made, seq, lost))
@@ -104,7 +114,13 @@ class Kernel:
         if lost:
             self.uncounted += frame.entry_lost
             return
-        head = self._head(records.REC_RETURN, records.REC_ENTRY_LOST if frame.entry_lost else 0, tid, frame.seq, len(stack))
+        head = self._head(
+            records.REC_RETURN,
+            records.REC_ENTRY_LOST if frame.entry_lost else 0,
+            tid,
+            frame.seq,
+            len(stack),
+        )
         self.raws.append(head + struct.pack("<QQ", self.time - 1, 2 * frame.number))
         self.finished.append(frame.number)
         self.unfinished.discard(frame.number)
@@ -182,7 +198,11 @@ def long_call(string: str, chunks_lost: set[int]) -> list[bytes]:
     """virDomainLookupByName's entry with a name of several chunks, and its return."""
     plan, data = row("virDomainLookupByName").entry, string.encode()
     (name,) = (text for text in plan.texts if plan.ops[text.op][5] == LIMITS.string)
-    raw = bytearray(records.HEAD.pack(records.REC_ENTRY, 0, records.REC_LONG, 0, 1, 0, 1, 1, 0, 1).ljust(plan.fixed, b"\0"))
+    raw = bytearray(
+        records.HEAD.pack(records.REC_ENTRY, 0, records.REC_LONG, 0, 1, 0, 1, 1, 0, 1).ljust(
+            plan.fixed, b"\0"
+        )
+    )
     struct.pack_into("<Q", raw, name.source, 0x1000)
     struct.pack_into("<i", raw, name.slot, min(len(data), name.size))
     first = data[: name.size]
@@ -196,10 +216,18 @@ def long_call(string: str, chunks_lost: set[int]) -> list[bytes]:
             raws.append(head + records.CHUNK.pack(offset, got) + kept + bytes((-len(kept)) % 8))
     raws = [raw for at, raw in enumerate(raws) if at == 0 or at not in chunks_lost]
     head = records.HEAD.pack(records.REC_RETURN, 0, 0, 0, 3, 0, 1, 1, 0, 1)
-    return [*raws, (head + struct.pack("<QQ", 1, 0)).ljust(row("virDomainLookupByName").ret.fixed, b"\0")]  # type: ignore[union-attr]
+    returns = row("virDomainLookupByName").ret
+    assert returns is not None
+    return [*raws, (head + struct.pack("<QQ", 1, 0)).ljust(returns.fixed, b"\0")]
 
 
-@given(st.one_of(st.integers(0, 20000), st.sampled_from([1023, 1024, 1025, 4095, 4096, 4097, 5118, 5119, 5120])), st.integers(0, 25))
+@given(
+    st.one_of(
+        st.integers(0, 20000),
+        st.sampled_from([1023, 1024, 1025, 4095, 4096, 4097, 5118, 5119, 5120]),
+    ),
+    st.integers(0, 25),
+)
 def test_a_long_string_is_put_together(length, shift):
     string = "".join(chr(ord("a") + (i + shift) % 26) for i in range(length))
     (call,) = new_calls([row("virDomainLookupByName")]).feed(long_call(string, set()))
@@ -233,11 +261,24 @@ def garbage(draw):
     """A record with a proper head, and anything behind it."""
     kind = draw(st.sampled_from([records.REC_ENTRY, records.REC_RETURN, records.REC_CHUNK]))
     number = draw(st.integers(0, len(ROWS) - 1))
-    flags = draw(st.integers(0, 255)) | (draw(st.integers(0, 3)) << records.REC_LEVEL if kind == records.REC_ENTRY else 0)
-    plan = ROWS[number].entry if kind == records.REC_ENTRY else ROWS[number].ret or ROWS[number].entry
+    flags = draw(st.integers(0, 255)) | (
+        draw(st.integers(0, 3)) << records.REC_LEVEL if kind == records.REC_ENTRY else 0
+    )
+    plan = (
+        ROWS[number].entry if kind == records.REC_ENTRY else ROWS[number].ret or ROWS[number].entry
+    )
     place = draw(st.integers(0, 40)) if kind == records.REC_CHUNK else number
     head = records.HEAD.pack(
-        kind, 0, flags, place, draw(st.integers(0, 100)), 0, draw(st.integers(1, 2)), draw(st.integers(0, 4)), draw(st.integers(0, 255)), 1
+        kind,
+        0,
+        flags,
+        place,
+        draw(st.integers(0, 100)),
+        0,
+        draw(st.integers(1, 2)),
+        draw(st.integers(0, 4)),
+        draw(st.integers(0, 255)),
+        1,
     )
     seed = draw(st.binary(min_size=1, max_size=64))
     size = (records.CHUNK_TEXT if kind == records.REC_CHUNK else plan.fixed) - len(head)
@@ -256,7 +297,9 @@ def garbage(draw):
 @given(st.lists(garbage(), max_size=12))
 def test_garbage_never_raises_and_every_event_can_be_written(raws):
     calls = new_calls(ROWS)
-    events = calls.feed(raws) + calls.thread_exited(1) + calls.process_replaced(1, 50) + calls.close()
+    events = (
+        calls.feed(raws) + calls.thread_exited(1) + calls.process_replaced(1, 50) + calls.close()
+    )
     assert len(events) <= len(raws)
     for event in events:
         line = jsonl.line(event)
@@ -270,18 +313,31 @@ def test_garbage_never_raises_and_every_event_can_be_written(raws):
 # calls that are alike
 
 
-@given(st.lists(st.tuples(st.integers(1, 2), st.integers(0, 1), st.integers(0, 2), st.integers(-1, 1)), max_size=40))
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 2), st.integers(0, 1), st.integers(0, 2), st.integers(-1, 1)),
+        max_size=40,
+    )
+)
 def test_a_call_reads_the_same_whatever_was_before_it(made):
-    """The reader keeps what calls have in common; `made`: thread, depth, argument and result of each."""
+    """The reader keeps what calls have in common; `made`: thread, depth, argument and result of
+    each.
+    """
     rows, raws = [row("virEventRemoveTimeout")], []
     for at, (tid, depth, number, result) in enumerate(made):
         time, took = 1000 * at, 1 + at % 3
-        entry = records.HEAD.pack(records.REC_ENTRY, depth, 0, 0, time, 0, tid, at, 0, 1) + struct.pack("<Q6Q", 0, number, 0, 0, 0, 0, 0)
-        ret = records.HEAD.pack(records.REC_RETURN, depth, 0, 0, time + took, 0, tid, at, 0, 1) + struct.pack("<QQ", time, result & MASK)
+        entry = records.HEAD.pack(
+            records.REC_ENTRY, depth, 0, 0, time, 0, tid, at, 0, 1
+        ) + struct.pack("<Q6Q", 0, number, 0, 0, 0, 0, 0)
+        ret = records.HEAD.pack(
+            records.REC_RETURN, depth, 0, 0, time + took, 0, tid, at, 0, 1
+        ) + struct.pack("<QQ", time, result & MASK)
         raws.append([entry, ret])
     together = calls_of(new_calls(rows).feed([raw for pair in raws for raw in pair]))
     alone = [calls_of(new_calls(rows).feed(pair))[0] for pair in raws]
-    assert [call._replace(alike=None) for call in together] == [call._replace(alike=None) for call in alone]
+    assert [call._replace(alike=None) for call in together] == [
+        call._replace(alike=None) for call in alone
+    ]
     for render in (jsonl.line, text.line, xml.line):
         assert [render(call) for call in together] == [render(call) for call in alone]
 
@@ -301,21 +357,33 @@ class Sending:
         self.calls, self.threads = new_calls([row(function)]), threads
         size = self.calls.rows[0].entry.fixed
         self.raws = [
-            records.HEAD.pack(records.REC_ENTRY, 0, records.REC_WANTED, 0, 1, 0, tid, 1, 0, 1).ljust(size, b"\0")
+            records.HEAD.pack(
+                records.REC_ENTRY, 0, records.REC_WANTED, 0, 1, 0, tid, 1, 0, 1
+            ).ljust(size, b"\0")
             for tid in range(1, threads + 1)
         ]
         assert self.calls.feed(self.raws) == []
 
     def change(self, number: int) -> list[Event]:
         """A domain changes, says a thread outside of any call."""
-        fields: dict[str, Value] = {"name": "web1", "uuid": number, "arg1": 1, "arg3": 5, "arg4": 0, "handle": None, "driver": None}
+        fields: dict[str, Value] = {
+            "name": "web1",
+            "uuid": number,
+            "arg1": 1,
+            "arg3": 5,
+            "arg4": 0,
+            "handle": None,
+            "driver": None,
+        }
         ended: list[Event] = []
         self.calls._changes.changed(None, TASK, 1 << 20, 2, fields, records.REC_WANTED, ended)
         return ended
 
     def end(self) -> list[Event]:
         """All calls are over."""
-        return [event for tid in range(1, self.threads + 1) for event in self.calls.thread_exited(tid)]
+        return [
+            event for tid in range(1, self.threads + 1) for event in self.calls.thread_exited(tid)
+        ]
 
 
 def test_messages_that_a_call_sends_are_kept_up_to_a_limit() -> None:
@@ -323,7 +391,9 @@ def test_messages_that_a_call_sends_are_kept_up_to_a_limit() -> None:
     calls, call = made.calls, made.calls._open.stacks[1][0]
     for serial in (*range(MOST_SENT + 100), MOST_SENT + 99):
         calls._causes.sends(call, 1, Message(1, 2, serial))
-    assert [message.serial for message in calls._open.extra(1, call).sent] == list(range(100, MOST_SENT + 100))
+    assert [message.serial for message in calls._open.extra(1, call).sent] == list(
+        range(100, MOST_SENT + 100)
+    )
     assert len(calls._causes._origins._sent) == MOST_SENT
     made.end()
     assert calls._causes._origins._sent == {}
@@ -331,8 +401,13 @@ def test_messages_that_a_call_sends_are_kept_up_to_a_limit() -> None:
 
 def test_changes_that_wait_for_their_cause_are_so_many_and_then_told_without_one() -> None:
     made = Sending("virDomainCreateXML", 1)
-    told = [event for number in range(MOST_PENDING + 3) for event in made.change((0xAB << 120) + number)]
-    assert all(isinstance(event, DomainEvent) and event.cause is None and not event.one_of for event in told)
+    told = [
+        event for number in range(MOST_PENDING + 3) for event in made.change((0xAB << 120) + number)
+    ]
+    assert all(
+        isinstance(event, DomainEvent) and event.cause is None and not event.one_of
+        for event in told
+    )
     assert len(told) == 3
     ended = [event for event in made.end() if isinstance(event, DomainEvent)]
     assert [event.cause for event in ended] == [NO_CALL] * MOST_PENDING

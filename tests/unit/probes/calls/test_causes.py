@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which call caused what a daemon does: found by message and process, through a proxy too, and never guessed."""
+"""Which call caused what a daemon does: found by message and process, through a proxy too, and
+never guessed.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def test_nothing_is_the_origin_for_a_client_without_a_process():
 
 
 def test_proxy_sends_with_a_message_of_its_own_and_the_identity_of_its_client():
-    """The client 10 asks the proxy 500, which asks the daemon: that sees 10, and the message of the proxy."""
+    """The client 10 asks the proxy 500, which asks the daemon: that sees 10, and the message of
+    the proxy.
+    """
     origins, onward = Origins(), MESSAGE._replace(serial=3000)
     origins.send(MESSAGE, sent(10, 11))
     origins.send(onward, sent(500, 501, client_pid=10))
@@ -86,7 +90,9 @@ def test_only_calls_under_way_are_kept(steps):
             origins.ended(message, pid, number)
     for serial in range(3):
         for pid in range(1, 4):
-            found = {by.number for by in origins.of(served(pid, MESSAGE._replace(serial=serial)), 0)}
+            found = {
+                by.number for by in origins.of(served(pid, MESSAGE._replace(serial=serial)), 0)
+            }
             assert found == {number for who, number, of in open_calls if (who, of) == (pid, serial)}
     for pid, number, serial in open_calls:
         origins.ended(MESSAGE._replace(serial=serial), pid, number)
@@ -96,28 +102,39 @@ def test_only_calls_under_way_are_kept(steps):
 def test_what_a_users_program_says_that_it_serves_is_believed_of_that_users_calls_only() -> None:
     origins = Origins()
     origins.send(MESSAGE, sent(10, 11)._replace(uid=1001))
-    assert [[by.tid for by in origins.of(served(10), daemon)] for daemon in (0, 1001, 1002)] == [[11], [11], []]
+    assert [[by.tid for by in origins.of(served(10), daemon)] for daemon in (0, 1001, 1002)] == [
+        [11],
+        [11],
+        [],
+    ]
 
 
-# calls of a client (thread 11 of process 10), and of a daemon of root's (thread 51 of 50), which serves it
+# calls of a client (thread 11 of process 10), and of a daemon of root's (thread 51 of 50), which
+# serves it
 
 CLIENT = Task(Caller(10, None, None, 1000, None, None, None, None), "virsh")
 DAEMON = Task(Caller(50, None, None, 0, "root", None, None, None), "libvirtd", served(10))
 
 
 class House:
-    """Calls under way; `wanted`: whether the user asked for the client, as the kernel says of its threads."""
+    """Calls under way; `wanted`: whether the user asked for the client, as the kernel says of
+    its threads.
+    """
 
     def __init__(self, wanted: bool = True) -> None:
         self.calls = OpenCalls(lambda when: when)
         passes = lambda is_wanted, task: is_wanted  # noqa: E731
-        self.causes = Causes(self.calls, lambda task, pid, tid: CLIENT if pid == 10 else DAEMON, Choice(passes))
+        self.causes = Causes(
+            self.calls, lambda task, pid, tid: CLIENT if pid == 10 else DAEMON, Choice(passes)
+        )
         self.asked = self.begin(10, 11, wanted)
 
     def begin(self, pid: int, tid: int, wanted: bool = False) -> Open:
         stack = self.calls.stacks[tid]
         number = len(stack) + 1
-        raw = records.HEAD.pack(records.REC_ENTRY, len(stack), 0, 0, 100 * tid + number, 0, tid, number, 0, pid)
+        raw = records.HEAD.pack(
+            records.REC_ENTRY, len(stack), 0, 0, 100 * tid + number, 0, tid, number, 0, pid
+        )
         call = Open(raw, 0, number, len(stack), 0, pid, 0)
         self.calls.begin(call, tid, stack)
         self.causes.choose(call, records.REC_WANTED if wanted else 0, tid)
@@ -133,7 +150,9 @@ def test_what_a_call_causes_is_as_wanted_as_it_is(wanted: bool) -> None:
     house.causes.sends(house.asked, 11, MESSAGE)
     caused = house.begin(50, 51)
     inside = house.begin(50, 51)
-    assert [house.hidden(house.asked, 11), house.hidden(caused, 51), house.hidden(inside, 51)] == [not wanted] * 3
+    assert [house.hidden(house.asked, 11), house.hidden(caused, 51), house.hidden(inside, 51)] == [
+        not wanted
+    ] * 3
 
 
 def test_what_nobody_wanted_has_caused_is_wanted_for_who_does_it_only() -> None:
@@ -166,7 +185,10 @@ def test_one_of_two_callers_is_said_to_be_one_of_them() -> None:
     extra = house.calls.take_extra(51, caused.seq)
     assert extra
     built = house.causes.link(DESTROY, caused, 51, extra)
-    assert (built.parent, built.one_of) == (None, (house.calls.id(house.asked, 11), house.calls.id(other, 12)))
+    assert (built.parent, built.one_of) == (
+        None,
+        (house.calls.id(house.asked, 11), house.calls.id(other, 12)),
+    )
 
 
 def test_of_too_many_messages_the_first_are_forgotten() -> None:
@@ -174,7 +196,10 @@ def test_of_too_many_messages_the_first_are_forgotten() -> None:
     for serial in range(MOST_SENT + 1):
         house.causes.sends(house.asked, 11, MESSAGE._replace(serial=serial))
         house.causes.sends(house.asked, 11, MESSAGE._replace(serial=serial))  # once is enough
-    found = [house.causes.of(DAEMON._replace(served=served(10, MESSAGE._replace(serial=serial)))) for serial in range(MOST_SENT + 1)]
+    found = [
+        house.causes.of(DAEMON._replace(served=served(10, MESSAGE._replace(serial=serial))))
+        for serial in range(MOST_SENT + 1)
+    ]
     assert [len(by) for by in found] == [0, *[1] * MOST_SENT]
     asked = house.calls.extra_of(11, house.asked.seq)
     assert asked

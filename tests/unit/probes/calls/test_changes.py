@@ -20,7 +20,9 @@ def inside(calls: Calls) -> Open:
     return calls._open.stacks[1][0]
 
 
-def asked(calls: Calls, call: Open, text: str | None, *, at: int, to_agent: bool = False) -> list[Event]:
+def asked(
+    calls: Calls, call: Open, text: str | None, *, at: int, to_agent: bool = False
+) -> list[Event]:
     """None: the answer has come."""
     ended: list[Event] = []
     calls._changes.asks(call, 1, None if text is None else (to_agent, text), at, ended)
@@ -49,7 +51,13 @@ def test_question_without_an_answer_is_none():
 
 @pytest.mark.parametrize(("text", "told"), [(STOP, 1), (ASK, 0)])
 def test_where_only_changes_are_wanted_questions_that_only_ask_are_left_out(text, told):
-    calls = Calls([row("virDomainSuspend")], TABLE, lambda task, pid, tid: TASK, lambda when: when, choice=Choice(only_writes=True))
+    calls = Calls(
+        [row("virDomainSuspend")],
+        TABLE,
+        lambda task, pid, tid: TASK,
+        lambda when: when,
+        choice=Choice(only_writes=True),
+    )
     call = inside(calls)
     asked(calls, call, text, at=5)
     assert len(asked(calls, call, None, at=6)) == told

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Decoded once for all that have the same bytes, and no more of them kept than there is room for."""
+"""Decoded once for all that have the same bytes, and no more of them kept than there is room
+for.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,16 @@ def entry(number: int, pid: int = 1) -> bytes:
 
 
 def end(value: int) -> bytes:
-    return records.HEAD.pack(records.REC_RETURN, 0, 0, 0, 1, 0, 1, 1, 0, 1) + struct.pack("<QQ", 1, value & MASK)
+    return records.HEAD.pack(records.REC_RETURN, 0, 0, 0, 1, 0, 1, 1, 0, 1) + struct.pack(
+        "<QQ", 1, value & MASK
+    )
 
 
 def test_equal_bytes_are_decoded_once_and_others_anew():
     decoder = Decoder([REMOVE])
-    first, again, other = [decoder.decode(REMOVE.entry, entry(number), None, 0, 1, False)[0] for number in (7, 7, 8)]
+    first, again, other = [
+        decoder.decode(REMOVE.entry, entry(number), None, 0, 1, False)[0] for number in (7, 7, 8)
+    ]
     assert first is again and (first.values, other.values) == ({"timer": 7}, {"timer": 8})
     decoder.forget_rows()
     assert decoder.decode(REMOVE.entry, entry(7), None, 0, 1, False)[0] is not first
@@ -77,7 +83,9 @@ def test_processes_that_have_gone_are_forgotten_the_second_time():
 )
 def test_whether_a_call_changes_something_may_depend_on_its_flags(function, flags, changes):
     """A description with its secrets is not for who may only read."""
-    raw = records.HEAD.pack(records.REC_ENTRY, 0, 0, 0, 1, 0, 1, 1, 0, 1) + struct.pack("<7Q", 0, 0x1000, flags, 0, 0, 0, 0)
+    raw = records.HEAD.pack(records.REC_ENTRY, 0, 0, 0, 1, 0, 1, 1, 0, 1) + struct.pack(
+        "<7Q", 0, 0x1000, flags, 0, 0, 0, 0
+    )
     decoder = Decoder([row(function)])
     assert decoder.is_write(Open(raw, 0, 1, 0, 0, 1, 0)) is changes
     lost = Open(None, 0, 1, 0, 0, 1, 0)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What becomes of domains: libvirt's own names of events, and by which name a driver knows a call's domain."""
+"""What becomes of domains: libvirt's own names of events, and by which name a driver knows a
+call's domain.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,23 @@ UUID, OTHER = "6695eb01-f6a4-8304-79aa-97f2502e193f", "00000000-0000-0000-0000-0
 
 
 def call(**args: Value) -> Call:
-    return Call(1, 2, 7, "x", CALLER, "virDomainSuspend", "libvirt.so.0", 0, True, Values(dict(args)), NO_VALUES, 0, "integer", False, None)
+    return Call(
+        1,
+        2,
+        7,
+        "x",
+        CALLER,
+        "virDomainSuspend",
+        "libvirt.so.0",
+        0,
+        True,
+        Values(dict(args)),
+        NO_VALUES,
+        0,
+        "integer",
+        False,
+        None,
+    )
 
 
 def domain(uuid: str = UUID, name: Value = "web1", **more: Value) -> Handle:
@@ -30,11 +48,20 @@ def test_every_event_and_detail_has_libvirts_name():
         details = TABLE.enums.get(f"virDomainEvent{event.title()}DetailType")
         for detail, value in details.constants.items() if details else ():
             named = lifecycle.names({"arg3": number, "arg4": value})
-            assert named == (event.lower(), detail.removeprefix(f"VIR_DOMAIN_EVENT_{event}_").lower())
-    assert lifecycle.names({"arg3": events["VIR_DOMAIN_EVENT_STOPPED"], "arg4": 2}) == ("stopped", "crashed")
+            assert named == (
+                event.lower(),
+                detail.removeprefix(f"VIR_DOMAIN_EVENT_{event}_").lower(),
+            )
+    assert lifecycle.names({"arg3": events["VIR_DOMAIN_EVENT_STOPPED"], "arg4": 2}) == (
+        "stopped",
+        "crashed",
+    )
 
 
-@pytest.mark.parametrize(("event", "detail", "named"), [(5, 99, ("stopped", "99")), (99, 1, ("99", "1")), (0xFFFFFFFF, 7, ("-1", "7"))])
+@pytest.mark.parametrize(
+    ("event", "detail", "named"),
+    [(5, 99, ("stopped", "99")), (99, 1, ("99", "1")), (0xFFFFFFFF, 7, ("-1", "7"))],
+)
 def test_events_that_libvirt_has_no_name_for_are_numbers(event, detail, named):
     assert Lifecycle(TABLE).names({"arg3": event, "arg4": detail}) == named
 
@@ -53,7 +80,9 @@ def test_uuid_is_that_of_the_record():
 def test_names_that_daemons_found_are_those_of_the_client_too():
     forged = domain(claimed="innocent")
     asked = Command(1, 2, 7, "x", CALLER, "quit", None)
-    assert found_by([call(domain=domain()), asked, call(domain=forged, other=None)]) == [(UUID, "web1")]
+    assert found_by([call(domain=domain()), asked, call(domain=forged, other=None)]) == [
+        (UUID, "web1")
+    ]
     assert found_by([call()._replace(args=None)]) == []
 
 
@@ -78,7 +107,9 @@ def test_handle_has_the_drivers_name(claimed, true, shown):
 
 
 def test_other_domains_and_other_objects_keep_their_names():
-    others = call(domain=domain(OTHER, "other"), network=Handle("network", {"name": "x", "uuid": UUID}))
+    others = call(
+        domain=domain(OTHER, "other"), network=Handle("network", {"name": "x", "uuid": UUID})
+    )
     assert with_true_name(others, UUID, "web1") is others
     lost = call()._replace(args=None)
     assert with_true_name(lost, UUID, "web1") is lost

@@ -42,7 +42,10 @@ def test_whose_calls_they_were():
     kernel.add(7, 1000, 1, "private", 2)
     kernel.add(0, 0, 0, "chunk")
     kernel.add(records.USER_OTHERS, 0, 0, "thread")
-    told = [(lost.count, lost.ring, lost.reason, lost.uid, lost.user, lost.details) for lost in losses.events(EVERY_NS)]
+    told = [
+        (lost.count, lost.ring, lost.reason, lost.uid, lost.user, lost.details)
+        for lost in losses.events(EVERY_NS)
+    ]
     assert told == [
         (3, "write", "buffer full", 1000, "alice", 2),
         (1, "read", "no memory", None, None, 0),
@@ -91,7 +94,9 @@ def test_events_about_processes_are_details():
     losses = losses_of(Kernel())
     losses.dropped(5)
     losses.dropped(2)
-    assert [(lost.count, lost.ring, lost.details) for lost in losses.events(EVERY_NS)] == [(0, "processes", 7)]
+    assert [(lost.count, lost.ring, lost.details) for lost in losses.events(EVERY_NS)] == [
+        (0, "processes", 7)
+    ]
     assert losses.events(3 * EVERY_NS) == []
 
 
@@ -111,7 +116,9 @@ counts = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1), st.integers(0,
 
 @given(counts)
 def test_made_is_seen_and_lost(made):
-    """Of each call whose begin was lost the end came (it was shown), was lost as well, or never was."""
+    """Of each call whose begin was lost the end came (it was shown), was lost as well, or never
+    was.
+    """
     kernel = Kernel()
     losses = losses_of(kernel)
     shown: Counter[tuple[int, int]] = Counter()

@@ -28,12 +28,16 @@ def head(kind: int, flags: int, place: int, time: int, seq: int) -> bytes:
 
 
 def entry(time: int, seq: int, flags: int = 0, kind: int = records.REC_ENTRY) -> bytes:
-    return (head(kind, flags, 0, time, seq) + struct.pack("<Q", SP)).ljust(SUSPEND.entry.fixed, b"\0")
+    return (head(kind, flags, 0, time, seq) + struct.pack("<Q", SP)).ljust(
+        SUSPEND.entry.fixed, b"\0"
+    )
 
 
 def end(time: int, seq: int, began: int, value: int = 0, flags: int = 0) -> bytes:
     assert SUSPEND.ret
-    return (head(records.REC_RETURN, flags, 0, time, seq) + struct.pack("<QQ", began, value & MASK)).ljust(SUSPEND.ret.fixed, b"\0")
+    return (
+        head(records.REC_RETURN, flags, 0, time, seq) + struct.pack("<QQ", began, value & MASK)
+    ).ljust(SUSPEND.ret.fixed, b"\0")
 
 
 def verdict(time: int, seq: int, action: int, sp: int = SP, number: int = SUSPEND.stub) -> bytes:
@@ -43,7 +47,13 @@ def verdict(time: int, seq: int, action: int, sp: int = SP, number: int = SUSPEN
 
 
 def covered_calls() -> Calls:
-    return Calls([SUSPEND, VERDICTS], TABLE, lambda task, pid, tid: TASK, lambda when: when, lambda pid: frozenset({SUSPEND.stub}))
+    return Calls(
+        [SUSPEND, VERDICTS],
+        TABLE,
+        lambda task, pid, tid: TASK,
+        lambda when: when,
+        lambda pid: frozenset({SUSPEND.stub}),
+    )
 
 
 def the_verdict(raws: list[bytes]) -> VerdictInfo | None:
@@ -52,10 +62,17 @@ def the_verdict(raws: list[bytes]) -> VerdictInfo | None:
 
 
 def test_a_denial_is_not_pinned_on_a_call_that_ran():
-    """The record of the denied call was lost, and so was the verdict on the next, at the same place of the stack."""
-    assert the_verdict([verdict(1, 1, records.VERDICT_DENY), entry(3, 3), end(4, 3, 3)]) == NOT_ENFORCED
+    """The record of the denied call was lost, and so was the verdict on the next, at the same
+    place of the stack.
+    """
+    assert (
+        the_verdict([verdict(1, 1, records.VERDICT_DENY), entry(3, 3), end(4, 3, 3)])
+        == NOT_ENFORCED
+    )
     lost = records.REC_INNER_LOST
-    assert the_verdict([verdict(1, 1, records.VERDICT_DENY), entry(3, 3, lost), end(4, 3, 3)]) is None
+    assert (
+        the_verdict([verdict(1, 1, records.VERDICT_DENY), entry(3, 3, lost), end(4, 3, 3)]) is None
+    )
 
 
 @pytest.mark.parametrize("flags", [0, records.REC_INNER_LOST])
@@ -91,7 +108,9 @@ def test_whether_a_call_failed_may_be_lost():
     def made(flags: int) -> Call:
         raws = [
             head(records.REC_ENTRY, 0, 0, 1, 1).ljust(plan.fixed, b"\0"),
-            (head(records.REC_RETURN, flags, 0, 2, 1) + struct.pack("<QQ", 1, MASK)).ljust(ret.fixed, b"\0"),
+            (head(records.REC_RETURN, flags, 0, 2, 1) + struct.pack("<QQ", 1, MASK)).ljust(
+                ret.fixed, b"\0"
+            ),
         ]
         (call,) = calls_of(new_calls(rows).feed(raws))
         return call
@@ -99,7 +118,9 @@ def test_whether_a_call_failed_may_be_lost():
     assert made(0).failed is False
     assert made(records.REC_INNER_LOST).failed is None
     assert '"failed":null,"error":null' in jsonl.line(made(records.REC_INNER_LOST))
-    assert "= 4294967295 (error lost, if any)" in text.line(made(records.REC_INNER_LOST), text.View.FOLD)
+    assert ("= 4294967295 (error lost, if any)") in text.line(
+        made(records.REC_INNER_LOST), text.View.FOLD
+    )
 
 
 def test_a_call_that_waits_for_a_lost_part_is_let_go():

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The calls under way, held to a plain list of them: what is asked of one process does not look at others."""
+"""The calls under way, held to a plain list of them: what is asked of one process does not look
+at others.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,24 @@ PROCESSES = 3
 
 
 def began(time: int, pid: int, number: int) -> Open:
-    return Open(records.HEAD.pack(records.REC_ENTRY, 0, 0, 0, time, 0, 0, number, 0, pid), 0, number, 0, 0, pid, 0)
+    return Open(
+        records.HEAD.pack(records.REC_ENTRY, 0, 0, 0, time, 0, 0, number, 0, pid),
+        0,
+        number,
+        0,
+        0,
+        pid,
+        0,
+    )
 
 
 steps = st.lists(
-    st.tuples(st.sampled_from(["begin", "begin", "return", "exit", "idle"]), st.integers(1, PROCESSES), st.integers(1, 4)), max_size=50
+    st.tuples(
+        st.sampled_from(["begin", "begin", "return", "exit", "idle"]),
+        st.integers(1, PROCESSES),
+        st.integers(1, 4),
+    ),
+    max_size=50,
 )
 
 
@@ -38,20 +53,28 @@ def test_calls_are_found_by_process_as_long_as_they_are_under_way(steps):
         elif what == "idle":
             calls.forget_idle()
         under_way = {tid: stack for tid, stack in model.items() if stack}
-        assert sorted(calls.threads()) == sorted((stack[0][0], tid) for tid, stack in under_way.items())
+        assert sorted(calls.threads()) == sorted(
+            (stack[0][0], tid) for tid, stack in under_way.items()
+        )
         assert len(calls) == sum(map(len, under_way.values()))
         for tid in range(1, 5):
             innermost = calls.innermost(tid)
-            assert (innermost and innermost.seq) == (under_way[tid][-1][1] if tid in under_way else None)
+            assert (innermost and innermost.seq) == (
+                under_way[tid][-1][1] if tid in under_way else None
+            )
         for pid in range(1, PROCESSES + 1):
             found = calls.outermost(pid)
             assert found is not None
             assert {(tid, call.seq) for tid, call in found} == {
                 (tid, stack[0][1]) for tid, stack in under_way.items() if stack[0][0] == pid
             }
-            before = {tid: [call.seq for call in stack] for tid, stack in calls.began_before(time, pid)}
+            before = {
+                tid: [call.seq for call in stack] for tid, stack in calls.began_before(time, pid)
+            }
             assert before == {
-                tid: [number for _, number in stack] for tid, stack in under_way.items() if stack[0][0] == pid and stack[0][1] < time
+                tid: [number for _, number in stack]
+                for tid, stack in under_way.items()
+                if stack[0][0] == pid and stack[0][1] < time
             }
     for tid in range(1, 5):
         calls.forget(tid)
@@ -91,7 +114,11 @@ def test_what_a_call_has_beside_its_record_ends_with_it():
     calls = OpenCalls(lambda when: when + 1000)
     call = began(5, 1, 9)
     calls.begin(call, 3, calls.stacks[3])
-    assert (calls.id(call, 3), calls.extra_of(3, 9), calls.is_hidden(3, 9)) == ("3-1005", None, False)
+    assert (calls.id(call, 3), calls.extra_of(3, 9), calls.is_hidden(3, 9)) == (
+        "3-1005",
+        None,
+        False,
+    )
     extra = calls.extra(3, call)
     extra.hidden = True
     assert calls.extra(3, call) is calls.extra_of(3, 9) is extra and calls.is_hidden(3, 9)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Threads by the numbers in records: what the kernel says of them is looked up in /proc once for a process, whatever they are called."""
+"""Threads by the numbers in records: what the kernel says of them is looked up in /proc once
+for a process, whatever they are called.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,21 @@ class Counting(Processes):
 
     looked_up = 0
 
-    def lookup(self, pid: int, start_time: int | None = None, captured: Captured | None = None, at: int | None = None):
+    def lookup(
+        self,
+        pid: int,
+        start_time: int | None = None,
+        captured: Captured | None = None,
+        at: int | None = None,
+    ):
         self.looked_up += 1
         return super().lookup(pid, start_time, captured, at)
 
 
 class Threads:
-    """The kernel's side: each description has a number of its own, and is later than the one before."""
+    """The kernel's side: each description has a number of its own, and is later than the one
+    before.
+    """
 
     def __init__(self, proc: Path, users: dict[int, str]) -> None:
         self.processes = Counting(proc, user_name=users.get)
@@ -38,11 +48,22 @@ class Threads:
         self.time = 0
 
     def described(
-        self, comm: str = "virsh", *, pid: int = 7, uid: int = 0, cgroup: int = 3, cmdline: bytes = CMDLINE, start: int = 1
+        self,
+        comm: str = "virsh",
+        *,
+        pid: int = 7,
+        uid: int = 0,
+        cgroup: int = 3,
+        cmdline: bytes = CMDLINE,
+        start: int = 1,
     ) -> Task:
         self.time += 1
-        head = records.HEAD.pack(records.REC_TASK, 0, records.REC_WANTED, 0, self.time, self.time, pid, 0, 0, pid)
-        fields = records.TASK.pack(start, cgroup, 1, uid, uid, 1000, pid, len(cmdline), uid, 0, comm.encode())
+        head = records.HEAD.pack(
+            records.REC_TASK, 0, records.REC_WANTED, 0, self.time, self.time, pid, 0, 0, pid
+        )
+        fields = records.TASK.pack(
+            start, cgroup, 1, uid, uid, 1000, pid, len(cmdline), uid, 0, comm.encode()
+        )
         self.tasks.learn((head + fields).ljust(records.TASK_TEXT, b"\0") + cmdline, None, None)
         return self.tasks.find(self.time, pid, pid)
 
@@ -67,12 +88,24 @@ ALICE = 1000
         (ALICE, False, ALICE, ALICE, False),
     ],
 )
-def test_daemon_is_believed_if_it_is_roots_or_speaks_of_its_own_user(uid, is_roots, says, really, believed):
+def test_daemon_is_believed_if_it_is_roots_or_speaks_of_its_own_user(
+    uid, is_roots, says, really, believed
+):
     client = {"pid": 1, "uid": says}
     served = Served(Message(1, 2, 3), Connection(False, None), client, 0, None, really)
-    task = Task(Caller(7, "/usr/sbin/libvirtd", None, uid, None, None, None, None), "rpc", served, True, is_roots)
+    task = Task(
+        Caller(7, "/usr/sbin/libvirtd", None, uid, None, None, None, None),
+        "rpc",
+        served,
+        True,
+        is_roots,
+    )
     assert task.believed == (client if believed else {})
-    assert task._replace(served=None).believed == task._replace(served=served._replace(client=None)).believed == {}
+    assert (
+        task._replace(served=None).believed
+        == task._replace(served=served._replace(client=None)).believed
+        == {}
+    )
 
 
 @pytest.fixture
@@ -89,7 +122,11 @@ def test_thread_that_renames_itself_before_each_call_is_looked_up_once(threads):
     assert threads.processes.looked_up == 1
 
 
-@pytest.mark.parametrize("change", [{"uid": 7}, {"cgroup": 4}, {"cmdline": b"virsh\0"}, {"start": 2 * 10**9}, {"pid": 8}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [{"uid": 7}, {"cgroup": 4}, {"cmdline": b"virsh\0"}, {"start": 2 * 10**9}, {"pid": 8}],
+    ids=str,
+)
 def test_who_is_another_is_looked_up(threads, change):
     threads.runs("/usr/bin/virsh", 8)
     before = threads.described()
@@ -101,7 +138,10 @@ def test_who_is_another_is_looked_up(threads, change):
 def test_another_program_is_looked_up(threads):
     before = threads.described()
     threads.runs("/usr/bin/other")
-    assert (before.caller.exe, threads.described().caller.exe) == ("/usr/bin/virsh", "/usr/bin/other")
+    assert (before.caller.exe, threads.described().caller.exe) == (
+        "/usr/bin/virsh",
+        "/usr/bin/other",
+    )
     threads.processes.noticed(Missed(1))  # it may have become another one unseen
     assert threads.described().caller.exe is None
 
@@ -117,6 +157,10 @@ def test_name_of_a_user_that_is_learnt_later_is_everybodys(threads):
     before = [threads.described(f"t{number}", uid=5) for number in range(3)]
     assert {task.caller.user for task in before} == {None}
     threads.tasks.name({5: "alice"})
-    after = [threads.tasks.find(number, 7, 7) for number in range(threads.time - 2, threads.time + 1)] + [threads.described("new", uid=5)]
-    assert [(task.comm, task.caller.user) for task in after] == [(name, "alice") for name in ("t0", "t1", "t2", "new")]
+    after = [
+        threads.tasks.find(number, 7, 7) for number in range(threads.time - 2, threads.time + 1)
+    ] + [threads.described("new", uid=5)]
+    assert [(task.comm, task.caller.user) for task in after] == [
+        (name, "alice") for name in ("t0", "t1", "t2", "new")
+    ]
     assert len({id(task.caller) for task in after}) == 1 and threads.processes.looked_up == 1

@@ -46,7 +46,9 @@ def said(
     texts = (rule, message, note)
     addresses = [0 if text is None else 0x1000 + i for i, text in enumerate(texts)]
     records.HEAD.pack_into(raw, 0, records.REC_VERDICT, 0, 0, 0, 1, 0, tid, 1, 0, PID)
-    records.VERDICT.pack_into(raw, records.VERDICT_AT, *range(6), sp, number, action, 0, *addresses, result)
+    records.VERDICT.pack_into(
+        raw, records.VERDICT_AT, *range(6), sp, number, action, 0, *addresses, result
+    )
     for place, text in zip(PLAN.texts, texts, strict=True):
         length = len(text) if isinstance(text, bytes) else records.STR_UNREADABLE if text else 0
         raw[place.slot : place.slot + 4] = length.to_bytes(4, "little", signed=True)
@@ -63,17 +65,31 @@ def test_the_struct_is_the_librarys(tmp_path: Path) -> None:
     (tmp_path / "print.c").write_text(
         "#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n"
         + "\n".join(lines[first : end + 1])
-        + f'int main(void) {{ {places} printf("%zu %d %d %d", sizeof(struct verdict), SAYS_ALLOW, SAYS_AUDIT, SAYS_DENY); }}\n'
+        + (
+            f'int main(void) {{ {places} printf("%zu %d %d %d", sizeof(struct verdict), '
+            f"SAYS_ALLOW, "
+            f"SAYS_AUDIT, SAYS_DENY); }}\n"
+        )
     )
     subprocess.run(["gcc", "-o", "print", "print.c"], cwd=tmp_path, check=True)
-    compiled = [int(word) for word in subprocess.run(tmp_path / "print", stdout=subprocess.PIPE, check=True).stdout.split()]
+    compiled = [
+        int(word)
+        for word in subprocess.run(
+            tmp_path / "print", stdout=subprocess.PIPE, check=True
+        ).stdout.split()
+    ]
     *_, rule, message, note, result, size, allow, audit, deny = compiled
     # each number of the record has its place for its value
     starts = records.VERDICT.unpack(struct.pack("<13Q", *range(0, 104, 8)))
     assert [0, *starts[6:7]] == compiled[:2]
     assert compiled[2:4] == [56, 60]
     assert list(starts[9:]) == [compiled[4], rule, message, note, result]
-    assert (size, allow, audit, deny) == (records.VERDICT.size, records.VERDICT_ALLOW, records.VERDICT_AUDIT, records.VERDICT_DENY)
+    assert (size, allow, audit, deny) == (
+        records.VERDICT.size,
+        records.VERDICT_ALLOW,
+        records.VERDICT_AUDIT,
+        records.VERDICT_DENY,
+    )
     sources = [text.source - records.VERDICT_AT for text in PLAN.texts]
     assert sources == [rule, message, note]
 
@@ -85,7 +101,10 @@ def test_the_struct_is_the_librarys(tmp_path: Path) -> None:
         (said(records.VERDICT_ALLOW, b"backup"), VerdictInfo("allow", "backup")),
         (said(records.VERDICT_AUDIT, b""), VerdictInfo("audit", "")),
         (said(records.VERDICT_AUDIT), NOT_ENFORCED),  # its policy is not there
-        (said(records.VERDICT_DENY, b"no", b"ask first", b"web1 is db1"), VerdictInfo("deny", "no", "ask first", "web1 is db1")),
+        (
+            said(records.VERDICT_DENY, b"no", b"ask first", b"web1 is db1"),
+            VerdictInfo("deny", "no", "ask first", "web1 is db1"),
+        ),
         (said(records.VERDICT_DENY, UNREADABLE, UNREADABLE), VerdictInfo("deny", "?", "?")),
         (said(records.VERDICT_AUDIT, UNREADABLE), VerdictInfo("audit", "?")),
     ],
@@ -94,11 +113,23 @@ def test_verdicts_are_what_was_said(raw: bytes, info: VerdictInfo) -> None:
     assert read_verdict(PLAN, raw) == (info, STUB, SP, 0)
 
 
-@given(st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1), st.text(max_size=40))
+@given(
+    st.integers(0, (1 << 32) - 1),
+    st.integers(0, (1 << 64) - 1),
+    st.integers(0, (1 << 64) - 1),
+    st.text(max_size=40),
+)
 def test_numbers_and_texts_come_through(number: int, sp: int, result: int, text: str) -> None:
     rule = text.encode("utf-8", "ignore").replace(b"\0", b"")
-    found = read_verdict(PLAN, said(records.VERDICT_DENY, rule, number=number, sp=sp, result=result))
-    assert (found.number, found.sp, found.result, found.info.rule) == (number, sp, result, rule.decode())
+    found = read_verdict(
+        PLAN, said(records.VERDICT_DENY, rule, number=number, sp=sp, result=result)
+    )
+    assert (found.number, found.sp, found.result, found.info.rule) == (
+        number,
+        sp,
+        result,
+        rule.decode(),
+    )
 
 
 def test_a_long_text_is_cut_short() -> None:
@@ -107,7 +138,12 @@ def test_a_long_text_is_cut_short() -> None:
 
 
 def test_errors_say_the_message_or_the_rule() -> None:
-    assert error_of(VerdictInfo("deny", "no", "ask first")) == (88, "VIR_ERR_ACCESS_DENIED", "VIR_FROM_ACCESS", "access denied: ask first")
+    assert error_of(VerdictInfo("deny", "no", "ask first")) == (
+        88,
+        "VIR_ERR_ACCESS_DENIED",
+        "VIR_FROM_ACCESS",
+        "access denied: ask first",
+    )
     assert error_of(VerdictInfo("deny", "no")).message == 'access denied: by rule "no"'
 
 
@@ -126,10 +162,16 @@ def call(number: int = 0, *, sp: int = SP, depth: int = 0, flags: int = 0) -> Op
 
 
 def judged(*covered: int, here: tuple[int, ...] = (), returns: str = "integer") -> Judged:
-    """Row 0 is for the function, row 1 for one that the enforcer can't judge, row 2 for an inner one."""
+    """Row 0 is for the function, row 1 for one that the enforcer can't judge, row 2 for an
+    inner one.
+    """
     inner = Row(None, "qemuProcessStop", "libvirt_driver_qemu.so", PLAN, None, "integer")
     rows = [row(returns=returns), row(undescribed.NO_STUB), inner]
-    return Judged(rows, lambda pid: frozenset(covered if pid == PID else ()), lambda pid: frozenset(here if pid == PID else ()))
+    return Judged(
+        rows,
+        lambda pid: frozenset(covered if pid == PID else ()),
+        lambda pid: frozenset(here if pid == PID else ()),
+    )
 
 
 ALLOWED = VerdictInfo("allow", "backup")
@@ -199,7 +241,9 @@ def test_a_denied_call_returns_what_the_enforcer_gave_it() -> None:
     assert found.denied(call(), TID) == (VerdictInfo("deny", "no"), None)
 
 
-@pytest.mark.parametrize("raw", [None, said(records.VERDICT_ALLOW, b"no"), said(records.VERDICT_DENY, b"no", sp=SP + 8)])
+@pytest.mark.parametrize(
+    "raw", [None, said(records.VERDICT_ALLOW, b"no"), said(records.VERDICT_DENY, b"no", sp=SP + 8)]
+)
 def test_of_a_denial_whose_verdict_was_lost_no_rule_is_known(raw: bytes | None) -> None:
     found = judged(STUB)
     if raw:
@@ -210,7 +254,12 @@ def test_of_a_denial_whose_verdict_was_lost_no_rule_is_known(raw: bytes | None) 
 # a call that was sent to a daemon
 
 
-def extra(verdict: VerdictInfo | None, *children: VerdictInfo | None, sent: bool = True, past: bool = False) -> Extra:
+def extra(
+    verdict: VerdictInfo | None,
+    *children: VerdictInfo | None,
+    sent: bool = True,
+    past: bool = False,
+) -> Extra:
     made = Extra()
     made.verdict, made.is_past = verdict, past
     made.children = [*map(judged_call, children)]
@@ -225,7 +274,8 @@ def judged_call(verdict: VerdictInfo | None) -> Call:
 def test_what_a_daemon_judges_is_not_past_the_policy() -> None:
     assert in_all(extra(NOT_ENFORCED, ALLOWED)) is None
     assert in_all(extra(NOT_ENFORCED, None)) is None
-    assert in_all(extra(NOT_ENFORCED, ALLOWED, NOT_ENFORCED)) == NOT_ENFORCED  # nor does the daemon ask anybody
+    # nor does the daemon ask anybody
+    assert in_all(extra(NOT_ENFORCED, ALLOWED, NOT_ENFORCED)) == NOT_ENFORCED
     assert in_all(extra(NOT_ENFORCED, ALLOWED, sent=False)) == NOT_ENFORCED
     assert in_all(extra(NOT_ENFORCED, ALLOWED, past=True)) == NOT_ENFORCED
     assert in_all(extra(ALLOWED, NOT_ENFORCED)) == ALLOWED

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The time of day at a moment, while somebody sets the clock and the host sleeps: the clocks are made up."""
+"""The time of day at a moment, while somebody sets the clock and the host sleeps: the clocks
+are made up.
+"""
 
 from __future__ import annotations
 

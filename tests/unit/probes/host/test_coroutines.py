@@ -35,7 +35,11 @@ def test_known_ones(path: str) -> None:
 
 
 def test_others() -> None:
-    others = ["/usr/lib/libcorosync_common.so.4", "/usr/lib/libpthread.so.0", "/srv/greenlet/libvirt.so.0"]
+    others = [
+        "/usr/lib/libcorosync_common.so.4",
+        "/usr/lib/libpthread.so.0",
+        "/srv/greenlet/libvirt.so.0",
+    ]
     assert not uses_coroutines(b"".join(map(line, others)))
 
 
@@ -51,7 +55,9 @@ def process(proc: Path, pid: int, mapped: bytes) -> None:
     folder = proc / str(pid)
     folder.mkdir()
     (folder / "stat").write_text(f"{pid} (a) b) S " + "0 " * 18 + "4711 0\n")
-    (folder / "status").write_text("Name:\tx\nVmExe:\t      12 kB\nVmLib:\t      32 kB\nVmPTE:\t 8 kB\n")
+    (folder / "status").write_text(
+        "Name:\tx\nVmExe:\t      12 kB\nVmLib:\t      32 kB\nVmPTE:\t 8 kB\n"
+    )
     (folder / "maps").write_bytes(mapped)
 
 
@@ -79,4 +85,6 @@ def test_how_much_code_there_is() -> None:
         Left(lambda *what: told.append(what), Owners()).look(cat.pid)
         parts = [line.split() for line in Path(f"/proc/{cat.pid}/maps").read_text().splitlines()]
     code = [part[0].split("-") for part in parts if "x" in part[1] and part[-1] != "[vsyscall]"]
-    assert [pages for _, _, pages in told] == [sum(int(end, 16) - int(start, 16) for start, end in code) // 4096]
+    assert [pages for _, _, pages in told] == [
+        sum(int(end, 16) - int(start, 16) for start, end in code) // 4096
+    ]

@@ -45,7 +45,9 @@ def library(compiled: Path, tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
-    """Enforcers for which root is who runs the test, all closed at the end with nothing left open."""
+    """Enforcers for which root is who runs the test, all closed at the end with nothing left
+    open.
+    """
     monkeypatch.setattr(enforcers, "ROOT", os.geteuid())
     before, all_made = set(os.listdir("/proc/self/fd")), list[Enforcers]()
 
@@ -74,8 +76,12 @@ def same_file(enforcer: Enforcer, path: Path) -> bool:
 
 def test_the_function_is_where_the_linker_says(made: Made, library: Callable[[str], Path]) -> None:
     path = library("a.so")
-    symbols = subprocess.run(["nm", "-D", path], stdout=subprocess.PIPE, text=True, check=True).stdout
-    address = next(line.split()[0] for line in symbols.splitlines() if line.endswith(VERDICT_FUNCTION))
+    symbols = subprocess.run(
+        ["nm", "-D", path], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    address = next(
+        line.split()[0] for line in symbols.splitlines() if line.endswith(VERDICT_FUNCTION)
+    )
     found = made().of(mapped(path))
     assert found is not None
     assert (found.path, found.offset) == (str(path), int(address, 16))
@@ -83,7 +89,9 @@ def test_the_function_is_where_the_linker_says(made: Made, library: Callable[[st
     assert same_file(found, path)
 
 
-def test_each_file_is_told_once_by_whatever_name(made: Made, library: Callable[[str], Path], tmp_path: Path) -> None:
+def test_each_file_is_told_once_by_whatever_name(
+    made: Made, library: Callable[[str], Path], tmp_path: Path
+) -> None:
     path, held = library("a.so"), made()
     (tmp_path / "b.so").hardlink_to(path)
     found = held.of(mapped(path))
@@ -93,23 +101,34 @@ def test_each_file_is_told_once_by_whatever_name(made: Made, library: Callable[[
 
 
 @pytest.mark.parametrize("mode", [0o775, 0o757])
-def test_what_others_can_write_is_not_believed(made: Made, library: Callable[[str], Path], mode: int) -> None:
+def test_what_others_can_write_is_not_believed(
+    made: Made, library: Callable[[str], Path], mode: int
+) -> None:
     path, held = library("a.so"), made()
     path.chmod(mode)
     assert (held.of(mapped(path)), held.of(mapped(path))) == (None, None)
-    assert held.refused == [(str(path), "verdicts in it are not believed: only a file that root owns and others can't write is")]
+    assert held.refused == [
+        (
+            str(path),
+            "verdicts in it are not believed: only a file that root owns and others can't write is",
+        )
+    ]
     path.chmod(0o755)
     assert held.of(mapped(path)) is not None
 
 
-def test_what_another_user_owns_is_not_believed(made: Made, library: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_user_owns_is_not_believed(
+    made: Made, library: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, held = library("a.so"), made()
     monkeypatch.setattr(enforcers, "ROOT", os.geteuid() + 1)
     assert held.of(mapped(path)) is None
     assert [name for name, _ in held.refused] == [str(path)]
 
 
-def test_the_hosts_own_is_believed(made: Made, library: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_hosts_own_is_believed(
+    made: Made, library: Callable[[str], Path], tmp_path: Path
+) -> None:
     path = library("a.so")
     path.chmod(0o777)
     held = made(tmp_path / "not there", path)
@@ -127,11 +146,20 @@ def test_other_files_are_none(made: Made, tmp_path: Path, content: bytes) -> Non
     path.write_bytes(content)
     path.chmod(0o644)
     status = path.stat()
-    assert held.of(maps.Mapping(1, 0, 0, os.major(status.st_dev), os.minor(status.st_dev), status.st_ino, str(path))) is None
+    assert (
+        held.of(
+            maps.Mapping(
+                1, 0, 0, os.major(status.st_dev), os.minor(status.st_dev), status.st_ino, str(path)
+            )
+        )
+        is None
+    )
     assert len(held.refused) == 1
 
 
-def test_a_file_that_took_the_place_of_another_is_not_it(made: Made, library: Callable[[str], Path]) -> None:
+def test_a_file_that_took_the_place_of_another_is_not_it(
+    made: Made, library: Callable[[str], Path]
+) -> None:
     path, held = library("a.so"), made()
     was = mapped(path)
     library("b.so").rename(path)
@@ -139,7 +167,9 @@ def test_a_file_that_took_the_place_of_another_is_not_it(made: Made, library: Ca
     assert held.refused == [(str(path), "it can't be opened: it is another file by now")]
 
 
-def test_what_no_process_has_mapped_twice_is_let_go(made: Made, library: Callable[[str], Path]) -> None:
+def test_what_no_process_has_mapped_twice_is_let_go(
+    made: Made, library: Callable[[str], Path]
+) -> None:
     held, paths = made(), [library(name) for name in ("a.so", "b.so")]
     one, other = (held.of(mapped(path)) for path in paths)
     held.begin()
@@ -159,14 +189,18 @@ def test_what_no_process_has_mapped_twice_is_let_go(made: Made, library: Callabl
     assert held.take() == [again]
 
 
-def test_as_many_as_are_allowed(made: Made, library: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_as_are_allowed(
+    made: Made, library: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was one too many is looked at again when there is room."""
     monkeypatch.setattr(enforcers, "MOST_ENFORCERS", 1)
     held, paths = made(), [library(name) for name in ("a.so", "b.so")]
     first = held.of(mapped(paths[0]))
     assert first is not None
     assert (held.of(mapped(paths[1])), held.of(mapped(paths[1]))) == (None, None)
-    assert held.refused == [(str(paths[1]), "1 files of the enforcer are in use, which is the most")]
+    assert held.refused == [
+        (str(paths[1]), "1 files of the enforcer are in use, which is the most")
+    ]
     assert held.take() == [first]
     held.begin()
     assert (held.unused(), held.unused()) == ([], [first])

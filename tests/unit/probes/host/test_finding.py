@@ -41,8 +41,14 @@ def process(proc: Path, pid: int, mappings: int, other: int = 0) -> None:
     folder = proc / str(pid)
     folder.mkdir()
     (folder / "status").write_text("Name:\tx\nUid:\t1000\t1000\t1000\t1000\n")
-    lines = [f"{at:012x}-{at + 4096:012x} rw-p 00000000 00:00 0" for at in range(0x1000, 0x1000 * (other + 1), 0x1000)]
-    lines += [f"7f{at:010x}-7f{at + 1:010x} r-xp 00000000 08:01 {at} /lib/libvirt.so.0.{at}" for at in range(mappings)]
+    lines = [
+        f"{at:012x}-{at + 4096:012x} rw-p 00000000 00:00 0"
+        for at in range(0x1000, 0x1000 * (other + 1), 0x1000)
+    ]
+    lines += [
+        f"7f{at:010x}-7f{at + 1:010x} r-xp 00000000 08:01 {at} /lib/libvirt.so.0.{at}"
+        for at in range(mappings)
+    ]
     (folder / "maps").write_text("".join(f"{line}\n" for line in lines))
 
 
@@ -56,7 +62,9 @@ def finder(proc: Path, files: Files, refusals: Refusals) -> Finder:
     return Finder(made, made, Owners(proc), refusals, proc)
 
 
-def test_who_has_much_mapped_comes_last_and_is_looked_at_within_limits(tmp_path: Path, files: Files) -> None:
+def test_who_has_much_mapped_comes_last_and_is_looked_at_within_limits(
+    tmp_path: Path, files: Files
+) -> None:
     process(tmp_path, 10, mappings=2, other=40_000)
     process(tmp_path, 11, mappings=60_000)
     process(tmp_path, 12, mappings=1)
@@ -75,15 +83,25 @@ def test_a_look_goes_on_in_steps(tmp_path: Path, files: Files, monkeypatch) -> N
     for pid in range(10, 110):
         process(tmp_path, pid, mappings=1)
     look, looked = finder(tmp_path, files, Refusals()), 0
-    monkeypatch.setattr(maps, "text", lambda pid, proc, most: now.__setitem__(0, now[0] + 0.01) or (proc / str(pid) / "maps").read_bytes())
+    monkeypatch.setattr(
+        maps,
+        "text",
+        lambda pid, proc, most: (
+            now.__setitem__(0, now[0] + 0.01) or (proc / str(pid) / "maps").read_bytes()
+        ),
+    )
     began = now[0]
     look.go_on()
     assert files.asked == [], "nobody has asked for one"
     look.missed()
     while len(files.asked) < 100:
         look.go_on()
-        assert len(files.asked) - looked <= finding.SCAN_STEP / 0.01 + 1, "records are read in between"
+        assert len(files.asked) - looked <= finding.SCAN_STEP / 0.01 + 1, (
+            "records are read in between"
+        )
         looked = len(files.asked)
         now[0] += 0.05
-    assert finding.SCAN_SHARE * (now[0] - began) + finding.SCAN_BURST + 0.1 >= 1.0, "it takes its share of the time"
+    assert finding.SCAN_SHARE * (now[0] - began) + finding.SCAN_BURST + 0.1 >= 1.0, (
+        "it takes its share of the time"
+    )
     assert files.asked == list(range(10, 110))

@@ -45,6 +45,11 @@ def test_damaged_records_do_no_harm(kind, garbage):
     parse(bytes([kind]) + garbage)
 
 
-@given(st.sampled_from([forked(1, 2, 3), executed(1, 2, b"/a/b", b"c"), ended(1, 2, 3), signalled(1, 2, 3, 4, 5)]), st.integers(0, 120))
+@given(
+    st.sampled_from(
+        [forked(1, 2, 3), executed(1, 2, b"/a/b", b"c"), ended(1, 2, 3), signalled(1, 2, 3, 4, 5)]
+    ),
+    st.integers(0, 120),
+)
 def test_short_records_do_no_harm(raw, length):
     parse(raw[:length])

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Perf records as bytes: what is told of them, what is left out, and that damaged ones do no harm."""
+"""Perf records as bytes: what is told of them, what is left out, and that damaged ones do no
+harm.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def record(kind: int, body: bytes, time: int, misc: int = 0) -> bytes:
 
 
 def mapped(time: int, pid: int, path: str, tid: int = 0) -> bytes:
-    head = struct.pack("<IIQQQIIQQII", pid, tid or pid, 0x7F0000000000, 0x2000, 0x1000, 254, 0, 99, 0, 5, 2)
+    head = struct.pack(
+        "<IIQQQIIQQII", pid, tid or pid, 0x7F0000000000, 0x2000, 0x1000, 254, 0, 99, 0, 5, 2
+    )
     return record(10, head + path.encode() + b"\0", time)
 
 
@@ -50,8 +54,19 @@ def test_life_of_a_process():
 
 
 def test_only_libraries_of_libvirt_are_told():
-    names = ["libvirt.so.0", "libvirt.so.0.9000.0;65f3", "libvirt-qemu.so.0 (deleted)", "libvirt-lxc.so.0.dpkg-new"]
-    others = ["libvirt-admin.so.0", "libvirt_driver_lxc.so", "libvirt-glib-1.0.so.0", "notlibvirt.so.0", "libvirt.so.0/other.so"]
+    names = [
+        "libvirt.so.0",
+        "libvirt.so.0.9000.0;65f3",
+        "libvirt-qemu.so.0 (deleted)",
+        "libvirt-lxc.so.0.dpkg-new",
+    ]
+    others = [
+        "libvirt-admin.so.0",
+        "libvirt_driver_lxc.so",
+        "libvirt-glib-1.0.so.0",
+        "notlibvirt.so.0",
+        "libvirt.so.0/other.so",
+    ]
     raws = [mapped(i, 5, f"/usr/lib/{name}") for i, name in enumerate(names + others)]
     assert [told.path for told in parse(*raws)] == [f"/usr/lib/{name}" for name in names]
     assert all(maps.is_library(f"/x/{name}") for name in names)
@@ -73,12 +88,18 @@ def test_other_kinds_are_passed_over():
 
 def test_records_are_split_with_their_times():
     raws = [mapped(5, 1, "/b"), mapped(3, 1, "/a"), record(9, b"", 9)]
-    assert split_records(b"".join(raws)) == [(5, False, raws[0]), (3, False, raws[1]), (9, False, raws[2])]
+    assert split_records(b"".join(raws)) == [
+        (5, False, raws[0]),
+        (3, False, raws[1]),
+        (9, False, raws[2]),
+    ]
 
 
 @given(st.binary(max_size=300))
 def test_damaged_records_do_no_harm(garbage):
-    mapwatch.parse(split_records(mapped(5, 1, "/a") + garbage + mapped(3, 1, "/usr/lib/libvirt.so.0")))
+    mapwatch.parse(
+        split_records(mapped(5, 1, "/a") + garbage + mapped(3, 1, "/usr/lib/libvirt.so.0"))
+    )
 
 
 @given(st.integers(0, 20), st.integers(0, 65535), st.binary(max_size=120))
@@ -92,11 +113,20 @@ def test_what_happens_is_told_in_order_when_it_has_settled(monkeypatch, tmp_path
     monkeypatch.setattr("time.monotonic_ns", lambda: now)
     told = Told()
     watch = ProcWatch(told, tmp_path, interval=1000)
-    told.raws = [ended(9_500_000, 3, 3), forked(5, 3, 1), executed(8, 3, b"/bin/b"), forked(4, 2, 1)]
+    told.raws = [
+        ended(9_500_000, 3, 3),
+        forked(5, 3, 1),
+        executed(8, 3, b"/bin/b"),
+        forked(4, 2, 1),
+    ]
     assert [getattr(item, "time", item) for item in watch.poll()] == [4, 5, 8]
     told.raws, told.missed = [forked(9_400_000, 4, 3)], 7
     now = 20_000_000
-    assert [getattr(item, "time", item) for item in watch.poll()] == [Missed(7), 9_400_000, 9_500_000]
+    assert [getattr(item, "time", item) for item in watch.poll()] == [
+        Missed(7),
+        9_400_000,
+        9_500_000,
+    ]
 
 
 MAPS = """55d0a0000000-55d0a0010000 r-xp 00000000 fe:00 11                         /usr/bin/virsh
@@ -117,8 +147,24 @@ def test_maps_of_a_process(tmp_path):
     found = list(maps.scan(tmp_path))
     assert found == [
         (12, 0x7F0000010000, 0x7F0000020000, 0xFE, 0, 42, "/usr/lib/libvirt.so.0.9000.0"),
-        (12, 0x7F0000030000, 0x7F0000040000, 0, 0x1B, 43, "/var/lib/a b\nc/libvirt-qemu.so.0 (deleted)"),
-        (12, 0x7F0000070000, 0x7F0000080000, 0xFE, 0, 45, "/usr/lib/libvirt-trace/libvirt-trace-enforcer.so"),
+        (
+            12,
+            0x7F0000030000,
+            0x7F0000040000,
+            0,
+            0x1B,
+            43,
+            "/var/lib/a b\nc/libvirt-qemu.so.0 (deleted)",
+        ),
+        (
+            12,
+            0x7F0000070000,
+            0x7F0000080000,
+            0xFE,
+            0,
+            45,
+            "/usr/lib/libvirt-trace/libvirt-trace-enforcer.so",
+        ),
     ]
     assert [maps.is_enforcer(mapping.path) for mapping in found] == [False, False, True]
 
@@ -129,7 +175,9 @@ def test_looking_at_proc_tells_what_is_new(tmp_path):
     (tmp_path / "12").mkdir()
     (tmp_path / "12" / "maps").write_text(MAPS)
     told = watch.poll()
-    assert [(item.pid, item.start, item.length, item.inode) for item in told if isinstance(item, Mapped)] == [
+    assert [
+        (item.pid, item.start, item.length, item.inode) for item in told if isinstance(item, Mapped)
+    ] == [
         (12, 0x7F0000010000, 0x10000, 42),
         (12, 0x7F0000030000, 0x10000, 43),
         (12, 0x7F0000070000, 0x10000, 45),

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where libvirt's own code is in a process: lists of mappings, which anybody can give any names, come in."""
+"""Where libvirt's own code is in a process: lists of mappings, which anybody can give any
+names, come in.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def test_own_code_goes_by_the_file_name(tmp_path: Path, line: str, is_own: bool)
 
 @pytest.mark.parametrize("name", ["a", "/a", "/libvirt", "/libvirt_driver_a"])
 @pytest.mark.timeout(20, method="thread")  # a signal would wait for the search
-def test_a_list_of_mappings_takes_no_longer_than_it_is_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_list_of_mappings_takes_no_longer_than_it_is_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """With a search whose time grows with the square of it, this would take hours."""
     line = HEAD.replace("r-xp", "r--p") + "/ r-xp " + name * (MOST_BYTES // len(name))
     write(tmp_path, [line])

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Files that others choose: nothing but a regular file is ever opened, and it is the one that was meant."""
+"""Files that others choose: nothing but a regular file is ever opened, and it is the one that
+was meant.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,9 @@ from probes.host.owners import NOBODY_KNOWS, SUB_UID_BLOCK, SUB_UIDS, Owners, ac
 
 def running(proc: Path, pid: int, real: int, effective: int) -> None:
     (proc / str(pid)).mkdir(exist_ok=True)
-    (proc / str(pid) / "status").write_text(f"Name:\tvirsh\nPid:\t{pid}\nUid:\t{real}\t{effective}\t7\t7\nGid:\t8\t8\t8\t8\n")
+    (proc / str(pid) / "status").write_text(
+        f"Name:\tvirsh\nPid:\t{pid}\nUid:\t{real}\t{effective}\t7\t7\nGid:\t8\t8\t8\t8\n"
+    )
 
 
 @given(st.integers(0, (1 << 32) - 1))
@@ -33,7 +35,14 @@ def test_who_has_a_block_of_numbers_counts_once(uid: int) -> None:
 
 @pytest.mark.parametrize(
     ("real", "effective", "account"),
-    [(0, 0, 0), (1000, 1000, 1000), (1000, 0, 1000), (0, 64055, 64055), (1000, 64055, 64055), (165537, 165537, 165536)],
+    [
+        (0, 0, 0),
+        (1000, 1000, 1000),
+        (1000, 0, 1000),
+        (0, 64055, 64055),
+        (1000, 64055, 64055),
+        (165537, 165537, 165536),
+    ],
 )
 def test_a_program_works_for_its_effective_user_and_a_set_uid_one_for_who_runs_it(
     tmp_path: Path, real: int, effective: int, account: int
@@ -75,7 +84,10 @@ def test_an_answer_holds_until_all_are_looked_at_again(tmp_path: Path) -> None:
     assert owners.of(5) == 1001
 
 
-@pytest.mark.parametrize("status", ["", "Name:\tx\n", "Name:\tx\nUid:", "Name:\tx\nUid:\t5", "Name:\tx\nUid:\t-1\t-1\t0\t0\n"])
+@pytest.mark.parametrize(
+    "status",
+    ["", "Name:\tx\n", "Name:\tx\nUid:", "Name:\tx\nUid:\t5", "Name:\tx\nUid:\t-1\t-1\t0\t0\n"],
+)
 def test_a_status_without_users_is_nobodys(tmp_path: Path, status: str) -> None:
     (tmp_path / "5").mkdir()
     (tmp_path / "5" / "status").write_text(status)

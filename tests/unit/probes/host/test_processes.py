@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who a process is: /proc trees made up for the occasion, what the kernel captured, and what the watch noticed."""
+"""Who a process is: /proc trees made up for the occasion, what the kernel captured, and what
+the watch noticed.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,15 @@ class Numbers(cgroups.Numbers):
         return path
 
 
-def make(proc: Path, pid: int, *, start: int = 500, exe: str = "/usr/bin/virsh", cmdline: bytes = b"virsh\0list\0", **files: str) -> None:
+def make(
+    proc: Path,
+    pid: int,
+    *,
+    start: int = 500,
+    exe: str = "/usr/bin/virsh",
+    cmdline: bytes = b"virsh\0list\0",
+    **files: str,
+) -> None:
     """A process that began `start` ticks after boot."""
     folder = proc / str(pid)
     folder.mkdir(parents=True)
@@ -66,7 +76,17 @@ def who(tmp_path) -> Processes:
 def test_living_process(tmp_path, who):
     make(tmp_path, 7)
     caller = who.lookup(7, 500 * TICK, captured())
-    assert caller == (7, "/usr/bin/virsh", ("virsh", "list"), 0, "root", 1000, "libvirtd.service", None, None)
+    assert caller == (
+        7,
+        "/usr/bin/virsh",
+        ("virsh", "list"),
+        0,
+        "root",
+        1000,
+        "libvirtd.service",
+        None,
+        None,
+    )
 
 
 def test_living_process_without_a_capture_has_its_effective_uid(tmp_path, who):
@@ -77,7 +97,17 @@ def test_living_process_without_a_capture_has_its_effective_uid(tmp_path, who):
 
 def test_process_that_has_gone_is_known_by_what_was_captured(who):
     caller = who.lookup(7, 500 * TICK, captured(exe="/usr/bin/virsh", uid=NAMELESS, loginuid=None))
-    assert caller == (7, "/usr/bin/virsh", ("virsh", "list"), NAMELESS, None, None, None, None, None)
+    assert caller == (
+        7,
+        "/usr/bin/virsh",
+        ("virsh", "list"),
+        NAMELESS,
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 def test_process_of_which_nothing_is_left(who):
@@ -103,7 +133,9 @@ def test_program_that_came_after_the_call_is_not_taken_for_the_caller(tmp_path, 
     caller = who.lookup(7, None, captured(), at=150)
     assert (caller.exe, caller.cmdline) == ("/usr/bin/virsh", ("virsh", "list"))
     assert caller.unit == "libvirtd.service"  # the process is the same
-    assert who.lookup(7, None, captured(cmdline=b"sleep\0" + b"1\0"), at=250).exe == "/usr/bin/sleep"
+    assert (
+        who.lookup(7, None, captured(cmdline=b"sleep\0" + b"1\0"), at=250).exe == "/usr/bin/sleep"
+    )
 
 
 def test_changed_title_is_the_same_program(tmp_path):
@@ -140,8 +172,13 @@ def test_after_lost_records_nothing_is_remembered(who):
 
 
 def test_client_that_has_gone_is_what_it_became_by_its_last_exec_before(who):
-    """By number and start: the number is used again, and each that had it became another program."""
-    first, second = {"start": 500 * TICK + 3, "loginuid": 1000}, {"start": 900 * TICK + 5, "loginuid": None}
+    """By number and start: the number is used again, and each that had it became another
+    program.
+    """
+    first, second = (
+        {"start": 500 * TICK + 3, "loginuid": 1000},
+        {"start": 900 * TICK + 5, "loginuid": None},
+    )
     who.noticed(Forked(90, 7, 1, 500 * TICK + 3))
     who.noticed(program(100, 7, "/usr/bin/virsh", b"virsh\0list\0", **first))
     who.noticed(program(200, 7, "/usr/bin/virt-xml", b"virt-xml\0web1\0", **first))
@@ -188,8 +225,17 @@ def test_deleted_program_is_kept_as_it_is_named(tmp_path, who):
 
 def test_secrets_are_redacted(tmp_path, who):
     make(tmp_path, 7, cmdline=b"virsh\0set-user-password\0web1\0root\0s3cret\0")
-    assert who.lookup(7).cmdline == ("virsh", "set-user-password", "web1", "<redacted>", "<redacted>")
-    assert who.lookup(8, None, captured(8, cmdline=b"virsh\0-c\0qemu+tcp://u:s3cret@h/\0")).cmdline[2] == "qemu+tcp://u:<redacted>@h/"
+    assert who.lookup(7).cmdline == (
+        "virsh",
+        "set-user-password",
+        "web1",
+        "<redacted>",
+        "<redacted>",
+    )
+    assert (
+        who.lookup(8, None, captured(8, cmdline=b"virsh\0-c\0qemu+tcp://u:s3cret@h/\0")).cmdline[2]
+        == "qemu+tcp://u:<redacted>@h/"
+    )
     full = Processes(tmp_path, full_cmdlines=True)
     assert full.lookup(7).cmdline == ("virsh", "set-user-password", "web1", "root", "s3cret")
 
@@ -270,16 +316,28 @@ def test_real_process():
         ("/system.slice/libvirtd.service (deleted)", Place("libvirtd.service", None)),
         ("/system.slice/system-getty.slice/getty@tty1.service", Place("getty@tty1.service", None)),
         ("/user.slice/user-1000.slice/session-3.scope", Place("session-3.scope", None)),
-        ("/user.slice/user-1000.slice/user@1000.service/app.slice/app-virt.service", Place("app-virt.service", None)),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/app-virt.service",
+            Place("app-virt.service", None),
+        ),
         ("/user.slice/user-1000.slice/user@1000.service/init.scope", Place("init.scope", None)),
-        (r"/machine.slice/machine-qemu\x2d1\x2dweb1.scope/libvirt/emulator", Place(r"machine-qemu\x2d1\x2dweb1.scope", None)),
+        (
+            r"/machine.slice/machine-qemu\x2d1\x2dweb1.scope/libvirt/emulator",
+            Place(r"machine-qemu\x2d1\x2dweb1.scope", None),
+        ),
         (f"/system.slice/docker-{ID}.scope", Place(None, ID)),
         (f"/docker/{ID}", Place(None, ID)),
         (f"/docker/{ID}/system.slice/libvirtd.service", Place("libvirtd.service", ID)),
         (f"/machine.slice/libpod-{ID}.scope/container", Place(None, ID)),
         (f"/machine.slice/libpod-conmon-{ID}.scope", Place(f"libpod-conmon-{ID}.scope", None)),
-        (f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope", Place(None, ID)),
-        (f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12.slice/cri-containerd-{ID}.scope", Place(None, ID)),
+        (
+            f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope",
+            Place(None, ID),
+        ),
+        (
+            f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12.slice/cri-containerd-{ID}.scope",
+            Place(None, ID),
+        ),
         (f"/kubepods/besteffort/pod1234/{ID}", Place(None, ID)),
         (f"/kubepods.slice/crio-{ID}.scope/container", Place(None, ID)),
         ("/lxc.payload.web", Place(None, "web")),
@@ -329,7 +387,11 @@ USERS = "/user.slice/user-1000.slice/user@1000.service"
 def tree(tmp_path: Path) -> cgroups.Numbers:
     """User 1000 owns what systemd gives to users."""
     for at in ("v2", "systemd"):
-        for path in (f"{USERS}/app.slice/libvirtd.service", f"{USERS}/docker-{ID}.scope", "/system.slice/open.service/libvirtd.service"):
+        for path in (
+            f"{USERS}/app.slice/libvirtd.service",
+            f"{USERS}/docker-{ID}.scope",
+            "/system.slice/open.service/libvirtd.service",
+        ):
             (tmp_path / at).joinpath(path[1:]).mkdir(parents=True, exist_ok=True)
         os.chown(tmp_path / at / USERS[1:], 1000, 1000)
         (tmp_path / at / "system.slice/open.service").chmod(0o775)
@@ -347,9 +409,11 @@ def tree(tmp_path: Path) -> cgroups.Numbers:
         (f"{USERS}/docker-{ID}.scope", Place("user@1000.service", None)),
         (USERS, Place("user@1000.service", None)),
         (f"{USERS} (deleted)", Place("user@1000.service", None)),
-        ("/system.slice/gone.service", Place("gone.service", None)),  # none but root could have made it
+        # none but root could have made it
+        ("/system.slice/gone.service", Place("gone.service", None)),
         ("/system.slice/gone.service/libvirtd.service", Place("gone.service", None)),
-        ("/system.slice/open.service/libvirtd.service", Place("open.service", None)),  # a group may write there
+        # a group may write there
+        ("/system.slice/open.service/libvirtd.service", Place("open.service", None)),
         (f"/{ID}/x/libvirtd.service", Place(None, ID)),
         ("/../../system.slice/libvirtd.service", Place(None, None)),  # of another cgroup namespace
         ("", Place(None, None)),
@@ -360,8 +424,14 @@ def test_names_that_users_give_to_cgroups_are_not_told(tree, line, path, place):
 
 
 def test_names_in_hierarchies_that_are_not_mounted_are_not_told(tree, tmp_path):
-    assert cgroups.parse("4:cpu:/system.slice/libvirtd.service\n", tree.vouched) == Place("libvirtd.service", None)
-    assert cgroups.parse("4:cpuacct,cpu:/system.slice/libvirtd.service\n", tree.vouched) == Place("libvirtd.service", None)
-    assert cgroups.parse("5:memory:/system.slice/libvirtd.service\n", tree.vouched) == Place(None, None)
+    assert cgroups.parse("4:cpu:/system.slice/libvirtd.service\n", tree.vouched) == Place(
+        "libvirtd.service", None
+    )
+    assert cgroups.parse("4:cpuacct,cpu:/system.slice/libvirtd.service\n", tree.vouched) == Place(
+        "libvirtd.service", None
+    )
+    assert cgroups.parse("5:memory:/system.slice/libvirtd.service\n", tree.vouched) == Place(
+        None, None
+    )
     (tmp_path / "none").write_text("garbage\n1 2 - cgroup\n")
     assert cgroups.Numbers(tmp_path / "none").vouched("", "/system.slice/libvirtd.service") == ""

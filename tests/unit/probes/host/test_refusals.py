@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is told of files that can't be attached to: so many of each user's, and the rest in a sum."""
+"""What is told of files that can't be attached to: so many of each user's, and the rest in a
+sum.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ def test_nobody_is_hidden_behind_another(now) -> None:
     for account in (1000, 1001, -1):
         for number in range(1000):
             held.add(f"/{account}/{number}", "no", account)
-    held.add("/of/another", "no", 1002)  # the others have used up what all have together: it is one of the sums
+    # the others have used up what all have together: it is one of the sums
+    held.add("/of/another", "no", 1002)
     held.add("/of/root", "no")
     events = told(held.take())
     assert ("/of/root", "no") in events

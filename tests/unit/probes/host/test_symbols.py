@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Code by name: this process's own functions, those of processes that have ended, and what can't be named."""
+"""Code by name: this process's own functions, those of processes that have ended, and what
+can't be named.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,11 @@ def test_a_process_that_has_ended(ended: int, place: int) -> None:
     assert mapping
     device = os.major(mapping.device), os.minor(mapping.device)
     sizes = mapping.start, mapping.end - mapping.start, mapping.offset
-    record = symbols.MMAP2.pack(ended, ended, *sizes, *device, mapping.inode, 0, 5, 2) + mapping.path.encode() + b"\0" * 32
+    record = (
+        symbols.MMAP2.pack(ended, ended, *sizes, *device, mapping.inode, 0, 5, 2)
+        + mapping.path.encode()
+        + b"\0" * 32
+    )
     symbols.note(ended, record)
     assert symbols.describe(ended, place) == symbols.describe(os.getpid(), place)
     symbols.note_fork(ended + (1 << 22), ended)
@@ -69,7 +75,11 @@ def test_another_file_at_the_path_names_nothing(ended: int, place: int) -> None:
     mapping = symbols._mapping(os.getpid(), place)
     assert mapping
     sizes = mapping.start, mapping.end - mapping.start, mapping.offset
-    record = symbols.MMAP2.pack(ended, ended, *sizes, 0, 0, mapping.inode + 1, 0, 5, 2) + mapping.path.encode() + b"\0" * 32
+    record = (
+        symbols.MMAP2.pack(ended, ended, *sizes, 0, 0, mapping.inode + 1, 0, 5, 2)
+        + mapping.path.encode()
+        + b"\0" * 32
+    )
     symbols.note(ended, record)
     offset = place - mapping.start + mapping.offset
     assert symbols.describe(ended, place) == f"{os.path.basename(mapping.path)}+{offset:#x}"

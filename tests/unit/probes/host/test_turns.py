@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who is served when: nobody waits behind another's flood, and a flood takes no more than a share of the time."""
+"""Who is served when: nobody waits behind another's flood, and a flood takes no more than a
+share of the time.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ def test_one_that_takes_long_holds_only_its_own_user_up() -> None:
 def test_a_key_waits_once_and_an_account_has_a_limit() -> None:
     bench = Bench()
     assert all(bench.put(FLOOD, "same") for _ in range(10 * turns.MOST_WAITING))
-    assert [bench.put(FLOOD, number) for number in range(turns.MOST_WAITING)] == [True] * (turns.MOST_WAITING - 1) + [False]
+    assert [bench.put(FLOOD, number) for number in range(turns.MOST_WAITING)] == [True] * (
+        turns.MOST_WAITING - 1
+    ) + [False]
     assert bench.put(HONEST, "mine")
     rest = bench.turns.rest()
     assert len(rest) == turns.MOST_WAITING + 1
@@ -90,7 +94,14 @@ def test_accounts_have_a_limit() -> None:
 
 @pytest.mark.parametrize(
     ("uid", "account"),
-    [(0, 0), (1000, 1000), (65534, 65534), (SUB_UIDS, SUB_UIDS), (SUB_UIDS + 65535, SUB_UIDS), (SUB_UIDS + 65536, SUB_UIDS + 65536)],
+    [
+        (0, 0),
+        (1000, 1000),
+        (65534, 65534),
+        (SUB_UIDS, SUB_UIDS),
+        (SUB_UIDS + 65535, SUB_UIDS),
+        (SUB_UIDS + 65536, SUB_UIDS + 65536),
+    ],
 )
 def test_who_has_many_numbers_has_one_account(uid: int, account: int) -> None:
     assert account_of(uid) == account

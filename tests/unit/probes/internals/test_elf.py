@@ -50,7 +50,13 @@ def build(folder: Path, *flags: str) -> bytes:
     (folder / "lib.c").write_text(SOURCE)
     (folder / "lib.map").write_text(VERSIONS)
     output = folder / "lib.so"
-    common = ["-shared", "-fPIC", "-nostdlib", "-Wl,-soname,libsmall.so.1", f"-Wl,--version-script={folder}/lib.map"]
+    common = [
+        "-shared",
+        "-fPIC",
+        "-nostdlib",
+        "-Wl,-soname,libsmall.so.1",
+        f"-Wl,--version-script={folder}/lib.map",
+    ]
     subprocess.run(["gcc", *common, *flags, "-o", output, folder / "lib.c"], check=True)
     return output.read_bytes()
 
@@ -68,23 +74,37 @@ def libvirt():
 
 
 def test_libvirt_has_the_functions_that_readelf_lists(libvirt):
-    lines = subprocess.check_output(["readelf", "-W", "--dyn-syms", LIBVIRT], text=True).splitlines()
+    lines = subprocess.check_output(
+        ["readelf", "-W", "--dyn-syms", LIBVIRT], text=True
+    ).splitlines()
     expected = set()
     for line in lines:
-        if match := re.match(r"\s*\d+: ([0-9a-f]+)\s+(\d+) FUNC\s+(?:GLOBAL|WEAK)\s+DEFAULT\s+\d+ ([^@\s]+)@@?(\S+)", line):
+        if match := re.match(
+            r"\s*\d+: ([0-9a-f]+)\s+(\d+) FUNC\s+(?:GLOBAL|WEAK)\s+DEFAULT\s+\d+ "
+            r"([^@\s]+)@@?(\S+)",
+            line,
+        ):
             expected.add((match[3], match[4], int(match[1], 16), int(match[2])))
     assert len(expected) > 5000
-    assert {(f.name, f.version, f.address, f.size) for f in libvirt.functions if f.version} == expected
+    assert {
+        (f.name, f.version, f.address, f.size) for f in libvirt.functions if f.version
+    } == expected
 
 
 def test_libvirt_imports_what_nm_lists(libvirt):
-    lines = subprocess.check_output(["nm", "-D", "--undefined-only", LIBVIRT], text=True).splitlines()
+    lines = subprocess.check_output(
+        ["nm", "-D", "--undefined-only", LIBVIRT], text=True
+    ).splitlines()
     assert libvirt.imports - {""} == {line.split()[-1].partition("@")[0] for line in lines}
 
 
 def test_offsets_are_those_of_the_loaded_library(libvirt):
     loaded = ctypes.CDLL(LIBVIRT)
-    mappings = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(LIBVIRT)]
+    mappings = [
+        line.split()
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if line.endswith(LIBVIRT)
+    ]
     for function in libvirt.functions[::500]:
         address = ctypes.cast(getattr(loaded, function.name), ctypes.c_void_p).value or 0
         start, offset = next(
@@ -116,7 +136,9 @@ def test_reading_libvirt_is_quick():
 
 
 @pytest.mark.parametrize(
-    "flags", [(), ("-Wl,--hash-style=sysv",), ("-Wl,--hash-style=gnu", "-s"), ("-m32",)], ids=["both", "sysv", "stripped", "32 bit"]
+    "flags",
+    [(), ("-Wl,--hash-style=sysv",), ("-Wl,--hash-style=gnu", "-s"), ("-m32",)],
+    ids=["both", "sysv", "stripped", "32 bit"],
 )
 def test_small_library(tmp_path, flags):
     elf = read(build(tmp_path, *flags))
@@ -137,12 +159,18 @@ def test_build_id(small):
 
 def test_program_without_dynamic_section_has_nothing(tmp_path):
     (tmp_path / "p.c").write_text("void _start(void) { for (;;); }")
-    subprocess.run(["gcc", "-static", "-nostdlib", "-o", tmp_path / "p", tmp_path / "p.c"], check=True)
+    subprocess.run(
+        ["gcc", "-static", "-nostdlib", "-o", tmp_path / "p", tmp_path / "p.c"], check=True
+    )
     elf = read((tmp_path / "p").read_bytes())
     assert (elf.soname, elf.functions, elf.imports) == (None, (), frozenset())
 
 
-@pytest.mark.parametrize("data", [b"", b"\x7fELF", b"#!/bin/sh\n" * 20, b"\0" * 4096, b"\x7fELF\x02\x01" + b"\xff" * 200], ids=range(5))
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x7fELF", b"#!/bin/sh\n" * 20, b"\0" * 4096, b"\x7fELF\x02\x01" + b"\xff" * 200],
+    ids=range(5),
+)
 def test_other_files_are_refused(data):
     with pytest.raises(TraceError):
         read(data)
@@ -167,7 +195,10 @@ def test_truncated_library_is_refused(small):
 def test_sparse_giant_is_refused(small):
     fd = os.memfd_create("elf", os.MFD_CLOEXEC)
     os.write(
-        fd, small[:64] + struct.pack("<IIQQQQQQ", 2, 4, 4096, 4096, 4096, 1 << 40, 1 << 40, 8) * struct.unpack_from("<H", small, 56)[0]
+        fd,
+        small[:64]
+        + struct.pack("<IIQQQQQQ", 2, 4, 4096, 4096, 4096, 1 << 40, 1 << 40, 8)
+        * struct.unpack_from("<H", small, 56)[0],
     )
     os.ftruncate(fd, 1 << 41)
     with pytest.raises(TraceError, match="too large"):
@@ -175,11 +206,18 @@ def test_sparse_giant_is_refused(small):
     os.close(fd)
 
 
-@settings(max_examples=400, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=400, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_damaged_library_never_raises_anything_else(small, data):
     # headers and tables are in the first part; what matters most is hit most
-    places = st.one_of(st.integers(0, 0x400), st.integers(0, 0x600), st.integers(0, len(small) - 1), _dynamic(small))
+    places = st.one_of(
+        st.integers(0, 0x400),
+        st.integers(0, 0x600),
+        st.integers(0, len(small) - 1),
+        _dynamic(small),
+    )
     values = st.one_of(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]), st.integers(0, 255))
     damaged = bytearray(small)
     for place, value in data.draw(st.lists(st.tuples(places, values), min_size=1, max_size=12)):
@@ -207,14 +245,21 @@ def test_imports_are_found_by_their_beginning(tmp_path, style):
     build(tmp_path, f"-Wl,--hash-style={style}")
     fd = os.open(tmp_path / "lib.so", os.O_RDONLY)
     try:
-        found = [name for name in (b"wanted", b"want", b"anted", b"shown", b"missing", b"wanted2") if imports(fd, "file", name)]
+        found = [
+            name
+            for name in (b"wanted", b"want", b"anted", b"shown", b"missing", b"wanted2")
+            if imports(fd, "file", name)
+        ]
     finally:
         os.close(fd)
     assert found == [b"wanted", b"want"]
 
 
 @settings(max_examples=150, deadline=2000)
-@given(st.binary(max_size=2000), st.sampled_from([b"\x7fELF\x02\x01\x01", b"\x7fELF\x01\x01\x01", b"\x7fELF\x02\x02\x01"]))
+@given(
+    st.binary(max_size=2000),
+    st.sampled_from([b"\x7fELF\x02\x01\x01", b"\x7fELF\x01\x01\x01", b"\x7fELF\x02\x02\x01"]),
+)
 def test_garbage_is_refused_or_empty(garbage, start):
     with contextlib.suppress(TraceError):
         read(start + garbage)

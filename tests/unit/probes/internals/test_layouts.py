@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Object layouts: what is chosen for real and made-up libraries, and whether live objects keep their fields there."""
+"""Object layouts: what is chosen for real and made-up libraries, and whether live objects keep
+their fields there.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,20 @@ def layout_of(path: Path | str):
 def build(folder: Path, base: int, *flags: str, before: str = "") -> Path:
     (folder / "lib.c").write_text(SOURCE.replace("BEFORE", before))
     output = folder / "lib.so"
-    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", f"-DBASE={base}", *flags, "-o", output, folder / "lib.c"], check=True)
+    subprocess.run(
+        [
+            "gcc",
+            "-O2",
+            "-shared",
+            "-fPIC",
+            f"-DBASE={base}",
+            *flags,
+            "-o",
+            output,
+            folder / "lib.c",
+        ],
+        check=True,
+    )
     return output
 
 
@@ -63,7 +78,10 @@ def test_installed_library_agrees_in_every_function():
     fd = os.open(f"{HOST}/libvirt.so.0", os.O_RDONLY | os.O_CLOEXEC)
     elf = read_elf(fd, "libvirt.so.0")
     known = {function.name: function for function in elf.functions if function.name in EVIDENCE}
-    assert set(EVIDENCE) - set(known) == {"virDomainQemuMonitorCommand", "virDomainLxcOpenNamespace"}
+    assert set(EVIDENCE) - set(known) == {
+        "virDomainQemuMonitorCommand",
+        "virDomainLxcOpenNamespace",
+    }
     for name, function in known.items():
         found = displacements(os.pread(fd, function.size, function.offset))
         for place in EVIDENCE[name]:
@@ -72,7 +90,11 @@ def test_installed_library_agrees_in_every_function():
     os.close(fd)
 
 
-@pytest.mark.parametrize("flags", [("-O2",), ("-O0",), ("-Os",), ("-O3", "-mavx2"), ("-O2", "-fno-omit-frame-pointer")], ids=" ".join)
+@pytest.mark.parametrize(
+    "flags",
+    [("-O2",), ("-O0",), ("-Os",), ("-O3", "-mavx2"), ("-O2", "-fno-omit-frame-pointer")],
+    ids=" ".join,
+)
 @pytest.mark.parametrize(("base", "name"), [(24, "gobject"), (16, "base16")])
 def test_size_of_the_base_is_seen_in_the_code(tmp_path, base, name, flags):
     layout = layout_of(build(tmp_path, base, *flags))
@@ -114,7 +136,10 @@ POINTER, TEXT = ctypes.c_void_p, ctypes.c_char_p
 
 def ask(function: str, result: type | None, *arguments):
     call = getattr(api, function)
-    call.restype, call.argtypes = result, [POINTER if isinstance(a, int) else TEXT for a in arguments]
+    call.restype, call.argtypes = (
+        result,
+        [POINTER if isinstance(a, int) else TEXT for a in arguments],
+    )
     return call(*arguments)
 
 
@@ -183,14 +208,21 @@ def test_live_connect(conn):
 
 def test_live_domain(conn, domain):
     at = domain.c_pointer()
-    assert pointer_at(at, "domain", "conn") == ask("virDomainGetConnect", POINTER, at) == conn.c_pointer()
+    assert (
+        pointer_at(at, "domain", "conn")
+        == ask("virDomainGetConnect", POINTER, at)
+        == conn.c_pointer()
+    )
     assert text_at(at, "domain", "name") == ask("virDomainGetName", TEXT, at) == b"test"
     assert number_at(at, "domain", "id") == ask("virDomainGetID", ctypes.c_int, at) == 1
     assert uuid_at(at, "domain") == ask_uuid("virDomainGetUUID", at) == domain.UUID()
 
 
 def test_live_network_and_pool(conn, network, pool):
-    for kind, prefix, at in (("network", "virNetwork", network.c_pointer()), ("pool", "virStoragePool", pool.c_pointer())):
+    for kind, prefix, at in (
+        ("network", "virNetwork", network.c_pointer()),
+        ("pool", "virStoragePool", pool.c_pointer()),
+    ):
         assert pointer_at(at, kind, "conn") == conn.c_pointer()
         assert text_at(at, kind, "name") == ask(f"{prefix}GetName", TEXT, at)
         assert uuid_at(at, kind) == ask_uuid(f"{prefix}GetUUID", at)
@@ -202,14 +234,26 @@ def test_live_volume(conn, pool):
     assert pointer_at(at, "volume", "conn") == conn.c_pointer()
     assert text_at(at, "volume", "pool") == b"default-pool"
     assert text_at(at, "volume", "name") == ask("virStorageVolGetName", TEXT, at) == b"v"
-    assert text_at(at, "volume", "key") == ask("virStorageVolGetKey", TEXT, at) == volume.key().encode()
+    assert (
+        text_at(at, "volume", "key")
+        == ask("virStorageVolGetKey", TEXT, at)
+        == volume.key().encode()
+    )
 
 
 def test_live_interface(conn):
     at = (interface := conn.interfaceLookupByName("eth1")).c_pointer()
     assert pointer_at(at, "interface", "conn") == conn.c_pointer()
-    assert text_at(at, "interface", "name") == ask("virInterfaceGetName", TEXT, at) == interface.name().encode()
-    assert text_at(at, "interface", "mac") == ask("virInterfaceGetMACString", TEXT, at) == interface.MACString().encode()
+    assert (
+        text_at(at, "interface", "name")
+        == ask("virInterfaceGetName", TEXT, at)
+        == interface.name().encode()
+    )
+    assert (
+        text_at(at, "interface", "mac")
+        == ask("virInterfaceGetMACString", TEXT, at)
+        == interface.MACString().encode()
+    )
 
 
 def test_live_node_device(conn):
@@ -241,7 +285,8 @@ def test_live_stream(conn):
     del stream
 
 
-# The test driver has none of these; libvirt makes them with functions that it exports to its drivers.
+# The test driver has none of these; libvirt makes them with functions that it exports to its
+# drivers.
 UUID = bytes(range(16))
 
 
@@ -251,8 +296,12 @@ def test_live_secret(conn):
     at = make(conn.c_pointer(), UUID, libvirt.VIR_SECRET_USAGE_TYPE_CEPH, b"client.admin")
     assert pointer_at(at, "secret", "conn") == conn.c_pointer()
     assert uuid_at(at, "secret") == ask_uuid("virSecretGetUUID", at) == UUID
-    assert number_at(at, "secret", "usageType") == ask("virSecretGetUsageType", ctypes.c_int, at) == 2
-    assert text_at(at, "secret", "usageID") == ask("virSecretGetUsageID", TEXT, at) == b"client.admin"
+    assert (
+        number_at(at, "secret", "usageType") == ask("virSecretGetUsageType", ctypes.c_int, at) == 2
+    )
+    assert (
+        text_at(at, "secret", "usageID") == ask("virSecretGetUsageID", TEXT, at) == b"client.admin"
+    )
 
 
 def test_live_nwfilter(conn):
@@ -265,11 +314,23 @@ def test_live_nwfilter(conn):
 def test_live_nwfilter_binding(conn):
     at = ask("virGetNWFilterBinding", POINTER, conn.c_pointer(), b"vnet0", b"no-spoof")
     assert pointer_at(at, "nwfilterbinding", "conn") == conn.c_pointer()
-    assert text_at(at, "nwfilterbinding", "portdev") == ask("virNWFilterBindingGetPortDev", TEXT, at) == b"vnet0"
-    assert text_at(at, "nwfilterbinding", "filtername") == ask("virNWFilterBindingGetFilterName", TEXT, at) == b"no-spoof"
+    assert (
+        text_at(at, "nwfilterbinding", "portdev")
+        == ask("virNWFilterBindingGetPortDev", TEXT, at)
+        == b"vnet0"
+    )
+    assert (
+        text_at(at, "nwfilterbinding", "filtername")
+        == ask("virNWFilterBindingGetFilterName", TEXT, at)
+        == b"no-spoof"
+    )
 
 
 def test_live_network_port(network):
     at = ask("virGetNetworkPort", POINTER, network.c_pointer(), UUID)
-    assert pointer_at(at, "networkport", "net") == ask("virNetworkPortGetNetwork", POINTER, at) == network.c_pointer()
+    assert (
+        pointer_at(at, "networkport", "net")
+        == ask("virNetworkPortGetNetwork", POINTER, at)
+        == network.c_pointer()
+    )
     assert uuid_at(at, "networkport") == ask_uuid("virNetworkPortGetUUID", at) == UUID

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Offsets from type information: those that a C compiler writes, and what its own offsetof says of the same structs."""
+"""Offsets from type information: those that a C compiler writes, and what its own offsetof says
+of the same structs.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 from log.errors import TraceError
 from probes.kernel import btf, offsets
 
-# as the kernel's are: what is inside without a name, bit fields, arrays, a struct and a variable of the same name
+# as the kernel's are: what is inside without a name, bit fields, arrays, a struct and a variable of
+# the same name
 TYPES = """
 typedef int (*callback)(const char *, ...);
 enum colour { RED, GREEN = 1 << 20 };
@@ -50,16 +53,26 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("btf")
     (folder / "types.c").write_text(TYPES)
     subprocess.run(["gcc", "-fms-extensions", "-gbtf", "-c", "types.c"], cwd=folder, check=True)
-    subprocess.run(["objcopy", "--dump-section", ".BTF=types.btf", "types.o"], cwd=folder, check=True)
+    subprocess.run(
+        ["objcopy", "--dump-section", ".BTF=types.btf", "types.o"], cwd=folder, check=True
+    )
     return folder / "types.btf"
 
 
 def test_offsets_are_those_of_the_compiler(compiled: Path) -> None:
     places = [(name, member) for name, members in MEMBERS.items() for member in members]
-    lines = "".join(f'printf("%zu ", offsetof(struct {name}, {member}));' for name, member in places)
-    (compiled.parent / "print.c").write_text(f"#include <stddef.h>\n#include <stdio.h>\n{TYPES}int main(void) {{ {lines} }}\n")
-    subprocess.run(["gcc", "-fms-extensions", "-o", "print", "print.c"], cwd=compiled.parent, check=True)
-    said = subprocess.run(compiled.parent / "print", stdout=subprocess.PIPE, text=True).stdout.split()
+    lines = "".join(
+        (f'printf("%zu ", offsetof(struct {name}, {member}));') for name, member in places
+    )
+    (compiled.parent / "print.c").write_text(
+        f"#include <stddef.h>\n#include <stdio.h>\n{TYPES}int main(void) {{ {lines} }}\n"
+    )
+    subprocess.run(
+        ["gcc", "-fms-extensions", "-o", "print", "print.c"], cwd=compiled.parent, check=True
+    )
+    said = subprocess.run(
+        compiled.parent / "print", stdout=subprocess.PIPE, text=True
+    ).stdout.split()
     assert btf.member_offsets(MEMBERS, compiled) == dict(zip(places, map(int, said), strict=True))
 
 
@@ -70,11 +83,19 @@ def test_bit_fields_are_in_their_first_byte(compiled: Path) -> None:
 
 
 def test_what_is_not_there_is_left_out(compiled: Path) -> None:
-    wanted = {"plain": ("b", "not_there"), "nested": ("not_ours",), "either": ("number",), "nowhere": ("a",), "": ("a",)}
+    wanted = {
+        "plain": ("b", "not_there"),
+        "nested": ("not_ours",),
+        "either": ("number",),
+        "nowhere": ("a",),
+        "": ("a",),
+    }
     assert btf.member_offsets(wanted, compiled) == {("plain", "b"): 4}
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\x9f\xeb", bytes(24), b"\x7fELF".ljust(64, b"\0")])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"\x9f\xeb", bytes(24), b"\x7fELF".ljust(64, b"\0")]
+)
 def test_other_files_are_said_to_be_none(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "vmlinux"
     if content is not None:
@@ -87,7 +108,11 @@ def test_kinds_that_nobody_knows_are_no_guess(tmp_path: Path) -> None:
     """What is behind such a type can't be found."""
     types = struct.pack("<3I", 1, 31 << 24, 0) + struct.pack("<6I", 1, 4 << 24 | 1, 4, 3, 0, 8)
     path = tmp_path / "vmlinux"
-    path.write_bytes(struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), 5) + types + b"\0a\0b\0")
+    path.write_bytes(
+        struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), 5)
+        + types
+        + b"\0a\0b\0"
+    )
     with pytest.raises(TraceError, match="kind 31"):
         btf.member_offsets({"a": ("b",)}, path)
 
@@ -95,7 +120,9 @@ def test_kinds_that_nobody_knows_are_no_guess(tmp_path: Path) -> None:
 @given(data=st.data())
 def test_broken_information_is_said_to_be_broken(compiled: Path, data: st.DataObject) -> None:
     blob = bytearray(compiled.read_bytes())
-    for at, byte in data.draw(st.lists(st.tuples(st.integers(8, len(blob) - 1), st.integers(0, 255)), max_size=4)):
+    for at, byte in data.draw(
+        st.lists(st.tuples(st.integers(8, len(blob) - 1), st.integers(0, 255)), max_size=4)
+    ):
         blob[at] = byte
     broken = compiled.with_name("broken.btf")
     broken.write_bytes(blob[: data.draw(st.integers(0, len(blob)) | st.just(len(blob)))])
@@ -109,7 +136,9 @@ def test_broken_information_is_said_to_be_broken(compiled: Path, data: st.DataOb
 def test_struct_that_holds_itself_is_broken(tmp_path: Path) -> None:
     types = struct.pack("<6I", 1, 4 << 24 | 1, 4, 0, 1, 0)
     path = tmp_path / "vmlinux"
-    path.write_bytes(struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), 3) + types + b"\0a\0")
+    path.write_bytes(
+        struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), 3) + types + b"\0a\0"
+    )
     with pytest.raises(TraceError, match="broken"):
         btf.member_offsets({"a": ("b",)}, path)
 
@@ -120,11 +149,21 @@ def test_struct_that_holds_itself_is_broken(tmp_path: Path) -> None:
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], int]:
     """Every member that is asked for, each with a power of two: a sum tells what it is of."""
-    paths = {place for members in (offsets.MEMBERS, offsets.ARMED) for path in members.values() for place in path}
+    paths = {
+        place
+        for members in (offsets.MEMBERS, offsets.ARMED)
+        for path in members.values()
+        for place in path
+    }
     has = {place: 1 << number for number, place in enumerate(sorted(paths))}
 
     def found(wanted: dict[str, tuple[str, ...]]) -> dict[tuple[str, str], int]:
-        return {place: has[place] for name, members in wanted.items() for member in members if (place := (name, member)) in has}
+        return {
+            place: has[place]
+            for name, members in wanted.items()
+            for member in members
+            if (place := (name, member)) in has
+        }
 
     monkeypatch.setattr(btf, "member_offsets", found)
     return has

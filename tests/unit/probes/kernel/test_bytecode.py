@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Empty jumps where loops fall into their heads: an interpreter of a few lines does the same with both programs."""
+"""Empty jumps where loops fall into their heads: an interpreter of a few lines does the same
+with both programs.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,18 @@ from hypothesis import strategies as st
 from probes.kernel.bytecode import with_jumps_back
 
 Insn = tuple[int, int, int, int]  # opcode, registers, offset, immediate
-ADD, STORE, LOAD_64, CALL, EXIT, GOTO, IF, IF_32, MAY_GOTO, FAR_GOTO = 0x07, 0x62, 0x18, 0x85, 0x95, 5, 0x15, 0x16, 0xE5, 6
+ADD, STORE, LOAD_64, CALL, EXIT, GOTO, IF, IF_32, MAY_GOTO, FAR_GOTO = (
+    0x07,
+    0x62,
+    0x18,
+    0x85,
+    0x95,
+    5,
+    0x15,
+    0x16,
+    0xE5,
+    6,
+)
 EMPTY = (GOTO, 0, 0, 0)
 STEPS = 64
 
@@ -26,7 +39,9 @@ def unpacked(code: bytes) -> list[Insn]:
 
 
 def run(code: bytes, turns: list[bool]) -> list[tuple[Insn, ...]]:
-    """What is done until the program ends or `turns`, whether each condition holds, is used up; a jump does nothing by itself."""
+    """What is done until the program ends or `turns`, whether each condition holds, is used up;
+    a jump does nothing by itself.
+    """
     insns, at, done, left = unpacked(code), 0, list[tuple[Insn, ...]](), iter(turns)
     for _ in range(STEPS):
         insn = insns[at]
@@ -54,7 +69,12 @@ def run(code: bytes, turns: list[bool]) -> list[tuple[Insn, ...]]:
 @st.composite
 def programs(draw: st.DrawFn) -> bytes:
     """Instructions, of which some jump to any other's beginning; the last one ends the program."""
-    kinds = draw(st.lists(st.sampled_from([ADD, STORE, LOAD_64, CALL, EXIT, GOTO, IF, IF_32, MAY_GOTO]), max_size=20))
+    kinds = draw(
+        st.lists(
+            st.sampled_from([ADD, STORE, LOAD_64, CALL, EXIT, GOTO, IF, IF_32, MAY_GOTO]),
+            max_size=20,
+        )
+    )
     starts, length = [], 0
     for kind in kinds:
         starts.append(length)
@@ -62,7 +82,13 @@ def programs(draw: st.DrawFn) -> bytes:
     insns: list[Insn] = []
     for number, (kind, start) in enumerate(zip(kinds, starts, strict=True)):
         jumps = kind in (GOTO, IF, IF_32, MAY_GOTO)
-        offset = draw(st.sampled_from([*starts, length])) - start - 1 if jumps else 8 if kind == STORE else 0
+        offset = (
+            draw(st.sampled_from([*starts, length])) - start - 1
+            if jumps
+            else 8
+            if kind == STORE
+            else 0
+        )
         insns.append((kind, 0, offset, number + 1))  # nothing but what is put in is an empty jump
         if kind == LOAD_64:
             insns.append((0, 0, 0, draw(st.sampled_from([0, GOTO, IF, EXIT]))))
@@ -76,7 +102,9 @@ def test_the_program_does_the_same(code: bytes, turns: list[bool]) -> None:
     common = min(len(steps), len(others))  # empty jumps are steps, too
     assert steps[:common] == others[:common]
     assert common == len(steps) or len(made) > len(code)
-    assert [insn[3] for insn in unpacked(made) if insn != EMPTY] == [insn[3] for insn in unpacked(code)]
+    assert [insn[3] for insn in unpacked(made) if insn != EMPTY] == [
+        insn[3] for insn in unpacked(code)
+    ]
 
 
 @given(programs())
@@ -84,7 +112,11 @@ def test_nothing_falls_into_what_is_jumped_to_from_above(code: bytes) -> None:
     made = with_jumps_back(code)
     insns = unpacked(made)
     seconds = {at + 1 for at, insn in enumerate(insns) if insn[0] == LOAD_64}
-    jumps = {at: at + 1 + insn[2] for at, insn in enumerate(insns) if insn[0] in (GOTO, IF, IF_32, MAY_GOTO) and at not in seconds}
+    jumps = {
+        at: at + 1 + insn[2]
+        for at, insn in enumerate(insns)
+        if insn[0] in (GOTO, IF, IF_32, MAY_GOTO) and at not in seconds
+    }
     for at, target in jumps.items():
         assert target not in seconds
         if target > at + 1:
@@ -124,7 +156,8 @@ def test_way_back_goes_behind_the_empty_jump() -> None:
         packed((ADD, 0, 0, 1), (EXIT, 0, 0, 0)),
         packed((ADD, 0, 0, 1), (IF, 0, -2, 2), (EXIT, 0, 0, 0)),  # to a place above only
         packed((IF, 0, 1, 1), (EXIT, 0, 0, 0), (EXIT, 0, 0, 0)),  # nothing falls through an end
-        packed((IF, 0, 2, 1), (ADD, 0, 0, 2), (GOTO, 0, -3, 3), (EXIT, 0, 0, 0)),  # nor through a jump
+        # nor through a jump
+        packed((IF, 0, 2, 1), (ADD, 0, 0, 2), (GOTO, 0, -3, 3), (EXIT, 0, 0, 0)),
     ],
 )
 def test_what_is_right_stays(code: bytes) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Compiled programs that are kept: the same ones come out, and nothing that is damaged, another's or of other sources."""
+"""Compiled programs that are kept: the same ones come out, and nothing that is damaged,
+another's or of other sources.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def test_what_was_written_is_read(folder):
     assert (folder.stat().st_mode & 0o777, (folder / "a").stat().st_mode & 0o777) == (0o700, 0o600)
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"[1]", b'{"on_entry": 7}', b'{"on_entry": "0g"}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 100, b"[1]", b'{"on_entry": 7}', b'{"on_entry": "0g"}', b"\xff"]
+)
 def test_damaged_file_is_as_none(folder, content):
     kept.write("a", CODE, folder)
     (folder / "a").write_bytes(content)
@@ -94,7 +98,12 @@ def test_key_depends_on_sources_settings_and_compiler(tmp_path, monkeypatch):
     source, other = tmp_path / "a.c", tmp_path / "b.c"
     source.write_text("1")
     other.write_text("2")
-    keys = {kept.key_of([source], 1), kept.key_of([source], 2), kept.key_of([other], 1), kept.key_of([source, other], 1)}
+    keys = {
+        kept.key_of([source], 1),
+        kept.key_of([source], 2),
+        kept.key_of([other], 1),
+        kept.key_of([source, other], 1),
+    }
     source.write_text("12")
     keys |= {kept.key_of([source], 1)}
     (tmp_path / "bcc.py").write_text("")

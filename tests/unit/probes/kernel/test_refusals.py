@@ -38,7 +38,15 @@ def ended(action: str) -> int:
 
 @pytest.mark.parametrize(
     ("action", "expected"),
-    [("SIGSYS", True), (str(confined.HARMLESS), False), ("0", None), ("1", None), ("SIGILL", None), ("SIGSEGV", None), ("SIGKILL", None)],
+    [
+        ("SIGSYS", True),
+        (str(confined.HARMLESS), False),
+        ("0", None),
+        ("1", None),
+        ("SIGILL", None),
+        ("SIGSEGV", None),
+        ("SIGKILL", None),
+    ],
 )
 def test_only_the_filters_own_signal_is_a_yes(action: str, expected: bool | None) -> None:
     assert confined.meaning(ended(action)) is expected

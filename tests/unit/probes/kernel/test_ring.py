@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Records come out of a ring whole, once and in order, whatever its positions are and however it is emptied."""
+"""Records come out of a ring whole, once and in order, whatever its positions are and however
+it is emptied.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,11 @@ class Written:
 lengths = st.integers(0, 300)
 
 
-@given(st.integers(0, 1 << 40).map(lambda n: 8 * n), st.lists(st.lists(lengths, max_size=12), max_size=12), st.integers(1, 2000))
+@given(
+    st.integers(0, 1 << 40).map(lambda n: 8 * n),
+    st.lists(st.lists(lengths, max_size=12), max_size=12),
+    st.integers(1, 2000),
+)
 def test_every_record_comes_out_once(start, rounds, most):
     written = Written(start)
     ring = Ring(written, SIZE, 2 * SIZE)
@@ -68,7 +74,9 @@ def test_every_record_comes_out_once(start, rounds, most):
             if written.write(record):
                 sent.append(record)
         ring.drain()
-        assert written.free() == SIZE or ring.backlog() == 2 * SIZE or ring.waiting() > ring.backlog()
+        assert (
+            written.free() == SIZE or ring.backlog() == 2 * SIZE or ring.waiting() > ring.backlog()
+        )
         got += ring.take(most)
     while ring.waiting():
         ring.drain()
@@ -139,9 +147,14 @@ NAMES = ("read", "write", "task", "users_read", "users_write", "users_task")
 STEP = 1_000_000  # ns
 
 
-@given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=200), max_size=8), st.data())
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=200), max_size=8),
+    st.data(),
+)
 def test_batches_are_in_order_of_time_and_lose_nothing(rounds, data):
-    """Each record is at most 9 ms older than the latest of its ring before it, as one that slept before it was sent."""
+    """Each record is at most 9 ms older than the latest of its ring before it, as one that
+    slept before it was sent.
+    """
     written = {name: Written(size=1 << 14) for name in NAMES}
     reader = Reader({name: Ring(ring, 1 << 14, 1 << 15) for name, ring in written.items()})
     sent: list[bytes] = []

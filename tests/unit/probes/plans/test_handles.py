@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What handles are: live objects of libvirt's are read as the kernel reads them, and libvirt itself says what they are."""
+"""What handles are: live objects of libvirt's are read as the kernel reads them, and libvirt
+itself says what they are.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,9 @@ def fields(**more: Value) -> dict[str, Value]:
         ("pool", lambda conn: conn.storagePoolLookupByName("default-pool")),
     ],
 )
-def test_what_has_a_name_and_a_uuid(conn: libvirt.virConnect, kind: str, find: Callable[[libvirt.virConnect], libvirt.virDomain]) -> None:
+def test_what_has_a_name_and_a_uuid(
+    conn: libvirt.virConnect, kind: str, find: Callable[[libvirt.virConnect], libvirt.virDomain]
+) -> None:
     found, read = find(conn), Reader(kind)
     expected = Handle(kind, fields(name=found.name(), uuid=found.UUIDString()))
     assert read(found.c_pointer()) == expected
@@ -103,16 +107,22 @@ def test_what_has_a_name_and_a_uuid(conn: libvirt.virConnect, kind: str, find: C
 
 def test_interfaces_and_devices(conn: libvirt.virConnect) -> None:
     interface = conn.interfaceLookupByName("eth1")
-    assert Reader("interface")(interface.c_pointer()) == Handle("interface", fields(name="eth1", mac=interface.MACString()))
+    assert Reader("interface")(interface.c_pointer()) == Handle(
+        "interface", fields(name="eth1", mac=interface.MACString())
+    )
     device = conn.nodeDeviceLookupByName("computer")
-    assert Reader("nodedevice")(device.c_pointer()) == Handle("nodedevice", fields(name="computer", parent=device.parent()))
+    assert Reader("nodedevice")(device.c_pointer()) == Handle(
+        "nodedevice", fields(name="computer", parent=device.parent())
+    )
 
 
 def test_what_belongs_to_a_domain(conn: libvirt.virConnect) -> None:
     domain = conn.lookupByName("test")
     snapshot = domain.snapshotCreateXML("<domainsnapshot><name>before</name></domainsnapshot>")
     try:
-        assert Reader("snapshot")(snapshot.c_pointer()) == Handle("snapshot", fields(name="before", domain="test"))
+        assert Reader("snapshot")(snapshot.c_pointer()) == Handle(
+            "snapshot", fields(name="before", domain="test")
+        )
     finally:
         snapshot.delete()
 
@@ -121,9 +131,12 @@ def test_what_belongs_to_a_domain(conn: libvirt.virConnect) -> None:
 def test_connections(is_readonly: bool) -> None:
     connection = (libvirt.openReadOnly if is_readonly else libvirt.open)("test:///default")
     more = {"readonly": True} if is_readonly else {}
-    assert (connection.getURI(), connection.getType()) == ("test:///default", "TEST")  # the driver's name is not its type
+    # the driver's name is not its type
+    assert (connection.getURI(), connection.getType()) == ("test:///default", "TEST")
     try:
-        assert Reader("connect")(connection.c_pointer()) == Handle("connect", {"uri": "test:///default", "driver": "Test", **more})
+        assert Reader("connect")(connection.c_pointer()) == Handle(
+            "connect", {"uri": "test:///default", "driver": "Test", **more}
+        )
     finally:
         connection.close()
 
@@ -139,10 +152,24 @@ def test_null_and_what_is_no_memory(kind: str) -> None:
 words = st.text("abcxyz0189-", min_size=1, max_size=8)
 
 
-@given(words, st.none() | words, st.sampled_from(["", "host", "10.0.0.1", "::1", "fe80::2"]), st.integers(0, 65535), st.none() | words)
-def test_the_parts_of_a_uri_are_found_in_it_again(scheme: str, user: str | None, server: str, port: int, query: str | None) -> None:
+@given(
+    words,
+    st.none() | words,
+    st.sampled_from(["", "host", "10.0.0.1", "::1", "fe80::2"]),
+    st.integers(0, 65535),
+    st.none() | words,
+)
+def test_the_parts_of_a_uri_are_found_in_it_again(
+    scheme: str, user: str | None, server: str, port: int, query: str | None
+) -> None:
     scheme = f"s{scheme}"
-    parts: dict[str, Value] = {"scheme": scheme, "user": user, "server": server, "path": "/system", "query": query}
+    parts: dict[str, Value] = {
+        "scheme": scheme,
+        "user": user,
+        "server": server,
+        "path": "/system",
+        "query": query,
+    }
     found = urlsplit(handles._join_uri(parts, port))
     assert (found.scheme, found.path, found.query) == (scheme, "/system", query or "")
     assert (found.username, found.hostname or "") == (user, server)
@@ -150,5 +177,11 @@ def test_the_parts_of_a_uri_are_found_in_it_again(scheme: str, user: str | None,
 
 
 def test_unreadable_parts_are_empty() -> None:
-    parts: dict[str, Value] = {"scheme": "qemu", "user": Unreadable(16), "server": None, "path": "/system", "query": Unreadable(16)}
+    parts: dict[str, Value] = {
+        "scheme": "qemu",
+        "user": Unreadable(16),
+        "server": None,
+        "path": "/system",
+        "query": Unreadable(16),
+    }
     assert handles._join_uri(parts, -1) == "qemu:///system"

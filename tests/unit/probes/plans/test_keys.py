@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Calls with the same key share their decoded values: the key of a record must hold everything that these depend on."""
+"""Calls with the same key share their decoded values: the key of a record must hold everything
+that these depend on.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def plans():
 
 
 def record(plan: Plan, chance: random.Random) -> bytearray:
-    """A record in which no address is NULL, every string is there, and what is sent once was sent before."""
+    """A record in which no address is NULL, every string is there, and what is sent once was
+    sent before.
+    """
     raw = bytearray(chance.randrange(1, 256) for _ in range(plan.fixed))
     raw[32:36] = bytes(4)
     for text in plan.texts:
@@ -86,7 +90,9 @@ def test_what_the_key_leaves_out_is_not_shared():
         assert not plan.is_told_by_key(bytes(other)), what
 
 
-@pytest.mark.parametrize("function", ["virDomainGetName", "virDomainCreateXML", "virDomainSetVcpusFlags"])
+@pytest.mark.parametrize(
+    "function", ["virDomainGetName", "virDomainCreateXML", "virDomainSetVcpusFlags"]
+)
 def test_unused_registers_are_not_in_the_key(function):
     """A caller leaves there what it likes, so hardly two calls would be alike."""
     plan = entry_plan(TABLE.by_name[function], TABLE, OFFSETS, LIMITS, 0)

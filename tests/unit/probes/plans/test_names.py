@@ -33,11 +33,15 @@ def test_a_name_is_captured_whole_and_cut_where_it_is_shown(keep: int):
     assert build.texts[0].size == min(max(keep, NAME), records.INLINE_MAX)
     name = shown("web1", keep)
     assert name == ("web1" if keep >= 4 else CutText("web1"[:keep], 4, "web1"))
-    assert '"whole"' not in jsonl.line(on(name)) and "whole" not in text.line(on(name), text.View.FOLD)
+    assert '"whole"' not in jsonl.line(on(name)) and "whole" not in text.line(
+        on(name), text.View.FOLD
+    )
 
 
 @pytest.mark.parametrize("keep", [0, 3, 4096])
-@pytest.mark.parametrize(("glob", "kept"), [("web1", True), ("web*", True), ("*1", True), ("web", False), ("db*", False)])
+@pytest.mark.parametrize(
+    ("glob", "kept"), [("web1", True), ("web*", True), ("*1", True), ("web", False), ("db*", False)]
+)
 def test_a_filter_looks_at_the_whole_name(keep: int, glob: str, kept: bool):
     assert Filters(objects=(glob,)).keeps(on(shown("web1", keep))) is kept
 
@@ -58,7 +62,9 @@ def test_a_filter_looks_at_the_whole_name(keep: int, glob: str, kept: bool):
     ids=lambda value: str(value)[:6],
 )
 def test_who_is_honest_is_not_called_a_liar(keep: int, claimed: str, true: str, differ: bool):
-    call = with_true_name(on(shown(claimed, keep)), UUID, shown(true, records.INLINE_MAX, records.INLINE_MAX))
+    call = with_true_name(
+        on(shown(claimed, keep)), UUID, shown(true, records.INLINE_MAX, records.INLINE_MAX)
+    )
     assert call.args
     handle = call.args.values["domain"]
     assert isinstance(handle, Handle)

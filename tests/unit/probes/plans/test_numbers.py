@@ -64,7 +64,9 @@ def test_numbers_are_those_of_c(ctype: str, data: bytes) -> None:
 def test_numbers_with_names(ctype: str, enum: str, data: bytes, value: Value) -> None:
     _, read = numbers.reader(ctype, enum, TABLE)
     if value is None:
-        value = Flags(3, ("VIR_DOMAIN_UNDEFINE_MANAGED_SAVE", "VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA"))
+        value = Flags(
+            3, ("VIR_DOMAIN_UNDEFINE_MANAGED_SAVE", "VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA")
+        )
     assert read(data) == value
 
 
@@ -83,7 +85,9 @@ def test_parameters_have_the_names_of_their_enum() -> None:
 def test_a_reason_is_that_of_its_state(state: int) -> None:
     names, constants = ParameterNames(TABLE), TABLE.enums[REASON_ENUM[state]].constants
     for name, reason in constants.items():
-        found = names.with_reason({"state.state": names.value("state.state", state), "state.reason": reason})
+        found = names.with_reason(
+            {"state.state": names.value("state.state", state), "state.reason": reason}
+        )
         assert found["state.reason"] == EnumValue(reason, name)
 
 
@@ -123,6 +127,9 @@ def test_cpus_are_the_bits(data: bytes) -> None:
     assert all(len(part) == 1 or part[0] < part[1] for part in parts)
 
 
-@pytest.mark.parametrize(("data", "text"), [(b"", ""), (b"\0\0", ""), (b"\x0f\x01", "0-3,8"), (b"\x80\x01", "7-8"), (b"\xff" * 9, "0-71")])
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [(b"", ""), (b"\0\0", ""), (b"\x0f\x01", "0-3,8"), (b"\x80\x01", "7-8"), (b"\xff" * 9, "0-71")],
+)
 def test_cpus_as_libvirt_writes_them(data: bytes, text: str) -> None:
     assert numbers.cpus(data) == text

@@ -21,7 +21,10 @@ def is_decoded(function: Function, param: Param) -> bool:
     moments = {"in": (False,), "out": (True,), "in-out": (False, True)}[param.direction]
     return all(
         Pointers(
-            Builder(records.RETURN_FIXED_ARGS, Limits(256, True)), Place(function, places, at_return=moment), TABLE, LAYOUTS["gobject"]
+            Builder(records.RETURN_FIXED_ARGS, Limits(256, True)),
+            Place(function, places, at_return=moment),
+            TABLE,
+            LAYOUTS["gobject"],
         ).read(param)
         for moment in moments
     )
@@ -31,7 +34,11 @@ def test_what_stays_a_pointer() -> None:
     how: Counter[str] = Counter()
     stay: set[tuple[str, str]] = set()
     for function in TABLE.functions:
-        if function.library != "libvirt.so.0" or tuple(map(int, function.since.split("."))) > (9, 0, 0):
+        if function.library != "libvirt.so.0" or tuple(map(int, function.since.split("."))) > (
+            9,
+            0,
+            0,
+        ):
             continue
         for param in function.params:
             if param.kind != "pointer":
@@ -42,7 +49,11 @@ def test_what_stays_a_pointer() -> None:
                 how["secret"] += 1  # the program's credentials, and lists that are being built
             else:
                 how["pointer"] += 1
-                stay.add((function.name, param.name) if function.access != "plumbing" else ("plumbing", param.ctype))
+                stay.add(
+                    (function.name, param.name)
+                    if function.access != "plumbing"
+                    else ("plumbing", param.ctype)
+                )
     assert how == {
         "handle": 480,
         "number": 423,

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Of every string that a function takes or gives somebody has decided what it is; a new one is hidden until then, and fails here."""
+"""Of every string that a function takes or gives somebody has decided what it is; a new one is
+hidden until then, and fails here.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +27,37 @@ from tests.needs import lack
 from tests.unit.probes.plans.test_walks import Memory, in_pieces, parameter, run
 
 TABLE = with_private(load_api([]))
-STRINGS = frozenset({"char *", "char **", "const char **", "char ** const", "char ***", "const char *"})
+STRINGS = frozenset(
+    {("char *"), "char **", "const char **", "char ** const", "char ***", "const char *"}
+)
 # everything that is hidden, though it is no argument that SECRET names
 HIDDEN = {
     "virConnectDomainXMLFromNative.nativeConfig",
     "virConnectDomainXMLToNative",
     "virTypedParamsGetString.value",
 }
-HIDDEN_PARAMETERS = {"sev-measurement", "sev-secret-header", "sev-secret", "pdh", "cert-chain", "cpu0-id"}
+HIDDEN_PARAMETERS = {
+    "sev-measurement",
+    "sev-secret-header",
+    "sev-secret",
+    "pdh",
+    "cert-chain",
+    "cpu0-id",
+}
 
 
 def string_places() -> dict[str, tuple[str, bool]]:
-    """ "function.argument", or "function" for its result -> what it is, and whether the table of functions calls it a secret."""
+    """ "function.argument", or "function" for its result -> what it is, and whether the table
+    of functions calls it a secret.
+    """
     found = {}
     for function in TABLE.functions:
         for param in function.params:
             if param.kind in ("string", "xml") or param.ctype in STRINGS:
-                found[f"{function.name}.{param.name}"] = of_argument(function.name, param.name), param.secret
+                found[f"{function.name}.{param.name}"] = (
+                    of_argument(function.name, param.name),
+                    param.secret,
+                )
         if function.result.kind == "string":
             found[function.name] = of_argument(function.name, ""), function.result.secret
     return found
@@ -51,12 +67,18 @@ def test_what_every_string_of_a_function_is():
     places = string_places()
     assert len(places) > 270
     assert {kind for kind, _ in places.values()} <= texts.KINDS
-    assert {place for place, (kind, secret) in places.items() if kind == texts.HIDDEN and not secret} == HIDDEN
+    assert {
+        place for place, (kind, secret) in places.items() if kind == texts.HIDDEN and not secret
+    } == HIDDEN
     documents = {place for place, (kind, _) in places.items() if kind == texts.XML}
     for function in TABLE.functions:
         for param in function.params:
             assert param.kind != "xml" or f"{function.name}.{param.name}" in documents
-    assert {"virDomainMigrateBegin3Params", "virDomainMigratePrepare3Params.cookieout", "virDomainGetXMLDesc"} <= documents
+    assert {
+        "virDomainMigrateBegin3Params",
+        "virDomainMigratePrepare3Params.cookieout",
+        "virDomainGetXMLDesc",
+    } <= documents
 
 
 @pytest.mark.parametrize(
@@ -64,7 +86,12 @@ def test_what_every_string_of_a_function_is():
     [
         (
             texts.URI,
-            {"virConnectOpen.name", "virConnectGetURI", "virDomainMigrateToURI3.dconnuri", "virDomainMigratePrepare3Params.uri_out"},
+            {
+                "virConnectOpen.name",
+                "virConnectGetURI",
+                "virDomainMigrateToURI3.dconnuri",
+                "virDomainMigratePrepare3Params.uri_out",
+            },
         ),
         (texts.COMMAND, {"virDomainQemuMonitorCommand.cmd", "virDomainQemuAgentCommand.cmd"}),
         (texts.ANSWER, {"virDomainQemuMonitorCommand.result", "virDomainQemuAgentCommand"}),
@@ -89,7 +116,14 @@ def test_every_string_of_a_struct():
     assert hidden == {place for place in found if place.split(".")[0] in POINTERS}
 
 
-POINTERS = frozenset({"virConnectCredential", "virError", "virDomainEventGraphicsAddress", "virDomainEventGraphicsSubjectIdentity"})
+POINTERS = frozenset(
+    {
+        "virConnectCredential",
+        "virError",
+        "virDomainEventGraphicsAddress",
+        "virDomainEventGraphicsSubjectIdentity",
+    }
+)
 
 
 def test_every_typed_parameter_that_is_a_string():
@@ -98,15 +132,23 @@ def test_every_typed_parameter_that_is_a_string():
         lack("unit", "libvirt-dev is not installed")
     found = {}
     for header in sorted(folder.glob("libvirt-*.h")):
-        for comment, name in re.findall(r'/\*\*((?:(?!\*/).)*?)\*/\s*# *define VIR_\w+ +"([^"]*)"', header.read_text(), re.S):
+        for comment, name in re.findall(
+            r"/\*\*((?:(?!\*/).)*?)\*/\s*# *define VIR_\w+ "
+            r'+"([^"]*)"',
+            header.read_text(),
+            re.S,
+        ):
             if "STRING" in comment:
                 found[name] = of_parameter(name.replace("%u", "0"))
     assert len(found) > 20
     # newer headers have the beginnings and ends of names apart
     shown = " ".join(globs for globs, _ in texts.PARAMETERS)
     ends = {name for name in found if name.startswith(".")}
-    assert {name for name in ends if f"{name} " not in f"{shown} "} <= {".vcpus"}  # all that begins with cpu. or memory. is shown
-    assert {name for name, kind in found.items() if kind == texts.HIDDEN} - ends == HIDDEN_PARAMETERS
+    # all that begins with cpu. or memory. is shown
+    assert {name for name in ends if f"{name} " not in f"{shown} "} <= {".vcpus"}
+    assert {
+        name for name, kind in found.items() if kind == texts.HIDDEN
+    } - ends == HIDDEN_PARAMETERS
     assert of_parameter("system.token") == of_parameter("newer") == texts.HIDDEN
     assert of_parameter("destination_xml") == texts.XML and of_parameter("migrate_uri") == texts.URI
 
@@ -126,9 +168,9 @@ def test_how_each_kind_is_shown():
     assert shown(texts.MIXED, b"hunter2") == Redacted(7)
     assert shown(texts.MIXED, b"<a>hunter2</a>") == Xml("<redacted/>", "<redacted/>")
     assert shown(texts.COMMAND, b"set_password vnc hunter2") == "set_password <redacted>"
-    assert shown(texts.COMMAND, b'{"execute":"stop","arguments":{"password":"hunter2"}}', string=50) == CutText(
-        '{"execute":"stop","arguments":{"password":<redacted>', 53
-    )
+    assert shown(
+        texts.COMMAND, b'{"execute":"stop","arguments":{"password":"hunter2"}}', string=50
+    ) == CutText('{"execute":"stop","arguments":{"password":<redacted>', 53)
     assert shown(texts.ANSWER, b"hunter2") == Redacted(7)
     assert shown(texts.ANSWER, b'{"return":"hunter2"}') == '{"return":"<redacted>"}'
     assert shown(texts.MESSAGE, b"internal error: hunter2") == "internal error: <redacted>"
@@ -141,7 +183,8 @@ URI_WITH_MARK = f"qemu+tcp://u:{MARK}@h/system"
 SPELLED = (
     MARK,
     URI_WITH_MARK,
-    f"<domain><devices><graphics passwd='{MARK}'/></devices><description>{MARK}</description></domain>",
+    "<domain><devices><graphics "
+    f"passwd='{MARK}'/></devices><description>{MARK}</description></domain>",
     f'{{"execute":"x","arguments":{{"password":"{MARK}"}}}}',
     f"set_password vnc {MARK}",
 )
@@ -155,7 +198,11 @@ def record(plan: Plan, fixed: bytearray, memory: Memory) -> dict[str, Value]:
         found = memory.string(int.from_bytes(fixed[one.source : one.source + 8], "little"), 1 << 16)
         length = len(found) - 1 if found else -14
         struct.pack_into("<i", fixed, one.slot, length)
-        behind += found[: one.size].ljust((len(found[: one.size]) + 8) & ~7, b"\0") if found and length < one.size else b""
+        behind += (
+            found[: one.size].ljust((len(found[: one.size]) + 8) & ~7, b"\0")
+            if found and length < one.size
+            else b""
+        )
     return plan.decode(bytes(fixed[: plan.fixed]) + behind, in_pieces(stream), Constants())
 
 
@@ -165,7 +212,13 @@ def marked(param: Param, spelled: str, memory: Memory) -> int | None:
     if param.kind in ("string", "xml") or param.ctype == "char *":
         return text
     if "virTypedParameterPtr" in param.ctype:
-        fields = ("sev-secret", "newer", "destination_xml", "migrate_uri", "user-name" if "://" in spelled else "a.password")
+        fields = (
+            "sev-secret",
+            "newer",
+            "destination_xml",
+            "migrate_uri",
+            "user-name" if "://" in spelled else "a.password",
+        )
         params = memory.put(b"".join(parameter(field, 7, "<Q", text) for field in fields))
         return memory.put(struct.pack("<Q", params)) if param.ctype.endswith("*") else params
     if param.ctype.count("*") == 3:
@@ -183,9 +236,21 @@ def test_a_marked_secret_in_every_text_of_every_function():
             given, kinds = [], set()
             for param in (param for param in function.params if param.kind != "double"):
                 value = marked(param, spelled, memory)
-                kinds |= {of_argument(function.name, param.name)} if value is not None and "virTyped" not in param.ctype else set()
+                kinds |= (
+                    {of_argument(function.name, param.name)}
+                    if value is not None and "virTyped" not in param.ctype
+                    else set()
+                )
                 count = memory.put(struct.pack("<i4x", 5 if "params" in param.name else 2))
-                given.append(value if value is not None else count if param.ctype.endswith("*") else 5 if param.name == "nparams" else 2)
+                given.append(
+                    value
+                    if value is not None
+                    else count
+                    if param.ctype.endswith("*")
+                    else 5
+                    if param.name == "nparams"
+                    else 2
+                )
             result = memory.text(spelled) if function.result.kind == "string" else 2
             kinds |= {of_argument(function.name, "")} if function.result.kind == "string" else set()
             if texts.NAME in kinds and spelled != URI_WITH_MARK:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Numbers and strings get the meaning that C gives them: ctypes, the enums' own constants and Python's decoders are the judges."""
+"""Numbers and strings get the meaning that C gives them: ctypes, the enums' own constants and
+Python's decoders are the judges.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,17 @@ from probes.plans import values
 from probes.plans.values import Copied
 
 TABLE = load_api()
-C_TYPES = {"i32": ctypes.c_int32, "u32": ctypes.c_uint32, "i64": ctypes.c_int64, "u64": ctypes.c_uint64, "u8": ctypes.c_uint8}
-REGISTERS = st.one_of(st.integers(0, (1 << 64) - 1), st.sampled_from([0, 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 63]))
+C_TYPES = {
+    "i32": ctypes.c_int32,
+    "u32": ctypes.c_uint32,
+    "i64": ctypes.c_int64,
+    "u64": ctypes.c_uint64,
+    "u8": ctypes.c_uint8,
+}
+REGISTERS = st.one_of(
+    st.integers(0, (1 << 64) - 1),
+    st.sampled_from([0, 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 63]),
+)
 
 
 @given(st.sampled_from(sorted(C_TYPES)), REGISTERS)
@@ -27,10 +38,17 @@ def test_integers_are_those_of_c(kind, raw):
     assert values.integer(kind, raw) == C_TYPES[kind](raw).value
 
 
-@given(st.sampled_from(sorted(name for name, enum in TABLE.enums.items() if not enum.is_flags)), st.data())
+@given(
+    st.sampled_from(sorted(name for name, enum in TABLE.enums.items() if not enum.is_flags)),
+    st.data(),
+)
 def test_an_enum_value_has_one_of_its_names(name, data):
     constants = TABLE.enums[name].constants
-    number = data.draw(st.one_of(st.sampled_from(sorted(constants.values())), st.integers(-(1 << 31), (1 << 31) - 1)))
+    number = data.draw(
+        st.one_of(
+            st.sampled_from(sorted(constants.values())), st.integers(-(1 << 31), (1 << 31) - 1)
+        )
+    )
     value = values.enum_decoder(TABLE.enums[name], "i32")(number & ((1 << 64) - 1))
     assert isinstance(value, EnumValue)
     assert value.value == number
@@ -40,7 +58,11 @@ def test_an_enum_value_has_one_of_its_names(name, data):
         assert constants[value.name] == number
 
 
-@given(st.sampled_from(sorted(name for name, enum in TABLE.enums.items() if enum.is_flags)), st.integers(0, (1 << 32) - 1), st.data())
+@given(
+    st.sampled_from(sorted(name for name, enum in TABLE.enums.items() if enum.is_flags)),
+    st.integers(0, (1 << 32) - 1),
+    st.data(),
+)
 def test_flags_are_exactly_their_names(name, number, data):
     constants = TABLE.enums[name].constants
     number = data.draw(st.sampled_from([number, number & sum(set(constants.values()))]))
@@ -61,7 +83,9 @@ def test_flags_without_an_enum_are_a_number():
 
 def test_negative_flags():
     enum = Enum("E", {"ONE": 1, "TOP": 1 << 31}, True)
-    assert values.flags_decoder(enum, "i32")(0xFFFFFFFF) == Flags(-1, ("ONE", "TOP", hex((1 << 64) - 1 - 1 - (1 << 31))))
+    assert values.flags_decoder(enum, "i32")(0xFFFFFFFF) == Flags(
+        -1, ("ONE", "TOP", hex((1 << 64) - 1 - 1 - (1 << 31)))
+    )
 
 
 @given(st.text(min_size=1), st.integers(0, 40))

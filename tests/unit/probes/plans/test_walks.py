@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Walks: a model of the kernel's interpreter copies made-up memory; what is read of it is what was there, however much of it is lost."""
+"""Walks: a model of the kernel's interpreter copies made-up memory; what is read of it is what
+was there, however much of it is lost.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from log.events import Call, Caller, CutList, CutText, EnumValue, Handle, Redacted, Unreadable, Value, Values
+from log.events import (
+    Call,
+    Caller,
+    CutList,
+    CutText,
+    EnumValue,
+    Handle,
+    Redacted,
+    Unreadable,
+    Value,
+    Values,
+)
 from log.render import jsonl, text, xml
 from probes.api.load import load_api
 from probes.internals.layouts import LAYOUTS
@@ -71,7 +84,9 @@ def address_at(fixed: bytearray, at: int) -> int:
 
 
 def run(plan: Plan, fixed: bytearray, memory: Memory, steps: int = 10_000) -> bytes:  # noqa: C901 - a branch for each operation
-    """The stream that the kernel would send; `fixed`: all of the record's 512 bytes, filled in by the plan's blocks."""
+    """The stream that the kernel would send; `fixed`: all of the record's 512 bytes, filled in
+    by the plan's blocks.
+    """
     bad = 0
     for place, (kind, source, target, length, offset, _) in enumerate(plan.ops):
         if kind == records.OP_BLOCK:
@@ -91,7 +106,9 @@ def run(plan: Plan, fixed: bytearray, memory: Memory, steps: int = 10_000) -> by
         if kind == records.OP_END:
             break
         if kind in (records.OP_LEAVE, records.OP_PRODUCT):
-            if (offset and number(fixed, source) < 0) or (kind == records.OP_LEAVE and keep and not base):
+            if (offset and number(fixed, source) < 0) or (
+                kind == records.OP_LEAVE and keep and not base
+            ):
                 at = length
             if kind == records.OP_PRODUCT:
                 product = max(0, number(fixed, source)) * max(0, number(fixed, length))
@@ -100,7 +117,13 @@ def run(plan: Plan, fixed: bytearray, memory: Memory, steps: int = 10_000) -> by
         if kind & ~records.OP_IF == records.OP_STRING:
             base = base + offset + done if base else 0
             found = memory.string(base, records.WALK_PIECE + 1)
-            got = len(found) - 1 if found is not None else records.STR_UNREADABLE if base else records.STR_NULL
+            got = (
+                len(found) - 1
+                if found is not None
+                else records.STR_UNREADABLE
+                if base
+                else records.STR_NULL
+            )
             data = (found or b"\0")[:-1][: max(0, keep - done)]
             done = done + records.WALK_PIECE if got == records.WALK_PIECE else 0
             at = here if done else then
@@ -111,7 +134,9 @@ def run(plan: Plan, fixed: bytearray, memory: Memory, steps: int = 10_000) -> by
             data = found or b""
         elif kind == records.OP_LIST:
             got = (min(max(0, number(fixed, length)), keep) if length else keep) if base else 0
-            fixed[target : target + 12] = ((base - offset) & ((1 << 64) - 1)).to_bytes(8, "little") + got.to_bytes(4, "little")
+            fixed[target : target + 12] = ((base - offset) & ((1 << 64) - 1)).to_bytes(
+                8, "little"
+            ) + got.to_bytes(4, "little")
             got = got if base else records.STR_NULL
         else:
             if kind == records.OP_ELEMENT:
@@ -120,12 +145,20 @@ def run(plan: Plan, fixed: bytearray, memory: Memory, steps: int = 10_000) -> by
                     at = keep
                     continue
                 base = (base + length) & ((1 << 64) - 1)
-                fixed[source : source + 12] = base.to_bytes(8, "little") + (left - 1).to_bytes(4, "little")
+                fixed[source : source + 12] = base.to_bytes(8, "little") + (left - 1).to_bytes(
+                    4, "little"
+                )
                 length, offset = offset, 0
             elif base:
                 base += offset
             found = memory.read(base, length) if base else None
-            got = length if found is not None else records.STR_UNREADABLE if base else records.STR_NULL
+            got = (
+                length
+                if found is not None
+                else records.STR_UNREADABLE
+                if base
+                else records.STR_NULL
+            )
             fixed[target : target + length] = found or bytes(length)
             data = found or b""
         stream += records.ITEM.pack(got, total, base) + data + bytes(-len(data) % 8)
@@ -137,14 +170,20 @@ def run(plan: Plan, fixed: bytearray, memory: Memory, steps: int = 10_000) -> by
 
 def in_pieces(stream: bytes, size: int = 2048) -> dict[int, list[Piece]]:
     starts = range(0, max(len(stream), 1), size)
-    return {records.WALK_MORE: [Piece(records.WALK_MORE, at, 0, stream[at : at + size]) for at in starts]}
+    return {
+        records.WALK_MORE: [
+            Piece(records.WALK_MORE, at, 0, stream[at : at + size]) for at in starts
+        ]
+    }
 
 
 def decode(plan: Plan, fixed: bytearray, stream: bytes) -> dict[str, Value]:
     return plan.decode(bytes(fixed[: plan.fixed]), in_pieces(stream), Constants())
 
 
-def returned(name: str, result: int, *arguments: int, memory: Memory, redact: bool = True, string: int = 4096) -> dict[str, Value]:
+def returned(
+    name: str, result: int, *arguments: int, memory: Memory, redact: bool = True, string: int = 4096
+) -> dict[str, Value]:
     """What is shown of a call that returned, with the given registers."""
     plan = return_plan(TABLE.by_name[name], TABLE, OFFSETS, Limits(string, redact), 0)
     fixed = bytearray(records.FIXED)
@@ -155,7 +194,9 @@ def returned(name: str, result: int, *arguments: int, memory: Memory, redact: bo
     return decode(plan, fixed, stream)
 
 
-def entered(name: str, *arguments: int, memory: Memory, redact: bool = True, string: int = 4096) -> dict[str, Value]:
+def entered(
+    name: str, *arguments: int, memory: Memory, redact: bool = True, string: int = 4096
+) -> dict[str, Value]:
     """What is shown of a call's arguments."""
     plan = entry_plan(TABLE.by_name[name], TABLE, OFFSETS, Limits(string, redact), 0)
     fixed = bytearray(records.FIXED)
@@ -166,7 +207,11 @@ def entered(name: str, *arguments: int, memory: Memory, redact: bool = True, str
 
 
 def parameter(field: str, kind: int, layout: str, value: object) -> bytes:
-    return field.encode().ljust(80, b"\0") + struct.pack("<i4x", kind) + struct.pack(layout, value).ljust(8, b"\0")
+    return (
+        field.encode().ljust(80, b"\0")
+        + struct.pack("<i4x", kind)
+        + struct.pack(layout, value).ljust(8, b"\0")
+    )
 
 
 # what is there is what is read
@@ -189,7 +234,14 @@ def test_typed_parameters_of_every_type() -> None:
         parameter("disks", 7, "<Q", memory.text("vdc")),
         parameter("newer", 99, "<Q", 7),
     ]
-    values = entered("virDomainSetBlkioParameters", 0, memory.put(b"".join(several)), len(several), memory=memory, redact=False)
+    values = entered(
+        "virDomainSetBlkioParameters",
+        0,
+        memory.put(b"".join(several)),
+        len(several),
+        memory=memory,
+        redact=False,
+    )
     params = values["params"]
     assert isinstance(params, dict)
     assert params.pop("newer") == (7,)
@@ -239,16 +291,22 @@ def test_how_many_is_shown_as_such() -> None:
 def test_no_more_outputs_than_the_call_returned() -> None:
     memory = Memory()
     at = memory.put(parameter("a", 1, "<i", 1) + parameter("old", 1, "<i", 2))
-    values = returned("virDomainGetMemoryParameters", 0, 0, at, memory.put(struct.pack("<i", 1)), memory=memory)
+    values = returned(
+        "virDomainGetMemoryParameters", 0, 0, at, memory.put(struct.pack("<i", 1)), memory=memory
+    )
     assert values == {"ret": 0, "params": {"a": 1}, "nparams": 1}
 
 
 def test_a_failed_call_is_not_walked_through() -> None:
     memory = Memory()
-    plan = return_plan(TABLE.by_name["virDomainGetMemoryParameters"], TABLE, OFFSETS, Limits(256, True), 0)
+    plan = return_plan(
+        TABLE.by_name["virDomainGetMemoryParameters"], TABLE, OFFSETS, Limits(256, True), 0
+    )
     fixed = bytearray(records.FIXED)
     at = memory.put(parameter("old", 1, "<i", 2))
-    struct.pack_into("<qQQQ", fixed, records.RETURN_VALUE, 0xFFFFFFFF, 0, at, memory.put(struct.pack("<i", 1)))
+    struct.pack_into(
+        "<qQQQ", fixed, records.RETURN_VALUE, 0xFFFFFFFF, 0, at, memory.put(struct.pack("<i", 1))
+    )
     assert run(plan, fixed, memory) == b""
 
 
@@ -256,11 +314,17 @@ def test_names_and_handles() -> None:
     memory = Memory()
 
     def domain(name: str) -> int:
-        return memory.put(bytes(32) + struct.pack("<Q", memory.text(name)) + bytes(4) + bytes(range(16)))
+        return memory.put(
+            bytes(32) + struct.pack("<Q", memory.text(name)) + bytes(4) + bytes(range(16))
+        )
 
     one, two = domain("web1"), domain("web2")
     values = returned(
-        "virConnectListAllDomains", 3, 0, memory.put(struct.pack("<Q", memory.put(struct.pack("<3Q", one, 0x1234, two)))), memory=memory
+        "virConnectListAllDomains",
+        3,
+        0,
+        memory.put(struct.pack("<Q", memory.put(struct.pack("<3Q", one, 0x1234, two)))),
+        memory=memory,
     )
     uuid = "00010203-0405-0607-0809-0a0b0c0d0e0f"
     assert values["domains"] == [
@@ -269,7 +333,11 @@ def test_names_and_handles() -> None:
         Handle("domain", {"name": "web2", "uuid": uuid}),
     ]
     names = memory.put(struct.pack("<3Q", memory.text("a"), 0, memory.text("")))
-    assert returned("virConnectListNetworks", 3, 0, names, 5, memory=memory)["names"] == ["a", None, ""]
+    assert returned("virConnectListNetworks", 3, 0, names, 5, memory=memory)["names"] == [
+        "a",
+        None,
+        "",
+    ]
 
 
 def test_what_ends_with_null() -> None:
@@ -289,13 +357,17 @@ def test_lists_in_lists() -> None:
     records_at = []
     for name in ("web1", "web2"):
         dom = memory.put(bytes(32) + struct.pack("<Q", memory.text(name)) + bytes(20))
-        params = memory.put(parameter("state.state", 1, "<i", 1) + parameter("net.0.name", 7, "<Q", memory.text(name)))
+        params = memory.put(
+            parameter("state.state", 1, "<i", 1)
+            + parameter("net.0.name", 7, "<Q", memory.text(name))
+        )
         records_at.append(memory.put(struct.pack("<QQi4x", dom, params, 2)))
     base = memory.put(struct.pack("<Q", memory.put(struct.pack("<2Q", *records_at))))
     stats = returned("virConnectGetAllDomainStats", 2, 0, 0, base, memory=memory)["retStats"]
     assert isinstance(stats, list)
     assert [(record["dom"].label, record["params"]) for record in stats] == [
-        (name, {"state.state": EnumValue(1, "VIR_DOMAIN_RUNNING"), "net.0.name": name}) for name in ("web1", "web2")
+        (name, {"state.state": EnumValue(1, "VIR_DOMAIN_RUNNING"), "net.0.name": name})
+        for name in ("web1", "web2")
     ]
 
 
@@ -311,16 +383,28 @@ def test_long_strings_are_in_pieces_and_their_length_is_told() -> None:
 
 def test_secrets_stay_behind() -> None:
     memory = Memory()
-    at = memory.put(parameter("sev-secret", 7, "<Q", memory.text("swordfish")) + parameter("sev-secret-set-address", 4, "<Q", 7))
-    plan = entry_plan(TABLE.by_name["virDomainSetLaunchSecurityState"], TABLE, OFFSETS, Limits(256, True), 0)
+    at = memory.put(
+        parameter("sev-secret", 7, "<Q", memory.text("swordfish"))
+        + parameter("sev-secret-set-address", 4, "<Q", 7)
+    )
+    plan = entry_plan(
+        TABLE.by_name["virDomainSetLaunchSecurityState"], TABLE, OFFSETS, Limits(256, True), 0
+    )
     fixed = bytearray(records.FIXED)
     struct.pack_into("<3Q", fixed, records.ENTRY_ARGS, 0, at, 2)
     stream = run(plan, fixed, memory)
     assert b"swordfish" not in stream
-    assert decode(plan, fixed, stream)["params"] == {"sev-secret": Redacted(9), "sev-secret-set-address": Redacted(None)}
+    assert decode(plan, fixed, stream)["params"] == {
+        "sev-secret": Redacted(9),
+        "sev-secret-set-address": Redacted(None),
+    }
     keys = memory.put(struct.pack("<Q", memory.text("ssh-ed25519 AAAA")))
-    assert entered("virDomainAuthorizedSSHKeysSet", 0, 0, keys, 1, memory=memory)["keys"] == [Redacted(16)]
-    assert entered("virDomainAuthorizedSSHKeysSet", 0, 0, keys, 1, memory=memory, redact=False)["keys"] == ["ssh-ed25519 AAAA"]
+    assert entered("virDomainAuthorizedSSHKeysSet", 0, 0, keys, 1, memory=memory)["keys"] == [
+        Redacted(16)
+    ]
+    assert entered("virDomainAuthorizedSSHKeysSet", 0, 0, keys, 1, memory=memory, redact=False)[
+        "keys"
+    ] == ["ssh-ed25519 AAAA"]
 
 
 def test_a_secret_that_is_read() -> None:
@@ -328,7 +412,10 @@ def test_a_secret_that_is_read() -> None:
     value, size = memory.put(b"sword\0fish"), memory.put(struct.pack("<Q", 10))
     hidden = returned("virSecretGetValue", value, 0, size, memory=memory)
     assert hidden == {"ret": Redacted(10), "value_size": 10}
-    assert returned("virSecretGetValue", value, 0, size, memory=memory, redact=False) == {"ret": "sword\0fish", "value_size": 10}
+    assert returned("virSecretGetValue", value, 0, size, memory=memory, redact=False) == {
+        "ret": "sword\0fish",
+        "value_size": 10,
+    }
     assert returned("virSecretGetValue", 0, 0, size, memory=memory)["ret"] is None
 
 
@@ -336,16 +423,27 @@ def test_a_secret_that_is_read() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(PLANS), st.randoms(use_true_random=False), st.binary(max_size=3000), st.booleans())
+@given(
+    st.sampled_from(PLANS),
+    st.randoms(use_true_random=False),
+    st.binary(max_size=3000),
+    st.booleans(),
+)
 def test_random_records_never_break_the_decoder(plan, chance, noise, plausible) -> None:
     raw = bytearray(chance.randbytes(plan.fixed))
     raw[32:36] = bytes(4) if chance.random() < 0.5 else raw[32:36]
     stream = bytearray(noise)
     if plausible:  # heads that could be: sizes that fit
         for at in range(0, len(stream) - 16, 24):
-            stream[at : at + 16] = records.ITEM.pack(chance.randrange(-5, 100), chance.randrange(1 << 32), chance.randrange(1 << 64))
+            stream[at : at + 16] = records.ITEM.pack(
+                chance.randrange(-5, 100), chance.randrange(1 << 32), chance.randrange(1 << 64)
+            )
     short = chance.randrange(plan.fixed) if chance.random() < 0.2 else plan.fixed
-    values = plan.decode((bytes(raw) + noise)[: short if short < plan.fixed else None], in_pieces(bytes(stream)), Constants())
+    values = plan.decode(
+        (bytes(raw) + noise)[: short if short < plan.fixed else None],
+        in_pieces(bytes(stream)),
+        Constants(),
+    )
     call = Call(
         time=0,
         duration_ns=5,
@@ -372,8 +470,12 @@ def test_random_records_never_break_the_decoder(plan, chance, noise, plausible) 
 @given(st.integers(0, 2000), st.booleans())
 def test_a_lost_part_leaves_what_came_before(size, middle) -> None:
     memory = Memory()
-    at = memory.put(b"".join(parameter(f"p{i}", 7, "<Q", memory.text(f"value {i}")) for i in range(20)))
-    plan = entry_plan(TABLE.by_name["virDomainSetBlkioParameters"], TABLE, OFFSETS, Limits(256, False), 0)
+    at = memory.put(
+        b"".join(parameter(f"p{i}", 7, "<Q", memory.text(f"value {i}")) for i in range(20))
+    )
+    plan = entry_plan(
+        TABLE.by_name["virDomainSetBlkioParameters"], TABLE, OFFSETS, Limits(256, False), 0
+    )
     fixed = bytearray(records.FIXED)
     struct.pack_into("<3Q", fixed, records.ENTRY_ARGS, 0, at, 20)
     stream = run(plan, fixed, memory)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
 /*
- * What BCC's own headers take from the kernel's: BCC includes this file first, from the folder named by BCC_KERNEL_SOURCE.
- * The other files here are empty, so that no kernel header is needed and none can break the build.
+ * What BCC's own headers take from the kernel's: BCC includes this file first, from the folder
+ * named by BCC_KERNEL_SOURCE. The other files here are empty, so that no kernel header is needed
+ * and none can break the build.
  */
 #define CONFIG_BPF_SYSCALL 1
 #define CONFIG_PERF_EVENTS 1
@@ -34,7 +35,8 @@ typedef _Bool bool;
 
 /* x86-64 */
 struct pt_regs {
-	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip,
+		cs, flags, sp, ss;
 };
 typedef __SIZE_TYPE__ size_t;
 typedef __UINTPTR_TYPE__ uintptr_t;
