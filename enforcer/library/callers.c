@@ -42,8 +42,8 @@ struct range {
 static struct range ours[OBJECTS_KNOWN];	/* objects of libvirt whose tables lead past us */
 static atomic_uint ours_count;
 static _Atomic(uint64_t) seen_added, seen_removed;
-static _Atomic(uint64_t)
-	scanning; /* thread that goes through the objects: where its errno is; 0: none */
+/* thread that goes through the objects: where its errno is; 0: none */
+static _Atomic(uint64_t) scanning;
 
 struct tables {
 	uint64_t base;
@@ -108,7 +108,7 @@ static bool has_private_symbols(const struct tables *t)
 
 		for (unsigned i = 0; i < v->vn_cnt; i++) {
 			if (!strncmp(t->strings + aux->vna_name, PRIVATE_NODE,
-				    sizeof(PRIVATE_NODE) - 1))
+				     sizeof(PRIVATE_NODE) - 1))
 				return true;
 			aux = (const void *)((const char *)aux + aux->vna_next);
 		}
@@ -135,7 +135,7 @@ void remember_folder(const char *libvirt)
 	char path[1024];
 
 	if (append(path, sizeof(path), 0, libvirt) < sizeof(path) - 1 && go_up(path) &&
-		stat(path, &folder))
+	    stat(path, &folder))
 		folder.st_ino = 0;
 }
 
@@ -168,12 +168,14 @@ bool imports(const struct link_map *map, const char *begin)
 
 	read_tables(map->l_addr, map->l_ld, &t);
 	for (unsigned i = 0; t.symbols && t.strings && i < 2; i++)
-		for (const ElfW(Rela) *r = t.rela[i]; r < t.rela[i] + t.rela_size[i] / sizeof(*r);
-			r++)
-			if (ELF64_R_SYM(r->r_info) &&
-				!strncmp(t.strings + t.symbols[ELF64_R_SYM(r->r_info)].st_name,
-					begin, length))
+		for (size_t j = 0; j < t.rela_size[i] / sizeof(*t.rela[i]); j++) {
+			unsigned symbol = ELF64_R_SYM(t.rela[i][j].r_info);
+
+			const char *name = t.strings + t.symbols[symbol].st_name;
+
+			if (symbol && !strncmp(name, begin, length))
 				return true;
+		}
 	return false;
 }
 
@@ -182,9 +184,9 @@ static int stub_at(uint64_t address)
 {
 	uint64_t offset = address - (uint64_t)enforcer_stubs;
 
-	return offset < FUNCTIONS * STUB_BYTES && offset % STUB_BYTES == 0 ?
-		(int)(offset / STUB_BYTES) :
-		-1;
+	if (offset >= FUNCTIONS * STUB_BYTES || offset % STUB_BYTES)
+		return -1;
+	return offset / STUB_BYTES;
 }
 
 /* Lets every slot of the object that holds the address of a stub hold that of the real function. */
@@ -194,7 +196,7 @@ static void rebind(const struct tables *t, uint64_t relro, uint64_t relro_end)
 
 	for (unsigned i = 0; i < 2; i++)
 		for (const ElfW(Rela) *r = t->rela[i];
-			r < t->rela[i] + t->rela_size[i] / sizeof(*r); r++) {
+		     r < t->rela[i] + t->rela_size[i] / sizeof(*r); r++) {
 			_Atomic(uint64_t) *slot = (_Atomic(uint64_t) *)(t->base + r->r_offset);
 			uint64_t real;
 			int stub;
@@ -202,8 +204,7 @@ static void rebind(const struct tables *t, uint64_t relro, uint64_t relro_end)
 			if (!ELF64_R_SYM(r->r_info) || (uint64_t)slot % 8)
 				continue;
 			stub = stub_at(atomic_load_explicit(slot, memory_order_relaxed));
-			/* in a daemon, what libvirt says of its client to others is looked at:
-			 * client.c */
+			/* what a daemon says of its client to others is looked at: client.c */
 			if (is_daemon && stub == NUMBER_virConnectSetIdentity)
 				continue;
 			real = stub < 0 ? 0 : real_of(stub);
@@ -212,7 +213,7 @@ static void rebind(const struct tables *t, uint64_t relro, uint64_t relro_end)
 			/* the loader protects its slots when it has bound them all */
 			if (!writable && (uint64_t)slot - relro < relro_end - relro) {
 				if (mprotect((void *)relro, relro_end - relro,
-					    PROT_READ | PROT_WRITE))
+					     PROT_READ | PROT_WRITE))
 					return;
 				writable = true;
 			}
@@ -245,10 +246,9 @@ static int take_in(struct dl_phdr_info *info, size_t size, void *data)
 
 	(void)data;
 	if (size >= sizeof(*info)) {
-		/* how often objects were loaded and unloaded: the same as last time means that
-		 * there is nothing new */
+		/* how often objects were loaded and unloaded: the same as last time is no news */
 		if (info->dlpi_adds == atomic_load(&seen_added) &&
-			info->dlpi_subs == atomic_load(&seen_removed))
+		    info->dlpi_subs == atomic_load(&seen_removed))
 			return 1;
 	}
 	if (!info->dlpi_name || !info->dlpi_name[0])
@@ -301,8 +301,9 @@ void rebind_all(void)
 {
 	uint64_t expected = 0, self = (uint64_t)&errno;
 
+	/* else another thread is at it, or this one, and was interrupted by a signal */
 	if (!atomic_compare_exchange_strong(&scanning, &expected, self))
-		return; /* another thread is at it, or this one, and was interrupted by a signal */
+		return;
 	atomic_store(&objects_due, false);
 	dl_iterate_phdr(take_in, NULL);
 	dl_iterate_phdr(remember_counts, NULL);
@@ -325,14 +326,16 @@ __attribute__((constructor)) static void watch_forks(void)
 	pthread_atfork(before_fork, NULL, in_child);
 }
 
-/* Whether the slot belongs to a call of this function: it holds the stub's address, or by now the
- * real one's. */
+/*
+ * Whether the slot belongs to a call of this function: it holds the stub's address, or by now the
+ * real one's.
+ */
 static bool leads_to(uint64_t slot, unsigned number)
 {
 	uint64_t value = *(uint64_t *)slot;
 
 	return value == (uint64_t)enforcer_stubs + number * STUB_BYTES ||
-		(value && value == real_of(number));
+	       (value && value == real_of(number));
 }
 
 #ifdef __x86_64__
@@ -373,13 +376,13 @@ static bool is_call_through_table(uint64_t back, unsigned number)
 	code += *code == 0xd503245f;			/* bti c */
 	adrp = code[0];
 	load = code[1];
-	if ((adrp & 0x9f00001f) != 0x90000010 ||
-		(load & 0xffc003ff) != 0xf9400211) /* adrp x16; ldr x17, [x16, #] */
+	/* adrp x16; ldr x17, [x16, #] */
+	if ((adrp & 0x9f00001f) != 0x90000010 || (load & 0xffc003ff) != 0xf9400211)
 		return false;
 	page = (int64_t)(int32_t)((adrp >> 5 & 0x7ffff) << 13) >> 13;
 	page = page * 4 + (adrp >> 29 & 3);
-	return leads_to(
-		((uint64_t)code & -4096ULL) + page * 4096 + (load >> 10 & 0xfff) * 8, number);
+	return leads_to(((uint64_t)code & -4096ULL) + page * 4096 + (load >> 10 & 0xfff) * 8,
+			number);
 }
 #endif
 

@@ -36,12 +36,13 @@ struct peer {
 	bool is_libvirt;	/* one of its daemons, which may speak for others */
 	bool has_claim;		/* it has said that it is somebody else */
 	char exe[512];		/* "": it can't be told */
-	void *identity; /* NULL, or what libvirt knew of it before it claimed to be somebody else */
+	void *identity;		/* NULL, or what libvirt knew of it before its claim */
 	void *params;		/* that, for other daemons that this one asks in its name */
 	int param_count;
 };
 
-static __thread void *serving __attribute__((tls_model("initial-exec"))); /* libvirt's connection */
+/* libvirt's connection */
+static __thread void *serving __attribute__((tls_model("initial-exec")));
 
 static bool reads(const char *path, char *buffer, size_t size)
 {
@@ -82,18 +83,19 @@ static void read_exe(int pid, char *exe, size_t size, struct stat *file)
 		return;
 	proc_path(path, sizeof(path), pid, "/ns/mnt");
 	if (!reads(path, its_namespace, sizeof(its_namespace)) ||
-		!reads("/proc/self/ns/mnt", own_namespace, sizeof(own_namespace)) ||
-		strcmp(its_namespace, own_namespace))
+	    !reads("/proc/self/ns/mnt", own_namespace, sizeof(own_namespace)) ||
+	    strcmp(its_namespace, own_namespace))
 		exe[0] = 0;
 }
 
-/* Whether the file is one of libvirt's daemons: they are in one folder, and only root may write to
- * them. */
+/* Whether the file is one of libvirt's daemons: in one folder, and only root may write to them. */
 static bool is_daemon_file(const struct stat *file)
 {
-	static const char *const names[] = { "virtproxyd", "libvirtd", "virtqemud", "virtlxcd",
-		"virtchd", "virtxend", "virtvboxd", "virtvzd", "virtbhyved", "virtnetworkd",
-		"virtstoraged", "virtnwfilterd", "virtsecretd", "virtnodedevd", "virtinterfaced" };
+	static const char *const names[] = {
+		"virtproxyd", "libvirtd", "virtqemud", "virtlxcd", "virtchd", "virtxend",
+		"virtvboxd", "virtvzd", "virtbhyved", "virtnetworkd", "virtstoraged",
+		"virtnwfilterd", "virtsecretd", "virtnodedevd", "virtinterfaced"
+	};
 	char path[600];
 	struct stat one;
 	char *name;
@@ -133,7 +135,7 @@ static void read_peer(struct peer *peer, int fd)
 	peer->uid = peer->gid = -1;
 	peer->pid = -1;
 	if (fd < 0 || getsockname(fd, (struct sockaddr *)&address, &size) ||
-		address.ss_family != AF_UNIX)
+	    address.ss_family != AF_UNIX)
 		return;
 	size = sizeof(peercred);
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peercred, &size))
@@ -149,16 +151,16 @@ static void read_peer(struct peer *peer, int fd)
 		return;
 	}
 	peer->is_libvirt = peer->exe[0] && (peer->uid == 0 || peer->uid == geteuid()) &&
-		is_daemon_file(&file);
+			   is_daemon_file(&file);
 }
 
 static void free_peer(void *data)
 {
+	void (*free_params)(void *, int) = (void *)real_of(NUMBER_virTypedParamsFree);
 	struct peer *peer = data;
 
-	if (peer->params && real_of(NUMBER_virTypedParamsFree))
-		((void (*)(void *, int))real_of(NUMBER_virTypedParamsFree))(
-			peer->params, peer->param_count);
+	if (peer->params && free_params)
+		free_params(peer->params, peer->param_count);
 	if (peer->identity && inner.unref)
 		inner.unref(peer->identity);
 	free(peer);
@@ -212,8 +214,10 @@ PUBLIC int virNetServerProgramDispatch(void *program, void *server, void *client
 	return result;
 }
 
-/* A claim. What libvirt asks other daemons in this one's name must not be asked in the claimed
- * one's. */
+/*
+ * A claim. What libvirt asks other daemons in this one's name must not be asked in the claimed
+ * one's.
+ */
 PUBLIC void virNetServerClientSetIdentity(void *client, void *identity);
 PUBLIC void virNetServerClientSetIdentity(void *client, void *identity)
 {
@@ -222,7 +226,7 @@ PUBLIC void virNetServerClientSetIdentity(void *client, void *identity)
 	if (peer && !peer->has_claim) {
 		peer->identity = inner.client_identity ? inner.client_identity(client) : NULL;
 		if (peer->identity && inner.get_params &&
-			inner.get_params(peer->identity, &peer->params, &peer->param_count))
+		    inner.get_params(peer->identity, &peer->params, &peer->param_count))
 			peer->params = NULL;
 		peer->has_claim = true;
 	}
@@ -230,8 +234,10 @@ PUBLIC void virNetServerClientSetIdentity(void *client, void *identity)
 		inner.set_identity(client, identity);
 }
 
-/* A daemon passes the identity of its client on to other daemons: of one whose claim proves
- * nothing, the peer's own. */
+/*
+ * A daemon passes the identity of its client on to other daemons: of one whose claim proves
+ * nothing, the peer's own.
+ */
 void speak_for_peer(struct call *call)
 {
 	struct peer *peer = serving ? peer_of(serving) : NULL;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Says what was decided: to the tracer, to the caller as libvirt's own error, and to the system's
- * log. */
+/* Says what was decided: to the tracer, to the caller as libvirt's error, to the system's log. */
 #define _GNU_SOURCE
 #include <string.h>
 #include <sys/socket.h>
@@ -15,14 +14,14 @@
 #define AUTHPRIV_WARNING "<84>"	/* facility 10, severity 4 */
 
 /* The tracer has a probe here: a call without one does nothing. */
-__attribute__((noinline, visibility("default"))) void libvirt_trace_verdict(
-	const struct verdict *verdict)
+__attribute__((noinline, visibility("default")))
+void libvirt_trace_verdict(const struct verdict *verdict)
 {
 	__asm__ volatile("" : : "r"(verdict) : "memory");
 }
 
-void say_verdict(
-	struct question *ask, enum verdict_action action, const char *rule, const char *message)
+void say_verdict(struct question *ask, enum verdict_action action, const char *rule,
+		 const char *message)
 {
 	struct verdict verdict;
 
@@ -47,7 +46,7 @@ static void log_line(const char *line, size_t length)
 	if (fd < 0)
 		return;
 	sendto(fd, line, length, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address,
-		sizeof(address));
+	       sizeof(address));
 	close(fd);
 }
 
@@ -167,7 +166,7 @@ void deny(struct question *ask, void *connection, const char *rule, const char *
 		initialize();
 	reset_error();
 	inner.report_error(VIR_FROM_ACCESS, VIR_ERR_ACCESS_DENIED, "enforcer",
-		functions[ask->call->number].name, 0, "%s", text);
+			   functions[ask->call->number].name, 0, "%s", text);
 	if (inner.dispatch_error && !depth++) {
 		inner.dispatch_error(connection);
 		depth = 0;

@@ -14,8 +14,10 @@
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-/* A call as it came in; enter-ARCH.S fills it and knows its layout. The return address's slot is
- * right behind it. */
+/*
+ * A call as it came in; enter-ARCH.S fills it and knows its layout. The return address's slot is
+ * right behind it.
+ */
 struct call {
 	uint64_t args[6];
 	uint64_t more[2];	/* x86-64: rax, r10; aarch64: the seventh and the eighth argument */
@@ -54,7 +56,8 @@ struct function {
 extern const struct function functions[FUNCTIONS];
 
 /* real.c */
-extern _Atomic(uint64_t) reals[FUNCTIONS]; /* addresses; 0: the loaded libvirt doesn't have it */
+/* addresses; 0: the loaded libvirt doesn't have it */
+extern _Atomic(uint64_t) reals[FUNCTIONS];
 extern char enforcer_stubs[];
 void resolve(void);
 bool has_libvirt(void);
@@ -63,23 +66,22 @@ static inline uint64_t real_of(unsigned number)
 	return atomic_load_explicit(&reals[number], memory_order_relaxed);
 }
 
-/* What is exported of libvirt and GObject but not public; NULL: the loaded libvirt doesn't have it.
- */
+/* Of libvirt and GObject, exported but not public; NULL: the loaded libvirt doesn't have it. */
 #define INNER_FUNCTIONS(X) \
 	X(void, report_error, \
-		(int domain, int code, const char *file, const char *function, size_t line, \
-			const char *format, ...), \
-		"virReportErrorHelper") \
+	  (int domain, int code, const char *file, const char *function, size_t line, \
+	   const char *format, ...), \
+	  "virReportErrorHelper") \
 	X(void, dispatch_error, (void *conn), "virDispatchError") \
 	X(int, dispatch, (void *program, void *server, void *client, void *message), \
-		"virNetServerProgramDispatch") \
+	  "virNetServerProgramDispatch") \
 	X(int, add_client, (void *server, void *client), "virNetServerAddClient") \
 	X(int, client_fd, (void *client), "virNetServerClientGetFD") \
 	X(void *, client_identity, (void *client), "virNetServerClientGetIdentity") \
 	X(void, set_identity, (void *client, void *identity), "virNetServerClientSetIdentity") \
 	X(void *, current_identity, (void), "virIdentityGetCurrent") \
 	X(int, get_params, (void *identity, void **params, int *count), \
-		"virIdentityGetParameters") \
+	  "virIdentityGetParameters") \
 	X(int, get_pid, (void *identity, int *pid), "virIdentityGetProcessID") \
 	X(int, get_uid, (void *identity, uint32_t *uid), "virIdentityGetUNIXUserID") \
 	X(int, get_gid, (void *identity, uint32_t *gid), "virIdentityGetUNIXGroupID") \
@@ -89,7 +91,7 @@ static inline uint64_t real_of(unsigned number)
 	X(const char *, type_name, (uint64_t type), "g_type_name") \
 	X(void *, get_data, (void *object, const char *key), "g_object_get_data") \
 	X(void, set_data, (void *object, const char *key, void *data, void (*destroy)(void *)), \
-		"g_object_set_data_full")
+	  "g_object_set_data_full")
 #define INNER_MEMBER(type, name, arguments, symbol) type(*name) arguments;
 extern struct inner {
 	INNER_FUNCTIONS(INNER_MEMBER)
@@ -102,8 +104,10 @@ void remember_folder(const char *libvirt);
 bool imports(const struct link_map *map, const char *begin);
 extern atomic_bool objects_due;		/* libraries may have been loaded */
 
-/* policy_file.c: a compiled policy; written by compiled.py, whose formats mirror these. Offsets are
- * bytes from the start. */
+/*
+ * policy_file.c: a compiled policy; written by compiled.py, whose formats mirror these. Offsets are
+ * bytes from the start.
+ */
 struct head {
 	char magic[8];
 	uint32_t size;		/* bytes in all */
@@ -121,8 +125,8 @@ struct head {
 };
 #define HEAD_AUDIT 1		/* log what would be denied, deny nothing */
 #define HEAD_ON_ERROR_DENY 2
-#define HEAD_MEANS_UNKNOWN 4 /* for the tracer: a rule is about functions that have no stub, too \
-			      */
+#define HEAD_MEANS_UNKNOWN 4	/* for the tracer: a rule is about functions that have no stub,
+				   too */
 #define MAGIC "LVTPOL\0\1"
 
 struct row {			/* of a function */
@@ -131,12 +135,12 @@ struct row {			/* of a function */
 	uint32_t source_count;
 	uint32_t pad;
 };
-struct program { /* the rules of a function, by ascending number; shared by functions that have the
-		    same */
+struct program {		/* the rules of a function, by ascending number; shared by functions
+				   that have the same */
 	uint32_t all, all_count;		/* every rule */
 	uint32_t general, general_count;	/* those that no prefix of a name selects */
-	uint32_t table, table_bits; /* hash table of struct bucket: by the hash of a prefix that all
-				       names have */
+	uint32_t table, table_bits;		/* hash table of struct bucket: by the hash of a
+						   prefix that all names have */
 	uint64_t lengths;			/* bit n: there are prefixes of n + 1 bytes */
 };
 #define PREFIX_MAX 32
@@ -151,33 +155,30 @@ struct rule {
 	uint32_t pad;
 };
 enum condition_kind {
-	IS_OBJECT = 1, /* strings: globs */
-	IS_UUID, /* 16 bytes each */
-	IS_USER, /* struct principal */
-	IS_URI, /* strings: globs */
-	IS_READONLY, /* value */
-	IS_EXE, /* strings: globs */
-	FLAGS_ANY,
-	FLAGS_ALL,
-	FLAGS_NONE, /* bits: value, argument */
-	ARG_EQUALS,
-	ARG_DIFFERS, /* value, argument */
-	CONTAINS, /* strings: one is in the string argument */
-	CONTAINS_XML, /* the same, where another spelling may mean it, too */
-	HAS_ELEMENT, /* strings: one is an element of the document; NAME, or NAME\1ATTRIBUTE\1VALUE
-		      */
+	IS_OBJECT = 1,		/* strings: globs */
+	IS_UUID,		/* 16 bytes each */
+	IS_USER,		/* struct principal */
+	IS_URI,			/* strings: globs */
+	IS_READONLY,		/* value */
+	IS_EXE,			/* strings: globs */
+	FLAGS_ANY, FLAGS_ALL, FLAGS_NONE,	/* bits: value, argument */
+	ARG_EQUALS, ARG_DIFFERS,	/* value, argument */
+	CONTAINS,		/* strings: one is in the string argument */
+	CONTAINS_XML,		/* the same, where another spelling may mean it, too */
+	HAS_ELEMENT,		/* strings: one is an element of the document; NAME, or
+				   NAME\1ATTRIBUTE\1VALUE */
 	CONDITION_KINDS
 };
 struct condition {
 	uint16_t kind;
 	uint16_t argument;
 	uint32_t items;		/* first the ones that match ... */
-	uint32_t yes, no; /* ... then the ones that must not; no `yes`: everything else does */
+	uint32_t yes, no;	/* ... then the ones that must not; no `yes`: everything else
+				   does */
 	uint64_t value;
 };
-#define IN_PARAMS \
-	0x80 /* of an argument: the document is among the typed parameters there, whose number is \
-		the next argument */
+#define IN_PARAMS 0x80		/* of an argument: the document is among the typed parameters there,
+				   whose number is the next argument */
 struct principal {
 	uint32_t kind, value;
 };
@@ -187,8 +188,8 @@ struct source {			/* where a call names an object */
 	uint8_t kind;
 	uint8_t argument;
 	uint8_t type;
-	uint8_t second; /* BY_PARAMS: argument with their number; BY_FOUND: with the name that is
-			   looked for, 0: none */
+	uint8_t second;		/* BY_PARAMS: argument with their number; BY_FOUND: with the name
+				   that is looked for, 0: none */
 };
 enum source_kind {
 	BY_HANDLE = 1, BY_NAME, BY_XML, BY_PARAMS, BY_UNKNOWN,
@@ -200,21 +201,8 @@ enum source_kind {
 	SOURCE_KINDS
 };
 enum object_type {
-	CONNECT,
-	DOMAIN,
-	NETWORK,
-	POOL,
-	VOLUME,
-	INTERFACE,
-	NODEDEVICE,
-	SECRET,
-	NWFILTER,
-	BINDING,
-	NETWORKPORT,
-	SNAPSHOT,
-	CHECKPOINT,
-	STREAM,
-	OBJECT_TYPES
+	CONNECT, DOMAIN, NETWORK, POOL, VOLUME, INTERFACE, NODEDEVICE, SECRET, NWFILTER, BINDING,
+	NETWORKPORT, SNAPSHOT, CHECKPOINT, STREAM, OBJECT_TYPES
 };
 
 struct identity {		/* of a file */
@@ -244,6 +232,10 @@ bool check_policy(const void *data, size_t size, const char **problem);
 static inline const void *at(const struct head *head, uint32_t offset)
 {
 	return (const char *)head + offset;
+}
+static inline const struct row *row_of(const struct head *head, unsigned number)
+{
+	return (const struct row *)at(head, head->rows_at) + number;
 }
 
 /* objects.c */
@@ -326,15 +318,15 @@ struct verdict {		/* probes/kernel/records.py mirrors this */
 	uint32_t number;	/* 56 */
 	uint32_t action;	/* 60: verdict_action */
 	const char *function;	/* 64 */
-	const char *rule; /* 72: NULL: none matched; with SAYS_AUDIT: there is no policy that should
-			     be there */
+	const char *rule;	/* 72: NULL: none matched; with SAYS_AUDIT: there is no policy that
+				   should be there */
 	const char *message;	/* 80 */
-	const char *note; /* 88: about a handle that says something else than its driver, a claim, a
-			     policy's problem */
+	const char *note;	/* 88: about a handle that says something else than its driver, a
+				   claim, a policy's problem */
 	uint64_t result;	/* 96: what the caller gets when the call is denied */
 };
-void say_verdict(
-	struct question *ask, enum verdict_action action, const char *rule, const char *message);
+void say_verdict(struct question *ask, enum verdict_action action, const char *rule,
+		 const char *message);
 void deny(struct question *ask, void *connection, const char *rule, const char *message);
 void alert(const char *what, const char *path);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The shared slow path, as in enter-x86-64.S: a call comes in from a stub, with its number in w17; it goes on to the real function
- * exactly as it came, or back to the caller with a result. Here eight registers hold integer arguments, and the return address is
- * in x30: it is stored where the other architecture has it, just above struct call.
+ * The shared slow path, as in enter-x86-64.S: a call comes in from a stub, with its number in w17;
+ * it goes on to the real function exactly as it came, or back to the caller with a result. Here
+ * eight registers hold integer arguments, and the return address is in x30: it is stored where the
+ * other architecture has it, just above struct call.
  */
 #define ARGS 0		/* x0 to x5 */
 #define MORE 48		/* x6, x7 */

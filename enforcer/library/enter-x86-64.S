@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The shared slow path: a call comes in from a stub, with its number in r11; it goes on to the real function exactly as it came,
- * or back to the caller with a result. What is on the stack stays where it is.
+ * The shared slow path: a call comes in from a stub, with its number in r11; it goes on to the real
+ * function exactly as it came, or back to the caller with a result. What is on the stack stays
+ * where it is.
  *
- * Saved is what can hold arguments or means something to a callee (rax: number of vector registers, r10: static chain).
+ * Saved is what can hold arguments or means something to a callee (rax: number of vector registers,
+ * r10: static chain).
  */
 #define ARGS 0
 #define RAX 48
@@ -73,8 +75,8 @@ enforcer_enter:
 	.size enforcer_enter, . - enforcer_enter
 
 /*
- * dlopen(path, flags): without RTLD_DEEPBIND, by which a plugin would look for libvirt's functions in libvirt first. It goes on as a jump:
- * the loader asks who has called.
+ * dlopen(path, flags): without RTLD_DEEPBIND, by which a plugin would look for libvirt's functions
+ * in libvirt first. It goes on as a jump: the loader asks who has called.
  */
 #define DEEPBIND 8
 	.p2align 4
@@ -93,7 +95,10 @@ dlopen:
 	.cfi_endproc
 	.size dlopen, . - dlopen
 
-/* dlsym(handle, name): a function of libvirt is its stub; all else, and what comes next behind the caller, is the loader's business. */
+/*
+ * dlsym(handle, name): a function of libvirt is its stub; all else, and what comes next behind the
+ * caller, is the loader's business.
+ */
 	.p2align 4
 	.globl dlsym
 	.type dlsym, @function

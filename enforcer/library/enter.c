@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Where a stub's call arrives: the address to go on with goes out, 0 for a call that returns to its
- * caller at once. */
+/* Where a stub's call arrives: the address to go on with goes out, 0: it returns at once. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -49,8 +48,10 @@ static void leave_environment(const char *self)
 		*keep = NULL;
 }
 
-/* Everything that calls need; any number of threads may do this at once. Without libvirt there is
- * nothing to do yet. */
+/*
+ * Everything that calls need; any number of threads may do this at once. Without libvirt there is
+ * nothing to do yet.
+ */
 void start(void)
 {
 	int saved = errno;
@@ -69,22 +70,23 @@ __attribute__((constructor)) static void begin(void)
 	void *libvirt;
 
 	read_environment();
-	is_daemon = program &&
-		imports(program, "virNetDaemonNew"); /* or virNetDaemonNewPostExecRestart */
+	/* or virNetDaemonNewPostExecRestart */
+	is_daemon = program && imports(program, "virNetDaemonNew");
 	if (is_daemon && dladdr(enforcer_stubs, &self))
 		leave_environment(self.dli_fname);
-	/* not to be loaded yet costs nothing; a program that was linked to it gets ready before it
-	 * has threads */
+	/*
+	 * not to be loaded yet costs nothing; a program that was linked to it gets ready before it
+	 * has threads
+	 */
 	libvirt = dlopen("libvirt.so.0", RTLD_LAZY | RTLD_NOLOAD);
 	if (libvirt)
 		start();
 	else if (has_own_policy())
-		look_for_changes(); /* so that a call that gets past us can be told from one that
-				       nobody forbids */
+		/* a call that gets past us can be told from one that nobody forbids */
+		look_for_changes();
 }
 
-/* A stub whose function libvirt lacks: found before libvirt was loaded, or of a library that is not
- * loaded. */
+/* A stub whose function libvirt lacks: found before libvirt was loaded, or its library is not. */
 static uint64_t missing(struct call *call)
 {
 	int saved = errno;

@@ -25,8 +25,10 @@ static size_t character(const char *text, size_t length)
 	return n;
 }
 
-/* Whether the set behind `[` has the character; *after: behind its `]`, NULL: it has none and is
- * text. */
+/*
+ * Whether the set behind `[` has the character; *after: behind its `]`, NULL: it has none and is
+ * text.
+ */
 static bool set_has(const char *set, const char *text, size_t length, const char **after)
 {
 	bool negated = *set == '!', found = false;
@@ -100,8 +102,10 @@ bool glob_matches(const char *glob, const char *text, size_t length)
 	}
 }
 
-/* A list with what matches first and then what must not: does it match, if item i does when
- * matches(i)? */
+/*
+ * A list with what matches first and then what must not: does it match, if item i does when
+ * matches(i)?
+ */
 #define LIST(c, matches)						\
 	({								\
 		bool yes_ = !(c)->yes, no_ = false;			\
@@ -126,8 +130,7 @@ static bool object_is(const struct object *object, const char *glob, bool unseen
 		return unseen;
 	if (!object->parent)
 		return false;
- /* a name of libvirt's is a file name or shorter; what doesn't fit matches nothing but "*"
-	 */
+	/* libvirt's names are file names or shorter; what doesn't fit matches nothing but "*" */
 	n = append(full, sizeof(full), 0, object->parent);
 	n = append(full, sizeof(full), n, "/");
 	if (n + object->length >= sizeof(full))
@@ -136,32 +139,47 @@ static bool object_is(const struct object *object, const char *glob, bool unseen
 	return glob_matches(glob, full, n + object->length);
 }
 
-/* `inner`: the snapshot of this domain, or the like, that the call is about; NULL: there is none.
- * Either has names of the same thing. */
+/*
+ * `inner`: the snapshot of this domain, or the like, that the call is about; NULL: there is none.
+ * Either has names of the same thing.
+ */
 static enum certainty object_matches(const struct head *head, const struct condition *c,
-	const struct object *object, const struct object *inner)
+				     const struct object *object, const struct object *inner)
 {
 	const uint32_t *globs = at(head, c->items);
 	enum certainty found;
 
 	if (object->has_name != YES)
 		return object->has_name;
-	found = LIST(c,
-		object_is(object, at(head, globs[i]), false) ||
-			(inner && object_is(inner, at(head, globs[i]), false)));
+	found = LIST(c, object_is(object, at(head, globs[i]), false) ||
+				(inner && object_is(inner, at(head, globs[i]), false)));
 	if (!object->misses_parent)
 		return found;
 	return found == LIST(c, object_is(object, at(head, globs[i]), true)) ? found : UNKNOWN;
 }
 
-static enum certainty uuid_matches(
-	const struct head *head, const struct condition *c, const struct object *object)
+static enum certainty uuid_matches(const struct head *head, const struct condition *c,
+				   const struct object *object)
 {
 	const uint8_t (*uuids)[16] = at(head, c->items);
 
 	if (object->has_uuid != YES)
 		return object->has_uuid;
 	return LIST(c, !memcmp(uuids[i], object->uuid, 16));
+}
+
+static enum certainty both(enum certainty a, enum certainty b)
+{
+	if (a == NO || b == NO)
+		return NO;
+	return a == UNKNOWN || b == UNKNOWN ? UNKNOWN : YES;
+}
+
+static enum certainty either(enum certainty a, enum certainty b)
+{
+	if (a == YES || b == YES)
+		return YES;
+	return a == UNKNOWN || b == UNKNOWN ? UNKNOWN : NO;
 }
 
 /* `all`: of all objects, else of one. A snapshot counts together with its domain. */
@@ -185,16 +203,12 @@ static enum certainty objects_match(struct question *ask, const struct condition
 			continue;
 		if (i + 1 < ask->object_count && ask->objects[i + 1].parent_is_name)
 			inner = &ask->objects[++i];
-		one = c->kind == IS_UUID ? uuid_matches(ask->head, c, object) :
-					   object_matches(ask->head, c, object, inner);
+		one = c->kind == IS_UUID ? uuid_matches(ask->head, c, object)
+					 : object_matches(ask->head, c, object, inner);
 		if (all)
-			result = result == NO || one == NO	    ? NO :
-				result == UNKNOWN || one == UNKNOWN ? UNKNOWN :
-								      YES;
+			result = both(result, one);
 		else
-			result = result == YES || one == YES	    ? YES :
-				result == UNKNOWN || one == UNKNOWN ? UNKNOWN :
-								      NO;
+			result = either(result, one);
 	}
 	return result;
 }
@@ -213,8 +227,8 @@ static bool is_principal(const struct head *head, const struct who *who, const s
 	}
 }
 
-static enum certainty text_matches(
-	const struct head *head, const struct condition *c, const char *text)
+static enum certainty text_matches(const struct head *head, const struct condition *c,
+				   const char *text)
 {
 	const uint32_t *globs = at(head, c->items);
 	size_t length = strlen(text);
@@ -225,7 +239,7 @@ static enum certainty text_matches(
 static bool is_uri(const struct question *ask, const char *glob)
 {
 	return glob_matches(glob, ask->uri, strlen(ask->uri)) ||
-		glob_matches(glob, ask->bare_uri, strlen(ask->bare_uri));
+	       glob_matches(glob, ask->bare_uri, strlen(ask->bare_uri));
 }
 
 /*
@@ -234,10 +248,14 @@ static bool is_uri(const struct question *ask, const char *glob)
  */
 static enum certainty uri_matches(struct question *ask, const struct condition *c)
 {
-	static const char *const schemes[] = { "qemu", "lxc", "xen", "ch", "network", "storage",
-		"nodedev", "secret", "nwfilter", "interface" };
-	static const char *const families[] = { "virNetwork", "virStorage", "virNodeDevice",
-		"virSecret", "virNWFilter", "virInterface" };
+	static const char *const schemes[] = {
+		"qemu", "lxc", "xen", "ch", "network", "storage", "nodedev", "secret", "nwfilter",
+		"interface"
+	};
+	static const char *const families[] = {
+		"virNetwork", "virStorage", "virNodeDevice", "virSecret", "virNWFilter",
+		"virInterface"
+	};
 	const uint32_t *globs = at(ask->head, c->items);
 	const char *name = functions[ask->call->number].name, *path = strstr(ask->bare_uri, ":///");
 	enum certainty said = LIST(c, is_uri(ask, at(ask->head, globs[i])));
@@ -249,7 +267,7 @@ static enum certainty uri_matches(struct question *ask, const struct condition *
 		is_shared |= !strncmp(name, families[i], strlen(families[i]));
 	for (unsigned i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
 		is_host |= length == strlen(schemes[i]) &&
-			!memcmp(schemes[i], ask->bare_uri, length);
+			   !memcmp(schemes[i], ask->bare_uri, length);
 	if (!is_shared || !is_host || (strcmp(path, ":///system") && strcmp(path, ":///session")))
 		return said;
 	for (unsigned k = 0; k < sizeof(schemes) / sizeof(schemes[0]); k++) {
@@ -294,6 +312,11 @@ static enum certainty has_one_of(struct question *ask, const struct condition *c
 	return result;
 }
 
+static uint32_t number_at(const struct question *ask, const struct condition *c)
+{
+	return argument(ask->call, c->argument);
+}
+
 static enum certainty holds(struct question *ask, const struct condition *c, bool allows)
 {
 	const struct head *head = ask->head;
@@ -306,30 +329,29 @@ static enum certainty holds(struct question *ask, const struct condition *c, boo
 		return objects_match(ask, c, allows);
 	case IS_USER:
 		find_user(who);
-		return LIST(c,
-			is_principal(head, who, (const struct principal *)at(head, c->items) + i));
+		return LIST(c, is_principal(head, who,
+					    (const struct principal *)at(head, c->items) + i));
 	case IS_URI:
 		find_connection(ask);
 		return ask->has_uri == YES ? uri_matches(ask, c) : UNKNOWN;
 	case IS_READONLY:
 		find_connection(ask);
-		return ask->is_readonly == UNKNOWN		     ? UNKNOWN :
-			(ask->is_readonly == YES) == (c->value != 0) ? YES :
-								       NO;
+		if (ask->is_readonly == UNKNOWN)
+			return UNKNOWN;
+		return (ask->is_readonly == YES) == (c->value != 0) ? YES : NO;
 	case IS_EXE:
 		exe = find_exe(ask, who);
 		return *exe ? text_matches(head, c, exe) : UNKNOWN;
 	case FLAGS_ANY:
-		return (uint32_t)argument(ask->call, c->argument) & c->value ? YES : NO;
+		return number_at(ask, c) & c->value ? YES : NO;
 	case FLAGS_ALL:
-		return ((uint32_t)argument(ask->call, c->argument) & c->value) == c->value ? YES :
-											     NO;
+		return (number_at(ask, c) & c->value) == c->value ? YES : NO;
 	case FLAGS_NONE:
-		return (uint32_t)argument(ask->call, c->argument) & c->value ? NO : YES;
+		return number_at(ask, c) & c->value ? NO : YES;
 	case ARG_EQUALS:
-		return (uint32_t)argument(ask->call, c->argument) == c->value ? YES : NO;
+		return number_at(ask, c) == c->value ? YES : NO;
 	case ARG_DIFFERS:
-		return (uint32_t)argument(ask->call, c->argument) != c->value ? YES : NO;
+		return number_at(ask, c) != c->value ? YES : NO;
 	case HAS_ELEMENT:
 		return has_one_of(ask, c);
 	default:
@@ -339,9 +361,8 @@ static enum certainty holds(struct question *ask, const struct condition *c, boo
 
 static bool rule_matches(struct question *ask, const struct rule *rule)
 {
-	const struct condition *c = (const struct condition *)at(
-					    ask->head, ask->head->conditions_at) +
-		rule->first;
+	const struct condition *c =
+		(const struct condition *)at(ask->head, ask->head->conditions_at) + rule->first;
 	enum certainty result = YES;
 
 	for (uint32_t i = 0; i < rule->count; i++, c++) {
@@ -367,10 +388,12 @@ static uint32_t first_match(struct question *ask, uint32_t list, uint32_t count,
 	return best;
 }
 
-/* Rules whose names all begin with a prefix are looked for by the object's name; a thousand of them
- * cost what one does. */
+/*
+ * Rules whose names all begin with a prefix are looked for by the object's name; a thousand of them
+ * cost what one does.
+ */
 static uint32_t match_by_prefix(struct question *ask, const struct program *p, const char *name,
-	size_t length, uint32_t best)
+				size_t length, uint32_t best)
 {
 	const struct bucket *table = at(ask->head, p->table);
 	uint32_t hash = 0x811c9dc5, mask = (1u << p->table_bits) - 1;
@@ -380,7 +403,7 @@ static uint32_t match_by_prefix(struct question *ask, const struct program *p, c
 		if (!(p->lengths >> i & 1))
 			continue;
 		for (uint32_t slot = hash & mask, tries = 0; table[slot].used && tries <= mask;
-			slot = (slot + 1) & mask, tries++)
+		     slot = (slot + 1) & mask, tries++)
 			if (table[slot].hash == hash)
 				best = first_match(ask, table[slot].rules, table[slot].count, best);
 	}
@@ -406,11 +429,12 @@ static const struct rule *deciding_rule(struct question *ask)
 			for (unsigned i = 0; i < ask->object_count; i++)
 				if (ask->objects[i].has_name == YES)
 					best = match_by_prefix(ask, p, ask->objects[i].name,
-						ask->objects[i].length, best);
+							       ask->objects[i].length, best);
 		}
 	}
-	return best == UINT32_MAX ? NULL :
-				    (const struct rule *)at(ask->head, ask->head->rules_at) + best;
+	if (best == UINT32_MAX)
+		return NULL;
+	return (const struct rule *)at(ask->head, ask->head->rules_at) + best;
 }
 
 /* Tells the tracer, with the call at hand, that a policy can't be read. */
@@ -425,8 +449,10 @@ void tell_problem(struct call *call)
 		say_verdict(&ask, SAYS_AUDIT, "on_error", NULL);
 }
 
-/* What the policies say: the strictest word that one of them has for one of those for whom the call
- * is made. */
+/*
+ * What the policies say: the strictest word that one of them has for one of those for whom the call
+ * is made.
+ */
 struct decision {
 	enum verdict_action says;
 	const char *rule, *message;
@@ -451,23 +477,23 @@ static void decide(struct question *ask, struct decision *so_far)
 	so_far->message = at(ask->head, found->message);
 }
 
-static void ask_policy(
-	struct question *ask, unsigned which, struct held *held, struct decision *so_far)
+static void ask_policy(struct question *ask, unsigned which, struct held *held,
+		       struct decision *so_far)
 {
 	if (!held) {
 		if (denies_without_policy(which))
 			*so_far = (struct decision){ SAYS_DENY, "on_error",
-				"the policy can't be read", true, false };
+						     "the policy can't be read", true, false };
 		else if (lacks_policy(which))
 			so_far->judged = so_far->is_partial = true;
 		return;
 	}
 	ask->head = held->head;
-	ask->row = (const struct row *)at(ask->head, ask->head->rows_at) + ask->call->number;
+	ask->row = row_of(ask->head, ask->call->number);
 	if (!ask->row->program)
 		return;
-	forget_objects(ask); /* the other policy may have looked for them elsewhere: it has no rules
-				by UUID, for instance */
+	/* the other policy may have looked for them elsewhere: it may have no rules by UUID */
+	forget_objects(ask);
 	if (is_refused(ask)) {
 		so_far->judged = true;
 		return;

@@ -34,37 +34,37 @@ struct layout {
 };
 static const struct layout layouts[OBJECT_TYPES] = {
 	[DOMAIN] = { "virDomain", NUMBER_virDomainGetName, 24, 32, 44, 0, false, 0,
-		NUMBER_virDomainLookupByUUID, NUMBER_virDomainFree },
+		     NUMBER_virDomainLookupByUUID, NUMBER_virDomainFree },
 	[NETWORK] = { "virNetwork", NUMBER_virNetworkGetName, 24, 32, 40, 0, false, 0,
-		NUMBER_virNetworkLookupByUUID, NUMBER_virNetworkFree },
+		      NUMBER_virNetworkLookupByUUID, NUMBER_virNetworkFree },
 	[POOL] = { "virStoragePool", NUMBER_virStoragePoolGetName, 24, 32, 40, 0, false, 0,
-		NUMBER_virStoragePoolLookupByUUID, NUMBER_virStoragePoolFree },
+		   NUMBER_virStoragePoolLookupByUUID, NUMBER_virStoragePoolFree },
 	[NWFILTER] = { "virNWFilter", NUMBER_virNWFilterGetName, 24, 32, 40, 0, false, 0,
-		NUMBER_virNWFilterLookupByUUID, NUMBER_virNWFilterFree },
+		       NUMBER_virNWFilterLookupByUUID, NUMBER_virNWFilterFree },
 	[SECRET] = { "virSecret", NUMBER_virSecretGetUUID, 24, 56, 32, 0, true, 0,
-		NUMBER_virSecretLookupByUUID, NUMBER_virSecretFree },
+		     NUMBER_virSecretLookupByUUID, NUMBER_virSecretFree },
 	[VOLUME] = { "virStorageVol", NUMBER_virStorageVolGetName, 24, 40, 0, 32, false, POOL, 0,
-		NUMBER_virStorageVolFree },
+		     NUMBER_virStorageVolFree },
 	[INTERFACE] = { "virInterface", NUMBER_virInterfaceGetName, 24, 32, 0, 0, false, 0, 0,
-		NUMBER_virInterfaceFree },
+			NUMBER_virInterfaceFree },
 	[NODEDEVICE] = { "virNodeDevice", NUMBER_virNodeDeviceGetName, 24, 32, 0, 0, false, 0, 0,
-		NUMBER_virNodeDeviceFree },
+			 NUMBER_virNodeDeviceFree },
 	[CONNECT] = { "virConnect", 0 },
 	[STREAM] = { "virStream", 0 },
 	[BINDING] = { "virNWFilterBinding", NUMBER_virNWFilterBindingGetPortDev, 24, 32, 0, 0,
-		false, 0, 0, NUMBER_virNWFilterBindingFree },
+		      false, 0, 0, NUMBER_virNWFilterBindingFree },
 	[SNAPSHOT] = { "virDomainSnapshot", NUMBER_virDomainSnapshotGetName, 0, 24, 0, 32, false,
-		DOMAIN },
+		       DOMAIN },
 	[CHECKPOINT] = { "virDomainCheckpoint", NUMBER_virDomainCheckpointGetName, 0, 24, 0, 32,
-		false, DOMAIN },
+			 false, DOMAIN },
 	[NETWORKPORT] = { "virNetworkPort", NUMBER_virNetworkPortGetUUID, 0, 0, 32, 24, true,
-		NETWORK },
+			  NETWORK },
 };
 #define URI_OFFSET 72
 #define CONNECT_FLAGS_OFFSET 64
 
-static _Atomic(uint64_t)
-	classes[OBJECT_TYPES]; /* of handles whose layout was found right; 1: it was found wrong */
+/* of handles whose layout was found right; 1: it was found wrong */
+static _Atomic(uint64_t) classes[OBJECT_TYPES];
 
 /*
  * Whether eight bytes can be read there, without a fault and without a system call that a sandbox
@@ -76,7 +76,7 @@ static bool is_readable(const void *address)
 	uint64_t word = (uint64_t)address & -8UL;
 
 	return word >= 4096 &&
-		(syscall(SYS_rt_sigprocmask, -1, word, NULL, 8) == 0 || errno == EINVAL);
+	       (syscall(SYS_rt_sigprocmask, -1, word, NULL, 8) == 0 || errno == EINVAL);
 }
 
 /* What an argument that should be a string is; NULL: it is none. */
@@ -90,8 +90,10 @@ static const char *text_at(const void *object, unsigned offset)
 	return *(const char *const *)((const char *)object + offset);
 }
 
-/* libvirt's functions that are asked along the way may be traced: this says that they are no calls
- * of the program. */
+/*
+ * libvirt's functions that are asked along the way may be traced: this says that they are no calls
+ * of the program.
+ */
 static void begin_looking(struct question *ask)
 {
 	if (!ask->looking)
@@ -126,8 +128,10 @@ static enum certainty is_handle(enum object_type type, const void *handle)
 	return YES;
 }
 
-/* Whether the handle's fields are where `layouts` says. The first word of an object is its class,
- * as libvirt checks itself. */
+/*
+ * Whether the handle's fields are where `layouts` says. The first word of an object is its class,
+ * as libvirt checks itself.
+ */
 static bool is_known(struct question *ask, enum object_type type, const void *handle)
 {
 	uint64_t class, known = atomic_load_explicit(&classes[type], memory_order_relaxed);
@@ -158,9 +162,8 @@ static bool is_known(struct question *ask, enum object_type type, const void *ha
 	}
 	atomic_store(&classes[type], right ? class : 1);
 	if (!right)
-		alert("libvirt's objects have an unknown layout, so that rules on names match all "
-		      "of them",
-			functions[layout->accessor].name);
+		alert("libvirt's objects have an unknown layout, "
+		      "so that rules on names match all of them", functions[layout->accessor].name);
 	return right;
 }
 
@@ -222,8 +225,8 @@ static void ask_driver(struct question *ask, struct object *object, const void *
 }
 
 /* `is_found`: libvirt itself has just made it, so its name is the driver's. NULL is no object. */
-static struct object *add_handle(
-	struct question *ask, enum object_type type, const void *handle, bool is_found)
+static struct object *add_handle(struct question *ask, enum object_type type, const void *handle,
+				 bool is_found)
 {
 	const struct layout *layout = &layouts[type];
 	struct object *object;
@@ -231,10 +234,10 @@ static struct object *add_handle(
 	if (!handle)
 		return NULL;
 	if ((type == SNAPSHOT || type == CHECKPOINT || type == NETWORKPORT) &&
-		is_known(ask, type, handle)) {
+	    is_known(ask, type, handle)) {
 		/* it is named by what it belongs to */
 		object = add_handle(ask, layout->parent_type,
-			(const void *)text_at(handle, layout->parent), is_found);
+				    (const void *)text_at(handle, layout->parent), is_found);
 		if (object && object->has_name == YES && layout->name) {
 			struct object *inner = add(ask, type);
 
@@ -271,11 +274,19 @@ static struct object *add_handle(
 
 static enum xml_shape shape_of(enum object_type type)
 {
-	return type == INTERFACE || type == NWFILTER ? NAME_ATTRIBUTE :
-		type == BINDING			     ? PORTDEV_ATTRIBUTE :
-		type == SECRET			     ? USAGE :
-		type == POOL			     ? POOL_NAME :
-						       NAME_CHILD;
+	switch (type) {
+	case INTERFACE:
+	case NWFILTER:
+		return NAME_ATTRIBUTE;
+	case BINDING:
+		return PORTDEV_ATTRIBUTE;
+	case SECRET:
+		return USAGE;
+	case POOL:
+		return POOL_NAME;
+	default:
+		return NAME_CHILD;
+	}
 }
 
 /* A volume's name is one in the pool that the call names before it. */
@@ -305,15 +316,14 @@ static void add_xml(struct question *ask, const struct source *source, const cha
 	set_pool(ask, object);
 }
 
-/* virTypedParameter: char field[80]; int type; union value. Migrations name their destination
- * there. */
+/* virTypedParameter: char field[80]; int type; union value. Migrations name a destination there. */
 #define PARAM_BYTES 96
 
 /* The value of a parameter of that name; *is_string: whether it is one. NULL: there is none. */
 static const char *find_param(const char *params, int count, const char *name, bool *is_string)
 {
 	for (; count > 0 && is_readable(params) && is_readable(params + PARAM_BYTES - 8);
-		count--, params += PARAM_BYTES)
+	     count--, params += PARAM_BYTES)
 		if (!strncmp(params, name, 80)) {
 			*is_string = *(const int *)(params + 80) == 7;	/* VIR_TYPED_PARAM_STRING */
 			return text_at(params, 88);
@@ -348,7 +358,7 @@ const char *document_of(struct call *call, unsigned number)
 		return string_at(argument(call, number));
 	number &= ~IN_PARAMS;
 	value = find_param((const char *)argument(call, number), argument(call, number + 1),
-		"destination_xml", &is_string);
+			   "destination_xml", &is_string);
 	return value && is_string ? string_at((uint64_t)value) : NULL;
 }
 
@@ -373,11 +383,12 @@ static void add_found(struct question *ask, const struct source *source)
 	typedef void *lookup_call(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
 	const uint64_t *args = ask->call->args;
 	struct object *object;
+	lookup_call *lookup;
 	void *own;
 
 	begin_looking(ask);
-	own = ((lookup_call *)real_of(ask->call->number))(
-		args[0], args[1], args[2], args[3], args[4], args[5]);
+	lookup = (lookup_call *)real_of(ask->call->number);
+	own = lookup(args[0], args[1], args[2], args[3], args[4], args[5]);
 	object = add_handle(ask, source->type, own, true);
 	if (object)
 		object->lookup = own;
@@ -385,8 +396,10 @@ static void add_found(struct question *ask, const struct source *source)
 		add_name(ask, source->type, argument(ask->call, source->second));
 }
 
-/* Each handle of a list is judged as if it were alone; NULL ends it. The number of the handle that
- * comes next; 0: there is none. */
+/*
+ * Each handle of a list is judged as if it were alone; NULL ends it. The number of the handle that
+ * comes next; 0: there is none.
+ */
 unsigned next_handle(struct question *ask, unsigned number)
 {
 	const struct source *source = at(ask->head, ask->row->sources);
@@ -451,9 +464,8 @@ void find_objects(struct question *ask)
 		case BY_HANDLE_OR_ALL:
 			if (value)
 				add_handle(ask, source->type, (const void *)value, false);
-			else
-				add(ask, source->type); /* which of them there are, or will be,
-							   can't be told */
+			else	/* which of them there are, or will be, can't be told */
+				add(ask, source->type);
 			break;
 		case BY_UNKNOWN:
 			add(ask, source->type);
@@ -482,8 +494,8 @@ void forget_objects(struct question *ask)
  */
 static bool join_uri(char *buffer, size_t size, const void *uri, bool bare)
 {
-	const char *scheme = text_at(uri, 0), *server = text_at(uri, 8), *user = text_at(uri, 16),
-		   *path = text_at(uri, 32), *query = text_at(uri, 40);
+	const char *scheme = text_at(uri, 0), *server = text_at(uri, 8), *user = text_at(uri, 16);
+	const char *path = text_at(uri, 32), *query = text_at(uri, 40);
 	int port = *(const int *)((const char *)uri + 24);
 	bool has_server = server && *server, is_v6 = has_server && strchr(server, ':');
 	size_t n = 0;
@@ -522,8 +534,10 @@ static size_t append_part(char *buffer, size_t size, size_t n, const char *from,
 	return n;
 }
 
-/* The same for a URI that a connection is to be opened with; false: libvirt may make another one of
- * it. */
+/*
+ * The same for a URI that a connection is to be opened with; false: libvirt may make another one of
+ * it.
+ */
 static bool strip_uri(char *buffer, size_t size, const char *uri)
 {
 	const char *scheme_end = strstr(uri, "://"), *server, *server_end, *end, *user, *plus;
@@ -586,7 +600,7 @@ void *connection_of(struct question *ask)
 				return NULL;
 			handle = *(const void *const *)handle;
 		} else if (source->kind != BY_HANDLE && source->kind != BY_CONNECTION &&
-			source->kind != IN_POOL)
+			   source->kind != IN_POOL)
 			continue;
 		if (type == CONNECT)
 			return known_connection(ask, (void *)handle);
@@ -602,9 +616,8 @@ void *connection_of(struct question *ask)
 
 /*
  * Whether the connection's driver is one that its URI names. A client says by which URI its daemon
- * is to connect
- * ("?name="): one with a server leads the daemon to itself or another one, as its own client; and
- * root's daemon has one driver for both qemu:///system and qemu:///session.
+ * is to connect ("?name="): one with a server leads the daemon to itself or another one, as its own
+ * client; and root's daemon has one driver for both qemu:///system and qemu:///session.
  */
 static bool is_own_driver(char *bare_uri)
 {
@@ -633,8 +646,8 @@ void find_connection(struct question *ask)
 		const char *name = string_at(ask->call->args[0]);
 
 		if (name && append(ask->uri, sizeof(ask->uri), 0, name) + 1 < sizeof(ask->uri) &&
-			strip_uri(ask->bare_uri, sizeof(ask->bare_uri), name) &&
-			is_own_driver(ask->bare_uri))
+		    strip_uri(ask->bare_uri, sizeof(ask->bare_uri), name) &&
+		    is_own_driver(ask->bare_uri))
 			ask->has_uri = YES;
 		if (!strcmp(function->name, "virConnectOpen"))
 			ask->is_readonly = NO;
@@ -650,7 +663,7 @@ void find_connection(struct question *ask)
 	ask->is_readonly = *(const uint32_t *)(conn + CONNECT_FLAGS_OFFSET) & 1 ? YES : NO;
 	uri = text_at(conn, URI_OFFSET);
 	if (uri && join_uri(ask->uri, sizeof(ask->uri), uri, false) &&
-		join_uri(ask->bare_uri, sizeof(ask->bare_uri), uri, true) &&
-		is_own_driver(ask->bare_uri))
+	    join_uri(ask->bare_uri, sizeof(ask->bare_uri), uri, true) &&
+	    is_own_driver(ask->bare_uri))
 		ask->has_uri = YES;
 }

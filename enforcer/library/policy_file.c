@@ -46,8 +46,8 @@ static _Atomic(int64_t) next_look;	/* ns, CLOCK_MONOTONIC_COARSE */
 static struct identity identity_of(const struct stat *st)
 {
 	return (struct identity){ st->st_dev, st->st_ino, st->st_size,
-		st->st_mtim.tv_sec * SECOND + st->st_mtim.tv_nsec,
-		st->st_ctim.tv_sec * SECOND + st->st_ctim.tv_nsec };
+				  st->st_mtim.tv_sec * SECOND + st->st_mtim.tv_nsec,
+				  st->st_ctim.tv_sec * SECOND + st->st_ctim.tv_nsec };
 }
 
 /* Eight bytes at a time: a call waits for it. */
@@ -63,9 +63,9 @@ uint32_t crc32_of(const uint8_t *data, size_t size)
 		memcpy(&high, data + 4, 4);
 		low ^= sum;
 		sum = tables[7][low & 0xff] ^ tables[6][low >> 8 & 0xff] ^
-			tables[5][low >> 16 & 0xff] ^ tables[4][low >> 24] ^
-			tables[3][high & 0xff] ^ tables[2][high >> 8 & 0xff] ^
-			tables[1][high >> 16 & 0xff] ^ tables[0][high >> 24];
+		      tables[5][low >> 16 & 0xff] ^ tables[4][low >> 24] ^ tables[3][high & 0xff] ^
+		      tables[2][high >> 8 & 0xff] ^ tables[1][high >> 16 & 0xff] ^
+		      tables[0][high >> 24];
 	}
 	while (size--)
 		sum = tables[0][(uint8_t)(sum ^ *data++)] ^ sum >> 8;
@@ -78,7 +78,7 @@ static bool fits(const struct head *head, uint32_t offset, uint64_t count, uint3
 	uint32_t alignment = size % 8 == 0 ? 8 : size % 4 == 0 ? 4 : 1;
 
 	return offset >= sizeof(*head) && offset % alignment == 0 && offset <= head->size &&
-		count * size <= head->size - offset;
+	       count * size <= head->size - offset;
 }
 
 static bool is_string(const struct head *head, uint32_t offset)
@@ -142,7 +142,7 @@ static bool check_program(const struct head *head, uint32_t offset)
 	if (p->table_bits > 20 || !fits(head, p->table, 1ULL << p->table_bits, sizeof(*table)))
 		return false;
 	if (!check_list(head, p->all, p->all_count) ||
-		!check_list(head, p->general, p->general_count))
+	    !check_list(head, p->general, p->general_count))
 		return false;
 	table = at(head, p->table);
 	for (uint32_t i = 0; i < 1u << p->table_bits; i++)
@@ -173,37 +173,37 @@ bool check_policy(const void *data, size_t size, const char **problem)
 
 	*problem = "it is no compiled policy";
 	if (size < sizeof(*head) || !check_head(head, size, problem) ||
-		((const char *)data)[size - 1])
+	    ((const char *)data)[size - 1])
 		return false;
 	if (head->check != crc32_of((const uint8_t *)data + 16, size - 16))
 		return false;
 	if (!is_string(head, head->origin) ||
-		!fits(head, head->rows_at, head->rows, sizeof(*rows)) ||
-		!fits(head, head->rules_at, head->rules, sizeof(*rules)) ||
-		!fits(head, head->conditions_at, head->conditions, sizeof(*conditions)))
+	    !fits(head, head->rows_at, head->rows, sizeof(*rows)) ||
+	    !fits(head, head->rules_at, head->rules, sizeof(*rules)) ||
+	    !fits(head, head->conditions_at, head->conditions, sizeof(*conditions)))
 		return false;
 	rows = at(head, head->rows_at);
 	rules = at(head, head->rules_at);
 	conditions = at(head, head->conditions_at);
 	for (uint32_t i = 0; i < head->conditions; i++)
 		if (!check_items(head, &conditions[i]) ||
-			(conditions[i].argument & ~IN_PARAMS) >= 15)
+		    (conditions[i].argument & ~IN_PARAMS) >= 15)
 			return false;
 	for (uint32_t i = 0; i < head->rules; i++)
 		if (!is_string(head, rules[i].name) || !is_string(head, rules[i].message) ||
-			rules[i].action > DENY || rules[i].action < ALLOW ||
-			(uint64_t)rules[i].first + rules[i].count > head->conditions)
+		    rules[i].action > DENY || rules[i].action < ALLOW ||
+		    (uint64_t)rules[i].first + rules[i].count > head->conditions)
 			return false;
 	for (uint32_t i = 0; i < head->rows; i++) {
 		const struct source *sources = at(head, rows[i].sources);
 
 		if (!fits(head, rows[i].sources, rows[i].source_count, sizeof(*sources)) ||
-			rows[i].source_count > 16)
+		    rows[i].source_count > 16)
 			return false;
 		for (uint32_t j = 0; j < rows[i].source_count; j++)
 			if (sources[j].kind < BY_HANDLE || sources[j].kind >= SOURCE_KINDS ||
-				sources[j].argument >= 16 || sources[j].type >= OBJECT_TYPES ||
-				sources[j].second >= 16)
+			    sources[j].argument >= 16 || sources[j].type >= OBJECT_TYPES ||
+			    sources[j].second >= 16)
 				return false;
 		if (!rows[i].program || rows[i].program == checked[rows[i].program / 8 % 64])
 			continue;
@@ -214,12 +214,14 @@ bool check_policy(const void *data, size_t size, const char **problem)
 	return true;
 }
 
-/* Only for whoever may write there: what root obeys only root may write, what others obey only root
- * and they. */
+/*
+ * Only for whoever may write there: what root obeys only root may write, what others obey only root
+ * and they.
+ */
 static bool is_trusted(const struct stat *st)
 {
 	return S_ISREG(st->st_mode) && !(st->st_mode & 022) &&
-		(st->st_uid == 0 || (geteuid() != 0 && st->st_uid == geteuid()));
+	       (st->st_uid == 0 || (geteuid() != 0 && st->st_uid == geteuid()));
 }
 
 static bool read_all(int fd, void *to, size_t size)
@@ -260,7 +262,7 @@ static const void *copy_of(int fd, size_t size)
 		munmap(data, size);	/* a writable mapping can't be sealed */
 		data = MAP_FAILED;
 		if (!fcntl(copy, F_ADD_SEALS,
-			    F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+			   F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 			sealed = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, copy, 0);
 		data = sealed;
 	} else if (data != MAP_FAILED) {
@@ -271,15 +273,17 @@ static const void *copy_of(int fd, size_t size)
 	return data == MAP_FAILED ? NULL : data;
 }
 
-/* Whether the file begins as a policy of its size and for this library does: what doesn't is not
- * read as a whole. */
+/*
+ * Whether the file begins as a policy of its size and for this library does: what doesn't is not
+ * read as a whole.
+ */
 static bool begins_well(int fd, size_t size, const char **problem)
 {
 	struct head head;
 
 	*problem = "it can't be read";
 	return pread(fd, &head, sizeof(head), 0) == sizeof(head) &&
-		check_head(&head, size, problem);
+	       check_head(&head, size, problem);
 }
 
 static struct held *free_slot(void)
@@ -293,8 +297,10 @@ static struct held *free_slot(void)
 	return NULL;
 }
 
-/* Frees the slot once nobody uses it; its own share is 1 << 30, taken away when it is in force no
- * more. */
+/*
+ * Frees the slot once nobody uses it; its own share is 1 << 30, taken away when it is in force no
+ * more.
+ */
 static void give_back(struct held *held, int share)
 {
 	if (atomic_fetch_sub(&held->users, share) != share)
@@ -316,7 +322,7 @@ struct held *take_policy(unsigned which)
 		users = atomic_load(&held->users);
 		/* in force: its own share is there; else it has just been replaced */
 		if (users < 1 << 29 ||
-			!atomic_compare_exchange_weak(&held->users, &users, users + 1))
+		    !atomic_compare_exchange_weak(&held->users, &users, users + 1))
 			continue;
 		if (atomic_load(&policies[which].held) == held)
 			return held;
@@ -340,9 +346,7 @@ static void mark_rules(void)
 
 		for (unsigned which = 0; which < POLICIES; which++) {
 			if (held[which])
-				is_ruled |= !!((const struct row *)at(
-					held[which]->head, held[which]->head->rows_at))[i]
-						      .program;
+				is_ruled |= row_of(held[which]->head, i)->program != 0;
 			else	/* nobody may take the call for one that is judged */
 				is_ruled |= lacks_policy(which) && !functions[i].plumbing;
 		}
@@ -437,10 +441,12 @@ static void load(unsigned which)
 	close(fd);
 	if (held->head->flags & HEAD_ON_ERROR_DENY)
 		deny_on_error = true;
-	/* first rules are looked for where there are any by the old or the new policy, then by the
-	 * new one alone */
+	/*
+	 * first rules are looked for where there are any by the old or the new policy, then by the
+	 * new one alone
+	 */
 	for (unsigned i = 0; i < FUNCTIONS; i++)
-		if (((const struct row *)at(held->head, held->head->rows_at))[i].program)
+		if (row_of(held->head, i)->program)
 			atomic_store_explicit(&ruled[i], 1, memory_order_relaxed);
 	old = atomic_exchange(&policies[which].held, held);
 	atomic_store(&policies[which].problem, NULL);
@@ -478,7 +484,7 @@ static void look(unsigned which)
 	if (stat(policies[which].path, &st)) {
 		/* the system's may never have been there; one that is gone stays in force */
 		if (which == 0 && !atomic_load(&policies[which].held) &&
-			(errno == ENOENT || errno == ENOTDIR))
+		    (errno == ENOENT || errno == ENOTDIR))
 			return;
 		if (memcmp(&policies[which].refused, &absent, sizeof(absent))) {
 			policies[which].refused = absent;	/* say it once, until it is back */
@@ -494,8 +500,8 @@ static void look(unsigned which)
 	now = identity_of(&st);
 	if (!is_up_to_date(which, &now))
 		load(which);
-	else if (memcmp(&policies[which].refused, &now, sizeof(now)))
-		atomic_store(&policies[which].last_problem, NULL); /* it was away, and is back */
+	else if (memcmp(&policies[which].refused, &now, sizeof(now)))	/* it is back */
+		atomic_store(&policies[which].last_problem, NULL);
 }
 
 void look_for_changes(void)
@@ -510,8 +516,10 @@ void look_for_changes(void)
 		return;		/* not yet, or another thread does it */
 	saved = errno;
 	atomic_store(&objects_due, true);
-	/* else a thread has been at it for a second, or a signal came while this one is; two at
-	 * once would mark the rules of either's policy */
+	/*
+	 * else a thread has been at it for a second, or a signal came while this one is; two at
+	 * once would mark the rules of either's policy
+	 */
 	if (!atomic_exchange(&looking, true)) {
 		for (unsigned which = 0; which < POLICIES; which++)
 			look(which);
@@ -520,8 +528,7 @@ void look_for_changes(void)
 	errno = saved;
 }
 
-/* A fork may have come while another thread was at it; its copy of the state is what the child has.
- */
+/* A fork may have come while another thread was at it: the child has a copy of its state. */
 static void in_child(void)
 {
 	atomic_store(&looking, false);
@@ -535,8 +542,8 @@ bool has_own_policy(void)
 /* What the environment says; before main(), because the program may change it. */
 void read_environment(void)
 {
-	const char *path = getenv("LIBVIRT_TRACE_POLICY"),
-		   *on_error = getenv("LIBVIRT_TRACE_ON_ERROR");
+	const char *path = getenv("LIBVIRT_TRACE_POLICY");
+	const char *on_error = getenv("LIBVIRT_TRACE_ON_ERROR");
 
 	append(policies[0].path, sizeof(policies[0].path), 0, SYSTEM_POLICY);
 	if (path)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Finds the real functions: libvirt as it is loaded, however it was loaded, comes in; their
- * addresses go out. */
+/*
+ * Finds the real functions: libvirt as it is loaded, however it was loaded, comes in; their
+ * addresses go out.
+ */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -53,7 +55,7 @@ __attribute__((visibility("hidden"))) void *find_stub(void *handle, const char *
 
 #define LIBRARIES 3
 static const char sonames[LIBRARIES][20] = { "libvirt.so.0", "libvirt-qemu.so.0",
-	"libvirt-lxc.so.0" };
+					     "libvirt-lxc.so.0" };
 static void *_Atomic handles[LIBRARIES];
 struct inner inner;
 
@@ -91,7 +93,7 @@ static void hide_missing(unsigned library)
 		if (!symbols[i].st_shndx || offset >= FUNCTIONS * STUB_BYTES)
 			continue;
 		if (functions[offset / STUB_BYTES].library != library ||
-			real_of(offset / STUB_BYTES))
+		    real_of(offset / STUB_BYTES))
 			continue;
 		symbols[i].st_shndx = SHN_UNDEF;
 		symbols[i].st_value = 0;
@@ -131,8 +133,10 @@ void resolve(void)
 			if (functions[i].library != library)
 				continue;
 			real = (uint64_t)real_dlsym(handle, functions[i].name);
-	/* of libvirt's dependencies none is ours, but whoever preloads strange
-			 * things gets no endless loop */
+			/*
+			 * of libvirt's dependencies none is ours, but whoever preloads strange
+			 * things gets no endless loop
+			 */
 			if (real - (uint64_t)enforcer_stubs < FUNCTIONS * STUB_BYTES)
 				real = 0;
 			atomic_store_explicit(&reals[i], real, memory_order_relaxed);

@@ -65,7 +65,7 @@ static bool read_tag(struct reader *r, struct tag *tag)
 	r->at += tag->closes;
 	tag->name = r->at;
 	while (r->at < r->end && !is_blank(*r->at) && *r->at != '>' && *r->at != '/' &&
-		*r->at != '<')
+	       *r->at != '<')
 		r->at++;
 	tag->length = r->at - tag->name;
 	tag->attributes = r->at;
@@ -101,8 +101,8 @@ static const char *local_name(const char *name, const char *end)
 }
 
 /* The value of an attribute of that name; NO: it has none. */
-static enum certainty read_attribute(
-	const struct tag *tag, const char *name, const char **value, size_t *length)
+static enum certainty read_attribute(const struct tag *tag, const char *name, const char **value,
+				     size_t *length)
 {
 	struct reader r = { tag->attributes, tag->end };
 
@@ -146,20 +146,22 @@ static bool is_plain_text(const char *text, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
 		if ((unsigned char)text[i] < 0x20 || text[i] == '&' || text[i] == '<' ||
-			text[i] == 0x7f)
+		    text[i] == 0x7f)
 			return false;
 	return true;
 }
 
-/* Whether elements without a prefix are in a namespace from there on: then libvirt doesn't find
- * them. */
+/*
+ * Whether elements without a prefix are in a namespace from there on: then libvirt doesn't find
+ * them.
+ */
 static bool has_namespace(const struct tag *tag)
 {
 	const char *value;
 	size_t length;
 
 	return memchr(tag->name, ':', tag->length) ||
-		read_attribute(tag, "xmlns", &value, &length) != NO;
+	       read_attribute(tag, "xmlns", &value, &length) != NO;
 }
 
 /* <?xml ...?>: only encodings that leave the bytes as they are. */
@@ -200,6 +202,15 @@ static bool read_prolog(struct reader *r)
 	return r->at < r->end && *r->at == '<' && !starts(r, "<!") && !starts(r, "<?");
 }
 
+/* Of a hexadecimal digit; -1: it is none. */
+static int digit_of(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 bool read_uuid(const char *text, size_t length, uint8_t uuid[16])
 {
 	size_t i = 0;
@@ -209,9 +220,7 @@ bool read_uuid(const char *text, size_t length, uint8_t uuid[16])
 		i++;
 	for (unsigned n = 0; n < 32;) {
 		char c = i < length ? text[i++] : 0;
-		int digit = c >= '0' && c <= '9'	       ? c - '0' :
-			(c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 :
-								 -1;
+		int digit = digit_of(c);
 
 		if (c == '-' && n % 2 == 0)
 			continue;
@@ -225,8 +234,10 @@ bool read_uuid(const char *text, size_t length, uint8_t uuid[16])
 	return i == length;
 }
 
-/* The text of an element whose opening tag was read, up to its closing one; false: something else
- * is in it. */
+/*
+ * The text of an element whose opening tag was read, up to its closing one; false: something else
+ * is in it.
+ */
 static bool read_text(struct reader *r, const struct tag *tag, const char **text, size_t *length)
 {
 	struct tag close;
@@ -241,7 +252,7 @@ static bool read_text(struct reader *r, const struct tag *tag, const char **text
 	if (r->at >= r->end || starts(r, "<!") || starts(r, "<?"))
 		return false;
 	return read_tag(r, &close) && close.closes && close.length == tag->length &&
-		!memcmp(close.name, tag->name, tag->length) && is_plain_text(*text, *length);
+	       !memcmp(close.name, tag->name, tag->length) && is_plain_text(*text, *length);
 }
 
 struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
@@ -256,7 +267,7 @@ struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
 	size_t length;
 
 	if (r.end - r.at > BYTES_MAX || !read_prolog(&r) || !read_tag(&r, &root) || root.closes ||
-		has_namespace(&root))
+	    has_namespace(&root))
 		return unknown;
 	if (shape == NAME_ATTRIBUTE) {
 		found.has_name = read_attribute(&root, "name", &found.name, &found.length);
@@ -265,8 +276,10 @@ struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
 	}
 	if (root.is_empty)
 		return found;
-	/* to the end of the root: a second <name> is none of libvirt's business, but what would end
-	 * the first early must be seen */
+	/*
+	 * to the end of the root: a second <name> is none of libvirt's business, but what would end
+	 * the first early must be seen
+	 */
 	while (depth) {
 		while (r.at < r.end && *r.at != '<')
 			r.at++;
@@ -288,7 +301,7 @@ struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
 			/* a pool without a name has its source's */
 			if (depth == 2 && in_source && !has_source_name && is_named(&tag, "name")) {
 				if (has_namespace(&tag) ||
-					!read_text(&r, &tag, &source.name, &source.length))
+				    !read_text(&r, &tag, &source.name, &source.length))
 					return unknown;
 				has_source_name = true;
 				continue;
@@ -299,17 +312,17 @@ struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape)
 		in_source = shape == POOL_NAME && !has_source && is_named(&tag, "source");
 		has_source |= in_source;
 		if ((shape == NAME_CHILD || shape == POOL_NAME) && is_named(&tag, "name") &&
-			found.has_name == NO) {
+		    found.has_name == NO) {
 			if (has_namespace(&tag) || !read_text(&r, &tag, &found.name, &found.length))
 				return unknown;
 			found.has_name = YES;
 		} else if (is_named(&tag, "uuid") && found.has_uuid == NO) {
 			if (has_namespace(&tag) || !read_text(&r, &tag, &text, &length) ||
-				!read_uuid(text, length, found.uuid))
+			    !read_uuid(text, length, found.uuid))
 				return unknown;
 			found.has_uuid = YES;
 		} else if (shape == PORTDEV_ATTRIBUTE && is_named(&tag, "portdev") &&
-			found.has_name == NO) {
+			   found.has_name == NO) {
 			if (has_namespace(&tag))
 				return unknown;
 			found.has_name = read_attribute(&tag, "name", &found.name, &found.length);
@@ -365,8 +378,10 @@ static enum certainty is_attribute(const struct tag *tag, const char *name, cons
 	return length == strlen(sought) && !memcmp(value, sought, length) ? YES : NO;
 }
 
-/* Whether the document has an element of that name, or NAME\1ATTRIBUTE\1VALUE. What can't be read
- * with certainty may have everything. */
+/*
+ * Whether the document has an element of that name, or NAME\1ATTRIBUTE\1VALUE. What can't be read
+ * with certainty may have everything.
+ */
 enum certainty has_element(const char *xml, const char *sought)
 {
 	struct reader r = { xml, xml + strnlen(xml, BYTES_MAX + 1) };
@@ -395,10 +410,9 @@ enum certainty has_element(const char *xml, const char *sought)
 			continue;
 		}
 		if (starts(&r, "<!--") || starts(&r, "<![CDATA[") || starts(&r, "<?")) {
-			if (!skip_past(&r,
-				    starts(&r, "<?")	       ? "?>" :
-					    starts(&r, "<!--") ? "-->" :
-								 "]]>"))
+			const char *end = starts(&r, "<?") ? "?>" : "-->";
+
+			if (!skip_past(&r, starts(&r, "<![") ? "]]>" : end))
 				return UNKNOWN;
 			continue;
 		}
@@ -406,7 +420,7 @@ enum certainty has_element(const char *xml, const char *sought)
 			return UNKNOWN;
 		name = local_name(tag.name, tag.name + tag.length);
 		if (tag.closes || (size_t)(tag.name + tag.length - name) != length ||
-			memcmp(name, sought, length))
+		    memcmp(name, sought, length))
 			continue;
 		switch (value ? is_attribute(&tag, attribute, value) : YES) {
 		case YES:

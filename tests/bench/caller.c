@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A number of calls to virDomainGetName on libvirt's test driver comes in, flat out or at a steady
- *pace; what they took goes out.
+ * pace; what they took goes out.
  *
- *	bench-caller burst CALLS BURSTS PAUSE_MS	prints ns per call, a line a burst; between
- *bursts a reader may catch up bench-caller pace CALLS_PER_SECOND SECONDS	prints the calls
- *made and the seconds they took bench-caller slowest SECONDS	prints the most ns of processor time
- *that a call took
+ *	bench-caller burst CALLS BURSTS PAUSE_MS	prints ns per call, a line a burst;
+ *		between bursts a reader may catch up
+ *	bench-caller pace CALLS_PER_SECOND SECONDS	prints the calls and the seconds they took
+ *	bench-caller slowest SECONDS	prints the most ns of processor time that a call took
  */
 #define _GNU_SOURCE
 #include <libvirt/libvirt.h>
@@ -84,8 +84,10 @@ static void ask(virDomainPtr domain, long calls, long bursts)
 	}
 }
 
-/* Waits without sleeping: a sleep's end comes 50 us late. What a preemption delayed is made up for
- * at once. */
+/*
+ * Waits without sleeping: a sleep's end comes 50 us late. What a preemption delayed is made up for
+ * at once.
+ */
 static void pace(virDomainPtr domain, long rate, double seconds)
 {
 	long calls = rate * seconds, i;

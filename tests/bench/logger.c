@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Preloaded: calls of virDomainGetName come in; each goes on to libvirt and, as a line that is
- * flushed, to the file BENCH_LOG. */
+/*
+ * Preloaded: calls of virDomainGetName come in; each goes on to libvirt and, as a line that is
+ * flushed, to the file BENCH_LOG.
+ */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <libvirt/libvirt.h>
@@ -24,8 +26,8 @@ const char *virDomainGetName(virDomainPtr domain)
 
 	if (out) {
 		fprintf(out,
-			"<event>virDomainGetName</event><state>%d</state><param><name>%s</name></"
-			"param>\n",
+			"<event>virDomainGetName</event><state>%d</state><param><name>%s</name>"
+			"</param>\n",
 			name != NULL, name ? name : "");
 		fflush(out);
 	}

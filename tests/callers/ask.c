@@ -45,6 +45,7 @@ int main(int argc, char **argv)
 		virNetworkPtr network = NULL;
 		long result = 0;
 		virErrorPtr error;
+		bool denied;
 
 		check(sscanf(line, "%127s %4095s %u", function, name, &flags) == 3, line);
 		if (!strncmp(function, "virDomain", 9) && !is("virDomainLookupByName"))
@@ -72,10 +73,9 @@ int main(int argc, char **argv)
 		else
 			check(false, function);
 		error = virGetLastError();
-		puts(result < 0 && error && error->code == VIR_ERR_ACCESS_DENIED &&
-					error->domain == VIR_FROM_ACCESS ?
-				"denied" :
-				"passed");
+		denied = result < 0 && error && error->code == VIR_ERR_ACCESS_DENIED &&
+			 error->domain == VIR_FROM_ACCESS;
+		puts(denied ? "denied" : "passed");
 		fflush(stdout);
 	}
 	return 0;

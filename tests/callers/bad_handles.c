@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Calls on what is no handle, or one of another kind, with pointers behind it that lead nowhere:
- * prints libvirt's errors. */
+/*
+ * Calls on what is no handle, or one of another kind, with pointers behind it that lead nowhere:
+ * prints libvirt's errors.
+ */
 #include "caller.h"
 
 #define NOWHERE ((const char *)1)

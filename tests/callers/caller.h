@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the callers share: a quiet connection to libvirt's test driver, and facts printed as JSON, a
- * call a line. */
+/*
+ * What the callers share: a quiet connection to libvirt's test driver, and facts printed as JSON, a
+ * call a line.
+ */
 
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>

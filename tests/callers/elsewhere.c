@@ -46,8 +46,8 @@ static ucontext_t *coroutine(void (*run)(void))
 	static char *stack;
 
 	if (!stack)			/* below the main thread's stack, as all such memory */
-		stack = mmap(
-			NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			     0);
 	getcontext(&inside);
 	inside.uc_stack.ss_sp = stack;
 	inside.uc_stack.ss_size = STACK;
@@ -103,7 +103,7 @@ static void on_error_jump(void *data, virErrorPtr error)
 		return;
 	if (!stacks)
 		stacks = mmap(NULL, (JUMPS + 1) * (STACK >> 4), PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	getcontext(&there);
 	there.uc_stack.ss_sp = stacks + (JUMPS - next) * (STACK >> 4);	/* each below the last */
 	there.uc_stack.ss_size = STACK >> 4;
@@ -168,8 +168,8 @@ int main(int argc, char **argv)
 		check(virConnectOpenAuth(argv[2], &auth, 0), "virConnectOpenAuth");
 	} else if (!strcmp(argv[1], "event")) {
 		check(virEventAddTimeout(0, on_timeout, NULL, NULL) >= 0 &&
-				!virEventRunDefaultImpl(),
-			"virEventRunDefaultImpl");
+			      !virEventRunDefaultImpl(),
+		      "virEventRunDefaultImpl");
 	} else if (!strcmp(argv[1], "jump")) {
 		jumping = true;
 		virSetErrorFunc(NULL, on_error_jump);

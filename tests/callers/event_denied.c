@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* An event callback that ends in a jump to virDomainResume: says whether that call, which libvirt
- * seems to make, was denied. */
+/*
+ * An event callback that ends in a jump to virDomainResume: says whether that call, which libvirt
+ * seems to make, was denied.
+ */
 
 #include "caller.h"
 
 static int events;
 
-__attribute__((noinline)) static int on_event(
-	virConnectPtr conn, virDomainPtr domain, int event, int detail, void *data)
+__attribute__((noinline)) static int on_event(virConnectPtr conn, virDomainPtr domain, int event,
+					      int detail, void *data)
 {
 	(void)conn;
 	(void)event;
@@ -26,7 +28,7 @@ int main(void)
 	check(!virEventRegisterDefaultImpl(), "virEventRegisterDefaultImpl");
 	conn = open_test();
 	check(virConnectDomainEventRegister(conn, on_event, NULL, NULL) >= 0,
-		"virConnectDomainEventRegister");
+	      "virConnectDomainEventRegister");
 	domain = find_domain(conn, "test");
 	check(!virDomainSuspend(domain), "virDomainSuspend");	/* raises the event */
 	while (!events)

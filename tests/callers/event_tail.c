@@ -27,9 +27,9 @@ int main(void)
 	check(!virEventRegisterDefaultImpl(), "virEventRegisterDefaultImpl");
 	conn = open_test();
 	check(virConnectDomainEventRegister(conn, on_event, NULL, NULL) >= 0,
-		"virConnectDomainEventRegister");
-	check(!virDomainSuspend(find_domain(conn, "test")),
-		"virDomainSuspend"); /* raises the first event */
+	      "virConnectDomainEventRegister");
+	/* raises the first event */
+	check(!virDomainSuspend(find_domain(conn, "test")), "virDomainSuspend");
 	while (events <= CALLS)
 		check(!virEventRunDefaultImpl(), "virEventRunDefaultImpl");
 	for (int i = 0; i <= CALLS; i++)

@@ -48,7 +48,7 @@ static void write_all(const char *path, virDomainPtr domain)
 			char *to = string(thread, n);
 
 			memcpy((char *)object(thread, n) - PRIVATE, (char *)domain - PRIVATE,
-				PRIVATE + DOMAIN);
+			       PRIVATE + DOMAIN);
 			object(thread, n)[NAME] = to;
 			fill(to + sprintf(to, "%d %d", thread, n), 37 * n % 1500);
 		}
@@ -57,8 +57,8 @@ static void write_all(const char *path, virDomainPtr domain)
 	check(!msync(all, 2 * size, MS_SYNC) && !madvise(all, 2 * size, MADV_RANDOM), "msync");
 	check(!madvise(all, 2 * size, MADV_DONTNEED), "madvise");
 	check(!posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM) &&
-			!posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED),
-		"posix_fadvise");
+		      !posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED),
+	      "posix_fadvise");
 }
 
 static void *call(void *data)
@@ -70,10 +70,10 @@ static void *call(void *data)
 	for (int n = 0; n < MADE; n++)
 		if (n & 1)
 			check(virDomainGetName((virDomainPtr)object(thread, n)),
-				"virDomainGetName");
+			      "virDomainGetName");
 		else
 			check(!virDomainLookupByName(NULL, string(thread, n)),
-				"refusing without a connection");
+			      "refusing without a connection");
 	return NULL;
 }
 

@@ -12,8 +12,7 @@
 #define NAME 32		/* offsets in a domain's handle */
 #define UUID 44
 #define XML \
-	"<domain " \
-	"type='%s'><name>%s</name><memory>65536</memory><os><type>hvm</type></os></domain>"
+	"<domain type='%s'><name>%s</name><memory>65536</memory><os><type>hvm</type></os></domain>"
 
 static atomic_bool done;
 static char documents[2][512], document[512], uuids[2][16];
@@ -53,7 +52,7 @@ int main(int argc, char **argv)
 	check(conn, "virConnectOpen");
 	for (int i = 0; i < 2; i++) {
 		snprintf(documents[i], sizeof(documents[i]), XML, is_test ? "test" : "qemu",
-			i ? "flip-good" : "flip-evil");
+			 i ? "flip-good" : "flip-evil");
 		names[i] = argv[3 + i];
 		others[i] = find_domain(conn, names[i]);
 		check(!virDomainGetUUID(others[i], (unsigned char *)uuids[i]), "virDomainGetUUID");
@@ -79,6 +78,6 @@ int main(int argc, char **argv)
 	virDomainFree(others[1]);
 	virConnectClose(conn);
 	printf("%u %u %u %u %u %u\n", guests[0], guests[1], guests[2], defined[0], defined[1],
-		defined[2]);
+	       defined[2]);
 	return 0;
 }

@@ -48,7 +48,7 @@ static void write_now_and_then(double seconds)
 
 	for (int i = 0; i < CALLS; i++) {
 		check(!(i & 1 ? virDomainResume(domain) : virDomainSuspend(domain)),
-			"virDomainSuspend");
+		      "virDomainSuspend");
 		usleep(seconds * 1e6 / CALLS);
 	}
 	say("virConnectOpen", 1);

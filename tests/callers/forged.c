@@ -24,7 +24,7 @@ int main(int argc, char **argv)
 
 	check(argc == 3 && (library = dlopen(argv[1], RTLD_NOW)), "dlopen");
 	check((say = (void (*)(const struct verdict *))dlsym(library, "libvirt_trace_verdict")),
-		"libvirt_trace_verdict");
+	      "libvirt_trace_verdict");
 	looking.sp = *argv[2] == 'f' ? ~0ull >> 1 : (uint64_t)__builtin_frame_address(0) + 4096;
 	for (int i = 0; i < CALLS; i++) {
 		say(&looking);

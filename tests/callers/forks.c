@@ -70,6 +70,6 @@ int main(void)
 		virDomainGetName(domain);
 	setitimer(ITIMER_REAL, &never, NULL);
 	printf("denied %d allowed %lu handler %s\n", denied, (unsigned long)allowed,
-		in_handler >= CALLS ? "yes" : "no");
+	       in_handler >= CALLS ? "yes" : "no");
 	return 0;
 }

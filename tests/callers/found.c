@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Looks for parameters that are there and that are not, into variables that hold something; asks
- * for an event without a loop. */
+/*
+ * Looks for parameters that are there and that are not, into variables that hold something; asks
+ * for an event without a loop.
+ */
 
 #include "caller.h"
 
@@ -19,11 +21,11 @@ int main(void)
 	check(!virInitialize(), "virInitialize");
 	check(!virTypedParamsAddInt(&params, &count, &most, "there", 23), "virTypedParamsAddInt");
 	check(virTypedParamsGetInt(params, count, "nosuch", &value) == 0 && value == 12345,
-		"virTypedParamsGetInt");
+	      "virTypedParamsGetInt");
 	check(virTypedParamsGetString(params, count, "nosuch", &text) == 0,
-		"virTypedParamsGetString");
+	      "virTypedParamsGetString");
 	check(virTypedParamsGetInt(params, count, "there", &value) == 1 && value == 23,
-		"virTypedParamsGetInt");
+	      "virTypedParamsGetInt");
 	check(virEventAddTimeout(1, nothing, NULL, NULL) == -1, "virEventAddTimeout");
 	virTypedParamsFree(params, count);
 	puts("[]");

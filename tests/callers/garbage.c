@@ -18,7 +18,7 @@
 static char *page(int n, int protection)
 {
 	char *at = mmap(AT + n * 16 * PAGE, PAGE, protection,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 	check(at != MAP_FAILED, "mmap");
 	return at;
@@ -40,7 +40,8 @@ static char *behind_end(void)
 static int look_up(virConnectPtr conn, void *name)
 {
 	(void)conn;
-	return virDomainLookupByName(NULL, name) ? 1 : 0; /* refused before the name is read */
+	/* refused before the name is read */
+	return virDomainLookupByName(NULL, name) ? 1 : 0;
 }
 
 static int define(virConnectPtr conn, void *xml)
@@ -87,9 +88,8 @@ static void try(const char *what, virConnectPtr conn, void *pointer, const char 
 		if (!fork())
 			_exit(functions[i].call(conn, pointer));
 		wait(&status);
-		printf("{\"case\":\"%s\",\"function\":\"%s\",\"pointer\":\"%p\",\"status\":%d,"
-		       "\"text\":",
-			what, functions[i].name, pointer, status);
+		printf("{\"case\":\"%s\",\"function\":\"%s\",", what, functions[i].name);
+		printf("\"pointer\":\"%p\",\"status\":%d,\"text\":", pointer, status);
 		if (text)
 			print_bytes(text, strlen(text));
 		else

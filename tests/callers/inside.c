@@ -82,8 +82,8 @@ static void do_it(void)
 		int status;
 
 		check(!posix_spawn(&pid, again[0], NULL, NULL, again, environ) &&
-				waitpid(pid, &status, 0) == pid,
-			"posix_spawn");
+			      waitpid(pid, &status, 0) == pid,
+		      "posix_spawn");
 	} else if (doing("exec") || doing("exec-in-thread")) {
 		execv(again[0], again);
 	} else if (doing("kill")) {
@@ -98,7 +98,7 @@ static void do_it(void)
 		signal_on_another_stack();
 	} else if (doing("change-user")) {
 		check(!setresgid(65534, 65534, 65534) && !setresuid(65534, 65534, 65534),
-			"setresuid");
+		      "setresuid");
 	} else if (doing("change-root")) {
 		check(!chroot("/proc/self/fdinfo") && !chdir("/"), "chroot");
 	} else if (doing("hide-memory")) {
@@ -139,7 +139,7 @@ static void *open_it(void *data)
 	if (!doing("longjmp"))
 		check(conn, "virConnectOpenAuth");
 	printf("{\"pid\":%d,\"tid\":%d,\"opened\":%s}\n", getpid(), gettid(),
-		conn ? "true" : "false");
+	       conn ? "true" : "false");
 	fflush(stdout);
 	if (doing("confine"))	/* to read(), write() and _exit() of the thread */
 		check(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT), "prctl");

@@ -12,8 +12,8 @@
 static char *place(size_t length)
 {
 	size_t page = 4096, room = (length + 1 + page - 1) & ~(page - 1);
-	char *start = mmap(
-		NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *start = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			   -1, 0);
 
 	check(start != MAP_FAILED, "mmap");
 	check(!mprotect(start + room, page, PROT_NONE), "mprotect");

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* loads HOW PLUGIN: runs work() of a plugin that is linked to libvirt, or finds libvirt's functions
- * itself; prints what suspending gave. */
+/*
+ * loads HOW PLUGIN: runs work() of a plugin that is linked to libvirt, or finds libvirt's functions
+ * itself; prints what suspending gave.
+ */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>
@@ -10,8 +12,8 @@ static int by_itself(void *(*find)(void *, const char *))
 {
 	void *libvirt = dlopen("libvirt.so.0", RTLD_LAZY);
 	void *(*open_it)(const char *) = (void *(*)(const char *))find(libvirt, "virConnectOpen");
-	void *(*look)(void *, const char *) = (void *(*)(void *, const char *))find(
-		libvirt, "virDomainLookupByName");
+	void *(*look)(void *, const char *) =
+		(void *(*)(void *, const char *))find(libvirt, "virDomainLookupByName");
 	int (*suspend)(void *) = (int (*)(void *))find(libvirt, "virDomainSuspend");
 
 	return suspend(look(open_it("test:///default"), "test"));
@@ -35,11 +37,9 @@ int main(int argc, char **argv)
 		if (!strcmp(how, "namespace"))
 			plugin = dlmopen(LM_ID_NEWLM, argv[2], RTLD_NOW);
 		else
-			plugin = dlopen(argv[2],
-				RTLD_NOW |
-					(!strcmp(how, "deep")		       ? RTLD_DEEPBIND :
-							!strcmp(how, "global") ? RTLD_GLOBAL :
-										 0));
+			plugin = dlopen(argv[2], RTLD_NOW |
+						 (strcmp(how, "deep") ? 0 : RTLD_DEEPBIND) |
+						 (strcmp(how, "global") ? 0 : RTLD_GLOBAL));
 		if (!plugin) {
 			puts(dlerror());
 			return 1;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Maps a file for execution and lets go of it, again and again until standard input is closed:
- * `mapping_storm NAMES FILE`; the file has so many names in turn. */
+/*
+ * Maps a file for execution and lets go of it, again and again until standard input is closed:
+ * `mapping_storm NAMES FILE`; the file has so many names in turn.
+ */
 
 #include <fcntl.h>
 #include <poll.h>

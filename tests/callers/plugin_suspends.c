@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A plugin: work() suspends "test". With -DPRIVATE it uses one of libvirt's private symbols, too,
- * as only libvirt's own files should. */
+/*
+ * A plugin: work() suspends "test". With -DPRIVATE it uses one of libvirt's private symbols, too,
+ * as only libvirt's own files should.
+ */
 #include <libvirt/libvirt.h>
 #include <stddef.h>
 

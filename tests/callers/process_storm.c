@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Starts processes, one after the other, until standard input is closed. `process_storm FILE`: each
+/*
+ * Starts processes, one after the other, until standard input is closed. `process_storm FILE`: each
  * makes a file of its own from FILE, maps it for execution, removes it and ends. `process_storm
- * FILE exec`: each becomes FILE. */
+ * FILE exec`: each becomes FILE.
+ */
 
 #include <fcntl.h>
 #include <poll.h>

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Hands libvirt a secret in every way there is; without an object, so that nothing comes of it.
- * Prints how many calls that were. */
+/*
+ * Hands libvirt a secret in every way there is; without an object, so that nothing comes of it.
+ * Prints how many calls that were.
+ */
 
 #include "caller.h"
 #include <libvirt/libvirt-qemu.h>
@@ -25,8 +27,8 @@ static void from_params(void)
 	int count = 0, room = 0;
 	const char *found = NULL;
 
-	virTypedParamsAddString(
-		&made, &count, &room, VIR_DOMAIN_LAUNCH_SECURITY_SEV_SECRET, SECRET);
+	virTypedParamsAddString(&made, &count, &room, VIR_DOMAIN_LAUNCH_SECURITY_SEV_SECRET,
+				SECRET);
 	virTypedParamsGetString(made, count, VIR_DOMAIN_LAUNCH_SECURITY_SEV_SECRET, &found);
 	virTypedParamsFree(made, count);
 	virGetLastErrorMessage();
@@ -42,32 +44,30 @@ int main(void)
 		XML("<disk><source><auth username='fred'><password>" SECRET
 		    "</password></auth></source></disk>"),
 		XML("<description>" URI "</description>"),
-		XML("<devices><graphics type='vnc' passwd='" SECRET
-		    "'/></device>"), /* does not end: libvirt quotes it */
+		/* does not end: libvirt quotes it */
+		XML("<devices><graphics type='vnc' passwd='" SECRET "'/></device>"),
 		XML("<devices><graphics type='" SECRET "'/></devices>"),
 		XML("<" SECRET "/><memory>" SECRET "</memory>"),
 		XML("<memory unit='" SECRET "'>1</memory>"),
-		"<!DOCTYPE domain [<!ENTITY p '" SECRET
-		"'>]>" XML("<devices><graphics type='vnc' passwd='&p;'/></devices>"),
+		"<!DOCTYPE domain [<!ENTITY p '" SECRET "'>]>"
+		XML("<devices><graphics type='vnc' passwd='&p;'/></devices>"),
 		XML("<x:secret xmlns:x='u'><x:value><![CDATA[" SECRET
 		    "]]></x:value></x:secret><!-- " SECRET " -->"),
-		"<domain type='test' "
-		"xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>web1</"
-		"name><qemu:commandline>"
+		"<domain type='test' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+		"<name>web1</name><qemu:commandline>"
 		"<qemu:env name='VNC_PASSWORD' value='" SECRET
 		"'/><qemu:arg value='{&quot;data&quot;:&quot;" SECRET "&quot;}'/>"
 		"</qemu:commandline></domain>",
-		XML("<sysinfo "
-		    "type='smbios'><oemStrings><entry>passwd.plaintext-password.root=" SECRET
-		    "</entry></oemStrings></sysinfo>"),
+		XML("<sysinfo type='smbios'><oemStrings><entry>passwd.plaintext-password.root="
+		    SECRET "</entry></oemStrings></sysinfo>"),
 		"user-data: password: " SECRET,
-	/* cut in the middle of it, and without an end */
+		/* cut in the middle of it, and without an end */
 		XML("<devices><graphics type='vnc' passwd='" SECRET SECRET SECRET SECRET SECRET
-				SECRET SECRET SECRET SECRET),
+		    SECRET SECRET SECRET SECRET),
 	};
 	const char *commands[] = {
-		"{\"execute\":\"set_password\",\"arguments\":{\"protocol\":\"vnc\",\"password\":"
-		"\"" SECRET "\"}}",
+		"{\"execute\":\"set_password\",\"arguments\":{\"protocol\":\"vnc\",\"password\":\""
+		SECRET "\"}}",
 		"set_password vnc " SECRET,
 		"change vnc password \"a " SECRET "\"",
 		"set_password vnc -d id " SECRET,
@@ -75,14 +75,14 @@ int main(void)
 		"\",\"qom-type\":\"secret\",\"id\":\"s\"}}",
 		"{\"execute\":\"set_password\",\"arguments\":{\"pass\\u0077ord\":\"a\\\"" SECRET
 		"\"}}",
-	/* cut in the middle of it */
-		"{\"execute\":\"set_password\",\"arguments\":{\"protocol\":\"vnc\",\"password\":"
-		"\"" SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET
-			SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET
-				SECRET SECRET SECRET "\"}}",
+		/* cut in the middle of it */
+		"{\"execute\":\"set_password\",\"arguments\":{\"protocol\":\"vnc\",\"password\":\""
+		SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET
+		SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET SECRET
+		SECRET SECRET SECRET "\"}}",
 	};
 	const char *uris[] = { "esx://user:pa/" SECRET "@localhost/",
-		"nosuch+tcp://u:" SECRET "?x@h/y", "test:///nosuch?token=" SECRET };
+			       "nosuch+tcp://u:" SECRET "?x@h/y", "test:///nosuch?token=" SECRET };
 	virConnectPtr conn = open_test();
 	int calls = 0;
 
@@ -105,19 +105,17 @@ int main(void)
 	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
 		virDomainQemuMonitorCommand(NULL, commands[i], NULL, 0), calls++;
 	for (size_t i = 0; i < sizeof(documents) / sizeof(*documents); i++)
-		virDomainDefineXML(conn, documents[i]),
-			calls++; /* libvirt reads these, and says what is wrong with them */
+		/* libvirt reads these, and says what is wrong with them */
+		virDomainDefineXML(conn, documents[i]), calls++;
 	for (size_t i = 0; i < sizeof(uris) / sizeof(*uris); i++)
 		virConnectOpen(uris[i]), calls++;
 	virDomainQemuAgentCommand(NULL, commands[0], 1, 0), calls++;
-	virConnectDomainXMLFromNative(NULL, "qemu-argv", "-object secret,id=a,data=" SECRET, 0),
-		calls++;
+	virConnectDomainXMLFromNative(NULL, "qemu-argv", "-object secret,id=a,data=" SECRET, 0);
 	virDomainSetMetadata(NULL, VIR_DOMAIN_METADATA_ELEMENT,
-		"<a><password>" SECRET "</password></a>", "k", "uri:x", 0),
-		calls++;
-	virDomainSetMetadata(
-		NULL, VIR_DOMAIN_METADATA_DESCRIPTION, "the password is " SECRET, NULL, NULL, 0),
-		calls++;
+			     "<a><password>" SECRET "</password></a>", "k", "uri:x", 0);
+	virDomainSetMetadata(NULL, VIR_DOMAIN_METADATA_DESCRIPTION, "the password is " SECRET, NULL,
+			     NULL, 0);
+	calls += 3;
 	from_params();
 	virConnectClose(conn);
 	printf("%d\n", calls);

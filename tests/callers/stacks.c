@@ -121,8 +121,8 @@ static void *run(void *alternate)
 
 int main(int argc, char **argv)
 {
-	char *stacks = mmap(
-		NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *stacks = mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0);
 	bool above;
 	pthread_attr_t attributes;
 	pthread_t thread;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Calls virDomainGetName for three seconds between "begin" and "end" on standard output; then
- * prints the milliseconds it took. */
+/*
+ * Calls virDomainGetName for three seconds between "begin" and "end" on standard output; then
+ * prints the milliseconds it took.
+ */
 
 #include <time.h>
 #include "caller.h"

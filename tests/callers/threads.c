@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* So many threads at once, each making 23 calls with a name of its own that is not found; prints
- * each thread's id and name. */
+/*
+ * So many threads at once, each making 23 calls with a name of its own that is not found; prints
+ * each thread's id and name.
+ */
 
 #define _GNU_SOURCE
 #include "caller.h"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Calls virDomainSetMemory so often: `writer COUNT [RATE]`, flat out or RATE times a second. Prints
- * {"pid":..., "uid":..., "made":...}. */
+/*
+ * Calls virDomainSetMemory so often: `writer COUNT [RATE]`, flat out or RATE times a second. Prints
+ * {"pid":..., "uid":..., "made":...}.
+ */
 
 #include "caller.h"
 #include <time.h>

@@ -36,10 +36,12 @@ bool is_daemon;
 
 struct facts {
 	const struct head *policy;
-	const char *name, *parent;  /* NULL: not known; parent "": the object has none */
+	const char *name, *parent;		/* NULL: not known; parent "": the object has
+						   none */
 	const char *sasl, *x509, *exe, *uri;	/* NULL: not known */
 	uint64_t args[6];
-	const char *texts[6];   /* arguments that are documents or strings; NULL: none */
+	const char *texts[6];			/* arguments that are documents or strings; NULL:
+						   none */
 	uint32_t number, uid, gid;
 	uint32_t has_uuid, is_readonly;		/* enum certainty */
 	uint32_t is_part;			/* it is PARENT's, and named by that too */
@@ -69,14 +71,14 @@ void find_who(struct question *ask)
 {
 	ask->who_count = 1;
 	ask->who[0] = (struct who){ .uid = facts->uid,
-		.gid = facts->gid,
-		.sasl = facts->sasl,
-		.x509 = facts->x509,
-		.exe = facts->exe ? facts->exe : "" };
+				    .gid = facts->gid,
+				    .sasl = facts->sasl,
+				    .x509 = facts->x509,
+				    .exe = facts->exe ? facts->exe : "" };
 }
 
-void say_verdict(
-	struct question *ask, enum verdict_action action, const char *rule, const char *message)
+void say_verdict(struct question *ask, enum verdict_action action, const char *rule,
+		 const char *message)
 {
 	decided = rule;
 }
@@ -100,9 +102,9 @@ void find_objects(struct question *ask)
 	} else if (has_parent && facts->is_part && facts->name) {
 		struct object *part = &ask->objects[ask->object_count++];
 
-		*part = (struct object){
-			.has_uuid = NO, .parent = facts->parent, .parent_is_name = true
-		};
+		*part = (struct object){ .has_uuid = NO,
+					 .parent = facts->parent,
+					 .parent_is_name = true };
 		set_name(part, facts->name);
 	} else if (has_parent) {
 		object->parent = facts->parent;
@@ -114,7 +116,7 @@ void find_connection(struct question *ask)
 	ask->is_readonly = facts->is_readonly;
 	ask->has_uri = UNKNOWN;
 	if (facts->uri && append(ask->uri, sizeof(ask->uri), 0, facts->uri) &&
-		strip_uri(ask->bare_uri, sizeof(ask->bare_uri), facts->uri))
+	    strip_uri(ask->bare_uri, sizeof(ask->bare_uri), facts->uri))
 		ask->has_uri = YES;
 }
 

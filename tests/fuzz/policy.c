@@ -34,8 +34,8 @@ void find_user(struct who *who) { }
 void forget_who(struct question *ask) { }
 const char *find_exe(struct question *ask, struct who *who) { return "/usr/bin/virsh"; }
 void alert(const char *what, const char *path) { }
-void say_verdict(
-	struct question *ask, enum verdict_action action, const char *rule, const char *message)
+void say_verdict(struct question *ask, enum verdict_action action, const char *rule,
+		 const char *message)
 {
 	if (rule && (strlen(rule) > 1 << 20 || strlen(message) > 1 << 20))
 		abort();
@@ -55,8 +55,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint8_t hash[32] = TABLE_HASH;
-	static const char xml[] = "<domain><name>web1</"
-				  "name><uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid></domain>";
+	static const char xml[] =
+		"<domain><name>web1</name><uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid>"
+		"</domain>";
 	const char *problem;
 	struct head *head;
 
@@ -73,22 +74,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (check_policy(head, size, &problem)) {
 		struct row *rows = (struct row *)((char *)head + head->rows_at);
 
-		struct condition *conditions = (struct condition *)((char *)head +
-			head->conditions_at);
+		struct condition *conditions =
+			(struct condition *)((char *)head + head->conditions_at);
 
 		policy = head;
-	/* where a policy says that typed parameters are, a function has them; here there
-		 * are none */
+		/*
+		 * where a policy says that typed parameters are, a function has them; here there
+		 * are none
+		 */
 		for (unsigned i = 0; i < head->conditions; i++)
 			conditions[i].argument &= ~IN_PARAMS;
 		for (unsigned i = 0; i < FUNCTIONS; i++)
 			for (unsigned j = 0; j < rows[i].source_count; j++) {
-				struct source *source = (struct source *)((char *)head +
-								rows[i].sources) +
-					j;
+				struct source *source =
+					(struct source *)((char *)head + rows[i].sources) + j;
 
-				source->kind = source->kind == BY_PARAMS ? BY_UNKNOWN :
-									   source->kind;
+				source->kind = source->kind == BY_PARAMS ? BY_UNKNOWN
+									 : source->kind;
 			}
 		for (unsigned i = 0; i < FUNCTIONS; i++) {
 			struct {

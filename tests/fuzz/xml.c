@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Bytes come in as an XML document; what the reader of names is sure of must be what libxml2 finds.
+/*
+ * Bytes come in as an XML document; what the reader of names is sure of must be what libxml2 finds.
  */
 #include <libxml/parser.h>
 #include <libxml/xpath.h>
@@ -39,15 +40,14 @@ static void compare(const char *xml, xmlDocPtr document, enum xml_shape shape, c
 	name = find(document, path);
 	uuid = find(document, "string(./uuid[1])");
 	if (found.has_name == YES &&
-		(name ? strlen((char *)name) != found.length ||
-					memcmp(name, found.name, found.length) :
-			found.length))
+	    (name ? strlen((char *)name) != found.length || memcmp(name, found.name, found.length)
+		  : found.length))
 		abort();
 	if (found.has_name == NO && name)
 		abort();
 	if (found.has_uuid == YES &&
-		(!uuid || !read_uuid((char *)uuid, strlen((char *)uuid), parsed) ||
-			memcmp(parsed, found.uuid, 16)))
+	    (!uuid || !read_uuid((char *)uuid, strlen((char *)uuid), parsed) ||
+	     memcmp(parsed, found.uuid, 16)))
 		abort();
 	if (found.has_uuid == NO && uuid)
 		abort();
@@ -65,11 +65,10 @@ static void find_element(const char *xml, xmlDocPtr document)
 	if (!document)
 		return;
 	there = find(document, "string(local-name((//*[local-name()='hostdev'])[1]))");
-	with = find(document,
-		"string(local-name((//*[local-name()='interface' and "
-		"@*[local-name()='type']='hostdev'])[1]))");
+	with = find(document, "string(local-name((//*[local-name()='interface' and "
+			      "@*[local-name()='type']='hostdev'])[1]))");
 	if ((has == YES && !there) || (has == NO && there) || (typed == YES && !with) ||
-		(typed == NO && with))
+	    (typed == NO && with))
 		abort();
 	xmlFree(there);
 	xmlFree(with);
@@ -86,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	xmlSetGenericErrorFunc(NULL, ignore);
 	/* as virXMLParse() does; libvirt gets a C string */
 	document = xmlReadMemory(xml, strlen(xml), "domain.xml", NULL,
-		XML_PARSE_NONET | XML_PARSE_NOWARNING | XML_PARSE_NOERROR);
+				 XML_PARSE_NONET | XML_PARSE_NOWARNING | XML_PARSE_NOERROR);
 	compare(xml, document, NAME_CHILD, "string(./name[1])");
 	compare(xml, document, NAME_ATTRIBUTE, "string(./@name)");
 	compare(xml, document, PORTDEV_ATTRIBUTE, "string(./portdev[1]/@name)");

@@ -51,8 +51,8 @@ ALWAYS u64 slot_of(struct pt_regs *ctx, u64 entry)
  */
 ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 {
-	u64 caller = 0, text = IP(ctx) - (u32)(cookie >> 16), size = (cookie >> 48) << 12, slot,
-	    target;
+	u64 caller = 0, text = IP(ctx) - (u32)(cookie >> 16), size = (cookie >> 48) << 12;
+	u64 slot, target;
 	struct {
 		u8 zero, prefix, code, mode;
 		s32 distance;
@@ -64,7 +64,8 @@ ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 	if (caller - text >= size || read_user(&call.prefix, 7, caller - 7))
 		return false;
 	target = caller + call.distance;
-	if (call.mode == 0xe8) { /* call function: a local one or its entry in the linkage table */
+	if (call.mode == 0xe8) {
+		/* call function: a local one or its entry in the linkage table */
 		if (target == IP(ctx))
 			return true;
 		if (target - text >= size)
@@ -72,9 +73,8 @@ ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 		if (plan_flags & PLAN_PLUMBING)
 			return true;
 		slot = slot_of(ctx, target);
-	} else if (call.code == 0xff &&
-		call.mode ==
-			0x15) { /* call *distance(%rip): the linkage table's slot, which is near */
+	} else if (call.code == 0xff && call.mode == 0x15) {
+		/* call *distance(%rip): the linkage table's slot, which is near */
 		if (plan_flags & PLAN_PLUMBING)
 			return call.distance + (1 << 27) >= 0 && call.distance < 1 << 27;
 		slot = target;

@@ -8,8 +8,8 @@ ALWAYS u64 return_page(void)
 	u64 page = 0;
 
 	if (read_kernel(&mm, sizeof(mm), task + TASK_MM) ||
-		read_kernel(&area, sizeof(area), mm + MM_XOL_AREA) || !area ||
-		read_kernel(&page, sizeof(page), area + XOL_VADDR))
+	    read_kernel(&area, sizeof(area), mm + MM_XOL_AREA) || !area ||
+	    read_kernel(&page, sizeof(page), area + XOL_VADDR))
 		return 0;
 	return page;
 }
@@ -54,9 +54,9 @@ ALWAYS bool copies_no_stacks(void *task)
 	u64 code = 0, start = 0;
 
 	if (!known || read_kernel(&mm, sizeof(mm), task + TASK_MM) ||
-		read_kernel(&code, sizeof(code), mm + MM_EXEC_VM) ||
-		read_kernel(&leader, sizeof(leader), task + TASK_GROUP_LEADER) ||
-		read_kernel(&start, sizeof(start), leader + TASK_START_BOOTTIME))
+	    read_kernel(&code, sizeof(code), mm + MM_EXEC_VM) ||
+	    read_kernel(&leader, sizeof(leader), task + TASK_GROUP_LEADER) ||
+	    read_kernel(&start, sizeof(start), leader + TASK_START_BOOTTIME))
 		return false;
 	return known->code == code && known->start == start / TICK_NS;
 }
@@ -88,7 +88,7 @@ ALWAYS u64 armed_at(struct thread *t, void *task, u32 plan_flags)
 		at = *(u64 *)(last + RETURN_STACK);
 		slot = 0;
 		if (!page || read_user(&slot, plan_flags & PLAN_32BIT ? 4 : 8, at) ||
-			slot - page < 4096)
+		    slot - page < 4096)
 			return at;
 		if (!plain) {
 			t->left = 1;
@@ -104,10 +104,12 @@ ALWAYS u64 armed_at(struct thread *t, void *task, u32 plan_flags)
 	return at;
 }
 
-/* Whether the call at sp may have a return probe, inside the one of frame f (NULL: none), while the
- * last one is armed at `armed`. */
+/*
+ * Whether the call at sp may have a return probe, inside the one of frame f (NULL: none), while the
+ * last one is armed at `armed`.
+ */
 ALWAYS bool may_arm(const struct settings *set, const struct thread *t, struct frame *f, u64 sp,
-	u64 armed, u32 plan_flags, u32 depth)
+		    u64 armed, u32 plan_flags, u32 depth)
 {
 	if (!armed)
 		return true;
@@ -135,8 +137,10 @@ ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
 	return f;
 }
 
-/* Takes away the frame of the call that returns, and what is above it; NULL: it is none that was
- * seen to begin. */
+/*
+ * Takes away the frame of the call that returns, and what is above it; NULL: it is none that was
+ * seen to begin.
+ */
 ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
 {
 	u32 i, n = t->frames;
@@ -159,8 +163,10 @@ ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
 	return t->frames ? &t->frame[(t->frames - 1) & (MAX_FRAMES - 1)] : 0;
 }
 
-/* Drops the frames of calls that will not return: the stack is above them, or another call uses
- * their place on it. */
+/*
+ * Drops the frames of calls that will not return: the stack is above them, or another call uses
+ * their place on it.
+ */
 ALWAYS void drop_dead_frames(struct thread *t, u64 sp, u32 plan_flags)
 {
 	u32 i;
@@ -181,8 +187,10 @@ ALWAYS void drop_dead_frames(struct thread *t, u64 sp, u32 plan_flags)
 	FORGET();
 }
 
-/* Pops the frame of the call that returns, and those of inner calls that did not; NULL: it is none
- * that was seen to begin. */
+/*
+ * Pops the frame of the call that returns, and those of inner calls that did not; NULL: it is none
+ * that was seen to begin.
+ */
 ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
 {
 	u32 i, found = 0;

@@ -6,16 +6,16 @@
 
 static void *(*map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static u64 (*ring_query)(void *ring, u64 what) = (void *)BPF_FUNC_ringbuf_query;
-static long (*ring_output)(
-	void *ring, void *data, u64 size, u64 flags) = (void *)BPF_FUNC_ringbuf_output;
+static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) =
+	(void *)BPF_FUNC_ringbuf_output;
 static void *(*current_task)(void) = (void *)BPF_FUNC_get_current_task_btf;
-static void *(*task_storage)(
-	void *map, void *task, void *value, u64 flags) = (void *)BPF_FUNC_task_storage_get;
+static void *(*task_storage)(void *map, void *task, void *value, u64 flags) =
+	(void *)BPF_FUNC_task_storage_get;
 static long (*read_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_probe_read_user;
-static long (*read_user_str)(
-	void *dst, u32 size, u64 address) = (void *)BPF_FUNC_probe_read_user_str;
-static long (*read_kernel)(
-	void *dst, u32 size, const void *address) = (void *)BPF_FUNC_probe_read_kernel;
+static long (*read_user_str)(void *dst, u32 size, u64 address) =
+	(void *)BPF_FUNC_probe_read_user_str;
+static long (*read_kernel)(void *dst, u32 size, const void *address) =
+	(void *)BPF_FUNC_probe_read_kernel;
 static u64 (*attach_cookie)(void *ctx) = (void *)BPF_FUNC_get_attach_cookie;
 static u64 (*function_ip)(void *ctx) = (void *)BPF_FUNC_get_func_ip;
 #ifdef SLEEPABLE
@@ -24,8 +24,10 @@ static long (*copy_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_co
 
 /* Keeps the compiler from proving a bound that the verifier then can't see any more. */
 #define HIDE(x) asm volatile("" : "+r"(x))
-/* Makes it read memory anew: a number from a register would have a state of its own for each round
- * of the loop it came from. */
+/*
+ * Makes it read memory anew: a number from a register would have a state of its own for each round
+ * of the loop it came from.
+ */
 #define FORGET() asm volatile("" ::: "memory")
 
 /*
@@ -34,18 +36,11 @@ static long (*copy_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_co
  * the counter is in memory.
  */
 #ifdef MAY_GOTO
-#define MAY_GO_ON() \
-	({ \
-		__label__ no, end; \
-		bool yes = true; \
-		asm volatile goto("1: .byte 0xe5; .byte 0; .long ((%l[no] - 1b - 8) / 8) & " \
-				  "0xffff; .short 0" :: ::no); \
-		goto end; \
-	no: \
-		yes = false; \
-	end:; \
-		yes; \
-	})
+#define MAY_GO_ON() ({ \
+	__label__ no, end; bool yes = true; \
+	asm volatile goto("1: .byte 0xe5; .byte 0; " \
+			  ".long ((%l[no] - 1b - 8) / 8) & 0xffff; .short 0" :::: no); \
+	goto end; no: yes = false; end:; yes; })
 #define FOR_STEPS(t, limit) for ((t)->steps = 0; MAY_GO_ON() && (t)->steps++ < (limit);)
 #else
 #define FOR_STEPS(t, limit) for (u32 step = 0; step < (limit); step++)
@@ -57,18 +52,16 @@ static long (*copy_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_co
  * crash. Not so with a tail call (helper 12) in the code, even where it is never reached and the
  * verifier takes it out.
  */
-#define OWN_STACK() \
-	do { \
-		u64 zero; \
-		asm volatile("%0 = 0\n\tif %0 == 0 goto +1\n\tcall 12" : "=r"(zero)); \
-	} while (0)
+#define OWN_STACK() do { u64 zero; \
+	asm volatile("%0 = 0\n\tif %0 == 0 goto +1\n\tcall 12" : "=r"(zero)); } while (0)
 
 ALWAYS void count(struct settings *set, u32 user, u32 ring, u32 what, u64 records)
 {
 	struct user *u = map_lookup(MAP(FD_USERS), &user);
 	u64 which = (ring & 1) * COUNTERS + what;
 
-	HIDE(which);  /* older verifiers lose the bounds of what the compiler makes of it */
+	HIDE(which);		/* older verifiers lose the bounds of what the compiler makes of
+				   it */
 	which &= 2 * COUNTERS - 1;
 	if (u)
 		__sync_fetch_and_add(&u->lost[which], records);
@@ -103,8 +96,10 @@ ALWAYS void *ring_of(const struct thread *t, u32 which)
 	return map_lookup(MAP(FD_RINGS), &i);
 }
 
-/* Whose a loss is: what a daemon does for somebody may not be wanted, and who that was is not asked
- * here. */
+/*
+ * Whose a loss is: what a daemon does for somebody may not be wanted, and who that was is not asked
+ * here.
+ */
 ALWAYS u32 loser(const struct thread *t)
 {
 	return t->wanted ? t->user : USER_SERVED;
@@ -116,8 +111,10 @@ ALWAYS u32 flow_of(const struct thread *t)
 	return t->serving && t->user == USER_ROOT ? USER_SERVED : t->user;
 }
 
-/* Whether the thread's user may have so many bytes more on their way; the end of what began has
- * twice the room. */
+/*
+ * Whether the thread's user may have so many bytes more on their way; the end of what began has
+ * twice the room.
+ */
 ALWAYS bool has_room(const struct thread *t, u32 which, u64 size, bool ends)
 {
 	u32 user = flow_of(t);
@@ -167,8 +164,10 @@ ALWAYS long output_fairly(const struct thread *t, u32 which, void *data, u64 siz
  */
 ALWAYS bool may_wait(void)
 {
-	/* not through typed pointers: for each of their loads the verifier looks through all names
-	 * of types that the kernel has */
+	/*
+	 * not through typed pointers: for each of their loads the verifier looks through all names
+	 * of types that the kernel has
+	 */
 	void *task = (void *)bpf_get_current_task(), *cred = 0, *ns = 0;
 	u32 uid, euid, level;
 	long err = read_kernel(&cred, sizeof(cred), task + TASK_CRED);
@@ -192,8 +191,10 @@ ALWAYS long read_block(void *dst, u32 size, u64 address)
 	return err;
 }
 
-/* The bytes with their NUL, or an error; where a page is not resident and may be waited for, it is
- * brought in and tried once more. */
+/*
+ * The bytes with their NUL, or an error; where a page is not resident and may be waited for, it is
+ * brought in and tried once more.
+ */
 ALWAYS long read_string(void *dst, u32 size, u64 address)
 {
 	long n = read_user_str(dst, size, address);
@@ -203,8 +204,8 @@ ALWAYS long read_string(void *dst, u32 size, u64 address)
 		u8 byte;
 
 		copy_user(&byte, 1, address);
-		copy_user(
-			&byte, 1, address + size - 1); /* may be beyond the string and not there */
+		/* may be beyond the string and not there */
+		copy_user(&byte, 1, address + size - 1);
 		n = read_user_str(dst, size, address);
 	}
 #endif

@@ -91,8 +91,8 @@ ALWAYS void run_plan(const struct settings *set, struct thread *t, const struct 
 				else if (n >= op->len)
 					t->longs[c->longs++ & (MAX_OPS - 1)] = i;
 				if (n > 0 && p->objects >> i & 1)
-					t->names[c->names++ & (MAX_NAMES - 1)] = c->pos -
-						((n + 8) & ~7UL);
+					t->names[c->names++ & (MAX_NAMES - 1)] =
+						c->pos - ((n + 8) & ~7UL);
 			}
 			FIELD(t, op->dst, s32) = n;
 		}

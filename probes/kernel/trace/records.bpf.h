@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
-/* What the program and its reader share: bytes of plans, settings and records.
- * probes/kernel/records.py mirrors them. */
+/*
+ * What the program and its reader share: bytes of plans, settings and records.
+ * probes/kernel/records.py mirrors them.
+ */
 
 #define MAX_OPS 32
 #define MAX_FRAMES 64		/* the kernel nests at most 64 return probes */
@@ -17,74 +19,61 @@
 #endif
 #define WALK_PIECE 2032		/* bytes of a string or an array in a step of a walk, at most */
 #define WALK_FULL 2048		/* bytes of a walk's record that leave no room for another step */
-#define WALK_MORE \
-	MAX_OPS /* in place of an operation, in the records of a walk; the last one is WALK_LAST \
-		 */
+#define WALK_MORE MAX_OPS	/* in place of an operation, in the records of a walk; the last one
+				   is WALK_LAST */
 #define WALK_LAST (MAX_OPS + 1)
 
 enum op_kind {
-	OP_END,
-	OP_BLOCK,
-	OP_STRING,
-	OP_ONCE,
-	OP_LIST,
-	OP_ELEMENT,
-	OP_ARRAY,
-	OP_LEAVE,
-	OP_PRODUCT
+	OP_END, OP_BLOCK, OP_STRING, OP_ONCE, OP_LIST, OP_ELEMENT, OP_ARRAY, OP_LEAVE, OP_PRODUCT
 };
 #define OP_IF 128		/* with OP_STRING in a walk */
 enum record_kind { REC_ENTRY = 1, REC_RETURN, REC_CHUNK, REC_TASK, REC_VERDICT, REC_DENIED };
 enum plan_flag {
-	PLAN_WRITE_RING = 1, /* records go to the ring of calls that change something, unless
-				`condition` tells otherwise */
-	PLAN_WANTED = 2, /* not filtered out by function */
-	PLAN_PRIVATE =
-		4, /* an inner function: recorded only inside a wanted call, no level of depth */
-	PLAN_NO_RETURN = 8, /* has no return probe */
-	PLAN_JUMPS = 16, /* one of libvirt's that ends in a jump to another such one, or that other
-			    one */
-	PLAN_KEEP_ARGS = 32, /* the return plan needs the entry's argument registers */
-	PLAN_OPENS =
-		128, /* makes a connection: what is at an address may have become another one */
-	PLAN_SERVES = 512, /* PRIVATE: what runs in it is done for somebody else: its record, in the
-			      ring of tasks, begins to say for whom */
-	PLAN_SERVED = 1024, /* PRIVATE: its record, in the ring of tasks, goes on to say so, unless
-			       its first argument is NULL */
-	PLAN_ALWAYS = 2048, /* PRIVATE: recorded outside of calls too, and of every process */
-	PLAN_32BIT = 256, /* of a 32-bit library: return addresses have four bytes */
-	PLAN_NO_OBJECT = 64, /* the object is known at return only: the object filter can't decide
-				at entry */
-	PLAN_PLUMBING =
-		4096, /* changes nothing: where it can't be told who called it, it was libvirt */
+	PLAN_WRITE_RING = 1,	/* records go to the ring of calls that change something, unless
+				   `condition` tells otherwise */
+	PLAN_WANTED = 2,	/* not filtered out by function */
+	PLAN_PRIVATE = 4,	/* an inner function: recorded only inside a wanted call, no level
+				   of depth */
+	PLAN_NO_RETURN = 8,	/* has no return probe */
+	PLAN_JUMPS = 16,	/* one of libvirt's that ends in a jump to another such one, or that
+				   other one */
+	PLAN_KEEP_ARGS = 32,	/* the return plan needs the entry's argument registers */
+	PLAN_OPENS = 128,	/* makes a connection: what is at an address may have become another
+				   one */
+	PLAN_SERVES = 512,	/* PRIVATE: what runs in it is done for somebody else: its record,
+				   in the ring of tasks, begins to say for whom */
+	PLAN_SERVED = 1024,	/* PRIVATE: its record, in the ring of tasks, goes on to say so,
+				   unless its first argument is NULL */
+	PLAN_ALWAYS = 2048,	/* PRIVATE: recorded outside of calls too, and of every process */
+	PLAN_32BIT = 256,	/* of a 32-bit library: return addresses have four bytes */
+	PLAN_NO_OBJECT = 64,	/* the object is known at return only: the object filter can't
+				   decide at entry */
+	PLAN_PLUMBING = 4096,	/* changes nothing: where it can't be told who called it, it was
+				   libvirt */
 };
 enum record_flag {
 	REC_WRITE_RING = 1,
 	REC_ENTRY_LOST = 2,
-	REC_UNARMED = 2, /* on entry: has no return probe */
-	REC_LONG = 4, /* chunks of long strings follow, unless they were lost */
-	REC_TRUNCATED = 8, /* the variable part was full before the plan's end */
-	REC_SERVING = 32, /* made for somebody else: `task` is that of a PLAN_SERVES */
-	REC_ONCE = 16, /* has something that is sent once: calls inside this one rely on it, and end
-			  before it */
-	REC_INNER_LOST = 128, /* a record that belongs to the call was lost: on entry its verdict,
-				 on return one of an inner function */
-	REC_CALLER = 64, /* made inside another call, not by the function's own library: `caller`
-			    says by whom */
-	/* REC_ENTRY, in six bits of the upper byte: calls around it that were probed; those on its
-	   level or above will not return */
+	REC_UNARMED = 2,	/* on entry: has no return probe */
+	REC_LONG = 4,		/* chunks of long strings follow, unless they were lost */
+	REC_TRUNCATED = 8,	/* the variable part was full before the plan's end */
+	REC_SERVING = 32,	/* made for somebody else: `task` is that of a PLAN_SERVES */
+	REC_ONCE = 16,		/* has something that is sent once: calls inside this one rely on
+				   it, and end before it */
+	REC_INNER_LOST = 128,	/* a record that belongs to the call was lost: on entry its verdict,
+				   on return one of an inner function */
+	REC_CALLER = 64,	/* made inside another call, not by the function's own library:
+				   `caller` says by whom */
+	/*
+	 * REC_ENTRY, in six bits of the upper byte: calls around it that were probed; those on its
+	 * level or above will not return
+	 */
 	REC_LEVEL = 8,
-	REC_WANTED = 1
-		<< 15, /* by a process that passes the filters; else it is for the reader to tell */
+	REC_WANTED = 1 << 15,	/* by a process that passes the filters; else it is for the reader
+				   to tell */
 };
-enum counter { /* per user, of reads and of writes */
-	LOST_ENTRY,
-	LOST_RETURN,
-	LOST_BOTH,
-	LOST_CHUNK,
-	LOST_PRIVATE,
-	LOST_THREAD,
-	LOST_TASK,
+enum counter {			/* per user, of reads and of writes */
+	LOST_ENTRY, LOST_RETURN, LOST_BOTH, LOST_CHUNK, LOST_PRIVATE, LOST_THREAD, LOST_TASK,
 	COUNTERS = 8
 };
 /*
@@ -98,35 +87,42 @@ enum ring { RING_READ, RING_WRITE, RING_TASK, RINGS };
 /* lengths of a string that are no lengths */
 #define STR_UNREADABLE -1
 #define STR_NO_ROOM -2
-#define STR_SAME -3 /* ONCE: this thread has sent what is at this address, and it has not changed \
-		     */
+#define STR_SAME -3		/* ONCE: this thread has sent what is at this address, and it has
+				   not changed */
 #define STR_NULL -4		/* of a walk: the address is NULL */
 #define ONCES 2			/* addresses that a thread remembers to have sent */
 
 /*
  * Operations behind the plan's first OP_END are a walk: what does not fit into the call's own
- *record, or is not known to be there before other things were read. Theirs is the fixed part, as
- *registers, after the record was sent; `then` is the operation that follows. What they copy goes
- *out in records of its own, in order, each thing behind a struct item. BLOCK and STRING are as
- *above, and: LIST	address of a list at src, number of elements (s32) at len, 0: a NULL ends
- *it; at most `keep` are taken; off: bytes of an element; dst: where the address of the element and
- *(u32, 8 behind it) the number of those left are kept ELEMENT	the next one of the list at src:
- *`off` bytes of it to dst; len: bytes of an element; none left: go on at `keep` ARRAY	dst bits
- *times the number (s32) at len, in all at most `keep` bytes LEAVE	go on at len if the u64 at
- *src is 0 (keep: all ones), or the s32 there is negative (off: all ones) PRODUCT	of the
- *numbers (s32) at src and len, to dst STRING	with OP_IF: only where the u32 at dst is len
+ * record, or is not known to be there before other things were read. Theirs is the fixed part, as
+ * registers, after the record was sent; `then` is the operation that follows. What they copy goes
+ * out in records of its own, in order, each thing behind a struct item. BLOCK and STRING are as
+ * above, and:
+ * LIST	address of a list at src, number of elements (s32) at len, 0: a NULL ends it; at most `keep`
+ *	are taken; off: bytes of an element; dst: where the address of the element and (u32, 8
+ *	behind it) the number of those left are kept
+ * ELEMENT	the next one of the list at src: `off` bytes of it to dst; len: bytes of an element;
+ *		none left: go on at `keep`
+ * ARRAY	dst bits times the number (s32) at len, in all at most `keep` bytes
+ * LEAVE	go on at len if the u64 at src is 0 (keep: all ones), or the s32 there is negative
+ *		(off: all ones)
+ * PRODUCT	of the numbers (s32) at src and len, to dst
+ * STRING	with OP_IF: only where the u32 at dst is len
  */
 struct op {
 	u8 kind;
-	u8 then; /* of a walk: the next operation. STRING elsewhere: if not 0, the u32 eight bytes
-		    before the address must be it */
-	u16 src; /* offset in the record's fixed part of the u64 that is the base address */
-	u16 dst; /* offset in the fixed part: of the copy (BLOCK), of the s32 length (STRING) */
-	u16 len; /* bytes: of the block; of the string in the call's own record, at most; ONCE:
-		    operations to skip */
+	u8 then;		/* of a walk: the next operation. STRING elsewhere: if not 0, the
+				   u32 eight bytes before the address must be it */
+	u16 src;		/* offset in the record's fixed part of the u64 that is the base
+				   address */
+	u16 dst;		/* offset in the fixed part: of the copy (BLOCK), of the s32 length
+				   (STRING) */
+	u16 len;		/* bytes: of the block; of the string in the call's own record, at
+				   most; ONCE: operations to skip */
 	s32 off;		/* added to the base address */
-	u32 keep; /* STRING: bytes in all, those in chunks included, at most; 0: only its length is
-		     wanted. ONCE: which of the addresses that a thread remembers */
+	u32 keep;		/* STRING: bytes in all, those in chunks included, at most; 0: only
+				   its length is wanted. ONCE: which of the addresses that a thread
+				   remembers */
 };
 
 enum condition {		/* what makes a call one that changes something */
@@ -142,7 +138,7 @@ struct plan {
 	u8 condition_arg;	/* 0 to 3 */
 	u8 walk;		/* its first operation; 0: none */
 	u32 condition_bits;
-	u64 objects; /* bit n: operation n copies a name that the object filter looks at */
+	u64 objects;		/* bit n: operation n copies a name for the object filter */
 	struct op ops[MAX_OPS];
 };
 
@@ -166,8 +162,8 @@ struct frame {
 #define FRAME_INSIDE 16		/* it or a call around it has records: errors raised in it matter */
 #define FRAME_SERVES 32
 #define FRAME_CROSSED 64	/* the program has made a call since, maybe on another stack */
-#define MOST_LEFT 8 /* return probes of calls that were left for good, which the kernel still has \
-		     */
+#define MOST_LEFT 8		/* return probes of calls that were left for good, which the kernel
+				   still has */
 #define NEAR (1 << 17)		/* bytes of stack between a call and one inside of it, at most */
 
 struct head {			/* of every record; offsets in bytes */
@@ -176,8 +172,8 @@ struct head {			/* of every record; offsets in bytes */
 	u16 flags;		/* 2 */
 	u32 row;		/* 4: REC_CHUNK: operation; */
 	u64 time;		/* 8: ns, CLOCK_MONOTONIC */
-	u64 task; /* 16: id of the REC_TASK that describes the thread, or of the PLAN_SERVES that it
-		     is in */
+	u64 task;		/* 16: id of the REC_TASK that describes the thread, or of the
+				   PLAN_SERVES that it is in */
 	u32 tid;		/* 24 */
 	u32 seq;		/* 28: of the call in its thread */
 	u32 bad;		/* 32: bit n: operation n could not read its address */
@@ -185,14 +181,13 @@ struct head {			/* of every record; offsets in bytes */
 };
 struct entry {
 	struct head h;
-	u64 sp; /* 40; of a PLAN_SERVES instead: id of the REC_TASK that describes the thread itself
-		 */
+	u64 sp;			/* 40; of a PLAN_SERVES instead: id of the REC_TASK that describes
+				   the thread itself */
 	u64 args[6];		/* 48 */
 	u64 caller;		/* 96: return address, with REC_CALLER; and CALLER_LEFT */
 };
-#define CALLER_LEFT \
-	(1ULL << 63) /* with REC_UNARMED: as another call may have been left for good, which the \
-			reader can tell */
+#define CALLER_LEFT (1ULL << 63)	/* with REC_UNARMED: as another call may have been left for
+					   good, which the reader can tell */
 struct ret {
 	struct head h;
 	u64 entry_time;		/* 40 */
@@ -203,8 +198,8 @@ struct ret {
 struct chunk {
 	struct head h;		/* row = operation */
 	u32 offset;		/* 40: of these bytes in the string */
-	s32 got; /* 44: bytes read there, with the NUL; CHUNK: there are more; below 0: unreadable
-		  */
+	s32 got;		/* 44: bytes read there, with the NUL; CHUNK: there are more; below
+				   0: unreadable */
 	u8 text[CHUNK];		/* 48 */
 };
 
@@ -222,12 +217,13 @@ struct verdict {
 };
 #define VERDICT_DENY 3
 #define VERDICT_LOOKING 4	/* the enforcer is about to call libvirt itself */
-#define ROW_LOOKING \
-	0xffffffff /* of its frame; args: where the enforcer's code is, and how many bytes */
-#define SP_REACH \
-	(1 << 16) /* bytes of stack between a call and the enforcer's verdict on it, at most */
+#define ROW_LOOKING 0xffffffff	/* of its frame; args: where the enforcer's code is, and how many
+				   bytes */
+#define SP_REACH (1 << 16)	/* bytes of stack between a call and the enforcer's verdict on it,
+				   at most */
 struct item {			/* of a walk's record */
-	s32 got; /* 0: bytes, or of a LIST elements, that were read; below 0: why there are none */
+	s32 got;		/* 0: bytes, or of a LIST elements, that were read; below 0: why
+				   there are none */
 	u32 count;		/* 4: LIST, ARRAY: elements in all, before any limit */
 	u64 address;		/* 8 */
 };
@@ -251,8 +247,10 @@ struct task_record {
 	char text[CMDLINE];	/* 104 */
 };
 
-/* A record in the making. In memory, of which the verifier assumes nothing: on the stack every
- * count would be a state of its own. */
+/*
+ * A record in the making. In memory, of which the verifier assumes nothing: on the stack every
+ * count would be a state of its own.
+ */
 struct capture {
 	u32 pos;		/* of the next byte in the variable part */
 	u32 bad;
@@ -263,7 +261,8 @@ struct capture {
 	u64 once[ONCES];	/* addresses that ONCE met */
 };
 
-struct follow { /* a long string on its way out in chunks, or a name against the object globs */
+struct follow {			/* a long string on its way out in chunks, or a name against the
+				   object globs */
 	u64 address;		/* 0: none; of globs: their states */
 	u32 offset;		/* bytes done */
 	u32 keep;
@@ -285,13 +284,15 @@ struct walk {
 struct thread {
 	u64 task;		/* id of its last REC_TASK; 0: none yet */
 	u64 serving;		/* id of the PLAN_SERVES that it is in; 0: none */
-	u64 once[ONCES]; /* last addresses of which everything was sent, while no connection was
-			    opened */
+	u64 once[ONCES];	/* last addresses of which everything was sent, while no connection
+				   was opened */
 	u64 generation;		/* settings.generation then */
 	u64 serving_sp;		/* of PLAN_SERVES: where its return address was */
-	u64 unarmed_sp; /* of a call without return probe that others may be inside of; 0: none */
+	u64 unarmed_sp;		/* of a call without return probe that others may be inside of; 0:
+				   none */
 	u64 jump_sp;		/* of one that may end in a jump, and did nothing since; 0: none */
-	u64 inner_lost; /* when a record of an inner function was lost; ns, CLOCK_MONOTONIC */
+	u64 inner_lost;		/* when a record of an inner function was lost; ns,
+				   CLOCK_MONOTONIC */
 	char comm[16];
 	u32 exec_id;
 	u32 uid;		/* effective */
@@ -313,24 +314,23 @@ struct thread {
 	struct walk walk;
 	u8 longs[MAX_OPS];	/* operations */
 	u32 names[MAX_NAMES];	/* where in `buf` the strings are that the object filter looks at */
-	struct frame frame[MAX_FRAMES + 1]; /* the last one is that of a call too deep to be kept */
+	struct frame frame[MAX_FRAMES + 1];	/* the last one: of a call too deep to be kept */
 	struct chunk chunk;
-	u8 buf[RECORD +
-		2 * INLINE_MAX]; /* behind RECORD: only for the verifier, which knows masks */
+	u8 buf[RECORD + 2 * INLINE_MAX];	/* behind RECORD: for the verifier */
 };
 
 #define MAX_USERS 4096
 #define USER_ROOT 0
-#define USER_SERVED \
-	1 /* root's daemons, while they do what others asked for; what is lost of it, by whichever \
-	     daemon, where only some are wanted */
+#define USER_SERVED 1		/* root's daemons, while they do what others asked for; what is lost
+				   of it, by whichever daemon, where only some are wanted */
 #define USER_FIRST 2
-#define USER_OTHERS (MAX_USERS - 1) /* those that found no place, and those that are not known */
+#define USER_OTHERS (MAX_USERS - 1)	/* those that found no place, and those that are not
+					   known */
 #define USER_PLACES 8		/* where a user may be found */
 struct flow {			/* of a user's records in a ring; bytes */
 	u64 mark;		/* where the ring was written when `now` began */
-	u64 before; /* sent before that, since the mark before it: at least what of it is still
-		       unread */
+	u64 before;		/* sent before that, since the mark before it: at least what of it
+				   is still unread */
 	u64 now;		/* sent since */
 };
 struct user {
@@ -359,10 +359,11 @@ struct settings {
 	u32 pad;
 	u64 glob_start;		/* bits of the object globs' first states */
 	u64 glob_stay;		/* bits of states that any byte keeps: those of a star */
-	u64 glob_char; /* bits of states behind a wildcard: the rest of a UTF-8 character keeps them
-			*/
+	u64 glob_char;		/* bits of states behind a wildcard: the rest of a UTF-8 character
+				   keeps them */
 	u64 glob_end;		/* bits of accepting states */
-	u64 generation; /* of connections: how often one was opened, on the whole host; written here
-			 */
-	u64 losses; /* how often anything but LOST_CHUNK was counted in `users`; written here */
+	u64 generation;		/* of connections: how often one was opened, on the whole host;
+				   written here */
+	u64 losses;		/* how often anything but LOST_CHUNK was counted in `users`; written
+				   here */
 };

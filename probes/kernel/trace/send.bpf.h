@@ -52,8 +52,8 @@ ALWAYS void send_rest(struct thread *t, const struct plan *p, u32 ring)
 	if (p->walk)
 		walk(t, p, ring);
 	FORGET();
-	account(t);  /* only now: each branch before a loop would double what the verifier goes
-		       through */
+	/* only now: each branch before a loop would double what the verifier goes through */
+	account(t);
 }
 
 ALWAYS long send(struct thread *t, u32 ring, u32 plan_flags, bool ends)
@@ -63,7 +63,7 @@ ALWAYS long send(struct thread *t, u32 ring, u32 plan_flags, bool ends)
 	HIDE(size);
 	size &= RECORD - 1;
 	if (output_fairly(t, plan_flags & (PLAN_SERVES | PLAN_SERVED) ? RING_TASK : ring & 1,
-		    t->buf, size, ends))
+			  t->buf, size, ends))
 		return -1;
 	t->once[0] = t->capture.once[0];
 	t->once[1] = t->capture.once[1];

@@ -28,7 +28,8 @@ struct task_event {		/* of every record; offsets in bytes */
 	u32 pid;		/* 4: of the process; SIGNAL: to which it is sent */
 	u64 time;		/* 8: ns, CLOCK_MONOTONIC */
 	u32 tid;		/* 16 */
-	u32 ppid; /* 20: FORK: who forked; EXEC: its parent; SIGNAL: who sent it, 0: the kernel */
+	u32 ppid;		/* 20: FORK: who forked; EXEC: its parent; SIGNAL: who sent it, 0:
+				   the kernel */
 	u64 start;		/* 24: ns, CLOCK_BOOTTIME: when the process began */
 };
 struct exec_event {
@@ -40,7 +41,8 @@ struct exec_event {
 	u32 gid;		/* 56: effective */
 	u32 real_uid;		/* 60 */
 	u32 loginuid;		/* 64 */
-	u16 path; /* 68: bytes of the path: its names, each with a NUL, the last one first */
+	u16 path;		/* 68: bytes of the path: its names, each with a NUL, the last one
+				   first */
 	u16 arguments;		/* 70: bytes of the command line behind it */
 	char comm[16];		/* 72 */
 	u8 text[2 * PATH + ARGUMENTS];	/* 88; not all of it, but the verifier knows masks only */
@@ -54,7 +56,7 @@ struct signal_event {
 	char comm[16];		/* 48 */
 };
 
-struct walk { /* up to the root; in memory, of which the verifier assumes nothing */
+struct walk {			/* up to the root; in memory: the verifier assumes nothing of it */
 	u32 pos;
 	u32 done;
 };
@@ -90,8 +92,8 @@ ALWAYS void send(void *data, u64 size, u32 real_uid)
 	u32 who = !!real_uid;
 	u64 *lost;
 
-	if (!ring_output(
-		    real_uid ? MAP(FD_USERS_TASKS) : MAP(FD_TASKS), data, size, BPF_RB_NO_WAKEUP))
+	if (!ring_output(real_uid ? MAP(FD_USERS_TASKS) : MAP(FD_TASKS), data, size,
+			 BPF_RB_NO_WAKEUP))
 		return;
 	lost = map_lookup(MAP(FD_TASKS_LOST), &who);
 	if (lost)
@@ -201,8 +203,8 @@ ALWAYS u64 at_most(u64 size, u64 most)
 /* The kernel has just written the command line there. */
 ALWAYS u64 read_arguments(struct exec_event *e, void *mm, u64 at)
 {
-	u64 start = (u64)READ(mm, MM_ARG_START), end = (u64)READ(mm, MM_ARG_END),
-	    size = end - start;
+	u64 start = (u64)READ(mm, MM_ARG_START), end = (u64)READ(mm, MM_ARG_END);
+	u64 size = end - start;
 
 	if (end <= start)
 		return 0;
@@ -261,12 +263,12 @@ int on_signal(struct args *ctx)
 	u64 current = bpf_get_current_pid_tgid();
 	struct signal_event e;
 
-	if (signal > 31 ||
-		ctx->arg[4]) /* else it was not delivered: it is ignored, or there is one */
+	/* else it was not delivered: it is ignored, or there is one */
+	if (signal > 31 || ctx->arg[4])
 		return 0;
 	if (!(BIT(signal) & ON_PURPOSE) &&
-		(!(BIT(signal) & TRAPPED) ||
-			READ(READ(task, TASK_SIGHAND), SIGHAND_ACTION + SIGACTION * (signal - 1))))
+	    (!(BIT(signal) & TRAPPED) ||
+	     READ(READ(task, TASK_SIGHAND), SIGHAND_ACTION + SIGACTION * (signal - 1))))
 		return 0;
 	describe(&e.t, TASK_SIGNAL, task);
 	e.signal = signal;

@@ -40,9 +40,9 @@ ALWAYS bool is_inner(struct pt_regs *ctx, u64 cookie, u32 plan_flags, const stru
 		if (caller - f->args[0] < f->args[1])
 			return true;
 	}
-	if (f->sp == SP(ctx))  /* jumped to; the return address is a page of the kernel's */
+	if (f->sp == SP(ctx))		/* jumped to; the return address is in the kernel's page */
 		return plan_flags & PLAN_PLUMBING ||
-			(plan_flags & PLAN_JUMPS && f->flags & FRAME_JUMPS);
+		       (plan_flags & PLAN_JUMPS && f->flags & FRAME_JUMPS);
 	return called_by_library(ctx, cookie, plan_flags);
 }
 
@@ -118,8 +118,8 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		if (p->flags & PLAN_PRIVATE) {
 			ring = f->ring;
 		} else if (!jumped && !is_inner(ctx, cookie, p->flags, f)) {
-			if (depth) { /* a return address in the library itself was refused, and is
-					none of another one */
+			/* a return address in the library was refused, and is none of another */
+			if (depth) {
 				read_user(&e->caller, p->flags & PLAN_32BIT ? 4 : 8, SP(ctx));
 				record_flags = is_in_text(ctx, cookie, e->caller) ? 0 : REC_CALLER;
 			}
@@ -137,8 +137,8 @@ ALWAYS bool enter(struct pt_regs *ctx)
 			t->serving = new_id(bpf_ktime_get_ns());
 			t->serving_sp = SP(ctx);
 			flags |= FRAME_SERVES;
-		} else if (p->flags & PLAN_SERVED ? !t->serving || !ARG(ctx, 0) :
-						    !flags && !(p->flags & PLAN_ALWAYS)) {
+		} else if (p->flags & PLAN_SERVED ? !t->serving || !ARG(ctx, 0)
+						  : !flags && !(p->flags & PLAN_ALWAYS)) {
 			return false;
 		}
 		flags |= FRAME_PRIVATE | FRAME_WANTED;
@@ -161,8 +161,10 @@ ALWAYS bool enter(struct pt_regs *ctx)
 			__sync_fetch_and_add(&set->generation, 1);
 	}
 #else
-	/* The kernel arms no more return probes than there are frames: a call that is deeper has a
-	 * record, but no end. */
+	/*
+	 * The kernel arms no more return probes than there are frames: a call that is deeper has a
+	 * record, but no end.
+	 */
 	returns = returns && n < MAX_FRAMES;
 #endif
 	if (!returns)
@@ -190,7 +192,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		e->h.kind = REC_ENTRY;
 		e->h.depth = f->depth;
 		e->h.flags = ring | record_flags | n << REC_LEVEL | (t->serving ? REC_SERVING : 0) |
-			(t->wanted ? REC_WANTED : 0);
+			     (t->wanted ? REC_WANTED : 0);
 		e->h.row = row;
 		e->h.time = now;
 		e->h.task = t->serving ? t->serving : t->task;
@@ -212,7 +214,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		e->h.bad = t->capture.bad;
 		e->h.flags |= t->capture.flags | (t->capture.longs || p->walk ? REC_LONG : 0);
 		if (set->object && !(p->flags & (PLAN_PRIVATE | PLAN_NO_OBJECT)) &&
-			!(t->capture.bad & p->objects) && !object_matches(set, t)) {
+		    !(t->capture.bad & p->objects) && !object_matches(set, t)) {
 			flags &= ~(FRAME_WANTED | FRAME_INSIDE);
 #ifdef SESSION
 			if (!(p->flags & PLAN_OPENS))
@@ -222,7 +224,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 #endif
 		} else if (send(t, ring, p->flags, false)) {
 			count(set, loser(t), ring,
-				p->flags & PLAN_PRIVATE ? LOST_PRIVATE : LOST_ENTRY, 1);
+			      p->flags & PLAN_PRIVATE ? LOST_PRIVATE : LOST_ENTRY, 1);
 			flags |= FRAME_ENTRY_LOST;
 			if (p->flags & PLAN_PRIVATE)
 				t->inner_lost = now;
@@ -232,8 +234,8 @@ ALWAYS bool enter(struct pt_regs *ctx)
 			t->rest = t->capture.longs | p->walk;
 		}
 	}
-	if (p->flags & PLAN_SERVES)
-		flags &= ~FRAME_WANTED; /* its end has no record, and says nothing of calls in it */
+	if (p->flags & PLAN_SERVES)	/* its end has no record, and says nothing of calls in it */
+		flags &= ~FRAME_WANTED;
 	f->flags = flags;
 	if (f->returns)
 		t->frames = n + 1;
@@ -254,9 +256,9 @@ ALWAYS void come_back(struct pt_regs *ctx)
 	struct ret *r;
 
 	OWN_STACK();
+	/* no thread: the call was under way when the probes came, or before a fork */
 	if (!set || !p || !t)
-		return; /* no thread: the call was under way when the probes came, or before a fork
-			 */
+		return;
 	if (p->flags & PLAN_OPENS)
 		__sync_fetch_and_add(&set->generation, 1);
 	if (p->flags & PLAN_SERVES)
@@ -288,11 +290,9 @@ ALWAYS void come_back(struct pt_regs *ctx)
 	r->h.bad = t->capture.bad;
 	r->h.flags |= t->capture.flags | (t->capture.longs || p->walk ? REC_LONG : 0);
 	if (send(t, f->ring, 0, true)) {
-		count(set, loser(t), f->ring,
-			f->flags & FRAME_PRIVATE	    ? LOST_PRIVATE :
-				f->flags & FRAME_ENTRY_LOST ? LOST_BOTH :
-							      LOST_RETURN,
-			1);
+		u32 what = f->flags & FRAME_ENTRY_LOST ? LOST_BOTH : LOST_RETURN;
+
+		count(set, loser(t), f->ring, f->flags & FRAME_PRIVATE ? LOST_PRIVATE : what, 1);
 		if (f->flags & FRAME_PRIVATE)
 			t->inner_lost = r->h.time;
 		return;
@@ -342,7 +342,7 @@ int on_verdict(struct pt_regs *ctx)
 
 	OWN_STACK();
 	if (!set || !set->ready || !p || pid_tgid >> 32 == set->self ||
-		read_block(&v, sizeof(v), ARG(ctx, 0)))
+	    read_block(&v, sizeof(v), ARG(ctx, 0)))
 		return 0;
 	if (v.sp - SP(ctx) > SP_REACH)
 		return 0;		/* no verdict on a call of this thread */
@@ -356,7 +356,7 @@ int on_verdict(struct pt_regs *ctx)
 		return 0;
 	/* a call that goes on is counted at its own entry */
 	t = get_thread(set, RING_WRITE, v.action == VERDICT_DENY ? call->flags & PLAN_WANTED : 0,
-		pid_tgid, now);
+		       pid_tgid, now);
 	if (!t || (!t->wanted && !t->serving))
 		return 0;
 	n = t->frames;
@@ -412,16 +412,17 @@ int on_verdict(struct pt_regs *ctx)
 	run_plan(set, t, call);
 	e->h.bad = t->capture.bad;
 	e->h.flags |= t->capture.flags;
-#ifdef MAY_GOTO /* else the verifier would take as long for this as for all the rest */
+#ifdef MAY_GOTO			/* else the verifier would take as long for this as for all the
+				   rest */
 	if (t->capture.longs | call->walk)
 		e->h.flags |= REC_LONG;
 #endif
 	if (set->object && !(call->flags & PLAN_NO_OBJECT) && !(t->capture.bad & call->objects) &&
-		!object_matches(set, t))
+	    !object_matches(set, t))
 		return 0;
 	if (send(t, RING_WRITE, 0, false)) {
-		count(set, loser(t), RING_WRITE, LOST_ENTRY,
-			1); /* of which there will be no return */
+		/* of which there will be no return */
+		count(set, loser(t), RING_WRITE, LOST_ENTRY, 1);
 		count(set, loser(t), RING_WRITE, LOST_BOTH, 1);
 		return 0;
 	}

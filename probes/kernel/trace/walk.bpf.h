@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
-/* What does not fit into the call's own record: long strings, lists; it follows in records of its
- * own. */
+/* What does not fit into the call's own record: long strings and lists, in records of their own. */
 
 /*
  * Choices without a branch, which the verifier would follow both ways in every round of a loop: all
@@ -35,12 +34,14 @@ ALWAYS s64 pick(s64 mask, s64 a, s64 b)
 	return b ^ ((a ^ b) & mask);
 }
 
-/* What chunks took, sent or lost. Each branch here, and whatever stays in a register meanwhile,
- * would cost the verifier a loop's time. */
+/*
+ * What chunks took, sent or lost. Each branch here, and whatever stays in a register meanwhile,
+ * would cost the verifier a loop's time.
+ */
 ALWAYS void account(const struct thread *t)
 {
-	u32 user = t->follow.user, loser = t->follow.loser,
-	    ring = t->chunk.h.flags & REC_WRITE_RING;
+	u32 user = t->follow.user, loser = t->follow.loser;
+	u32 ring = t->chunk.h.flags & REC_WRITE_RING;
 	struct user *u = map_lookup(MAP(FD_USERS), &user), *l = map_lookup(MAP(FD_USERS), &loser);
 
 	if (u)
@@ -116,8 +117,10 @@ ALWAYS void send_walked(struct thread *t, void *out, u32 row)
 	t->follow.lost -= if_negative(ring_output(out, c, size, BPF_RB_NO_WAKEUP));
 }
 
-/* The operations behind the plan's first OP_END, see struct op. State is in memory, for the reason
- * that follow_strings() gives. */
+/*
+ * The operations behind the plan's first OP_END, see struct op. State is in memory, for the reason
+ * that follow_strings() gives.
+ */
 ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 {
 	struct walk *w = &t->walk;
@@ -161,11 +164,11 @@ ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 			n = read_string(item + 1, WALK_PIECE + 1, address);
 			more = if_negative(n);
 			n = pick(more, pick(not_0(address), STR_UNREADABLE, STR_NULL),
-				at_least_0(n - 1));
+				 at_least_0(n - 1));
 			size = at_least_0(smaller(n, (s64)op->keep - w->done));
 			w->done += WALK_PIECE;
 			more = if_negative(WALK_PIECE - 1 - n) &
-				if_negative((s64)w->done - LENGTH_LIMIT);
+			       if_negative((s64)w->done - LENGTH_LIMIT);
 			w->done &= more;
 			w->next = pick(more, op - p->ops, op->then);
 		} else if (kind == OP_ARRAY) {
@@ -176,7 +179,7 @@ ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 			more = read_block(item + 1, size, address + op->off);
 			size &= ~if_negative(more);
 			n = pick(not_0(address), pick(if_negative(more), STR_UNREADABLE, n),
-				STR_NULL);
+				 STR_NULL);
 		} else if (kind == OP_LIST) {
 			n = op->len ? smaller(at_least_0((s32)item->count), op->keep) : op->keep;
 			n &= not_0(address);
@@ -206,9 +209,8 @@ ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 			more = if_negative(read_block(t->buf + dst, size, address));
 			n = pick(more, pick(not_0(address), STR_UNREADABLE, STR_NULL), size);
 			read_kernel(item + 1, size, t->buf + dst);
-			if (more)
-				read_kernel(t->buf + dst, size,
-					0); /* zeros: what hangs on it must read as NULL */
+			if (more)	/* zeros: what hangs on it must read as NULL */
+				read_kernel(t->buf + dst, size, 0);
 			size &= ~more;
 		}
 		/* through memory: else every way to here would go on as a state of its own */

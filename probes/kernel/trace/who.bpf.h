@@ -39,8 +39,8 @@ ALWAYS u64 new_id(u64 now)
 }
 
 /* Says who the thread is, once per thread and again after an exec, a change of user or of name. */
-ALWAYS void describe_task(
-	struct settings *set, struct thread *t, void *task, u32 ring, u64 pid_tgid, u64 now)
+ALWAYS void describe_task(struct settings *set, struct thread *t, void *task, u32 ring,
+			  u64 pid_tgid, u64 now)
 {
 	struct task_record *r = (void *)t->buf;
 	void *leader, *parent, *mm, *cred;
@@ -87,7 +87,8 @@ ALWAYS void describe_task(
 	size = (size + __builtin_offsetof(struct task_record, text) + 7) & ~7ULL;
 	size &= 2 * CMDLINE - 1;
 	if (output_fairly(t, RING_TASK, r, size, false)) {
-		t->task = 0; /* the next hit tries again; until then the reader asks /proc */
+		/* the next hit tries again; until then the reader asks /proc */
+		t->task = 0;
 		t->known = 0;
 		count(set, loser(t), ring, LOST_TASK, 1);
 		return;
@@ -100,10 +101,12 @@ struct comm {
 	u64 half[2];
 };
 
-/* The thread's state, up to date with who it is, which is told if it is wanted or the plan asks for
- * it; NULL: nothing to do for this hit. */
-ALWAYS struct thread *get_thread(
-	struct settings *set, u32 ring, u32 plan_flags, u64 pid_tgid, u64 now)
+/*
+ * The thread's state, up to date with who it is, which is told if it is wanted or the plan asks for
+ * it; NULL: nothing to do for this hit.
+ */
+ALWAYS struct thread *get_thread(struct settings *set, u32 ring, u32 plan_flags, u64 pid_tgid,
+				 u64 now)
 {
 	void *task = current_task(), *cred;
 	struct thread *t = task_storage(MAP(FD_THREADS), task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -113,7 +116,8 @@ ALWAYS struct thread *get_thread(
 	bpf_get_current_comm(&comm, sizeof(comm));
 	exec_id = *(u32 *)(task + TASK_EXEC_ID);
 	cred = *(void **)(task + TASK_CRED);
-	uid = *(u32 *)(cred + CRED_EUID); /* the host's number, and 70 ns less than the helper */
+	/* the host's number, and 70 ns less than the helper */
+	uid = *(u32 *)(cred + CRED_EUID);
 	real_uid = *(u32 *)(cred + CRED_UID);
 	if (!t) {
 		if ((plan_flags & (PLAN_WANTED | PLAN_PRIVATE)) == PLAN_WANTED &&
@@ -124,8 +128,8 @@ ALWAYS struct thread *get_thread(
 	plan_flags &= PLAN_SERVES | PLAN_ALWAYS;
 	old = (void *)t->comm;
 	if (t->known && t->exec_id == exec_id && t->uid == uid && t->real_uid == real_uid &&
-		old->half[0] == comm.half[0] && old->half[1] == comm.half[1] &&
-		(t->task || !plan_flags))
+	    old->half[0] == comm.half[0] && old->half[1] == comm.half[1] &&
+	    (t->task || !plan_flags))
 		return t;
 	if (t->exec_id != exec_id) {
 		t->frames = 0;
