@@ -151,11 +151,14 @@ static enum certainty object_matches(const struct head *head, const struct condi
 
 	if (object->has_name != YES)
 		return object->has_name;
-	found = LIST(c, object_is(object, at(head, globs[i]), false) ||
+	/* at worst what can't be seen matches only what must not match, at best the other way */
+	found = LIST(c, object_is(object, at(head, globs[i]), i >= c->yes) ||
 				(inner && object_is(inner, at(head, globs[i]), false)));
 	if (!object->misses_parent)
 		return found;
-	return found == LIST(c, object_is(object, at(head, globs[i]), true)) ? found : UNKNOWN;
+	if (found != LIST(c, object_is(object, at(head, globs[i]), i < c->yes)))
+		return UNKNOWN;
+	return found;
 }
 
 static enum certainty uuid_matches(const struct head *head, const struct condition *c,

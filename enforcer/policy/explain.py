@@ -13,10 +13,16 @@ import pwd
 import uuid
 from typing import NamedTuple
 
-from enforcer.policy import compiled
 from enforcer.policy.compiled import Condition, document_at, flags_at, is_of_class, variants_for
-from enforcer.policy.judge import Facts, holds
+from enforcer.policy.judge import KEYS, NONE, Facts, Judge, Thing, holds
 from enforcer.policy.rules import Policy, Rule, flag_constants, nearest
+from enforcer.policy.sources import (
+    has_whole_name,
+    is_part,
+    may_have_uuid,
+    names_objects,
+    sources_of,
+)
 from log.errors import TraceError
 from log.quote import quote
 from probes.api.table import ApiTable, Function
@@ -51,10 +57,11 @@ def explain(policy: Policy, table: ApiTable, question: Question) -> list[str]:
 
 def explain_facts(policy: Policy, table: ApiTable, facts: Facts) -> list[str]:
     """The same of a call that is judged."""
+    decided = Judge(policy, table).decide(facts).rule
     passed: list[str] = []
     for rule in policy.rules:
         reason, unsure = _mismatch(rule, facts, table)
-        if reason is None and (not unsure or rule.action == "deny"):
+        if rule is decided:
             does = {"deny": "denies", "audit": "audits", "allow": "allows"}[rule.action]
             if rule.action == "deny" and policy.mode == "audit":
                 does = "would deny (mode is audit)"
@@ -76,11 +83,11 @@ def _mismatch(rule: Rule, facts: Facts, table: ApiTable) -> tuple[str | None, li
         return "the function has nothing of what it asks for", []
     unsure: list[str] = []
     for condition in variants[0]:
-        answer = holds(condition, facts)
-        key = "class" if is_of_class(condition, rule, facts.function) else _KEYS[condition.kind]
+        answer = holds(condition, facts, rule.action)
+        key = "class" if is_of_class(condition, rule, facts.function) else KEYS[condition.kind]
         if answer is False:
             return _reason(key, condition), []
-        if answer is None:
+        if answer is not True:
             unsure.append(f"the {key}")
     return None, list(dict.fromkeys(unsure))
 
@@ -119,15 +126,29 @@ def _facts(function: Function, table: ApiTable, question: Question) -> Facts:
         texts[place] = question.xml
     return Facts(
         function,
-        question.object,
-        sought,
+        things_of(function, question.object, sought),
         people,
-        question.uri,
-        question.readonly,
-        question.exe,
-        numbers,
-        texts,
+        uri=question.uri,
+        readonly=question.readonly,
+        exe=question.exe,
+        numbers=numbers,
+        texts=texts,
     )
+
+
+def things_of(function: Function, name: str | None, known: uuid.UUID | None) -> tuple[Thing, ...]:
+    """What a call of the function is about, by name (None: it can't be told) and UUID."""
+    if not names_objects(function):
+        return ()
+    if any(source.kind == "unknown" for source in sources_of(function)):
+        return (Thing(),)  # in a file, whatever is known
+    has_uuid = may_have_uuid(function)
+    if name is None:
+        return (Thing(None, known if has_uuid else NONE),)
+    parent, slash, inner = name.rpartition("/")
+    whole = name if slash else None if has_whole_name(function) else NONE
+    short = parent if slash and is_part(function) else inner
+    return (Thing(short, known if has_uuid else NONE, whole),)
 
 
 def _principals(user: str) -> list[tuple[str, int | str]]:
@@ -148,17 +169,3 @@ def _principals(user: str) -> list[tuple[str, int | str]]:
         *(group.gr_gid for group in grp.getgrall() if entry.pw_name in group.gr_mem),
     }
     return [("uid", entry.pw_uid), *(("gid", gid) for gid in sorted(groups))]
-
-
-_KEYS = {
-    compiled.IS_OBJECT: "object",
-    compiled.IS_UUID: "uuid",
-    compiled.IS_USER: "user",
-    compiled.IS_URI: "uri",
-    compiled.IS_READONLY: "readonly",
-    compiled.IS_EXE: "exe",
-    **dict.fromkeys((compiled.FLAGS_ANY, compiled.FLAGS_ALL, compiled.FLAGS_NONE), "flags"),
-    **dict.fromkeys((compiled.ARG_EQUALS, compiled.ARG_DIFFERS), "class"),
-    **dict.fromkeys((compiled.CONTAINS, compiled.CONTAINS_XML), "text"),
-    compiled.HAS_ELEMENT: "element",
-}

@@ -1,34 +1,43 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Judges as the library does: what a compiled rule asks for and what is known of a call come in;
-yes, no or "can't be told" goes out.
+"""Judges as the library does: a policy and what is known of a call come in; the rule that decides
+goes out, or that it can't be told which.
 
-This says again what judge.c says; tests/preload/test_random_policies.py holds both to the same
-answers.
+This says again what judge.c says, and nothing else does: `policy explain`, rehearsal and tests in
+policies all ask it. tests/preload/test_judges.py and tests/system/test_rehearsal.py hold both to
+the same answers.
+
+Two things are not known. What the library itself can't tell it settles against the caller; that is
+None. What a record has not kept the library would have known; that is UNRECORDED.
 """
 
 from __future__ import annotations
 
+import enum
 import fnmatch
 import functools
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from enforcer.policy import compiled
-from enforcer.policy.compiled import Condition
+from enforcer.policy.compiled import Condition, variants_for
 from enforcer.policy.documents import has_element, is_plain
-from enforcer.policy.rules import Principal
-from enforcer.policy.sources import (
-    has_whole_name,
-    is_part,
-    may_have_uuid,
-    names_objects,
-    sources_of,
-)
-from probes.api.table import Function
+from enforcer.policy.rules import Policy, Principal, Rule
+from probes.api.table import ApiTable, Function
 
-Answer = bool | None  # None: it can't be told
+
+class NotKnown(enum.Enum):
+    """What is said in place of a fact."""
+
+    UNRECORDED = "not recorded"
+    NONE = "there is none"
+
+
+UNRECORDED: Final = NotKnown.UNRECORDED
+NONE: Final = NotKnown.NONE
+Unrecorded = Literal[NotKnown.UNRECORDED]
+Answer = bool | None | Unrecorded  # None: the library can't tell
 
 _URI = re.compile(
     r"(?P<scheme>[^+:/]+)(?P<transport>\+[^:/]*)?://(?:[^/?#@]*@)?(?P<server>[^/?#]*)(?P<path>[^?#]*)",
@@ -58,96 +67,217 @@ _FAMILIES = (
 )
 
 
+class Thing(NamedTuple):
+    """An object that a call is about. None: the library can't tell; NONE: it has none."""
+
+    name: str | NotKnown | None = None  # of a snapshot: its domain's
+    uuid: uuid.UUID | NotKnown | None = None
+    whole: str | NotKnown | None = NONE  # POOL/VOLUME, DOMAIN/SNAPSHOT
+
+
 class Facts(NamedTuple):
-    """What is known of a call; None: nothing."""
+    """What is known of a call, for one of those that it is made for. None: the library can't
+    tell.
+    """
 
     function: Function
-    name: str | None = None  # of the object; "POOL/NAME", "DOMAIN/SNAPSHOT"
-    uuid: uuid.UUID | None = None
-    principals: frozenset[tuple[str, int | str]] | None = None  # who calls, as rules name them
-    uri: str | None = None
-    readonly: bool | None = None
-    exe: str | None = None
-    numbers: Mapping[int, int] = {}  # arguments: their place -> the number
-    texts: Mapping[int, str] = {}  # likewise
+    things: tuple[Thing, ...] | Unrecorded = ()
+    # who calls, as rules name them
+    principals: frozenset[tuple[str, int | str]] | Unrecorded | None = None
+    has_group: bool = True  # if there is one, it is among these
+    uri: str | Unrecorded | None = None
+    readonly: bool | Unrecorded | None = None
+    exe: str | Unrecorded | None = None
+    # arguments: their place -> the number, the text (None: NULL). What is not there can't be told.
+    numbers: Mapping[int, int | Unrecorded] = {}
+    texts: Mapping[int, str | Unrecorded | None] = {}
+    # of documents with hidden parts: what is not seen there may be in these
+    hidden: frozenset[int] = frozenset()
 
 
-def holds(condition: Condition, facts: Facts) -> Answer:
-    """Whether the call is what the condition asks for."""
-    return _KINDS[condition.kind](condition, facts)
+class Decision(NamedTuple):
+    """What a policy says of a call."""
+
+    rule: Rule | None  # that decides; None: none does
+    # rules before it of which the record doesn't tell whether they match, and what it misses
+    perhaps: tuple[tuple[Rule, str], ...] = ()
+
+    @property
+    def denies(self) -> bool | Unrecorded:
+        """Whether the call is denied, whatever the policy's mode."""
+        answers = {rule.action == "deny" for rule, _ in self.perhaps}
+        answers.add(self.rule is not None and self.rule.action == "deny")
+        return UNRECORDED if len(answers) > 1 else answers.pop()
+
+    @property
+    def by(self) -> Rule | None:
+        """The rule that the decision is ascribed to."""
+        return self.perhaps[0][0] if self.perhaps else self.rule
 
 
-def matches(conditions: Iterable[Condition], facts: Facts, action: str) -> bool:
-    """Whether a rule with these conditions matches. What can't be told is settled against the
-    caller.
+class Judge:
+    """A policy, ready to decide."""
+
+    def __init__(self, policy: Policy, table: ApiTable) -> None:
+        self._policy, self._table = policy, table
+        self._asked: dict[str, tuple[tuple[Rule, tuple[Condition, ...]], ...]] = {}
+
+    def asked(self, function: Function) -> tuple[tuple[Rule, tuple[Condition, ...]], ...]:
+        """The rules that can match its calls, in their order, and what each asks of one."""
+        found = self._asked.get(function.name)
+        if found is None:
+            found = self._asked[function.name] = tuple(
+                (rule, conditions)
+                for rule in self._policy.rules
+                if function.name in rule.functions
+                for conditions in variants_for(rule, function, self._table)
+            )
+        return found
+
+    def decide(self, facts: Facts) -> Decision:
+        """The first rule that matches."""
+        perhaps: list[tuple[Rule, str]] = []
+        for rule, conditions in self.asked(facts.function):
+            answer, missing = matches(conditions, facts, rule.action)
+            if answer is True:
+                return Decision(rule, tuple(perhaps))
+            if answer is UNRECORDED:
+                perhaps.append((rule, missing))
+        return Decision(None, tuple(perhaps))
+
+
+def holds(condition: Condition, facts: Facts, action: str) -> Answer:
+    """Whether the call is what the condition of a rule with that action asks for."""
+    return _KINDS[condition.kind](condition, facts, action)
+
+
+def matches(
+    conditions: Iterable[Condition], facts: Facts, action: str
+) -> tuple[bool | Unrecorded, str]:
+    """Whether a rule with these conditions matches, and what else a record should have told.
+
+    What the library can't tell is settled against the caller.
     """
-    answers = [holds(condition, facts) for condition in conditions]
-    return False not in answers and (None not in answers or action == "deny")
+    is_unsure, missing = False, ""
+    for condition in conditions:
+        answer = holds(condition, facts, action)
+        if answer is False:
+            return False, ""
+        is_unsure |= answer is None
+        if answer is UNRECORDED and not missing:
+            missing = KEYS[condition.kind]
+    if is_unsure and action != "deny":
+        return False, ""
+    return (UNRECORDED, missing) if missing else (True, "")
+
+
+def _any(answers: Iterable[Answer]) -> Answer:
+    """Whether one of them is a yes."""
+    found: Answer = False
+    for answer in answers:
+        if answer is True:
+            return True
+        if answer is UNRECORDED or (answer is None and found is False):
+            found = answer
+    return found
+
+
+def _all(answers: Iterable[Answer]) -> Answer:
+    """Whether each of them is a yes."""
+    found: Answer = True
+    for answer in answers:
+        if answer is False:
+            return False
+        if answer is UNRECORDED or (answer is None and found is True):
+            found = answer
+    return found
 
 
 def _listed(condition: Condition, one: Callable[[Any], bool]) -> bool:
     return (not condition.yes or any(map(one, condition.yes))) and not any(map(one, condition.no))
 
 
-def _object(condition: Condition, facts: Facts) -> Answer:
-    if not names_objects(facts.function):
-        return False
-    if facts.name is None or _is_hidden(facts.function):
-        return None
-    parent, slash, inner = facts.name.rpartition("/")
-    short = parent if slash and is_part(facts.function) else inner
-    whole = facts.name if slash else None
+def _listed_if(
+    condition: Condition, one: Callable[[Any, bool], bool], unseen: Unrecorded | None
+) -> Answer:
+    """The answer, where it is the same at worst and at best: `one` is told what to make of an item
+    that can't be seen to match; else `unseen`.
+    """
+    worst, best = (
+        (not condition.yes or any(one(item, hope) for item in condition.yes))
+        and not any(one(item, not hope) for item in condition.no)
+        for hope in (False, True)
+    )
+    return best if best == worst else unseen
 
-    def listed(unseen: bool) -> bool:
+
+def _things(
+    one: Callable[[Condition, Thing], Answer],
+) -> Callable[[Condition, Facts, str], Answer]:
+    """One object is enough for a rule that denies or audits; one that allows wants all of them."""
+
+    def answer(condition: Condition, facts: Facts, action: str) -> Answer:
+        if facts.things is UNRECORDED:
+            return UNRECORDED
+        if not facts.things:
+            return False
+        answers = (one(condition, thing) for thing in facts.things)
+        return _all(answers) if action == "allow" else _any(answers)
+
+    return answer
+
+
+def _object(condition: Condition, thing: Thing) -> Answer:
+    name, whole = thing.name, thing.whole
+    if name is None or name is UNRECORDED:
+        return name
+    if name is NONE:
+        return False
+
+    def one(glob: str, unseen: bool = False) -> bool:
         """`unseen`: what a glob for PARENT/NAME makes of a name without its parent's."""
-        return _listed(
-            condition,
-            lambda glob: (
-                fnmatch.fnmatchcase(short, glob)
-                or (
-                    "/" in glob
-                    and (fnmatch.fnmatchcase(whole, glob) if whole is not None else unseen)
-                )
-            ),
+        return fnmatch.fnmatchcase(name, glob) or (
+            "/" in glob and (fnmatch.fnmatchcase(whole, glob) if isinstance(whole, str) else unseen)
         )
 
-    is_sure = whole is not None or not has_whole_name(facts.function)
-    return listed(False) if is_sure or listed(False) == listed(True) else None
+    if whole is None or whole is UNRECORDED:
+        return _listed_if(condition, one, whole)
+    return _listed(condition, one)
 
 
-def _uuid(condition: Condition, facts: Facts) -> Answer:
-    if not names_objects(facts.function) or not may_have_uuid(facts.function):
+def _uuid(condition: Condition, thing: Thing) -> Answer:
+    found = thing.uuid
+    if found is NONE:
         return False
-    if facts.uuid is None or _is_hidden(facts.function):
-        return None
-    return _listed(condition, lambda text: uuid.UUID(text) == facts.uuid)
+    if not isinstance(found, uuid.UUID):
+        return found
+    return _listed(condition, lambda text: uuid.UUID(text) == found)
 
 
-def _is_hidden(function: Function) -> bool:
-    """Whether it works on an object that the library can't see."""
-    return any(source.kind == "unknown" for source in sources_of(function))
-
-
-def _user(condition: Condition, facts: Facts) -> Answer:
+def _user(condition: Condition, facts: Facts, action: str) -> Answer:
     known = facts.principals
-    if known is None:
-        return None
+    if known is None or known is UNRECORDED:
+        return known
 
-    def one(person: Principal) -> bool:
+    def one(person: Principal, unseen: bool) -> bool:
+        """`unseen`: whether he is of a group, where that can't be told."""
         kind, value = person
+        if kind == "gid" and not facts.has_group:
+            return unseen
         if isinstance(value, int):
             return (kind, value) in known
         return any(
             kind == theirs and fnmatch.fnmatchcase(str(name), value) for theirs, name in known
         )
 
-    return _listed(condition, one)
+    return _listed_if(condition, one, UNRECORDED)
 
 
-def _uri(condition: Condition, facts: Facts) -> Answer:
-    if facts.uri is None:
-        return None
-    parts = _URI.match(facts.uri)
+def _uri(condition: Condition, facts: Facts, action: str) -> Answer:
+    if facts.uri is None or facts.uri is UNRECORDED:
+        return facts.uri
+    uri = facts.uri
+    parts = _URI.match(uri)
     # a short name, or another spelling, which libvirt makes a URI of
     if parts is None or "%" in parts[0]:
         return None
@@ -155,7 +285,7 @@ def _uri(condition: Condition, facts: Facts) -> Answer:
     bare = f"{parts['scheme']}{transport}://{parts['server']}{parts['path']}"
     said = _listed(
         condition,
-        lambda glob: any(fnmatch.fnmatchcase(one, glob) for one in (facts.uri or "", bare)),
+        lambda glob: any(fnmatch.fnmatchcase(one, glob) for one in (uri, bare)),
     )
     is_shared = (
         facts.function.name.startswith(_FAMILIES) and parts["scheme"] in _SCHEMES and not transport
@@ -173,27 +303,45 @@ def _uri(condition: Condition, facts: Facts) -> Answer:
     )
 
 
-def _readonly(condition: Condition, facts: Facts) -> Answer:
-    return None if facts.readonly is None else facts.readonly == bool(condition.value)
+def _readonly(condition: Condition, facts: Facts, action: str) -> Answer:
+    said = facts.readonly
+    return said == bool(condition.value) if isinstance(said, bool) else said
 
 
-def _exe(condition: Condition, facts: Facts) -> Answer:
+def _exe(condition: Condition, facts: Facts, action: str) -> Answer:
     exe = facts.exe
-    return None if exe is None else _listed(condition, lambda glob: fnmatch.fnmatchcase(exe, glob))
+    if not isinstance(exe, str):
+        return exe
+    return _listed(condition, lambda glob: fnmatch.fnmatchcase(exe, glob))
 
 
-def _number(says: Callable[[int, int], bool]) -> Callable[[Condition, Facts], Answer]:
-    def answer(condition: Condition, facts: Facts) -> Answer:
+def _number(says: Callable[[int, int], bool]) -> Callable[[Condition, Facts, str], Answer]:
+    def answer(condition: Condition, facts: Facts, action: str) -> Answer:
         number = facts.numbers.get(condition.argument)
-        return None if number is None else says(number, condition.value)
+        return says(number & _32_BITS, condition.value) if isinstance(number, int) else number
 
     return answer
 
 
-def _contains(condition: Condition, facts: Facts) -> Answer:
-    text = facts.texts.get(condition.argument)
-    if text is None:
-        return None
+def _in_text(
+    says: Callable[[Condition, str], bool | None],
+) -> Callable[[Condition, Facts, str], Answer]:
+    def answer(condition: Condition, facts: Facts, action: str) -> Answer:
+        place = condition.argument
+        if place not in facts.texts:
+            return None
+        text = facts.texts[place]
+        if text is None:
+            return False  # libvirt refuses the call, or there is none that could have it
+        if text is UNRECORDED:
+            return text
+        said = says(condition, text)
+        return UNRECORDED if said is not True and place in facts.hidden else said
+
+    return answer
+
+
+def _contains(condition: Condition, text: str) -> bool | None:
     if any(str(sought) in text for sought in condition.yes):
         return True
     is_sure = condition.kind == compiled.CONTAINS or all(
@@ -202,17 +350,15 @@ def _contains(condition: Condition, facts: Facts) -> Answer:
     return False if is_sure else None
 
 
-def _has_element(condition: Condition, facts: Facts) -> Answer:
-    text = facts.texts.get(condition.argument)
-    if text is None:
-        return None
+def _has_element(condition: Condition, text: str) -> bool | None:
     answers = [has_element(text, tuple(str(sought).split("\1"))) for sought in condition.yes]
     return True if True in answers else None if None in answers else False
 
 
-_KINDS: dict[int, Callable[[Condition, Facts], Answer]] = {
-    compiled.IS_OBJECT: _object,
-    compiled.IS_UUID: _uuid,
+_32_BITS = (1 << 32) - 1  # the library compares no more
+_KINDS: dict[int, Callable[[Condition, Facts, str], Answer]] = {
+    compiled.IS_OBJECT: _things(_object),
+    compiled.IS_UUID: _things(_uuid),
     compiled.IS_USER: _user,
     compiled.IS_URI: _uri,
     compiled.IS_READONLY: _readonly,
@@ -222,7 +368,19 @@ _KINDS: dict[int, Callable[[Condition, Facts], Answer]] = {
     compiled.FLAGS_NONE: _number(lambda number, bits: not number & bits),
     compiled.ARG_EQUALS: _number(lambda number, value: number == value),
     compiled.ARG_DIFFERS: _number(lambda number, value: number != value),
-    compiled.CONTAINS: _contains,
-    compiled.CONTAINS_XML: _contains,
-    compiled.HAS_ELEMENT: _has_element,
+    compiled.CONTAINS: _in_text(_contains),
+    compiled.CONTAINS_XML: _in_text(_contains),
+    compiled.HAS_ELEMENT: _in_text(_has_element),
+}
+KEYS = {  # what a condition is about, in the words of policies
+    compiled.IS_OBJECT: "object",
+    compiled.IS_UUID: "uuid",
+    compiled.IS_USER: "user",
+    compiled.IS_URI: "uri",
+    compiled.IS_READONLY: "readonly",
+    compiled.IS_EXE: "exe",
+    **dict.fromkeys((compiled.FLAGS_ANY, compiled.FLAGS_ALL, compiled.FLAGS_NONE), "flags"),
+    **dict.fromkeys((compiled.ARG_EQUALS, compiled.ARG_DIFFERS), "class"),
+    **dict.fromkeys((compiled.CONTAINS, compiled.CONTAINS_XML), "text"),
+    compiled.HAS_ELEMENT: "element",
 }

@@ -34,18 +34,23 @@ struct inner inner;
 atomic_bool objects_due, started;
 bool is_daemon;
 
+struct thing {
+	const char *name, *parent;		/* parent NULL: not known; "": the object has
+						   none */
+	uint32_t has_name, has_uuid;		/* enum certainty */
+	uint32_t is_part;			/* it is PARENT's, and named by that too */
+	uint8_t uuid[16];
+};
+
 struct facts {
 	const struct head *policy;
-	const char *name, *parent;		/* NULL: not known; parent "": the object has
-						   none */
+	struct thing things[3];
 	const char *sasl, *x509, *exe, *uri;	/* NULL: not known */
 	uint64_t args[6];
 	const char *texts[6];			/* arguments that are documents or strings; NULL:
 						   none */
-	uint32_t number, uid, gid;
-	uint32_t has_uuid, is_readonly;		/* enum certainty */
-	uint32_t is_part;			/* it is PARENT's, and named by that too */
-	uint8_t uuid[16];
+	uint32_t number, uid, gid, thing_count;
+	uint32_t is_readonly;			/* enum certainty */
 };
 static const struct facts *facts;
 static const char *decided;
@@ -83,32 +88,38 @@ void say_verdict(struct question *ask, enum verdict_action action, const char *r
 	decided = rule;
 }
 
-void find_objects(struct question *ask)
+static void add_thing(struct question *ask, const struct thing *thing)
 {
-	struct object *object;
-	bool has_parent = !facts->parent || *facts->parent;
+	struct object *object = &ask->objects[ask->object_count++];
+	bool has_parent = !thing->parent || *thing->parent;
 
-	if (ask->have_objects || !ask->row->source_count)
+	*object = (struct object){ .has_name = thing->has_name, .has_uuid = thing->has_uuid };
+	memcpy(object->uuid, thing->uuid, 16);
+	if (thing->has_name != YES)
 		return;
-	ask->have_objects = true;
-	ask->object_count = 0;
-	object = &ask->objects[ask->object_count++];
-	*object = (struct object){ .has_name = UNKNOWN, .has_uuid = facts->has_uuid };
-	memcpy(object->uuid, facts->uuid, 16);
-	if (facts->name)
-		set_name(object, facts->is_part && facts->parent ? facts->parent : facts->name);
-	if (has_parent && !facts->parent) {
+	set_name(object, thing->is_part && thing->parent ? thing->parent : thing->name);
+	if (has_parent && !thing->parent) {
 		object->misses_parent = true;
-	} else if (has_parent && facts->is_part && facts->name) {
+	} else if (has_parent && thing->is_part) {
 		struct object *part = &ask->objects[ask->object_count++];
 
 		*part = (struct object){ .has_uuid = NO,
-					 .parent = facts->parent,
+					 .parent = thing->parent,
 					 .parent_is_name = true };
-		set_name(part, facts->name);
+		set_name(part, thing->name);
 	} else if (has_parent) {
-		object->parent = facts->parent;
+		object->parent = thing->parent;
 	}
+}
+
+void find_objects(struct question *ask)
+{
+	if (ask->have_objects)
+		return;
+	ask->have_objects = true;
+	ask->object_count = 0;
+	for (uint32_t i = 0; i < facts->thing_count; i++)
+		add_thing(ask, &facts->things[i]);
 }
 
 void find_connection(struct question *ask)

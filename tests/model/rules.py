@@ -147,16 +147,18 @@ def thing_is(thing: Thing, value: Any) -> Answer:
         return None
     name, whole = thing.name, thing.whole
 
-    def matched(is_whole: Callable[[str], bool]) -> bool:
+    def is_it(glob: str, unseen: bool) -> bool:
         """Only a glob with a slash is for the whole name."""
-        return listed(
-            value, lambda glob: fnmatch.fnmatchcase(name, glob) or ("/" in glob and is_whole(glob))
-        )
+        in_whole = unseen if whole is None else whole != "" and fnmatch.fnmatchcase(whole, glob)
+        return fnmatch.fnmatchcase(name, glob) or ("/" in glob and in_whole)
 
-    if whole is None:
-        best, worst = matched(lambda _: True), matched(lambda _: False)
-        return best if best == worst else None
-    return matched(lambda glob: whole != "" and fnmatch.fnmatchcase(whole, glob))
+    wanted, unwanted = split(value)
+    worst, best = (
+        (not wanted or any(is_it(glob, hope) for glob in wanted))
+        and not any(is_it(glob, not hope) for glob in unwanted)
+        for hope in (False, True)
+    )
+    return best if best == worst else None
 
 
 def uuid_is(thing: Thing, value: Any) -> Answer:

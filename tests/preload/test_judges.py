@@ -18,10 +18,11 @@ import pytest
 
 from enforcer.launch.library import table
 from enforcer.policy.compiled import IN_PARAMS, compile_policy, document_at, flags_at
-from enforcer.policy.explain import explain_facts
-from enforcer.policy.judge import Facts
+from enforcer.policy.explain import explain_facts, things_of
+from enforcer.policy.judge import NONE, UNRECORDED, Facts, Judge, Thing
 from enforcer.policy.rules import PolicyError, flag_constants, read_policy
-from enforcer.policy.sources import has_whole_name, is_part, may_have_uuid, sources_of
+from enforcer.policy.sources import is_part, names_objects
+from probes.api.table import Function
 from tests.enforced import library
 from tests.needs import ROOT
 
@@ -145,18 +146,52 @@ def random_rule(rand: random.Random) -> dict[str, Any]:
         return rule
 
 
+def partly_recorded(rand: random.Random, facts: Facts) -> Facts:
+    """The same call, of which a record doesn't tell everything."""
+
+    def kept(value: Any) -> Any:
+        return UNRECORDED if rand.random() < 0.3 else value
+
+    assert isinstance(facts.things, tuple)
+    things = tuple(Thing(*map(kept, thing)) for thing in facts.things)
+    known, has_group = facts.principals, rand.random() < 0.7
+    if not has_group:
+        assert isinstance(known, frozenset)
+        known = frozenset(one for one in known if one[0] != "gid")
+    return facts._replace(
+        things=kept(things),
+        principals=kept(known),
+        has_group=has_group,
+        uri=kept(facts.uri),
+        readonly=kept(facts.readonly),
+        exe=kept(facts.exe),
+        numbers={at: kept(number) for at, number in facts.numbers.items()},
+        texts={at: kept(text) for at, text in facts.texts.items()},
+        hidden=frozenset(at for at in facts.texts if rand.random() < 0.3),
+    )
+
+
+def random_thing(rand: random.Random, function: Function) -> Thing:
+    """What is known of it may differ from what is known of others."""
+    name, known = rand.choice((*NAMES, None)), rand.choice((*map(uuid.UUID, UUIDS), None))
+    (thing,) = things_of(function, name, known) or (Thing(),)
+    has_none = rand.random()
+    return thing._replace(name=NONE, whole=NONE) if has_none < 0.1 else thing
+
+
 def random_facts(rand: random.Random) -> Facts:
-    """Of everything but who calls and the arguments, some can't be told."""
+    """Of everything but who calls, some can't be told."""
     function = TABLE.by_name[rand.choice(FUNCTIONS)]
     at, place = flags_at(function), document_at(function)
 
     def known(values: tuple[Any, ...]) -> Any:
         return None if rand.random() < 0.3 else rand.choice(values)
 
+    count = rand.choice((0, 1, 1, 1, 2, 3)) if names_objects(function) else 0
+    text = None if rand.random() < 0.1 else "".join(rand.choices(PIECES, k=rand.randint(0, 10)))
     return Facts(
         function=function,
-        name=known(NAMES),
-        uuid=known(tuple(map(uuid.UUID, UUIDS))),
+        things=tuple(random_thing(rand, function) for _ in range(count)),
         principals=frozenset(
             (kind, rand.choice(values)) for kind, values in KINDS.items() if rand.random() < 0.5
         ),
@@ -164,10 +199,18 @@ def random_facts(rand: random.Random) -> Facts:
         readonly=known((True, False)),
         exe=known(EXES),
         numbers={} if at is None else {at: rand.randrange(16)},
-        texts={}
-        if place is None
-        else {place: "".join(rand.choices(PIECES, k=rand.randint(0, 10)))},
+        texts={} if place is None else {place: text},
     )
+
+
+class CThing(ctypes.Structure):
+    """As struct thing in tests/fuzz/facts.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_char_p) for name in ("name", "parent")),
+        *((name, ctypes.c_uint32) for name in ("has_name", "has_uuid", "is_part")),
+        ("uuid", ctypes.c_uint8 * 16),
+    ]
 
 
 class CFacts(ctypes.Structure):
@@ -175,14 +218,14 @@ class CFacts(ctypes.Structure):
 
     _fields_ = [
         ("policy", ctypes.c_void_p),
-        *((name, ctypes.c_char_p) for name in ("name", "parent", "sasl", "x509", "exe", "uri")),
+        ("things", CThing * 3),
+        *((name, ctypes.c_char_p) for name in ("sasl", "x509", "exe", "uri")),
         ("args", ctypes.c_uint64 * 6),
         ("texts", ctypes.c_char_p * 6),
         *(
             (name, ctypes.c_uint32)
-            for name in ("number", "uid", "gid", "has_uuid", "is_readonly", "is_part")
+            for name in ("number", "uid", "gid", "thing_count", "is_readonly")
         ),
-        ("uuid", ctypes.c_uint8 * 16),
     ]
 
 
@@ -199,38 +242,49 @@ def deciding(tmp_path_factory) -> Any:
 
 def given_to_library(facts: Facts, policy: ctypes.Array[ctypes.c_char]) -> CFacts:
     """The facts, in the library's words."""
-    who: dict[str, Any] = dict(facts.principals or ())
+    assert isinstance(facts.principals, frozenset)
+    who: dict[str, Any] = dict(facts.principals)
+    assert isinstance(facts.things, tuple)
     found = CFacts(
         policy=ctypes.addressof(policy),
         number=facts.function.number,
         uid=who.get("uid", 2**32 - 1),
         gid=who.get("gid", 2**32 - 1),
+        thing_count=len(facts.things),
     )
+    for place, thing in enumerate(facts.things):
+        found.things[place] = thing_for_library(thing, is_part(facts.function))
     found.sasl, found.x509 = (
         who[kind].encode() if kind in who else None for kind in ("sasl", "x509")
     )
     found.exe, found.uri = (
-        text.encode() if text is not None else None for text in (facts.exe, facts.uri)
+        text.encode() if isinstance(text, str) else None for text in (facts.exe, facts.uri)
     )
-    found.is_readonly = UNKNOWN if facts.readonly is None else int(facts.readonly)
-    found.is_part = is_part(facts.function)
-    found.parent = b"" if not has_whole_name(facts.function) else None
-    # in a file, whatever is known
-    is_hidden = any(source.kind == "unknown" for source in sources_of(facts.function))
-    if facts.name is not None and not is_hidden:
-        parent, slash, name = facts.name.rpartition("/")
-        found.name = name.encode()
-        if slash:
-            found.parent = parent.encode()
-    found.has_uuid = (
-        (YES if facts.uuid and not is_hidden else UNKNOWN) if may_have_uuid(facts.function) else NO
-    )
-    if facts.uuid:
-        found.uuid[:] = facts.uuid.bytes
+    found.is_readonly = UNKNOWN if facts.readonly is None else int(facts.readonly is True)
     for at, number in facts.numbers.items():
+        assert isinstance(number, int)
         found.args[at] = number
     for place, text in facts.texts.items():
-        found.texts[place & ~IN_PARAMS] = text.encode()
+        found.texts[place & ~IN_PARAMS] = text.encode() if isinstance(text, str) else None
+    return found
+
+
+def thing_for_library(thing: Thing, part: bool) -> CThing:
+    """An object."""
+    found = CThing(is_part=part)
+    found.has_name, found.has_uuid = (
+        UNKNOWN if value is None else NO if value is NONE else YES
+        for value in (thing.name, thing.uuid)
+    )
+    if isinstance(thing.uuid, uuid.UUID):
+        found.uuid[:] = thing.uuid.bytes
+    found.parent = b"" if thing.whole is NONE else None
+    if isinstance(thing.name, str):
+        name = thing.name
+        if isinstance(thing.whole, str):
+            parent, _, inner = thing.whole.rpartition("/")
+            found.parent, name = parent.encode(), inner if part else name
+        found.name = name.encode()
     return found
 
 
@@ -251,11 +305,15 @@ def test_both_decide_by_the_same_rule(deciding):
         chosen = [random_rule(rand) for _ in range(rand.randint(1, 6))]
         text = "\n".join(toml(rule, number) for number, rule in enumerate(chosen))
         policy = read_policy(text, "p.toml", TABLE)
+        judge = Judge(policy, TABLE)
         data = ctypes.create_string_buffer(compile_policy(policy, TABLE, 1))
         for _ in range(QUESTIONS):
             facts = random_facts(rand)
             said = explain_facts(policy, TABLE, facts)
             by = said[0].split('"')[1] if said[0].startswith("rule ") else None
+            partly = judge.decide(partly_recorded(rand, facts))
+            compared["partly recorded, told"] += partly.denies is not UNRECORDED
+            assert partly.denies in (UNRECORDED, judge.decide(facts).denies), (facts, text)
             rule = deciding(ctypes.byref(given_to_library(facts, data)))
             assert (rule.decode() if rule else None) == by, (
                 f"{facts.function.name} {facts[1:]}: {said}\n{text}"
@@ -268,3 +326,17 @@ def test_both_decide_by_the_same_rule(deciding):
     print(dict(compared))
     assert compared["calls"] == POLICIES * QUESTIONS and compared["can't be told"]
     assert all(compared[key] for key in CONDITIONS)
+
+
+def test_pool_that_cant_be_told_may_be_the_one_that_is_meant(deciding):
+    """`!other/*` leaves out volumes of other pools, not those of which the pool is not known."""
+    rule = {"action": "deny", "function": ["virStorageVolDelete"]}
+    text = toml({**rule, "object": ["pool/*", "!other/*"]}, 0)
+    data = ctypes.create_string_buffer(
+        compile_policy(read_policy(text, "p.toml", TABLE), TABLE, 1)
+    )
+    function = TABLE.by_name["virStorageVolDelete"]
+    for whole, denied in (("pool/x", True), ("other/x", False), (None, True)):
+        facts = Facts(function, (Thing("x", NONE, whole),), frozenset({("uid", 0)}))
+        by = deciding(ctypes.byref(given_to_library(facts, data)))
+        assert (by == b"r0") is denied, whole

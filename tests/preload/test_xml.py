@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
+from enforcer.policy.documents import identity
 from tests.enforced import library
 from tests.needs import ROOT
 
@@ -67,12 +68,24 @@ def read(reader):
         buffer = ctypes.create_string_buffer(xml)
         found = function(ctypes.cast(buffer, ctypes.c_char_p), shape)
         name = ctypes.string_at(found.name, found.length) if found.has_name == YES else None
-        return (found.has_name, name), (
-            found.has_uuid,
-            bytes(found.uuid) if found.has_uuid == YES else None,
-        )
+        known = bytes(found.uuid) if found.has_uuid == YES else None
+        said = (found.has_name, name), (found.has_uuid, known)
+        assert in_python(xml, shape) == said, xml
+        return said
 
     return call
+
+
+def in_python(xml: bytes, shape: int):
+    """The same of the reader that rehearsals use."""
+    kinds = ("domain", "nwfilter", "nwfilterbinding", "secret", "pool")
+    found = identity(xml.decode("utf-8", "surrogateescape"), kinds[shape])
+
+    def known(value, plain):
+        return (NO, None) if value is False else (UNKNOWN, None) if value is None else (YES, plain)
+
+    name = found.name.encode("utf-8", "surrogateescape") if found.name else b""
+    return known(found.name, name), known(found.uuid, found.uuid and found.uuid.bytes)
 
 
 def by_libxml2(xml: bytes, shape: int = NAME_CHILD):
@@ -129,6 +142,21 @@ CASES = {
 @pytest.mark.parametrize("xml", CASES)
 def test_name_of_a_document(read, xml):
     assert read(xml)[0] == CASES[xml]
+
+
+PIECES = (
+    "<domain>", "</domain>", "<name>", "</name>", "<name/>", "web1", "<uuid>", "</uuid>", "<source>", "</source>", "<x>", "</x>",
+    "6695eb01-f6a4-8304-79aa-97f2502e1931", "<portdev name='a'/>", "<portdev name='b'>", "</portdev>", "<usage/>", "<x:name>",
+    "<name xmlns='u'>", "<domain name='a' xmlns:x='u'>", "<x a='>'/>", "<!--", "-->", "<![CDATA[", "]]>", "<?xml version='1.0'?>",
+    "&lt;", " ", "\n", "'", "<", ">", "/", "name='", "<name a>", "-", "é",
+)  # fmt: skip
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=12), st.integers(0, 4), st.booleans())
+def test_both_readers_see_the_same(read, pieces, shape, is_closed):
+    text = "".join(pieces)
+    read((f"<domain>{text}</domain>" if is_closed else text).encode(), shape)
 
 
 def test_long_document_is_not_read(read):
