@@ -332,9 +332,7 @@ def test_pool_that_cant_be_told_may_be_the_one_that_is_meant(deciding):
     """`!other/*` leaves out volumes of other pools, not those of which the pool is not known."""
     rule = {"action": "deny", "function": ["virStorageVolDelete"]}
     text = toml({**rule, "object": ["pool/*", "!other/*"]}, 0)
-    data = ctypes.create_string_buffer(
-        compile_policy(read_policy(text, "p.toml", TABLE), TABLE, 1)
-    )
+    data = ctypes.create_string_buffer(compile_policy(read_policy(text, "p.toml", TABLE), TABLE, 1))
     function = TABLE.by_name["virStorageVolDelete"]
     for whole, denied in (("pool/x", True), ("other/x", False), (None, True)):
         facts = Facts(function, (Thing("x", NONE, whole),), frozenset({("uid", 0)}))
