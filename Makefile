@@ -118,6 +118,8 @@ lint: deps .venv/linters ## formatting, types, shell scripts, the man page, lice
 	@.venv/bin/ruff format --quiet --check .
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy --python-executable $(PYTHON) --no-error-summary .
+	@find enforcer/library probes tests -name '*.[chS]' | while read -r file; do \
+		expand "$$file" | awk -v file="$$file" 'length > 100 { print file ":" NR ": more than 100 columns" }'; done | { ! grep .; }
 	@shellcheck $(SHELL_SCRIPTS)
 	@man --warnings=w -l tracer.8 2>&1 >/dev/null | { ! grep .; }
 	@! grep -rL SPDX-License-Identifier --include='*.py' --include='*.[ch]' --include='*.sh' --exclude-dir='.[!.]*' . | grep .

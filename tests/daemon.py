@@ -25,7 +25,9 @@ from tests.needs import PATIENCE
 # its mount namespace only. Without /run it finds no D-Bus and so neither the host's systemd nor its
 # firewall.
 START = r"""
-for folder in /run /etc/libvirt /var/lib /var/cache /var/log; do mkdir -p $folder; mount -t tmpfs -o mode=755 tmpfs $folder; done
+for folder in /run /etc/libvirt /var/lib /var/cache /var/log; do
+    mkdir -p $folder; mount -t tmpfs -o mode=755 tmpfs $folder
+done
 cp "$1/qemu.conf" /etc/libvirt
 { cat /etc/passwd; echo libvirt-qemu:x:64055:64055::/nonexistent:/usr/sbin/nologin; } >/run/passwd
 { cat /etc/group; echo libvirt-qemu:x:64055:; } >/run/group
@@ -59,7 +61,8 @@ signed() {
 	key "$1key.pem"
 	openssl req -new -key "$1key.pem" -subj "$2" -out request.pem
 	printf '%s\n' "$3" 'keyUsage = digitalSignature, keyEncipherment' >extensions
-	openssl x509 -req -in request.pem -CA cacert.pem -CAkey cakey.pem -CAcreateserial -days 2 -extfile extensions -out "$1cert.pem"
+	openssl x509 -req -in request.pem -CA cacert.pem -CAkey cakey.pem -CAcreateserial -days 2 \
+		-extfile extensions -out "$1cert.pem"
 }
 key cakey.pem
 openssl req -x509 -new -key cakey.pem -subj /CN=authority -days 2 -out cacert.pem \

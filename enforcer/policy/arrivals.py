@@ -14,8 +14,8 @@ from probes.api.undescribed import NAMES
 
 MIGRATIONS = frozenset(
     {
-        "virDomainMigrate", "virDomainMigrate2", "virDomainMigrate3", "virDomainMigrateToURI", "virDomainMigrateToURI2",
-        "virDomainMigrateToURI3",
+        "virDomainMigrate", "virDomainMigrate2", "virDomainMigrate3", "virDomainMigrateToURI",
+        "virDomainMigrateToURI2", "virDomainMigrateToURI3",
     }
 )  # fmt: skip
 STEPS = frozenset(name for name in NAMES if name.startswith("virDomainMigrate"))
@@ -34,39 +34,49 @@ DEFINING = frozenset({"virDomainDefineXML", "virDomainDefineXMLFlags"})
 # public functions that no client's call arrives in a daemon as -> what it arrives as, if it does at
 # all
 CLIENT_ONLY: dict[str, str] = {
-    **dict.fromkeys(("virConnectOpen", "virConnectOpenReadOnly"), "a daemon calls "
-                                                                  "virConnectOpenAuth, with "
-                                                                  "VIR_CONNECT_RO in its flags"),
+    **dict.fromkeys(
+        ("virConnectOpen", "virConnectOpenReadOnly"),
+        "a daemon calls virConnectOpenAuth, with VIR_CONNECT_RO in its flags",
+    ),
     **dict.fromkeys(MIGRATIONS, "it arrives as its steps, which this rule covers, too"),
     "virDomainCreateLinux": "it arrives as virDomainCreateXML, which no rule on it covers",
     "virConnectDomainEventRegister": "it arrives as virConnectDomainEventRegisterAny",
     "virConnectDomainEventDeregister": "it arrives as virConnectDomainEventDeregisterAny",
     **dict.fromkeys(
         (
-            "virDomainLookupByUUIDString", "virNWFilterLookupByUUIDString", "virNetworkLookupByUUIDString",
-            "virNetworkPortLookupByUUIDString", "virSecretLookupByUUIDString", "virStoragePoolLookupByUUIDString",
+            "virDomainLookupByUUIDString", "virNWFilterLookupByUUIDString",
+            "virNetworkLookupByUUIDString", "virNetworkPortLookupByUUIDString",
+            "virSecretLookupByUUIDString", "virStoragePoolLookupByUUIDString",
         ),
         "it arrives as the function of that name without String",
     ),
     **dict.fromkeys(
         (
-            "virStreamRecvAll", "virStreamRecvFlags", "virStreamRecvHole", "virStreamSendAll", "virStreamSparseRecvAll",
-            "virStreamSparseSendAll",
+            "virStreamRecvAll", "virStreamRecvFlags", "virStreamRecvHole", "virStreamSendAll",
+            "virStreamSparseRecvAll", "virStreamSparseSendAll",
         ),
         "streams arrive as virStreamRecv, virStreamSend and virStreamSendHole",
     ),
-    **dict.fromkeys(("virConnectIsAlive", "virConnectIsEncrypted", "virConnectSetKeepAlive"), "clients answer it themselves"),
+    **dict.fromkeys(
+        ("virConnectIsAlive", "virConnectIsEncrypted", "virConnectSetKeepAlive"),
+        "clients answer it themselves",
+    ),
     **dict.fromkeys(
         (
-            "virDomainCheckpointGetConnect", "virDomainCheckpointGetDomain", "virDomainCheckpointGetName", "virDomainGetConnect",
-            "virDomainGetID", "virDomainGetName", "virDomainGetUUID", "virDomainGetUUIDString", "virDomainSnapshotGetConnect",
-            "virDomainSnapshotGetDomain", "virDomainSnapshotGetName", "virInterfaceGetConnect", "virInterfaceGetMACString",
-            "virInterfaceGetName", "virNWFilterBindingGetFilterName", "virNWFilterBindingGetPortDev", "virNWFilterGetName",
-            "virNWFilterGetUUID", "virNWFilterGetUUIDString", "virNetworkGetConnect", "virNetworkGetName", "virNetworkGetUUID",
-            "virNetworkGetUUIDString", "virNetworkPortGetNetwork", "virNetworkPortGetUUID", "virNetworkPortGetUUIDString",
-            "virNodeDeviceGetName", "virSecretGetConnect", "virSecretGetUUID", "virSecretGetUUIDString", "virSecretGetUsageID",
-            "virSecretGetUsageType", "virStoragePoolGetConnect", "virStoragePoolGetName", "virStoragePoolGetUUID",
-            "virStoragePoolGetUUIDString", "virStorageVolGetConnect", "virStorageVolGetKey", "virStorageVolGetName",
+            "virDomainCheckpointGetConnect", "virDomainCheckpointGetDomain",
+            "virDomainCheckpointGetName", "virDomainGetConnect", "virDomainGetID",
+            "virDomainGetName", "virDomainGetUUID", "virDomainGetUUIDString",
+            "virDomainSnapshotGetConnect", "virDomainSnapshotGetDomain", "virDomainSnapshotGetName",
+            "virInterfaceGetConnect", "virInterfaceGetMACString", "virInterfaceGetName",
+            "virNWFilterBindingGetFilterName", "virNWFilterBindingGetPortDev", "virNWFilterGetName",
+            "virNWFilterGetUUID", "virNWFilterGetUUIDString", "virNetworkGetConnect",
+            "virNetworkGetName", "virNetworkGetUUID", "virNetworkGetUUIDString",
+            "virNetworkPortGetNetwork", "virNetworkPortGetUUID", "virNetworkPortGetUUIDString",
+            "virNodeDeviceGetName", "virSecretGetConnect", "virSecretGetUUID",
+            "virSecretGetUUIDString", "virSecretGetUsageID", "virSecretGetUsageType",
+            "virStoragePoolGetConnect", "virStoragePoolGetName", "virStoragePoolGetUUID",
+            "virStoragePoolGetUUIDString", "virStorageVolGetConnect", "virStorageVolGetKey",
+            "virStorageVolGetName",
         ),
         "it only reads a handle",
     ),
@@ -108,9 +118,9 @@ NOT_JUDGED: dict[str, str] = {
     "virTypedParam*": "parameters in memory",
     **dict.fromkeys(
         (
-            "safewrite", "virAppendElement", "virDeleteElementsN", "virEnum*", "virFile*", "virGettextInitialize", "virJSON*",
-            "virLockGuard*",
-            "virMutex*", "virObject*", "virShrinkN", "virStrToLong*", "virThread*",
+            "safewrite", "virAppendElement", "virDeleteElementsN", "virEnum*", "virFile*",
+            "virGettextInitialize", "virJSON*", "virLockGuard*", "virMutex*", "virObject*",
+            "virShrinkN", "virStrToLong*", "virThread*",
         ),
         "a helper that knows nothing of clients",
     ),

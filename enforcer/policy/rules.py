@@ -30,8 +30,8 @@ MODES = ("enforce", "audit")
 ON_ERROR = ("allow", "deny")
 TOP = ("mode", "on_error", "rule")
 KEYS = (
-    "name", "action", "function", "class", "object", "uuid", "user", "group", "uri", "readonly", "exe", "flags", "contains",
-    "element", "message",
+    "name", "action", "function", "class", "object", "uuid", "user", "group", "uri", "readonly",
+    "exe", "flags", "contains", "element", "message",
 )  # fmt: skip
 FLAG_KEYS = ("any", "all", "none")
 # libvirt goes by names without their prefix
@@ -544,8 +544,10 @@ def _covering(
 def conditions(rule: Rule) -> dict[str, object]:
     """What the rule asks for besides its functions, by key."""
     everything = {
-        "class": rule.access, "object": rule.objects, "uuid": rule.uuids, "people": rule.people or None, "uri": rule.uris,
-        "readonly": rule.readonly, "exe": rule.exes, "flags": dict(rule.flags) or None, "contains": dict(rule.contains) or None,
+        "class": rule.access, "object": rule.objects, "uuid": rule.uuids,
+        "people": rule.people or None, "uri": rule.uris, "readonly": rule.readonly,
+        "exe": rule.exes, "flags": dict(rule.flags) or None,
+        "contains": dict(rule.contains) or None,
         "element": rule.elements or None,
     }  # fmt: skip
     return {key: value for key, value in everything.items() if value is not None}

@@ -11,11 +11,12 @@ from probes.api.table import Function, Param
 
 # as enum object_type in enforcer.h
 TYPES = (
-    "connect", "domain", "network", "pool", "volume", "interface", "nodedevice", "secret", "nwfilter", "nwfilterbinding",
-    "networkport", "snapshot", "checkpoint", "stream",
+    "connect", "domain", "network", "pool", "volume", "interface", "nodedevice", "secret",
+    "nwfilter", "nwfilterbinding", "networkport", "snapshot", "checkpoint", "stream",
 )  # fmt: skip
 KINDS = (
-    "", "handle", "name", "xml", "params", "unknown", "connection", "pool", "found", "handles", "handle or all",
+    "", "handle", "name", "xml", "params", "unknown", "connection", "pool", "found", "handles",
+    "handle or all",
 )  # fmt: skip  # as enum source_kind
 _PARTS = ("snapshot", "checkpoint", "networkport")
 _WITHOUT_UUID = frozenset({"volume", "interface", "nodedevice", "nwfilterbinding"})

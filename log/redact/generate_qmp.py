@@ -99,8 +99,8 @@ def describe(qemu: Qemu) -> dict[str, set[str]]:
     info = set(re.findall(r"^info ([a-z_-]+)", qemu.help("help info"), re.M))
     qemu.close()
     return {
-        "keys": keys, "texts": set(types) - keys, "words": words, "commands": named["command"], "events": named["event"],
-        "hmp": hmp, "info": info,
+        "keys": keys, "texts": set(types) - keys, "words": words, "commands": named["command"],
+        "events": named["event"], "hmp": hmp, "info": info,
     }  # fmt: skip
 
 

@@ -26,7 +26,8 @@ from log.redact.marker import words
 
 _NS = "{http://relaxng.org/ns/structure/1.0}"
 _NUMBERS = words(
-    """int integer long short double decimal unsignedInt unsignedLong unsignedShort unsignedByte positiveInteger nonNegativeInteger"""
+    """int integer long short double decimal unsignedInt unsignedLong unsignedShort unsignedByte
+    positiveInteger nonNegativeInteger"""
 )
 # a pattern in the schemas
 UNITS = words(
@@ -36,29 +37,33 @@ Defines = dict[str, list[ET.Element]]
 
 # globs of "parent/element@attribute", or "parent/element" for its text
 HIDDEN = words("""
-    *@passwd */cookie */oemStrings* sysinfo/* oemStrings/* bios/* baseBoard/* chassis/* system/entry */entry
-    launchSecurity/*
-    sev/cpu0Id */description */title *@comment */txt@value *@query */bootloader_args os/cmdline os/initarg os/initenv os/initenv@*
-    */auth@username devices/graphics@username */certificate lease/key
+    *@passwd */cookie */oemStrings* sysinfo/* oemStrings/* bios/* baseBoard/* chassis/* system/entry
+    */entry launchSecurity/* sev/cpu0Id */description */title *@comment */txt@value *@query
+    */bootloader_args os/cmdline os/initarg os/initenv os/initenv@* */auth@username
+    devices/graphics@username */certificate lease/key
 """)
 # any text there, and what it is
 HARMLESS = words("""
-    arch/machine arch/machine@canonical domain/machine* domainCapabilities/* domain/bootloader inactiveDomain/bootloader
-    audio/input@* audio/output@* devices/audio@serverName backend/source@*
-    channel/source@* console/source@* parallel/source@* redirdev/source@*
-    serial/source@* smartcard/source@* */source@fdgroup */source@name */source@tlsHostname */source@mode */source@path */source@host
-    */source@service */source@channel */source@master */source@slave */source@network */source@portgroupid */target@*
-    auth/secret@* encryption/secret@usage encryption/cipher@* encryption/ivgen@*
-    capability/* cpu/* cputune/cachetune@id device/* devices/graphics@display devices/graphics@xauth devices/graphics@keymap
-    devices/graphics@passwdValidTo dhcp/host@name */enum@name enum/value disks/disk@* dns/srv@* */seclabel@model seclabel/* secmodel/*
-    domainbackup/incremental domainsnapshot/creationTime domainsnapshot/name driver/name filesystem/target@dir */filterref@filter
-    filterbinding/* firmware/* hardware/* format/* graphics/listen@network hostdev/* initiator/iqn@name interface/source@*
-    iotune/group_name */group_name ip/tftp@root lease/lockspace lease/target@path loader/value mode/* network/name owner/name parent/name
-    permissions/label poolOptions/* volOptions/* source/adapter@* source/host@name source/name source/product@name source/vendor@name
-    source/protocol@ver storagepoolCapabilities/* target/path type/name virtualport/parameters@profileid volume/key /filter@name
-    /secret@usage throttlegroups/* throttlefilters/*
-    blockers/feature@name members/* os/shim */iommufd@fdgroup */server@fdgroup */energytune@id
-    defaults/vendor_id */driver@* */product@name */vendor@name */model* */reservations*
+    arch/machine arch/machine@canonical domain/machine* domainCapabilities/* domain/bootloader
+    inactiveDomain/bootloader audio/input@* audio/output@* devices/audio@serverName backend/source@*
+    channel/source@* console/source@* parallel/source@* redirdev/source@* serial/source@*
+    smartcard/source@* */source@fdgroup */source@name */source@tlsHostname */source@mode
+    */source@path */source@host */source@service */source@channel */source@master */source@slave
+    */source@network */source@portgroupid */target@* auth/secret@* encryption/secret@usage
+    encryption/cipher@* encryption/ivgen@* capability/* cpu/* cputune/cachetune@id device/*
+    devices/graphics@display devices/graphics@xauth devices/graphics@keymap
+    devices/graphics@passwdValidTo dhcp/host@name */enum@name enum/value disks/disk@* dns/srv@*
+    */seclabel@model seclabel/* secmodel/* domainbackup/incremental domainsnapshot/creationTime
+    domainsnapshot/name driver/name filesystem/target@dir */filterref@filter filterbinding/*
+    firmware/* hardware/* format/* graphics/listen@network hostdev/* initiator/iqn@name
+    interface/source@* iotune/group_name */group_name ip/tftp@root lease/lockspace lease/target@path
+    loader/value mode/* network/name owner/name parent/name permissions/label poolOptions/*
+    volOptions/* source/adapter@* source/host@name source/name source/product@name
+    source/vendor@name source/protocol@ver storagepoolCapabilities/* target/path type/name
+    virtualport/parameters@profileid volume/key /filter@name /secret@usage throttlegroups/*
+    throttlefilters/* blockers/feature@name members/* os/shim */iommufd@fdgroup */server@fdgroup
+    */energytune@id defaults/vendor_id */driver@* */product@name */vendor@name */model*
+    */reservations*
 """)
 
 

@@ -24,20 +24,23 @@ TABLE = Path(__file__).with_name("qmp.json")
 # keys with free text that is no secret: names and places of devices, images, nodes, jobs, and of
 # the guest's own parts
 NAMES = words(
-    """addr alias backing_file backing-file base base-node bitmap bus bus-name bus-type chardev child class compat default-cpu-type
-    default-ram-id dev device device-id devices driver drive drv element-type execute export fd fdname file filename
-    filter-node-name format group host hostname host-name iface id id-list if ifname image image-node-name implements iothread ip
-    ip-address ip-address-type hardware-address job-id kernel-release kernel-version label machine main-mac machine-hardware mem-path memdev
-    model mountpoint mountpoints name net netdev node node-name overlay package parent path pci-controller
-    pool port pretty-name prefix primary_in property protocol pty qdev qdev_id qom-path qom-type replaces ret-type secondary_in slot
-    snapshot-node-name status tag target throttle-group top top-id top-node type typename unavailable-features uuid UUID variant variant-id
-    version version-id"""
+    """addr alias backing_file backing-file base base-node bitmap bus bus-name bus-type chardev
+    child class compat default-cpu-type default-ram-id dev device device-id devices driver drive drv
+    element-type execute export fd fdname file filename filter-node-name format group host hostname
+    host-name iface id id-list if ifname image image-node-name implements iothread ip ip-address
+    ip-address-type hardware-address job-id kernel-release kernel-version label machine main-mac
+    machine-hardware mem-path memdev model mountpoint mountpoints name net netdev node node-name
+    overlay package parent path pci-controller pool port pretty-name prefix primary_in property
+    protocol pty qdev qdev_id qom-path qom-type replaces ret-type secondary_in slot
+    snapshot-node-name status tag target throttle-group top top-id top-node type typename
+    unavailable-features uuid UUID variant variant-id version version-id"""
 )
 # further keys, of the protocol itself and of the guest's agent, with numbers or words
 _KEYS = words(
-    """arguments return error event timestamp seconds microseconds control QMP greeting capabilities exec-oob handle count eof mode
-    whence offset position time minimum trimmed paths vcpus online can-offline logical-id pid exited exitcode signal statistics enabled
-    success-response supported_commands total-bytes used-bytes capture-output reset crypted"""
+    """arguments return error event timestamp seconds microseconds control QMP greeting capabilities
+    exec-oob handle count eof mode whence offset position time minimum trimmed paths vcpus online
+    can-offline logical-id pid exited exitcode signal statistics enabled success-response
+    supported_commands total-bytes used-bytes capture-output reset crypted"""
 )
 # keys that are known, but nothing that they have for a value is shown
 _HIDING = words(
@@ -45,14 +48,17 @@ _HIDING = words(
     "props user command-line secret cookie iv"
 )
 _AGENT = words(
-    """guest-exec guest-exec-status guest-file-close guest-file-flush guest-file-open guest-file-read guest-file-seek guest-file-write
-    guest-fsfreeze-freeze guest-fsfreeze-freeze-list guest-fsfreeze-status guest-fsfreeze-thaw guest-fstrim guest-get-cpustats
-    guest-get-devices guest-get-disks guest-get-diskstats guest-get-fsinfo guest-get-host-name guest-get-memory-block-info
-    guest-get-memory-blocks guest-get-osinfo guest-get-time guest-get-timezone guest-get-users guest-get-vcpus guest-info
-    guest-network-get-interfaces guest-network-get-route guest-ping guest-set-memory-blocks guest-set-time guest-set-user-password
-    guest-set-vcpus guest-shutdown guest-ssh-add-authorized-keys guest-ssh-get-authorized-keys guest-ssh-remove-authorized-keys
-    guest-suspend-disk guest-suspend-hybrid guest-suspend-ram guest-sync guest-sync-delimited
-    frozen thawed halt powerdown reboot ipv4 ipv6 partial on off auto"""
+    """guest-exec guest-exec-status guest-file-close guest-file-flush guest-file-open
+    guest-file-read guest-file-seek guest-file-write guest-fsfreeze-freeze
+    guest-fsfreeze-freeze-list guest-fsfreeze-status guest-fsfreeze-thaw guest-fstrim
+    guest-get-cpustats guest-get-devices guest-get-disks guest-get-diskstats guest-get-fsinfo
+    guest-get-host-name guest-get-memory-block-info guest-get-memory-blocks guest-get-osinfo
+    guest-get-time guest-get-timezone guest-get-users guest-get-vcpus guest-info
+    guest-network-get-interfaces guest-network-get-route guest-ping guest-set-memory-blocks
+    guest-set-time guest-set-user-password guest-set-vcpus guest-shutdown
+    guest-ssh-add-authorized-keys guest-ssh-get-authorized-keys guest-ssh-remove-authorized-keys
+    guest-suspend-disk guest-suspend-hybrid guest-suspend-ram guest-sync guest-sync-delimited frozen
+    thawed halt powerdown reboot ipv4 ipv6 partial on off auto"""
 )
 _TOKEN = re.compile(
     r'(?P<blank>\s+)|(?P<mark>[{}\[\],:])|"(?P<text>(?:[^"\\\x00-\x1f]|\\.)*)"|(?P<number>-?[0-9][0-9.eE+-]*+)|true|false|null'

@@ -128,11 +128,11 @@ PARTS = {
     ),
 }
 _FIRST = words(  # words that stand alone, or first, in such an option
-    """none vnc spice sdl egl-headless default user network bridge bridge:virbr0 hd cdrom fds uefi bios host host-passthrough host-model
-    maximum pty file unix tcp virtio virtio-scsi virtio-serial scsi sata usb ide xen pci isa i82801jd auto on off yes no cirrus qxl vga std
-    bochs ramfb ich6 ich9 ac97 es1370 emulator usb-tablet tablet keyboard mouse i6300esb ib700 selinux apparmor dac pvpanic
-    qemu.guest_agent.0
-    linux2022 generic detect=on detect=off all edit-all hvm"""
+    """none vnc spice sdl egl-headless default user network bridge bridge:virbr0 hd cdrom fds uefi
+    bios host host-passthrough host-model maximum pty file unix tcp virtio virtio-scsi virtio-serial
+    scsi sata usb ide xen pci isa i82801jd auto on off yes no cirrus qxl vga std bochs ramfb ich6
+    ich9 ac97 es1370 emulator usb-tablet tablet keyboard mouse i6300esb ib700 selinux apparmor dac
+    pvpanic qemu.guest_agent.0 linux2022 generic detect=on detect=off all edit-all hvm"""
 )
 
 

@@ -42,10 +42,11 @@ _NUMBER = re.compile(r"\s*(?:[+-]?[0-9]{1,20}(?:\.[0-9]{1,9})?|0[xX][0-9a-fA-F]{
 # what libvirt writes and no schema describes: the cookie of a migration, sources of pools
 _MORE = {
     "/qemu-migration": "",
-    "qemu-migration/name": ".", "qemu-migration/uuid": ".", "qemu-migration/hostname": ".", "qemu-migration/hostuuid": ".",
-    "qemu-migration/feature": "name", "qemu-migration/lockstate": "driver", "qemu-migration/nbd": "port",
-    "qemu-migration/graphics": ("type #port #tlsPort "
-                                "listen"), "qemu-migration/capabilities": "", "capabilities/cap": "name auto",
+    "qemu-migration/name": ".", "qemu-migration/uuid": ".", "qemu-migration/hostname": ".",
+    "qemu-migration/hostuuid": ".", "qemu-migration/feature": "name",
+    "qemu-migration/lockstate": "driver", "qemu-migration/nbd": "port",
+    "qemu-migration/graphics": "type #port #tlsPort listen",
+    "qemu-migration/capabilities": "", "capabilities/cap": "name auto",
     "qemu-migration/cpu": "check match migratable mode",
     "qemu-migration/allowReboot": "value", "qemu-migration/blockDirtyBitmaps": "",
     "/sources": "", "sources/source": "",
@@ -53,8 +54,8 @@ _MORE = {
 # parts of a document with elements that only a hypervisor knows: what is in them is hidden, not
 # that they are there
 _OPAQUE = words(
-    """qemu:commandline qemu:capabilities qemu:deprecation qemu:override lxc:namespace xen:commandline bhyve:commandline dnsmasq:options
-    metadata"""
+    """qemu:commandline qemu:capabilities qemu:deprecation qemu:override lxc:namespace
+    xen:commandline bhyve:commandline dnsmasq:options metadata"""
 )
 # of what a document begins with, which may be a part of another
 _ABOVE = ("", "devices", "network", "dhcp", "dns", "ip")

@@ -130,14 +130,17 @@ def _parts(call: Call) -> _Parts:
     if call.returns != implied_returns(call.ret if result else None):
         result += f'"returns":"{call.returns}",'
     middle = (
-        f'",{_who(call.caller, call.tid, call.comm)},{_what(call.function, call.library, call.depth, call.write)},'
+        f'",{_who(call.caller, call.tid, call.comm)},'
+        f"{_what(call.function, call.library, call.depth, call.write)},"
         f'"args":{"null" if args is None else args.rendered.get("json") or _values(args)},'
         f'"out":{"{}" if out is NO_VALUES else out.rendered.get("json") or _values(out)},'
-        f'{result}"failed":{_LITERAL[call.failed]},"error":{"null" if error is None else _error(error)},"duration_ns":'
+        f'{result}"failed":{_LITERAL[call.failed]},'
+        f'"error":{"null" if error is None else _error(error)},"duration_ns":'
     )
     one_of = f'"one_of":{_list(call.one_of)},' if call.one_of else ""
     after = (
-        f',"parent":{value(call.parent)},{one_of}"client":{"null" if client is None else _client(client)},'
+        f',"parent":{value(call.parent)},{one_of}'
+        f'"client":{"null" if client is None else _client(client)},'
         f'"verdict":{said or "null"}{_types(_call_types(call))}{end}'
     )
     return f'{{"type":"{kind}","time":"', f'Z","id":"{call.tid}-', middle, after
@@ -172,7 +175,8 @@ def _who(caller: Caller, tid: int, comm: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _what(function: str, library: str, depth: int, write: bool) -> str:
-    return f'"function":{_word(function)},"library":{_word(library)},"depth":{depth},"write":{_LITERAL[write]}'
+    name, file = _word(function), _word(library)
+    return f'"function":{name},"library":{file},"depth":{depth},"write":{_LITERAL[write]}'
 
 
 def _client(client: Mapping[str, Value]) -> str:
@@ -399,11 +403,13 @@ def _handle(handle: Handle) -> str:
 
 
 def _cut(text: CutText) -> str:
-    return f'{{"text":{string(text.text)},"length":{"null" if text.length is None else text.length},"cut":true}}'
+    length = "null" if text.length is None else text.length
+    return f'{{"text":{string(text.text)},"length":{length},"cut":true}}'
 
 
 def _cut_list(cut: CutList) -> str:
-    return f'{{"items":{value(cut.items)},"count":{"null" if cut.total is None else cut.total},"cut":true}}'
+    count = "null" if cut.total is None else cut.total
+    return f'{{"items":{value(cut.items)},"count":{count},"cut":true}}'
 
 
 _ENCODERS: dict[type, Callable[[Any], str]] = {

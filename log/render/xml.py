@@ -46,15 +46,17 @@ def line(event: Event) -> str:
     """
     if isinstance(event, Lost):
         ring, reason = content(event.ring), content(event.reason)
-        return f"<lost><count>{event.count}</count><ring>{ring}</ring><reason>{reason}</reason><details>{event.details}</details></lost>\n"
+        return (
+            f"<lost><count>{event.count}</count><ring>{ring}</ring><reason>{reason}</reason>"
+            f"<details>{event.details}</details></lost>\n"
+        )
     if isinstance(event, Unattached):
-        return f"<unattached><path>{content(event.path)}</path><reason>{content(event.reason)}</reason></unattached>\n"
+        path, reason = content(event.path), content(event.reason)
+        return f"<unattached><path>{path}</path><reason>{reason}</reason></unattached>\n"
     if not isinstance(event, Call):
         return ""
     param = (
-        ('<param lost="true"/>')
-        if event.args is None
-        else f"<param>{_arguments(event.args)}</param>"
+        '<param lost="true"/>' if event.args is None else f"<param>{_arguments(event.args)}</param>"
     )
     out = f"<out>{_arguments(event.out)}</out>" if event.out.values else ""
     end = ""
@@ -63,7 +65,11 @@ def line(event: Event) -> str:
     elif event.verdict is not None and event.verdict.action == "deny":
         end = f"<denied>{content(event.verdict.rule)}</denied>"
     function = content(event.function)
-    return f"<methodResponse><event>{function}</event><state>{_state(event)}</state>{param}{out}{end}</methodResponse>\n"
+    state = _state(event)
+    return (
+        f"<methodResponse><event>{function}</event><state>{state}</state>"
+        f"{param}{out}{end}</methodResponse>\n"
+    )
 
 
 def content(text: str) -> str:

@@ -143,11 +143,10 @@ def fill(form: str, arguments: Sequence[tuple[int, str | None]]) -> str:
         bits = 64 if slot["size"] in ("l", "ll", "z", "j", "t") else 32
         value = _signed(number, bits) if slot["kind"] in "di" else number & ((1 << bits) - 1)
         how = slot["how"].replace("#", "") if slot["kind"] == "u" else slot["how"]
+        precision = "" if most is None else "." + most
         alternative = "0x" if "#" in how and slot["kind"] in "xX" and value else ""
-        return (
-            alternative
-            + f"%{how.replace('#', '')}{'' if most is None else '.' + most}{slot['kind'].replace('u', 'd')}"
-            % value
+        return alternative + (
+            f"%{how.replace('#', '')}{precision}{slot['kind'].replace('u', 'd')}" % value
         )
 
     return _SLOT.sub(put, form)

@@ -45,7 +45,8 @@ struct virDomain {{ uint64_t object[4]; char *name; int id; uint8_t uuid[16]; }}
 uprobe:{path}:{function} {{ @start[tid] = nsecs; @domain[tid] = arg0; }}
 uretprobe:{path}:{function} /@start[tid]/ {{
   $domain = (struct virDomain *)@domain[tid];
-  printf("%d %s %s %r %s %d\\n", pid, comm, str($domain->name), buf($domain->uuid, 16), str(retval), nsecs - @start[tid]);
+  printf("%d %s %s %r %s %d\\n", pid, comm, str($domain->name), buf($domain->uuid, 16),
+    str(retval), nsecs - @start[tid]);
   delete(@start[tid]); delete(@domain[tid]);
 }}
 """

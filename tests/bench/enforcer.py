@@ -32,17 +32,17 @@ NAMED = (
 )
 ONE, MANY = "with a rule that looks at the name: more", "with 10,000 of them: more"
 POLICIES = {
-    ("a call without a rule: more"): (
+    "a call without a rule: more": (
         '[[rule]]\nname = "r"\naction = "deny"\nfunction = "virDomainSuspend"\n',
         "at most 20 ns",
     ),
     ONE: (NAMED.format(1, "web-"), "at most 300 ns"),
-    ("with 1,000 of them: more"): (
+    "with 1,000 of them: more": (
         "".join(NAMED.format(i, "web-") for i in range(1000)),
         "at most twice that",
     ),
     MANY: ("".join(NAMED.format(i, "web-") for i in range(10_000)), "at most twice that"),
-    ("1,000 whose names begin like the domain's: more"): (
+    "1,000 whose names begin like the domain's: more": (
         "".join(NAMED.format(i, "te-") for i in range(1000)),
         "at most twice that",
     ),

@@ -50,4 +50,5 @@ def _cells(row: Row) -> tuple[str, ...]:
 def number(value: float) -> str:
     """Three digits of a small number, all of the whole part of a large one."""
     size = abs(value)
-    return f"{value:,.{0 if size >= 100 or not value else 1 if size >= 10 else 2 if size >= 1 else 3}f}"
+    digits = 0 if size >= 100 or not value else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value:,.{digits}f}"

@@ -21,11 +21,14 @@ NODE = """
 <node>
   <domain type='test'><name>web1</name><memory>65536</memory><vcpu>2</vcpu><os><type>hvm</type></os>
     <devices><disk type='file' device='disk'><source file='/a'/><target dev='vda'/></disk>
-      <interface type='network'><mac address='52:54:00:00:00:01'/><source network='net1'/><target dev='nic0'/></interface></devices>
+      <interface type='network'><mac address='52:54:00:00:00:01'/><source network='net1'/>
+       <target dev='nic0'/></interface></devices>
   </domain>
   <network><name>net1</name><bridge name='br7'/>
-    <ip address='10.1.2.1' netmask='255.255.255.0'><dhcp><range start='10.1.2.2' end='10.1.2.9'/></dhcp></ip></network>
-  <interface type='ethernet' name='eth7'><start mode='onboot'/><mac address='52:54:00:00:00:09'/></interface>
+    <ip address='10.1.2.1' netmask='255.255.255.0'><dhcp><range start='10.1.2.2' end='10.1.2.9'/>
+     </dhcp></ip></network>
+  <interface type='ethernet' name='eth7'><start mode='onboot'/><mac address='52:54:00:00:00:09'/>
+   </interface>
   <pool type='dir'><name>pool1</name><target><path>/pool1</path></target></pool>
   <device><name>computer1</name><capability type='system'><hardware><vendor>x</vendor>
     <version>1</version><serial>2</serial><uuid>0e4f3d1e-0000-0000-0000-000000000001</uuid></hardware>

@@ -32,7 +32,7 @@ ROWS = {
         "BCC, 4 functions: attach a function",
         "BCC, 4 functions: detach a function",
     ),
-    ("the command"): (
+    "the command": (
         'start to "attached"',
         "SIGINT to its exit",
         "processor, 2 s idle",
@@ -64,7 +64,7 @@ ROWS = {
         "start of one with libvirt: more",
         "size of the library",
     ),
-    ("asking a record"): (
+    "asking a record": (
         r"zstdcat \| "
         r"jq",
         "libvirt-trace log --object",

@@ -38,7 +38,8 @@ libvirt.registerErrorHandler(lambda *_: None, None)
 for _ in range(23):
     connection = libvirt.open("test:///default")
     domain = connection.lookupByName("test")
-    domain.info(), domain.state(), domain.suspend(), domain.resume(), domain.XMLDesc(), domain.UUIDString()
+    domain.info(), domain.state(), domain.suspend(), domain.resume()
+    domain.XMLDesc(), domain.UUIDString()
     pool = connection.storagePoolLookupByName("default-pool")
     pool.info(), pool.listVolumes(), connection.listAllDomains(), connection.getInfo()
     connection.networkLookupByName("default").bridgeName()
@@ -114,7 +115,8 @@ WORK = """
 {python} {here}/with_handles.py >answered
 {python} -c "$PYTHON_WORK" >worked
 for i in $(seq {times}); do
-    sh -c 'echo $$ >>virsh; exec virsh -q -c test:///default "dominfo test; domstate nosuch" >/dev/null 2>&1' || true
+    sh -c 'echo $$ >>virsh; exec virsh -q -c test:///default "dominfo test; domstate nosuch"' \
+        >/dev/null 2>&1 || true
 done
 """
 

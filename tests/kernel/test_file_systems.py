@@ -253,8 +253,10 @@ def test_a_library_that_is_only_in_memory(trace) -> None:
 def test_a_library_on_an_overlay_that_is_removed(trace, steps, tmp_path) -> None:
     tracer = trace("-f", "virDomainGetName")
     script = f"""mount -t tmpfs none {tmp_path}; cd {tmp_path}; mkdir lower upper work over
-        cp {LIBVIRT} lower/libvirt.so.0; mount -t overlay over -o lowerdir=lower,upperdir=upper,workdir=work over
-        cp {LIBVIRT} over/new; mv over/new over/libvirt.so.0; export LD_LIBRARY_PATH={tmp_path}/over"""
+        cp {LIBVIRT} lower/libvirt.so.0
+        mount -t overlay over -o lowerdir=lower,upperdir=upper,workdir=work over
+        cp {LIBVIRT} over/new; mv over/new over/libvirt.so.0
+        export LD_LIBRARY_PATH={tmp_path}/over"""
     before = (
         "unshare",
         "-m",

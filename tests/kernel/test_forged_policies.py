@@ -34,7 +34,8 @@ for path in sys.argv[1:]:
     fd = os.memfd_create("libvirt-trace-policy", os.MFD_ALLOW_SEALING)
     os.write(fd, open(path, "rb").read(1 << 20))
     os.ftruncate(fd, size)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     kept.append(mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ))
     os.close(fd)
 connection = libvirt.open("test:///default")
@@ -74,7 +75,7 @@ def forgeries() -> dict[str, bytes]:
     size = len(compiled(POLICY))
     unterminated = compiled(POLICY).rstrip(b"\0") + b"x" * 8
     return {
-        ("no end of the source"): struct.pack("<8sI", unterminated[:8], len(unterminated))
+        "no end of the source": struct.pack("<8sI", unterminated[:8], len(unterminated))
         + unterminated[12:-1]
         + b"x",
         "source at the end": forged(origin=size - 1),

@@ -179,7 +179,8 @@ def test_lengths_are_exact_to_a_mebibyte(caller, traced: Traced) -> None:
 BIG_XML = """
 import libvirt, sys
 text = "".join(chr(ord("a") + (i % 23 + i // 23) % 26) for i in range(5 << 20))
-xml = "<domain type='test'><name>big</name><description>%s</description><memory>1024</memory><os><type>hvm</type></os></domain>" % text
+xml = ("<domain type='test'><name>big</name><description>%s</description><memory>1024</memory>"
+       "<os><type>hvm</type></os></domain>") % text
 domain = libvirt.open("test:///default").defineXML(xml)
 assert text in domain.XMLDesc()
 print(len(xml))

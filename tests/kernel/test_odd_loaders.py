@@ -24,7 +24,10 @@ PAST = "not enforced"
 AUDITOR = """
 #include <string.h>
 unsigned la_version(unsigned version) { return version; }
-char *la_objsearch(const char *name, void **cookie, unsigned flag) { return strstr(name, "enforcer") ? 0 : (char *)name; }
+char *la_objsearch(const char *name, void **cookie, unsigned flag)
+{
+	return strstr(name, "enforcer") ? 0 : (char *)name;
+}
 """
 
 

@@ -37,7 +37,9 @@ def work():
 threads = [threading.Thread(target=work) for _ in range(3)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
-connection.defineXML("<domain type='test'><name>b&amp;\\u00fc</name><memory>9</memory><os><type>hvm</type></os></domain>").undefine()
+xml = "<domain type='test'><name>b&amp;\\u00fc</name><memory>9</memory>"
+xml += "<os><type>hvm</type></os></domain>"
+connection.defineXML(xml).undefine()
 """
 COMMAND = ("--", PYTHON, "-c", WORK)
 TIMES = 3 * 23

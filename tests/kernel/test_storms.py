@@ -40,9 +40,9 @@ def storm(neighbour: Neighbour, program: Path, kind: str) -> None:
         if kind == "programs":
             shutil.copyfile("/bin/true", file)
         words = {
-            ("a file"): ("1 FILE"),
-            ("many names"): ("1000 FILE"),
-            ("files that vanish"): "FILE",
+            "a file": ("1 FILE"),
+            "many names": ("1000 FILE"),
+            "files that vanish": "FILE",
             "programs": "FILE exec",
         }[kind]
         neighbour.run([str(readable(program)), *words.replace("FILE", str(file)).split()], "ready")

@@ -247,7 +247,8 @@ def test_same_number_in_two_file_systems_is_two_targets(tmp_path, load, known):
 
 
 def test_overlays_on_one_file_are_one_target(tmp_path, load, known):
-    script = f"""mount -t tmpfs none {tmp_path}; cd {tmp_path}; mkdir lower u1 w1 o1 u2 w2 o2; cp {LIBVIRT} lower/libvirt.so.0
+    script = f"""mount -t tmpfs none {tmp_path}; cd {tmp_path}; mkdir lower u1 w1 o1 u2 w2 o2
+        cp {LIBVIRT} lower/libvirt.so.0
         mount -t overlay o1 -o lowerdir=lower,upperdir=u1,workdir=w1 o1
         mount -t overlay o2 -o lowerdir=lower,upperdir=u2,workdir=w2 o2"""
     libraries = [tmp_path / folder / "libvirt.so.0" for folder in ("o1", "o2", "lower")]

@@ -22,7 +22,8 @@ def call(name, *arguments):
     function = ctypes.CFUNCTYPE(ctypes.c_void_p, *[ctypes.c_void_p] * len(arguments))
     return function(find(ctypes.c_void_p(library._handle), name, b"LIBVIRT_0.0.3"))(*arguments)
 connection = call(b"virConnectOpen", b"test:///default")
-print(call(b"virDomainSuspend", call(b"virDomainLookupByName", connection, b"test")) or 0, flush=True)
+domain = call(b"virDomainLookupByName", connection, b"test")
+print(call(b"virDomainSuspend", domain) or 0, flush=True)
 sys.stdin.read()
 """
 
@@ -205,7 +206,8 @@ connection = libvirt.open("test:///default")
 domain = connection.lookupByName("test")
 xml = "<domain type='test'><name>%s</name></domain>" % ("x" * 3000)
 limits = {"hard_limit": 1 << 30, "soft_limit": 77}
-for call in (lambda: domain.setMemoryParameters(limits), lambda: connection.defineXML(xml), domain.shutdown):
+limit = lambda: domain.setMemoryParameters(limits)
+for call in (limit, lambda: connection.defineXML(xml), domain.shutdown):
     try:
         call()
     except libvirt.libvirtError as error:

@@ -27,7 +27,8 @@ def find(uid):
     return "carol" if uid == {carol} else None
 
 session.Users = lambda: users.Users(find)
-session.Clock = lambda: clock.Clock(lambda: time.time_ns() + ({hour} * 10**9 if os.path.exists({later!r}) else 0))
+set_on = lambda: {hour} * 10**9 if os.path.exists({later!r}) else 0
+session.Clock = lambda: clock.Clock(lambda: time.time_ns() + set_on())
 """
 
 # the tracer sees another /etc/nsswitch.conf than all others

@@ -31,7 +31,8 @@ def test_a_page_that_is_kept_back_stops_no_tracer(tmp_path: Path) -> None:
     script = PROGRAM.read_text()  # its folder may be closed to others
     with subprocess.Popen(
         [PYTHON, "-c", script, str(mountpoint)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, user=NOBODY, group=NOBODY, extra_groups=[], cwd="/",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, user=NOBODY, group=NOBODY,
+        extra_groups=[], cwd="/",
     ) as program:  # fmt: skip
         assert program.stdin and program.stdout
         try:

@@ -13,7 +13,8 @@ END
 libvirtd --config /tmp/sockets/libvirtd.conf --pid-file /tmp/sockets/pid -d 2>/dev/null
 trap 'kill $(cat /tmp/sockets/pid)' EXIT
 until [ -S /tmp/sockets/libvirt-sock ]; do sleep 0.1; done
-setpriv --reuid=65534 --clear-groups virsh -r -c 'test+unix:///default?socket=/tmp/sockets/libvirt-sock-ro' domstate test
+setpriv --reuid=65534 --clear-groups \\
+    virsh -r -c 'test+unix:///default?socket=/tmp/sockets/libvirt-sock-ro' domstate test
 virsh -c 'test+unix:///default?socket=/tmp/sockets/libvirt-sock' 'suspend test; destroy nosuch'
 """
 

@@ -59,7 +59,8 @@ TITLES: Mapping[str, Mapping[str, Answer]] = {
 }
 DOMAIN = """<domain type='qemu'>{title}{name}<uuid>{uuid}</uuid><memory unit='KiB'>{memory}</memory>
 <os><type arch='x86_64' machine='pc'>hvm</type></os>
-<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><memballoon model='none'/>{device}</devices></domain>"""
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><memballoon model='none'/>{device}
+</devices></domain>"""
 NETWORK = (
     "<network>{name}<uuid>{uuid}</uuid><bridge name='vt-{number}'/><mac "
     "address='52:54:00:00:01:0{number}'/></network>"
@@ -73,7 +74,10 @@ SECRET = (
     "<secret ephemeral='no' private='no'><uuid>{uuid}</uuid><usage "
     "type='volume'><volume>{plain}</volume></usage></secret>"
 )
-SNAPSHOT = "<domainsnapshot><name>{plain}</name><state>shutoff</state><creationTime>1</creationTime>{domain}</domainsnapshot>"
+SNAPSHOT = (
+    "<domainsnapshot><name>{plain}</name><state>shutoff</state><creationTime>1</creationTime>"
+    "{domain}</domainsnapshot>"
+)
 
 # the flags that rules ask for
 FLAGS: Mapping[str, Mapping[str, int]] = {

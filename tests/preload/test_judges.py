@@ -29,9 +29,11 @@ from tests.needs import ROOT
 TABLE = table()
 NO, YES, UNKNOWN = 0, 1, 2
 FUNCTIONS = (
-    "virDomainDestroyFlags", "virDomainGetXMLDesc", "virDomainDefineXML", "virDomainAttachDeviceFlags", "virDomainRestore",
-    "virDomainSnapshotGetXMLDesc", "virDomainSnapshotDelete", "virStorageVolDelete", "virStoragePoolUndefine", "virNetworkDefineXML",
-    "virNetworkUndefine", "virConnectListAllDomains", "virInterfaceDestroy", "virSecretGetXMLDesc", "virDomainSetMetadata",
+    "virDomainDestroyFlags", "virDomainGetXMLDesc", "virDomainDefineXML",
+    "virDomainAttachDeviceFlags", "virDomainRestore", "virDomainSnapshotGetXMLDesc",
+    "virDomainSnapshotDelete", "virStorageVolDelete", "virStoragePoolUndefine",
+    "virNetworkDefineXML", "virNetworkUndefine", "virConnectListAllDomains", "virInterfaceDestroy",
+    "virSecretGetXMLDesc", "virDomainSetMetadata",
 )  # fmt: skip
 UUIDS = tuple(f"6695eb01-f6a4-8304-79aa-97f2502e193{i}" for i in range(3))
 NAMES = ("web1", "web", "Bü", "a[b", "web1/x", "x", "]", "")
@@ -75,14 +77,10 @@ URI_GLOBS = (
 )
 EXES = ("/usr/bin/virsh", "/usr/bin/python3.11", "/x")
 PIECES = (
-    "<a>", "</a>", "<hostdev/>", "<hostdev", ">", "/>", "<x:hostdev>", "<interface "
-                                                                       "type='hostdev'>", '<interface x:type="hostdev"/>',
-    "&", "&#104;", "<interface "
-                   "type='&#104;'>", "<!--", "-->", "<![CDATA[", "]]>", "<?xml", "?>", "<?xml encoding='utf-8'?>",
-    '<?xml '
-    'version="1.0"?>', "<!DOCTYPE "
-                       "x>", "web1", " ", "=", "'", '"', "<", "xmlns:type='x'", " type = "
-                                                                                "'hostdev'", "/",
+    "<a>", "</a>", "<hostdev/>", "<hostdev", ">", "/>", "<x:hostdev>", "<interface type='hostdev'>",
+    '<interface x:type="hostdev"/>', "&", "&#104;", "<interface type='&#104;'>", "<!--", "-->",
+    "<![CDATA[", "]]>", "<?xml", "?>", "<?xml encoding='utf-8'?>", '<?xml version="1.0"?>',
+    "<!DOCTYPE x>", "web1", " ", "=", "'", '"', "<", "xmlns:type='x'", " type = 'hostdev'", "/",
     "interface", "é", "\t", "<interface xmlns:type='hostdev'>",
 )  # fmt: skip
 ELEMENTS = ("hostdev", "interface[@type='hostdev']", "a", "interface[@encoding='']")

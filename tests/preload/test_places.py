@@ -21,7 +21,8 @@ OTHERS = """
 [[rule]]
 name = "others"
 action = "deny"
-function = ["virDomain*", "virNetwork*", "virStorage*", "virNodeDevice*", "virSecret*", "virConnectListAllDomains"]
+function = ["virDomain*", "virNetwork*", "virStorage*", "virNodeDevice*", "virSecret*",
+            "virConnectListAllDomains"]
 object = ["no-such-object-*"]
 """
 # runs Python with `c` connected to the test driver and prints the value, or the code of libvirt's
@@ -220,7 +221,8 @@ def test_a_name_that_nothing_has_is_judged_whatever_other_rules_ask_for(tried):
 )
 def test_a_snapshot_has_both_its_names(tried, names, denied):
     """What one of them matches is matched, also where that must not be."""
-    made = "c.lookupByName('test').snapshotCreateXML('<domainsnapshot><name>s</name></domainsnapshot>')"
+    xml = "<domainsnapshot><name>s</name></domainsnapshot>"
+    made = f"c.lookupByName('test').snapshotCreateXML('{xml}')"
     printed = tried(
         deny(["virDomainSnapshotGetXMLDesc"], f'object = "{names}"'), f"{made}.getXMLDesc() and 0"
     )
@@ -273,9 +275,9 @@ DEVICES = {
         "function='0'/></source></interface>"
     ): True,
     "<interface type='network'><source network='default'/></interface>": False,
-    (
-        "<!-- no <hostdev/> --><interface type='network'><source network='default'/></interface>"
-    ): False,
+    "<!-- no <hostdev/> --><interface type='network'><source network='default'/></interface>": (
+        False
+    ),
 }
 
 

@@ -34,8 +34,9 @@ static int same(ARGUMENTS)
 	if (x != 107 || y != 108)
 		return 0;
 #endif
-	return *(long *)a == 11 && b == 12 && c == 13 && d == 14 && e == 15 && f == 16 && g == 17 && h == 18 && i == 19 &&
-	       k == 0.5 && l == 1.5 && m == 2.5 && n == 3.5 && o == 4.5 && p == 5.5 && q == 6.5 && r == 7.5;
+	return *(long *)a == 11 && b == 12 && c == 13 && d == 14 && e == 15 && f == 16 &&
+	       g == 17 && h == 18 && i == 19 && k == 0.5 && l == 1.5 && m == 2.5 && n == 3.5 &&
+	       o == 4.5 && p == 5.5 && q == 6.5 && r == 7.5;
 }
 #ifdef __aarch64__
 #define PASS a, b, c, d, e, f, x, y, g, h, i, k, l, m, n, o, p, q, r
@@ -54,7 +55,8 @@ CALLER = """
 #define REST 17L, 18L, 19L
 #endif
 #define CALL(name, number) do { long got = name((long)handle, 12L, 13L, 14L, 15L, 16L, REST, \\
-	0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5); if (got == 100000 + number) good++; else printf("%s %ld\\n", #name, got); } while (0)
+	0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5); if (got == 100000 + number) good++; \\
+		else printf("%s %ld\\n", #name, got); } while (0)
 #define FUNCTION(name, number) extern long name();
 /* what looks like a handle */
 static long handle[8] __attribute__((aligned(16))) = { 11 };
@@ -94,7 +96,10 @@ EARLY = """
 #include <dlfcn.h>
 #include <stdio.h>
 static int found;
-static void early(void) { found = dlopen("libc.so.6", RTLD_LAZY) && dlsym(dlopen(0, RTLD_LAZY), "virDomainLater"); }
+static void early(void)
+{
+	found = dlopen("libc.so.6", RTLD_LAZY) && dlsym(dlopen(0, RTLD_LAZY), "virDomainLater");
+}
 __attribute__((section(".preinit_array"), used)) static void (*const first)(void) = early;
 int virDomainLater(void) { return 0; }
 int main(void) { puts(found ? "found" : "missing"); }

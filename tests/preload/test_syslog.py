@@ -16,7 +16,9 @@ from tests.needs import PATIENCE, PYTHON, lack
 # a /dev with what programs need, and room for a socket
 START = """
 mount -t tmpfs tmpfs "$1"
-for node in null zero full random urandom tty; do touch "$1/$node"; mount --bind "/dev/$node" "$1/$node"; done
+for node in null zero full random urandom tty; do
+    touch "$1/$node"; mount --bind "/dev/$node" "$1/$node"
+done
 mount --rbind "$1" /dev
 shift
 exec "$@"
@@ -28,7 +30,8 @@ log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 log.bind("/dev/log")
 log.setblocking(False)
 environment = json.loads(sys.argv[1])
-status = subprocess.run(sys.argv[2:], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+nowhere = subprocess.DEVNULL
+status = subprocess.run(sys.argv[2:], env=environment, stdout=nowhere, stderr=nowhere).returncode
 lines = []
 try:
     while True:

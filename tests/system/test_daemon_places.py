@@ -44,7 +44,8 @@ libvirt.registerErrorHandler(lambda *_: None, None)
 c = libvirt.open(sys.argv[1])
 library, g = ctypes.CDLL("libvirt.so.0"), []
 def create_linux(xml):  # its old name, which no binding has
-    made = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint)(("virDomainCreateLinux", library))
+    kind = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint)
+    made = kind(("virDomainCreateLinux", library))
     return bool(made(c.c_pointer(), xml.encode(), 0)) or libvirt.virGetLastError()[0]
 for expression in json.loads(sys.argv[2]):
     try:

@@ -68,7 +68,10 @@ except libvirt.libvirtError as error:
     print(domain.name(), error.get_error_code(), error, flush=True)
 os._exit(0)
 """
-XML = """<domain type='qemu'><name>{}</name><memory unit='MiB'>64</memory><os><type arch='x86_64'>hvm</type></os></domain>"""
+XML = (
+    "<domain type='qemu'><name>{}</name><memory unit='MiB'>64</memory>"
+    "<os><type arch='x86_64'>hvm</type></os></domain>"
+)
 
 
 @pytest.fixture(scope="module")

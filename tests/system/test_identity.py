@@ -73,8 +73,10 @@ def tried(call):
         return error.get_error_code()
 claims = ast.literal_eval(sys.argv[2])
 if claims:
-    print("claim", tried(lambda: connection.setIdentity({**claims, "process-id": claims.get("process-id", os.getpid())}, 0)))
-print("suspend", tried(domain.suspend), "reset", tried(domain.reset), "key", tried(lambda: domain.sendKey(0, 0, [30], 1, 0)), end=" ")
+    claims.setdefault("process-id", os.getpid())
+    print("claim", tried(lambda: connection.setIdentity(claims, 0)))
+print("suspend", tried(domain.suspend), "reset", tried(domain.reset), end=" ")
+print("key", tried(lambda: domain.sendKey(0, 0, [30], 1, 0)), end=" ")
 print("nmi", tried(domain.injectNMI))
 """
 

@@ -25,21 +25,26 @@ conn = libvirt.open(uri)
 domain = conn.lookupByName(name)
 found = {"pid": os.getpid()}
 found["status"] = libvirt_qemu.qemuMonitorCommand(domain, '{"execute":"query-status"}', 0)
-found["human"] = libvirt_qemu.qemuMonitorCommand(domain, "info version", libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
+HMP = libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
+found["human"] = libvirt_qemu.qemuMonitorCommand(domain, "info version", HMP)
 found["stats"] = conn.domainListGetStats([domain], 0, 0)[0][1]
 found["info"] = domain.info()
 found["pins"] = domain.vcpuPinInfo()
 found["models"] = conn.getCPUModelNames("x86_64")
-secret = conn.secretDefineXML("<secret ephemeral='yes' private='no'><usage type='ceph'><name>u1</name></usage></secret>")
+usage = "<usage type='ceph'><name>u1</name></usage>"
+secret = conn.secretDefineXML("<secret ephemeral='yes' private='no'>" + usage + "</secret>")
 secret.setValue(b"swordfish")
 assert secret.value() == b"swordfish"
 secret.undefine()
 domain.sendKey(0, 0, [30, 48], 2)
 found["peek"] = len(domain.memoryPeek(0, 64, libvirt.VIR_MEMORY_PHYSICAL))
 for call in (
-    lambda: domain.migrateToURI3("qemu+tcp://fred:swordfish@nohost/system", {"bandwidth": 7, "migrate_disks": ["vda", "vdb"]}, 0),
-    lambda: domain.snapshotCreateXML("<domainsnapshot><name>s1</name><memory snapshot='no'/></domainsnapshot>"),
-    lambda: domain.blockCopy("vda", "<disk type='file'><source file='/x'/></disk>", {"granularity": 65536}),
+    lambda: domain.migrateToURI3("qemu+tcp://fred:swordfish@nohost/system",
+                                 {"bandwidth": 7, "migrate_disks": ["vda", "vdb"]}, 0),
+    lambda: domain.snapshotCreateXML("<domainsnapshot><name>s1</name><memory snapshot='no'/>"
+                                     "</domainsnapshot>"),
+    lambda: domain.blockCopy("vda", "<disk type='file'><source file='/x'/></disk>",
+                             {"granularity": 65536}),
     lambda: libvirt_qemu.qemuAgentCommand(domain, '{"execute":"guest-ping"}', 5, 0),
 ):
     try:

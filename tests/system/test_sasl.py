@@ -37,9 +37,11 @@ def tried(call):
         return call() and 0
     except libvirt.libvirtError as error:
         return error.get_error_code()
-connection = libvirt.openAuth(uri, [[libvirt.VIR_CRED_AUTHNAME, libvirt.VIR_CRED_PASSPHRASE], answer, None])
+asked = [libvirt.VIR_CRED_AUTHNAME, libvirt.VIR_CRED_PASSPHRASE]
+connection = libvirt.openAuth(uri, [asked, answer, None])
 if claim:
-    print(tried(lambda: connection.setIdentity({"sasl-user-name": claim, "unix-user-id": 0}, 0)), end=" ")
+    claims = {"sasl-user-name": claim, "unix-user-id": 0}
+    print(tried(lambda: connection.setIdentity(claims, 0)), end=" ")
 print(tried(lambda: connection.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTROY)))
 """
 

@@ -36,7 +36,8 @@ EMBED = """
 import libvirt, os, sys, threading
 libvirt.registerErrorHandler(lambda *_: None, None)
 libvirt.virEventRegisterDefaultImpl()
-threading.Thread(target=lambda: [libvirt.virEventRunDefaultImpl() for _ in iter(int, 1)], daemon=True).start()
+run = lambda: [libvirt.virEventRunDefaultImpl() for _ in iter(int, 1)]
+threading.Thread(target=run, daemon=True).start()
 connection = libvirt.open(f"qemu:///embed?root={sys.argv[1]}")
 connection.getHostname()
 try:

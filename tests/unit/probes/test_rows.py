@@ -65,15 +65,19 @@ NEWER = """<api name='libvirt'><symbols>
 <struct name='virOddInfo' type='struct _virOddInfo'>
  <field name='state' type='virOddState' info=''/><field name='name' type='char *' info=''/>
 </struct>
-<struct name='virHugeInfo' type='struct _virHugeInfo'><field name='name' type='char name[{huge}]' info=''/></struct>
+<struct name='virHugeInfo' type='struct _virHugeInfo'>
+ <field name='name' type='char name[{huge}]' info=''/></struct>
 <function name='virDomainGetFrob' version='42.0.0'>
- <return type='int' info=''/><arg name='domain' type='virDomainPtr' info=''/><arg name='info' type='virFrobInfoPtr **' info=''/>
+ <return type='int' info=''/><arg name='domain' type='virDomainPtr' info=''/>
+  <arg name='info' type='virFrobInfoPtr **' info=''/>
 </function>
 <function name='virDomainGetOdd' version='42.0.0'>
- <return type='int' info=''/><arg name='domain' type='virDomainPtr' info=''/><arg name='info' type='virOddInfoPtr **' info=''/>
+ <return type='int' info=''/><arg name='domain' type='virDomainPtr' info=''/>
+  <arg name='info' type='virOddInfoPtr **' info=''/>
 </function>
 <function name='virDomainGetHuge' version='42.0.0'>
- <return type='int' info=''/><arg name='domain' type='virDomainPtr' info=''/><arg name='info' type='virHugeInfoPtr **' info=''/>
+ <return type='int' info=''/><arg name='domain' type='virDomainPtr' info=''/>
+  <arg name='info' type='virHugeInfoPtr **' info=''/>
 </function>
 <function name='virDomainFrobAll' version='42.0.0'><return type='int' info=''/>{many}</function>
 </symbols></api>"""

@@ -132,7 +132,7 @@ EnvironmentFiles=/etc/default/libvirtd (ignore_errors=yes)
 UnsetEnvironment=
 ExecStart={{ path=/usr/bin/first ; argv[]=/usr/bin/first ; ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; pid=0 }}
 ExecStart={{ path=/usr/sbin/libvirtd ; argv[]=/usr/sbin/libvirtd $ARGS ; ignore_errors=no ; start_time=[n/a] ; pid=0 ; code=(null) }}
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture

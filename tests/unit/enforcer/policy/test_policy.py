@@ -21,7 +21,7 @@ from enforcer.policy import compiled
 from enforcer.policy.compiled import compile_policy, covered_names, literal_prefix, read_summary
 from enforcer.policy.explain import Question, explain
 from enforcer.policy.files import keep_for_command
-from enforcer.policy.rules import PolicyError, Rule, read_policy
+from enforcer.policy.rules import KEYS, PolicyError, Rule, read_policy
 from log.errors import TraceError
 from probes.api.table import ApiTable, Function
 from probes.api.undescribed import NO_STUB
@@ -208,8 +208,7 @@ VALUES = st.sampled_from(
     ]
 )
 ENTRIES = st.lists(
-    st.tuples(st.sampled_from(["name", "action", "function", "class", "object", "uuid", "user", "group", "uri", "readonly", "exe", "flags",
-                               "contains", "element", "message", "other"]), VALUES | TEXTS.map(json.dumps))
+    st.tuples(st.sampled_from([*KEYS, "other"]), VALUES | TEXTS.map(json.dumps))
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ HIDDEN = {
     "passphrase": ["tool", "--key-passphrase", SECRET],
     "single dash": ["tool", "-password", SECRET],
     "set-user-password": ["virsh", "set-user-password", "web1", "root", SECRET, "--encrypted"],
-    ("set-user-password with the flag first"): [
+    "set-user-password with the flag first": [
         "virsh",
         "set-user-password",
         "--encrypted",
@@ -36,7 +36,7 @@ HIDDEN = {
         "root",
         SECRET,
     ],
-    ("set-user-password with options"): [
+    "set-user-password with options": [
         "virsh",
         "set-user-password",
         "--domain",
@@ -46,7 +46,7 @@ HIDDEN = {
         "--password",
         SECRET,
     ],
-    ("set-user-password half and half"): [
+    "set-user-password half and half": [
         "virsh",
         "set-user-password",
         "--user",
@@ -54,14 +54,14 @@ HIDDEN = {
         "web1",
         SECRET,
     ],
-    ("set-user-password with equals signs"): [
+    "set-user-password with equals signs": [
         "virsh",
         "set-user-password",
         "--domain=web1",
         "--user=root",
         SECRET,
     ],
-    ("set-user-password through sudo"): [
+    "set-user-password through sudo": [
         "sudo",
         "virsh",
         "-c",
@@ -74,7 +74,7 @@ HIDDEN = {
     "secret-set-value": ["virsh", "secret-set-value", "5bd4", SECRET],
     "secret-set-value --base64": ["virsh", "secret-set-value", "5bd4", "--base64", SECRET],
     "secret-set-value --base64 first": ["virsh", "secret-set-value", "--base64", SECRET, "5bd4"],
-    ("secret-set-value --base64="): [
+    "secret-set-value --base64=": [
         "virsh",
         "secret-set-value",
         "--secret=5bd4",
@@ -82,7 +82,7 @@ HIDDEN = {
     ],
     "secret-set-value --secret": ["virsh", "secret-set-value", "--secret", "5bd4", SECRET],
     "uri": ["virsh", "-c", f"qemu+tcp://admin:{SECRET}@host/system", "list"],
-    ("uri with at signs in the password"): [
+    "uri with at signs in the password": [
         "virsh",
         "-c",
         f"qemu+tcp://admin:a@b@{SECRET}@host/system",
@@ -90,7 +90,7 @@ HIDDEN = {
     ],
     "uri in an option": ["virsh", f"--connect=esx://root:{SECRET}@host/?no_verify=1", "list"],
     "uri without a user": ["virsh", "-c", f"qemu+tcp://:{SECRET}@host/system"],
-    ("migration uri"): [
+    "migration uri": [
         "virsh",
         "migrate",
         "web1",
@@ -103,18 +103,18 @@ HIDDEN = {
     "xml element": ["tool", f"<password>{SECRET}</password>"],
     "environment": ["sh", "-c", f"LIBVIRT_PASSWORD={SECRET} virsh list"],
     "bash -c": ["bash", "-c", f"virsh set-user-password web1 root '{SECRET}' && echo done"],
-    ("bash -c with blanks in the password"): [
+    "bash -c with blanks in the password": [
         "bash",
         "-c",
         f'virsh set-user-password web1 root "{SECRET} x" && echo done',
     ],
-    ("bash -c inside ssh"): [
+    "bash -c inside ssh": [
         "ssh",
         "host",
         f"sudo sh -c 'virsh set-user-password web1 root {SECRET}'",
     ],
     "virsh commands": ["virsh", f"connect test:///default; set-user-password web1 root {SECRET}"],
-    ("virsh commands without blanks"): [
+    "virsh commands without blanks": [
         "virsh",
         f"connect test:///default;set-user-password web1 root {SECRET};list",
     ],
@@ -122,7 +122,7 @@ HIDDEN = {
     "unfinished quote": ["bash", "-c", f"virsh set-user-password web1 root '{SECRET}"],
     "password option in a string": ["bash", "-c", f"tool --password {SECRET}"],
     "monitor": ["virsh", "qemu-monitor-command", "web1", "--hmp", f"set_password vnc {SECRET}"],
-    ("monitor change"): [
+    "monitor change": [
         "virsh",
         "qemu-monitor-command",
         "web1",
@@ -142,31 +142,31 @@ HIDDEN = {
         "web1",
         f'{{"execute":"guest-set-user-password","arguments":{{"username":"root","password":"{SECRET}"}}}}',
     ],
-    ("agent in bash"): [
+    "agent in bash": [
         "bash",
         "-c",
         (f'virsh qemu-agent-command web1 \'{{"arguments":{{"password":"{SECRET}"}}}}\''),
     ],
-    ("agent in bash with escapes"): [
+    "agent in bash with escapes": [
         "bash",
         "-c",
         (f'virsh qemu-agent-command web1 "{{\\"arguments\\":{{\\"password\\":\\"{SECRET}\\"}}}}"'),
     ],
     "qemu secret": ["qemu", "-object", f"secret,id=sec0,data={SECRET}"],
-    ("qemu secret in json"): [
+    "qemu secret in json": [
         "qemu",
         "-object",
         f'{{"qom-type":"secret","id":"sec0","data":"{SECRET}","format":"raw"}}',
     ],
     "virt-customize": ["virt-customize", "-d", "web1", "--root-password", f"password:{SECRET}"],
-    ("virt-customize user"): [
+    "virt-customize user": [
         "virt-customize",
         "-d",
         "web1",
         "--password",
         f"alice:password:{SECRET}",
     ],
-    ("virt-customize subscription"): [
+    "virt-customize subscription": [
         "virt-customize",
         "--sm-credentials",
         f"alice:password:{SECRET}",
@@ -187,7 +187,8 @@ def test_secret_is_hidden(words):
 SEEN = [
     "virsh set-user-password --password --domain hunter2",
     "virsh secret-set-value --file f --plain hunter2",
-    r"""virsh qemu-agent-command d '{"execute":"guest-set-user-password","arguments":{"password":"a\\"hunter2"}}'""",
+    r"""virsh qemu-agent-command d '{"execute":"guest-set-user-password","""
+    r""""arguments":{"password":"a\\"hunter2"}}'""",
     "virsh qemu-monitor-command d --hmp change vnc password hunter2",
     "virsh qemu-monitor-command d --hmp set_password vnc hunter2",
     "virsh qemu-monitor-command d --hmp 'set_password vnc \"a hunter2\"'",
@@ -271,8 +272,12 @@ def test_what_operators_need_stays(line):
 
 
 def test_only_the_secret_is_hidden():
-    assert redact_cmdline(["virsh", "-c", "qemu+tcp://a:b@h/system", "set-user-password", "web1", "root", "x", "--encrypted"]) == (
-        "virsh", "-c", "qemu+tcp://a:<redacted>@h/system", "set-user-password", "web1", "<redacted>", "<redacted>", "--encrypted",
+    assert redact_cmdline([
+        "virsh", "-c", "qemu+tcp://a:b@h/system", "set-user-password", "web1", "root", "x",
+        "--encrypted",
+    ]) == (
+        "virsh", "-c", "qemu+tcp://a:<redacted>@h/system", "set-user-password", "web1",
+        "<redacted>", "<redacted>", "--encrypted",
     )  # fmt: skip
     assert (
         redact_cmdline(["virt-install", "--graphics", "vnc,password=x,port=5901"])[2]

@@ -27,7 +27,7 @@ from tests.needs import lack
 SECRET = "zebrafish"
 
 DOCUMENTS = {
-    ("qemu:arg as libvirt writes it"): "<domain type='kvm' "
+    "qemu:arg as libvirt writes it": "<domain type='kvm' "
     "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:commandline><qemu:arg"
     " "
     "value='{&quot;qom-type&quot;:&quot;secret&quot;,&quot;id&quot;:&quot;s&quot;,&quot;data&quot;:&quot;zebrafish&quot;}'/>"
@@ -42,7 +42,8 @@ DOCUMENTS = {
         "<!DOCTYPE domain [<!ENTITY p 'zebrafish'>]><domain><devices><graphics type='vnc' "
         "passwd='&p;'/></devices></domain>"
     ),
-    "cdata": "<domain><devices><disk><source><auth><password><![CDATA[zebrafish]]></password></auth></source></disk></devices></domain>",
+    "cdata": "<domain><devices><disk><source><auth><password><![CDATA[zebrafish]]></password>"
+    "</auth></source></disk></devices></domain>",
     "cdata in a known place": "<domain><description><![CDATA[zebrafish]]></description></domain>",
     "comment before": "<disk><password><!-- x -->zebrafish</password></disk>",
     "in a comment": "<domain><!-- passwd='zebrafish' --><name>web1</name></domain>",
@@ -68,7 +69,7 @@ DOCUMENTS = {
     ),
     "launch security": "<domain><launchSecurity type='sev'>"
     "<session>zebrafish</session><dhCert>zebrafish</dhCert></launchSecurity></domain>",
-    ("user info"): (
+    "user info": (
         "<domain><devices><console type='tcp'><source mode='connect' "
         "host='tcp://u:zebrafish@h'/></console></devices></domain>"
     ),
@@ -80,16 +81,16 @@ DOCUMENTS = {
     "behind the end": "<domain/>zebrafish",
     "text between": "<domain>zebrafish<name>web1</name></domain>",
     "second declaration": "<domain/><?xml version='1.0' encoding='zebrafish'?>",
-    (
-        "other encoding"
-    ): "<?xml version='1.0' encoding='UTF-7'?><domain><name>zebrafish</name></domain>",
+    "other encoding": (
+        "<?xml version='1.0' encoding='UTF-7'?><domain><name>zebrafish</name></domain>"
+    ),
     "no number": "<domain><memory unit='KiB'>zebrafish</memory></domain>",
     "no document": "zebrafish",
     "deep": "<domain>" * 300 + "<name>zebrafish</name>",
     "no word of the schemas": "<graphics type='zebrafish'/>",
     "no mode": "<domain><on_crash>zebrafish</on_crash></domain>",
     "title": "<domain><title>zebrafish</title></domain>",
-    ("rule's comment"): (
+    "rule's comment": (
         "<filter name='f'><rule action='drop' direction='in'><tcp "
         "comment='zebrafish'/></rule></filter>"
     ),
@@ -223,33 +224,33 @@ def test_any_text_is_gone_through(text):
 
 
 COMMANDS = {
-    (
-        "quote in it"
-    ): r'{"execute":"guest-set-user-password","arguments":{"username":"root","password":"ab\"zebrafish"}}',
+    "quote in it": (
+        r'{"execute":"guest-set-user-password","arguments":{"username":"root","password":"ab\"zebrafish"}}'
+    ),
     (
         "data before the type"
     ): '{"execute":"object-add","arguments":{"data":"zebrafish","qom-type":"secret","id":"s0"}}',
     "escaped key": r'{"execute":"set_password","arguments":{"pass\u0077ord":"zebrafish"}}',
     "key of nobody": '{"execute":"set_password","arguments":{"zebrafish":1}}',
     "single quotes": "{'execute':'set_password','arguments':{'password':'zebrafish'}}",
-    ("in a command for people"): (
+    "in a command for people": (
         '{"execute":"human-monitor-command","arguments":{"command-line":"set_password vnc '
         'zebrafish"}}'
     ),
-    ("in a list"): (
+    "in a list": (
         '{"execute":"guest-exec","arguments":{"path":"/bin/sh","arg":["-c","echo '
         'zebrafish"],"env":["P=zebrafish"]}}'
     ),
     "nested": '{"execute":"blockdev-add","arguments":{"driver":"https","node-name":"n","cookie":"zebrafish","url":"https://u:zebrafish@h/"}}',
-    (
-        "JSON in a name"
-    ): '{"execute":"x","arguments":{"filename":"json:{\\"password\\":\\"zebrafish\\"}"}}',
+    "JSON in a name": (
+        '{"execute":"x","arguments":{"filename":"json:{\\"password\\":\\"zebrafish\\"}"}}'
+    ),
     "URI as a name": '{"execute":"x","arguments":{"filename":"ssh://u:zebrafish@h/x"}}',
     "behind the end": '{"execute":"stop"} zebrafish',
     "text alone": '["zebrafish"]',
-    (
-        "value of a property"
-    ): '{"execute":"qom-set","arguments":{"path":"/objects/s","property":"data","value":"zebrafish"}}',
+    "value of a property": (
+        '{"execute":"qom-set","arguments":{"path":"/objects/s","property":"data","value":"zebrafish"}}'
+    ),
     "set_password": "set_password vnc zebrafish",
     "quoted": 'set_password vnc "a zebrafish"',
     "with options": "set_password vnc -d id zebrafish",

@@ -100,7 +100,7 @@ def test_unfinished_call_has_a_reason_and_no_result():
     )
     assert (
         parsed["type"] == "unfinished"
-        and parsed["reason"] == ("process exited")
+        and parsed["reason"] == "process exited"
         and "ret" not in parsed
     )
 
@@ -211,8 +211,8 @@ def test_other_events_have_the_documented_shapes():
         '"targets":[{"path":"/usr/lib/libvirt.so.0","libvirt":"9.0.0"}],"attach_ms":9.8,"link":"uprobe_multi"}\n'
     )
     assert jsonl.line(LOST) == (
-        '{"type":"lost","time":"2023-11-15T09:24:11.403660789Z","count":12,"ring":"read","reason":"buffer full",'
-        '"uid":null,"user":null,"details_lost":0}\n'
+        '{"type":"lost","time":"2023-11-15T09:24:11.403660789Z","count":12,"ring":"read",'
+        '"reason":"buffer full","uid":null,"user":null,"details_lost":0}\n'
     )
     assert jsonl.line(UNATTACHED) == (
         '{"type":"unattached","time":"2023-11-15T09:24:11.403660789Z","path":"/a '

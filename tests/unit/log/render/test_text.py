@@ -140,7 +140,7 @@ CASES = {
         ),
         "virResetLastError() = void <1.5us>",
     ),
-    ("integer unknown"): (
+    "integer unknown": (
         DESTROY._replace(args=Values({}), ret=None),
         "virDomainDestroyFlags() = ? <4.1ms>",
     ),

@@ -23,7 +23,8 @@ NEWER = """<api name='libvirt'><symbols>
 <enum name='VIR_DOMAIN_LAST' value='9' type='virDomainState' version='42.0.0'/>
 <typedef name='virFrobFlags' type='enum' version='42.0.0'/>
 <struct name='virFrobInfo' type='struct _virFrobInfo'>
- <field name='state' type='int' info='one of virDomainState'/><field name='name' type='char name[VIR_FROB_DEEP]' info=''/>
+ <field name='state' type='int' info='one of virDomainState'/>
+  <field name='name' type='char name[VIR_FROB_DEEP]' info=''/>
 </struct>
 <function name='virDomainFrob' version='42.0.0'>
  <return type='int' info='0 on success, -1 on error'/>
@@ -33,13 +34,15 @@ NEWER = """<api name='libvirt'><symbols>
 </function>
 <function name='virDomainGetFrob' version='42.0.0'>
  <acls><check object='domain' perm='read'/></acls>
- <return type='unsigned long long' info='the frob, or 0 in case of error'/><arg name='domain' type='virDomainPtr' info=''/>
+ <return type='unsigned long long' info='the frob, or 0 in case of error'/>
+  <arg name='domain' type='virDomainPtr' info=''/>
 </function>
 <function name='virDomainGetSecretFrob' version='42.0.0'>
  <acls><check object='domain' perm='read'/><check object='domain' perm='read-secure'/></acls>
  <return type='char *' info='the frob or NULL'/><arg name='domain' type='virDomainPtr' info=''/>
 </function>
-<function name='virFrobFree' version='42.0.0'><return type='void'/><arg name='frob' type='virFrobPtr' info=''/></function>
+<function name='virFrobFree' version='42.0.0'><return type='void'/>
+ <arg name='frob' type='virFrobPtr' info=''/></function>
 <function name='virDomainGetHostname' version='0.10.0'>
  <return type='char *' info=''/><arg name='domain' type='virDomainPtr' info=''/>
  <arg name='flags' type='unsigned int' info='bitwise-OR of virFrobFlags'/>

@@ -136,7 +136,7 @@ MAPS = """55d0a0000000-55d0a0010000 r-xp 00000000 fe:00 11                      
 7f0000050000-7f0000060000 r-xp 00010000 fe:00 44                         /usr/lib/libvirt_driver_lxc.so
 7f0000070000-7f0000080000 r-xp 00010000 fe:00 45                         /usr/lib/libvirt-trace/libvirt-trace-enforcer.so
 7fff00000000-7fff00010000 r-xp 00000000 00:00 0                          [vdso]
-"""
+"""  # noqa: E501
 
 
 def test_maps_of_a_process(tmp_path):

@@ -357,7 +357,10 @@ def test_place_in_cgroups(path, place):
 
 def test_cgroup_versions():
     assert cgroups.parse("0::/system.slice/cron.service\n") == Place("cron.service", None)
-    hybrid = "9:name=systemd:/system.slice/cron.service\n8:pids:/\n4:memory:/other.service\n0::/system.slice/cron.service\n"
+    hybrid = (
+        "9:name=systemd:/system.slice/cron.service\n8:pids:/\n4:memory:/other.service\n"
+        "0::/system.slice/cron.service\n"
+    )
     assert cgroups.parse(hybrid) == Place("cron.service", None)
     old = f"12:cpu,cpuacct:/docker/{ID}\n1:name=systemd:/docker/{ID}\n"
     assert cgroups.parse(old) == Place(None, ID)

@@ -147,7 +147,8 @@ def test_small_library(tmp_path, flags):
     assert elf.soname == "libsmall.so.1"
     assert elf.versions == ("LIBVIRT_1.0", "LIBVIRT_1.1", "PRIVATE_1.1")
     assert {f.name: f.version for f in elf.functions} == {
-        "shown": "LIBVIRT_1.0", "also_shown": "LIBVIRT_1.0", "asks": "LIBVIRT_1.1", "inner": "PRIVATE_1.1",
+        "shown": "LIBVIRT_1.0", "also_shown": "LIBVIRT_1.0", "asks": "LIBVIRT_1.1",
+        "inner": "PRIVATE_1.1",
     }  # fmt: skip
     assert len({f.offset for f in elf.functions}) == 3
     assert "wanted" in elf.imports

@@ -24,13 +24,16 @@ SOURCE = """
 #define NULL ((void *)0)
 extern int virObjectIsClass(void *object, void *klass);
 extern int g_object_ref(void *object);
-struct connect { char base[BASE]; char lock[40]; unsigned int flags; void *uri; struct driver *driver; };
+struct connect { char base[BASE]; char lock[40]; unsigned int flags; void *uri;
+	struct driver *driver; };
 struct driver { const char *name; int (*suspend)(void *domain); };
-struct domain { char base[BASE]; struct connect *conn; BEFORE char *name; int id; unsigned char uuid[16]; };
+struct domain { char base[BASE]; struct connect *conn; BEFORE char *name; int id;
+	unsigned char uuid[16]; };
 #define CHECK(d, r) if (!virObjectIsClass(d, 0) || !virObjectIsClass((d)->conn, 0)) return r
 const char *virDomainGetName(struct domain *d) { CHECK(d, NULL); return d->name; }
 unsigned int virDomainGetID(struct domain *d) { CHECK(d, -1); return d->id; }
-int virDomainGetUUID(struct domain *d, unsigned char *uuid) { CHECK(d, -1); __builtin_memcpy(uuid, d->uuid, 16); return 0; }
+int virDomainGetUUID(struct domain *d, unsigned char *uuid) { CHECK(d, -1);
+	__builtin_memcpy(uuid, d->uuid, 16); return 0; }
 int virDomainSuspend(struct domain *d) {
     CHECK(d, -1);
     g_object_ref(d);

@@ -24,7 +24,8 @@ enum colour { RED, GREEN = 1 << 20 };
 struct inner { char c; long first, second; };
 typedef struct inner inner_t;
 union either { double number; struct inner *pointer; };
-struct plain { char a; int b; volatile const struct inner *next; struct inner held; callback call; enum colour colour; };
+struct plain { char a; int b; volatile const struct inner *next; struct inner held; callback call;
+	enum colour colour; };
 struct nested {
     char before;
     union { struct { short deep; union { long deeper; char same; }; }; double wide; };
@@ -35,7 +36,8 @@ struct bits { unsigned one : 1, two : 3; unsigned long wide : 62; int last; };
 struct embeds { short before; struct inner; char after; };
 struct embeds_type { int before; inner_t; char after; };
 extern callback function;
-int plain(struct plain *p, struct nested *n, struct bits *b, union either *u, struct embeds *e, struct embeds_type *t) { return 0; }
+int plain(struct plain *p, struct nested *n, struct bits *b, union either *u, struct embeds *e,
+	struct embeds_type *t) { return 0; }
 """
 MEMBERS = {
     "plain": ("a", "b", "next", "held", "call", "colour"),

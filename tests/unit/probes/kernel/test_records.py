@@ -13,7 +13,8 @@ PROGRAM = """
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef uint64_t u64; typedef int32_t s32; typedef int64_t s64;
+typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef uint64_t u64;
+	typedef int32_t s32; typedef int64_t s64;
 %s
 int main(void) { %s return 0; }
 """
