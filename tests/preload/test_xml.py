@@ -145,10 +145,12 @@ def test_name_of_a_document(read, xml):
 
 
 PIECES = (
-    "<domain>", "</domain>", "<name>", "</name>", "<name/>", "web1", "<uuid>", "</uuid>", "<source>", "</source>", "<x>", "</x>",
-    "6695eb01-f6a4-8304-79aa-97f2502e1931", "<portdev name='a'/>", "<portdev name='b'>", "</portdev>", "<usage/>", "<x:name>",
-    "<name xmlns='u'>", "<domain name='a' xmlns:x='u'>", "<x a='>'/>", "<!--", "-->", "<![CDATA[", "]]>", "<?xml version='1.0'?>",
-    "&lt;", " ", "\n", "'", "<", ">", "/", "name='", "<name a>", "-", "é",
+    "<domain>", "</domain>", "<name>", "</name>", "<name/>", "web1", "<uuid>", "</uuid>",
+    "<source>", "</source>", "<x>", "</x>", "6695eb01-f6a4-8304-79aa-97f2502e1931",
+    "<portdev name='a'/>", "<portdev name='b'>", "</portdev>", "<usage/>", "<x:name>",
+    "<name xmlns='u'>", "<domain name='a' xmlns:x='u'>", "<x a='>'/>", "<!--", "-->", "<![CDATA[",
+    "]]>", "<?xml version='1.0'?>", "&lt;", " ", "\n", "'", "<", ">", "/", "name='", "<name a>",
+    "-", "é",
 )  # fmt: skip
 
 
