@@ -15,9 +15,10 @@ from log.errors import TraceError, say
 from log.events import End
 from log.options import log_parser, query_of, report_parser, verify_parser
 from log.quote import name
+from log.recording.lines import Look
 from log.recording.linking import Found, events_of
 from log.recording.query import Query
-from log.recording.reader import Look, read
+from log.recording.reader import read
 from log.recording.report import Report, as_json, differences, differences_as_json, heading, tables
 from log.recording.verify import anchors_of, verify
 from log.render import text, xml

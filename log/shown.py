@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from log.events import Call, Command, DomainEvent, Event, call_id
+from log.events import BY_CALL, Call, Command, DomainEvent, Event, call_id
 from log.recent import Recent
 
 MOST_DECIDED = 65536
@@ -18,10 +18,11 @@ MOST_HELD = 65536  # events
 
 
 class Shown:
-    """The events that are shown. `keeps`: whether a call is, by itself; None: all are."""
+    """The events that are shown. `keeps`: whether one is, by itself; None: all are."""
 
-    def __init__(self, keeps: Callable[[Event], bool] | None) -> None:
-        self._keeps = keeps
+    def __init__(self, keeps: Callable[[Event], bool] | None, *, orphans: bool = False) -> None:
+        """`orphans`: also changes of domains by calls that are not shown."""
+        self._keeps, self._orphans = keeps, orphans
         # calls, by id: whether they are shown
         self._decided: Recent[str, bool] = Recent(MOST_DECIDED)
         self._held: dict[str, list[Event]] = {}  # by the id of the call that it waits for
@@ -78,7 +79,11 @@ class Shown:
                 self._count += 1
                 return
         left = tuple(cause for cause in causes if self._decided.get(cause))
-        if type(event) is not Call and ((causes and not left) or not self._keeps(event)):
+        if type(event) is not Call and not self._keeps(event):
+            return
+        if causes and not left and type(event) is not Call:
+            if self._orphans and type(event) is DomainEvent:
+                shown.append(event._replace(parent=None, one_of=(), cause=BY_CALL))
             return
         if left != causes:  # nothing has a parent that is nowhere in the log
             if type(event) is DomainEvent:

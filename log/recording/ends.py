@@ -10,11 +10,10 @@ import os
 from typing import NamedTuple
 
 from log.recording.folder import Folder, opened
-from log.recording.format import decompress, seek_table, table_size
+from log.recording.format import decompress
 from log.recording.frames import Content, frames
+from log.recording.index import FOOTER, seek_table, table_size
 from log.recording.parse import ForeignLine, moment
-
-_FOOTER = 9  # bytes
 
 
 class End(NamedTuple):
@@ -66,8 +65,8 @@ def _end_of(fd: int, name: str) -> End | None:
 
 def _last_content(fd: int, size: int) -> bytes | None:
     """The content of the last frame of a closed segment."""
-    footer = os.pread(fd, _FOOTER, max(size - _FOOTER, 0))
-    length = table_size(footer) if len(footer) == _FOOTER else 0
+    footer = os.pread(fd, FOOTER, max(size - FOOTER, 0))
+    length = table_size(footer) if len(footer) == FOOTER else 0
     if not 0 < length <= size:
         return None
     table = seek_table(os.pread(fd, length, size - length))

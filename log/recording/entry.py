@@ -5,23 +5,28 @@ of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
-from log.events import Call, Command, DomainEvent, Event, Gap, Reads, Values
+from log.events import Call, Caller, Command, DomainEvent, Event, Gap, Reads, Value, Values
 from log.filter import is_denied, names_of, uuids_of
-from log.recording.format import (
+from log.recording.index import (
+    CAUSED,
     DENIED,
     DOMAINS,
     FAILED,
-    MOST_NAMES,
     NOTICES,
     WRITES,
     Row,
-    name_hash,
+    marks_of,
+    of_function,
+    of_process,
 )
 from log.render import jsonl
 
 URGENT = WRITES | FAILED | DENIED | DOMAINS  # what is on disk soon
+Marks = frozenset[int]
 
 
 class Entry(NamedTuple):
@@ -32,60 +37,93 @@ class Entry(NamedTuple):
     last: int  # ns: its end
     calls: int
     holds: int
-    names: frozenset[int] | None  # hashes; None: it may be about anything
+    marks: tuple[Marks, ...] | None  # of its words; None: it may have any
 
 
-_NAMELESS: frozenset[int] = frozenset()
+_NO_MARKS: tuple[Marks, ...] = ()
 
 
 def entry_of(event: Event) -> Entry:
     """The line of an event."""
-    line = jsonl.line(event)
+    line, first = jsonl.line(event), event.time
     if type(event) is Call:
-        last = event.time + (event.duration_ns or 0)
-        return Entry(line, event.time, last, 1, _holds(event), _names_of_call(event))
+        last = first + (event.duration_ns or 0)
+        return Entry(line, first, last, 1, _holds(event), _marks_of_call(event))
+    if type(event) is Command:
+        holds = CAUSED if event.parent else 0
+        return Entry(line, first, first, 0, holds, (_who(event.caller, None),))
     if type(event) is DomainEvent:
-        return Entry(line, event.time, event.time, 0, DOMAINS, _hashes(event))
+        holds = DOMAINS | (CAUSED if event.parent else 0)
+        about, who = _names(event), _who(event.caller, None)
+        return Entry(line, first, first, 0, holds, None if about is None else (about, who))
     if type(event) is Reads:
-        return Entry(
-            line,
-            event.time,
-            event.until,
-            event.calls,
-            FAILED if event.failed else 0,
-            _hashes(event),
-        )
-    last = event.until if type(event) is Gap else event.time
-    return Entry(line, event.time, last, 0, 0 if type(event) is Command else NOTICES, _NAMELESS)
+        failed = FAILED if event.failed else 0
+        marks = _marks_of_reads(event)
+        return Entry(line, first, event.until, event.calls, failed, marks)
+    return Entry(line, first, event.until if type(event) is Gap else first, 0, NOTICES, _NO_MARKS)
 
 
 def _holds(call: Call) -> int:
+    holds = (WRITES if call.write else 0) | (CAUSED if call.parent else 0)
     if is_denied(call):
-        return DENIED | (WRITES if call.write else 0)
+        return DENIED | holds
     judged = DENIED if call.verdict is not None and call.verdict.action != "allow" else 0
-    return (WRITES if call.write else 0) | (FAILED if call.failed else 0) | judged
+    return (FAILED if call.failed else 0) | judged | holds
 
 
-def _names_of_call(call: Call) -> frozenset[int] | None:
+def _marks_of_call(call: Call) -> tuple[Marks, ...] | None:
+    about = _names_of_call(call)
+    if about is None:
+        return None
+    return about, _of_function(call.function), _who(call.caller, call.client)
+
+
+def _marks_of_reads(event: Reads) -> tuple[Marks, ...] | None:
+    about = _names(event)
+    if about is None:
+        return None
+    return about, _of_function(event.function), _who(event.caller, event.client)
+
+
+def _names_of_call(call: Call) -> Marks | None:
     if call.args is None:
         return None
     if call.returns == "pointer" and call.ret is not None:
-        return _hashes(call)
+        return _names(call)
     return _names_of_values(call, call.args)
 
 
-def _names_of_values(call: Call, values: Values) -> frozenset[int] | None:
-    found: frozenset[int] | None = values.rendered.get("names")
+def _names_of_values(call: Call, values: Values) -> Marks | None:
+    found: Marks | None = values.rendered.get("marks")
     if found is None:
-        found = values.rendered["names"] = _hashes(call)
+        found = values.rendered["marks"] = _names(call)
     return found
 
 
-def _hashes(event: Event) -> frozenset[int] | None:
+def _names(event: Event) -> Marks | None:
     names, uuids = names_of(event), uuids_of(event)
     if names is None or uuids is None:
         return None
-    return frozenset({name_hash(name) for name in (*names, *uuids)})
+    return _marks((*names, *uuids))
+
+
+@lru_cache(maxsize=2048)
+def _of_function(name: str) -> Marks:
+    return _marks((of_function(name),))
+
+
+def _who(caller: Caller, client: Mapping[str, Value] | None) -> Marks:
+    pid = client.get("pid") if client else None
+    return _of_processes(caller.pid, pid if isinstance(pid, int) else caller.pid)
+
+
+@lru_cache(maxsize=2048)
+def _of_processes(caller: int, client: int) -> Marks:
+    return _marks(map(of_process, (caller, client)))
+
+
+def _marks(words: Iterable[str]) -> Marks:
+    return frozenset({mark for word in words for mark in marks_of(word)})
 
 
 class Summing:
@@ -93,7 +131,7 @@ class Summing:
 
     def __init__(self) -> None:
         self.first = self.last = self.calls = self.holds = self.events = 0
-        self.names: set[int] | None = set()
+        self.marks: set[int] | None = set()
 
     def add(self, entry: Entry) -> None:
         """Count a line in."""
@@ -102,19 +140,11 @@ class Summing:
         self.calls += entry.calls
         self.holds |= entry.holds
         self.events += 1
-        if self.names is not None:
-            if entry.names is None or len(self.names) > MOST_NAMES:
-                self.names = None
-            else:
-                self.names |= entry.names
+        if entry.marks is None:
+            self.marks = None
+        elif self.marks is not None:
+            self.marks.update(*entry.marks)
 
-    def row(self, offset: int, size: int, content: int) -> Row:
-        """What the index says of the frame, which is there in the file."""
-        names = (
-            None
-            if self.names is None or len(self.names) > MOST_NAMES
-            else tuple(sorted(self.names))
-        )
-        return Row(
-            offset, size, content, self.first, self.last, self.events, self.calls, self.holds, names
-        )
+    def row(self, size: int, content: int) -> Row:
+        """What the index says of the frame."""
+        return Row(size, content, self.first, self.last, self.events, self.calls, self.holds)

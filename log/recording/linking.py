@@ -34,13 +34,14 @@ class Linking:
         self._query = query
         self._children: Recent[str, list[Event]] = Recent(MOST_PARENTS)
         self._more: dict[str, int] = {}
-        self._shown = Shown(query.keeps if query.chooses else None)
+        self._shown = Shown(query.keeps if query.chooses else None, orphans=query.orphans)
 
     def of(self, event: Event) -> list[Event]:
         """What is shown now that this has happened."""
         if type(event) is Call:
             event = self._linked(event)
-            if event.parent is not None and self._query.takes_part(event):
+            takes_part = self._query.takes_part(event) and self._query.about(event)
+            if event.parent is not None and takes_part:
                 self._add(event.parent, event)
         elif (type(event) is Command or type(event) is DomainEvent) and event.parent is not None:
             self._add(event.parent, event)
@@ -48,7 +49,8 @@ class Linking:
 
     def rest(self) -> list[Event]:
         """What waited for calls that are not in the record."""
-        waited = self._shown.rest()
+        # a question to a monitor is shown with its call only
+        waited = [event for event in self._shown.rest() if type(event) is not Command]
         if not self._query.alone and not self._query.chooses:
             # each was shown, but where it is folded away below a call that is not there
             waited = [

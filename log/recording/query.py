@@ -6,6 +6,7 @@ out, the cheapest test first.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,14 +21,26 @@ from log.filter import (
     uuids_of,
     wants_function,
 )
-from log.recording.format import DENIED, FAILED, NOTICES, WRITES, Row, name_hash
+from log.recording.index import (
+    DENIED,
+    DOMAINS,
+    FAILED,
+    NOTICES,
+    WRITES,
+    Index,
+    Row,
+    of_function,
+    of_process,
+)
 from log.render import jsonl
 
 Group = tuple[bytes, ...]  # a line that is meant holds one of them
-_WILD = re.compile(r"[*?]|\[.*?\]")
+_WILD = re.compile(r"[*?]|\[.*?\]", re.DOTALL)
 _TOLD = b'"parent":null'  # in the lines of calls that nothing recorded has caused
-_CAUSED = b'"parent":"'  # in those of others
-_CALLS = (b'{"type":"call"', b'{"type":"unfinished"', b'{"type":"verdict"')
+CAUSED = b'"parent":"'  # in those of others
+CALLS = (b'{"type":"call"', b'{"type":"unfinished"', b'{"type":"verdict"')
+COMMANDS = (b'{"type":"monitor"', b'{"type":"agent"')
+_CHANGE = b'{"type":"domain"'
 _COUNTED = b'{"type":"reads"'
 
 
@@ -60,48 +73,115 @@ class Query:
             nested=self.nested, alone=self.alone, since=self.since, until=self.until
         )
 
+    @cached_property
+    def is_of_calls(self) -> bool:
+        """Whether it asks for some calls only by what they are: what was done for others is none
+        of them.
+        """
+        return bool(
+            self.functions
+            or self.clients
+            or self.rules
+            or self.writes
+            or self.failed
+            or self.slower_ns is not None
+        )
+
+    @cached_property
+    def orphans(self) -> bool:
+        """Whether a change that is meant is shown, too, where the call that did it is not."""
+        return not (self.is_of_calls or self.pids or self.users or self.comms)
+
     def may_hold(self, row: Row) -> bool:
-        """Whether a frame may hold what is meant."""
+        """Whether a frame may hold what is meant by itself, by what is known but for its words."""
         if (self.since is not None and row.last < self.since) or (
             self.until is not None and row.first > self.until
         ):
             return False
-        if row.holds & NOTICES:
+        if row.holds & (NOTICES | self._changes):
             return True
         if self.writes and not row.holds & WRITES:
             return False
-        if self.failed and not row.holds & (FAILED | DENIED):
-            return False
-        return row.names is None or all(not wanted.isdisjoint(row.names) for wanted in self._hashes)
+        return not self.failed or bool(row.holds & (FAILED | DENIED))
 
-    def may_mean(self, line: bytes) -> bool:
-        """Whether a line may be meant. Those of calls need not be, alone or counted; what
-        daemons did for a call goes with it.
-        """
-        if not line.startswith(_CALLS):
-            return not line.startswith(_COUNTED) or all(
-                any(part in line for part in group) for group in self._of_reads
-            )
-        if not self.alone and _TOLD not in line:
-            return all(any(part in line for part in group) for group in self._named)
-        return all(any(part in line for part in group) for group in (*self._named, *self._groups))
+    def frames_of(self, index: Index) -> int | None:
+        """The frames that may hold what is meant, by their words, as bits; None: all."""
+        words = [
+            names
+            for names in (self.objects, self.uuids)
+            if names and not any(map(_WILD.search, names))
+        ]
+        loose = []  # a change of a domain need not have these
+        if self.pids:
+            loose.append(tuple(map(of_process, self.pids)))
+        if self.functions and not any(
+            glob[0] == "!" or _WILD.search(glob) for glob in self.functions if glob
+        ):
+            loose.append(tuple(map(of_function, self.functions)))
+        if not words and not loose:
+            return None
+        frames = (1 << len(index.rows)) - 1
+        if loose:
+            changes = _frames_that_hold(index, self._changes)
+            for group in loose:
+                frames &= index.frames_with(group) | changes
+        for group in words:
+            frames &= index.frames_with(group)
+        return frames | _frames_that_hold(index, NOTICES)
 
     @cached_property
-    def needles(self) -> Group | None:
-        """What one at least of a frame's bytes hold, if a call in it is meant; None: it can't
-        be told.
-        """
-        groups = [*self._named, *(self._groups if self.alone else [])]
-        return groups[0] if groups else None
+    def _changes(self) -> int:
+        """What tells of a frame that it holds changes of domains, if those are shown."""
+        return 0 if self.clients or self.rules else DOMAINS
+
+    def may_keep(self, line: bytes) -> bool:
+        """Whether a line may be meant by itself."""
+        if not self.chooses:
+            return True
+        if line.startswith(CALLS):
+            groups = (*self._named, *self._taking_part, *self._ended)
+        elif line.startswith(_COUNTED):
+            if self.writes or self.rules:
+                return False
+            groups = (*self._named, *self._taking_part, *self._said)
+        elif line.startswith(COMMANDS):
+            return not self.is_of_calls and not self._named and _TOLD in line
+        elif line.startswith(_CHANGE):
+            if not self._changes:
+                return False
+            groups = (*self._named, *self._said)
+        else:
+            return True
+        return _holds_each(line, groups)
+
+    def may_join(self, line: bytes) -> bool:
+        """Whether a line may be told with the call that it was done for."""
+        if line.startswith(CALLS):
+            return (
+                not self.alone
+                and CAUSED in line
+                and _holds_each(line, (*self._named, *self._taking_part))
+            )
+        return CAUSED in line
 
     @cached_property
     def parts(self) -> Group:
-        """What one at least of is in the line of each call that may be meant; nothing: it can't
-        be told.
+        """What one at least of is in each line that may be meant by itself, but for notices;
+        nothing: it can't be told.
         """
-        if self._named or not self._groups:
-            return self._named[0] if self._named else ()
-        return self._groups[0] if self.alone else (*self._groups[0], _CAUSED)
+        if self._named:
+            return self._named[0]
+        groups = [*self._ended, *self._taking_part]
+        if not groups:
+            return ()
+        others: list[bytes] = []
+        if self._changes:
+            others.append(_CHANGE)
+        if not (self.writes or self.rules):
+            others.append(_COUNTED)
+        if not self.is_of_calls:
+            others += COMMANDS
+        return (*groups[0], *others)
 
     def takes_part(self, call: Call) -> bool:
         """Whether it would have been traced with these filters: it is shown, or counts as done
@@ -129,9 +209,12 @@ class Query:
                 or not (event.parent or self._of_process(event.caller, event.comm, None))
             ):
                 return False
-            return self._about(event) and self._says(event)
+            return self.about(event) and self._says(event)
         if type(event) is Command:
-            return bool(event.parent) or self._of_process(event.caller, event.comm, None)
+            return bool(event.parent) or (
+                not (self.is_of_calls or self.objects or self.uuids)
+                and self._of_process(event.caller, event.comm, None)
+            )
         return True
 
     def _keeps_call(self, call: Call) -> bool:
@@ -139,7 +222,7 @@ class Query:
             return False
         if self.rules and (call.verdict is None or not matches(call.verdict.rule, self.rules)):
             return False
-        return self._for(call.client) and self._about(call) and self._says(call)
+        return self._for(call.client) and self.about(call) and self._says(call)
 
     def _keeps_reads(self, event: Reads) -> bool:
         if (
@@ -152,7 +235,7 @@ class Query:
         if self.slower_ns is not None and event.max_ns < self.slower_ns:
             return False
         of_process = self._of_process(event.caller, event.comm, event.client)
-        return of_process and self._for(event.client) and self._about(event) and self._says(event)
+        return of_process and self._for(event.client) and self.about(event) and self._says(event)
 
     def _in_time(self, event: Event) -> bool:
         if self.since is not None:
@@ -193,7 +276,7 @@ class Query:
         ]
         return any(matches(word, self.clients) for word in (*said, program_of(client)))
 
-    def _about(self, event: Event) -> bool:
+    def about(self, event: Event) -> bool:
         """Whether it is about one of the objects; where that can't be told, too."""
         return is_about(names_of(event), self.objects) and is_about(uuids_of(event), self.uuids)
 
@@ -201,51 +284,40 @@ class Query:
         return self.grep is None or self.grep in jsonl.line(event)
 
     @cached_property
-    def _hashes(self) -> list[frozenset[int]]:
-        """For each filter by name the hashes of which a frame holds one; none where there are
-        wildcards.
-        """
-        literal = [
-            names
-            for names in (self.objects, self.uuids)
-            if names and not any(_WILD.search(name) for name in names)
-        ]
-        return [frozenset(map(name_hash, names)) for names in literal]
-
-    @cached_property
     def _named(self) -> list[Group]:
-        """What holds for a call and for what daemons did for it."""
+        """What holds for all that is shown, but for questions to monitors."""
         groups = [_parts(names, (b'"args":null',)) for names in (self.objects, self.uuids) if names]
         return [group for group in groups if group]
 
     @cached_property
-    def _of_reads(self) -> list[Group]:
-        """What holds for calls that were counted."""
-        return [group for group in (*self._named, self._of_pids, self._of_functions) if group]
+    def _taking_part(self) -> list[Group]:
+        """What holds for calls, and for those that were made for them."""
+        pids = [b'"pid":%d%b' % (pid, end) for pid in self.pids for end in (b",", b"}")]
+        functions = _parts(tuple(glob for glob in self.functions if not glob.startswith("!")))
+        writes = (b'"write":true',) if self.writes else ()
+        return [group for group in (tuple(pids), functions, writes) if group]
 
     @cached_property
-    def _of_pids(self) -> Group:
-        return tuple(b'"pid":%d,' % pid for pid in self.pids) + tuple(
-            b'"pid":%d}' % pid for pid in self.pids
-        )
+    def _said(self) -> list[Group]:
+        return [] if self.grep is None else [(self.grep.encode(errors="surrogateescape"),)]
 
     @cached_property
-    def _of_functions(self) -> Group:
-        return _parts(tuple(glob for glob in self.functions if not glob.startswith("!")))
+    def _ended(self) -> list[Group]:
+        """What holds for calls, and not for those that were made for them."""
+        failed = (b'"failed":true', b'"action":"deny"') if self.failed else ()
+        return [*self._said, *(group for group in (failed, _parts(self.rules)) if group)]
 
-    @cached_property
-    def _groups(self) -> list[Group]:
-        groups: list[Group] = []
-        if self.grep is not None:
-            groups.append((self.grep.encode(errors="surrogateescape"),))
-        if self.writes:
-            groups.append((b'"write":true',))
-        if self.failed:
-            groups.append((b'"failed":true', b'"action":"deny"'))
-        groups += [
-            group for group in (self._of_pids, self._of_functions, _parts(self.rules)) if group
-        ]
-        return groups
+
+def _holds_each(line: bytes, groups: Iterable[Group]) -> bool:
+    return all(any(part in line for part in group) for group in groups)
+
+
+def _frames_that_hold(index: Index, what: int) -> int:
+    """As bits."""
+    if not what:
+        return 0
+    digits = "".join("1" if row.holds & what else "0" for row in reversed(index.rows))
+    return int(digits or "0", 2)
 
 
 def _parts(globs: tuple[str, ...], more: Group = ()) -> Group:

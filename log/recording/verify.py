@@ -21,23 +21,18 @@ from log.quote import escape, name
 from log.recording.ends import sealed
 from log.recording.entry import Summing, entry_of
 from log.recording.folder import Folder, Segment, open_folder, opened
-from log.recording.format import (
-    INDEX,
-    NO_CHAIN,
-    SEEK_TABLE,
-    Row,
-    chained,
-    need_zstandard,
-    read_index,
-    tail,
-)
+from log.recording.format import INDEX, NO_CHAIN, SEEK_TABLE, chained, need_zstandard
 from log.recording.frames import Content, Fault, frames
+from log.recording.index import Index, Row, read_index, tail
 from log.recording.parse import ForeignLine, moment, parse
 from log.render.text import day_and_time, duration
 
 SILENCE_NS = 90_000_000_000  # a seal a minute, and some patience with the disk
 _MOST_LISTED = 1000
 _ANCHOR = re.compile(r"record: frame ([0-9]{1,18}) of (\S{1,255}), chain ([0-9a-f]{64})")
+
+
+Made = tuple[Row, "set[int] | None"]  # of a frame: its row, and the marks of its words
 
 
 class Missing(NamedTuple):
@@ -163,8 +158,8 @@ def _begin(state: _State) -> None:
 
 def _segment(folder: Folder, segment: Segment, state: _State, *, is_last: bool) -> None:
     report, label = state.report, segment.name
-    rows: list[Row | None] = []
-    index: list[Row] | None = None
+    made: list[Made | None] = []
+    index: Index | None = None
     closed = False
     number = 0
     try:
@@ -177,15 +172,16 @@ def _segment(folder: Folder, segment: Segment, state: _State, *, is_last: bool) 
                 elif content.skippable == SEEK_TABLE:
                     closed = True
                     if (
-                        not _fits(index, rows)
-                        or tail(index or [])[-len(content.data) :] != content.data
+                        index is None
+                        or not _fits(index, made)
+                        or tail(index)[-len(content.data) :] != content.data
                     ):
                         report.fault(f"{label}: its index does not say what is in it")
                 elif content.skippable or closed:
                     report.fault(f"{label}: something was added at byte {content.offset}")
                 else:
                     number += 1
-                    rows.append(_frame(state, label, number, content))
+                    made.append(_frame(state, label, number, content))
     except OSError as error:
         report.fault(f"{label}: can't be read: {os.strerror(error.errno or 0).lower()}")
     if not number:
@@ -202,7 +198,7 @@ def _fault(state: _State, label: str, fault: Fault, is_last: bool) -> None:
     state.lost_chain = True
 
 
-def _frame(state: _State, label: str, number: int, content: Content) -> Row | None:
+def _frame(state: _State, label: str, number: int, content: Content) -> Made | None:
     """Checks a frame; what the index must say of it."""
     report = state.report
     where = f"{label}: frame {number}"
@@ -232,7 +228,7 @@ def _frame(state: _State, label: str, number: int, content: Content) -> Row | No
     report.frames += 1
     report.events += count
     _complete(state, events, when)
-    return _row(events, content, when)
+    return _made(events, content, when)
 
 
 def _follow(state: _State, label: str, first: Event | None) -> None:
@@ -292,33 +288,28 @@ def _complete(state: _State, events: list[Event | None], when: int) -> None:
     report.last = when
 
 
-def _fits(index: list[Row] | None, rows: list[Row | None]) -> bool:
+def _fits(said: Index, made: list[Made | None]) -> bool:
     """Whether the index says of the frames what is in them, as far as that can be told."""
-    if index is None or len(index) != len(rows):
+    if len(said.rows) != len(made):
         return False
-    return all(
-        made is None or _without_names(said, made) == made
-        for said, made in zip(index, rows, strict=True)
-    )
+    index = Index()
+    for row, one in zip(said.rows, made, strict=True):
+        index.add(*(one or (row, None)))
+    return said.fits(index)
 
 
-def _without_names(said: Row, made: Row) -> Row:
-    """Of names that were cut only the recorder knew all."""
-    return said._replace(names=None) if made.names is None else said
-
-
-def _row(events: list[Event | None], content: Content, when: int) -> Row | None:
-    """The row that the recorder has made of the same events; None where not all are known here."""
+def _made(events: list[Event | None], content: Content, when: int) -> Made | None:
+    """What the recorder has said of the same events; None where not all are known here."""
     summing = Summing()
     for event in events:
         if event is None:
             return None
         summing.add(entry_of(event))
-    if b'"cut":true' in content.data:
-        summing.names = None
+    # of names that were cut only the recorder knew all
+    marks = None if b'"cut":true' in content.data else summing.marks
     summing.last = max(summing.last, when)
     summing.first = summing.first or when
-    return summing.row(content.offset, content.size, len(content.data))
+    return summing.row(content.size, len(content.data)), marks
 
 
 def _event(line: bytes) -> Event | None:

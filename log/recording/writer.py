@@ -23,7 +23,8 @@ from log.quote import name
 from log.recording.ends import End, last_end
 from log.recording.entry import URGENT, Entry, Summing, entry_of
 from log.recording.folder import Folder, segment_name, time_of
-from log.recording.format import NO_CHAIN, Row, compress, seal_line, tail
+from log.recording.format import NO_CHAIN, compress, seal_line
+from log.recording.index import MOST_FRAMES, Index, tail
 from log.render import jsonl
 
 SOON = 0.02  # s: events that come together share a frame
@@ -86,7 +87,7 @@ class Writer:
         self._frame, self._chain = (end.frame, end.chain) if end else (0, NO_CHAIN)
         self._previous = end.segment if end else None
         self._fd = -1
-        self._segment, self._offset, self._begun, self._rows = "", 0, 0, list[Row]()
+        self._segment, self._offset, self._begun, self._index = "", 0, 0, Index()
         self._sealed = self._anchored = 0  # ns
         self._first: list[Entry] = [
             entry_of(gap) for gap in [gap_since(end, time.time_ns())] if gap
@@ -244,7 +245,7 @@ class Writer:
         summing.first = summing.first or now
         data = compress(content + seal)
         self._append(data)
-        self._rows.append(summing.row(self._offset, len(data), len(content) + len(seal)))
+        self._index.add(summing.row(len(data), len(content) + len(seal)), summing.marks)
         self._offset += len(data)
         self._frame, self._chain, self._sealed = self._frame + 1, chain, now
 
@@ -282,13 +283,8 @@ class Writer:
                 break
             except FileExistsError:
                 second += 1
-        self._fd, self._segment, self._offset, self._begun, self._rows = (
-            fd,
-            label,
-            0,
-            time.time_ns(),
-            [],
-        )
+        self._fd, self._segment, self._offset = fd, label, 0
+        self._begun, self._index = time.time_ns(), Index()
         first, self._first = self._first, []
         try:
             self._write([entry_of(self._describe(previous)), *first])
@@ -308,7 +304,7 @@ class Writer:
         fd, self._fd = self._fd, -1
         self._previous = self._segment
         try:
-            data, sent = tail(self._rows), 0
+            data, sent = tail(self._index), 0
             try:
                 while sent < len(data):
                     sent += os.write(fd, data[sent:])
@@ -323,7 +319,11 @@ class Writer:
     def _look_after(self) -> None:
         """Go on in another segment where this one is long or old; take away what is too much."""
         now = time.time_ns()
-        if self._offset >= self._keeping.segment_bytes or not 0 <= now - self._begun < DAY_NS:
+        if (
+            self._offset >= self._keeping.segment_bytes
+            or len(self._index.rows) >= MOST_FRAMES
+            or not 0 <= now - self._begun < DAY_NS
+        ):
             with contextlib.suppress(OSError):
                 self._end()
             self._retain()

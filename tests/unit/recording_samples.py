@@ -11,9 +11,11 @@ from pathlib import Path
 
 from log.events import Call, Event, Recording
 from log.recording.folder import make_folder
+from log.recording.index import Index, index_of
+from log.recording.lines import Look
 from log.recording.linking import Found, events_of
 from log.recording.query import Query
-from log.recording.reader import Look, read
+from log.recording.reader import read
 from log.recording.recorder import Recorder
 from log.recording.writer import Keeping
 from tests.unit.log_samples import DESTROY, END, call_on
@@ -75,6 +77,19 @@ def is_busy(made: Recorder) -> bool:
 def segments(folder: Path) -> list[Path]:
     """The files of a record."""
     return sorted(folder.glob("*.zst"))
+
+
+def index(path: Path) -> Index:
+    """Of a closed segment."""
+    with path.open("rb") as file:
+        found = index_of(file.fileno())
+    assert found
+    return found
+
+
+def without_index(path: Path) -> None:
+    """As one is whose recorder was killed."""
+    path.write_bytes(path.read_bytes()[: index(path).offsets()[-1]])
 
 
 def replay(*paths: Path | str, query: Query | None = None) -> tuple[list[Event], list[str]]:

@@ -3,7 +3,6 @@
 beside them.
 """
 
-import dataclasses
 import json
 import os
 import random
@@ -19,7 +18,6 @@ from log.events import End, Event, Gap, Lost, Reads, Recording, Removed
 from log.recording.folder import make_folder
 from log.recording.frames import Content, frames
 from log.recording.query import Query
-from log.recording.reader import rows_of
 from log.recording.recorder import Recorder
 from log.recording.writer import Keeping
 from log.render import jsonl
@@ -30,12 +28,14 @@ from tests.unit.recording_samples import (
     READ,
     calls,
     destroy,
+    index,
     is_busy,
     record,
     recorder,
     replay,
     segments,
     settle,
+    without_index,
 )
 
 
@@ -64,10 +64,10 @@ def test_segment_is_json_lines_for_other_programs(folder):
 def test_closed_segment_ends_with_the_seek_table_of_its_frames(folder):
     (segment,) = record(folder, [destroy(1)], [destroy(2)])
     with segment.open("rb") as file:
-        rows = rows_of(file.fileno())
         walked = [content for content in frames(file.read) if isinstance(content, Content)]
-    assert rows is not None
-    assert [(row.offset, row.size, row.content) for row in rows] == [
+    rows = index(segment).rows
+    places = zip(index(segment).offsets(), rows, strict=False)
+    assert [(offset, row.size, row.content) for offset, row in places] == [
         (content.offset, content.size, len(content.data))
         for content in walked
         if not content.skippable
@@ -109,10 +109,7 @@ def test_folder_that_is_a_link_is_refused(folder, tmp_path):
 def test_file_cut_at_every_byte_of_its_last_two_frames_loses_no_more_than_these(folder):
     (whole,) = record(folder, *[[destroy(number)] for number in range(4)])
     data = whole.read_bytes()
-    with whole.open("rb") as file:
-        rows = rows_of(file.fileno())
-    assert rows
-    ends = [row.offset + row.size for row in rows]
+    ends = index(whole).offsets()[1:]
     expected = calls(replay(whole)[0])
     for cut in range(ends[-3], ends[-1] + 1):
         whole.write_bytes(data[:cut])
@@ -126,10 +123,8 @@ def test_file_cut_at_every_byte_of_its_last_two_frames_loses_no_more_than_these(
 def test_recorder_goes_on_behind_a_torn_end(folder):
     (first,) = record(folder, [destroy(1)], [destroy(2)])
     data = first.read_bytes()
-    with first.open("rb") as file:
-        rows = rows_of(file.fileno())
-    assert rows
-    torn = data[: rows[-1].offset + 10]
+    offsets = index(first).offsets()
+    torn = data[: offsets[-2] + 10]
     first.write_bytes(torn)
     record(folder, [destroy(3)])
     assert first.read_bytes() == torn, "what is there is never written to"
@@ -142,7 +137,7 @@ def test_recorder_goes_on_behind_a_torn_end(folder):
     assert (
         heads[1].previous is not None
         and heads[1].previous["segment"] == first.name
-        and heads[1].previous["frame"] == len(rows) - 1
+        and heads[1].previous["frame"] == len(offsets) - 2
     )
 
 
@@ -186,12 +181,10 @@ def test_garbage_in_place_of_a_segment_is_one_line(folder, size):
 
 def test_damaged_frame_costs_itself_only(folder):
     (segment,) = record(folder, *[[destroy(number)] for number in range(5)])
-    with segment.open("rb") as file:
-        rows = rows_of(file.fileno())
-    assert rows
+    offsets = index(segment).offsets()
     data = bytearray(segment.read_bytes())
-    data[rows[3].offset + rows[3].size // 2] ^= 0xFF
-    for tail in (len(data), rows[-1].offset + rows[-1].size):  # with its index and without
+    data[(offsets[3] + offsets[4]) // 2] ^= 0xFF
+    for tail in (len(data), offsets[-1]):  # with its index and without
         segment.write_bytes(data[:tail])
         found, said = replay(segment)
         assert calls(found) == [destroy(number) for number in (0, 1, 3, 4)]
@@ -233,10 +226,10 @@ def test_lines_of_other_programs_are_counted_and_left_out(tmp_path):
 
 
 def test_line_without_end_is_no_end_of_memory(tmp_path, monkeypatch):
-    from log.recording import reader
+    from log.recording import lines
 
-    monkeypatch.setattr(reader, "LONGEST_LINE", 10000)
-    monkeypatch.setattr(reader, "_READ", 1000)
+    monkeypatch.setattr(lines, "LONGEST_LINE", 10000)
+    monkeypatch.setattr(lines, "_READ", 1000)
     path = tmp_path / "long.json"
     path.write_text(jsonl.line(destroy(1)) + "x" * 50_000 + "\n" + jsonl.line(destroy(2)))
     found, said = replay(path)
@@ -442,73 +435,5 @@ def test_query_finds_what_a_look_at_every_event_does(folder, query, wanted):
     (segment,) = record(folder, *[[event] for event in events])
     expected = [events[number] for number in wanted]
     assert calls(replay(folder, query=query)[0]) == expected
-    with segment.open("rb") as file:
-        rows = rows_of(file.fileno())
-    assert rows
-    data = segment.read_bytes()[: rows[-1].offset + rows[-1].size]
-    segment.write_bytes(data)  # without an index
+    without_index(segment)
     assert calls(replay(folder, query=query)[0]) == expected
-
-
-@pytest.mark.parametrize("alone", [True, False])
-@pytest.mark.parametrize(
-    "query",
-    [
-        Query(objects=("web3",)),
-        Query(objects=("web[34]",), writes=True),
-        Query(writes=True),
-        Query(failed=True),
-        Query(pids=(77, DESTROY.caller.pid)),
-        Query(functions=("virDomainGet*",)),
-        Query(grep=""),
-        Query(grep="\n"),
-        Query(rules=("*",)),
-        Query(),
-    ],
-)
-def test_lines_that_are_searched_for_are_those_that_a_look_at_each_finds(query, alone):
-    """Among lines of calls, of what was done for others, of counted reads, of domains, and of
-    other programs.
-    """
-    from log.events import Handle
-    from log.recording.reader import _meant
-
-    asked = dataclasses.replace(query, alone=alone)
-    events: list[Event] = []
-    for number in range(40):
-        call = destroy(number, f"web{number % 7}")._replace(
-            write=number % 3 == 0, failed=number % 5 == 0
-        )
-        events.append(
-            call._replace(
-                parent="5-7" if number % 4 == 0 else None,
-                function="virDomainGetInfo" if number % 2 else "virA",
-            )
-        )
-        events.append(
-            Reads(
-                1,
-                2,
-                call.caller,
-                "virsh",
-                None,
-                "virDomainGetInfo",
-                Handle("domain", {"name": f"web{number % 7}"}),
-                5,
-                0,
-                9,
-                9,
-            )
-        )
-    lines = [line.encode() for line in map(jsonl.line, events)]
-    for content in (
-        b"".join(lines),
-        b"".join(lines)[:-1],
-        (b"\n\nno event\n") + b"x\n".join(lines),
-        b"",
-        b"\n",
-        b"no event",
-    ):
-        assert list(_meant(content, asked)) == [
-            line for line in content.split(b"\n") if line and asked.may_mean(line)
-        ]

@@ -14,13 +14,13 @@ import pytest
 from log.events import Removed
 from log.recording import verify as module
 from log.recording import writer
-from log.recording.format import NO_CHAIN, Row, compress, seal_line, tail
+from log.recording.format import NO_CHAIN, compress, seal_line
 from log.recording.frames import Content, frames
+from log.recording.index import Index, tail
 from log.recording.parse import moment
-from log.recording.reader import rows_of
-from log.recording.verify import Anchor, _event, _row, anchors_of, verify
+from log.recording.verify import Anchor, _event, _made, anchors_of, verify
 from tests.unit.log_samples import LOST
-from tests.unit.recording_samples import destroy, record, recorder, segments, settle
+from tests.unit.recording_samples import destroy, index, record, recorder, segments, settle
 
 
 @pytest.fixture
@@ -29,13 +29,6 @@ def folder(tmp_path):
     for start in (0, 3, 6):
         record(tmp_path / "record", *[[destroy(start + number)] for number in range(3)])
     return tmp_path / "record"
-
-
-def rows(path: Path) -> list[Row]:
-    with path.open("rb") as file:
-        found = rows_of(file.fileno())
-    assert found
-    return found
 
 
 def contents(path: Path) -> list[bytes]:
@@ -49,12 +42,15 @@ def contents(path: Path) -> list[bytes]:
 
 def rewrite(path: Path, parts: list[bytes]) -> None:
     """The frames, with an index that fits them."""
-    data, made = b"", []
-    before = rows(path)
+    before, made, data = index(path), Index(), b""
+    words = [
+        {mark for mark, frames in before.marks.items() if frames >> number & 1}
+        for number in range(len(before.rows))
+    ]
     for number, content in enumerate(parts):
         raw = compress(content)
-        like = before[min(number, len(before) - 1)]
-        made.append(like._replace(offset=len(data), size=len(raw), content=len(content)))
+        like = min(number, len(before.rows) - 1)
+        made.add(before.rows[like]._replace(size=len(raw), content=len(content)), words[like])
         data += raw
     path.write_bytes(data + tail(made))
 
@@ -104,18 +100,24 @@ def seal_anew(path: Path) -> None:
 
 def flip_a_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
-    data[rows(path)[2].offset + 20] ^= 1
+    data[index(path).offsets()[2] + 20] ^= 1
     path.write_bytes(data)
 
 
 def cut_the_end(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: rows(path)[-2].offset])
+    path.write_bytes(path.read_bytes()[: index(path).offsets()[-3]])
 
 
 def lie_in_the_index(path: Path) -> None:
-    found = rows(path)
-    data = path.read_bytes()[: found[-1].offset + found[-1].size]
-    path.write_bytes(data + tail([row._replace(holds=0) for row in found]))
+    found = index(path)
+    found.rows = [row._replace(holds=0) for row in found.rows]
+    path.write_bytes(path.read_bytes()[: found.offsets()[-1]] + tail(found))
+
+
+def hide_a_name_in_the_index(path: Path) -> None:
+    found = index(path)
+    found.marks = {mark: frames & 1 for mark, frames in found.marks.items()}
+    path.write_bytes(path.read_bytes()[: found.offsets()[-1]] + tail(found))
 
 
 def add_behind(path: Path) -> None:
@@ -145,6 +147,7 @@ TAMPERING: dict[Callable[[Path], None], str] = {
     flip_a_bit: "are no frame",
     cut_the_end: "was cut or changed at its end",
     lie_in_the_index: "its index does not say what is in it",
+    hide_a_name_in_the_index: "its index does not say what is in it",
     add_behind: "something was added",
     remove: "segments were removed, added or renamed",
     put_a_copy: "segments were removed, added or renamed",
@@ -205,7 +208,7 @@ def test_anchors_agree_with_a_record_that_nobody_touched(folder):
 def test_end_that_was_cut_is_found_by_an_anchor_only(folder):
     anchors = anchored(folder)
     last = segments(folder)[-1]
-    last.write_bytes(last.read_bytes()[: rows(last)[1].offset])
+    last.write_bytes(last.read_bytes()[: index(last).offsets()[1]])
     assert verify(str(folder)).is_intact, "as after a kill"
     assert verify(str(folder)).missing[-1].cause == "killed"
     assert "which is not there" in verify(str(folder), anchors).faults[0]
@@ -228,15 +231,15 @@ def test_record_that_was_made_anew_is_found_by_an_anchor_only(folder):
             parts.append(body + line)
         rewrite(path, parts)
     for path in segments(folder):  # the index, too
-        parts, data, made = contents(path), b"", []
+        parts, data, made = contents(path), b"", Index()
         for content in parts:
             raw = compress(content)
             body = content[: content.rfind(b"\n", 0, len(content) - 1) + 1]
             events = [_event(line) for line in body.split(b"\n")[:-1]]
             when = moment(json.loads(content.splitlines()[-1])["time"])
-            row = _row(events, Content(len(data), len(raw), content), when)
-            assert row
-            made.append(row)
+            of_frame = _made(events, Content(len(data), len(raw), content), when)
+            assert of_frame
+            made.add(*of_frame)
             data += raw
         path.write_bytes(data + tail(made))
     assert verify(str(folder)).is_intact
@@ -252,7 +255,7 @@ def test_losses_and_gaps_are_told_with_their_cause(folder):
 def test_kill_is_told(tmp_path):
     folder = tmp_path / "record"
     (segment,) = record(folder, [destroy(1)], [destroy(2)])
-    segment.write_bytes(segment.read_bytes()[: rows(segment)[-1].offset + 7])
+    segment.write_bytes(segment.read_bytes()[: index(segment).offsets()[-2] + 7])
     assert [gap.cause for gap in verify(str(folder)).missing] == ["killed"]
     record(folder, [destroy(3)])
     report = verify(str(folder))
