@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from log.events import CutText, Value
+from log.values import CutText, Value
 
 _EXECUTE = re.compile(r'"execute"\s*:\s*"([^"\\]+)"')
 _ASKING = re.compile(

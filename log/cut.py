@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from log.events import NO_VALUES, Call, Command, CutList, CutText, Event, Handle, Value, Values, Xml
+from log.events import Call, Command, Event
 from log.quote import whole_characters
+from log.values import NO_VALUES, CutList, CutText, Handle, Value, Values, Xml
 
 
 def cut_event(event: Event, size: int) -> Event:

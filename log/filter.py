@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from log.events import Call, CutText, DomainEvent, Event, Handle, Reads, Value
+from log.events import Call, DomainEvent, Event, Reads
+from log.values import CutText, Handle, Value
 
 NAME_FIELDS = ("name", "usage", "portdev", "domain")
 NAME_ARGS = ("name", "usageID", "portdev")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
 
-from log.events import Code, CutList, CutText, EnumValue, Flags, Handle, Value, Xml
+from log.values import Code, CutList, CutText, EnumValue, Flags, Handle, Value, Xml
 
 XML = "xml"  # a document, not just a string
 DOUBLE = "double"  # not a string but a number that is not finite

@@ -10,8 +10,9 @@ import fnmatch
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from log.events import Call, Caller, DomainEvent, Event, Value
+from log.events import Call, Caller, DomainEvent, Event
 from log.filter import ended_so, is_about, is_one_of, names_of, program_of, wants_function
+from log.values import Value
 from probes.api.table import Function
 from probes.kernel import records
 from probes.kernel.globs import compile_globs

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from log.events import Call, Event, Value
+from log.events import Call, Event
 from log.quote import escape, well_formed
+from log.values import Value
 from probes.api.load import load_api
 from probes.covering import Guard
 from probes.host import maps

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from log.events import Call, Caller, Command, DomainEvent, Event, Handle, Reads, call_id
+from log.events import Call, Caller, Command, DomainEvent, Event, Reads, call_id
+from log.values import Handle
 
 FULL, COUNTED, NONE = MODES = ("full", "counted", "none")
 EVERY_NS = 60_000_000_000

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from log.events import Call, Caller, Command, DomainEvent, Event, Gap, Reads, Value, Values
+from log.events import Call, Caller, Command, DomainEvent, Event, Gap, Reads
 from log.filter import is_denied, names_of, uuids_of
 from log.recording.index import (
     CAUSED,
@@ -24,6 +24,7 @@ from log.recording.index import (
     of_process,
 )
 from log.render import jsonl
+from log.values import Value, Values
 
 URGENT = WRITES | FAILED | DENIED | DOMAINS  # what is on disk soon
 Marks = frozenset[int]

@@ -16,39 +16,41 @@ from functools import lru_cache
 from typing import Any
 
 from log.events import (
-    NO_VALUES,
     Attached,
     Call,
     Caller,
     CallError,
     Clock,
-    Code,
     Command,
-    CutList,
-    CutText,
     DomainEvent,
     End,
-    EnumValue,
     Event,
-    Flags,
     Gap,
-    Handle,
     Lost,
-    Pointer,
     Reads,
     Recording,
-    Redacted,
     Removed,
     Target,
     Unattached,
-    Unreadable,
-    Value,
-    Values,
     VerdictInfo,
-    Xml,
 )
 from log.render.jsonl import implied_returns
 from log.shapes import BYTES, DOUBLE, FIELDS, XML, Types, inside, shape_of
+from log.values import (
+    NO_VALUES,
+    Code,
+    CutList,
+    CutText,
+    EnumValue,
+    Flags,
+    Handle,
+    Pointer,
+    Redacted,
+    Unreadable,
+    Value,
+    Values,
+    Xml,
+)
 
 _ESCAPED = re.compile(r"\\\\|((?:\\x[0-9a-f]{2})+)")
 _is_second = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}").fullmatch

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from log.events import Call, Caller, Command, DomainEvent, Event, Reads, Value
+from log.events import Call, Caller, Command, DomainEvent, Event, Reads
 from log.filter import (
     ended_so,
     is_about,
@@ -33,6 +33,7 @@ from log.recording.index import (
     of_process,
 )
 from log.render import jsonl
+from log.values import Value
 
 Group = tuple[bytes, ...]  # a line that is meant holds one of them
 _WILD = re.compile(r"[*?]|\[.*?\]", re.DOTALL)

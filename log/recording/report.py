@@ -10,27 +10,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from log.events import (
-    BY_CALL,
-    NO_CALL,
-    Call,
-    Caller,
-    CutText,
-    DomainEvent,
-    Event,
-    Gap,
-    Handle,
-    Lost,
-    Reads,
-    Value,
-    call_id,
-)
+from log.events import BY_CALL, NO_CALL, Call, Caller, DomainEvent, Event, Gap, Lost, Reads, call_id
 from log.filter import is_denied, program_of
 from log.quote import escape, name, well_formed
 from log.recent import Recent
 from log.render.jsonl import rfc3339
 from log.render.text import day_and_time, duration
 from log.sinks.summary import Counts, Table
+from log.values import CutText, Handle, Value
 
 MOST_ROWS = 4096  # of a table; what comes then is counted together
 MOST_ENDINGS = 16384

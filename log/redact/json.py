@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from log.events import CutText, Redacted, Value
 from log.redact.marker import REDACTED, words
+from log.values import CutText, Redacted, Value
 
 TABLE = Path(__file__).with_name("qmp.json")
 # keys with free text that is no secret: names and places of devices, images, nodes, jobs, and of

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from log.events import CutText, Xml
 from log.quote import name, quote
+from log.values import CutText, Xml
 
 LONGEST = 100  # characters of a value
 DEEPEST = 64

@@ -20,39 +20,41 @@ from math import isfinite, isnan
 from typing import Any
 
 from log.events import (
-    NO_VALUES,
     Attached,
     Call,
     Caller,
     CallError,
     Clock,
-    Code,
     Command,
-    CutList,
-    CutText,
     DomainEvent,
     End,
-    EnumValue,
     Event,
-    Flags,
     Gap,
-    Handle,
     Lost,
-    Pointer,
     Reads,
     Recording,
-    Redacted,
     Removed,
     Unattached,
-    Unreadable,
-    Value,
-    Values,
     VerdictInfo,
-    Xml,
     call_id,
 )
 from log.quote import is_visible, well_formed
 from log.shapes import Types, note_fields, note_types
+from log.values import (
+    NO_VALUES,
+    Code,
+    CutList,
+    CutText,
+    EnumValue,
+    Flags,
+    Handle,
+    Pointer,
+    Redacted,
+    Unreadable,
+    Value,
+    Values,
+    Xml,
+)
 
 _SECOND = 1_000_000_000  # ns
 _LITERAL = {True: "true", False: "false", None: "null"}

@@ -21,36 +21,38 @@ from log.asking import command_name, only_asks
 from log.events import (
     BY_CALL,
     NO_CALL,
-    NO_VALUES,
     Attached,
     Call,
     CallError,
     Clock,
-    Code,
     Command,
-    CutList,
-    CutText,
     DomainEvent,
     End,
-    EnumValue,
     Event,
-    Flags,
     Gap,
-    Handle,
     Lost,
-    Pointer,
     Reads,
     Recording,
-    Redacted,
     Removed,
     Unattached,
+)
+from log.quote import escape, name, quote
+from log.render.abstract import abstract
+from log.values import (
+    NO_VALUES,
+    Code,
+    CutList,
+    CutText,
+    EnumValue,
+    Flags,
+    Handle,
+    Pointer,
+    Redacted,
     Unreadable,
     Value,
     Values,
     Xml,
 )
-from log.quote import escape, name, quote
-from log.render.abstract import abstract
 
 INDENT = "  "  # a level of nesting
 _JUDGED = {"deny": "DENIED", "audit": "AUDITED"}

@@ -10,25 +10,22 @@ from __future__ import annotations
 
 import re
 
-from log.events import (
-    Call,
+from log.events import Call, Event, Lost, Unattached
+from log.quote import as_bytes, is_visible
+from log.values import (
     Code,
     CutList,
     CutText,
     EnumValue,
-    Event,
     Flags,
     Handle,
-    Lost,
     Pointer,
     Redacted,
-    Unattached,
     Unreadable,
     Value,
     Values,
     Xml,
 )
-from log.quote import as_bytes, is_visible
 
 _is_plain = re.compile(r"[ !#-%'-;=?-~]*").fullmatch
 _is_element = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*").fullmatch

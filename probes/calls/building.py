@@ -8,7 +8,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Hashable
 
-from log.events import NO_VALUES, Call, CallError, Value, Values
+from log.events import Call, CallError
+from log.values import NO_VALUES, Value, Values
 from probes.calls import clients
 from probes.calls.causes import Causes
 from probes.calls.decode import CACHED, Decoder, is_shared

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from log.events import Call, Value
+from log.events import Call
+from log.values import Value
 from probes.calls.clients import Served
 from probes.calls.domains import found_by, with_true_name
 from probes.calls.judged import in_all

@@ -7,8 +7,8 @@ import os
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
-from log.events import CutText, Value
 from log.recent import Recent
+from log.values import CutText, Value
 from probes.calls.open import Message
 from probes.host.lives import NO_ID
 from probes.host.processes import TICKS, Processes, Searches, host_pid, searches

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Mapping
 
-from log.events import NO_VALUES, Value, Values
+from log.values import NO_VALUES, Value, Values
 from probes.api.table import Function, is_write_call
 from probes.calls.open import Open, Pieces
 from probes.kernel import records

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from log.events import Call, CutText, Event, Handle, Value, Values
+from log.events import Call, Event
+from log.values import CutText, Handle, Value, Values
 from probes.api.table import ApiTable
 from probes.plans import values
 

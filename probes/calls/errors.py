@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from log.events import CallError, CutText, Value
+from log.events import CallError
 from log.recent import Recent
 from log.redact.messages import redact_error
+from log.values import CutText, Value
 from probes.api.table import ApiTable
 from probes.internals.private import MOST_DETAILS
 

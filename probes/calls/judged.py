@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from log.events import Call, Value, VerdictInfo
+from log.events import Call, VerdictInfo
 from log.recent import Recent
+from log.values import Value
 from probes.api import undescribed
 from probes.calls.errors import MOST_THREADS
 from probes.calls.open import Extra, Open

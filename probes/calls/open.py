@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from log.events import Event, Value, VerdictInfo, call_id
+from log.events import Event, VerdictInfo, call_id
+from log.values import Value
 from probes.kernel import records
 from probes.plans import values
 from probes.plans.plan import u64

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from log.events import Value
+from log.values import Value
 from probes.calls.open import Extra, Open, Pieces
 from probes.kernel import records
 from probes.plans import values

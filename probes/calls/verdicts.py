@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from log.events import CallError, CutText, Value, VerdictInfo
+from log.events import CallError, VerdictInfo
+from log.values import CutText, Value
 from probes.kernel import records
 from probes.plans.plan import Constants, Plan
 

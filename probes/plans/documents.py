@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from log.events import CutText, Redacted, Value, Xml
 from log.quote import decode_bytes, whole_characters
 from log.redact.json import redact_answer, redact_command
 from log.redact.messages import redact_error
 from log.redact.uri import has_uri, redact_uris
 from log.redact.xml import redact_xml
+from log.values import CutText, Redacted, Value, Xml
 from probes.plans import texts, values
 from probes.plans.plan import Limits
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from log.events import Redacted, Unreadable, Value
+from log.values import Redacted, Unreadable, Value
 from probes.api.passing import IN_OUT, OUT
 from probes.api.table import ApiTable, Function, Param, Result
 from probes.internals import private

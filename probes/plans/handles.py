@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from log.events import Handle, Unreadable, Value
 from log.redact.uri import redact_uri
+from log.values import Handle, Unreadable, Value
 from probes.plans import values
 from probes.plans.plan import Builder, Constants, Offsets, Read, read_text, u64
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from log.events import CutList, Handle, Pointer, Redacted, Unreadable, Value
 from log.quote import decode_bytes
+from log.values import CutList, Handle, Pointer, Redacted, Unreadable, Value
 from probes.api import structs
 from probes.api.table import ApiTable
 from probes.plans import numbers, texts, values

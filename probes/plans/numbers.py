@@ -8,7 +8,7 @@ import re
 import struct
 from collections.abc import Callable
 
-from log.events import EnumValue, Value
+from log.values import EnumValue, Value
 from probes.api.amendments import PARAMETER_ENUM, REASON_ENUM
 from probes.api.table import ApiTable
 from probes.plans import values

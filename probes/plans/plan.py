@@ -10,8 +10,8 @@ import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
-from log.events import Code, Unreadable, Value
 from log.recent import Recent
+from log.values import Code, Unreadable, Value
 from probes.api import undescribed
 from probes.api.table import Function
 from probes.host import symbols

@@ -9,8 +9,8 @@ import fnmatch
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from log.events import Redacted, Value
 from log.quote import decode_bytes
+from log.values import Redacted, Value
 from probes.api import structs
 from probes.api.amendments import REASON_ENUM
 from probes.api.passing import IN, IN_OUT, OUT

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from log.events import CutList, CutText, EnumValue, Flags, Pointer, Redacted, Unreadable, Value
 from log.quote import decode_bytes, whole_characters
 from log.redact.uri import redact_uris
+from log.values import CutList, CutText, EnumValue, Flags, Pointer, Redacted, Unreadable, Value
 from probes.api.table import Enum
 from probes.kernel import records
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from log.events import CutList, Unreadable, Value
+from log.values import CutList, Unreadable, Value
 from probes.kernel import records
 from probes.plans import values
 

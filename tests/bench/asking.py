@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from log.events import Flags, Handle, Values
+from log.values import Flags, Handle, Values
 from probes.host.targets import Target
 from tests.bench.runs import Programs, Rounds
 from tests.bench.table import Row

@@ -7,22 +7,15 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from log.events import (
+from log.events import Attached, Call, Caller, Clock, End, Lost, Target, Unattached
+from log.values import (
     NO_VALUES,
-    Attached,
-    Call,
-    Caller,
-    Clock,
     CutText,
-    End,
     EnumValue,
     Flags,
     Handle,
-    Lost,
     Pointer,
     Redacted,
-    Target,
-    Unattached,
     Unreadable,
     Values,
 )

@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from log import events
-from log.events import (
-    Call,
+from log import events, values
+from log.events import Call
+from log.recording.parse import ForeignLine, parse
+from log.render import jsonl, text, xml
+from log.values import (
     Code,
     CutList,
     CutText,
@@ -29,8 +31,6 @@ from log.events import (
     Values,
     Xml,
 )
-from log.recording.parse import ForeignLine, parse
-from log.render import jsonl, text, xml
 from tests.unit.log_samples import DESTROY
 
 # what a host can put into an event: characters, and bytes that are not UTF-8
@@ -96,7 +96,7 @@ SPECIAL: dict[str, st.SearchStrategy[Any]] = {
 def of_type(kind: Any, name: str) -> st.SearchStrategy[Any]:
     """Any value of an event's field, by its annotation: a field that is new is tested, too."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if kind == events.Value:
+    if kind == values.Value:
         return any_value
     if kind is Handle:
         return st.builds(Handle, texts, named.filter(lambda fields: "type" not in fields))

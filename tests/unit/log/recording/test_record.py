@@ -404,7 +404,8 @@ def test_long_record_is_cut_into_segments_and_at_its_begin(folder):
     ],
 )
 def test_query_finds_what_a_look_at_every_event_does(folder, query, wanted):
-    from log.events import Handle, Values, VerdictInfo
+    from log.events import VerdictInfo
+    from log.values import Handle, Values
 
     events = [destroy(number, f"web{number}") for number in range(5)]
     events[4] = events[4]._replace(comm="virt-manager")

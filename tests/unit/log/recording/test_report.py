@@ -13,19 +13,10 @@ from typing import Any
 import pytest
 
 from log.commands import show_report
-from log.events import (
-    BY_CALL,
-    NO_CALL,
-    Caller,
-    DomainEvent,
-    Event,
-    Handle,
-    Value,
-    VerdictInfo,
-    call_id,
-)
+from log.events import BY_CALL, NO_CALL, Caller, DomainEvent, Event, VerdictInfo, call_id
 from log.recording import report as reporting
 from log.render import jsonl
+from log.values import Handle, Value
 from tests.unit.log_samples import CALLER, DESTROY, END, HOSTILE, NS, START, call_on
 from tests.unit.recording_samples import READ, destroy, record
 

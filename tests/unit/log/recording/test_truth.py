@@ -22,10 +22,8 @@ from log.events import (
     Command,
     DomainEvent,
     Event,
-    Handle,
     Lost,
     Reads,
-    Values,
     VerdictInfo,
     call_id,
 )
@@ -37,6 +35,7 @@ from log.recording.linking import Linking
 from log.recording.parse import parse
 from log.recording.query import Query
 from log.render.jsonl import rfc3339
+from log.values import Handle, Values
 from tests.unit.log_samples import CALLER, DESTROY, START
 from tests.unit.recording_samples import replay, segments, without_index
 

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from log.events import Xml
 from log.redact import xml
 from log.redact.generate_qmp import Qemu, describe
 from log.redact.generate_schema import HARMLESS, HIDDEN, is_shown, places
@@ -22,6 +21,7 @@ from log.redact.json import known, redact_answer, redact_command, redact_json
 from log.redact.marker import REDACTED
 from log.redact.xml import redact_xml
 from log.render.abstract import abstract
+from log.values import Xml
 from tests.needs import lack
 
 SECRET = "zebrafish"

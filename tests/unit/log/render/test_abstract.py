@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import Code, CutList, CutText, Redacted, Value, Values, Xml
 from log.render import jsonl, text, xml
 from log.render.abstract import abstract
+from log.values import Code, CutList, CutText, Redacted, Value, Values, Xml
 
 
 def shown(document: str) -> str:

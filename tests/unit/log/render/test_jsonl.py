@@ -11,26 +11,20 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import (
-    BY_CALL,
-    NO_CALL,
-    CallError,
-    Command,
+from log.events import BY_CALL, NO_CALL, CallError, Command, DomainEvent, Target, VerdictInfo
+from log.quote import well_formed
+from log.render import jsonl
+from log.values import (
     CutText,
-    DomainEvent,
     EnumValue,
     Flags,
     Handle,
     Pointer,
     Redacted,
-    Target,
     Unreadable,
     Value,
     Values,
-    VerdictInfo,
 )
-from log.quote import well_formed
-from log.render import jsonl
 from tests.unit.log_samples import (
     ATTACHED,
     CALLER,

@@ -7,25 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import (
-    BY_CALL,
-    NO_CALL,
-    CallError,
-    Command,
+from log.events import BY_CALL, NO_CALL, CallError, Command, DomainEvent, Target, VerdictInfo
+from log.render import text
+from log.values import (
     CutText,
-    DomainEvent,
     EnumValue,
     Flags,
     Handle,
     Pointer,
     Redacted,
-    Target,
     Unreadable,
     Value,
     Values,
-    VerdictInfo,
 )
-from log.render import text
 from tests.unit.log_samples import (
     ATTACHED,
     CALLER,

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import (
+from log.events import VerdictInfo
+from log.render import xml
+from log.values import (
     CutText,
     EnumValue,
     Flags,
@@ -20,9 +22,7 @@ from log.events import (
     Unreadable,
     Value,
     Values,
-    VerdictInfo,
 )
-from log.render import xml
 from tests.unit.log_samples import (
     ATTACHED,
     CONNECT,

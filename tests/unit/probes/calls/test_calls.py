@@ -14,8 +14,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from log.events import BY_CALL, NO_CALL, Call, Caller, CutText, DomainEvent, Event, Lost, Value
+from log.events import BY_CALL, NO_CALL, Call, Caller, DomainEvent, Event, Lost
 from log.render import jsonl, text, xml
+from log.values import CutText, Value
 from probes.api.load import load_api
 from probes.calls.calls import Calls
 from probes.calls.causes import MOST_SENT

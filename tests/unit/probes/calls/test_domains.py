@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from log.events import NO_VALUES, Call, Caller, Command, CutText, Handle, Value, Values
+from log.events import Call, Caller, Command
+from log.values import NO_VALUES, CutText, Handle, Value, Values
 from probes.api.load import load_api
 from probes.calls.domains import Lifecycle, found_by, is_told, uuid_of, with_true_name
 

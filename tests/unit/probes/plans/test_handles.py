@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import Handle, Unreadable, Value
+from log.values import Handle, Unreadable, Value
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
 from probes.plans import handles

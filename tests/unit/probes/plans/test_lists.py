@@ -11,7 +11,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import CutList, EnumValue, Pointer, Unreadable, Value
+from log.values import CutList, EnumValue, Pointer, Unreadable, Value
 from probes.plans.lists import by_field
 from tests.unit.probes.plans.test_walks import Memory, entered, parameter, returned
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from log.events import Call, CutText, Handle, Unreadable, Value, Values
+from log.events import Call
 from log.render import jsonl, text
+from log.values import CutText, Handle, Unreadable, Value, Values
 from probes.calls.domains import with_true_name
 from probes.filters import Filters
 from probes.kernel import records

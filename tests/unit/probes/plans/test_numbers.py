@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import EnumValue, Flags, Value
+from log.values import EnumValue, Flags, Value
 from probes.api.amendments import REASON_ENUM
 from probes.api.load import load_api
 from probes.plans import numbers

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from log.events import CutText, Redacted, Value, Xml
+from log.values import CutText, Redacted, Value, Xml
 from probes.api.load import load_api
 from probes.api.table import Param
 from probes.api.undescribed import with_private

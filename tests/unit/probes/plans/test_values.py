@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import CutText, EnumValue, Flags, Redacted, Unreadable
 from log.quote import whole_characters
+from log.values import CutText, EnumValue, Flags, Redacted, Unreadable
 from probes.api.load import load_api
 from probes.api.table import Enum
 from probes.plans import values

@@ -12,19 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from log.events import (
-    Call,
-    Caller,
-    CutList,
-    CutText,
-    EnumValue,
-    Handle,
-    Redacted,
-    Unreadable,
-    Value,
-    Values,
-)
+from log.events import Call, Caller
 from log.render import jsonl, text, xml
+from log.values import CutList, CutText, EnumValue, Handle, Redacted, Unreadable, Value, Values
 from probes.api.load import load_api
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
