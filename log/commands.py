@@ -21,7 +21,7 @@ from log.recording.query import Query
 from log.recording.reader import read
 from log.recording.report import Report, as_json, differences, differences_as_json, heading, tables
 from log.recording.verify import anchors_of, verify
-from log.render import text, xml
+from log.render import text, units, xml
 from log.render.jsonl import line as json_line
 from log.render.jsonl import string
 from log.sinks.console import make_console, paints
@@ -53,7 +53,7 @@ class Printer:
         self._parts: list[str] = []
         self._size = 0
         self._form = form
-        self._quarter, self._day = 0, text.day_line(time.time_ns())
+        self._quarter, self._day = 0, units.day_line(time.time_ns())
 
     def show(self, found: Found) -> None:
         """Print an event, soon."""
@@ -73,7 +73,7 @@ class Printer:
         quarter = ns // _QUARTER_HOUR
         if quarter == self._quarter:
             return
-        self._quarter, day = quarter, text.day_line(ns)
+        self._quarter, day = quarter, units.day_line(ns)
         if day != self._day:
             self._day = day
             self._parts.append(day if self._paint is None else self._paint["notice"] % day)

@@ -15,7 +15,7 @@ from log.filter import is_denied, program_of
 from log.quote import escape, name, well_formed
 from log.recent import Recent
 from log.render.jsonl import rfc3339
-from log.render.text import day_and_time, duration
+from log.render.units import day_and_time, duration
 from log.sinks.summary import Counts, Table
 from log.values import CutText, Handle, Value
 

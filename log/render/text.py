@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
@@ -21,37 +19,22 @@ from log.asking import command_name, only_asks
 from log.events import (
     BY_CALL,
     NO_CALL,
-    Attached,
     Call,
     CallError,
-    Clock,
     Command,
     DomainEvent,
-    End,
     Event,
-    Gap,
-    Lost,
     Reads,
     Recording,
-    Removed,
-    Unattached,
 )
 from log.quote import escape, name, quote
-from log.render.abstract import abstract
+from log.render.notices import notice
+from log.render.printers import arguments, handle, value
+from log.render.units import clock, duration, plural
 from log.values import (
     NO_VALUES,
-    Code,
-    CutList,
     CutText,
-    EnumValue,
-    Flags,
-    Handle,
-    Pointer,
-    Redacted,
-    Unreadable,
     Value,
-    Values,
-    Xml,
 )
 
 INDENT = "  "  # a level of nesting
@@ -83,32 +66,6 @@ def segments(event: Event, view: View = View.FOLD) -> Iterator[tuple[str, str]]:
     return zip(pieces[::2], pieces[1::2], strict=True)
 
 
-def duration(ns: int) -> str:
-    """A time span with two or three digits and its unit: `850ns`, `4.1ms`, `212us`, `65s`."""
-    scaled, unit = float(ns), "ns"
-    if ns < 1000:
-        return f"{ns}ns"
-    for unit in ("us", "ms", "s"):
-        scaled /= 1000
-        if scaled < 999.5 or unit == "s":
-            break
-    return f"{scaled:.1f}{unit}" if scaled < 9.95 else f"{scaled:.0f}{unit}"
-
-
-def end_summary(event: End) -> str:
-    """What was seen, in one line without the time: for the end of a log and for standard error."""
-    details = (
-        f"; {event.details_lost} {_plural(event.details_lost, 'detail')} lost"
-        if event.details_lost
-        else ""
-    )
-    return (
-        f"{event.calls} {_plural(event.calls, 'call')}, {event.failed} failed, {event.denied} "
-        "denied, "
-        f"{event.lost} lost in {event.seconds:.1f}s{details}"
-    )
-
-
 def _pieces(event: Event, view: View) -> list[str]:
     if type(event) is Call:
         if view is View.BOTH:
@@ -134,9 +91,9 @@ def _pieces(event: Event, view: View) -> list[str]:
         return []
     return [
         "time",
-        _clock(event.time),
+        clock(event.time),
         "notice",
-        f" libvirt-trace: {_NOTICES[type(event)](event)}",
+        f" libvirt-trace: {notice(event)}",
         "",
         "\n",
     ]
@@ -154,7 +111,7 @@ def _call(call: Call, view: View) -> list[str]:
             f" <{duration(call.duration_ns)}{_inside(call) if view is View.FOLD else ''}>",
         )
     )
-    return ["time", _clock(call.time), *before, *took, *after]
+    return ["time", clock(call.time), *before, *took, *after]
 
 
 def _judged(call: Call) -> list[str]:
@@ -274,7 +231,7 @@ def _domain(event: DomainEvent, level: int) -> list[str]:
         "domain",
         "",
         " ",
-        *_handle(event.domain),
+        *handle(event.domain),
         "notice",
         f" {escape(event.event)}: ",
     )
@@ -286,14 +243,14 @@ def _reads(event: Reads) -> list[str]:
     who = _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid) + (
         _for(event.client) if event.client else ""
     )
-    about = ("", "(", *_handle(event.object), "", ")") if event.object else ("", "()")
+    about = ("", "(", *handle(event.object), "", ")") if event.object else ("", "()")
     failed = f", {event.failed} failed" if event.failed else ""
-    counts = f"{event.calls} {_plural(event.calls, 'read')}{failed} until {_clock(event.until)}"
+    counts = f"{event.calls} {plural(event.calls, 'read')}{failed} until {clock(event.until)}"
     took = f" <{duration(event.total_ns)}, {duration(event.max_ns)} at most>"
     return [
         *(
             "time",
-            _clock(event.time),
+            clock(event.time),
             "process",
             who,
             "function",
@@ -309,7 +266,7 @@ def _reads(event: Reads) -> list[str]:
 def _clock_and_who(event: Command | DomainEvent) -> tuple[str, ...]:
     return (
         "time",
-        _clock(event.time),
+        clock(event.time),
         "process",
         _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid),
     )
@@ -343,10 +300,10 @@ def _before(call: Call) -> list[str]:
     if call.args is None:
         pieces += _ARGS_LOST
     elif call.out is NO_VALUES or not call.out.values:
-        pieces += ("", "(", *_values(call.args), "", ")")
+        pieces += ("", "(", *arguments(call.args), "", ")")
     else:
         arrow = " => " if call.args.values else "=> "
-        pieces += ("", "(", *_values(call.args), "", arrow, *_values(call.out), "", ")")
+        pieces += ("", "(", *arguments(call.args), "", arrow, *arguments(call.out), "", ")")
     if call.unfinished is not None:
         why = (
             call.unfinished
@@ -413,15 +370,6 @@ def _for(client: Mapping[str, Value]) -> str:
 _function = lru_cache(maxsize=2048)(name)
 
 
-@lru_cache(maxsize=64)
-def _second(second: int) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(second))
-
-
-def _clock(ns: int) -> str:
-    return f"{_second(ns // 1_000_000_000)}.{ns // 1000 % 1_000_000:06d}"
-
-
 def _result(call: Call) -> tuple[str, ...]:
     ret = call.ret
     if ret is None:
@@ -430,7 +378,7 @@ def _result(call: Call) -> tuple[str, ...]:
         return ("failed" if call.failed else "number", text)
     if call.failed and type(ret) is int:
         return ("failed", str(ret))
-    return tuple(_value(ret))
+    return tuple(value(ret))
 
 
 @lru_cache(maxsize=1024)
@@ -439,180 +387,4 @@ def _error(error: CallError) -> str:
     return escape(code) if error.message is None else f"{escape(code)} ({escape(error.message)})"
 
 
-def _values(values: Values) -> list[str]:
-    """`name=value, ...` as pieces, made once for all calls that share the values."""
-    pieces: list[str] | None = values.rendered.get("text")
-    if pieces is None:
-        pieces = values.rendered["text"] = _fields(values.values)
-    return pieces
-
-
-def _fields(fields: Mapping[str, Value]) -> list[str]:
-    pieces: list[str] = []
-    for key, item in fields.items():
-        pieces += ("", ", " if pieces else "", "name", name(key), "", "=", *_value(item))
-    return pieces
-
-
-def _value(item: Value) -> list[str]:
-    return _PRINTERS[type(item)](item)
-
-
-def _list(items: list[Value] | tuple[Value, ...]) -> list[str]:
-    pieces = ["", "["]
-    for index, item in enumerate(items):
-        pieces += ("", ", " if index else "", *_value(item))
-    return [*pieces, "", "]"]
-
-
-def _dict(fields: Mapping[str, Value]) -> list[str]:
-    return ["", "{", *_fields(fields), "", "}"]
-
-
-def _cut_list(cut: CutList) -> list[str]:
-    pieces = _value(cut.items)
-    rest = "..." if cut.total is None else f"... {cut.total} in all"
-    return [*pieces[:-2], "", ", " if cut.items else "", "notice", rest, *pieces[-2:]]
-
-
-def _handle(handle: Handle) -> list[str]:
-    label = handle.label
-    if "claimed" in handle.fields:
-        return [
-            *_value(Handle(handle.type, {"name": label})),
-            "notice",
-            f" /* not {''.join(_value(handle.fields['claimed'])[1::2])} */",
-        ]
-    if label is None:
-        return ["object", f"<{name(handle.type)}>"]
-    if type(label) is str:
-        return ["object", name(label)]
-    return _value(label)
-
-
-def _flags(flags: Flags) -> list[str]:
-    return (
-        ["constant", escape("|".join(flags.names))] if flags.names else ["number", str(flags.value)]
-    )
-
-
-def _enum(item: EnumValue) -> list[str]:
-    return (
-        ["number", (f"{item.value} /* unknown */")]
-        if item.name is None
-        else ["constant", escape(item.name)]
-    )
-
-
-def _redacted(item: Redacted) -> list[str]:
-    length = "" if item.length is None else f", {item.length} {_plural(item.length, 'byte')}"
-    return ["secret", f"<redacted{length}>"]
-
-
-def _plural(count: int, noun: str) -> str:
-    return noun if count == 1 else noun + "s"
-
-
-def _attached(event: Attached) -> str:
-    alike: dict[tuple[str, str | None, str | None], list[str]] = {}
-    for path, libvirt, note in event.targets:
-        alike.setdefault((os.path.dirname(path), libvirt, note), []).append(path)
-    where = []
-    for (folder, libvirt, note), paths in alike.items():
-        version = "version unknown" if libvirt is None else f"libvirt {escape(libvirt)}"
-        roots = max(Counter(paths).values())  # containers have the same paths
-        files = f", {len(paths)} files" if len(paths) > 1 else ""
-        files += f" in {roots} roots" if roots > 1 else ""
-        reason = "" if note is None else f"; {escape(note)}"
-        where.append(f"{name(folder if len(paths) > 1 else paths[0])} ({version}{files}{reason})")
-    late = (
-        ""
-        if event.mapped_ms is None
-        else (f"; mapped {event.mapped_ms:.0f}ms before, calls in that time were missed")
-    )
-    return (
-        f"attached to {event.functions} functions in {', '.join(where)}, "
-        f"{event.attach_ms:.1f}ms, {escape(event.link)}{late}"
-    )
-
-
-def _lost(event: Lost) -> str:
-    remedy = (
-        "; a larger --buffer-size or fewer functions (-f) may help"
-        if event.reason.startswith("buffer full")
-        else ""
-    )
-    whose = f" of {escape(event.user or str(event.uid))}" if event.uid is not None else ""
-    what = f"{event.count} {escape(event.ring)} {_plural(event.count, 'call')}{whose}"
-    if not event.count:
-        what = (
-            f"{event.details} {_plural(event.details, 'detail')} of {escape(event.ring)} "
-            f"calls{whose}"
-        )
-        if event.ring == "processes":
-            what = f"{event.details} {_plural(event.details, 'event')} about processes"
-    return f"lost {what}: {escape(event.reason)}{remedy}"
-
-
-def _unattached(event: Unattached) -> str:
-    return f"not every call of {name(event.path)} is seen: {escape(event.reason)}"
-
-
-def _clock_set(event: Clock) -> str:
-    return (
-        f"the clock was set {'forward' if event.step_ns > 0 else 'back'} by "
-        f"{duration(abs(event.step_ns))}"
-    )
-
-
-def _gap(event: Gap) -> str:
-    if event.lost is None:
-        return f"nothing was recorded until {day_and_time(event.until)}: {escape(event.reason)}"
-    lost = f"{event.lost} {_plural(event.lost, 'call')} missing"
-    return f"recorded late until {day_and_time(event.until)}, {lost}: {escape(event.reason)}"
-
-
-def _removed(event: Removed) -> str:
-    return f"{name(event.segment)} was removed from the record: {escape(event.reason)}"
-
-
-def day_line(ns: int) -> str:
-    """A line that tells the day of those below it, in local time, as they have no date."""
-    return time.strftime("-- %a %Y-%m-%d --\n", time.localtime(ns // 1_000_000_000))
-
-
-def day_and_time(ns: int) -> str:
-    """Local time, for what may be days ago."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ns // 1_000_000_000))
-
-
-_NOTICES: dict[type, Callable[[Any], str]] = {
-    Attached: _attached,
-    Unattached: _unattached,
-    Clock: _clock_set,
-    Lost: _lost,
-    End: end_summary,
-    Gap: _gap,
-    Removed: _removed,
-}
 _LINES: dict[type, Callable[[Any, int], list[str]]] = {Command: _command, DomainEvent: _domain}
-_PRINTERS: dict[type, Callable[[Any], list[str]]] = {
-    type(None): lambda item: ["number", "NULL"],
-    bool: lambda item: ["number", "true" if item else "false"],
-    int: lambda item: ["number", str(item)],
-    float: lambda item: ["number", repr(item)],
-    str: lambda item: ["string", quote(item)],
-    list: _list,
-    tuple: _list,
-    dict: _dict,
-    CutList: _cut_list,
-    Xml: lambda item: ["string", abstract(item)],
-    CutText: lambda item: ["string", quote(item.text) + "..."],
-    Unreadable: lambda item: ["notice", f"{item.address:#x} /* unreadable */"],
-    Pointer: lambda item: ["number", f"{item.address:#x}"],
-    Code: lambda item: ["number", name(item.name)],
-    Handle: _handle,
-    EnumValue: _enum,
-    Flags: _flags,
-    Redacted: _redacted,
-}

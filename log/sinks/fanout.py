@@ -13,7 +13,8 @@ from typing import Protocol
 
 from log.events import Event
 from log.quote import escape
-from log.render.text import View, end_summary
+from log.render.notices import end_summary
+from log.render.text import View
 from log.sinks.channel import Channel, NotRead
 from log.sinks.console import Screen, make_console, open_screen
 from log.sinks.output import FORMATS, GivenUp, Output, Sink, open_file

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from log.events import Call, Event, Reads
 from log.filter import is_denied
 from log.quote import name
-from log.render.text import duration
+from log.render.units import duration
 
 if TYPE_CHECKING:
     import rich.console

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.render import jsonl, text, xml
+from log.render import jsonl, printers, xml
 from log.render.abstract import abstract
 from log.values import Code, CutList, CutText, Redacted, Value, Values, Xml
 
@@ -130,6 +130,6 @@ def test_hostile_documents_come_to_an_end(part) -> None:
     ],
 )
 def test_a_value_in_every_sink(value: Value, in_text, in_json, in_xml) -> None:
-    assert "".join(text._value(value)[1::2]) == in_text
+    assert "".join(printers.value(value)[1::2]) == in_text
     assert json.loads(jsonl.value(value)) == in_json
     assert xml._arguments(Values({"v": value})) == in_xml

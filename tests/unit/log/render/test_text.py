@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.events import BY_CALL, NO_CALL, CallError, Command, DomainEvent, Target, VerdictInfo
-from log.render import text
+from log.render import text, units
 from log.values import (
     CutText,
     EnumValue,
@@ -59,11 +59,11 @@ LOOKUP = DESTROY._replace(
 def utc(monkeypatch):
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    text._second.cache_clear()
+    units._second.cache_clear()
     yield
     monkeypatch.undo()
     time.tzset()
-    text._second.cache_clear()
+    units._second.cache_clear()
 
 
 HEAD = "09:24:11.403660 41207 virsh root "
@@ -247,7 +247,7 @@ def test_other_events_speak_for_the_tracer(event, expected):
     ],
 )
 def test_duration_has_two_or_three_digits(ns, expected):
-    assert text.duration(ns) == expected
+    assert units.duration(ns) == expected
 
 
 def test_hostile_names_stay_inside_their_quotes():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from log.events import End, Event, VerdictInfo
-from log.render.text import end_summary
+from log.render.notices import end_summary
 from log.sinks import fanout
 from log.sinks.fanout import READER_PATIENCE, Log
 from log.sinks.output import GivenUp
