@@ -5,13 +5,14 @@ exit status goes out.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from log.cut import cut_event
-from log.errors import TraceError, say
+from log.errors import TraceError, UsageError, say
 from log.events import End
 from log.options import log_parser, query_of, report_parser, verify_parser
 from log.quote import name
@@ -24,9 +25,13 @@ from log.recording.verify import anchors_of, verify
 from log.render import text, units, xml
 from log.render.jsonl import line as json_line
 from log.render.jsonl import string
+from log.report.page import Asked, page
+from log.report.perfetto import Trace
+from log.report.story import Story
 from log.sinks.console import make_console, paints
 from log.sinks.progress import Bar, open_bar
 from log.sinks.summary import Summary
+from log.sinks.whole import write_whole
 
 _AT_ONCE = 1 << 16  # characters that are printed together
 _QUARTER_HOUR = 900 * 10**9  # ns: no zone's days begin within one
@@ -175,6 +180,8 @@ def show_report(arguments: Sequence[str]) -> int:
     """libvirt-trace report"""
     options = report_parser().parse_args(arguments)
     query = query_of(options)
+    if options.html is not None or options.perfetto is not None:
+        return _draw(options, query, arguments)
     report = _reported(options.paths, query, options.both)
     before = None if options.diff is None else _reported([options.diff], query, options.both)
     if options.json:
@@ -199,6 +206,35 @@ def show_report(arguments: Sequence[str]) -> int:
         end="",
         flush=True,
     )
+    return 0
+
+
+def _draw(options: argparse.Namespace, query: Query, arguments: Sequence[str]) -> int:
+    """What was recorded as files to look at."""
+    if options.diff is not None or options.json:
+        raise UsageError("--html and --perfetto go with neither --json nor --diff")
+    report, story, bar = Report(both=options.both), Story(both=options.both), open_bar()
+    look = _look(query, bar)
+    lines, several = read(options.paths, look)
+
+    def every() -> Iterator[Found]:
+        for host, event in events_of(lines, query, lambda count: look.say(_foreign(count))):
+            report.add(event)
+            story.add(host if several else None, event)
+            yield Found(host if several else None, event)
+
+    try:
+        if options.perfetto is not None:
+            write_whole(options.perfetto, Trace(look.say).parts(every()))
+        else:
+            for _ in every():
+                pass
+        if options.html is not None:
+            asked = Asked(options.paths, list(arguments), options.objects)
+            write_whole(options.html, page(story, report, asked))
+    finally:
+        bar.hide()
+    print(heading(report), flush=True)
     return 0
 
 

@@ -34,10 +34,10 @@ def _cut_values(values: Values, size: int) -> Values:
 
 def _cut(item: Any, size: int) -> Value:
     if isinstance(item, str):
-        data = item.encode(errors="surrogateescape")
+        data = _encoded(item)
         return item if len(data) <= size else CutText(_begin(data, size), len(data), item)
     if isinstance(item, CutText):
-        data = item.text.encode(errors="surrogateescape")
+        data = _encoded(item.text)
         return (
             item
             if len(data) <= size
@@ -61,3 +61,10 @@ def _cut(item: Any, size: int) -> Value:
 
 def _begin(data: bytes, size: int) -> str:
     return whole_characters(data[:size]).decode(errors="surrogateescape")
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # a line of JSON may hold half a character
+        return text.encode(errors="surrogatepass")

@@ -29,6 +29,7 @@ examples:
   libvirt-trace report --since yesterday           who did what, how often, and how long it took
   libvirt-trace report --object web1 -w            who changed web1
   libvirt-trace report --diff /srv/old /srv/new    what is not as it was
+  libvirt-trace report --html web1.html --object web1 --since yesterday    a page to look at
 
 See also libvirt-trace(8).
 """
@@ -146,6 +147,16 @@ def report_parser() -> Parser:
         help="only what differs from this record, which is the one before",
     )
     how.add_argument("--json", action="store_true", help="one object of JSON, with every row")
+    how.add_argument(
+        "--html",
+        metavar="FILE",
+        help="instead, a page to look at: domains over time, calls, how long they took",
+    )
+    how.add_argument(
+        "--perfetto",
+        metavar="FILE",
+        help="instead, a trace for Perfetto: threads, domains, who caused what",
+    )
     how.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     parser.set_defaults(format="text")
     return parser

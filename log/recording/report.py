@@ -63,10 +63,7 @@ class Report:
             self._explain(event)
             if event.parent is None or self._both:
                 self._span(event.time, event.time + (event.duration_ns or 0))
-                denied = is_denied(event) or (
-                    not self._both
-                    and any(type(one) is Call and is_denied(one) for one in event.children)
-                )
+                denied = was_denied(event, both=self._both)
                 for counts in self._rows(event, object_of(event)):
                     counts.add(event, denied=denied)
         elif type(event) is Reads:
@@ -107,11 +104,6 @@ class Report:
         if len(self.endings) >= MOST_ENDINGS and at not in self.endings:
             self.endings_left_out += 1
             return
-        cause = {BY_CALL: ("a call that is not shown"), NO_CALL: "no call"}.get(
-            event.cause or "", "not known"
-        )
-        if event.one_of:
-            cause = f"one of {len(event.one_of)} calls"
         fields = event.domain.fields
         uuid = fields.get("uuid")
         how = f"{event.event}: {event.detail}"
@@ -120,7 +112,7 @@ class Report:
             _said(event.domain.label),
             uuid if isinstance(uuid, str) else None,
             how,
-            cause,
+            cause_of(event),
             (),
         )
         if event.parent is not None:
@@ -133,6 +125,22 @@ class Report:
         for at in self._caused.pop(call_id(call.tid, call.time)) or ():
             by = client_of(call.comm, call.caller, call.client)
             self.endings[at] = self.endings[at]._replace(cause=call.function, by=by)
+
+
+def was_denied(call: Call, *, both: bool) -> bool:
+    """Whether an enforcer sent it back; without `both`, one in a daemon, too."""
+    return is_denied(call) or (
+        not both and any(type(one) is Call and is_denied(one) for one in call.children)
+    )
+
+
+def cause_of(event: DomainEvent) -> str:
+    """Why a domain has changed, in words, until the call that did it is known."""
+    if event.one_of:
+        return f"one of {len(event.one_of)} calls"
+    return {BY_CALL: "a call that is not shown", NO_CALL: "no call"}.get(
+        event.cause or "", "not known"
+    )
 
 
 def client_of(comm: str, caller: Caller, client: Mapping[str, Value] | None) -> Key:

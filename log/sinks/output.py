@@ -328,14 +328,14 @@ def _open(path: str, *, shared: bool) -> int:
         ) from None
     except ValueError:
         raise TraceError(f"{name(path)}: is not a file name") from None
-    if reason := _refused(os.fstat(fd), shared=shared):
+    if reason := refused(os.fstat(fd), shared=shared):
         os.close(fd)
         raise TraceError(f"{name(path)}: {reason}")
     os.set_blocking(fd, True)
     return fd
 
 
-def _refused(status: os.stat_result, *, shared: bool) -> str | None:
+def refused(status: os.stat_result, *, shared: bool) -> str | None:
     """Why it should not get the log."""
     mode = status.st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):

@@ -134,7 +134,7 @@ class Table(NamedTuple):
 
         table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
         for column, heading in enumerate(self.headings):
-            right = self._is_number(column)
+            right = self.is_number(column)
             table.add_column(
                 heading,
                 no_wrap=True,
@@ -158,12 +158,13 @@ class Table(NamedTuple):
             console.print(table, crop=False)
         return capture.get()
 
-    def _is_number(self, column: int) -> bool:
+    def is_number(self, column: int) -> bool:
+        """Whether it stands to the right."""
         numbers = len(self.headings) - 1 if self.right is None else self.right
         return column >= len(self.headings) - numbers
 
     def _fit(self, column: int, cell: str, width: int) -> str:
-        return cell.rjust(width) if self._is_number(column) else cell.ljust(width)
+        return cell.rjust(width) if self.is_number(column) else cell.ljust(width)
 
 
 class Summary:

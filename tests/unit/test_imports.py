@@ -22,6 +22,7 @@ ORDER = (
     "log/render",
     "log/sinks",
     "log/recording",
+    "log/report",
     "log/options",
     "log/commands",
     "probes/api",
@@ -43,6 +44,7 @@ ONLY_IN = {
     "tomllib": "enforcer/policy",
     "rich": "log/sinks",
     "zstandard": "log/recording",
+    "jinja2": "log/report",
 }
 EXCEPT = {("tracer", "rich")}  # says which package it is in
 

@@ -18,7 +18,7 @@ from log.sinks.console import ERASE
 from log.sinks.progress import Bar, open_bar
 from tests.needs import PATIENCE
 from tests.recorded import TRACER
-from tests.unit.log_samples import DESTROY, END, NS, START
+from tests.unit.log_samples import DESTROY, END, NS, START, call_on
 
 DAY = 24 * 3600 * NS
 
@@ -78,6 +78,16 @@ def test_lines_of_today_are_those_of_the_live_view(tmp_path, capsys):
 def test_what_is_not_shown_tells_no_day(tmp_path, capsys):
     assert show_log([lines_file(tmp_path, DESTROY._replace(parent="1-2"), END), "-p", "1"]) == 0
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("words", [[], ["-s", "5"], ["--json"], ["--format", "xml"], ["--both"]])
+def test_half_a_character_in_a_line_is_shown_as_bytes(tmp_path, capsys, words):
+    half = "web\\ud800x\\udfffy\\udc80" + "z" * 300
+    line = jsonl.line(call_on("NAME")).replace("NAME", half)
+    (tmp_path / "lines.json").write_text(line)
+    assert show_log([str(tmp_path / "lines.json"), *words]) == 0
+    shown = capsys.readouterr().out.replace("\n", "")
+    assert shown.isprintable() and "web" in shown
 
 
 class Terminal(io.StringIO):
