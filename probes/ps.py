@@ -17,7 +17,7 @@ from log.quote import escape, well_formed
 from log.values import Value
 from probes.api.load import load_api
 from probes.covering import Guard
-from probes.host import maps
+from probes.host import maps, slow
 from probes.host.admin import Connected, clients
 from probes.host.daemons import Daemons
 from probes.host.pace import Pace
@@ -26,6 +26,7 @@ from probes.host.targets import Targets
 
 _DELETED = " (deleted)"
 MOST_READING = 5.0  # s, for files that others may have made
+MOST_WAITING = 1.0  # s, for one that another machine or process answers for
 SHORT_ID = 12  # characters of a container's id in the table, as its tools show it
 _HEADINGS = ("PID", "USER", "COMM", "LIBVIRT", "ENFORCED", "UNIT", "CONTAINER", "EXE", "FILES")
 
@@ -85,7 +86,8 @@ def list_processes(
         for mapping in libraries:
             if targets.knows(mapping) or pace.ready():
                 with pace:
-                    found.append(targets.of(mapping))
+                    if slow.answers(mapping, MOST_WAITING, proc):
+                        found.append(targets.of(mapping))
         enforced = any(maps.is_enforcer(mapping.path) for mapping in mappings)
         in_force = tuple(guard.policies(pid, proc)) if enforced else ()
         caller = processes.lookup(pid)

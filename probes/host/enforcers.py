@@ -14,11 +14,14 @@ from pathlib import Path
 from log.errors import TraceError
 from log.recent import Recent
 from log.trust import ROOT, is_only_of
-from probes.host import maps, opening
+from probes.host import maps, opening, slow
 from probes.internals.elf import read_elf
 from probes.kernel.records import VERDICT_FUNCTION
 
 MOST_ENFORCERS, MOST_OTHERS = 64, 1024  # files that are held, and that were looked at and are not
+NOT_BELIEVED = (
+    "verdicts in it are not believed: only a file that root owns and others can't write is"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +40,7 @@ class Enforcer:
 
     def close(self) -> None:
         """Lets go of the file."""
-        os.close(self.fd)
+        opening.close(self.fd)
 
 
 class Enforcers:
@@ -78,6 +81,9 @@ class Enforcers:
         place = (mapping.major, mapping.minor, mapping.inode)
         if self.knows(mapping):
             return self._by_mapping[place]
+        if slow.is_served(mapping.pid, mapping.major, mapping.minor, self._proc):
+            self._refuse(place, mapping.path, NOT_BELIEVED)
+            return None
         try:
             fd = opening.open_mapped(mapping, self._proc)
         except OSError as error:
@@ -133,7 +139,7 @@ class Enforcers:
             self._known.update(dict.fromkeys(remembered, enforcer))
             self._untold.append(enforcer)
             return enforcer
-        os.close(fd)
+        opening.close(fd)
         return known
 
     def _code(
@@ -149,8 +155,7 @@ class Enforcers:
             self._refuse(
                 key,
                 path,
-                "verdicts in it are not believed: only a file that root owns "
-                "and others can't write is",
+                NOT_BELIEVED,
             )
             return None
         if len(set(self._known.values())) >= MOST_ENFORCERS:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from log.recent import Recent
 from log.trust import ROOT, is_only_of
-from probes.host import maps
+from probes.host import maps, slow
 
 # libvirt's libraries, the drivers and the storage and lock modules of its daemons
 _NAME = re.compile(
     rb"/(?:libvirt(?:-qemu|-lxc|-admin)?\.so\.0|libvirt_(?:driver|storage_backend|storage_file)_\w+\.so|lockd\.so|sanlock\.so)[^/\n]*$",
     re.M,
 )
-_CODE = re.compile(rb"([0-9a-f]+-[0-9a-f]+) ..x. ")
+_CODE = re.compile(rb"([0-9a-f]+-[0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) ")
 MOST_PROCESSES = 1024
 MOST_BYTES = 1 << 20  # of a process's mappings
 
@@ -54,7 +54,11 @@ class Modules:
             for name in _NAME.finditer(text)
         )
         return tuple(
-            code for line in lines if line and (code := self._of_root(pid, line[1].decode()))
+            code
+            for line in lines
+            if line
+            and not slow.is_served(pid, int(line[2], 16), int(line[3], 16), self._proc)
+            and (code := self._of_root(pid, line[1].decode()))
         )
 
     def _of_root(self, pid: int, place: str) -> range | None:

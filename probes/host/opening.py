@@ -79,10 +79,10 @@ def open_place(path: str, place: Place) -> int:
         found = (os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
         found = found if found == place else place_of(fd)
     except BaseException:
-        os.close(fd)
+        close(fd)
         raise
     if found != place:
-        os.close(fd)
+        close(fd)
         raise OSError(errno.ESTALE, "it is another file by now")
     return fd
 
@@ -110,6 +110,12 @@ def place_of(fd: int) -> Place:
     finally:
         bpf.libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(mmap.PAGESIZE))
     raise OSError(errno.ENODATA, "it can't be mapped")
+
+
+def close(fd: int) -> None:
+    """It is closed in any case: that is also said to a file system, which may have gone."""
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 def identities(fd: int, status: os.stat_result) -> tuple[list[Hashable], list[Hashable]]:

@@ -20,26 +20,54 @@ MOST_WAITING = 256
 PIECE = 1 << 20  # bytes
 # as /proc/PID/mountinfo has them; and all that begin with "fuse."
 TYPES = frozenset({b"nfs", b"nfs4", b"cifs", b"smb3", b"fuse", b"9p", b"ceph", b"afs", b"virtiofs"})
+OF_THE_HOST = frozenset({b"9p", b"virtiofs"})
 
 T = TypeVar("T")
 
 
 def is_slow(mapping: maps.Mapping, proc: Path = Path("/proc")) -> bool:
     """Whether what is mapped there is on such a file system; found out without asking that."""
-    if mapping.major:  # a disk
-        return False
-    device = b"%d:%d" % (mapping.major, mapping.minor)
-    for pid in (str(mapping.pid), "self"):
+    kind = _kind(mapping, proc)
+    return kind in TYPES or kind.startswith(b"fuse.")
+
+
+def may_hang(mapping: maps.Mapping, proc: Path = Path("/proc")) -> bool:
+    """As is_slow(), but for what the machine's own host answers for: without that nothing runs."""
+    return is_slow(mapping, proc) and _kind(mapping, proc) not in OF_THE_HOST
+
+
+def answers(mapping: maps.Mapping, seconds: float, proc: Path = Path("/proc")) -> bool:
+    """Whether the file could be read within that time, or not be opened."""
+    waited: Slow[None] = Slow(proc)
+    return not is_slow(mapping, proc) or (waited.ask(mapping, None) and waited.wait(seconds))
+
+
+def is_served(pid: int, major: int, minor: int, proc: Path = Path("/proc")) -> bool:
+    """Whether a process answers for the device: anybody's, and what it says of its files, their
+    owner too, need not be true.
+    """
+    return _file_system(pid, major, minor, proc).partition(b".")[0] == b"fuse"
+
+
+def _kind(mapping: maps.Mapping, proc: Path) -> bytes:
+    return _file_system(mapping.pid, mapping.major, mapping.minor, proc)
+
+
+def _file_system(pid: int, major: int, minor: int, proc: Path) -> bytes:
+    """As mountinfo names its type; empty: a disk, or not known."""
+    if major:
+        return b""
+    device = b"%d:%d" % (major, minor)
+    for mounted_in in (str(pid), "self"):
         try:
-            mounts = (proc / pid / "mountinfo").read_bytes()
+            mounts = (proc / mounted_in / "mountinfo").read_bytes()
         except OSError:
             continue
         for line in mounts.splitlines():
             place, _, source = line.partition(b" - ")
             if place.split(b" ", 3)[2:3] == [device]:
-                kind = source.partition(b" ")[0]
-                return kind in TYPES or kind.startswith(b"fuse.")
-    return False
+                return source.partition(b" ")[0]
+    return b""
 
 
 class Slow(Generic[T]):
@@ -71,6 +99,14 @@ class Slow(Generic[T]):
             self._waiting.remove(found[-1])
         return found
 
+    def wait(self, seconds: float) -> bool:
+        """Whether any work need not wait any more within that time."""
+        try:
+            self._waiting.remove(self._ready.get(timeout=seconds))
+        except queue.Empty:
+            return False
+        return True
+
     def rest(self) -> list[T]:
         """Work that still waits."""
         return list(self._waiting)
@@ -93,4 +129,4 @@ class Slow(Generic[T]):
         except OSError:
             pass
         finally:
-            os.close(fd)
+            opening.close(fd)

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from log.errors import TraceError
-from probes.host import maps, opening
+from probes.host import maps, opening, slow
 from probes.host.pace import OTHERS_BURST, OTHERS_SHARE, Pace
 from probes.internals.elf import read_elf
 
@@ -148,8 +148,11 @@ def _mapping(pid: int, address: int) -> _Code | None:
 def _functions(pid: int, code: _Code) -> _Functions:
     """The functions that the mapped file exports; none if it can't be read."""
     place = os.major(code.device), os.minor(code.device), code.inode
+    mapping = maps.Mapping(pid, code.start, code.end, *place, code.path)
+    if slow.may_hang(mapping):
+        return _NOTHING
     try:
-        fd = opening.open_mapped(maps.Mapping(pid, code.start, code.end, *place, code.path))
+        fd = opening.open_mapped(mapping)
     except OSError:
         return _NOTHING
     try:
@@ -164,7 +167,7 @@ def _functions(pid: int, code: _Code) -> _Functions:
     except (OSError, TraceError):
         return _NOTHING
     finally:
-        os.close(fd)
+        opening.close(fd)
 
 
 def _read(fd: int, path: str, key: tuple[int, int, int], owner: int) -> _Functions:

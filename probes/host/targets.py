@@ -86,7 +86,7 @@ class Target:
 
     def close(self) -> None:
         """Lets go of the file."""
-        os.close(self.fd)
+        opening.close(self.fd)
 
 
 class Targets:
@@ -300,12 +300,12 @@ class Targets:
         sought, remembered = opening.identities(fd, status)
         for key in sought:
             if key in self._known:
-                os.close(fd)
+                opening.close(fd)
                 return self._known[key]
         try:
             target = self._read(fd, status, path, is_given=is_given)
         except TraceError:
-            os.close(fd)
+            opening.close(fd)
             raise
         if opening.is_remote(fd):
             opening.only_name(fd)

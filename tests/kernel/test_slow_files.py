@@ -8,15 +8,21 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from enforcer.coverage import GUARD
+from probes.host import maps, opening, symbols
+from probes.host.enforcers import NOT_BELIEVED, Enforcers
+from probes.host.modules import Modules
+from probes.ps import list_processes
 from tests.kernel.conftest import CALLS
 from tests.kernel.test_neighbours import count
 from tests.kernel.test_targets import LIBVIRT
-from tests.needs import PYTHON, ROOT, lack
+from tests.needs import PATIENCE, PYTHON, ROOT, lack
 
 
 @pytest.fixture
@@ -74,6 +80,58 @@ def test_tracing_ends_while_a_file_system_hangs(server, trace, steps, tmp_path: 
     finally:
         server.send_signal(signal.SIGCONT)
     assert (result.status, len(result.calls("virDomainGetName", other.pid))) == (0, CALLS)
+
+
+def code_of(steps) -> maps.Mapping:
+    """Where a process has the library's code."""
+    return next(
+        mapping for mapping in maps.read(steps.pid) if mapping.path.endswith("/slow/libvirt.so.0")
+    )
+
+
+def test_nothing_that_is_looked_up_waits_for_a_file_system(server, steps, tmp_path: Path) -> None:
+    process = steps(env={"LD_LIBRARY_PATH": str(tmp_path / "slow")})
+    code = code_of(process)
+    found: list[object] = []
+
+    def look() -> None:
+        found.append(Modules().has(process.pid, code.start))
+        found.append(symbols.describe(process.pid, code.start))
+        found.append(Enforcers(lambda: ()).of(code))
+        found.append({row.pid: row.libvirt for row in list_processes(GUARD)}[process.pid])
+
+    server.send_signal(signal.SIGSTOP)
+    try:
+        looking = threading.Thread(target=look, daemon=True)
+        looking.start()
+        looking.join(60 * PATIENCE)
+    finally:
+        server.send_signal(signal.SIGCONT)
+    assert len(found) == 4 and str(found.pop(1)).startswith("libvirt.so.0+0x"), found
+    assert found == [False, None, ()]
+
+
+def test_what_a_process_says_of_its_files_is_not_believed(server, steps, tmp_path: Path) -> None:
+    """The file is root's, as its file system says."""
+    process = steps(env={"LD_LIBRARY_PATH": str(tmp_path / "slow")})
+    code = code_of(process)
+    assert os.stat(code.path).st_uid == 0
+    assert not Modules().has(process.pid, code.start)
+    enforcers = Enforcers(lambda: ())
+    assert enforcers.of(code) is None
+    assert enforcers.refused == [(code.path, NOT_BELIEVED)]
+
+
+def test_a_file_of_a_file_system_that_has_gone_is_closed(server, tmp_path: Path) -> None:
+    path = tmp_path / "slow" / "libvirt.so.0"
+    fd, other = (opening.open_file(str(path)) for _ in range(2))
+    server.kill()
+    server.wait()
+    with pytest.raises(OSError):
+        os.close(other)
+    opening.close(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
 
 
 def test_a_file_system_that_has_gone_ends_nothing(server, trace, steps, tmp_path: Path) -> None:
