@@ -15,13 +15,14 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 from log.asking import command_name
-from log.events import Call, Caller, Command, DomainEvent, Event, Gap, Handle, Lost, Reads, call_id
+from log.events import Call, Caller, Command, DomainEvent, Event, Gap, Lost, Reads, call_id
 from log.filter import is_denied
 from log.recording.linking import Found
 from log.recording.report import object_of
 from log.render.jsonl import rfc3339
 from log.report.lines import line_of, safe, short
 from log.report.states import state_after
+from log.values import Handle
 
 MOST = 2_000_000  # events of the trace
 _MINUTE = 60 * 10**9  # ns

@@ -10,11 +10,9 @@ from typing import NamedTuple
 from log.events import (
     Call,
     Clock,
-    CutText,
     DomainEvent,
     Event,
     Gap,
-    Handle,
     Lost,
     Reads,
     Removed,
@@ -26,6 +24,7 @@ from log.recording.report import Key, cause_of, client_of, object_of, was_denied
 from log.report.bounded import Fair, Grid, Scale
 from log.report.lines import STRING, Line, line_of, safe
 from log.report.states import Span, spans, state_after
+from log.values import CutText, Handle
 
 MOST_CALLS = 4000  # of a kind that are kept
 MOST_EVENTS = 10_000  # of domains

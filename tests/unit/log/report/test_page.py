@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 
 from log.commands import show_report
 from log.errors import TraceError, UsageError
-from log.events import Event, Gap, Handle, Lost, Values, VerdictInfo, call_id
+from log.events import Event, Gap, Lost, VerdictInfo, call_id
 from log.quote import name
 from log.recording.report import Report
 from log.render import jsonl
 from log.report.page import Asked, as_json, page
 from log.report.story import Story
+from log.values import Handle, Values
 from tests.needs import PATIENCE, lack
 from tests.unit.log.report.test_story import LIBVIRTD, change
 from tests.unit.log_samples import CALLER, DESTROY, HOSTILE, NS, START, any_text, call_on

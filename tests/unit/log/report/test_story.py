@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import NO_CALL, DomainEvent, Gap, Handle, VerdictInfo, call_id
+from log.events import NO_CALL, DomainEvent, Gap, VerdictInfo, call_id
 from log.report.states import spans
 from log.report.story import Domain, Happening, Story, duration_step
+from log.values import Handle
 from tests.unit.log_samples import CALLER, DESTROY, NS, START, UUID, call_on
 from tests.unit.recording_samples import READ
 
