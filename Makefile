@@ -103,7 +103,7 @@ $(BUILD)/stubs.S $(BUILD)/table.h &: enforcer/library/generate.py probes/api/api
 	@$(PYTHON) -m enforcer.library.generate $(BUILD) $(MACHINE)
 	@touch $(BUILD)/stubs.S $(BUILD)/table.h
 
-$(BUILD)/$(ENFORCER): $(ENFORCER_SOURCES) enforcer/library/enforcer.h enforcer/library/exports.map $(BUILD)/table.h
+$(BUILD)/$(ENFORCER): $(ENFORCER_SOURCES) $(wildcard enforcer/library/*.h) enforcer/library/exports.map $(BUILD)/table.h
 	@$(CC) $(ENFORCER_FLAGS) -o $@ $(ENFORCER_SOURCES) $(ENFORCER_LINK) $(STRIP)
 
 build-deps:

@@ -227,8 +227,6 @@ bool lacks_policy(unsigned which);
 bool denies_without_policy(unsigned which);
 extern atomic_bool problem_due;
 void describe_problem(char *note, size_t size);
-uint32_t crc32_of(const uint8_t *data, size_t size);
-bool check_policy(const void *data, size_t size, const char **problem);
 static inline const void *at(const struct head *head, uint32_t offset)
 {
 	return (const char *)head + offset;
@@ -237,6 +235,11 @@ static inline const struct row *row_of(const struct head *head, unsigned number)
 {
 	return (const struct row *)at(head, head->rows_at) + number;
 }
+
+/* check.c */
+uint32_t crc32_of(const uint8_t *data, size_t size);
+bool check_head(const struct head *head, size_t size, const char **problem);
+bool check_policy(const void *data, size_t size, const char **problem);
 
 /* objects.c */
 enum certainty { NO, YES, UNKNOWN };
@@ -278,11 +281,14 @@ struct question {		/* everything about a call that rules ask for, filled as they
 };
 void find_objects(struct question *ask);
 void forget_objects(struct question *ask);
-void *connection_of(struct question *ask);
-void find_connection(struct question *ask);
 const char *document_of(struct call *call, unsigned argument);
 unsigned next_handle(struct question *ask, unsigned number);
 bool is_refused(struct question *ask);
+
+/* connection.c */
+void *connection_of(struct question *ask);
+void find_connection(struct question *ask);
+bool strip_uri(char *buffer, size_t size, const char *uri);
 
 /* xml_name.c */
 struct xml_identity {
@@ -308,7 +314,6 @@ void speak_for_peer(struct call *call);
 /* judge.c */
 uint64_t judge(struct call *call);
 void tell_problem(struct call *call);
-bool glob_matches(const char *glob, const char *text, size_t length);
 
 /* deny.c */
 enum verdict_action { SAYS_ALLOW = 1, SAYS_AUDIT, SAYS_DENY, SAYS_LOOKING };
@@ -330,24 +335,9 @@ void say_verdict(struct question *ask, enum verdict_action action, const char *r
 void deny(struct question *ask, void *connection, const char *rule, const char *message);
 void alert(const char *what, const char *path);
 
-/* Append, cut to what fits; the new length. */
-static inline size_t append(char *buffer, size_t size, size_t length, const char *text)
-{
-	while (*text && length < size - 1)
-		buffer[length++] = *text++;
-	if (length < size)
-		buffer[length] = 0;
-	return length;
-}
-
-static inline size_t append_number(char *buffer, size_t size, size_t length, uint64_t number)
-{
-	char digits[24] = { 0 }, *digit = digits + sizeof(digits) - 1;
-
-	do
-		*--digit = '0' + number % 10;
-	while (number /= 10);
-	return append(buffer, size, length, digit);
-}
+/* text.c */
+size_t append(char *buffer, size_t size, size_t length, const char *text);
+size_t append_number(char *buffer, size_t size, size_t length, uint64_t number);
+bool glob_matches(const char *glob, const char *text, size_t length);
 
 #endif

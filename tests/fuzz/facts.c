@@ -9,7 +9,7 @@
 #include <string.h>
 #include "enforcer.h"
 
-/* of these, objects.c has what looks into arguments */
+/* of these, objects.c and connection.c have what looks into arguments */
 #define find_objects in_arguments_objects
 #define find_connection in_arguments_connection
 #define connection_of in_arguments_connection_of
@@ -19,6 +19,7 @@
 #define forget_objects in_arguments_forget
 void in_arguments_forget(struct question *ask);
 #include "objects.c"
+#include "connection.c"
 #undef find_objects
 #undef find_connection
 #undef connection_of
