@@ -62,6 +62,9 @@ def policy_parser() -> Parser:
     why.add_argument(
         "--object", metavar="NAME", help=("what it is called on; POOL/NAME for a volume")
     )
+    why.add_argument(
+        "--new-name", metavar="NAME", help="what a rename or a migration calls it; none: ''"
+    )
     why.add_argument("--uuid", metavar="UUID", help="the object's UUID")
     why.add_argument(
         "--user", metavar="USER", help=("for whom: name, number, sasl:NAME or x509:NAME")
@@ -72,8 +75,13 @@ def policy_parser() -> Parser:
         action=argparse.BooleanOptionalAction,
         help="whether the connection is read-only",
     )
+    why.add_argument(
+        "--daemon",
+        action=argparse.BooleanOptionalAction,
+        help="whether a daemon of root's judges the call, or the client",
+    )
     why.add_argument("--exe", metavar="PATH", help="the program")
-    why.add_argument("--xml", metavar="FILE", type=Path, help="the document that is given to it")
+    why.add_argument("--xml", metavar="FILE", help="the document that is given to it; none: ''")
     why.add_argument("--flags", metavar="NAME[,NAME]", help="the call's flags; none: ''")
     return parser
 
@@ -118,7 +126,7 @@ def run_policy(arguments: Sequence[str]) -> int:
     policy = parse(text, options.file)
     if options.action == "explain":
         flags = None if options.flags is None else frozenset(filter(None, options.flags.split(",")))
-        xml = None if options.xml is None else read_text(options.xml)
+        xml = read_text(Path(options.xml)) if options.xml else options.xml
         question = Question(
             options.function,
             options.object,
@@ -129,6 +137,8 @@ def run_policy(arguments: Sequence[str]) -> int:
             options.exe,
             flags,
             xml,
+            options.new_name,
+            options.daemon,
         )
         print("\n".join(map(escape, explain(policy, table(), question))), flush=True)
         return 0

@@ -10,6 +10,9 @@ the same name.
 from __future__ import annotations
 
 import fnmatch
+import functools
+import itertools
+import operator
 import struct
 import time
 import uuid
@@ -18,7 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from enforcer.policy.arrivals import INCOMING, only_where_it_stays
-from enforcer.policy.rules import Policy, Principal, Rule, flag_constants
+from enforcer.policy.rules import ALL_IF_NONE, Policy, Principal, Rule, flag_arguments
 from enforcer.policy.sources import KINDS, TYPES, names_objects, sources_of
 from log.errors import TraceError
 from probes.api.table import ApiTable, Function
@@ -132,8 +135,7 @@ def _likeness(function: Function) -> tuple[object, object]:
     if id(function) not in _likenesses:
         when = _is_class("write", function) if function.access == "conditional" else None
         others = names_objects(function), when, function.name if function.name in INCOMING else None
-        at = flags_at(function)
-        flags = at, None if at is None else function.params[at].enum
+        flags = tuple((i, p.name, p.enum) for i, p in enumerate(function.params) if p.flags)
         _likenesses[id(function)] = function, ((flags, *others), others)
     return _likenesses[id(function)][1]
 
@@ -147,13 +149,14 @@ def variants_for(rule: Rule, function: Function, table: ApiTable) -> list[tuple[
         found.append(Condition(IS_READONLY, value=int(rule.readonly)))
     if (rule.objects or rule.uuids) and not names_objects(function):
         return []
-    flags, texts = _flags(rule, function, table), _texts(rule, function)
-    if flags is None or texts is None:
+    texts = _texts(rule, function)
+    if texts is None:
         return []
-    found += flags
     if _is_about_defining(rule, function):
-        persists = flag_constants(function, table)["VIR_MIGRATE_PERSIST_DEST"]
-        found.append(Condition(FLAGS_ANY, flags_at(function) or 0, value=persists))
+        found += [
+            Condition(FLAGS_ANY, place, value=constants["VIR_MIGRATE_PERSIST_DEST"])
+            for place, constants in flag_arguments(function, table).items()
+        ]
     for kind, globs in (
         (IS_OBJECT, rule.objects),
         (IS_UUID, rule.uuids),
@@ -162,12 +165,7 @@ def variants_for(rule: Rule, function: Function, table: ApiTable) -> list[tuple[
     ):
         if globs is not None:
             found.append(Condition(kind, yes=globs.yes, no=globs.no))
-    return [tuple(found + texts)]
-
-
-def flags_at(function: Function) -> int | None:
-    """The place of its flags; None: it has none."""
-    return next((i for i, param in enumerate(function.params) if param.flags), None)
+    return [(*found, *flags, *texts) for flags in _flags(rule, function, table)]
 
 
 def _is_about_defining(rule: Rule, function: Function) -> bool:
@@ -180,26 +178,45 @@ def _is_about_defining(rule: Rule, function: Function) -> bool:
     return not is_named and only_where_it_stays(function.name, rule.functions)
 
 
-def _flags(rule: Rule, function: Function, table: ApiTable) -> list[Condition] | None:
-    """What it asks of the flags; None: the function has no such flags."""
+def _flags(rule: Rule, function: Function, table: ApiTable) -> list[tuple[Condition, ...]]:
+    """What it asks of the flags, in one way or another; none: they can't be so."""
     if not rule.flags:
-        return []
-    at = flags_at(function) or 0
-    constants = flag_constants(function, table)
-    found = []
+        return [()]
+    arguments = flag_arguments(function, table)
+    keys = []  # for each key of the rule, the ways to have what it asks for
     for key, kind in (("any", FLAGS_ANY), ("all", FLAGS_ALL), ("none", FLAGS_NONE)):
         names = rule.flags.get(key, ())
-        known = {constants[name] for name in names if name in constants}
-        if (key == "any" and names and not known) or (
-            key == "all" and not all(name in constants for name in names)
-        ):
-            return None
-        if known:
-            value = 0
-            for bits in known:
-                value |= bits
-            found.append(Condition(kind, at, value=value))
-    return found
+        asked = {
+            place: functools.reduce(
+                operator.or_, (constants[name] for name in names if name in constants), 0
+            )
+            for place, constants in arguments.items()
+        }
+        known = {name for constants in arguments.values() for name in constants}
+        if key == "all" and not known.issuperset(names):
+            return []
+        of_each = [
+            _of_argument(kind, place, bits, function.params[place].name in ALL_IF_NONE)
+            for place, bits in asked.items()
+            if bits
+        ]
+        if key == "any" and names:
+            keys.append([way for ways in of_each for way in ways])
+        else:
+            keys += of_each
+    return [tuple(itertools.chain(*ways)) for ways in itertools.product(*keys)]
+
+
+def _of_argument(
+    kind: int, place: int, bits: int, all_if_none: bool
+) -> list[tuple[Condition, ...]]:
+    """The ways in which one argument has what is asked for."""
+    asked = Condition(kind, place, value=bits)
+    if not all_if_none:
+        return [(asked,)]
+    if kind == FLAGS_NONE:
+        return [(asked, Condition(ARG_DIFFERS, place, value=0))]
+    return [(asked,), (Condition(ARG_EQUALS, place, value=0),)]
 
 
 def _texts(rule: Rule, function: Function) -> list[Condition] | None:

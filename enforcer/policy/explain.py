@@ -8,21 +8,27 @@ matches then, others don't.
 
 from __future__ import annotations
 
+import functools
 import grp
+import operator
 import pwd
 import uuid
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from enforcer.policy.compiled import Condition, document_at, flags_at, is_of_class, variants_for
-from enforcer.policy.judge import KEYS, NONE, Facts, Judge, Thing, holds
-from enforcer.policy.rules import Policy, Rule, flag_constants, nearest
-from enforcer.policy.sources import (
-    has_whole_name,
-    is_part,
-    may_have_uuid,
-    names_objects,
-    sources_of,
+from enforcer.policy.compiled import (
+    IN_PARAMS,
+    IS_OBJECT,
+    IS_UUID,
+    Condition,
+    document_at,
+    is_of_class,
+    variants_for,
 )
+from enforcer.policy.documents import identity
+from enforcer.policy.judge import KEYS, NONE, Facts, Judge, Thing, holds
+from enforcer.policy.rules import Policy, Rule, flag_arguments, flag_constants, nearest
+from enforcer.policy.sources import NAMING, PARTS, Source, may_have_uuid, role_of, sources_of
 from log.errors import TraceError
 from log.quote import quote
 from probes.api.table import ApiTable, Function
@@ -39,7 +45,16 @@ class Question(NamedTuple):
     readonly: bool | None = None
     exe: str | None = None
     flags: frozenset[str] | None = None
-    xml: str | None = None  # the document
+    xml: str | None = None  # the document; "": the call has none
+    new_name: str | None = None  # what the object is to be called; "": the call doesn't say
+    in_daemon: bool | None = None  # whether a daemon of root's judges it
+
+
+class Called(NamedTuple):
+    """An object of a call."""
+
+    role: str  # "object", "new name", "document"
+    thing: Thing
 
 
 def explain(policy: Policy, table: ApiTable, question: Question) -> list[str]:
@@ -52,15 +67,19 @@ def explain(policy: Policy, table: ApiTable, question: Question) -> list[str]:
         )
     if function.access == "plumbing":
         return [f"{function.name} is plumbing, which is never judged"]
-    return explain_facts(policy, table, _facts(function, table, question))
+    called = objects_of(function, question)
+    _check(function, question, called)
+    return explain_facts(policy, table, facts_of(function, table, question, called), called)
 
 
-def explain_facts(policy: Policy, table: ApiTable, facts: Facts) -> list[str]:
-    """The same of a call that is judged."""
+def explain_facts(
+    policy: Policy, table: ApiTable, facts: Facts, called: Sequence[Called] = ()
+) -> list[str]:
+    """The same of a call that is judged; `called`: what its objects are in it."""
     decided = Judge(policy, table).decide(facts).rule
     passed: list[str] = []
     for rule in policy.rules:
-        reason, unsure = _mismatch(rule, facts, table)
+        reason, unsure = _mismatch(rule, facts, table, called)
         if rule is decided:
             does = {"deny": "denies", "audit": "audits", "allow": "allows"}[rule.action]
             if rule.action == "deny" and policy.mode == "audit":
@@ -74,22 +93,53 @@ def explain_facts(policy: Policy, table: ApiTable, facts: Facts) -> list[str]:
     return ["no rule matches: it is allowed", *passed]
 
 
-def _mismatch(rule: Rule, facts: Facts, table: ApiTable) -> tuple[str | None, list[str]]:
+def _mismatch(
+    rule: Rule, facts: Facts, table: ApiTable, called: Sequence[Called]
+) -> tuple[str | None, list[str]]:
     """Why the rule doesn't match, or what can't be told."""
     if facts.function.name not in rule.functions:
         return "it doesn't cover the function", []
-    variants = variants_for(rule, facts.function, table)
-    if not variants:
-        return "the function has nothing of what it asks for", []
+    reasons, doubts = [], []
+    for conditions in variants_for(rule, facts.function, table):
+        reason, unsure = _variant_mismatch(conditions, rule, facts, called)
+        if reason is None and not unsure:
+            return None, []
+        if reason is None:
+            doubts.append(unsure)
+        else:
+            reasons.append(reason)
+    if doubts:
+        return None, doubts[0]
+    return next(iter(reasons), "the function has nothing of what it asks for"), []
+
+
+def _variant_mismatch(
+    conditions: Sequence[Condition], rule: Rule, facts: Facts, called: Sequence[Called]
+) -> tuple[str | None, list[str]]:
     unsure: list[str] = []
-    for condition in variants[0]:
+    for condition in conditions:
         answer = holds(condition, facts, rule.action)
         key = "class" if is_of_class(condition, rule, facts.function) else KEYS[condition.kind]
         if answer is False:
             return _reason(key, condition), []
         if answer is not True:
-            unsure.append(f"the {key}")
+            roles = _unsure_of(condition, rule, facts, called)
+            unsure += [f"the {_PLACES[role].format(key)}" for role in roles] or [f"the {key}"]
     return None, list(dict.fromkeys(unsure))
+
+
+def _unsure_of(
+    condition: Condition, rule: Rule, facts: Facts, called: Sequence[Called]
+) -> list[str]:
+    """Which objects, besides the one that the call is about, it can't be told of."""
+    if condition.kind not in (IS_OBJECT, IS_UUID):
+        return []
+    answers = (
+        (role, holds(condition, facts._replace(things=(thing,)), rule.action))
+        for role, thing in called
+        if role in _PLACES
+    )
+    return [role for role, answer in answers if not isinstance(answer, bool)]
 
 
 def _reason(key: str, condition: Condition) -> str:
@@ -101,54 +151,103 @@ def _reason(key: str, condition: Condition) -> str:
     return f"the {key} differs" if key == "readonly" else f"the {key} doesn't match"
 
 
-def _facts(function: Function, table: ApiTable, question: Question) -> Facts:
+def facts_of(
+    function: Function, table: ApiTable, question: Question, called: Sequence[Called]
+) -> Facts:
+    """What is known of the call that is about these objects."""
     numbers: dict[int, int] = {}
     if question.flags is not None:
-        constants = flag_constants(function, table)
-        bits = 0
+        known = flag_constants(function, table)
         for name in sorted(question.flags):
-            if name not in constants:
-                raise TraceError(
-                    f"{function.name} has no flag {quote(name)}{nearest(name, constants)}"
-                )
-            bits |= constants[name]
-        if (at := flags_at(function)) is not None:
-            numbers[at] = bits
-    try:
-        sought = None if question.uuid is None else uuid.UUID(question.uuid)
-    except ValueError:
-        raise TraceError(f"{quote(question.uuid or '')} is no UUID") from None
+            if name not in known:
+                raise TraceError(f"{function.name} has no flag {quote(name)}{nearest(name, known)}")
+        for place, constants in flag_arguments(function, table).items():
+            numbers[place] = functools.reduce(
+                operator.or_, (constants.get(name, 0) for name in question.flags), 0
+            )
     people = None if question.user is None else frozenset(_principals(question.user))
-    texts: dict[int, str] = {}
+    texts: dict[int, str | None] = {}
     if question.xml is not None:
-        if (place := document_at(function)) is None:
+        if (document := document_at(function)) is None:
             raise TraceError(f"{function.name} takes no document")
-        texts[place] = question.xml
+        texts[document] = question.xml or None
     return Facts(
         function,
-        things_of(function, question.object, sought),
+        tuple(thing for _, thing in called),
         people,
         uri=question.uri,
         readonly=question.readonly,
         exe=question.exe,
         numbers=numbers,
         texts=texts,
+        in_daemon=question.in_daemon,
     )
 
 
-def things_of(function: Function, name: str | None, known: uuid.UUID | None) -> tuple[Thing, ...]:
-    """What a call of the function is about, by name (None: it can't be told) and UUID."""
-    if not names_objects(function):
-        return ()
-    if any(source.kind == "unknown" for source in sources_of(function)):
-        return (Thing(),)  # in a file, whatever is known
-    has_uuid = may_have_uuid(function)
-    if name is None:
-        return (Thing(None, known if has_uuid else NONE),)
-    parent, slash, inner = name.rpartition("/")
-    whole = name if slash else None if has_whole_name(function) else NONE
-    short = parent if slash and is_part(function) else inner
-    return (Thing(short, known if has_uuid else NONE, whole),)
+def objects_of(function: Function, question: Question) -> list[Called]:
+    """The objects that the call is about, as find_objects() in objects.c finds them."""
+    found = []
+    for source in sources_of(function, by_uuid=True):
+        if source.kind not in NAMING:
+            continue
+        role = role_of(function, source)
+        if question.new_name != "" and (role == "new name" or source.kind == "params"):
+            found.append(Called("new name", Thing(question.new_name, NONE)))
+        if role in ("object", "document"):
+            found += _named(function, question, source, role)
+        elif role != "new name":
+            found.append(Called("object", Thing()))  # in a file, whatever is known
+    return found
+
+
+def _named(function: Function, question: Question, source: Source, role: str) -> list[Called]:
+    """The object that a handle is for, or a document says."""
+    name = question.object if role == "object" else None
+    sought = _uuid(question) if role == "object" else None
+    parent, slash, inner = (name or "").rpartition("/")
+    place = source.argument | (IN_PARAMS if source.kind == "params" else 0)
+    is_volume = source.type == "volume"
+    if question.xml is not None and place == document_at(function):
+        if not question.xml:
+            return []
+        said = identity(question.xml, source.type)
+        whole = f"{parent}/{said.name}" if slash and isinstance(said.name, str) else None
+        its_name = NONE if said.name is False else said.name
+        its_uuid = NONE if said.uuid is False else said.uuid
+        return [Called(role, Thing(its_name, its_uuid, whole if is_volume else NONE))]
+    known = sought if may_have_uuid(source) else NONE
+    if is_volume:
+        return [Called(role, Thing(name and inner, known, name if slash else None))]
+    if source.type in PARTS:
+        whole = name if slash else None
+        its_own = NONE if source.type == "networkport" else whole
+        return [Called(role, Thing(parent if slash else name, known, its_own))]
+    return [Called(role, Thing(name, known))]
+
+
+def _check(function: Function, question: Question, called: Sequence[Called]) -> None:
+    """What is said of the objects is so."""
+    if question.new_name and not any(role == "new name" for role, _ in called):
+        raise TraceError(f"{function.name} gives no new name")
+    sought, said = _uuid(question), question.object
+    if not question.xml:
+        return
+    for role, thing in called:
+        if role != "object":
+            continue
+        if said and thing.name is NONE:
+            raise TraceError("the document names nothing")
+        if said and isinstance(thing.name, str) and thing.name not in (said, *said.split("/")):
+            raise TraceError(f"the document names {quote(thing.name)}")
+        if sought and isinstance(thing.uuid, uuid.UUID) and thing.uuid != sought:
+            raise TraceError(f"the document has the UUID {thing.uuid}")
+
+
+def _uuid(question: Question) -> uuid.UUID | None:
+    try:
+        return None if question.uuid is None else uuid.UUID(question.uuid)
+    except ValueError:
+        raise TraceError(f"{quote(question.uuid or '')} is no UUID") from None
 
 
 def _principals(user: str) -> list[tuple[str, int | str]]:
@@ -169,3 +268,7 @@ def _principals(user: str) -> list[tuple[str, int | str]]:
         *(group.gr_gid for group in grp.getgrall() if entry.pw_name in group.gr_mem),
     }
     return [("uid", entry.pw_uid), *(("gid", gid) for gid in sorted(groups))]
+
+
+# objects of a call besides the one that it is about, as they are told
+_PLACES = {"new name": "new name", "document": "{} in the document"}

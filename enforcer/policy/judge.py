@@ -93,6 +93,7 @@ class Facts(NamedTuple):
     texts: Mapping[int, str | Unrecorded | None] = {}
     # of documents with hidden parts: what is not seen there may be in these
     hidden: frozenset[int] = frozenset()
+    in_daemon: bool | None = False  # whether a daemon of root's judges it
 
 
 class Decision(NamedTuple):
@@ -276,31 +277,40 @@ def _user(condition: Condition, facts: Facts, action: str) -> Answer:
 def _uri(condition: Condition, facts: Facts, action: str) -> Answer:
     if facts.uri is None or facts.uri is UNRECORDED:
         return facts.uri
-    uri = facts.uri
-    parts = _URI.match(uri)
+    parts = _URI.match(facts.uri)
     # a short name, or another spelling, which libvirt makes a URI of
     if parts is None or "%" in parts[0]:
         return None
-    transport = parts["transport"] if parts["transport"] and parts["server"] else ""
-    bare = f"{parts['scheme']}{transport}://{parts['server']}{parts['path']}"
+    places = (True, False) if facts.in_daemon is None else (facts.in_daemon,)
+    answers = {
+        _uri_is(condition, facts.function, facts.uri, parts, in_daemon) for in_daemon in places
+    }
+    return answers.pop() if len(answers) == 1 else None
+
+
+def _uri_is(
+    condition: Condition, function: Function, uri: str, parts: re.Match[str], in_daemon: bool
+) -> bool | None:
+    """A daemon's client says by which URI this is to connect."""
+    scheme, server, path = parts["scheme"], parts["server"], parts["path"]
+    if in_daemon and server:
+        return None  # whose driver is there can't be told
+    if in_daemon and path == "/session":
+        path = "/system"  # root's has no other
+    transport = parts["transport"] if parts["transport"] and server else ""
+    bare = f"{scheme}{transport}://{server}{path}"
     said = _listed(
-        condition,
-        lambda glob: any(fnmatch.fnmatchcase(one, glob) for one in (uri, bare)),
+        condition, lambda glob: any(fnmatch.fnmatchcase(one, glob) for one in (uri, bare))
     )
-    is_shared = (
-        facts.function.name.startswith(_FAMILIES) and parts["scheme"] in _SCHEMES and not transport
-    )
-    if not is_shared or parts["server"] or parts["path"] not in ("/system", "/session"):
+    is_shared = function.name.startswith(_FAMILIES) and scheme in _SCHEMES and not transport
+    if not is_shared or server or path not in ("/system", "/session"):
         return said
-    others = (f"{scheme}://{parts['path']}" for scheme in _SCHEMES)
-    return (
-        said
-        if all(
-            _listed(condition, functools.partial(fnmatch.fnmatchcase, uri)) == said
-            for uri in others
-        )
-        else None
+    others = (f"{other}://{path}" for other in _SCHEMES)
+    is_alike = all(
+        _listed(condition, functools.partial(fnmatch.fnmatchcase, other)) == said
+        for other in others
     )
+    return said if is_alike else None
 
 
 def _readonly(condition: Condition, facts: Facts, action: str) -> Answer:
@@ -380,7 +390,7 @@ KEYS = {  # what a condition is about, in the words of policies
     compiled.IS_READONLY: "readonly",
     compiled.IS_EXE: "exe",
     **dict.fromkeys((compiled.FLAGS_ANY, compiled.FLAGS_ALL, compiled.FLAGS_NONE), "flags"),
-    **dict.fromkeys((compiled.ARG_EQUALS, compiled.ARG_DIFFERS), "class"),
+    **dict.fromkeys((compiled.ARG_EQUALS, compiled.ARG_DIFFERS), "flags"),
     **dict.fromkeys((compiled.CONTAINS, compiled.CONTAINS_XML), "text"),
     compiled.HAS_ELEMENT: "element",
 }

@@ -38,6 +38,8 @@ FLAG_KEYS = ("any", "all", "none")
 _ELEMENT = re.compile(r"""([A-Za-z_][\w.-]*)(?:\[@([A-Za-z_][\w.-]*)=(?:'([^'\1]*)')\])?""")
 MESSAGE_MAX, NAME_MAX = 400, 200  # bytes; the library cuts an error's text at 511
 DIGITS_MAX = 20  # of a user's or group's number
+# arguments that are flags of what is asked for: who sets none asks for everything
+ALL_IF_NONE = frozenset({"stats", "types"})
 
 
 class Globs(NamedTuple):
@@ -377,18 +379,19 @@ class _Reader:
     def flags(
         self, entry: Mapping[str, Any], functions: Sequence[str]
     ) -> dict[str, tuple[str, ...]]:
-        """{any|all|none = [constants]}: each a flag of a function that the rule covers."""
+        """{any|all|none = [constants]}: each a flag of a function that the rule covers.
+
+        Where one is 0, no bit tells whether a call has it.
+        """
         value = entry.get("flags")
         if value is None:
             return {}
         if not isinstance(value, dict) or not value:
             self.wrong("flags is a table with any, all or none", "flags")
             return {}
-        known = {
-            name
-            for function in functions
-            for name in flag_constants(self.table.by_name[function], self.table)
-        }
+        known: dict[str, int] = {}
+        for function in functions:
+            known |= flag_constants(self.table.by_name[function], self.table)
         found: dict[str, tuple[str, ...]] = {}
         for key in value:
             if key not in FLAG_KEYS:
@@ -400,6 +403,13 @@ class _Reader:
                     self.wrong(
                         "no function of this rule has the flag "
                         f"{quote(name)}{nearest(name, known)}",
+                        "flags",
+                        name,
+                    )
+                elif known.get(name) == 0:
+                    self.wrong(
+                        f"{quote(name)} is 0, so no call can be told by it: say none = [...], with "
+                        "the flags that are not to be set",
                         "flags",
                         name,
                     )
@@ -483,12 +493,21 @@ def bad_set(glob: str) -> str | None:
     )
 
 
-def flag_constants(function: Function, table: ApiTable) -> Mapping[str, int]:
+def flag_arguments(function: Function, table: ApiTable) -> dict[int, Mapping[str, int]]:
+    """The arguments that are flags, by their places: the constants that each can have."""
+    return {
+        place: table.enums[param.enum].constants if param.enum else {}
+        for place, param in enumerate(function.params)
+        if param.flags
+    }
+
+
+def flag_constants(function: Function, table: ApiTable) -> dict[str, int]:
     """The flags that the function can be given, by name."""
-    for param in function.params:
-        if param.flags and param.enum:
-            return table.enums[param.enum].constants
-    return {}
+    found: dict[str, int] = {}
+    for constants in flag_arguments(function, table).values():
+        found |= constants
+    return found
 
 
 def _never(rules: Sequence[Rule], table: ApiTable) -> list[tuple[int, str]]:

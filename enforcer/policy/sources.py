@@ -18,9 +18,10 @@ KINDS = (
     "", "handle", "name", "xml", "params", "unknown", "connection", "pool", "found", "handles",
     "handle or all",
 )  # fmt: skip  # as enum source_kind
-_PARTS = ("snapshot", "checkpoint", "networkport")
+PARTS = ("snapshot", "checkpoint", "networkport")  # are named by what they belong to
 _WITHOUT_UUID = frozenset({"volume", "interface", "nodedevice", "nwfilterbinding"})
 NAMING = frozenset(KINDS) - {"connection", "pool"}
+_HANDLES = frozenset({"handle", "handles", "handle or all"})
 
 # the object is in a file or in another process, which is not looked into
 _UNKNOWN = frozenset(
@@ -109,7 +110,7 @@ def is_lookup(function: Function) -> bool:
     return (
         function.result.object in TYPES
         and "Lookup" in function.name
-        and function.result.object not in _PARTS
+        and function.result.object not in PARTS
     )
 
 
@@ -122,26 +123,32 @@ def is_part(function: Function) -> bool:
     """Whether its calls are about what belongs to another object, and is named by that: a
     snapshot.
     """
-    return any(source.kind == "handle" and source.type in _PARTS for source in sources_of(function))
+    return any(source.kind == "handle" and source.type in PARTS for source in sources_of(function))
 
 
-def has_whole_name(function: Function) -> bool:
-    """Whether its calls are about what has a name like POOL/VOLUME or DOMAIN/SNAPSHOT, too."""
-    named = [source for source in sources_of(function) if source.kind in NAMING]
-    return any(
-        source.type == "volume"
-        or (source.kind == "handle" and source.type in ("snapshot", "checkpoint"))
-        for source in named
-    )
+def role_of(function: Function, source: Source) -> str:
+    """What the place says of the call: the "object" that it is about, the "new name" that this
+    gets, the "document" that changes it; "found", "cookie", "unknown": none of these.
+
+    A migration's parameters say the new name and one of the others.
+    """
+    has_handle = any(each.kind in _HANDLES for each in sources_of(function, by_uuid=True))
+    if source.kind in _HANDLES:
+        return "object"
+    if source.kind == "name":
+        return "new name"
+    if source.kind == "xml" and "cookie" in function.params[source.argument].name:
+        return "cookie"
+    if source.kind in ("xml", "params"):
+        return "document" if has_handle else "object"
+    if source.kind == "found":
+        return "found" if has_handle else "object"
+    return source.kind
 
 
-def may_have_uuid(function: Function) -> bool:
-    """Whether what its calls are about can have a UUID."""
-    return any(
-        source.type not in _WITHOUT_UUID or source.kind == "xml"
-        for source in sources_of(function)
-        if source.kind in NAMING
-    )
+def may_have_uuid(source: Source) -> bool:
+    """Whether what is named there can have a UUID."""
+    return source.kind == "xml" or (source.kind != "name" and source.type not in _WITHOUT_UUID)
 
 
 def takes_document(function: Function) -> bool:

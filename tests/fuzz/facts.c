@@ -7,8 +7,12 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "enforcer.h"
 
+/* a daemon of root's */
+#define geteuid in_arguments_geteuid
+static unsigned in_arguments_geteuid(void) { return 0; }
 /* of these, objects.c and connection.c have what looks into arguments */
 #define find_objects in_arguments_objects
 #define find_connection in_arguments_connection
@@ -27,6 +31,7 @@ void in_arguments_forget(struct question *ask);
 #undef next_handle
 #undef is_refused
 #undef forget_objects
+#undef geteuid
 
 char enforcer_stubs[FUNCTIONS * STUB_BYTES];
 const struct function functions[FUNCTIONS] = { FUNCTION_ROWS };
@@ -52,6 +57,7 @@ struct facts {
 						   none */
 	uint32_t number, uid, gid, thing_count;
 	uint32_t is_readonly;			/* enum certainty */
+	uint32_t in_daemon;
 };
 static const struct facts *facts;
 static const char *decided;
@@ -128,7 +134,8 @@ void find_connection(struct question *ask)
 	ask->is_readonly = facts->is_readonly;
 	ask->has_uri = UNKNOWN;
 	if (facts->uri && append(ask->uri, sizeof(ask->uri), 0, facts->uri) &&
-	    strip_uri(ask->bare_uri, sizeof(ask->bare_uri), facts->uri))
+	    strip_uri(ask->bare_uri, sizeof(ask->bare_uri), facts->uri) &&
+	    is_own_driver(ask->bare_uri))
 		ask->has_uri = YES;
 }
 
@@ -155,6 +162,7 @@ const char *deciding(const struct facts *of)
 	if (!check_policy(of->policy, of->policy->size, &problem))
 		return "";
 	facts = of;
+	is_daemon = of->in_daemon;
 	decided = NULL;
 	memcpy(made.call.args, of->args, sizeof(of->args));
 	judge(&made.call);

@@ -101,6 +101,11 @@ FLAGS: Mapping[str, Mapping[str, int]] = {
         "VIR_DOMAIN_XML_INACTIVE": 2,
         "VIR_DOMAIN_XML_MIGRATABLE": 8,
     },
+    "virDomainListGetStats": {
+        "VIR_DOMAIN_STATS_STATE": 1,
+        "VIR_DOMAIN_STATS_BALLOON": 4,
+        "VIR_DOMAIN_STATS_VCPU": 8,
+    },
     "virDomainSnapshotCreateXML": {"VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE": 1},
     "virDomainSnapshotGetXMLDesc": {"VIR_DOMAIN_SNAPSHOT_XML_SECURE": 1},
     "virDomainSnapshotDelete": {
@@ -400,8 +405,11 @@ def _create_snapshot(rand: random.Random) -> Call:
 
 
 def _statistics(rand: random.Random) -> Call:
-    handles = [_handle(rand, "domain") for _ in range(rand.randint(1, 3))]
-    return Call("virDomainListGetStats", tuple(handle[1:] for handle in handles), tuple(handles))
+    handles = tuple(_handle(rand, "domain") for _ in range(rand.randint(1, 3)))
+    stats = _bits(rand, "virDomainListGetStats")
+    arguments = stats, *(handle[1:] for handle in handles)
+    # who asks for none is given all
+    return Call("virDomainListGetStats", arguments, handles, stats or (1 << 32) - 1)
 
 
 # whom a client may say that it acts for

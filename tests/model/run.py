@@ -9,7 +9,10 @@ import random
 from collections import Counter
 from typing import Any
 
+from enforcer.launch.library import table
+from enforcer.policy.rules import read_policy
 from tests.model.calls import FLAGS, Call, random_call, things_of
+from tests.model.explained import Unsure, explained
 from tests.model.places import ACCESS_DENIED, FROM_ACCESS, USERS, Place, User, state
 from tests.model.policies import KEYS, Policy, compiled, random_policy, toml
 from tests.model.rules import Facts, Person, first_match, verdict
@@ -22,7 +25,7 @@ class Tally:
     """What was compared."""
 
     def __init__(self) -> None:
-        self.calls = self.programs = 0
+        self.calls = self.programs = self.explained = 0
         self.ends: Counter[str] = Counter()  # "denied", "done", "failed"
         self.denied_by: Counter[str] = Counter()  # keys of the rules that denied
         self.passed_by: Counter[str] = Counter()  # of those that let pass
@@ -32,7 +35,8 @@ class Tally:
     def lines(self) -> list[str]:
         """For people."""
         return [
-            f"{self.calls} calls of {self.programs} programs compared: {_said(self.ends)}",
+            f"{self.calls} calls of {self.programs} programs compared, {self.explained} with what "
+            f"explain says, too: {_said(self.ends)}",
             f"denied by rules with: {_said(self.denied_by)}",
             f"let pass by rules with: {_said(self.passed_by)}",
             f"denied by way in: {_said(self.ways)}; let pass: {_said(self.passed_ways)}",
@@ -68,6 +72,7 @@ class Run:
             self.rand, calls, exes, self.generation, may_audit=not self.was_audit
         )
         self.was_audit = self.policy["mode"] == "audit"
+        self.rules = read_policy(toml(self.policy), "model.toml", table())
         self.place.put_in_force(compiled(self.policy), None if self.was_audit else self.generation)
         for program in programs:
             self._run_program(program)
@@ -93,6 +98,7 @@ class Run:
     def _compare(self, user: User, way: str, call: Call, where: str) -> None:
         facts = self._facts(user, way, call)
         rule = verdict(self.policy, facts)
+        self._explain(rule, facts, where)
         if rule is None:
             expected = self.place.make_plainly(call, way)
         else:
@@ -118,6 +124,16 @@ class Run:
                 said.get("unix-user-id"), said.get("unix-group-id"), said.get("sasl-user-name")
             )
         self._count(way, "denied" if rule else got[0], facts)
+
+    def _explain(self, rule: str | None, facts: Facts, where: str) -> None:
+        """Never contradicts."""
+        try:
+            said = explained(self.rules, facts, in_daemon=self.place.kind != "client")
+        except Unsure:
+            return
+        self.tally.explained += 1
+        if said != rule:
+            raise Mismatch(self._report(where, {"by rule": rule, "explained": said}, facts))
 
     def _facts(self, user: User, way: str, call: Call) -> Facts:
         in_daemon = self.place.kind != "client"

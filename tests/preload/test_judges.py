@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from enforcer.launch.library import table
-from enforcer.policy.compiled import IN_PARAMS, compile_policy, document_at, flags_at
-from enforcer.policy.explain import explain_facts, things_of
+from enforcer.policy.compiled import IN_PARAMS, compile_policy, document_at
+from enforcer.policy.explain import Called, Question, explain_facts, objects_of
 from enforcer.policy.judge import NONE, UNRECORDED, Facts, Judge, Thing
-from enforcer.policy.rules import PolicyError, flag_constants, read_policy
+from enforcer.policy.rules import PolicyError, flag_arguments, flag_constants, read_policy
 from enforcer.policy.sources import is_part, names_objects
 from probes.api.table import Function
 from tests.enforced import library
@@ -34,6 +34,8 @@ FUNCTIONS = (
     "virDomainSnapshotDelete", "virStorageVolDelete", "virStoragePoolUndefine",
     "virNetworkDefineXML", "virNetworkUndefine", "virConnectListAllDomains", "virInterfaceDestroy",
     "virSecretGetXMLDesc", "virDomainSetMetadata",
+    "virDomainRename", "virDomainMigrateToURI3", "virConnectGetAllDomainStats",
+    "virDomainGetGuestInfo",
 )  # fmt: skip
 UUIDS = tuple(f"6695eb01-f6a4-8304-79aa-97f2502e193{i}" for i in range(3))
 NAMES = ("web1", "web", "Bü", "a[b", "web1/x", "x", "]", "")
@@ -60,12 +62,15 @@ URIS = (
     "qemu+ssh://u@h/system?x=1",
     "qemu+unix:///system",
     "network:///system",
+    "qemu:///session",
+    "secret:///session?name=qemu",
     "test:///default#f",
     "xen",
     "qemu:///x%41",
 )
 URI_GLOBS = (
     "qemu:///system",
+    "*:///session",
     "qemu:*",
     "*system",
     "network:*",
@@ -91,7 +96,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "sasl": ("alice", "bob"),
     "x509": ("CN=x", ""),
 }
-POLICIES, QUESTIONS = 400, 25
+POLICIES, QUESTIONS = 200, 50
 
 
 def listed(rand: random.Random, values: tuple[str, ...]) -> list[str]:
@@ -172,7 +177,8 @@ def partly_recorded(rand: random.Random, facts: Facts) -> Facts:
 def random_thing(rand: random.Random, function: Function) -> Thing:
     """What is known of it may differ from what is known of others."""
     name, known = rand.choice((*NAMES, None)), rand.choice((*map(uuid.UUID, UUIDS), None))
-    (thing,) = things_of(function, name, known) or (Thing(),)
+    question = Question(function.name, name, str(known) if known else None)
+    (_, thing), *_ = objects_of(function, question) or [Called("", Thing())]
     has_none = rand.random()
     return thing._replace(name=NONE, whole=NONE) if has_none < 0.1 else thing
 
@@ -180,7 +186,7 @@ def random_thing(rand: random.Random, function: Function) -> Thing:
 def random_facts(rand: random.Random) -> Facts:
     """Of everything but who calls, some can't be told."""
     function = TABLE.by_name[rand.choice(FUNCTIONS)]
-    at, place = flags_at(function), document_at(function)
+    place = document_at(function)
 
     def known(values: tuple[Any, ...]) -> Any:
         return None if rand.random() < 0.3 else rand.choice(values)
@@ -196,8 +202,9 @@ def random_facts(rand: random.Random) -> Facts:
         uri=known(URIS),
         readonly=known((True, False)),
         exe=known(EXES),
-        numbers={} if at is None else {at: rand.randrange(16)},
+        numbers={at: rand.randrange(16) for at in flag_arguments(function, TABLE)},
         texts={} if place is None else {place: text},
+        in_daemon=rand.random() < 0.5,
     )
 
 
@@ -222,7 +229,7 @@ class CFacts(ctypes.Structure):
         ("texts", ctypes.c_char_p * 6),
         *(
             (name, ctypes.c_uint32)
-            for name in ("number", "uid", "gid", "thing_count", "is_readonly")
+            for name in ("number", "uid", "gid", "thing_count", "is_readonly", "in_daemon")
         ),
     ]
 
@@ -249,6 +256,7 @@ def given_to_library(facts: Facts, policy: ctypes.Array[ctypes.c_char]) -> CFact
         uid=who.get("uid", 2**32 - 1),
         gid=who.get("gid", 2**32 - 1),
         thing_count=len(facts.things),
+        in_daemon=bool(facts.in_daemon),
     )
     for place, thing in enumerate(facts.things):
         found.things[place] = thing_for_library(thing, is_part(facts.function))

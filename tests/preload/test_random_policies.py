@@ -15,9 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from enforcer.launch.library import table
-from enforcer.policy.compiled import flags_at
 from enforcer.policy.explain import Question, explain
-from enforcer.policy.rules import flag_constants, read_policy
+from enforcer.policy.rules import flag_arguments, flag_constants, read_policy
 from tests.enforced import enforced_environment, put
 
 NODE = """<node>
@@ -229,7 +228,7 @@ def explained(text: str, function: str, name: str, flags: int, uri: str, exe: Pa
     has_uuid = not function.startswith("virNetwork")
     named = (
         frozenset(known[bit] for bit in (1, 2) if flags & bit)
-        if flags_at(table().by_name[function]) is not None
+        if flag_arguments(table().by_name[function], table())
         else None
     )
     other = "6695eb01-f6a4-8304-79aa-000000000000"
