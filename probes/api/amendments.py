@@ -135,27 +135,6 @@ SECRET = {
     ("virStreamRecv*", "data"): "a console's output, or a disk's contents",
 }
 
-# During these the program's own functions run on the calling thread.
-CALLS_BACK = {
-    "virEventRunDefaultImpl": "all handlers, timers and event callbacks run in it",
-    "virConnectOpenAuth": "asks the program for credentials",
-    "virStreamSendAll": "takes the data from the program's source function",
-    "virStreamSparseSendAll": "likewise, and from its hole and skip functions",
-    "virStreamRecvAll": "hands the data to the program's sink function",
-    "virStreamSparseRecvAll": "likewise, and to its hole function",
-    "virStreamFinish": "frees what belongs to the stream's event callback",
-    "virStreamAbort": "likewise, and in a daemon calls it one last time",
-    "virStreamEventRemoveCallback": "frees what belongs to the callback",
-    "virConnect*Deregister*": "likewise",
-    "virConnectUnregisterCloseCallback": "likewise",
-    "virConnectClose": (
-        "the last reference to a connection frees what belongs to the callbacks left on it"
-    ),
-    "vir*Free": "likewise: an object holds a reference to its connection",
-    "virEvent*Handle": "a program that brought its own event loop (virEventRegisterImpl) runs here",
-    "virEvent*Timeout": "likewise",
-}
-
 # Enums of arguments ("" is the result) whose text names none, or one that does not fit; True:
 # flags. "A-NAME" is enum A without the constant NAME, which has the same value as the right one and
 # belongs to other functions.
@@ -255,11 +234,6 @@ def is_plumbing(name: str) -> bool:
     functions yet to come.
     """
     return any(fnmatch.fnmatchcase(name, glob) for glob in PLUMBING)
-
-
-def calls_back(name: str) -> bool:
-    """Whether the program's own functions may run in the function of this name."""
-    return any(fnmatch.fnmatchcase(name, glob) for glob in CALLS_BACK)
 
 
 def is_secret(function: str, argument: str) -> bool:

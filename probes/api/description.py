@@ -181,7 +181,6 @@ def functions(described: Described, needs_write: Mapping[str, str]) -> list[Func
             tuple(_param(described, name, arg, element) for arg in element.findall("arg")),
             _access(name, needs_write.get(name), element),
             _failure(name, ctype, text),
-            amendments.calls_back(name),
         )
         result.append(
             function._replace(

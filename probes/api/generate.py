@@ -63,8 +63,6 @@ def _function(function: Function) -> str:
         "since": function.since,
     }
     entry |= {"access": function.access, "failure": function.failure}
-    if function.calls_back:
-        entry["calls_back"] = True
     if function.write_when:
         entry["write_when"] = _short(function.write_when)
     entry["result"] = _short(function.result)

@@ -58,7 +58,6 @@ def _bundled() -> ApiTable:
             tuple(Param(**param) for param in entry["params"]),
             entry["access"],
             entry["failure"],
-            entry.get("calls_back", False),
             WriteWhen(**entry["write_when"]) if "write_when" in entry else None,
         )
         for number, entry in enumerate(document["functions"])

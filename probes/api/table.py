@@ -94,11 +94,6 @@ class Function(NamedTuple):
     negative, null, zero: that result; minus_one: only -1 (virStreamRecv: -2 and -3 are answers);
     minus_one_if_error, null_if_error: that result, but only if an error was raised; none: it can't
     fail or doesn't tell.
-
-    `calls_back`: the program's own functions may run in it on the calling thread. Two more ways are
-    open in any function
-    and not counted here: the error handler (virSetErrorFunc) when it fails, and the program's own
-    event loop (virEventRegisterImpl) when a remote connection changes what it waits for.
     """
 
     number: int
@@ -109,7 +104,6 @@ class Function(NamedTuple):
     params: tuple[Param, ...]
     access: str  # "write", "conditional", "read" or "plumbing"
     failure: str
-    calls_back: bool
     write_when: WriteWhen | None = None  # of conditional functions
 
     @property
@@ -183,7 +177,6 @@ def unknown_function(number: int, name: str, library: str) -> Function:
         (),
         "plumbing" if is_plumbing(name) else "write",
         "none",
-        True,
     )
 
 

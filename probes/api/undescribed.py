@@ -190,7 +190,7 @@ def _function(number: int, name: str) -> Function:
     )
     result = Result(ctype, kind, OBJECTS.get(ctype))
     return Function(
-        number, name, _LIBRARY, "1.1.0", result, tuple(map(_param, params)), "write", failure, False
+        number, name, _LIBRARY, "1.1.0", result, tuple(map(_param, params)), "write", failure
     )
 
 

@@ -257,7 +257,7 @@ def test_exceptions_name_what_exists(table):
         place.split(".")[1] in dict(table.structs[place.split(".")[0]])
         for place in amendments.FIELD_ENUM
     )
-    for glob in (*amendments.PLUMBING, *amendments.CALLS_BACK):
+    for glob in amendments.PLUMBING:
         assert fnmatch.filter(table.by_name, glob), glob
     for glob, argument in amendments.SECRET:
         assert fnmatch.filter([name for name, one in arguments if one == argument], glob), (
@@ -330,7 +330,6 @@ def test_bundled_table_is_made_with_the_present_exceptions(table, installed, tmp
                 f.result,
                 f.access,
                 f.failure,
-                f.calls_back,
                 f.write_when,
                 [param._replace(enum=None) for param in f.params],
             )
