@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from log.errors import TraceError, explain
-from probes.kernel import bpf, kept, offsets, records
+from probes.kernel import bpf, contract, kept, offsets, records
 from probes.kernel.bytecode import with_jumps_back
 from probes.kernel.ring import Mapped, Ring
 from probes.kernel.tracepoints import TRACEPOINTS, Tracepoints
@@ -29,7 +29,10 @@ TWO_LINKS = "LIBVIRT_TRACE_TWO_LINKS"  # in the environment: as before Linux 6.1
 FOLDER = Path(__file__).with_name("trace")
 SOURCE, TASKS_SOURCE, STUBS = FOLDER / "trace.bpf.c", FOLDER / "tasks.bpf.c", FOLDER / "stubs"
 # what the bytecode depends on, with all in FOLDER
-SOURCES = (Path(__file__), Path(__file__).with_name("bytecode.py"))
+SOURCES = tuple(
+    Path(__file__).with_name(name)
+    for name in ("program.py", "bytecode.py", "contract.py", "records.py")
+)
 MAY_GOTO = struct.pack(
     "<BBhiBBhiBBhiBBhi", 0xB7, 0, 0, 0, 0xE5, 0, 1, 0, 0x05, 0, -2, 0, 0x95, 0, 0, 0
 )
@@ -39,6 +42,12 @@ RINGS = 6
 # in our own memory, of writes and tasks: times a ring's size, and bytes, unless the ring is larger;
 # of reads as much as a ring
 BACKLOG, BACKLOG_BYTES = 8, 64 << 20
+
+
+CONTRACTS = {
+    SOURCE: contract.asserts(contract.TRACE_SHAPES, contract.TRACE_NUMBERS),
+    TASKS_SOURCE: contract.asserts(contract.TASKS_SHAPES, contract.TASKS_NUMBERS),
+}
 
 
 def has_uprobe_multi() -> bool:
@@ -328,14 +337,16 @@ def _ending(status: int) -> str:
 
 
 def whole(source: Path) -> str:
-    """The program with our headers in it: BCC compiles a text, which is nowhere."""
-    return re.sub(
-        r"^#include "
-        r'"(.+)"$',
+    """The program with our headers in it, as BCC compiles a text, which is nowhere; and with what
+    its layouts must be.
+    """
+    text = re.sub(
+        r'^#include "(.+)"$',
         lambda line: (source.parent / line[1]).read_text(),
         source.read_text(),
         flags=re.M,
     )
+    return text + "\n" + CONTRACTS[source]
 
 
 def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:

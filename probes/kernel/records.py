@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The layouts that trace.bpf.c, tasks.bpf.c and the reader share: structs of records, plans and
-settings, as struct formats.
+settings, as struct formats. contract.py has the compiler look whether C's are the same.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ TASK_TEXT = 104
 # args, sp, number, action, function, rule, message, note, result
 VERDICT = struct.Struct("<6QQIIQQQQQ")
 VERDICT_AT = 104  # of its copy in a REC_VERDICT
-VERDICT_ALLOW, VERDICT_AUDIT, VERDICT_DENY = 1, 2, 3
+VERDICT_ALLOW, VERDICT_AUDIT, VERDICT_DENY, VERDICT_LOOKING = range(1, 5)
 
 PLAIN = struct.Struct("<QQ")  # of a process that copies no stacks: start in ticks, executable pages
 

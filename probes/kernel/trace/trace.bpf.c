@@ -13,8 +13,8 @@
  * Nothing here knows libvirt: which row of `plans` belongs to a function is the attach cookie. Both
  * programs are loaded sleepable where the kernel can, so that pages which are not resident are
  * faulted in (may_wait). probes/kernel/records.py reads the records, probes/plans/functions.py
- * writes the rows; their layouts must agree with the structs here
- * (tests/unit/probes/kernel/test_records.py).
+ * writes the rows; probes/kernel/contract.py asserts that their layouts are those of the structs
+ * here.
  */
 
 #include "records.bpf.h"
