@@ -194,6 +194,10 @@ class Reads(NamedTuple):
     total_ns: int
     max_ns: int
     caused: bool = False  # each was made for a call that is counted, too, or written
+    # that made them, or that a daemon made them for; of several, `caller` or `client` tells what
+    # they have in common, and the pid of the first
+    processes: int = 1
+    pids: tuple[int, ...] = ()  # of several: the first of them
 
 
 class Gap(NamedTuple):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Events come in; those that a record keeps go out: what polling programs read all day is
-counted, a line a minute.
+counted, a line a minute, also where each question is a process of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from log.values import Handle
 
 FULL, COUNTED, NONE = MODES = ("full", "counted", "none")
 EVERY_NS = 60_000_000_000
-MOST_GROUPS = 4096  # that are counted apart; when there are more, all that was counted is written
+# of calls of a process that are alike; when there are more, all that was counted is written
+MOST_GROUPS = 16384
+MOST_PIDS = 32  # of processes that are counted together, which are told
 # failed and slow reads of a group that are written out, between two times that it is
 MOST_IN_FULL = 100
 MOST_HELD = 65536  # events that wait for the call that they were made for
@@ -23,6 +25,8 @@ NO_PROBE = "no return probe"  # `unfinished` of all calls on some kernels
 
 
 class _Group:
+    """Calls that are alike."""
+
     def __init__(self, call: Call, found: Handle | None) -> None:
         self.caller: Caller = call.caller
         self.comm = call.comm
@@ -32,8 +36,19 @@ class _Group:
         self.caused = call.parent is not None
         self.first, self.last = call.time, call.time
         self.calls = self.failed = self.total = self.longest = self.in_full = 0
+        self.pids: dict[int, None] = {}  # in order
+
+    def join(self, call: Call) -> None:
+        """Another process image makes such calls, or has them made."""
+        client = call.client
+        pid = client.get("pid") if client else None
+        self.pids[pid if isinstance(pid, int) else call.caller.pid] = None
+        caller = self.caller
+        if caller is not call.caller and caller.cmdline != call.caller.cmdline:
+            self.caller = caller._replace(cmdline=None)
 
     def add(self, call: Call) -> None:
+        """Count one in."""
         took = call.duration_ns or 0
         self.first = min(self.first, call.time)
         self.last = max(self.last, call.time + took)
@@ -43,17 +58,24 @@ class _Group:
         self.longest = max(self.longest, took)
 
     def event(self) -> Reads:
-        counts = self.calls, self.failed, self.total, self.longest
+        """What is written of them."""
+        several = len(self.pids) > 1
+        client = _in_common(self.client) if several and self.client else self.client
         return Reads(
             self.first,
             self.last,
             self.caller,
             self.comm,
-            self.client,
+            client,
             self.function,
             self.object,
-            *counts,
+            self.calls,
+            self.failed,
+            self.total,
+            self.longest,
             self.caused,
+            len(self.pids) if several else 1,
+            tuple(self.pids)[:MOST_PIDS] if several else (),
         )
 
 
@@ -65,6 +87,8 @@ class Counting:
         self._mode = mode
         self._slower = slower_ns
         self._groups: dict[Hashable, _Group] = {}
+        # the same by who makes them, by identity, as that is quick; both are held for that
+        self._known: dict[Hashable, tuple[_Group, Caller, object]] = {}
         # by the id of the call that they were made for
         self._held: dict[str, list[Call | Command]] = {}
         self._held_count = 0
@@ -85,7 +109,7 @@ class Counting:
                 if type(event) is DomainEvent:
                     self._want(event.parent)
                 kept.append(event)
-        if len(self._groups) >= MOST_GROUPS or now >= self._told + EVERY_NS:
+        if len(self._known) >= MOST_GROUPS or now >= self._told + EVERY_NS:
             self._tell(now, kept)
         return kept
 
@@ -158,19 +182,19 @@ class Counting:
 
     def _group_of(self, call: Call) -> _Group:
         found, about = _object(call)
-        client = call.client
-        key = (
-            id(call.caller),
-            call.comm,
-            None if client is None else id(client),
-            call.function,
-            about,
-            call.parent is None,
-        )
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = _Group(call, found)
-        return group
+        caller, client = call.caller, call.client
+        rest = (call.comm, call.function, about, call.parent is None)
+        quick = (id(caller), id(client), rest)
+        known = self._known.get(quick)
+        if known is None:
+            maker = caller if client else caller._replace(pid=0, cmdline=None)
+            key = (maker, _identity(client), rest)
+            group = self._groups.get(key)
+            if group is None:
+                group = self._groups[key] = _Group(call, found)
+            group.join(call)
+            known = self._known[quick] = (group, caller, client)
+        return known[0]
 
     def _tell(self, now: int, kept: list[Event]) -> None:
         if self._held_since is not None and now >= self._held_since + EVERY_NS:
@@ -180,7 +204,7 @@ class Counting:
         self._held_since = now if self._held else None
 
     def _events(self) -> Iterable[Event]:
-        groups, self._groups = self._groups, {}
+        groups, self._groups, self._known = self._groups, {}, {}
         if self._mode == NONE:
             for group in groups.values():
                 self.left_out[group.function] += group.calls
@@ -192,6 +216,18 @@ class Counting:
         for events in self._held.values():
             kept += events
         self._held, self._held_count = {}, 0
+
+
+def _in_common(client: Mapping[str, Any]) -> dict[str, Any]:
+    """Of processes that follow one another: all but what tells them apart."""
+    return {
+        key: None if key in ("pid", "cmdline") else _in_common(item) if type(item) is dict else item
+        for key, item in client.items()
+    }
+
+
+def _identity(client: Mapping[str, Any] | None) -> Hashable:
+    return None if client is None else str(_in_common(client))
 
 
 def _object(call: Call) -> tuple[Handle | None, Hashable]:

@@ -81,9 +81,10 @@ def _marks_of_call(call: Call) -> tuple[Marks, ...] | None:
 
 def _marks_of_reads(event: Reads) -> tuple[Marks, ...] | None:
     about = _names(event)
-    if about is None:
+    if about is None or event.processes > max(len(event.pids), 1):
         return None
-    return about, _of_function(event.function), _who(event.caller, event.client)
+    who = _marks(map(of_process, event.pids)) or _who(event.caller, event.client)
+    return about, _of_function(event.function), who
 
 
 def _names_of_call(call: Call) -> Marks | None:

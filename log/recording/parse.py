@@ -413,6 +413,8 @@ def _reads(f: Fields, types: Types) -> Reads:
         total,
         longest,
         caused,
+        _int(f.get("processes", 1)),
+        tuple(map(_int, _list(f.get("pids", [])))),
     )
 
 

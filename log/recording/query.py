@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from log.events import Call, Caller, Command, DomainEvent, Event, Reads
@@ -43,6 +43,7 @@ CALLS = (b'{"type":"call"', b'{"type":"unfinished"', b'{"type":"verdict"')
 COMMANDS = (b'{"type":"monitor"', b'{"type":"agent"')
 _CHANGE = b'{"type":"domain"'
 _COUNTED = b'{"type":"reads"'
+_SEVERAL = b'"pids":['  # in those of several processes
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,9 @@ class Query:
         elif line.startswith(_COUNTED):
             if self.writes or self.rules:
                 return False
-            groups = (*self._named, *self._taking_part, *self._said)
+            groups = (*self._named, *self._said)
+            if _SEVERAL not in line:
+                groups = (*groups, *self._taking_part)
         elif line.startswith(COMMANDS):
             return not self.is_of_calls and not self._named and _TOLD in line
         elif line.startswith(_CHANGE):
@@ -235,7 +238,14 @@ class Query:
             return False
         if self.slower_ns is not None and event.max_ns < self.slower_ns:
             return False
-        of_process = self._of_process(event.caller, event.comm, event.client)
+        asked = self
+        if (
+            self.pids
+            and event.pids
+            and (event.processes > len(event.pids) or not set(self.pids).isdisjoint(event.pids))
+        ):
+            asked = replace(self, pids=())  # one of them is meant, or may be
+        of_process = asked._of_process(event.caller, event.comm, event.client)
         return of_process and self._for(event.client) and self.about(event) and self._says(event)
 
     def _in_time(self, event: Event) -> bool:

@@ -325,6 +325,8 @@ def _reads(event: Reads) -> str:
         "total_ns": event.total_ns,
         "max_ns": event.max_ns,
     }
+    if event.processes != 1 or event.pids:
+        counts |= {"processes": event.processes, "pids": list(event.pids)}
     head: dict[str, Value] = {
         "caller": caller,
         "client": client,

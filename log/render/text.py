@@ -245,7 +245,8 @@ def _reads(event: Reads) -> list[str]:
     )
     about = ("", "(", *handle(event.object), "", ")") if event.object else ("", "()")
     failed = f", {event.failed} failed" if event.failed else ""
-    counts = f"{event.calls} {plural(event.calls, 'read')}{failed} until {clock(event.until)}"
+    by = "" if event.processes == 1 else f" by {event.processes} processes"
+    counts = f"{event.calls} {plural(event.calls, 'read')}{by}{failed} until {clock(event.until)}"
     took = f" <{duration(event.total_ns)}, {duration(event.max_ns)} at most>"
     return [
         *(

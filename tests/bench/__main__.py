@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from probes.host.targets import Target, Targets, host_libraries
-from tests.bench import asking, command, cost, enforcer, linking, links, rate
+from tests.bench import asking, command, cost, day, enforcer, linking, links, rate
 from tests.bench.runs import Programs, Rounds, build
 from tests.bench.table import Row, render
 from tests.needs import NEEDS
@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[Programs, Target, Rounds], list[Row]]] = {
     "rate": rate.rows,
     "enforcer": enforcer.rows,
     "asking": asking.rows,
+    "day": day.rows,
 }
 ROUNDS, QUICK_ROUNDS = 5, 1
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -285,6 +286,51 @@ def test_reads_are_counted_and_none_is_missing(folder):
         made._counting._slower = 10**9
         made.write([slow, READ])
     assert calls(replay(folder)[0])[-1] == slow
+
+
+def test_short_lived_programs_share_a_line_that_says_how_many_they_are(folder):
+    several = 40
+    callers = [READ.caller._replace(pid=100 + number) for number in range(several)]
+    bash = READ.caller._replace(pid=7, exe="/bin/bash")
+    alice = READ.caller._replace(pid=8, user="alice", uid=1000, cmdline=("virsh", "list"))
+    clients: list[dict[str, Any]] = [
+        {"pid": pid, "user": "bob", "peer": {"pid": pid}} for pid in (200, 201)
+    ]
+    batch: list[Event] = [READ._replace(caller=caller) for caller in callers for _ in range(3)]
+    batch += [READ._replace(caller=bash), READ._replace(caller=alice)]
+    batch += [READ._replace(caller=bash._replace(cmdline=("bash", "-c")))]
+    batch += [READ._replace(client=client) for client in clients]
+    with recorder(folder, reads="counted") as made:
+        made.write(batch)
+    assert (made.written, made.counted) == (0, len(batch))
+    found, _ = replay(folder)
+    virsh, shell, hers, daemon = (event for event in found if isinstance(event, Reads))
+    assert (virsh.calls, virsh.processes) == (3 * several, several)
+    assert virsh.pids == tuple(range(100, 132)) and virsh.caller == callers[0]
+    assert (shell.calls, shell.processes, shell.pids) == (2, 1, ()), "one that has become another"
+    assert shell.caller.cmdline is None
+    assert (hers.calls, hers.processes, hers.caller) == (1, 1, alice)
+    assert (daemon.calls, daemon.processes, daemon.pids) == (2, 2, (200, 201))
+    assert daemon.client == {"pid": None, "user": "bob", "peer": {"pid": None}}
+    for pid, lines in ((100, [virsh]), (139, [virsh]), (8, [virsh, hers]), (201, [virsh, daemon])):
+        for _ in range(2):
+            asked = replay(folder, query=Query(pids=(pid,)))[0]
+            assert [event for event in asked if isinstance(event, Reads)] == lines
+            if segments(folder)[0].read_bytes()[-4:] == b"\xb1\xea\x92\x8f":
+                without_index(segments(folder)[0])
+
+
+def test_so_many_programs_that_all_are_written_lose_no_call(folder, monkeypatch):
+    from log.recording import counting
+
+    monkeypatch.setattr(counting, "MOST_GROUPS", 10)
+    callers = [READ.caller._replace(pid=number) for number in range(95)]
+    with recorder(folder, reads="counted") as made:
+        for caller in callers:
+            made.write([READ._replace(caller=caller)])
+    found = [event for event in replay(folder)[0] if isinstance(event, Reads)]
+    assert sum(event.calls for event in found) == made.counted == 95
+    assert [event.processes for event in found] == [10] * 9 + [5]
 
 
 def test_read_that_caused_something_that_is_written_is_written_too(folder):
