@@ -96,7 +96,22 @@ class Command(NamedTuple):
     to_agent: bool = False  # to the agent in the guest instead
 
 
+# kinds of causes; NO_CALL: all of them were looked for, and there is none
 BY_CALL, NO_CALL = "call", "no call"
+BY_CONNECTION_END, BY_SIGNAL, BY_OOM = "connection end", "signal", "oom"
+BY_GUEST, BY_IO_ERROR, BY_DAEMON, BY_HOST = "guest", "io error", "daemon", "host"
+CAUSES = (
+    BY_CALL,
+    NO_CALL,
+    BY_CONNECTION_END,
+    BY_SIGNAL,
+    BY_OOM,
+    BY_GUEST,
+    BY_IO_ERROR,
+    BY_DAEMON,
+    BY_HOST,
+)
+NO_DETAILS: Mapping[str, Value] = {}
 
 
 class DomainEvent(NamedTuple):
@@ -112,7 +127,10 @@ class DomainEvent(NamedTuple):
     parent: str | None  # id of the call that did it
     # ids of the calls of which one did it, where they can't be told apart
     one_of: tuple[str, ...] = ()
-    cause: str | None = None  # BY_CALL, NO_CALL; None: it is not known what did it
+    cause: str | None = None  # one of CAUSES; None: it is not known what did it
+    # what else is known of the cause: who sent the signal, which call it was before, ...
+    known: Mapping[str, Value] = NO_DETAILS
+    qemu_pid: int | None = None  # of the domain's process
 
 
 class Target(NamedTuple):

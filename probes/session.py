@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from log.errors import UsageError
-from log.events import Event
+from log.events import Caller, Event
 from log.shown import Shown
 from probes.api.load import load_api
 from probes.attachments import Attachments, listed
 from probes.calls.calls import Calls
+from probes.calls.endings import Endings
 from probes.calls.losses import Losses
 from probes.calls.shown import Choice
 from probes.calls.tasks import Task, Tasks
@@ -28,7 +29,8 @@ from probes.host import coroutines, maps, symbols
 from probes.host.before import Before
 from probes.host.clock import Clock
 from probes.host.daemons import Daemons
-from probes.host.lives import Exec, Exited, Forked, Missed
+from probes.host.guests import Guests
+from probes.host.lives import NO_ID, Exec, Exited, Forked, Missed, OutOfMemory, Signalled
 from probes.host.mapwatch import Dropped, Mapped, Online, Record, watch_maps
 from probes.host.modules import Modules
 from probes.host.owners import Owners
@@ -53,6 +55,9 @@ SWEEPS_UNUSED = 60
 REMEMBERING = 0.02  # s at a time
 MOST_NAMED = 4  # processes
 PRIORITY = -10  # others may be busy, and fill the rings
+
+
+Happened = Exited | Exec | Forked | Signalled | OutOfMemory | Mapped
 
 
 class Options(NamedTuple):
@@ -92,7 +97,7 @@ class Session:
         self._rows = Rows(self._program, table, options.filters, options.limits, returns=returns)
         self._daemons = Daemons()
         # to processes, in their records' order
-        self._happened: list[Exited | Exec | Forked | Mapped] = []
+        self._happened: list[Happened] = []
         self._swept = self._sweeps = 0
         self._detached = self._stopped = False
         filters = options.filters
@@ -104,6 +109,7 @@ class Session:
         self._losses = Losses(self._program.users, self._program.settings, self._processes.user)
         self._tree = Tree(os.getpid()) if filters.tree else None
         self._before = Before(self._daemons)
+        self._guests = Guests(self._sender, self._daemons.is_daemon)
         self._tasks = Tasks(self._processes, self._daemons, self._tree.add if self._tree else None)
         self._owners = Owners()
         self._left = coroutines.Left(self._program.copies_no_stacks, self._owners)
@@ -136,6 +142,7 @@ class Session:
             covered=self._coverage.covered_for,
             covered_here=self._coverage.own_for,
             unseen=self._before.has,
+            endings=Endings(self._guests),
             choice=Choice(
                 self._passes if filters.by_process else None,
                 filters.has_wild_names,
@@ -180,7 +187,9 @@ class Session:
         self._processes.look_around()
         program.settings[:4] = (1).to_bytes(4, "little")
         # now: what begins from here on is seen
-        self._before.scan(mapping.pid for mapping in everything)
+        pids = {mapping.pid for mapping in everything}
+        self._before.scan(pids)
+        self._guests.look_at(pid for pid in sorted(pids) if self._daemons.is_daemon(pid))
         return events
 
     def poll(self) -> list[Event]:
@@ -255,7 +264,7 @@ class Session:
                 self._modules.changed(record.pid)
                 self._remembering.put(self._owners.of(record.pid), record.pid, record.pid)
                 self._attachments.mapped(record)
-            elif isinstance(record, Exited):
+            elif isinstance(record, Exited | Signalled | OutOfMemory):
                 self._happened.append(record)
             elif isinstance(record, Exec):
                 self._happened.append(record)
@@ -310,8 +319,10 @@ class Session:
             ended.extend(self._calls.give_up(settled - SETTLED_NS))
         return ended
 
-    def _happens(self, record: Exited | Exec | Forked | Mapped, ended: list[Event]) -> None:
+    def _happens(self, record: Happened, ended: list[Event]) -> None:
         """It happens to a process after the calls that were fed and before those that will be."""
+        if not isinstance(record, Mapped):
+            self._guests.happens(record)
         if isinstance(record, Mapped):
             if maps.is_enforcer(record.path):
                 self._coverage.enforced(record.pid)
@@ -325,11 +336,18 @@ class Session:
         elif isinstance(record, Forked):
             self._forget(record.pid)  # who had the number before
             self._coverage.forked(record.pid, record.ppid)
-        else:
+        elif isinstance(record, Exited):
             ended.extend(self._calls.thread_exited(record.tid))
             self._before.serves(record.pid, record.tid)
             if record.is_last:
                 self._forget(record.pid)
+
+    def _sender(self, pid: int, uid: int | None, at: int) -> Caller:
+        """Who sent a signal, and may have gone since."""
+        found = self._processes.lookup(pid, at=at)
+        if found.uid != NO_ID or uid is None:
+            return found
+        return found._replace(uid=uid, user=self._processes.user(uid))
 
     def _forget(self, pid: int) -> None:
         self._before.forget(pid)

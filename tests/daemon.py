@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -130,22 +130,36 @@ class Daemon:
         # libvirtd tells whoever started it when it accepts connections, the way systemd asks for
         self._ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ready.bind(str(folder / "ready"))
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                # each step is an exec: one process, one pid
-                ["unshare", "--mount", "sh", "-eu", "-c", START, "sh", str(folder)],
+        more = {"NOTIFY_SOCKET": str(folder / "ready"), "LC_ALL": "C"}
+        self._env = {**os.environ, **(env or {}), **more}
+        # each step is an exec: one process, one pid
+        self._process = self._start("unshare", "--mount", "sh", "-euc", START, "sh", str(folder))
+        self.pid = self._process.pid
+        self._namespace = 0  # inode of its mount namespace; 0: not known yet
+
+    def _start(self, *command: str, fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+        with self._log.open("a") as log:
+            return subprocess.Popen(
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={
-                    **os.environ,
-                    **(env or {}),
-                    "NOTIFY_SOCKET": str(folder / "ready"),
-                    "LC_ALL": "C",
-                },
+                env=self._env,
+                pass_fds=fds,
             )
+
+    def restart(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """End libvirtd and start it again, in the same place; its guests go on."""
+        with open(f"/proc/{self.pid}/ns/mnt") as namespace:
+            self._process.terminate()
+            self._process.wait(20 * PATIENCE)
+            meanwhile()
+            place = f"--mount=/proc/self/fd/{namespace.fileno()}"
+            config = str(self._folder / "libvirtd.conf")
+            enter = ("nsenter", place, "libvirtd", "--config", config, "--listen")
+            self._process = self._start(*enter, fds=(namespace.fileno(),))
         self.pid = self._process.pid
-        self._namespace = 0  # inode of its mount namespace; 0: not known yet
+        self.wait_ready()
 
     def __enter__(self) -> Daemon:
         try:
@@ -192,10 +206,10 @@ class Daemon:
             assert result.returncode == 0, f"virsh {arguments}: {result.stderr}\n{self.log}"
         return result
 
-    def create(self, name: str) -> Guest:
-        """A new running guest of this name."""
+    def create(self, name: str, text: str | None = None) -> Guest:
+        """A new running guest of this name; `text`: its description."""
         description = self._folder / "domain.xml"
-        description.write_text(DOMAIN.format(name=escape(name)))
+        description.write_text(text or DOMAIN.format(name=escape(name)))
         self.virsh("create", str(description))
         uuid = self.virsh("domuuid", name).stdout.strip()
         (pid,) = (

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from log.events import (
+    NO_DETAILS,
     Attached,
     Call,
     Caller,
@@ -334,6 +335,12 @@ def _domain(f: Fields, types: Types) -> DomainEvent:
     domain = _value(f["domain"], "/domain", types)
     if not isinstance(domain, Handle):
         raise ForeignLine("not a domain")
+    parent, cause = _maybe_plain(f["parent"]), f["cause"]
+    details: Mapping[str, Value] = NO_DETAILS
+    if cause is not None:
+        own = ("kind", "id") if parent else ("kind",)
+        told = {key: item for key, item in _dict(cause).items() if key not in own}
+        details = _fields(told, "/cause", types) if told else NO_DETAILS
     return DomainEvent(
         moment(f["time"]),
         _int(f["tid"]),
@@ -342,9 +349,11 @@ def _domain(f: Fields, types: Types) -> DomainEvent:
         domain,
         _plain(f["event"]),
         _plain(f["detail"]),
-        _maybe_plain(f["parent"]),
+        parent,
         _names(f.get("one_of", [])),
-        None if f["cause"] is None else _maybe_plain(f["cause"]["kind"]),
+        None if cause is None else _maybe_plain(cause["kind"]),
+        details,
+        _maybe_int(f.get("qemu_pid")),
     )
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from log.events import BY_CALL, NO_CALL, Call, Caller, DomainEvent, Event, Gap, Lost, Reads, call_id
+from log.events import Call, Caller, DomainEvent, Event, Gap, Lost, Reads, call_id
 from log.filter import is_denied, program_of
 from log.quote import escape, name, well_formed
 from log.recent import Recent
@@ -18,6 +18,7 @@ from log.render.jsonl import rfc3339
 from log.render.units import day_and_time, duration
 from log.sinks.summary import Counts, Table
 from log.values import CutText, Handle, Value
+from log.why import why
 
 MOST_ROWS = 4096  # of a table; what comes then is counted together
 MOST_ENDINGS = 16384
@@ -136,11 +137,7 @@ def was_denied(call: Call, *, both: bool) -> bool:
 
 def cause_of(event: DomainEvent) -> str:
     """Why a domain has changed, in words, until the call that did it is known."""
-    if event.one_of:
-        return f"one of {len(event.one_of)} calls"
-    return {BY_CALL: "a call that is not shown", NO_CALL: "no call"}.get(
-        event.cause or "", "not known"
-    )
+    return why(event).removeprefix("by ").removeprefix("cause ")
 
 
 def client_of(comm: str, caller: Caller, client: Mapping[str, Value] | None) -> Key:

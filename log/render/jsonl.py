@@ -269,7 +269,8 @@ def _domain(event: DomainEvent) -> str:
     cause: dict[str, Value] = {"kind": event.cause}
     if event.parent:
         cause["id"] = event.parent
-    fields["cause"] = cause if event.cause else None
+    fields["cause"] = {**cause, **event.known} if event.cause else None
+    fields["qemu_pid"] = event.qemu_pid
     return _of_process("domain", event, fields)
 
 

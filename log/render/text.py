@@ -17,8 +17,6 @@ from typing import Any
 
 from log.asking import command_name, only_asks
 from log.events import (
-    BY_CALL,
-    NO_CALL,
     Call,
     CallError,
     Command,
@@ -36,6 +34,7 @@ from log.values import (
     CutText,
     Value,
 )
+from log.why import why
 
 INDENT = "  "  # a level of nesting
 _JUDGED = {"deny": "DENIED", "audit": "AUDITED"}
@@ -216,14 +215,7 @@ def _told(command: Command, text: str, took: str, level: int) -> tuple[str, ...]
 
 
 def _domain(event: DomainEvent, level: int) -> list[str]:
-    if event.parent:
-        why = ""
-    elif event.one_of:
-        why = f", by one of {len(event.one_of)} calls"
-    else:
-        why = {BY_CALL: (", by a call that is not shown"), NO_CALL: (", by no call")}.get(
-            event.cause or "", ", cause not known"
-        )
+    reason = "" if event.parent else f", {why(event)}"
     what = (
         "",
         INDENT * level,
@@ -235,7 +227,7 @@ def _domain(event: DomainEvent, level: int) -> list[str]:
         "notice",
         f" {escape(event.event)}: ",
     )
-    return [*_clock_and_who(event), *what, "notice", f"{escape(event.detail)}{why}", "", "\n"]
+    return [*_clock_and_who(event), *what, "notice", f"{escape(event.detail)}{reason}", "", "\n"]
 
 
 def _reads(event: Reads) -> list[str]:

@@ -13,6 +13,7 @@ from probes.calls.causes import Causes, sent
 from probes.calls.changes import Changes
 from probes.calls.decode import Decoder
 from probes.calls.domains import uuid_of
+from probes.calls.endings import REMEMBERED, Endings
 from probes.calls.errors import RaisedErrors
 from probes.calls.judged import Judged
 from probes.calls.losses import SERVED
@@ -20,7 +21,15 @@ from probes.calls.open import NO_RETURN, Extra, Open, OpenCalls, Pieces, why_una
 from probes.calls.pieces import Denial, Returned, clip, is_complete, piece_of
 from probes.calls.shown import Choice
 from probes.calls.tasks import Task
-from probes.internals.private import AGENT, CHECK, LIFECYCLE, MONITOR, SEND
+from probes.host.guests import Guests
+from probes.internals.private import (
+    AGENT,
+    CHECK,
+    LIFECYCLE,
+    MONITOR,
+    OF_ENDINGS,
+    SEND,
+)
 from probes.kernel import records
 from probes.plans.plan import Row, u64
 
@@ -40,6 +49,7 @@ class Calls:
     way in a process. `redact`: whether secrets are hidden in what monitors are told and in messages
     of errors. `is_own`: whether libvirt's code is at an address of a process: calls by one of its
     modules are inner ones. `nested`: whether inner calls are wanted.
+    `endings`: what is known of how guests end; None: nothing is.
     `left`: is told of processes in which a call may have been left for good, if they do not copy
     stacks.
     """
@@ -54,6 +64,7 @@ class Calls:
         covered_here: Callable[[int], frozenset[int]] = lambda pid: frozenset(),
         choice: Choice = _ALL,
         unseen: Callable[[int], bool] = lambda pid: False,
+        endings: Endings | None = None,
         *,
         redact: bool = True,
         is_own: Callable[[int, int], bool] = lambda pid, address: False,
@@ -73,6 +84,7 @@ class Calls:
         self._decoder = Decoder(rows)
         self._judged = Judged(rows, covered, covered_here)
         self._causes = Causes(self._open, find_task, choice)
+        self._endings = endings = endings or Endings(Guests(lambda pid, uid, at: None))
         self._changes = Changes(
             self._decoder,
             self._open,
@@ -82,6 +94,7 @@ class Calls:
             epoch,
             choice,
             unseen,
+            endings,
             redact=redact,
         )
         self._building = Building(
@@ -202,6 +215,7 @@ class Calls:
         """The calls that the thread did not come back from."""
         self._errors.forget(tid)
         self._judged.forget(tid)
+        self._endings.thread_exited(tid)
         ended: list[Event] = []
         if tid in self._waiting:
             self._settle(tid, ended)
@@ -322,15 +336,18 @@ class Calls:
             if call:
                 self._causes.sends(call, tid, sent(fields))
         elif name == MONITOR or name in AGENT:
-            if call:
+            if call and entered:
                 text = AGENT.get(name) or fields.get("text")
-                self._changes.asks(
-                    call, tid, (name in AGENT, text) if entered else None, time, ended
-                )
+                self._changes.commands(call, tid, fields["arg0"], text)
+                self._changes.asks(call, tid, name in AGENT, text, time)
+            elif call:
+                self._changes.answered(call, tid, time, ended)
         elif name == LIFECYCLE:
             self._changes.changed(
                 call, self._find_task(task, tgid, tid), tid, time, fields, flags, ended
             )
+        elif name in OF_ENDINGS:
+            self._endings.learn(name, tgid, tid, fields)
         elif name == CHECK:
             if call:
                 self._open.extra(tid, call).checked = uuid_of(fields), fields["name"]
@@ -376,7 +393,10 @@ class Calls:
         ):
             self._left_out(call, raw, tid)
         else:
-            ended.append(self._building.returned(call, raw, ret_pieces, tid))
+            built = self._building.returned(call, raw, ret_pieces, tid)
+            ended.append(built)
+            if built.function in REMEMBERED:
+                self._endings.called(built, self._find_task(call.task, call.tgid, tid))
 
     def _passes_by_end(self, call: Open, raw: bytes, tid: int) -> bool:
         return self._causes.passes(

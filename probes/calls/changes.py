@@ -16,6 +16,7 @@ from probes.api.table import ApiTable, Function
 from probes.calls.causes import Causes
 from probes.calls.decode import Decoder
 from probes.calls.domains import Lifecycle, is_told, uuid_of
+from probes.calls.endings import ENDINGS, Cause, Endings, whose
 from probes.calls.open import Open, OpenCalls
 from probes.calls.shown import Choice
 from probes.calls.tasks import Task
@@ -51,41 +52,57 @@ class Changes:
         epoch: Callable[[int], int],
         choice: Choice,
         unseen: Callable[[int], bool],
+        endings: Endings,
         *,
         redact: bool,
     ) -> None:
         self._decoder, self._calls, self._causes = decoder, calls, causes
         self._find_task, self._epoch, self._choice, self._unseen = find_task, epoch, choice, unseen
+        self._endings = endings
         self._lifecycle = Lifecycle(table)
         self._show_command = redact_message if redact else without_newline
         self.pending: list[Pending] = []
 
-    def asks(
-        self, call: Open, tid: int, told: tuple[bool, Value] | None, time: int, ended: list[Event]
-    ) -> None:
-        """`told`: whether to an agent, and what; None: it has answered."""
+    def asks(self, call: Open, tid: int, to_agent: bool, text: Value, time: int) -> None:
+        """The call tells a monitor, or an agent, something, and waits for an answer."""
+        self._calls.extra(tid, call).command = time, to_agent, self._show_command(text)
+
+    def answered(self, call: Open, tid: int, time: int, ended: list[Event]) -> None:
+        """The answer has come."""
         extra = self._calls.extra(tid, call)
-        if told is not None:
-            extra.command = time, told[0], self._show_command(told[1])
-        elif extra.command:
-            began, to_agent, text = extra.command
-            task = self._find_task(call.task, call.tgid, tid)
-            command = Command(
-                self._epoch(began),
-                time - began,
-                tid,
-                task.comm,
-                task.caller,
-                text,
-                self._calls.id(call, tid),
-                to_agent,
-            )
-            extra.command = None
-            if self._choice.only_writes and only_asks(text):
-                return
-            extra.add(command)
-            if not extra.hidden:
-                ended.append(command)
+        if not extra.command:
+            return
+        began, to_agent, text = extra.command
+        task = self._find_task(call.task, call.tgid, tid)
+        command = Command(
+            self._epoch(began),
+            time - began,
+            tid,
+            task.comm,
+            task.caller,
+            text,
+            self._calls.id(call, tid),
+            to_agent,
+        )
+        extra.command = None
+        if self._choice.only_writes and only_asks(text):
+            return
+        extra.add(command)
+        if not extra.hidden:
+            ended.append(command)
+
+    def commands(self, call: Open, tid: int, monitor: Value, text: Value) -> None:
+        """The call tells a monitor, or an agent, something."""
+        function = self._decoder.rows[call.row].function
+        task = self._find_task(call.task, call.tgid, tid)
+        if self._calls.is_hidden(tid, call.seq):
+            return
+        known = {
+            "id": self._calls.id(call, tid),
+            "function": function.name if function else "?",
+            **whose(task),
+        }
+        self._endings.commands(call.tgid, monitor, text, call.raw or b"", known)
 
     def changed(
         self,
@@ -108,6 +125,10 @@ class Changes:
             self._epoch(time), tid, task.comm, task.caller, domain, event, detail, None
         )
         pid, uuid = task.caller.pid, fields["uuid"]
+        guest = self._endings.guest_of(changed)
+        if guest:
+            changed = changed._replace(qemu_pid=guest.pid)
+        other = self._endings.cause(changed, tid, guest)
         if call:
             self._calls.extra(tid, call).changed.add(uuid)
             for pending in [
@@ -119,6 +140,9 @@ class Changes:
             ]:
                 self.pending.remove(pending)
                 self._caused(pending.event, pending.task, pending.flags, [(tid, call)], ended)
+        elif other:
+            self._by_other(changed, other, flags, task, ended)
+            return
         # a monitor has a thread of its own, which is told what a call has done before the call is
         under_way = [(tid, call)] if call else self._calls.outermost(pid)
         if under_way is None:
@@ -135,6 +159,21 @@ class Changes:
                 self._tell_unknown(self.pending.pop(0), ended)
         else:
             self._caused(changed, task, flags, causes, ended)
+
+    def _by_other(
+        self, changed: DomainEvent, other: Cause, flags: int, task: Task, ended: list[Event]
+    ) -> None:
+        """Tells the change, of which it is known how it came about."""
+        id_ = other.details.get("id")
+        if other.kind == BY_CALL:
+            for thread, call in self._calls.outermost(changed.caller.pid) or ():
+                if self._calls.id(call, thread) == id_:  # it is still under way
+                    self._caused(changed, task, flags, [(thread, call)], ended)
+                    return
+        changed = changed._replace(cause=other.kind, known=other.details)
+        is_wanted = id_ is not None or self._causes.passes(flags, task)
+        if is_wanted and not self._choice.hides_changes:
+            ended.append(changed)
 
     def _caused(
         self,
@@ -163,9 +202,13 @@ class Changes:
             # whose record was lost, or who gave the domain another name
             if flags & records.REC_SERVING:
                 changed = changed._replace(cause=BY_CALL)
-            elif not self._unseen(changed.caller.pid):
+            elif not self._unseen(changed.caller.pid) and self._looked_at_all(changed):
                 changed = changed._replace(cause=NO_CALL)
             ended.append(changed)
+
+    def _looked_at_all(self, changed: DomainEvent) -> bool:
+        """Whether there is nothing that may have ended the domain unseen."""
+        return changed.event not in ENDINGS or changed.qemu_pid is not None
 
     def _tell_unknown(self, pending: Pending, ended: list[Event]) -> None:
         """The change, of which nothing is said about its cause."""

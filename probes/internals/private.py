@@ -94,6 +94,9 @@ CHECK, LIFECYCLE, MONITOR = (
     "virDomainEventLifecycleNew",
     "qemuMonitorSend",
 )
+# what a monitor tells a daemon; a domain that goes with its connection; a daemon's start
+TELLS, CLOSES, STARTS = "qemuMonitorEmitEvent", "qemuProcessAutoDestroy", "virStateInitialize"
+OF_ENDINGS = frozenset({TELLS, CLOSES, STARTS})
 # of a libvirt that keeps things elsewhere than CONNECTION_EVIDENCE says
 ELSEWHERE = ", connection elsewhere"
 # inner functions, one that reads the same, and at which distances it does
@@ -235,6 +238,17 @@ PRIVATE = (
         Private(name, entry=() if command else (Text("text", "arg1"),), ret=())
         for name, command in AGENT.items()
     ),
+    # of libvirt_driver_qemu.so: monitor, event, seconds, microseconds, details; it is handled in
+    # the same thread after that
+    Private(
+        TELLS,
+        entry=(Text("event", "arg1"), Text("details", "arg4")),
+        flags=records.PLAN_ALWAYS | records.PLAN_WRITE_RING,
+    ),
+    # of libvirt_driver_qemu.so, and of libvirt.so.0: no return probes, because inside of them are
+    # calls that would have none then
+    Private(CLOSES, flags=records.PLAN_ALWAYS | records.PLAN_WRITE_RING),
+    Private(STARTS, flags=records.PLAN_ALWAYS | records.PLAN_WRITE_RING),
 )
 
 

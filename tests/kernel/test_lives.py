@@ -15,6 +15,7 @@ import pytest
 
 from probes.host.lives import Exec, Exited, Life, OutOfMemory, Signalled, parse
 from probes.kernel.tracepoints import Tracepoints
+from tests.cgroups import limited_cgroup
 from tests.needs import PATIENCE, PYTHON
 
 MANY = 503
@@ -156,19 +157,8 @@ def test_signals_that_may_end_a_process(tracepoints):
 
 @pytest.fixture
 def limited() -> Iterator[Path]:
-    """A cgroup whose processes have 20 MiB, whichever version this host has."""
-    root, limit = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
-    if not root.exists():
-        root, limit = Path("/sys/fs/cgroup"), "memory.max"
-    group = root / f"libvirt-trace-test-{os.getpid()}"
-    group.mkdir()
-    try:
-        if not (group / limit).exists():
-            pytest.skip("no limit of memory can be set here")
-        (group / limit).write_text("20M")
-        yield group
-    finally:
-        group.rmdir()
+    """A cgroup whose processes have 20 MiB."""
+    yield from limited_cgroup()
 
 
 def test_process_that_the_kernel_ends_for_want_of_memory(tracepoints, limited):

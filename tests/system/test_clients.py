@@ -400,19 +400,6 @@ def test_a_domains_event_is_shown_with_the_call_that_caused_it(
     assert (changed["event"], changed["parent"]) == ("suspended", served["id"])
 
 
-def test_a_guest_that_is_killed_stops_by_no_call(trace: Callable[..., Tracer], libvirtd):
-    guest = libvirtd.create(f"killed-{os.getpid()}")
-    tracer = trace("--object", guest.name)
-    os.kill(guest.pid, 9)
-    event = tracer.wait_for(lambda event: event["type"] == "domain" and event["event"] == "stopped")
-    assert (event["domain"]["name"], event["detail"], event["parent"]) == (
-        guest.name,
-        "failed",
-        None,
-    )
-    assert event["pid"] == libvirtd.pid
-
-
 # hostile and unusual clients
 
 FORGER = """

@@ -82,10 +82,12 @@ def is_no_shape(handle: Handle) -> bool:
 any_value = st.recursive(scalars, grow, max_leaves=6)
 moments = st.integers(0, 2**63 - 1)
 named = st.dictionaries(keys, any_value, max_size=4)
+OWN = ("kind", "id")  # of a cause
 SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "time": moments,
     "until": moments,
-    "cause": st.sampled_from([events.BY_CALL, events.NO_CALL, None]),
+    "cause": st.sampled_from([*events.CAUSES, None]),
+    "known": named.map(lambda fields: {key: fields[key] for key in fields if key not in OWN}),
     "alike": st.none(),
     "children": st.just(()),  # lines of their own
     "more_children": st.just(0),
@@ -127,7 +129,10 @@ def any_event(kind: Any) -> st.SearchStrategy[Any]:
     for name in ("comm", "exe", "path", "user"):
         if name in fields:
             fields[name] |= raw
-    return st.builds(kind, **fields)
+    built = st.builds(kind, **fields)
+    if kind is events.DomainEvent:  # nothing is known of a cause that is not
+        return built.map(lambda event: event if event.cause else event._replace(known={}))
+    return built
 
 
 def comparable(item: Any) -> Any:

@@ -140,7 +140,7 @@ def test_domain_event_is_the_documented_one():
     )
     line = (
         f'{{"type":"domain","time":"2023-11-15T09:24:11.403660789Z","id":"7-{START}",{WHO},'
-        f'"domain":{{"type":"domain","name":"web1","uuid":"{UUID}"}},"event":"stopped","detail":"crashed","parent":null,"cause":null}}\n'
+        f'"domain":{{"type":"domain","name":"web1","uuid":"{UUID}"}},"event":"stopped","detail":"crashed","parent":null,"cause":null,"qemu_pid":null}}\n'
     )
     assert jsonl.line(event) == line
     known = json.loads(line)

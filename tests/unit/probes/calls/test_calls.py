@@ -371,7 +371,7 @@ class Sending:
             "name": "web1",
             "uuid": number,
             "arg1": 1,
-            "arg3": 5,
+            "arg3": 4,  # resumed
             "arg4": 0,
             "handle": None,
             "driver": None,

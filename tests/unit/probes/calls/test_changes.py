@@ -25,7 +25,10 @@ def asked(
 ) -> list[Event]:
     """None: the answer has come."""
     ended: list[Event] = []
-    calls._changes.asks(call, 1, None if text is None else (to_agent, text), at, ended)
+    if text is None:
+        calls._changes.answered(call, 1, at, ended)
+    else:
+        calls._changes.asks(call, 1, to_agent, text, at)
     return ended
 
 
