@@ -47,6 +47,9 @@ ENFORCER = libvirt-trace-enforcer.so
 MACHINE := $(patsubst x86_64,x86-64,$(shell uname -m))
 BUILD = enforcer/build
 STRIP = -s
+GENERATED = $(addprefix $(BUILD)/,stubs.S table.h contract.h)
+GENERATED_FROM = $(wildcard enforcer/library/*.py) $(addprefix enforcer/policy/,compiled.py sources.py files.py) probes/internals/gobject.py \
+	$(addprefix probes/kernel/,contract.py records.py) $(addprefix probes/api/,api.json load.py table.py undescribed.py)
 ENFORCER_SOURCES = $(wildcard enforcer/library/*.c) enforcer/library/enter-$(MACHINE).S $(BUILD)/stubs.S
 ENFORCER_FLAGS = -std=gnu11 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -I$(BUILD) -Ienforcer/library
 ENFORCER_LINK = -shared -Wl,--version-script=enforcer/library/exports.map -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--hash-style=both
@@ -99,11 +102,11 @@ demo: deps-demo build-deps enforcer ## trace a few real libvirt calls of virsh a
 
 enforcer: $(BUILD)/$(ENFORCER) ## build the library that denies calls
 
-$(BUILD)/stubs.S $(BUILD)/table.h &: enforcer/library/generate.py probes/api/api.json probes/api/load.py probes/api/table.py probes/api/undescribed.py
+$(GENERATED) &: $(GENERATED_FROM)
 	@$(PYTHON) -m enforcer.library.generate $(BUILD) $(MACHINE)
-	@touch $(BUILD)/stubs.S $(BUILD)/table.h
+	@touch $(GENERATED)
 
-$(BUILD)/$(ENFORCER): $(ENFORCER_SOURCES) $(wildcard enforcer/library/*.h) enforcer/library/exports.map $(BUILD)/table.h
+$(BUILD)/$(ENFORCER): $(ENFORCER_SOURCES) $(wildcard enforcer/library/*.h) enforcer/library/exports.map $(GENERATED)
 	@$(CC) $(ENFORCER_FLAGS) -o $@ $(ENFORCER_SOURCES) $(ENFORCER_LINK) $(STRIP)
 
 build-deps:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from enforcer.launch.library import table
 from enforcer.policy.compiled import SIZE_MAX, Summary, read_summary, summary
-from enforcer.policy.files import RUN_FOLDER, SYSTEM_POLICY
+from enforcer.policy.files import MEMORY_FILE, RUN_FOLDER, SYSTEM_POLICY
 from log.recent import Recent
 from log.trust import ROOT, is_only_of
 from probes.api.undescribed import NO_STUB
@@ -34,7 +34,6 @@ from probes.host import maps
 from probes.host.daemons import Daemons
 from probes.host.opening import open_file
 
-MEMORY_FILE = "libvirt-trace-policy"  # as in policy_file.c
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 # of a process that are looked at; two are in force, and others may still be in use
 MOST_POLICIES = 16

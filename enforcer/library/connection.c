@@ -6,18 +6,16 @@
 #include <unistd.h>
 #include "objects.h"
 
-#define URI_OFFSET 72
-#define CONNECT_FLAGS_OFFSET 64
-
 /*
- * struct _virURI: scheme, server, user, port (int), path, query. Joined the way libvirt does,
- * without the fragment; `bare`: also without what doesn't change whose driver it is.
+ * A struct _virURI, joined the way libvirt does, without the fragment; `bare`: also without what
+ * doesn't change whose driver it is.
  */
 static bool join_uri(char *buffer, size_t size, const void *uri, bool bare)
 {
-	const char *scheme = text_at(uri, 0), *server = text_at(uri, 8), *user = text_at(uri, 16);
-	const char *path = text_at(uri, 32), *query = text_at(uri, 40);
-	int port = *(const int *)((const char *)uri + 24);
+	const char *scheme = text_at(uri, URI_SCHEME), *server = text_at(uri, URI_SERVER);
+	const char *user = text_at(uri, URI_USER), *path = text_at(uri, URI_PATH);
+	const char *query = text_at(uri, URI_QUERY);
+	int port = *(const int *)((const char *)uri + URI_PORT);
 	bool has_server = server && *server, is_v6 = has_server && strchr(server, ':');
 	size_t n = 0;
 
@@ -99,7 +97,7 @@ static void *known_connection(struct question *ask, void *conn)
 	text = ((char *(*)(void *))get_uri)(conn);
 	if (!text)
 		return NULL;
-	uri = (const char *const *)text_at(conn, URI_OFFSET);
+	uri = (const char *const *)text_at(conn, CONNECT_URI);
 	if (!is_readable(uri) || !is_readable(*uri) || strncmp(text, *uri, 3))
 		class = 1;
 	free(text);
@@ -181,8 +179,8 @@ void find_connection(struct question *ask)
 	conn = connection_of(ask);
 	if (!conn)
 		return;
-	ask->is_readonly = *(const uint32_t *)(conn + CONNECT_FLAGS_OFFSET) & 1 ? YES : NO;
-	uri = text_at(conn, URI_OFFSET);
+	ask->is_readonly = *(const uint32_t *)(conn + CONNECT_FLAGS) & 1 ? YES : NO;
+	uri = text_at(conn, CONNECT_URI);
 	if (uri && join_uri(ask->uri, sizeof(ask->uri), uri, false) &&
 	    join_uri(ask->bare_uri, sizeof(ask->bare_uri), uri, true) &&
 	    is_own_driver(ask->bare_uri))

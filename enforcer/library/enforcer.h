@@ -105,8 +105,8 @@ bool imports(const struct link_map *map, const char *begin);
 extern atomic_bool objects_due;		/* libraries may have been loaded */
 
 /*
- * policy_file.c: a compiled policy; written by compiled.py, whose formats mirror these. Offsets are
- * bytes from the start.
+ * policy_file.c: a compiled policy, which compiled.py writes; contract.h has the compiler look
+ * whether both mean the same. Offsets are bytes from the start.
  */
 struct head {
 	char magic[8];
@@ -127,7 +127,6 @@ struct head {
 #define HEAD_ON_ERROR_DENY 2
 #define HEAD_MEANS_UNKNOWN 4	/* for the tracer: a rule is about functions that have no stub,
 				   too */
-#define MAGIC "LVTPOL\0\1"
 
 struct row {			/* of a function */
 	uint32_t program;	/* 0: no rule */
@@ -317,7 +316,7 @@ void tell_problem(struct call *call);
 
 /* deny.c */
 enum verdict_action { SAYS_ALLOW = 1, SAYS_AUDIT, SAYS_DENY, SAYS_LOOKING };
-struct verdict {		/* probes/kernel/records.py mirrors this */
+struct verdict {		/* for the tracer */
 	uint64_t args[6];	/* 0 */
 	uint64_t sp;		/* 48: of the return address's slot */
 	uint32_t number;	/* 56 */
@@ -339,5 +338,7 @@ void alert(const char *what, const char *path);
 size_t append(char *buffer, size_t size, size_t length, const char *text);
 size_t append_number(char *buffer, size_t size, size_t length, uint64_t number);
 bool glob_matches(const char *glob, const char *text, size_t length);
+
+#include "contract.h"
 
 #endif

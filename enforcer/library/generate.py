@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Generates what of the library depends on the API table: the bundled table comes in, stubs.S and
-table.h go out.
+"""Generates what of the library depends on the API table and on what Python states: the bundled
+table comes in, stubs.S, table.h and contract.h go out.
 
     python3 -m enforcer.library.generate FOLDER [x86-64|aarch64]
 
@@ -15,6 +15,7 @@ import sys
 import zlib
 from pathlib import Path
 
+from enforcer.library import contract
 from probes.api.table import LIBRARIES, ApiTable, Function
 from probes.api.undescribed import stub_table
 
@@ -84,6 +85,7 @@ def header(table: ApiTable) -> str:
             "#define FUNCTION_ROWS \\",
             *(f"\t{row}, \\" for row in rows),
             "",
+            *contract.definitions(table),
             "",
         ]
     )
@@ -118,7 +120,12 @@ def main(arguments: list[str]) -> None:
     architecture = arguments[1] if len(arguments) > 1 else ARCHITECTURES[platform.machine()]
     table = stub_table()
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("stubs.S", stubs(table, architecture)), ("table.h", header(table))):
+    head = "/* SPDX-License-Identifier: LGPL-2.1-or-later */\n"
+    for name, text in (
+        ("stubs.S", stubs(table, architecture)),
+        ("table.h", header(table)),
+        ("contract.h", head + contract.checks()),
+    ):
         path = folder / name
         if not path.exists() or path.read_text() != text:
             path.write_text(text)

@@ -7,9 +7,8 @@
  * is asked for its own one. Where drivers go by names (volumes, interfaces, devices, bindings,
  * snapshots), the handle's is as good as the driver's.
  *
- * Offsets are those of 64-bit libvirt since its objects became GObjects (6.4), the same up to now.
- * Nothing is believed because of a version: the first handle of each kind is compared with what
- * libvirt's own accessor says.
+ * Offsets are in probes/internals/gobject.py. Nothing is believed because of a version: the first
+ * handle of each kind is compared with what libvirt's own accessor says.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,34 +23,7 @@ typedef int uuid_accessor(void *, uint8_t *);
 typedef void *lookup(void *, const uint8_t *);
 typedef int release(void *);
 
-const struct layout layouts[OBJECT_TYPES] = {
-	[DOMAIN] = { "virDomain", NUMBER_virDomainGetName, 24, 32, 44, 0, false, 0,
-		     NUMBER_virDomainLookupByUUID, NUMBER_virDomainFree },
-	[NETWORK] = { "virNetwork", NUMBER_virNetworkGetName, 24, 32, 40, 0, false, 0,
-		      NUMBER_virNetworkLookupByUUID, NUMBER_virNetworkFree },
-	[POOL] = { "virStoragePool", NUMBER_virStoragePoolGetName, 24, 32, 40, 0, false, 0,
-		   NUMBER_virStoragePoolLookupByUUID, NUMBER_virStoragePoolFree },
-	[NWFILTER] = { "virNWFilter", NUMBER_virNWFilterGetName, 24, 32, 40, 0, false, 0,
-		       NUMBER_virNWFilterLookupByUUID, NUMBER_virNWFilterFree },
-	[SECRET] = { "virSecret", NUMBER_virSecretGetUUID, 24, 56, 32, 0, true, 0,
-		     NUMBER_virSecretLookupByUUID, NUMBER_virSecretFree },
-	[VOLUME] = { "virStorageVol", NUMBER_virStorageVolGetName, 24, 40, 0, 32, false, POOL, 0,
-		     NUMBER_virStorageVolFree },
-	[INTERFACE] = { "virInterface", NUMBER_virInterfaceGetName, 24, 32, 0, 0, false, 0, 0,
-			NUMBER_virInterfaceFree },
-	[NODEDEVICE] = { "virNodeDevice", NUMBER_virNodeDeviceGetName, 24, 32, 0, 0, false, 0, 0,
-			 NUMBER_virNodeDeviceFree },
-	[CONNECT] = { "virConnect", 0 },
-	[STREAM] = { "virStream", 0 },
-	[BINDING] = { "virNWFilterBinding", NUMBER_virNWFilterBindingGetPortDev, 24, 32, 0, 0,
-		      false, 0, 0, NUMBER_virNWFilterBindingFree },
-	[SNAPSHOT] = { "virDomainSnapshot", NUMBER_virDomainSnapshotGetName, 0, 24, 0, 32, false,
-		       DOMAIN },
-	[CHECKPOINT] = { "virDomainCheckpoint", NUMBER_virDomainCheckpointGetName, 0, 24, 0, 32,
-			 false, DOMAIN },
-	[NETWORKPORT] = { "virNetworkPort", NUMBER_virNetworkPortGetUUID, 0, 0, 32, 24, true,
-			  NETWORK },
-};
+const struct layout layouts[OBJECT_TYPES] = { LAYOUTS };
 
 _Atomic(uint64_t) classes[OBJECT_TYPES];
 
@@ -300,17 +272,17 @@ static void add_xml(struct question *ask, const struct source *source, const cha
 	set_pool(ask, object);
 }
 
-/* virTypedParameter: char field[80]; int type; union value. Migrations name a destination there. */
-#define PARAM_BYTES 96
-
-/* The value of a parameter of that name; *is_string: whether it is one. NULL: there is none. */
+/*
+ * The value of a virTypedParameter of that name; *is_string: whether it is one. NULL: there is none.
+ * Migrations name their destination there.
+ */
 static const char *find_param(const char *params, int count, const char *name, bool *is_string)
 {
 	for (; count > 0 && is_readable(params) && is_readable(params + PARAM_BYTES - 8);
 	     count--, params += PARAM_BYTES)
-		if (!strncmp(params, name, 80)) {
-			*is_string = *(const int *)(params + 80) == 7;	/* VIR_TYPED_PARAM_STRING */
-			return text_at(params, 88);
+		if (!strncmp(params, name, PARAM_TYPE)) {
+			*is_string = *(const int *)(params + PARAM_TYPE) == PARAM_STRING;
+			return text_at(params, PARAM_VALUE);
 		}
 	return NULL;
 }

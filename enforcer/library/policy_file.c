@@ -19,10 +19,6 @@
 #include <unistd.h>
 #include "enforcer.h"
 
-#ifndef SYSTEM_POLICY
-#define SYSTEM_POLICY "/etc/libvirt-trace/policy.bin"
-#endif
-#define SIZE_MAX_POLICY (1u << 20)	/* as in compiled.py; a call waits until it is checked */
 #define SLOTS 32
 #define SECOND 1000000000LL
 
@@ -79,7 +75,7 @@ static bool read_all(int fd, void *to, size_t size)
 /* A private copy of the open file, which nobody can write to; NULL. */
 static const void *copy_of(int fd, size_t size)
 {
-	int copy = memfd_create("libvirt-trace-policy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int copy = memfd_create(MEMORY_FILE, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	void *data, *sealed = MAP_FAILED;
 
 	if (copy >= 0 && ftruncate(copy, size)) {
@@ -254,7 +250,7 @@ static void load(unsigned which)
 	if (!is_trusted(&st))
 		goto bad;
 	problem = "it is larger than 1 MiB";
-	if (st.st_size > SIZE_MAX_POLICY)
+	if (st.st_size > POLICY_BYTES_MAX)
 		goto bad;
 	problem = "it is damaged";
 	if (st.st_size < (off_t)sizeof(struct head))

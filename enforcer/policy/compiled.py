@@ -30,7 +30,7 @@ from probes.api.undescribed import NO_STUB
 HEAD = struct.Struct("<8sII32sQIIIIIIII")
 # the CRC-32 of what is behind it, and when it was compiled
 CHECK_AT, CHECKED_FROM, MADE_AT = 12, 16, 48
-# as in policy_file.c: 1,900 rules on whatever changes something, 10,000 on a few functions
+# 1,900 rules on whatever changes something, 10,000 on a few functions
 SIZE_MAX = 1 << 20
 ROWS_MAX, ORIGIN_MAX = 4096, 4096  # libvirt 12.8 has 528 functions; bytes of the path of the source
 MAGIC = b"LVTPOL\0\1"
@@ -40,6 +40,8 @@ PROGRAM = struct.Struct("<IIIIIIQ")
 BUCKET = struct.Struct("<IIII")
 RULE = struct.Struct("<IIIIII")
 CONDITION = struct.Struct("<HHIIIQ")
+PRINCIPAL = struct.Struct("<II")
+SOURCE = struct.Struct("<BBBB")
 ACTIONS = {"allow": 1, "audit": 2, "deny": 3}
 (
     IS_OBJECT, IS_UUID, IS_USER, IS_URI, IS_READONLY, IS_EXE,
@@ -418,7 +420,7 @@ class _Writer:
             )
             sources = sources_of(function, by_uuid=by_uuid)
             packed = b"".join(
-                bytes([KINDS.index(s.kind), s.argument, TYPES.index(s.type), s.second])
+                SOURCE.pack(KINDS.index(s.kind), s.argument, TYPES.index(s.type), s.second)
                 for s in sources
             )
             program = self.program(tuple(sorted(self.covering[function.number])))
@@ -502,7 +504,7 @@ class _Writer:
                 if isinstance(value, str):
                     named.append(8 * i + 4)
                     value = self.text(value)
-                packed += struct.pack("<II", PRINCIPALS[which], value)
+                packed += PRINCIPAL.pack(PRINCIPALS[which], value)
             items = self.add(packed)
             self.fixups += [items + at for at in named]
             return items

@@ -16,7 +16,8 @@ from log.trust import is_only_of
 
 FINAL = 0o444  # of a policy that will not change: the library doesn't look at it again
 SYSTEM_FOLDER = Path("/etc/libvirt-trace")
-SYSTEM_POLICY = SYSTEM_FOLDER / "policy.bin"  # as SYSTEM_POLICY in policy_file.c
+SYSTEM_POLICY = SYSTEM_FOLDER / "policy.bin"
+MEMORY_FILE = "libvirt-trace-policy"  # in which a process has a policy that is in force
 RUN_FOLDER = Path("/run/libvirt-trace")
 
 

@@ -15,68 +15,16 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from probes.internals import gobject
 from probes.internals.elf import Elf, Function
+from probes.internals.gobject import EVIDENCE
 
-# bytes from the start of the object (libvirt's src/datatypes.h; the same from 7.0 to 12.8)
-_GOBJECT: dict[str, dict[str, int]] = {
-    "connect": {"flags": 64, "uri": 72, "driver": 80, "err": 144},
-    "domain": {"conn": 24, "name": 32, "id": 40, "uuid": 44},
-    "network": {"conn": 24, "name": 32, "uuid": 40},
-    "pool": {"conn": 24, "name": 32, "uuid": 40},
-    "nwfilter": {"conn": 24, "name": 32, "uuid": 40},
-    "volume": {"conn": 24, "pool": 32, "name": 40, "key": 48},
-    "interface": {"conn": 24, "name": 32, "mac": 40},
-    "nodedevice": {"conn": 24, "name": 32, "parentName": 40},
-    "secret": {"conn": 24, "uuid": 32, "usageType": 48, "usageID": 56},
-    "snapshot": {"name": 24, "domain": 32},
-    "checkpoint": {"name": 24, "domain": 32},
-    "nwfilterbinding": {"conn": 24, "portdev": 32, "filtername": 40},
-    "networkport": {"net": 24, "uuid": 32},
-    "stream": {"conn": 24, "flags": 32, "driver": 40},
-}
+_GOBJECT = {kind: one.fields for kind, one in gobject.OBJECTS.items()}
 _BASE16 = {
     kind: {field: offset - 8 for field, offset in fields.items()}
     for kind, fields in _GOBJECT.items()
 }
 LAYOUTS: dict[str, Mapping[str, Mapping[str, int]]] = {"gobject": _GOBJECT, "base16": _BASE16}
-
-# What a function reads: it checks its object's connection, then returns the field. Together they
-# differ between the layouts,
-# where one alone may not: "conn" of the one is where "name" of the other is. Functions that a
-# library lacks are passed over.
-EVIDENCE: dict[str, tuple[str, ...]] = {
-    "virDomainGetName": ("domain.conn", "domain.name"),
-    "virDomainGetUUID": ("domain.conn", "domain.uuid"),
-    "virDomainGetID": ("domain.conn", "domain.id"),
-    "virConnectGetURI": ("connect.uri",),
-    "virConnectGetType": ("connect.driver",),
-    "virConnGetLastError": ("connect.err",),
-    "virNetworkGetName": ("network.conn", "network.name"),
-    "virNetworkGetUUID": ("network.conn", "network.uuid"),
-    "virStoragePoolGetName": ("pool.conn", "pool.name"),
-    "virStoragePoolGetUUID": ("pool.conn", "pool.uuid"),
-    "virStorageVolGetName": ("volume.conn", "volume.name"),
-    "virStorageVolGetKey": ("volume.conn", "volume.key"),
-    "virNWFilterGetName": ("nwfilter.conn", "nwfilter.name"),
-    "virNWFilterGetUUID": ("nwfilter.conn", "nwfilter.uuid"),
-    "virInterfaceGetName": ("interface.conn", "interface.name"),
-    "virInterfaceGetMACString": ("interface.conn", "interface.mac"),
-    "virNodeDeviceGetName": ("nodedevice.conn", "nodedevice.name"),
-    "virNodeDeviceGetParent": ("nodedevice.conn", "nodedevice.parentName"),
-    "virSecretGetUUID": ("secret.conn", "secret.uuid"),
-    "virSecretGetUsageType": ("secret.conn", "secret.usageType"),
-    "virSecretGetUsageID": ("secret.conn", "secret.usageID"),
-    "virNWFilterBindingGetPortDev": ("nwfilterbinding.conn", "nwfilterbinding.portdev"),
-    "virNWFilterBindingGetFilterName": ("nwfilterbinding.conn", "nwfilterbinding.filtername"),
-    "virNetworkPortGetUUID": ("networkport.net", "networkport.uuid"),
-    "virDomainSnapshotGetName": ("snapshot.name", "snapshot.domain"),
-    "virDomainCheckpointGetName": ("checkpoint.name", "checkpoint.domain"),
-    "virDomainSuspend": ("domain.conn", "connect.flags", "connect.driver"),
-    # libvirt-qemu.so.0
-    "virDomainQemuMonitorCommand": ("domain.conn", "connect.flags", "connect.driver"),
-    # libvirt-lxc.so.0
-    "virDomainLxcOpenNamespace": ("domain.conn", "connect.flags", "connect.driver"),
-}
 
 # Instructions that read, or take the address of, [register + displacement]: mov of any width, lea,
 # test byte; movups, movdqu and their AVX forms; without optimisation also add. Stack slots

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from log.redact.uri import redact_uri
 from log.values import Handle, Unreadable, Value
+from probes.internals.gobject import OBJECTS, URI
 from probes.plans import values
 from probes.plans.plan import Builder, Constants, Offsets, Read, read_text, u64
 
@@ -39,9 +40,10 @@ SHOWN_IN_LISTS: dict[str, tuple[tuple[str, str], ...]] = {
     )
     for kind, fields in _FIELDS.items()
 }
-_PARENT = {"snapshot": "domain", "checkpoint": "domain", "networkport": "net"}
-# struct _virURI (src/util/viruri.h): where its strings are
-_URI = {"scheme": 0, "server": 8, "user": 16, "port": 24, "path": 32, "query": 40}
+# the field with the object that it is named by
+_PARENT = {
+    kind: one.parent[0] for kind, one in OBJECTS.items() if one.parent and "conn" not in one.fields
+}
 DRIVER_NAME = 64  # bytes of it, at most
 
 
@@ -77,7 +79,7 @@ def _copy_connect(build: Builder, source: int, offsets: Offsets, mark: int) -> R
     keep = min(256, build.limits.string)
     parts = {
         name: build.text(uri + at, keep=keep, mark=mark)
-        for name, at in _URI.items()
+        for name, at in URI.items()
         if name != "port"
     }
     name = build.text(build.block(driver, 0, 8), keep=DRIVER_NAME, mark=mark)
@@ -88,9 +90,7 @@ def _copy_connect(build: Builder, source: int, offsets: Offsets, mark: int) -> R
             return None
         if not u64(raw, driver):
             return Unreadable(address)
-        port = int.from_bytes(
-            raw[uri + _URI["port"] : uri + _URI["port"] + 4], "little", signed=True
-        )
+        port = int.from_bytes(raw[uri + URI["port"] : uri + URI["port"] + 4], "little", signed=True)
         text = {
             part: values.string_value(texts[index], redact=False) for part, index in parts.items()
         }

@@ -12,14 +12,19 @@ from log.quote import decode_bytes
 from log.values import CutList, Handle, Pointer, Redacted, Unreadable, Value
 from probes.api import structs
 from probes.api.table import ApiTable
+from probes.internals.gobject import (
+    BOOLEAN_TYPE,
+    PARAMETER,
+    PARAMETER_TYPE,
+    PARAMETER_VALUE,
+    STRING_TYPE,
+)
 from probes.plans import numbers, texts, values
 from probes.plans.documents import kept, text_value
 from probes.plans.handles import SHOWN_AS, SHOWN_IN_LISTS
 from probes.plans.plan import Limits, Offsets
 from probes.plans.walk import Finish, Stream, Take, TakeElement, TakeText, Walk
 
-PARAMETER = 96  # bytes of virTypedParameter: char field[80]; int type; union value
-PARAMETER_TYPE, PARAMETER_VALUE, STRING_TYPE = 80, 88, 7
 _NUMBERS = {
     1: struct.Struct("<i"),
     2: struct.Struct("<I"),
@@ -27,7 +32,6 @@ _NUMBERS = {
     4: struct.Struct("<Q"),
     5: struct.Struct("<d"),
 }
-BOOLEAN_TYPE = 6
 TEXTS = ("char *", "const char *")  # fields that are read as text; other pointers are shown as such
 
 # How many there are behind a field of a struct: another field of it, in elements or bytes

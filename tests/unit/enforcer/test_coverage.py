@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from enforcer import coverage
 from enforcer.coverage import Coverage, policies_of
 from enforcer.policy import compiled
+from enforcer.policy.files import MEMORY_FILE
 from probes.api.undescribed import NO_STUB
 from probes.host.daemons import Daemons
 from tests.enforced import compiled as compile_text
@@ -34,9 +35,7 @@ READ_MOST = compiled.HEAD.size + compiled.ROWS_MAX * compiled.ROW.size + compile
 
 
 @contextlib.contextmanager
-def in_force(
-    data: bytes, seals: int = coverage.SEALS, name: str = coverage.MEMORY_FILE
-) -> Iterator[None]:
+def in_force(data: bytes, seals: int = coverage.SEALS, name: str = MEMORY_FILE) -> Iterator[None]:
     """The policy is mapped in this process, as the enforcer does it."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(fd, data)

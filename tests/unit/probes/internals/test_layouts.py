@@ -14,7 +14,8 @@ import libvirt
 import pytest
 
 from probes.internals.elf import read_elf
-from probes.internals.layouts import EVIDENCE, LAYOUTS, choose_layout, displacements
+from probes.internals.gobject import EVIDENCE
+from probes.internals.layouts import LAYOUTS, choose_layout, displacements
 
 HOST = "/usr/lib/x86_64-linux-gnu"
 GOBJECT = LAYOUTS["gobject"]
