@@ -121,8 +121,10 @@ class Program:
             self.close()
             raise _refused(error) from error
         loops = {"MAY_GOTO": 1} if has_may_goto() else {}
-        session = {"SESSION": 1, **offsets.defines(offsets.ARMED)} if self.session else {}
-        defines = {**self._defines, **self.tasks.defines, **offsets.defines(), **loops, **session}
+        members = {**offsets.MEMBERS, **(offsets.ARMED if self.session else {})}
+        session = {"SESSION": 1} if self.session else {}
+        places = offsets.defines(members)
+        defines = {**self._defines, **self.tasks.defines, **places, **loops, **session}
         self._compilation = Compilation(defines, sleepable=self.sleepable)
 
     def load(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -51,10 +52,11 @@ def test_corpus_does_no_harm(tmp_path, what):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{len(files)}\n", "")
 
 
-@pytest.mark.parametrize("client", ["virsh", "python", "forks"])
-def test_sanitized_library_finds_nothing(caller, tmp_path, client):
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library with the address sanitizer in it."""
     library()
-    shared = tmp_path / "libvirt-trace-enforcer.so"
+    shared = tmp_path_factory.mktemp("sanitized") / "libvirt-trace-enforcer.so"
     build = ROOT / "enforcer" / "build"
     sources = [
         *sorted((ROOT / "enforcer/library").glob("*.c")),
@@ -78,12 +80,17 @@ def test_sanitized_library_finds_nothing(caller, tmp_path, client):
         "-Wl,--hash-style=both",
     ]
     subprocess.run(["gcc", *flags, "-o", shared, *sources, *link], check=True)
+    return shared
+
+
+@pytest.mark.parametrize("client", ["virsh", "python", "forks"])
+def test_sanitized_library_finds_nothing(caller, sanitized, tmp_path, client):
     runtime = subprocess.check_output(["gcc", "-print-file-name=libasan.so"], text=True).strip()
     policy = put(tmp_path / "policy.bin", KEEP_TEST)
     env = {
         **os.environ,
         **CHECKED,
-        "LD_PRELOAD": f"{runtime}:{shared}",
+        "LD_PRELOAD": f"{runtime}:{sanitized}",
         "LIBVIRT_TRACE_POLICY": str(policy),
         "LC_ALL": "C.UTF-8",
     }
