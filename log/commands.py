@@ -16,6 +16,7 @@ from log.errors import TraceError, UsageError, say
 from log.events import End
 from log.options import log_parser, query_of, report_parser, verify_parser
 from log.quote import name
+from log.recording.history import Documents, with_renames
 from log.recording.lines import Look
 from log.recording.linking import Found, events_of
 from log.recording.query import Query
@@ -141,13 +142,18 @@ def show_log(arguments: Sequence[str]) -> int:
         time.sleep(_LOOK_AGAIN)
 
     bar = Bar(None) if options.follow else open_bar()
+    query = with_renames(query, options.paths, say)
     look = _look(query, bar, wait if options.follow else None)
     lines, several = read(options.paths, look)
     printer = Printer(options.format, view, several, bar)
+    # a history of objects tells what has changed, in words; JSON has the documents
+    documents = Documents() if options.format == "text" and (query.objects or query.uuids) else None
     shown = False
     try:
         for found in events_of(lines, query, lambda count: look.say(_foreign(count))):
             event = cut_event(found.event, options.string)
+            if documents:
+                event = documents.told(found.host, event)
             printer.show(found._replace(event=event))
             shown = True
             if summary:
@@ -213,6 +219,7 @@ def _draw(options: argparse.Namespace, query: Query, arguments: Sequence[str]) -
     """What was recorded as files to look at."""
     if options.diff is not None or options.json:
         raise UsageError("--html and --perfetto go with neither --json nor --diff")
+    query = with_renames(query, options.paths, say)
     report, story, bar = Report(both=options.both), Story(both=options.both), open_bar()
     look = _look(query, bar)
     lines, several = read(options.paths, look)
@@ -239,6 +246,7 @@ def _draw(options: argparse.Namespace, query: Query, arguments: Sequence[str]) -
 
 
 def _reported(paths: list[str], query: Query, both: bool) -> Report:
+    query = with_renames(query, paths, say)
     report, bar = Report(both=both), open_bar()
     look = _look(query, bar)
     lines, _ = read(paths, look)

@@ -46,7 +46,7 @@ def _cut(item: Any, size: int) -> Value:
     if isinstance(item, Xml):
         shown = _cut(item.shown, size)
         return (
-            Xml(shown._replace(whole=None), item.captured) if isinstance(shown, CutText) else item
+            item._replace(shown=shown._replace(whole=None)) if isinstance(shown, CutText) else item
         )
     if isinstance(item, Handle):
         return Handle(item.type, {key: _cut(inner, size) for key, inner in item.fields.items()})

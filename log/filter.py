@@ -14,7 +14,7 @@ from log.events import Call, DomainEvent, Event, Reads
 from log.values import CutText, Handle, Value
 
 NAME_FIELDS = ("name", "usage", "portdev", "domain")
-NAME_ARGS = ("name", "usageID", "portdev")
+NAME_ARGS = ("name", "new_name", "usageID", "portdev")
 
 
 def names_of_call(call: Call) -> Iterable[str]:

@@ -65,6 +65,8 @@ class Xml(NamedTuple):
 
     shown: str | CutText
     captured: str
+    # as much as is known of the one before, where a summary tells what has changed
+    before: str | None = None
 
 
 class EnumValue(NamedTuple):

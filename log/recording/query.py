@@ -56,6 +56,7 @@ class Query:
     functions: tuple[str, ...] = ()  # globs; "!" before one leaves out
     objects: tuple[str, ...] = ()  # globs
     uuids: tuple[str, ...] = ()
+    renamed: tuple[str, ...] = ()  # UUIDs of domains that were once called as one of the objects
     clients: tuple[str, ...] = ()  # globs
     rules: tuple[str, ...] = ()  # globs
     grep: str | None = None  # in the line
@@ -110,7 +111,7 @@ class Query:
         """The frames that may hold what is meant, by their words, as bits; None: all."""
         words = [
             names
-            for names in (self.objects, self.uuids)
+            for names in (self._objects, self.uuids)
             if names and not any(map(_WILD.search, names))
         ]
         loose = []  # a change of a domain need not have these
@@ -289,15 +290,26 @@ class Query:
 
     def about(self, event: Event) -> bool:
         """Whether it is about one of the objects; where that can't be told, too."""
-        return is_about(names_of(event), self.objects) and is_about(uuids_of(event), self.uuids)
+        uuids = uuids_of(event)
+        called = is_about(names_of(event), self.objects)
+        if not called and self.renamed and uuids is not None:
+            uuids = list(uuids)
+            called = not set(self.renamed).isdisjoint(uuids)
+        return called and is_about(uuids, self.uuids)
 
     def _says(self, event: Event) -> bool:
         return self.grep is None or self.grep in jsonl.line(event)
 
     @cached_property
+    def _objects(self) -> tuple[str, ...]:
+        """What one of is in all that is about the objects."""
+        return (*self.objects, *self.renamed)
+
+    @cached_property
     def _named(self) -> list[Group]:
         """What holds for all that is shown, but for questions to monitors."""
-        groups = [_parts(names, (b'"args":null',)) for names in (self.objects, self.uuids) if names]
+        both = (self._objects, self.uuids)
+        groups = [_parts(names, (b'"args":null',)) for names in both if names]
         return [group for group in groups if group]
 
     @cached_property

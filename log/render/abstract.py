@@ -21,7 +21,7 @@ _TAG = re.compile(
     r"<(?P<end>/)?(?P<tag>[\w:.-]+)(?P<attributes>(?:[^<>\"']|\"[^\"]*\"|'[^']*')*+)>", re.A
 )
 _SKIPPED = {"<!--": "-->", "<![CDATA[": "]]>", "<?": "?>", "<!": ">"}
-_ATTRIBUTE = re.compile(r"(?<![\w:.-])([\w:.-]++)\s*+=\s*+(?:\"([^\"]*)\"|'([^']*)')", re.A)
+ATTRIBUTE = re.compile(r"(?<![\w:.-])([\w:.-]++)\s*+=\s*+(?:\"([^\"]*)\"|'([^']*)')", re.A)
 _POWERS = "kmgtpe"
 _ENTITIES = {"&lt;": "<", "&gt;": ">", "&amp;": "&", "&quot;": '"', "&apos;": "'"}
 
@@ -140,9 +140,9 @@ def abstract(document: Xml) -> str:
         if shown.kind == "count":
             value = str(counts[shown.path] or "")
         elif shown.kind == "text":
-            value = _plain(found.get(shown.path, ""))
+            value = plain(found.get(shown.path, ""))
         else:
-            value = _size(found.get(shown.path, ""), found.get(f"{shown.path}@unit") or shown.kind)
+            value = size(found.get(shown.path, ""), found.get(f"{shown.path}@unit") or shown.kind)
         if value and shown.label not in labels:
             labels.add(shown.label)
             parts.append(f"{shown.label}={value}")
@@ -162,7 +162,7 @@ def _look_through(text: str) -> tuple[str | None, dict[str, str], Counter[str]]:
     counts: Counter[str] = Counter()
     root: str | None = None
     opened = 0  # where the content of the last tag begins
-    for match in _tags(text):
+    for match in tags(text):
         tag = match["tag"]
         if match["end"]:
             if path and path[-1] == tag:
@@ -173,7 +173,7 @@ def _look_through(text: str) -> tuple[str | None, dict[str, str], Counter[str]]:
             path.append(tag)
             place = "/".join(path[1:])
             counts[place] += 1
-            for key, double, single in _ATTRIBUTE.findall(match["attributes"]):
+            for key, double, single in ATTRIBUTE.findall(match["attributes"]):
                 found.setdefault(f"{place}@{key}", double or single)
             if match["attributes"].endswith("/") or len(path) > DEEPEST:
                 path.pop()
@@ -183,7 +183,7 @@ def _look_through(text: str) -> tuple[str | None, dict[str, str], Counter[str]]:
     return root, found, counts
 
 
-def _tags(text: str) -> Iterator[re.Match[str]]:
+def tags(text: str) -> Iterator[re.Match[str]]:
     """The tags, up to the first thing that is none."""
     at = text.find("<")
     while at >= 0:
@@ -199,7 +199,8 @@ def _tags(text: str) -> Iterator[re.Match[str]]:
         at = text.find("<", at) if at >= 0 else at
 
 
-def _plain(value: str) -> str:
+def plain(value: str) -> str:
+    """A value as it is shown, in quotes where it is no plain word; "" for what holds elements."""
     value = value.strip()
     if not value or "<" in value:
         return ""
@@ -209,10 +210,10 @@ def _plain(value: str) -> str:
     return value if value.isascii() and value.isdigit() else name(value)
 
 
-def _size(value: str, unit: str) -> str:
+def size(value: str, unit: str) -> str:
     """As libvirt reads it: k is 1024 and kB is 1000 bytes."""
     if not re.fullmatch(r"\s*[0-9]{1,20}\s*", value):
-        return _plain(value)
+        return plain(value)
     first, rest = unit[:1].lower(), unit[1:].lower()
     base = 1000 if rest == "b" and first in _POWERS else 1024
     number = int(value) * (base ** (_POWERS.find(first) + 1) if first in _POWERS and first else 1)

@@ -10,6 +10,7 @@ from typing import Any
 
 from log.quote import escape, name, quote
 from log.render.abstract import abstract
+from log.render.difference import difference
 from log.render.units import plural
 from log.values import (
     Code,
@@ -109,7 +110,7 @@ _PRINTERS: dict[type, Callable[[Any], list[str]]] = {
     tuple: _list,
     dict: _dict,
     CutList: _cut_list,
-    Xml: lambda item: ["string", abstract(item)],
+    Xml: lambda item: ["string", abstract(item) if item.before is None else difference(item)],
     CutText: lambda item: ["string", quote(item.text) + "..."],
     Unreadable: lambda item: ["notice", f"{item.address:#x} /* unreadable */"],
     Pointer: lambda item: ["number", f"{item.address:#x}"],

@@ -245,6 +245,48 @@ def test_secrets_are_in_no_record(tmp_path: Path, caller) -> None:
     assert run_record(folder, "--no-redact").returncode == 2
 
 
+HISTORY = """
+import libvirt
+connection = libvirt.open("test:///default")
+UUID = "11111111-2222-4333-8444-555555555555"
+DISK = "<disk type='file'><source file='/{0}'/><target dev='{0}'/></disk>"
+DOMAIN = "<domain type='test'><name>{}</name><uuid>{}</uuid><memory unit='MiB'>{}</memory>" \\
+         "<os><type>hvm</type></os><devices>{}</devices></domain>"
+def define(name, memory, *disks):
+    found = "".join(map(DISK.format, disks))
+    return connection.defineXML(DOMAIN.format(name, UUID, memory, found))
+define("web0", 64, "vda")
+domain = define("web0", 128, "vda", "vdb")
+domain.rename("web1", 0)
+connection.lookupByName("web1").setAutostart(1)
+define("web1", 128, "vda").undefine()
+"""
+
+
+def test_history_of_a_domain_goes_on_across_its_rename(tmp_path: Path) -> None:
+    """Asked by either name, and by its UUID; what it was defined as is told by what changed."""
+    folder = tmp_path / "record"
+    done = run_record(folder, "--", PYTHON, "-c", HISTORY)
+    assert " 0 lost in " in done.stderr, done.stderr
+    asked = [("--object", "web0"), ("--object", "web1"),
+             ("--uuid", "11111111-2222-4333-8444-555555555555")]  # fmt: skip
+    told = [ask("log", folder, *words, "-w").stdout.decode() for words in asked]
+    assert told[0] == told[1] == told[2]
+    calls = [re.sub(r"^\S+ \d+ python3 root | <\S+>$", "", line)
+             for line in told[0].splitlines() if " python3 root " in line]  # fmt: skip
+    defined = "virDomainDefineXML(conn=test:///default, xml=<domain name="
+    assert calls == [
+        f"{defined}web0 memory=64MiB disks=1>) = web0",
+        f"{defined}web0 memory=64MiB -> 128MiB, +disk vdb>) = web0",
+        'virDomainRename(dom=web0, new_name="web1", flags=0) = 0',
+        "virDomainSetAutostart(domain=web1, autostart=1) = 0",
+        f"{defined}web0 -> web1, -disk vdb>) = web1",
+        "virDomainUndefine(domain=web1) = 0",
+    ]
+    lines = ask("log", folder, "--object", "web1", "--json").stdout.decode()
+    assert lines.count("<memory unit='MiB'>128</memory>") == 2 and "->" not in lines
+
+
 def wait_until(holds) -> None:
     deadline = time.monotonic() + 30 * PATIENCE
     while not holds():
