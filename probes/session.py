@@ -25,7 +25,7 @@ from probes.calls.shown import Choice
 from probes.calls.tasks import Task, Tasks
 from probes.covering import Guard
 from probes.filters import Filters
-from probes.host import coroutines, maps, symbols
+from probes.host import coroutines, maps
 from probes.host.before import Before
 from probes.host.clock import Clock
 from probes.host.daemons import Daemons
@@ -35,6 +35,7 @@ from probes.host.mapwatch import Dropped, Mapped, Online, Record, watch_maps
 from probes.host.modules import Modules
 from probes.host.owners import Owners
 from probes.host.processes import Processes
+from probes.host.symbols import Symbols
 from probes.host.targets import Targets
 from probes.host.tree import Tree
 from probes.host.turns import Turns
@@ -120,7 +121,8 @@ class Session:
         )
         self._coverage = guard.covering(self._daemons)
         self._modules = Modules()
-        self._watch = watch_maps(self._program.tasks)
+        self._symbols = Symbols()
+        self._watch = watch_maps(self._program.tasks, self._symbols)
         if kills is not False:
             self.warnings.append(
                 (
@@ -150,6 +152,7 @@ class Session:
                 filters.writes,
             ),
             redact=options.limits.redact,
+            name_of=self._symbols.describe,
             is_own=self._modules.has,
             nested=options.filters.nested,
             left=self._left.ask,
@@ -281,7 +284,7 @@ class Session:
                 self._losses.dropped(record.records)
             elif isinstance(record, Dropped | Online):
                 self._missed(record)
-        self._remembering.run(lambda _, pid: symbols.remember(pid), REMEMBERING)
+        self._remembering.run(lambda _, pid: self._symbols.remember(pid), REMEMBERING)
 
     def _missed(self, record: Dropped | Online) -> None:
         """Libraries may have been mapped unseen."""

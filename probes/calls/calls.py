@@ -11,7 +11,7 @@ from probes.api.table import ApiTable
 from probes.calls.building import Building
 from probes.calls.causes import Causes, sent
 from probes.calls.changes import Changes
-from probes.calls.decode import Decoder
+from probes.calls.decode import Decoder, NameOf
 from probes.calls.domains import uuid_of
 from probes.calls.endings import REMEMBERED, Endings
 from probes.calls.errors import RaisedErrors
@@ -67,6 +67,7 @@ class Calls:
         endings: Endings | None = None,
         *,
         redact: bool = True,
+        name_of: NameOf = lambda pid, address: None,
         is_own: Callable[[int, int], bool] = lambda pid, address: False,
         nested: bool = True,
         left: Callable[[int], None] = lambda pid: None,
@@ -81,7 +82,7 @@ class Calls:
         self._unarmed: deque[tuple[int, int, int]] = deque()
         self._errors = RaisedErrors(table, redact=redact)
         self._open = OpenCalls(epoch)
-        self._decoder = Decoder(rows)
+        self._decoder = Decoder(rows, name_of)
         self._judged = Judged(rows, covered, covered_here)
         self._causes = Causes(self._open, find_task, choice)
         self._endings = endings = endings or Endings(Guests(lambda pid, uid, at: None))

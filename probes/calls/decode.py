@@ -5,6 +5,7 @@ not decoded again.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Hashable, Mapping
 
@@ -18,14 +19,16 @@ from probes.plans.plan import Constants, Plan, Row, u64
 CACHED = 16384  # decoded arguments and results kept, by their bytes
 SHORT = 2048  # bytes of a record that is worth keeping
 
+NameOf = Callable[[int, int], str | None]  # of code: a process and an address
 NO_PIECES: Mapping[int, list[values.Piece]] = {}
 
 
 class Decoder:
     """Decodes by the plans in `rows`, with what each process has sent once."""
 
-    def __init__(self, rows: list[Row]) -> None:
-        self.rows = rows
+    def __init__(self, rows: list[Row], name_of: NameOf = lambda pid, address: None) -> None:
+        """`name_of`: names code, by its process and address."""
+        self.rows, self._name_of = rows, name_of
         self.constants: dict[int, Constants] = {}
         self._gone: set[int] = set()  # processes, the last time that it was looked
         self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool, Values]] = {}
@@ -44,7 +47,8 @@ class Decoder:
         """What the process has sent once."""
         constants = self.constants.get(tgid)
         if constants is None:
-            constants = self.constants[tgid] = Constants(tgid)
+            constants = Constants(functools.partial(self._name_of, tgid))
+            self.constants[tgid] = constants
         return constants
 
     def decode(

@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from probes.host import lives, maps, symbols
+from probes.host import lives, maps
 from probes.host.lives import Exec, Forked, Life, Missed
-from probes.host.symbols import MMAP2
+from probes.host.symbols import MMAP2, Symbols
 from probes.kernel import bpf, records
 
 # linux/perf_event.h
@@ -107,19 +107,19 @@ class Watch(Protocol):
         ...
 
 
-def watch_maps(tracepoints: Tracepoints) -> Watch:
+def watch_maps(tracepoints: Tracepoints, symbols: Symbols) -> Watch:
     """Watches mappings with perf events, or, where the kernel has or allows none, by looking at
     /proc twice a second.
     """
     try:
-        return PerfWatch(tracepoints)
+        return PerfWatch(tracepoints, symbols)
     except OSError:
-        return ProcWatch(tracepoints)
+        return ProcWatch(tracepoints, symbols)
 
 
-def parse(raws: Iterable[Raw]) -> list[Record]:
+def parse(raws: Iterable[Raw], symbols: Symbols) -> list[Record]:
     """Turns raw records, in order of their time, into named tuples, and leaves out what nobody
-    asks for.
+    asks for; `symbols` is told of all code.
     """
     result: list[Record] = []
     for _, is_life, raw in raws:
@@ -134,6 +134,7 @@ def parse(raws: Iterable[Raw]) -> list[Record]:
             continue
         kind, _, size = _HEADER.unpack_from(raw)
         if kind == RECORD_MMAP2 and size >= MMAP2.size + _SAMPLE_ID:
+            symbols.note(int.from_bytes(raw[8:12], "little"), raw)
             _mapped(raw, result)
         elif kind == RECORD_LOST and size >= _LOST.size:
             result.append(Dropped(_LOST.unpack_from(raw)[1]))
@@ -141,7 +142,6 @@ def parse(raws: Iterable[Raw]) -> list[Record]:
 
 
 def _mapped(raw: bytes, result: list[Record]) -> None:
-    symbols.note(int.from_bytes(raw[8:12], "little"), raw)
     if b"/libvirt" not in raw and b"/memfd:libvirt" not in raw:
         return
     pid, tid, start, length, _, major, minor, inode, _, _, _ = MMAP2.unpack_from(raw)
@@ -153,8 +153,10 @@ def _mapped(raw: bytes, result: list[Record]) -> None:
 class _Settling:
     """Records of tracepoints and others, on their way into the order of time."""
 
-    def __init__(self, tracepoints: Tracepoints, read: Callable[[], list[Raw]]) -> None:
-        self._tracepoints, self._read = tracepoints, read
+    def __init__(
+        self, tracepoints: Tracepoints, symbols: Symbols, read: Callable[[], list[Raw]]
+    ) -> None:
+        self._tracepoints, self._symbols, self._read = tracepoints, symbols, read
         self._young: list[Raw] = []  # not old enough to be sure of their order
 
     def settled(self) -> list[Record]:
@@ -169,7 +171,7 @@ class _Settling:
         end = bisect.bisect_right(timed, settled, key=_by_time)
         self._young = timed[end:]
         lost = self._tracepoints.lost()
-        return [*([Missed(lost)] if lost else []), *parse(timed[:end])]
+        return [*([Missed(lost)] if lost else []), *parse(timed[:end], self._symbols)]
 
 
 def _time(raw: bytes) -> int:
@@ -181,8 +183,8 @@ class PerfWatch:
 
     polls = False
 
-    def __init__(self, tracepoints: Tracepoints) -> None:
-        self._settling = _Settling(tracepoints, self._read)
+    def __init__(self, tracepoints: Tracepoints, symbols: Symbols) -> None:
+        self._settling = _Settling(tracepoints, symbols, self._read)
         self._online: list[Record] = []
         self._rings: dict[int, _Ring] = {}  # by CPU
         self._look_at = 0.0  # s
@@ -317,9 +319,13 @@ class ProcWatch:
     polls = True
 
     def __init__(
-        self, tracepoints: Tracepoints, proc: Path = Path("/proc"), interval: float = 0.5
+        self,
+        tracepoints: Tracepoints,
+        symbols: Symbols,
+        proc: Path = Path("/proc"),
+        interval: float = 0.5,
     ) -> None:
-        self._settling = _Settling(tracepoints, list)
+        self._settling = _Settling(tracepoints, symbols, list)
         self._proc, self._interval = proc, interval
         self._next = 0.0
         self._mapped: set[tuple[int, int, int, int, int]] = set()

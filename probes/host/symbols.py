@@ -52,59 +52,6 @@ class _Functions(NamedTuple):
 
 
 _NOTHING = _Functions((), (), ())
-_others = Pace(OTHERS_SHARE, OTHERS_BURST)
-_files: OrderedDict[tuple[int, int, int], _Functions] = OrderedDict()
-_maps: OrderedDict[int, bytes] = OrderedDict()
-_noted: OrderedDict[int, list[bytes]] = OrderedDict()  # records as MMAP2 has them
-
-
-def note(pid: int, record: bytes) -> None:
-    """Keeps the kernel's record of code that a process mapped; they are only looked at when the
-    process can't be asked.
-    """
-    records = _noted.get(pid)
-    if records is None:
-        records = _noted[pid] = []
-        if len(_noted) > MOST_NOTED:
-            _noted.popitem(last=False)
-    if len(records) < MOST_MAPPINGS:
-        records.append(record)
-
-
-def note_fork(pid: int, parent: int) -> None:
-    """A new process has its parent's code."""
-    if parent in _noted and pid != parent:  # else it is a thread
-        _noted[pid] = list(_noted[parent])
-        if len(_noted) > MOST_NOTED:
-            _noted.popitem(last=False)
-
-
-def note_exec(pid: int, program: tuple[int, int, int]) -> None:
-    """The process has become another program: file of that device (major, minor) and inode,
-    which was mapped just before this.
-    """
-    records = _noted.get(pid, [])
-    kept = next(
-        (
-            at
-            for at in reversed(range(len(records)))
-            if MMAP2.unpack_from(records[at])[5:8] == program
-        ),
-        len(records),
-    )
-    if kept < len(records):
-        del records[:kept]
-    else:
-        _noted.pop(pid, None)
-
-
-def remember(pid: int) -> None:
-    """Keeps where a process has its code: it may end before its calls are looked at."""
-    if data := _read_maps(pid):
-        _maps[pid] = data
-        _maps.move_to_end(pid)
-        if len(_maps) > MOST_PROCESSES:
-            _maps.popitem(last=False)
 
 
 def _read_maps(pid: int) -> bytes:
@@ -115,77 +62,133 @@ def _read_maps(pid: int) -> bytes:
     )[:MOST_MAPS]
 
 
-def describe(pid: int, address: int) -> str | None:
-    """What is at the address; None: the process has ended, or no file's code is there."""
-    code = _mapping(pid, address)
-    if code is None:
-        return None
-    place = address - code.start + code.offset
-    known = _functions(pid, code)
-    at = bisect.bisect_right(known.starts, place) - 1
-    if at >= 0 and place < known.ends[at]:
-        inside = place - known.starts[at]
-        return known.names[at] + (f"+{inside:#x}" if inside else "")
-    return f"{code.path.rpartition('/')[2].removesuffix(' (deleted)')}+{place:#x}"
+class Symbols:
+    """Names code of processes, of those that have ended too: what is known of them is kept here."""
 
+    def __init__(self) -> None:
+        self._others = Pace(OTHERS_SHARE, OTHERS_BURST)
+        self._files: OrderedDict[tuple[int, int, int], _Functions] = OrderedDict()
+        self._maps: OrderedDict[int, bytes] = OrderedDict()
+        # records as MMAP2 has them
+        self._noted: OrderedDict[int, list[bytes]] = OrderedDict()
 
-def _mapping(pid: int, address: int) -> _Code | None:
-    for match in _LINE.finditer(_read_maps(pid) or _maps.get(pid, b"")):
-        start, end = int(match[1], 16), int(match[2], 16)
-        if start <= address < end:
-            device = os.makedev(int(match[4], 16), int(match[5], 16))
-            return _Code(
-                start, end, int(match[3], 16), device, int(match[6]), os.fsdecode(match[7])
-            )
-    for record in reversed(_noted.get(pid, [])):
-        _, _, start, length, offset, major, minor, inode, *_ = MMAP2.unpack_from(record)
-        if start <= address < start + length:
-            path = os.fsdecode(record[MMAP2.size :].split(b"\0", 1)[0])
-            return _Code(start, start + length, offset, os.makedev(major, minor), inode, path)
-    return None
+    def note(self, pid: int, record: bytes) -> None:
+        """Keeps the kernel's record of code that a process mapped; they are only looked at when the
+        process can't be asked.
+        """
+        records = self._noted.get(pid)
+        if records is None:
+            records = self._noted[pid] = []
+            if len(self._noted) > MOST_NOTED:
+                self._noted.popitem(last=False)
+        if len(records) < MOST_MAPPINGS:
+            records.append(record)
 
+    def note_fork(self, pid: int, parent: int) -> None:
+        """A new process has its parent's code."""
+        if parent in self._noted and pid != parent:  # else it is a thread
+            self._noted[pid] = list(self._noted[parent])
+            if len(self._noted) > MOST_NOTED:
+                self._noted.popitem(last=False)
 
-def _functions(pid: int, code: _Code) -> _Functions:
-    """The functions that the mapped file exports; none if it can't be read."""
-    place = os.major(code.device), os.minor(code.device), code.inode
-    mapping = maps.Mapping(pid, code.start, code.end, *place, code.path)
-    if slow.may_hang(mapping):
-        return _NOTHING
-    try:
-        fd = opening.open_mapped(mapping)
-    except OSError:
-        return _NOTHING
-    try:
-        status = os.fstat(fd)
-        # the process's number may be another's by now; on btrfs mappings tell another device
-        if (status.st_dev, status.st_ino) != (code.device, code.inode) and opening.place_of(
-            fd
-        ) != place:
-            return _NOTHING
-        key = status.st_dev, status.st_ino, status.st_mtime_ns
-        return _files[key] if key in _files else _read(fd, code.path, key, status.st_uid)
-    except (OSError, TraceError):
-        return _NOTHING
-    finally:
-        opening.close(fd)
-
-
-def _read(fd: int, path: str, key: tuple[int, int, int], owner: int) -> _Functions:
-    if owner and not _others.ready():
-        return _NOTHING
-    with _others if owner else contextlib.nullcontext():
-        found = sorted(
-            {
-                (function.offset, function.size, function.name)
-                for function in read_elf(fd, path).functions
-            }
+    def note_exec(self, pid: int, program: tuple[int, int, int]) -> None:
+        """The process has become another program: file of that device (major, minor) and inode,
+        which was mapped just before this.
+        """
+        records = self._noted.get(pid, [])
+        kept = next(
+            (
+                at
+                for at in reversed(range(len(records)))
+                if MMAP2.unpack_from(records[at])[5:8] == program
+            ),
+            len(records),
         )
-    starts, sizes, names = zip(*found, strict=True) if found else ((), (), ())
-    ends = tuple(start + max(size, 1) for start, size in zip(starts, sizes, strict=True))
-    _files[key] = _Functions(starts, ends, names)
-    while (
-        len(_files) > MOST_FILES
-        or sum(len(functions.names) for functions in _files.values()) > MOST_FUNCTIONS
-    ):
-        _files.popitem(last=False)
-    return _Functions(starts, ends, names)
+        if kept < len(records):
+            del records[:kept]
+        else:
+            self._noted.pop(pid, None)
+
+    def remember(self, pid: int) -> None:
+        """Keeps where a process has its code: it may end before its calls are looked at."""
+        if data := _read_maps(pid):
+            self._maps[pid] = data
+            self._maps.move_to_end(pid)
+            if len(self._maps) > MOST_PROCESSES:
+                self._maps.popitem(last=False)
+
+    def describe(self, pid: int, address: int) -> str | None:
+        """What is at the address; None: the process has ended, or no file's code is there."""
+        code = self._mapping(pid, address)
+        if code is None:
+            return None
+        place = address - code.start + code.offset
+        known = self._functions(pid, code)
+        at = bisect.bisect_right(known.starts, place) - 1
+        if at >= 0 and place < known.ends[at]:
+            inside = place - known.starts[at]
+            return known.names[at] + (f"+{inside:#x}" if inside else "")
+        return f"{code.path.rpartition('/')[2].removesuffix(' (deleted)')}+{place:#x}"
+
+    def _mapping(self, pid: int, address: int) -> _Code | None:
+        for match in _LINE.finditer(_read_maps(pid) or self._maps.get(pid, b"")):
+            start, end = int(match[1], 16), int(match[2], 16)
+            if start <= address < end:
+                device = os.makedev(int(match[4], 16), int(match[5], 16))
+                return _Code(
+                    start, end, int(match[3], 16), device, int(match[6]), os.fsdecode(match[7])
+                )
+        for record in reversed(self._noted.get(pid, [])):
+            _, _, start, length, offset, major, minor, inode, *_ = MMAP2.unpack_from(record)
+            if start <= address < start + length:
+                path = os.fsdecode(record[MMAP2.size :].split(b"\0", 1)[0])
+                return _Code(start, start + length, offset, os.makedev(major, minor), inode, path)
+        return None
+
+    def _functions(self, pid: int, code: _Code) -> _Functions:
+        """The functions that the mapped file exports; none if it can't be read."""
+        place = os.major(code.device), os.minor(code.device), code.inode
+        mapping = maps.Mapping(pid, code.start, code.end, *place, code.path)
+        if slow.may_hang(mapping):
+            return _NOTHING
+        try:
+            fd = opening.open_mapped(mapping)
+        except OSError:
+            return _NOTHING
+        try:
+            status = os.fstat(fd)
+            # the process's number may be another's by now; on btrfs mappings tell another device
+            if (status.st_dev, status.st_ino) != (code.device, code.inode) and opening.place_of(
+                fd
+            ) != place:
+                return _NOTHING
+            key = status.st_dev, status.st_ino, status.st_mtime_ns
+            return (
+                self._files[key]
+                if key in self._files
+                else self._read(fd, code.path, key, status.st_uid)
+            )
+        except (OSError, TraceError):
+            return _NOTHING
+        finally:
+            opening.close(fd)
+
+    def _read(self, fd: int, path: str, key: tuple[int, int, int], owner: int) -> _Functions:
+        if owner and not self._others.ready():
+            return _NOTHING
+        with self._others if owner else contextlib.nullcontext():
+            found = sorted(
+                {
+                    (function.offset, function.size, function.name)
+                    for function in read_elf(fd, path).functions
+                }
+            )
+        starts, sizes, names = zip(*found, strict=True) if found else ((), (), ())
+        ends = tuple(start + max(size, 1) for start, size in zip(starts, sizes, strict=True))
+        self._files[key] = _Functions(starts, ends, names)
+        while (
+            len(self._files) > MOST_FILES
+            or sum(len(functions.names) for functions in self._files.values()) > MOST_FUNCTIONS
+        ):
+            self._files.popitem(last=False)
+        return _Functions(starts, ends, names)

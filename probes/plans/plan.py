@@ -14,7 +14,6 @@ from log.recent import Recent
 from log.values import Code, Unreadable, Value
 from probes.api import undescribed
 from probes.api.table import Function
-from probes.host import symbols
 from probes.kernel import records
 from probes.plans import values, walk
 from probes.plans.walk import Take, Walk
@@ -32,14 +31,15 @@ class Constants:
 
     _versions = itertools.count()
 
-    def __init__(self, pid: int = 0) -> None:
+    def __init__(self, name_of: Callable[[int], str | None] = lambda address: None) -> None:
+        """`name_of`: names code of the process, by its address."""
         self.version = next(self._versions)
-        self._pid = pid
+        self._name_of = name_of
         self._values: Recent[tuple[int, int], Value] = Recent(MOST_ONCE)
 
     def symbol(self, address: int) -> Value:
         """What is at an address of the process's code."""
-        name = symbols.describe(self._pid, address) if address and self._pid else None
+        name = self._name_of(address) if address else None
         return Code(address, name) if name else values.pointer_value(address)
 
     def get(self, key: tuple[int, int]) -> Value:

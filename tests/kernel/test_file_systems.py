@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from probes.host import maps, mapwatch, symbols
+from probes.host import maps, mapwatch
 from probes.host.enforcers import Enforcers
+from probes.host.symbols import Symbols
 from probes.host.targets import Targets, as_mapping
 from probes.kernel.records import VERDICT_FUNCTION
 from tests.enforced import library
@@ -75,7 +76,7 @@ def test_files_of_subvolumes_are_told_apart(btrfs, load) -> None:
 
 
 def test_a_library_is_found_by_its_path_when_its_process_has_gone(btrfs, load) -> None:
-    watch = mapwatch.watch_maps(Told())
+    watch = mapwatch.watch_maps(Told(), Symbols())
     path = btrfs / "one" / "libvirt.so.0"
     end(load(path))
     record = wait_mapped(watch, str(path))
@@ -120,9 +121,9 @@ def test_code_in_a_subvolume_has_a_name(btrfs, load) -> None:
     target = found.of(first)
     assert target
     name, offset = target.functions[0]
-    code = symbols._mapping(child.pid, first.start)
+    code = Symbols()._mapping(child.pid, first.start)
     assert code
-    assert symbols.describe(child.pid, first.start + offset - code.offset) == name
+    assert Symbols().describe(child.pid, first.start + offset - code.offset) == name
     found.close()
 
 

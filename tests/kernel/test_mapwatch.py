@@ -16,6 +16,7 @@ import pytest
 from probes.host import mapwatch
 from probes.host.lives import Exec, Exited, Forked, Missed
 from probes.host.mapwatch import Dropped, Mapped, Online, PerfWatch, ProcWatch, Record, watch_maps
+from probes.host.symbols import Symbols
 from probes.kernel import bpf
 from probes.kernel import tracepoints as tracepoints_module
 from probes.kernel.program import Program
@@ -29,7 +30,7 @@ LOAD = (
 
 @pytest.fixture
 def watch(tracepoints: Tracepoints) -> Iterator[mapwatch.Watch]:
-    started = watch_maps(tracepoints)
+    started = watch_maps(tracepoints, Symbols())
     assert isinstance(started, PerfWatch)
     yield started
     started.close()
@@ -175,7 +176,7 @@ def test_rings_that_wrap_lose_nothing(monkeypatch):
     monkeypatch.setattr(mapwatch, "MOST_PAGES", 64)
     program = Program(1 << 20)
     program.load()
-    watch = PerfWatch(program.tasks)
+    watch = PerfWatch(program.tasks, Symbols())
     script = (
         "while read line; do for i in 1 2 3 4 5 6 7 8 9 10; do /bin/true; done; echo done; done"
     )
@@ -208,7 +209,7 @@ def test_ring_that_overflows_says_so(monkeypatch, uid):
     monkeypatch.setattr(tracepoints_module, "RING_BYTES", 1 << 14)
     program = Program(1 << 20)
     program.load()
-    watch = PerfWatch(program.tasks)
+    watch = PerfWatch(program.tasks, Symbols())
     command = [
         "setpriv",
         f"--reuid={uid}",
@@ -234,7 +235,7 @@ def test_ring_that_overflows_says_so(monkeypatch, uid):
 def test_ring_of_mappings_that_overflows_says_so(monkeypatch, tracepoints):
     monkeypatch.setattr(mapwatch, "MOST_PAGES", 1)
     monkeypatch.setattr(mapwatch, "LEAST_PAGES", 1)
-    watch = PerfWatch(tracepoints)
+    watch = PerfWatch(tracepoints, Symbols())
     subprocess.run(["sh", "-c", "for i in $(seq 50); do /bin/true; done"], check=True)
     watch.poll()
     told: list[Record] = []
@@ -251,7 +252,7 @@ def test_kernel_that_refuses_is_looked_at_through_proc(monkeypatch, tracepoints)
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(bpf, "syscall", refuse)
-    watch = watch_maps(tracepoints)
+    watch = watch_maps(tracepoints, Symbols())
     assert isinstance(watch, ProcWatch)
     assert watch.polls
     watch.poll()
@@ -273,7 +274,7 @@ def test_watching_leaves_nothing_open():
     for _ in range(3):
         tracepoints = Tracepoints()
         tracepoints.create_maps()
-        watch_maps(tracepoints).close()
+        watch_maps(tracepoints, Symbols()).close()
         tracepoints.close()
     assert set(os.listdir("/proc/self/fd")) == before
 
@@ -297,7 +298,7 @@ def test_a_cpu_that_is_switched_on_later_is_watched_then(monkeypatch, tracepoint
     monkeypatch.setattr(mapwatch, "_online", lambda: list(online))
     monkeypatch.setattr(mapwatch, "LOOK_AT_CPUS", 0)
     before = len(os.listdir("/proc/self/fd"))
-    watch = PerfWatch(tracepoints)
+    watch = PerfWatch(tracepoints, Symbols())
     for _ in range(2):
         assert not [item for item in watch.poll() if isinstance(item, Online)]
         online.remove(late) if late in online else None

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from enforcer.coverage import GUARD
-from probes.host import maps, opening, symbols
+from probes.host import maps, opening
 from probes.host.enforcers import NOT_BELIEVED, Enforcers
 from probes.host.modules import Modules
+from probes.host.symbols import Symbols
 from probes.ps import list_processes
 from tests.kernel.conftest import CALLS
 from tests.kernel.test_neighbours import count
@@ -96,7 +97,7 @@ def test_nothing_that_is_looked_up_waits_for_a_file_system(server, steps, tmp_pa
 
     def look() -> None:
         found.append(Modules().has(process.pid, code.start))
-        found.append(symbols.describe(process.pid, code.start))
+        found.append(Symbols().describe(process.pid, code.start))
         found.append(Enforcers(lambda: ()).of(code))
         found.append({row.pid: row.libvirt for row in list_processes(GUARD)}[process.pid])
 

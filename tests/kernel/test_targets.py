@@ -17,6 +17,7 @@ import pytest
 
 from log.errors import TraceError
 from probes.host import maps, mapwatch, targets
+from probes.host.symbols import Symbols
 from probes.host.targets import Target, Targets, as_mapping
 from probes.internals import private
 from probes.internals.elf import read_elf
@@ -294,7 +295,7 @@ def wait_mapped(watch: mapwatch.Watch, path: str) -> mapwatch.Mapped:
 
 
 def test_mapping_that_is_noticed_becomes_a_target(tmp_path, load, known):
-    watch = mapwatch.watch_maps(Told())
+    watch = mapwatch.watch_maps(Told(), Symbols())
     path = copy(tmp_path)
     load(path)
     record = wait_mapped(watch, str(path))
@@ -312,7 +313,7 @@ def test_mapping_that_is_noticed_becomes_a_target(tmp_path, load, known):
 
 
 def test_library_of_a_process_that_has_gone_is_found_by_its_path(tmp_path, load, known):
-    watch = mapwatch.watch_maps(Told())
+    watch = mapwatch.watch_maps(Told(), Symbols())
     path = copy(tmp_path)
     end(load(path))
     record = wait_mapped(watch, str(path))

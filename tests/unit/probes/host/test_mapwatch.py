@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from probes.host import maps, mapwatch
 from probes.host.lives import Exec, Exited, Forked, Missed
 from probes.host.mapwatch import Dropped, Mapped, ProcWatch, split_records
+from probes.host.symbols import Symbols
 from tests.lives import Told, ended, executed, forked
 
 
@@ -30,7 +31,7 @@ def mapped(time: int, pid: int, path: str, tid: int = 0) -> bytes:
 
 
 def parse(*raws: bytes):
-    return mapwatch.parse((0, False, raw) for raw in raws)
+    return mapwatch.parse(((0, False, raw) for raw in raws), Symbols())
 
 
 def test_life_of_a_process():
@@ -43,7 +44,7 @@ def test_life_of_a_process():
         (True, ended(8, 20, 21)),
         (True, ended(9, 20, 20, last=True)),
     ]
-    told = mapwatch.parse((0, is_life, raw) for is_life, raw in raws)
+    told = mapwatch.parse(((0, is_life, raw) for is_life, raw in raws), Symbols())
     assert [item[:5] if isinstance(item, Exec) else item for item in told] == [
         Forked(1, 20, 10, 77),
         (4, 20, "virsh", "/usr/bin/virsh", b"virsh\0list\0"),
@@ -98,13 +99,14 @@ def test_records_are_split_with_their_times():
 @given(st.binary(max_size=300))
 def test_damaged_records_do_no_harm(garbage):
     mapwatch.parse(
-        split_records(mapped(5, 1, "/a") + garbage + mapped(3, 1, "/usr/lib/libvirt.so.0"))
+        split_records(mapped(5, 1, "/a") + garbage + mapped(3, 1, "/usr/lib/libvirt.so.0")),
+        Symbols(),
     )
 
 
 @given(st.integers(0, 20), st.integers(0, 65535), st.binary(max_size=120))
 def test_short_records_do_no_harm(kind, misc, body):
-    mapwatch.parse(split_records(record(kind, body, 1, misc)))
+    mapwatch.parse(split_records(record(kind, body, 1, misc)), Symbols())
 
 
 def test_what_happens_is_told_in_order_when_it_has_settled(monkeypatch, tmp_path):
@@ -112,7 +114,7 @@ def test_what_happens_is_told_in_order_when_it_has_settled(monkeypatch, tmp_path
     now = 10_000_000
     monkeypatch.setattr("time.monotonic_ns", lambda: now)
     told = Told()
-    watch = ProcWatch(told, tmp_path, interval=1000)
+    watch = ProcWatch(told, Symbols(), tmp_path, interval=1000)
     told.raws = [
         ended(9_500_000, 3, 3),
         forked(5, 3, 1),
@@ -170,7 +172,7 @@ def test_maps_of_a_process(tmp_path):
 
 
 def test_looking_at_proc_tells_what_is_new(tmp_path):
-    watch = ProcWatch(Told(), tmp_path, interval=0)
+    watch = ProcWatch(Told(), Symbols(), tmp_path, interval=0)
     assert watch.poll() == []
     (tmp_path / "12").mkdir()
     (tmp_path / "12" / "maps").write_text(MAPS)

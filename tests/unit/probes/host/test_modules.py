@@ -54,4 +54,4 @@ def test_a_list_of_mappings_takes_no_longer_than_it_is_long(
     write(tmp_path, [line])
     assert not Modules(tmp_path).has(7, 0x7F0000001800)
     monkeypatch.setattr(symbols, "_read_maps", lambda pid: line.encode())
-    assert symbols.describe(7, 0x7F0000001800) is None
+    assert symbols.Symbols().describe(7, 0x7F0000001800) is None
