@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,15 @@ from enforcer.launch.library import table, uncovered, uncovered_rules
 from enforcer.policy.compiled import compile_policy, covered_names, read_summary
 from enforcer.policy.explain import Question, explain
 from enforcer.policy.files import SYSTEM_FOLDER, SYSTEM_POLICY, write_whole
+from enforcer.policy.loading import load, parse, read_text
 from enforcer.policy.notes import notes
-from enforcer.policy.rules import Policy, read_policy
+from enforcer.policy.rules import Policy
+from enforcer.rehearsal import commands as rehearsal
 from log.errors import TraceError, say
 from log.quote import escape, quote
 from log.usage import Parser, split_command
 from probes.host import maps
 
-TEXT_MAX = 16 << 20  # bytes of a policy's text
 FEW, SOME = 20, 5  # functions of a rule that are all listed; that stand for more
 
 
@@ -34,7 +34,7 @@ def policy_parser() -> Parser:
         allow_abbrev=False,
     )
     actions = parser.add_subparsers(
-        dest="action", metavar="check|explain|apply", required=True, parser_class=Parser
+        dest="action", metavar="check|explain|rehearse|apply", required=True, parser_class=Parser
     )
     check = actions.add_parser(
         "check", help=("its mistakes, and the functions that each rule covers"), allow_abbrev=False
@@ -42,6 +42,16 @@ def policy_parser() -> Parser:
     why = actions.add_parser(
         "explain", help=("which rule decides about a call, and why"), allow_abbrev=False
     )
+    rehearse = actions.add_parser(
+        "rehearse",
+        help="which recorded calls it would have denied",
+        description=(
+            "Judges recorded calls as if the policy had been in force, and says which would have "
+            "ended otherwise. Exit status 1: one that had not failed would be denied."
+        ),
+        allow_abbrev=False,
+    )
+    rehearsal.add_rehearse(rehearse)
     apply = actions.add_parser(
         "apply",
         help=f"put it in force in all enforced processes ({SYSTEM_POLICY})",
@@ -122,8 +132,10 @@ def _add_uncovered(parser: Parser) -> None:
 def run_policy(arguments: Sequence[str]) -> int:
     """libvirt-trace policy"""
     options = policy_parser().parse_args(arguments)
+    if options.action == "rehearse":
+        return rehearsal.run_rehearse(options)
     text = read_text(options.file)
-    policy = parse(text, options.file)
+    policy = parse(text, options.file, table())
     if options.action == "explain":
         flags = None if options.flags is None else frozenset(filter(None, options.flags.split(",")))
         xml = read_text(Path(options.xml)) if options.xml else options.xml
@@ -174,7 +186,7 @@ def run_enforce(arguments: Sequence[str]) -> int:
     else:
         data, on_error = None, "allow"
         if options.policy:
-            policy = load(options.policy)
+            policy = load(options.policy, table())
             warn_uncovered(policy, options.ignore_uncovered)
             data, on_error = compile_policy(policy, table()), policy.on_error
         elif SYSTEM_POLICY.exists():
@@ -188,36 +200,6 @@ def run_enforce(arguments: Sequence[str]) -> int:
     for line in lines:
         say(line)
     return 0
-
-
-def read_text(path: Path) -> str:
-    """What is in the file, which may be a pipe."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(TEXT_MAX + 1)
-    except OSError as error:
-        raise TraceError(f"can't read {path}: {error.strerror}") from error
-    if len(data) > TEXT_MAX:
-        raise TraceError(f"{path} is larger than {TEXT_MAX >> 20} MiB")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise TraceError(f"{path} is not UTF-8") from None
-
-
-def parse(text: str, path: Path) -> Policy:
-    """The policy that was read from there; warnings are said."""
-    policy = dataclasses.replace(
-        read_policy(text, str(path), table()), origin=os.path.abspath(path)
-    )
-    for warning in policy.warnings:
-        say(f"{warning} (warning)")
-    return policy
-
-
-def load(path: Path) -> Policy:
-    """The policy in the file."""
-    return parse(read_text(path), path)
 
 
 def warn_uncovered(policy: Policy, ignore: bool) -> None:

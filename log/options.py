@@ -101,13 +101,15 @@ def _add_filters(which: argparse._ArgumentGroup) -> None:
     repeated(which, "--rule", "GLOB", "rules", "only what this rule of a policy has decided")
     which.add_argument("--grep", metavar="TEXT", help="only events whose line of JSON holds TEXT")
     add_outcomes(which)
-    which.add_argument(
-        "--since",
-        metavar="TIME",
-        type=_time,
-        help="only from then on: 2026-11-25 21:30, 21:30, yesterday, -2h, @EPOCH",
+    time_option(
+        which, "--since", "only from then on: 2026-11-25 21:30, 21:30, yesterday, -2h, @EPOCH"
     )
-    which.add_argument("--until", metavar="TIME", type=_time, help="only up to then")
+    time_option(which, "--until", "only up to then")
+
+
+def time_option(which: argparse._ActionsContainer, word: str, text: str) -> None:
+    """An option that is a point in time, in ns."""
+    which.add_argument(word, metavar="TIME", type=_time, help=text)
 
 
 def report_parser() -> Parser:

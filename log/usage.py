@@ -5,14 +5,21 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 STRING_MAX = 65536
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, with where to look."""
+    """Says what is wrong in one line, with where to look. What begins like a negative number, as
+    in `--since -2h`, is no option.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._negative_number_matcher = re.compile(r"-[0-9]")
 
     def error(self, message: str) -> NoReturn:
         """Ends with exit status 2."""

@@ -158,6 +158,13 @@ static void note_mismatch(struct question *ask, const char *says, const char *is
 	append(ask->note, sizeof(ask->note), length, "\"");
 }
 
+/* Whoever reads the record later can't know it otherwise. */
+static void note_no_object(struct question *ask)
+{
+	if (!ask->note[0])
+		append(ask->note, sizeof(ask->note), 0, "the driver knows no such object");
+}
+
 /* The driver's own name for the UUID in the handle. */
 static void ask_driver(struct question *ask, struct object *object, const void *handle)
 {
@@ -172,6 +179,7 @@ static void ask_driver(struct question *ask, struct object *object, const void *
 	object->lookup = own;
 	if (!own || !is_known(ask, object->type, own)) {
 		object->has_name = UNKNOWN;
+		note_no_object(ask);
 		return;
 	}
 	is = text_at(own, layout->name);
@@ -273,7 +281,8 @@ static void add_xml(struct question *ask, const struct source *source, const cha
 }
 
 /*
- * The value of a virTypedParameter of that name; *is_string: whether it is one. NULL: there is none.
+ * The value of a virTypedParameter of that name; *is_string: whether it is one. NULL: there is
+ * none.
  * Migrations name their destination there.
  */
 static const char *find_param(const char *params, int count, const char *name, bool *is_string)

@@ -45,7 +45,7 @@ _URI = re.compile(
 )
 # as uri_matches() in judge.c has them: drivers that are one for a host, and the functions that are
 # theirs
-_SCHEMES = (
+SCHEMES = (
     "qemu",
     "lxc",
     "xen",
@@ -120,7 +120,7 @@ class Judge:
     """A policy, ready to decide."""
 
     def __init__(self, policy: Policy, table: ApiTable) -> None:
-        self._policy, self._table = policy, table
+        self.policy, self._table = policy, table
         self._asked: dict[str, tuple[tuple[Rule, tuple[Condition, ...]], ...]] = {}
 
     def asked(self, function: Function) -> tuple[tuple[Rule, tuple[Condition, ...]], ...]:
@@ -129,7 +129,7 @@ class Judge:
         if found is None:
             found = self._asked[function.name] = tuple(
                 (rule, conditions)
-                for rule in self._policy.rules
+                for rule in self.policy.rules
                 if function.name in rule.functions
                 for conditions in variants_for(rule, function, self._table)
             )
@@ -302,10 +302,10 @@ def _uri_is(
     said = _listed(
         condition, lambda glob: any(fnmatch.fnmatchcase(one, glob) for one in (uri, bare))
     )
-    is_shared = function.name.startswith(_FAMILIES) and scheme in _SCHEMES and not transport
+    is_shared = function.name.startswith(_FAMILIES) and scheme in SCHEMES and not transport
     if not is_shared or server or path not in ("/system", "/session"):
         return said
-    others = (f"{other}://{path}" for other in _SCHEMES)
+    others = (f"{other}://{path}" for other in SCHEMES)
     is_alike = all(
         _listed(condition, functools.partial(fnmatch.fnmatchcase, other)) == said
         for other in others

@@ -77,6 +77,7 @@ class Client:
             cwd="/",
             env={**env, "HOME": "/nonexistent", "PYTHONHOME": "/usr"},
         )
+        self.pid = self._process.pid
         self._open: set[str] = set()
         self._read()
 
@@ -170,6 +171,13 @@ class Place:
             Path(PYTHON), script, USERS[0], enforced_environment(None, LD_PRELOAD="")
         )
         stack.callback(self._plain.end)
+
+    @property
+    def judging(self) -> list[str]:
+        """Pids of the processes that are enforced."""
+        if self.kind != "client":
+            return [str(self.target.pid)]
+        return [str(client.pid) for client in self.clients.values()]
 
     def uri(self, way: str) -> str:
         """What a client names the target."""

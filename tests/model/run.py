@@ -36,14 +36,15 @@ class Tally:
         """For people."""
         return [
             f"{self.calls} calls of {self.programs} programs compared, {self.explained} with what "
-            f"explain says, too: {_said(self.ends)}",
-            f"denied by rules with: {_said(self.denied_by)}",
-            f"let pass by rules with: {_said(self.passed_by)}",
-            f"denied by way in: {_said(self.ways)}; let pass: {_said(self.passed_ways)}",
+            f"explain says, too: {said(self.ends)}",
+            f"denied by rules with: {said(self.denied_by)}",
+            f"let pass by rules with: {said(self.passed_by)}",
+            f"denied by way in: {said(self.ways)}; let pass: {said(self.passed_ways)}",
         ]
 
 
-def _said(counts: Counter[str]) -> str:
+def said(counts: Counter[str]) -> str:
+    """Numbers with their words."""
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 

@@ -34,6 +34,7 @@ ORDER = (
     "probes",
     "enforcer/policy",
     "enforcer/launch",
+    "enforcer/rehearsal",
     "enforcer",
     "tracer",
 )

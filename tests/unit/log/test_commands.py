@@ -59,6 +59,14 @@ def test_first_line_and_each_change_of_the_day_is_told(tmp_path, capsys, in_utc)
     ]
 
 
+def test_a_time_ago_may_follow_its_option(tmp_path, capsys):
+    long_ago, now = START, time.time_ns() - NS
+    file = lines_file(tmp_path, *(DESTROY._replace(time=ns) for ns in (long_ago, now)))
+    for words in (["--since", "-2h"], ["--since=-2h"]):
+        assert show_log([*words, "--json", file]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 @pytest.mark.parametrize("form", ["json", "xml"])
 def test_forms_for_programs_have_no_lines_of_days(tmp_path, capsys, form):
     assert (

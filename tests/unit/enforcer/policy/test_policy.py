@@ -21,6 +21,7 @@ from enforcer.policy import compiled
 from enforcer.policy.compiled import compile_policy, covered_names, literal_prefix, read_summary
 from enforcer.policy.explain import Question, explain
 from enforcer.policy.files import keep_for_command
+from enforcer.policy.loading import load
 from enforcer.policy.rules import KEYS, PolicyError, Rule, read_policy
 from log.errors import TraceError
 from probes.api.table import ApiTable, Function
@@ -448,7 +449,7 @@ def test_ten_thousand_names_are_not_too_many():
 
 def test_what_is_too_big_for_the_library_is_refused(tmp_path, monkeypatch):
     with pytest.raises(TraceError, match=r"^/dev/zero is larger than 16 MiB$"):
-        commands.load(Path("/dev/zero"))
+        load(Path("/dev/zero"), TABLE)
     monkeypatch.setattr("enforcer.policy.compiled.SIZE_MAX", 1000)
     with pytest.raises(
         TraceError,

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Lines of a record and a policy come in; how its calls would have ended under the policy goes
+out: what changes, how much stays as it was, and what can't be told.
+
+A policy in audit mode is rehearsed as if it were enforced: that is what one wants to know of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from enforcer.policy.judge import UNRECORDED, Decision, Judge, Unrecorded
+from enforcer.policy.rules import Policy, Rule
+from enforcer.rehearsal.facts import (
+    CLIENT_OF_DAEMON,
+    ITSELF,
+    Made,
+    facts_of,
+    made_alone,
+    made_counted,
+    place_of,
+)
+from log.events import Attached, Call, Gap, Lost, Reads, Recording, Unattached
+from log.recording.parse import ForeignLine, moment, parse
+from log.recording.reader import Line
+from log.recording.report import client_of, object_of
+from probes.api.table import ApiTable
+
+MOST_KNOWN = 1 << 16  # kinds of lines whose outcome is kept
+MOST_ROWS = 1 << 14  # of what changes; what comes then is counted together
+DENIED, ALLOWED = "newly denied", "newly allowed"
+COUNTED = "only counted, without arguments"
+LOST = "its begin was lost"
+UNKNOWN_FUNCTION = "its function is not known here"
+
+_CALLS = (b'{"type":"call"', b'{"type":"unfinished"', b'{"type":"verdict"')
+_SEAL = b'{"type":"seal"'
+_pid = re.compile(rb'"pid":\d+,')
+_EXE, _CMDLINE, _UID, _FUNCTION = b',"exe":', b',"cmdline":', b',"uid":', b',"function":"'
+_TOOK, _CLIENT, _LOGIN = b',"duration_ns":', b',"client":', b',"loginuid":'
+
+
+class Span(NamedTuple):
+    """A time, in ns; None: there is no end of it."""
+
+    since: int | None = None
+    until: int | None = None
+
+    def holds(self, first: int, last: int) -> bool:
+        """Whether some of what happened from then to then is in it."""
+        return (self.since is None or last >= self.since) and (
+            self.until is None or first <= self.until
+        )
+
+
+Alike = tuple[bytes, bytes, bytes]  # what lines of calls that end alike have in common
+
+
+class Said(NamedTuple):
+    """What a policy says of a call."""
+
+    denies: bool | Unrecorded
+    rule: Rule | None = None  # that decides
+    missing: str = ""  # what would tell
+
+
+class Outcome(NamedTuple):
+    """How calls that are alike would have ended."""
+
+    kind: str | None  # DENIED, ALLOWED; None: as it did, or it can't be told
+    rule: Rule | None = None  # that makes the difference; None: that no rule matches any more
+    missing: str | None = None  # what would tell
+    where: str | None = None  # it is judged there; None: nowhere
+    worked: bool = False  # it did not fail, as far as is known
+    client: tuple[str, ...] = ("", "")  # program and user
+    object: str | None = None
+
+
+class Row:
+    """Calls that change in the same way: of one user, one function, on one object."""
+
+    def __init__(self, example: bytes) -> None:
+        self.example = example  # the line of the first
+        self.calls = self.worked = 0
+        self.first = self.last = 0  # ns
+
+    def add(self, calls: int, worked: bool, first: int, last: int) -> None:
+        """Count calls in."""
+        self.first = min(self.first or first, first)
+        self.last = max(self.last, last)
+        self.calls += calls
+        self.worked += calls if worked else 0
+
+
+class Key(NamedTuple):
+    """What a row is about."""
+
+    kind: str
+    rule: str | None
+    user: str
+    function: str
+    object: str | None
+
+
+class Rehearsal:
+    """What is found out, as the lines of a record pass."""
+
+    def __init__(
+        self,
+        new: Policy,
+        table: ApiTable,
+        old: Policy | None = None,
+        span: Span = Span(),  # noqa: B008 - it never changes
+        *,
+        clients: bool = False,
+    ) -> None:
+        """`old`: what is compared with, instead of what happened. `clients`: calls that clients
+        make of daemons are judged in these clients, too.
+        """
+        self.new, self.old = new, old
+        self._judges = [Judge(policy, table) for policy in (new, old) if policy is not None]
+        self._table, self._span, self._clients = table, span, clients
+        self.rows: dict[Key, Row] = {}
+        self.judged: Counter[str] = Counter()  # calls, by where
+        self.elsewhere: Counter[str] = Counter()  # calls that are judged nowhere, by why
+        self.changed: Counter[str] = Counter()  # by kind
+        self.worked: Counter[str] = Counter()  # of these
+        self.untold: Counter[str] = Counter()  # by what would tell
+        self.left_out = 0  # changes beyond MOST_ROWS, which are in `changed`
+        self.gaps: list[Gap] = []
+        self.lost = self.foreign = 0
+        self.unseen: set[str] = set()  # files whose calls are not recorded, or not all
+        self.hosts: set[tuple[str, str | None]] = set()  # names and machine ids
+        self.versions: set[str] = set()  # of libvirt
+        self.first: int | None = None
+        self.last = 0
+        self._lines: dict[Alike, Outcome] = {}
+        self._served: dict[bytes, bytes] = {}  # without what no rule asks for
+
+    def add(self, lines: Iterable[Line]) -> None:
+        """Have these lines pass."""
+        for _, line in lines:
+            if line.startswith(_CALLS):
+                self._add_call(line)
+            elif not line.startswith(_SEAL):
+                self._add_other(line)
+
+    @property
+    def calls(self) -> int:
+        """All that were judged."""
+        return self.judged.total()
+
+    @property
+    def same(self) -> int:
+        """Those that would have ended as they did."""
+        return self.calls - self.changed.total() - self.untold.total()
+
+    def _add_call(self, line: bytes) -> None:
+        key = self._alike(line)
+        outcome = self._lines.get(key) if key is not None else None
+        if outcome is None:
+            try:
+                event = parse(line)
+            except ForeignLine:
+                self.foreign += 1
+                return
+            assert type(event) is Call
+            outcome = self._outcome(event)
+            if outcome is None:
+                return
+            if key is not None:
+                if len(self._lines) >= MOST_KNOWN:
+                    self._lines.clear()
+                self._lines[key] = outcome
+        try:
+            time = moment(line[line.index(b'"time":"') + 8 :][:30].decode())
+        except (ValueError, UnicodeDecodeError):
+            self.foreign += 1
+            return
+        function = _function_of(line) if outcome.kind is not None else ""
+        self._count(outcome, function, 1, time, time, line)
+
+    def _alike(self, line: bytes) -> Alike | None:
+        """None: it is no line as we write it.
+
+        Nothing in a string of JSON looks like a key, as its quotes are escaped. But fields of
+        arguments may be called as ours are, so what comes behind them is looked for from the end.
+        """
+        caller, took = line.find(_EXE), line.rfind(_TOOK)
+        cmdline, uid = line.find(_CMDLINE, caller), line.find(_UID, caller)
+        client = line.find(_CLIENT, took)
+        if not 0 <= caller < cmdline < uid < took < client:
+            return None
+        served = line[client:]
+        known = self._served.get(served)
+        if known is None:
+            if len(self._served) >= MOST_KNOWN:
+                self._served.clear()
+            known = self._served[served] = _without_ids(served)
+        return line[:10] + line[caller:cmdline], line[uid:took], known
+
+    def _add_other(self, line: bytes) -> None:
+        try:
+            event = parse(line)
+        except ForeignLine:
+            self.foreign += 1
+            return
+        if type(event) is Reads:
+            outcome = self._outcome(event)
+            if outcome is not None:
+                self._count(outcome, event.function, event.calls, event.time, event.until, line)
+        elif type(event) is Gap and self._span.holds(event.time, event.until):
+            self.gaps.append(event)
+            self.lost += event.lost or 0
+        elif type(event) is Lost and self._span.holds(event.time, event.time):
+            self.lost += event.count
+        elif type(event) is Unattached:
+            self.unseen.add(event.path)
+        elif type(event) is Recording:
+            self.hosts.add((event.host, event.machine))
+        elif type(event) is Attached:
+            self.versions |= {target.libvirt for target in event.targets if target.libvirt}
+
+    def _count(
+        self, outcome: Outcome, function: str, calls: int, first: int, last: int, line: bytes
+    ) -> None:
+        if not self._span.holds(first, last):
+            return
+        self.first = first if self.first is None else min(self.first, first)
+        self.last = max(self.last, last)
+        if outcome.where is None:
+            self.elsewhere[outcome.missing or ""] += calls
+            return
+        self.judged[outcome.where] += calls
+        if outcome.kind is None:
+            if outcome.missing is not None:
+                self.untold[outcome.missing] += calls
+            return
+        self.changed[outcome.kind] += calls
+        self.worked[outcome.kind] += calls if outcome.worked else 0
+        rule = None if outcome.rule is None else outcome.rule.name
+        key = Key(outcome.kind, rule, outcome.client[1], function, outcome.object)
+        row = self.rows.get(key)
+        if row is None:
+            if len(self.rows) >= MOST_ROWS:
+                self.left_out += calls
+                return
+            row = self.rows[key] = Row(line)
+        row.add(calls, outcome.worked, first, last)
+
+    def _outcome(self, event: Call | Reads) -> Outcome | None:
+        """None: no policy judges such a call."""
+        function = self._table.by_name.get(event.function)
+        if function is None:
+            return Outcome(None, missing=UNKNOWN_FUNCTION, where="not known")
+        if function.access == "plumbing" or (type(event) is Call and event.depth):
+            return None
+        if type(event) is Call:
+            made, about, verdict = made_alone(event, function), object_of(event), event.verdict
+            untold = LOST if event.args is None else None
+        else:
+            assert type(event) is Reads
+            made, about, verdict = made_counted(event, function), event.object, None
+            untold = COUNTED
+        where = place_of(made)
+        if where == ITSELF or (where == CLIENT_OF_DAEMON and not self._clients):
+            return Outcome(None, missing=where)
+        was_denied = verdict is not None and verdict.action == "deny"
+        answers = self._answers(made)
+        said = answers[0]
+        before = answers[1] if len(answers) > 1 else Said(was_denied)
+        label = None if about is None else about.label
+        outcome = Outcome(
+            None,
+            where=where,
+            worked=made.failed is not True and not was_denied,
+            client=client_of(event.comm, event.caller, event.client),
+            object=label if isinstance(label, str) else None if about is None else "?",
+        )
+        if said == before or said.denies == before.denies is not UNRECORDED:
+            return outcome  # whatever it is, both say the same
+        for one in (said, before):
+            if one.denies is UNRECORDED:
+                return outcome._replace(missing=untold or one.missing)
+        rule = said.rule if said.denies else before.rule
+        return outcome._replace(kind=DENIED if said.denies else ALLOWED, rule=rule)
+
+    def _answers(self, made: Made) -> list[Said]:
+        """What each policy says."""
+        if not any(judge.asked(made.function) for judge in self._judges):
+            return [Said(False)] * len(self._judges)
+        facts = list(facts_of(made))
+        return [strictest(map(judge.decide, facts)) for judge in self._judges]
+
+
+def strictest(decisions: Iterable[Decision]) -> Said:
+    """What is made of the decisions about one call, as ask_policy() in judge.c does: one that
+    denies is enough, and what one audits stays audited.
+    """
+    found = Said(False)
+    for decision in decisions:
+        denies, rule = decision.denies, decision.by
+        if denies is True:
+            return Said(True, rule)
+        if denies is UNRECORDED:
+            found = Said(denies, rule, decision.perhaps[0][1])
+        elif found.denies is False and rule and (rule.action == "audit" or not found.rule):
+            found = Said(False, rule)
+    return found
+
+
+def _without_ids(served: bytes) -> bytes:
+    """The client, without the ids of its process and its command line."""
+    begin, *rest = served.split(_CMDLINE)
+    parts = [part[max(part.find(_LOGIN), 0) :] for part in rest]
+    return _pid.sub(b"", b"".join([begin, *parts]))
+
+
+def _function_of(line: bytes) -> str:
+    at = line.index(_FUNCTION) + len(_FUNCTION)
+    return line[at : line.index(b'"', at)].decode()

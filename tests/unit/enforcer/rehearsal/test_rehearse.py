@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`policy rehearse`: only what changes is listed, each call once, and what can't be told is said
+with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from enforcer import commands
+from enforcer.policy.judge import Judge
+from enforcer.rehearsal import rehearse
+from enforcer.rehearsal.facts import facts_of, made_alone
+from enforcer.rehearsal.rehearse import DENIED, Rehearsal, strictest
+from log.errors import TraceError
+from log.events import Attached, CallError, Event, Gap, Lost, Reads, Recording, Target, VerdictInfo
+from log.recording.reader import Line
+from log.render import jsonl
+from log.values import CutText, Flags, Handle, Redacted, Value, Values, Xml
+from tests.unit.log_samples import CALLER, HOSTILE, NS, START
+from tests.unit.recording_samples import record
+from tests.unit.rehearsal_samples import (
+    LIBVIRTD,
+    TABLE,
+    client,
+    domain,
+    lines_file,
+    on,
+    policy,
+    rule,
+    served,
+)
+
+KEEP = rule("keep-web", function=["virDomainDestroy*"], object=["web*"])
+
+
+def run(capsys, tmp_path: Path, text: str, *words: object) -> tuple[int, list[str], str]:
+    """Exit status, lines, what is said besides."""
+    (tmp_path / "p.toml").write_text(text)
+    status = commands.run_policy(["rehearse", str(tmp_path / "p.toml"), *map(str, words)])
+    printed = capsys.readouterr()
+    return status, printed.out.splitlines(), printed.err
+
+
+def as_json(capsys, tmp_path: Path, text: str, *words: object) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run(capsys, tmp_path, text, *words, "--json")[1][0])
+    return found
+
+
+def rehearsed(text: str, *events: Event, **more: Any) -> Rehearsal:
+    found = Rehearsal(policy(text), TABLE, **more)
+    found.add(Line(None, jsonl.line(event).rstrip("\n").encode()) for event in events)
+    return found
+
+
+def test_only_what_changes_is_listed_by_rule_user_function_and_object(capsys, tmp_path):
+    events = [
+        *(served(number) for number in range(3)),
+        served(3, client=client("ann", 1001)),
+        served(4, args=on("db")),
+        served(5, "virDomainDestroyFlags", args=on("web2", 0)),
+        served(
+            6, failed=True, ret=-1, error=CallError(55, "VIR_ERR_OPERATION_INVALID", None, None)
+        ),
+    ]
+    status, lines, said = run(capsys, tmp_path, KEEP, lines_file(tmp_path / "calls", events))
+    assert (status, said) == (1, "")
+    # times are local
+    shown = [line.split(", 20")[0] for line in lines if "libvirtd root" not in line]
+    assert shown[:4] == [
+        'newly denied by rule "keep-web" (line 1): 6 calls',
+        "  ci virDomainDestroy web1: 4 calls, 1 had failed anyway",
+        "  ann virDomainDestroy web1: 1 call",
+        "  ci virDomainDestroyFlags web2: 1 call",
+    ]
+    assert shown[4].endswith(
+        ": 7 calls judged (7 in daemons): 1 same, 6 newly denied (5 had not failed), 0 newly "
+        "allowed, 0 can't be told"
+    )
+    assert (
+        sum(" for 4711 virsh ci virDomainDestroy(domain=web1) = 0 <" in one for one in lines) == 1
+    )
+
+
+def test_exit_status_allows_so_many_new_denials(capsys, tmp_path):
+    file = lines_file(tmp_path / "calls", [served(n) for n in range(3)])
+    for allowed, status in ((2, 1), (3, 0)):
+        words = (file, "--allow-new-denials", allowed)
+        assert run(capsys, tmp_path, KEEP, *words)[0] == status
+    failed = [served(0, failed=True, ret=-1)]
+    assert run(capsys, tmp_path, KEEP, lines_file(tmp_path / "failed", failed))[0] == 0
+
+
+def test_calls_that_were_denied_are_newly_allowed(capsys, tmp_path):
+    events = [
+        served(0, failed=True, ret=-1, verdict=VerdictInfo("deny", "old", "by order")),
+        served(1, verdict=VerdictInfo("allow", "")),
+    ]
+    found = as_json(capsys, tmp_path, "", lines_file(tmp_path / "calls", events))
+    (change,) = found["changes"]
+    assert (change["change"], change["calls"], found["newly_allowed"]) == ("newly allowed", 1, 1)
+    assert change["example"]["type"] == "verdict" and found["same"] == 1
+
+
+def test_two_policies_are_compared_with_each_other(capsys, tmp_path):
+    (tmp_path / "old.toml").write_text(rule("db", function=["virDomainDestroy"], object=["db"]))
+    events = [served(0), served(1, args=on("db")), served(2, args=on("x"))]
+    file = lines_file(tmp_path / "calls", events)
+    found = as_json(capsys, tmp_path, KEEP, file, "--against", tmp_path / "old.toml")
+    assert [(c["change"], c["rule"], c["object"]) for c in found["changes"]] == [
+        ("newly allowed", "db", "db"),
+        ("newly denied", "keep-web", "web1"),
+    ]
+    _, lines, _ = run(capsys, tmp_path, KEEP, file, "--against", tmp_path / "old.toml")
+    assert any(
+        line.startswith('newly allowed, where rule "db" (line 1) denied: 1') for line in lines
+    )
+
+
+def test_clients_are_judged_where_the_daemon_judges_them():
+    mine = Handle("domain", {"name": "web1", "uuid": None, "driver": "remote"})
+    own = Handle("domain", {"name": "web1", "uuid": None, "driver": "Test"})
+    events = [
+        served(0),
+        served(0, caller=CALLER, client=None, args=Values({"domain": mine})),
+        served(1, caller=CALLER, client=None, args=Values({"domain": own})),
+        served(2, client={"daemon": True}),
+        served(3, depth=1),
+    ]
+    found = rehearsed(KEEP, *events)
+    assert found.judged == {"daemon": 1, "client": 1} and found.changed[DENIED] == 2
+    assert found.elsewhere == {"client of a daemon": 1, "itself": 1}
+    found = rehearsed(KEEP, *events, clients=True)
+    assert found.judged == {"daemon": 1, "client": 1, "client of a daemon": 1}
+
+
+def test_who_claims_to_be_somebody_else_is_judged_as_both():
+    said = client("root", 0, 1)
+    both = {**client(), "claims": {k: v for k, v in said.items() if k != "peer"}}
+    for user in ("0", "1000"):
+        text = rule("both", function=["virDomainDestroy"], user=[user])
+        assert rehearsed(text, served(client=both)).changed[DENIED] == 1, user
+    speaks_for = {**client(), "peer": said["peer"]}  # one of libvirt's own daemons
+    assert (
+        rehearsed(
+            rule("r", function=["virDomainDestroy"], user=["0"]), served(client=speaks_for)
+        ).same
+        == 1
+    )
+
+
+# what a rule asks for -> arguments, and why it can't be told
+UNTOLD: dict[str, tuple[dict[str, Any], str, dict[str, Value], str]] = {
+    "hidden document": (
+        {"element": ["hostdev"]},
+        "virDomainDefineXML",
+        {"xml": Xml("<domain><title><redacted/></title></domain>", "")},
+        "element",
+    ),
+    "cut document": (
+        {"object": ["web*"]},
+        "virDomainDefineXML",
+        {"xml": Xml(CutText("<domain><memory>", 99), "<domain><memory>")},
+        "object",
+    ),
+    "secret": (
+        {"contains": {"metadata": ["x"]}},
+        "virDomainSetMetadata",
+        {"domain": domain("web1"), "metadata": Redacted(3)},
+        "text",
+    ),
+    "flags that were not written": (
+        {"flags": {"any": ["VIR_DOMAIN_DESTROY_GRACEFUL"]}},
+        "virDomainDestroyFlags",
+        {"domain": domain("web1")},
+        "flags",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", UNTOLD)
+def test_what_the_record_does_not_have_is_said(what):
+    asked, function, args, missing = UNTOLD[what]
+    found = rehearsed(
+        rule("r", function=[function], **asked), served(0, function, args=Values(args))
+    )
+    assert found.untold == {missing: 1} and found.calls == 1 and not found.changed
+    # a rule above it that decides for certain
+    above = rule("all", function=[function])
+    assert (
+        rehearsed(
+            above + rule("r", function=[function], **asked), served(0, function, args=Values(args))
+        ).changed[DENIED]
+        == 1
+    )
+
+
+def test_what_is_hidden_matters_only_where_it_is_asked_for():
+    args = Values({"xml": Xml("<domain><name>web1</name><title><redacted/></title></domain>", "")})
+    found = rehearsed(
+        rule("r", function=["virDomainDefineXML"], object=["web*"]),
+        served(0, "virDomainDefineXML", args=args),
+    )
+    assert found.changed[DENIED] == 1
+
+
+def test_lost_beginnings_and_unknown_functions_are_told_apart():
+    found = rehearsed(KEEP, served(0, args=None), served(1, "virDomainOfTomorrow"))
+    assert found.untold == {rehearse.LOST: 1, rehearse.UNKNOWN_FUNCTION: 1}
+
+
+def test_counted_reads_are_judged_by_their_object():
+    def reads(function: str, about: Handle | None) -> Reads:
+        return Reads(START, START + NS, LIBVIRTD, "rpc", client(), function, about, 7, 0, 9, 9)
+
+    text = rule("r", function=["virDomainGetInfo"], object=["web*"]) + rule(
+        "f", function=["virDomainGetXMLDesc"], flags={"any": ["VIR_DOMAIN_XML_INACTIVE"]}
+    )
+    found = rehearsed(
+        text,
+        reads("virDomainGetInfo", domain("web1")),
+        reads("virDomainGetInfo", domain("db")),
+        reads("virDomainGetXMLDesc", domain("db")),
+    )
+    assert (found.changed[DENIED], found.same) == (7, 7)
+    assert found.untold == {rehearse.COUNTED: 7}
+
+
+def test_lines_that_are_alike_end_as_each_would_alone():
+    """Lines are recognised by their bytes: none that differs in what rules ask for is taken for
+    another.
+    """
+    rand, events = random.Random(2), []
+    for number in range(600):
+        who = client(*rand.choice((("ci", 1000), ("ann", 1001))), pid=rand.randrange(9))
+        who["cmdline"] = rand.choice((None, ["a", "],"], ['","pid":1,', HOSTILE]))
+        who["exe"] = rand.choice(("/usr/bin/virsh", "/x"))
+        flags = Flags(rand.randrange(3), ())
+        name = rand.choice(("web1", "db", HOSTILE, 'x","client":{"uid":0},"y":"'))
+        params = {rand.choice(("a", "duration_ns", "client", "out")): rand.randrange(2)}
+        args: dict[str, Value] = {"domain": domain(name), "params": params, "flags": flags}
+        events.append(served(number, "virDomainSetMemoryParameters", args=Values(args), client=who))
+    text = rule(
+        "a", function=["virDomain*"], user=["1000"], object=["web*"], exe=["/usr/*"]
+    ) + rule(
+        "b", function=["virDomain*"], flags={"any": ["VIR_DOMAIN_AFFECT_CONFIG"]}, user=["!1000"]
+    )
+    judge = Judge(policy(text), TABLE)
+    alone = Counter(
+        said.rule.name
+        for event in events
+        if (
+            said := strictest(
+                map(judge.decide, facts_of(made_alone(event, TABLE.by_name[event.function])))
+            )
+        ).denies
+        and said.rule
+    )
+    found = rehearsed(text, *events)
+    rows: Counter[str] = Counter()
+    for key, row in found.rows.items():
+        rows[key.rule or ""] += row.calls
+    assert rows == alone and len(alone) == 2 and found.calls == 600
+
+
+def test_names_do_not_deceive(capsys, tmp_path):
+    file = lines_file(tmp_path / "calls", [served(0, args=on(f"web{HOSTILE}"))])
+    _, lines, _ = run(capsys, tmp_path, KEEP, file)
+    assert len(lines) == 4 and "\x1b" not in "".join(lines) and "\u202e" not in "".join(lines)
+
+
+def test_an_incomplete_record_says_so_first(capsys, tmp_path):
+    events: list[Event] = [
+        served(0),
+        Gap(START, START + NS, "killed", 4),
+        Lost(START, 12, "write", "buffer full"),
+    ]
+    _, lines, _ = run(capsys, tmp_path, KEEP, lines_file(tmp_path / "calls", events))
+    assert lines[0].startswith("the record is not complete: nothing or not all of 20")
+    assert lines[0].endswith("(killed), and 16 calls lost")
+
+
+def test_a_time_that_holds_nothing_and_an_empty_record_say_so(capsys, tmp_path):
+    record(tmp_path / "record", [served(0)])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    nothing = ["nothing that a policy judges is recorded there"]
+    assert run(capsys, tmp_path, KEEP, tmp_path / "record", "--since", "-1h")[:2] == (0, nothing)
+    status, lines, said = run(capsys, tmp_path, KEEP, empty)
+    assert (status, lines) == (0, nothing) and "there is no record in it" in said
+    with pytest.raises(TraceError, match="no such file or directory"):
+        run(capsys, tmp_path, KEEP, tmp_path / "nowhere")
+
+
+def test_a_time_is_kept_to(capsys, tmp_path):
+    file = lines_file(tmp_path / "calls", [served(number) for number in range(9)])
+    words = ("--since", f"@{START // NS + 2}", "--until", f"@{START // NS + 5}")
+    assert as_json(capsys, tmp_path, KEEP, file, *words)["newly_denied"] == 3
+
+
+def test_records_of_another_host_and_of_an_older_libvirt_are_said(capsys, tmp_path):
+    other = Recording(START, "1", "elsewhere", "0" * 32, None, "6.1", None, {}, {}, {}, None)
+    old = Attached(START, "1", 9, (Target("/l", "9.0.0"),), 1.0, "uprobe_multi")
+    file = lines_file(tmp_path / "calls", [other, old, served(0)])
+    new = rule("new", function=["virDomainGraphicsReload", "virDomainDelThrottleGroup"])
+    _, _, said = run(capsys, tmp_path, KEEP + new, file)
+    assert "the record is of elsewhere: users and groups in the policy are those of this" in said
+    assert (
+        'p.toml:6: rule "new": virDomainDelThrottleGroup came with libvirt 11.2.0, and the record '
+        "is of 9.0.0: no call of it can be there (warning)"
+    ) in said
+
+
+def test_a_thousand_rules(capsys, tmp_path):
+    text = "".join(rule(f"r{n}", function=["virDomain*"], object=[f"vm{n}"]) for n in range(1000))
+    events = [served(n, args=on(f"vm{n * 7}")) for n in range(200)]
+    found = as_json(capsys, tmp_path, text, lines_file(tmp_path / "calls", events))
+    assert (found["newly_denied"], found["same"]) == (143, 57)
+
+
+def test_memory_has_a_limit_that_is_said(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(rehearse, "MOST_ROWS", 5)
+    monkeypatch.setattr(rehearse, "MOST_KNOWN", 3)
+    events = [served(n, args=on(f"web{n}")) for n in range(20)]
+    file = lines_file(tmp_path / "calls", events)
+    found = as_json(capsys, tmp_path, KEEP, file)
+    assert (found["newly_denied"], found["left_out"], len(found["changes"])) == (20, 15, 5)
+    _, lines, _ = run(capsys, tmp_path, KEEP, file)
+    assert "15 more calls change, in more ways than are told apart" in lines
+
+
+def test_lines_of_others_are_counted(capsys, tmp_path):
+    path = lines_file(tmp_path / "calls", [served(0)])
+    path.write_text(path.read_text() + 'no event\n{"type":"call","time":1}\n[]\n')
+    _, lines, _ = run(capsys, tmp_path, KEEP, path)
+    assert lines[0] == "3 lines are no event; left out"
