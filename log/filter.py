@@ -7,34 +7,50 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
+from log.documents import names_in
 from log.events import Call, DomainEvent, Event, Reads
-from log.values import CutText, Handle, Value
+from log.values import CutText, Handle, Value, Xml
 
 NAME_FIELDS = ("name", "usage", "portdev", "domain")
+DEFINES = re.compile(r"vir\w+(?:Define|Create)XML\w*").fullmatch
 NAME_ARGS = ("name", "new_name", "usageID", "portdev")
 
 
 def names_of_call(call: Call) -> Iterable[str]:
-    """What the objects are called that the call is on, or is to find; its begin was not lost."""
+    """What the objects are called that the call is on, is to find or to make; its begin was not
+    lost.
+    """
     assert call.args is not None
     for key, value in (*call.args.values.items(), ("", call.ret)):
         if isinstance(value, Handle):
             yield from texts(value.fields.get(field) for field in NAME_FIELDS)
         elif key in NAME_ARGS:
             yield from texts((value,))
+        elif isinstance(value, Xml):
+            yield from _names_in(call, value)
 
 
 def uuids_of_call(call: Call) -> Iterable[str]:
-    """The UUIDs of the objects that the call is on, or is to find."""
+    """The UUIDs of the objects that the call is on, is to find or to make."""
     assert call.args is not None
     for key, value in (*call.args.values.items(), ("", call.ret)):
         if isinstance(value, Handle):
             yield from texts((value.fields.get("uuid"),))
         elif key in ("uuid", "uuidstr"):
             yield from texts((value,))
+        elif isinstance(value, Xml):
+            yield from _names_in(call, value)
+
+
+def _names_in(call: Call, document: Xml) -> Iterable[str]:
+    """Name and UUID that a definition asked for that has made no object."""
+    if isinstance(call.ret, Handle) or not DEFINES(call.function):
+        return ()
+    return names_in(document.captured)
 
 
 def names_of(event: Event) -> Iterable[str] | None:

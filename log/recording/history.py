@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import stat
 from collections.abc import Callable
 
+from log.documents import names_in
 from log.events import Call, DomainEvent, Event
-from log.filter import matches, texts
+from log.filter import DEFINES, matches, texts
 from log.recent import Recent
 from log.recording.lines import Look
 from log.recording.linking import events_of
@@ -24,7 +24,6 @@ from log.values import Handle, Value, Values, Xml
 RENAME = "virDomainRename"
 MOST_RENAMED = 1000  # UUIDs
 MOST_DOCUMENTS = 1024  # objects of which the last document is known
-_defines = re.compile(r"vir\w+(?:Define|Create)XML\w*").fullmatch
 
 
 def with_renames(query: Query, paths: list[str], say: Callable[[str], None]) -> Query:
@@ -77,7 +76,7 @@ def _uuid(handle: Handle) -> str | None:
     return uuid if isinstance(uuid, str) else None
 
 
-_Key = tuple[str | None, str, str, str]
+_Key = tuple[str | None, str]  # host, and UUID or name
 
 
 class Documents:
@@ -104,21 +103,26 @@ class Documents:
                 for child in call.children
             )  # fmt: skip
             call = call._replace(children=tuple(told))
-        if call.args is None or not _defines(call.function):
+        if call.args is None or not DEFINES(call.function):
             return call
-        # of a call that failed there is no object, and it is not in the history of one
-        keys = _keys(host, call.ret) if isinstance(call.ret, Handle) else []
-        before = next((text for key in keys if (text := self._last.get(key))), None)
         made: dict[str, Value] = {}
         for argument, item in call.args.values.items():
             if isinstance(item, Xml):
-                learnt.update(dict.fromkeys(keys, item.captured))
+                keys = _keys(host, call.ret, item)
+                before = next((text for key in keys if (text := self._last.get(key))), None)
+                if isinstance(call.ret, Handle):
+                    learnt.update(dict.fromkeys(keys, item.captured))
                 item = item._replace(before=before)
             made[argument] = item
         return call._replace(args=Values(made), alike=None)
 
 
-def _keys(host: str | None, defined: Handle) -> list[_Key]:
-    """What an object is known by, the surest first."""
-    found = ((key, defined.fields.get(key)) for key in ("uuid", "name"))
-    return [(host, defined.type, key, known) for key, known in found if isinstance(known, str)]
+def _keys(host: str | None, ret: Value, document: Xml) -> list[_Key]:
+    """What the object is known by that a document defines: UUID and name that libvirt has given it,
+    else those that the document asks for.
+    """
+    if isinstance(ret, Handle):
+        found = texts(ret.fields.get(key) for key in ("uuid", "name"))
+    else:
+        found = reversed(names_in(document.captured))
+    return [(host, known) for known in found]

@@ -8,22 +8,14 @@ The document may be cut, wrong or hostile: it is looked through for tags, not pa
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
 from typing import NamedTuple
 
+from log.documents import look_through, unescaped
 from log.quote import name, quote
 from log.values import CutText, Xml
 
 LONGEST = 100  # characters of a value
-DEEPEST = 64
-_TAG = re.compile(
-    r"<(?P<end>/)?(?P<tag>[\w:.-]+)(?P<attributes>(?:[^<>\"']|\"[^\"]*\"|'[^']*')*+)>", re.A
-)
-_SKIPPED = {"<!--": "-->", "<![CDATA[": "]]>", "<?": "?>", "<!": ">"}
-ATTRIBUTE = re.compile(r"(?<![\w:.-])([\w:.-]++)\s*+=\s*+(?:\"([^\"]*)\"|'([^']*)')", re.A)
 _POWERS = "kmgtpe"
-_ENTITIES = {"&lt;": "<", "&gt;": ">", "&amp;": "&", "&quot;": '"', "&apos;": "'"}
 
 
 class Shown(NamedTuple):
@@ -130,7 +122,7 @@ _DEVICE = (
 
 def abstract(document: Xml) -> str:
     """The line; a document that has no tag is shown as it is, cut short."""
-    root, found, counts = _look_through(document.captured)
+    root, found, counts = look_through(document.captured)
     if root is None:
         return quote(document.captured[:LONGEST]) + (
             "..." if len(document.captured) > LONGEST else ""
@@ -153,59 +145,12 @@ def abstract(document: Xml) -> str:
     )
 
 
-def _look_through(text: str) -> tuple[str | None, dict[str, str], Counter[str]]:
-    """The document's first tag; contents and attributes by path, the first of each; how often a
-    path is there.
-    """
-    path: list[str] = []
-    found: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    root: str | None = None
-    opened = 0  # where the content of the last tag begins
-    for match in tags(text):
-        tag = match["tag"]
-        if match["end"]:
-            if path and path[-1] == tag:
-                found.setdefault("/".join(path[1:]), text[opened : match.start()])
-                path.pop()
-        else:
-            root = root or tag
-            path.append(tag)
-            place = "/".join(path[1:])
-            counts[place] += 1
-            for key, double, single in ATTRIBUTE.findall(match["attributes"]):
-                found.setdefault(f"{place}@{key}", double or single)
-            if match["attributes"].endswith("/") or len(path) > DEEPEST:
-                path.pop()
-        opened = match.end()
-        if not path:
-            break
-    return root, found, counts
-
-
-def tags(text: str) -> Iterator[re.Match[str]]:
-    """The tags, up to the first thing that is none."""
-    at = text.find("<")
-    while at >= 0:
-        skipped = next((end for start, end in _SKIPPED.items() if text.startswith(start, at)), None)
-        if skipped:
-            at = text.find(skipped, at)
-        else:
-            match = _TAG.match(text, at)
-            if match is None:
-                return
-            yield match
-            at = match.end()
-        at = text.find("<", at) if at >= 0 else at
-
-
 def plain(value: str) -> str:
     """A value as it is shown, in quotes where it is no plain word; "" for what holds elements."""
     value = value.strip()
     if not value or "<" in value:
         return ""
-    for entity, char in _ENTITIES.items():
-        value = value.replace(entity, char)
+    value = unescaped(value)
     value = value if len(value) <= LONGEST else value[:LONGEST] + "..."
     return value if value.isascii() and value.isdigit() else name(value)
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from log.documents import ATTRIBUTE, DEEPEST, tags
 from log.quote import name
 from log.redact.marker import REDACTED
-from log.render.abstract import ATTRIBUTE, DEEPEST, LONGEST, abstract, plain, size, tags
+from log.render.abstract import LONGEST, abstract, plain, size
 from log.values import Xml
 
 MOST_ELEMENTS = 20_000  # of a document that are compared

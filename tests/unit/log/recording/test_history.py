@@ -9,12 +9,13 @@ import os
 import pytest
 
 from log.commands import show_log, show_report
-from log.events import Call, DomainEvent, Event, call_id
+from log.events import Call, DomainEvent, Event, VerdictInfo, call_id
 from log.render import jsonl
 from log.values import Handle, Values, Xml
 from tests.unit.log_samples import CALLER, CONNECT, DESTROY, NS, START, UUID
 from tests.unit.recording_samples import record
 
+SHOWN = ("call", "verdict", "domain")
 OTHER = "99999999-f6a4-8304-79aa-97f2502e193f"
 
 
@@ -50,7 +51,7 @@ def shown(capsys, *words: object) -> list[str]:
 def seconds(capsys, *words: object) -> list[int]:
     """Which lines: when they are from."""
     lines = [json.loads(line) for line in shown(capsys, *words, "--json")]
-    return [int(line["time"][17:19]) - 11 for line in lines if line["type"] in ("call", "domain")]
+    return [int(line["time"][17:19]) - 11 for line in lines if line["type"] in SHOWN]
 
 
 @pytest.mark.parametrize("kept", ["record", "lines"])
@@ -128,6 +129,12 @@ def test_definition_tells_what_has_changed(tmp_path, capsys) -> None:
         "<domain name=web1 unchanged>",
         "<domain name=web1 -> www, memory=2MiB -> 1MiB>",
     ]
+    lines = shown(capsys, tmp_path / "lines", "--object", "web1")
+    assert documents(lines)[1:4] == [
+        "<domain name=web1 memory=1MiB -> 2MiB>",
+        "<domain name=web1 memory=2MiB -> 4MiB>",
+        "<domain name=web1 unchanged>",
+    ]
     every = shown(capsys, tmp_path / "lines")
     assert "<domain name=web1 memory=2MiB>" in documents(every), "without an object as when live"
     for line in shown(capsys, tmp_path / "lines", "--uuid", UUID, "--json"):
@@ -148,3 +155,24 @@ def test_call_in_a_daemon_is_told_by_the_same_document(tmp_path, capsys, view) -
     assert lines == ["<domain name=web1 memory=1MiB>"] * each + [
         "<domain name=web1 memory=1MiB -> 2MiB>"
     ] * each  # fmt: skip
+
+
+@pytest.mark.parametrize("kept", ["record", "lines"])
+def test_definition_that_fails_or_is_denied_is_about_what_it_names(tmp_path, capsys, kept) -> None:
+    """And about its UUID; what another call says in a document is no name."""
+    document = f"<domain><name>a &amp; b</name><uuid>{UUID}</uuid></domain>"
+    made = define(1, "x", 1)
+    asked = Values({"conn": CONNECT, "xml": Xml(document, document)})
+    denied = made._replace(args=asked, ret=None, verdict=VerdictInfo("deny", "keep"), failed=True)
+    attached = on(2, "db", OTHER)._replace(
+        function="virDomainAttachDevice",
+        args=Values({"domain": handle("db", OTHER), "xml": Xml(document, document)}),
+    )
+    path = tmp_path / kept
+    if kept == "record":
+        record(path, [denied], [attached])
+    else:
+        path.write_text("".join(map(jsonl.line, [denied, attached])))
+    assert seconds(capsys, path, "--object", "a & b") == [1]
+    assert seconds(capsys, path, "--uuid", UUID) == [1]
+    assert seconds(capsys, path, "--object", "db") == [2]
