@@ -19,6 +19,7 @@ from log.recording.recorder import Recorder
 from log.recording.writer import Keeping
 from log.sinks.output import Sink
 from log.sinks.service import Service, log_line
+from probes import ways
 from probes.api import listing
 from probes.api.load import load_api
 from probes.covering import Guard
@@ -83,7 +84,7 @@ def record_sinks(
 def _counted(seconds: float, guard: Guard) -> Counts:
     """The calls that daemons make within that time."""
     check_tracing()
-    session = Session(Options(Filters(), Limits(0, True), 8 << 20, False, (), VERSION), guard)
+    session = Session(Options(Filters(), Limits(0, True), 8 << 20, ways.AUTO, (), VERSION), guard)
     session.start()
     say(f"counting calls for {seconds:g} s")
     deadline, events = time.monotonic() + seconds, []

@@ -21,6 +21,7 @@ from log.usage import (
     string_size,
     whole,
 )
+from probes import ways
 from probes.filters import Filters
 
 EXAMPLES = """\
@@ -220,7 +221,13 @@ def tracing_parser(version: str) -> Parser:
         "--pid-file", metavar="PATH", type=Path, help=("write the process id there (for kill -HUP)")
     )
     tuning.add_argument(
-        "--returns", action="store_true", help=("return probes even where they kill processes")
+        "--returns",
+        metavar="HOW",
+        nargs="?",
+        choices=(ways.AUTO, ways.PROBE, ways.RET),
+        default=ways.AUTO,
+        const=ways.PROBE,
+        help="how results are learnt: the safest way (auto), ret, or probe: even where it kills",
     )
     tuning.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     parser.add_argument("--version", action="version", version=f"libvirt-trace {version}")

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from log.errors import TraceError
 from probes.api import undescribed
 from probes.api.table import ApiTable, Function, unknown_function
 from probes.filters import Filters
 from probes.host.maps import ENFORCER
 from probes.host.targets import Target
-from probes.internals import private
+from probes.internals import private, returns
 from probes.kernel import records
 from probes.kernel.links import Probe
-from probes.kernel.program import Program
+from probes.kernel.program import NONE, PAIR, RETS, Program
 from probes.kernel.records import VERDICT_FUNCTION
 from probes.plans import functions as plans
 from probes.plans.functions import verdict_plan
@@ -27,13 +28,17 @@ MOST_OF_ROOT, MOST_OF_OTHERS = 768, 512  # rows for functions that nobody descri
 # they run the program's own code in the normal case, for as long as it likes, and return nothing of
 # interest
 RUN_PROGRAMS = frozenset({"virEventRunDefaultImpl"})
+# likewise, but what they return tells something
+CALL_BACK = frozenset(
+    {"virStreamRecvAll", "virStreamSendAll", "virStreamSparseRecvAll", "virStreamSparseSendAll"}
+)
 # the first is the second's old name, and ends in a jump to it
 JUMPS = ("virDomainCreateLinux", "virDomainCreateXML")
 
 
 class Rows:
-    """The plan rows in use; targets of one layout share them. `returns`: whether there are return
-    probes.
+    """The plan rows in use; targets of one layout share them. `way`: how it is learnt what they
+    return.
 
     Functions that nobody describes have rows too, but their names may be made up: there are so many
     rows for those in files of root's, and so many for all others, which are given back when the
@@ -41,7 +46,7 @@ class Rows:
     """
 
     def __init__(
-        self, program: Program, table: ApiTable, filters: Filters, limits: Limits, *, returns: bool
+        self, program: Program, table: ApiTable, filters: Filters, limits: Limits, *, way: str
     ) -> None:
         self.rows: list[Row] = []
         self.undecoded: list[str] = []  # functions whose description can't be made a plan of
@@ -49,7 +54,13 @@ class Rows:
         self._table = undescribed.with_private(table)
         self._filters = filters
         self._limits = limits
-        self._returns = returns
+        self._returns = way != NONE
+        self._finds_rets = way == RETS
+        # of one file: by the function's offset, where it returns; which of them are told by where
+        # their callers go on
+        self._rets: dict[int, tuple[int, ...]] = {}
+        self._after: frozenset[str] = frozenset()
+        self._silent = RUN_PROGRAMS | (CALL_BACK if way == PAIR else frozenset())
         self._number: dict[tuple[str | None, str], int] = {}
         self._unknown: dict[str, Function] = {}
         self._users: dict[int, set[Target]] = {}  # of rows for unknown functions
@@ -66,13 +77,15 @@ class Rows:
         errors; and names that have no room.
         """
         probes, left_out = [], []
+        if self._finds_rets:
+            self._rets, self._after = _returns(target)
         for name, offset in target.functions:
             function = self._function(name, target.soname)
             if self._filters.probes(function):
                 row = (
-                    self._public(function, target)
+                    self._public(function, target, offset)
                     if name in self._table.by_name
-                    else self._of_unknown(function, target)
+                    else self._of_unknown(function, target, offset)
                 )
                 if row is None:
                     left_out.append(name)
@@ -82,13 +95,14 @@ class Rows:
         for name in sorted(undescribed.NAMES & target.private.keys()):
             function = self._function(name, target.soname)
             if self._filters.probes(function):
-                row = self._public(function, target)
+                offset = target.private[name]
+                row = self._public(function, target, offset)
                 self._denied_by(row, target)
-                probes.append(self._probe(row, target.private[name], target))
+                probes.append(self._probe(row, offset, target))
         for inner in private.PRIVATE:
             offset = target.private.get(inner.key, 0)
             if offset and target.layout.name:
-                probes.append(self._probe(self._private(inner, target), offset, target))
+                probes.append(self._probe(self._private(inner, target, offset), offset, target))
         return probes, left_out
 
     def _denied_by(self, row: int, target: Target) -> None:
@@ -106,9 +120,9 @@ class Rows:
             or unknown_function(NO_NUMBER, name, library)
         )
 
-    def _of_unknown(self, function: Function, target: Target) -> int | None:
+    def _of_unknown(self, function: Function, target: Target, offset: int) -> int | None:
         """The row of a function that nobody describes; None: there is none left."""
-        key = ("32-bit" if target.is_32_bit else target.layout.name, function.name)
+        key = self._key(target, function.name, offset)
         row = self._number.get(key)
         if row is None:
             is_roots = target.owner == 0
@@ -120,7 +134,7 @@ class Rows:
             ):
                 return None
             self._unknown[function.name] = function
-            row = self._public(function, target)
+            row = self._public(function, target, offset)
             self._is_roots[row] = is_roots
         self._users.setdefault(row, set()).add(target)
         return row
@@ -149,7 +163,19 @@ class Rows:
         return found
 
     def _probe(self, row: int, offset: int, target: Target) -> Probe:
-        return Probe(offset, cookie(row, offset, target.text), self.rows[row].ret is not None)
+        told = cookie(row, offset, target.text)
+        if self.rows[row].ret is None:
+            return Probe(offset, told, False)
+        return Probe(offset, told, not self._finds_rets, self._rets.get(offset, ()))
+
+    def _key(self, target: Target, name: str, offset: int) -> tuple[str | None, str]:
+        """Of functions that share a row."""
+        kind = "32-bit" if target.is_32_bit else target.layout.name
+        return (kind if self._can_return(offset) else f"{kind}, no return", name)
+
+    def _can_return(self, offset: int) -> bool:
+        """Whether it is seen when the function there returns."""
+        return self._returns and (not self._finds_rets or offset in self._rets)
 
     def verdicts(self) -> int:
         """The row of the enforcer's verdict function."""
@@ -160,15 +186,15 @@ class Rows:
             )
         return self._number[key]
 
-    def _public(self, function: Function, target: Target) -> int:
-        key = ("32-bit" if target.is_32_bit else target.layout.name, function.name)
+    def _public(self, function: Function, target: Target, offset: int) -> int:
+        key = self._key(target, function.name, offset)
         if key in self._number:
             return self._number[key]
         flags = records.PLAN_WRITE_RING if function.is_write else 0
         flags |= records.PLAN_WANTED if self._filters.wants(function) else 0
         flags |= records.PLAN_PLUMBING if function.access == "plumbing" else 0
         flags |= records.PLAN_JUMPS if function.name in JUMPS else 0
-        has_return = self._returns and function.name not in RUN_PROGRAMS
+        has_return = self._can_return(offset) and function.name not in self._silent
         flags |= 0 if has_return else records.PLAN_NO_RETURN
         if function.result.kind == "handle":
             opens = function.result.object == "connect" and not any(
@@ -217,15 +243,25 @@ class Rows:
             ),
         )
 
-    def _private(self, inner: private.Private, target: Target) -> int:
-        key = (target.layout.name, inner.key)
+    def _private(self, inner: private.Private, target: Target, offset: int) -> int:
+        key = self._key(target, inner.key, offset)
         if key in self._number:
             return self._number[key]
-        entry, ret = plans.private_plans(
-            inner, self._limits, records.PLAN_PRIVATE | records.PLAN_WANTED
-        )
+        flags = records.PLAN_PRIVATE | records.PLAN_WANTED
+        flags |= 0 if self._can_return(offset) else records.PLAN_NO_RETURN
+        entry, ret = plans.private_plans(inner, self._limits, flags)
+        if ret and inner.name in self._after:
+            ret = ret._replace(flags=ret.flags | records.PLAN_AFTER)
         return self._add(
-            key, Row(None, inner.name, target.soname, entry, ret if self._returns else None, "void")
+            key,
+            Row(
+                None,
+                inner.name,
+                target.soname,
+                entry,
+                ret if self._can_return(offset) else None,
+                "void",
+            ),
         )
 
     def _add(self, key: tuple[str | None, str], row: Row) -> int:
@@ -243,6 +279,25 @@ class Rows:
         program.entry_plans[number * size : (number + 1) * size] = row.entry.pack()
         program.return_plans[number * size : (number + 1) * size] = (row.ret or row.entry).pack()
         return number
+
+
+def _returns(target: Target) -> tuple[dict[int, tuple[int, ...]], frozenset[str]]:
+    """By the offset of a function where it returns, if that is known, or where its callers go on;
+    the names of those that have this instead.
+    """
+    places = {*dict(target.functions).values(), *target.private.values()}
+    try:
+        code = returns.Code(target.fd, target.path)
+        found = {offset: code.returns(offset) for offset in places}
+        after = {
+            name: code.after_calls(name, callers)
+            for name, callers in private.CALLERS.items()
+            if name in target.private and not found[target.private[name]]
+        }
+    except (OSError, TraceError):  # on a file system of others it is open by name only
+        return {}, frozenset()
+    found.update({target.private[name]: places for name, places in after.items()})
+    return {offset: places for offset, places in found.items() if places}, frozenset(after)
 
 
 def cookie(row: int, offset: int, text: tuple[int, int]) -> int:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from log.errors import UsageError
 from log.events import Caller, Event
 from log.shown import Shown
+from probes import ways
 from probes.api.load import load_api
 from probes.attachments import Attachments, listed
 from probes.calls.calls import Calls
@@ -42,9 +43,8 @@ from probes.host.turns import Turns
 from probes.host.users import Users
 from probes.internals.private import DISPATCH
 from probes.kernel import bpf, records
-from probes.kernel.confined import returns_kill_confined
 from probes.kernel.links import allow_files
-from probes.kernel.program import Program
+from probes.kernel.program import NONE, PAIR, Program
 from probes.kernel.reader import SETTLED_NS, Reader, key_of, time_of
 from probes.plans.plan import Limits
 from probes.rows import Rows
@@ -67,7 +67,7 @@ class Options(NamedTuple):
     filters: Filters
     limits: Limits
     ring_bytes: int
-    force_returns: bool  # return probes even where they kill confined processes
+    returns: str  # how it is learnt what calls returned: ways.AUTO, or what the user insists on
     libraries: tuple[Path, ...]
     version: str
     full_cmdlines: bool = False  # command lines with all their words
@@ -79,23 +79,20 @@ class Session:
     def __init__(self, options: Options, guard: Guard) -> None:
         bpf.check_machine()
         allow_files()
-        self._program = Program(options.ring_bytes)  # first: its compiler works in the background
-        self._options = options
+        way = ways.choose(options.returns)
+        # early: its compiler works in the background
+        self._program = Program(options.ring_bytes, way.name)
+        self._options, self._way = options, way
         table = load_api()
-        kills = False if options.force_returns else returns_kill_confined()
-        # where it can't be found out, nobody is put at risk
-        self._returns = returns = kills is False
-        self.warnings = list(table.warnings)
-        if returns and not self._program.session and not options.force_returns:
-            risky = coroutines.find(sorted({mapping.pid for mapping in maps.scan()}))
-            if risky:
-                self._returns = returns = False
-                self.warnings.append(
-                    f"process {', '.join(map(str, risky[:MOST_NAMED]))} has coroutines, which "
-                    "return probes kill before Linux 6.13: "
-                    "no results and durations; --returns uses them all the same"
-                )
-        self._rows = Rows(self._program, table, options.filters, options.limits, returns=returns)
+        self.warnings = [*table.warnings, *([way.warning] if way.warning else [])]
+        if way.name == PAIR and (
+            risky := coroutines.find(sorted({mapping.pid for mapping in maps.scan()}))
+        ):
+            self.warnings.append(
+                f"process {', '.join(map(str, risky[:MOST_NAMED]))} has coroutines, which return "
+                "probes may kill before Linux 6.13: leave out --returns=probe"
+            )
+        self._rows = Rows(self._program, table, options.filters, options.limits, way=way.name)
         self._daemons = Daemons()
         # to processes, in their records' order
         self._happened: list[Happened] = []
@@ -123,19 +120,6 @@ class Session:
         self._modules = Modules()
         self._symbols = Symbols()
         self._watch = watch_maps(self._program.tasks, self._symbols)
-        if kills is not False:
-            self.warnings.append(
-                (
-                    "on this kernel return probes kill confined processes: no results and "
-                    "durations; "
-                    "--returns uses them all the same"
-                )
-                if kills
-                else (
-                    "whether return probes kill confined processes can't be found out: no "
-                    "results and durations; --returns uses them"
-                )
-            )
         self._calls = Calls(
             self._rows.rows,
             table,
@@ -155,7 +139,7 @@ class Session:
             name_of=self._symbols.describe,
             is_own=self._modules.has,
             nested=options.filters.nested,
-            left=self._left.ask,
+            left=self._left.ask if way.believes else lambda pid: None,
         )
 
     def start(self, say: Callable[[str], None] = lambda text: None) -> list[Event]:
@@ -167,6 +151,7 @@ class Session:
         program, filters = self._program, self._options.filters
         settings = filters.settings(program, os.getpid())
         program.settings[: len(settings)] = settings
+        program.settings[records.SPARE] = self._way.spares_confined.to_bytes(4, "little")
         events = self._attachments.start(say)
         unknown = filters.unknown(self._rows.names())
         if unknown and filters.wants_none_of(self._rows.names()):
@@ -183,9 +168,10 @@ class Session:
                 self._coverage.enforced(mapping.pid)
             else:
                 self._coverage.loaded(mapping.pid)
-        for pid in sorted({mapping.pid for mapping in everything}):
-            self._left.ask(pid)
-        self._left.run(REMEMBERING)
+        if self._way.believes:
+            for pid in sorted({mapping.pid for mapping in everything}):
+                self._left.ask(pid)
+            self._left.run(REMEMBERING)
         self._clock.watch()
         self._processes.look_around()
         program.settings[:4] = (1).to_bytes(4, "little")
@@ -318,7 +304,7 @@ class Session:
             self._happens(record, ended)
         ended.extend(self._calls.feed(raws[at:]))
         ended.extend(self._calls.let_go(settled - SETTLED_NS))
-        if not self._returns:
+        if self._way.name == NONE:
             ended.extend(self._calls.give_up(settled - SETTLED_NS))
         return ended
 

@@ -144,10 +144,13 @@ class Calls:
                     ended,
                 )
                 continue
-            while stack and stack[-1].seq > seq:
-                self._unfinished(stack.pop(), tid, LOST, ended)
+            if stack and stack[-1].seq > seq:
+                self._left_inside(stack, seq, tid, ended)
             if stack and stack[-1].seq == seq:
                 call = stack.pop()
+            elif stack and (found := [other for other in stack if other.seq == seq]):
+                call = found[0]
+                stack.remove(call)
             elif flags & records.REC_ENTRY_LOST:
                 call = Open(None, row, seq, depth, task, tgid, 0)
                 whose = (
@@ -190,6 +193,19 @@ class Calls:
         if flags & _SPECIAL or self._judged or self.covering or self._choice.asks:
             self._began(call, flags, tid)
 
+    def _left_inside(self, stack: list[Open], seq: int, tid: int, ended: list[Event]) -> None:
+        """The call `seq` returns: those inside of it will not, but on another stack they may."""
+        returning = next((call for call in stack if call.seq == seq and call.raw), None)
+        for call in [call for call in reversed(stack) if call.seq > seq]:
+            if (
+                returning is None
+                or call.raw is None
+                or call.is_unarmed
+                or 0 < returning.sp - call.sp < records.NEAR
+            ):
+                stack.remove(call)
+                self._unfinished(call, tid, LOST, ended)
+
     def _nested(self, call: Open, flags: int, stack: list[Open]) -> Open:
         """The call with its true depth: one by a driver of libvirt's is an inner call, and so
         are those inside of it.
@@ -197,7 +213,8 @@ class Calls:
         assert call.raw is not None
         depth = call.depth
         if flags & records.REC_CALLER and self._is_own(
-            call.tgid, u64(call.raw, records.ENTRY_CALLER) & ~records.CALLER_LEFT
+            call.tgid,
+            u64(call.raw, records.ENTRY_CALLER) & ~(records.CALLER_LEFT | records.CALLER_CONFINED),
         ):
             depth = 1
         if depth and stack:

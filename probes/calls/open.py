@@ -111,9 +111,15 @@ class Open(NamedTuple):
     @property
     def is_after_left(self) -> bool:
         """Whether it has none as another call may have been left for good."""
-        return self.raw is not None and bool(
-            u64(self.raw, records.ENTRY_CALLER) & records.CALLER_LEFT
-        )
+        return self._has(records.CALLER_LEFT)
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether it has none as its thread is under seccomp."""
+        return self._has(records.CALLER_CONFINED)
+
+    def _has(self, bit: int) -> bool:
+        return self.raw is not None and bool(u64(self.raw, records.ENTRY_CALLER) & bit)
 
     @property
     def sp(self) -> int:
@@ -126,6 +132,8 @@ def why_unarmed(call: Open, stack: list[Open]) -> str:
     """Why it has no return probe, though its function has one, after those of its thread that
     are still under way.
     """
+    if call.is_confined:
+        return f"{NO_RETURN}: under seccomp"
     if call.is_after_left:
         return f"{NO_RETURN}: another call was left"
     armed = [other for other in stack if other.raw is not None and not other.is_unarmed]

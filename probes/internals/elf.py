@@ -30,6 +30,7 @@ MACHINES = {
 
 PT_LOAD, PT_DYNAMIC, PT_NOTE, PF_X = 1, 2, 4, 1
 DT_NEEDED, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SONAME = 1, 4, 5, 6, 10, 14
+DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_JMPREL = 2, 7, 8, 23
 DT_GNU_HASH, DT_VERSYM = 0x6FFFFEF5, 0x6FFFFFF0
 DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = range(0x6FFFFFFC, 0x70000000)
 STT_FUNC, VER_FLG_BASE = 2, 1
@@ -209,6 +210,29 @@ def imports(fd: int, name: str, begin: bytes) -> bool:
         dynamic[DT_SYMTAB], min(_unhashed(file, order, dynamic), MOST_IMPORTS) * entry.size
     )
     return any(section == 0 and place in places for place, section in entry.iter_unpack(symbols))
+
+
+def slots(fd: int, name: str, symbol: str) -> frozenset[int]:
+    """Addresses where the loader of a 64-bit file puts that of the symbol: linkage tables call
+    through them. TraceError as read_elf.
+    """
+    file, wide, order, _ = _begin(fd, name)
+    dynamic, _ = _program_headers(file, wide, order)
+    if not wide or DT_SYMTAB not in dynamic or DT_STRTAB not in dynamic:
+        return frozenset()
+    strings = file.at(dynamic[DT_STRTAB], dynamic.get(DT_STRSZ, 0))
+    symbols = _symbols(file, wide, order, dynamic)
+    names = [entry[0] for entry in struct.iter_unpack(order + "I20x", symbols)]
+    wanted = symbol.encode() + b"\0"
+    numbers = {number for number, at in enumerate(names) if strings.startswith(wanted, at)}
+    found: set[int] = set()
+    entry = struct.Struct(order + "QQ8x")  # address, symbol and kind, a number to add
+    for table, size in ((DT_JMPREL, DT_PLTRELSZ), (DT_RELA, DT_RELASZ)):
+        length = dynamic.get(size, 0)
+        if table in dynamic:
+            data = file.at(dynamic[table], length - length % entry.size)
+            found |= {at for at, info in entry.iter_unpack(data) if info >> 32 in numbers}
+    return frozenset(found)
 
 
 def _unhashed(file: _File, order: str, dynamic: dict[int, int]) -> int:

@@ -129,6 +129,8 @@ EVIDENCE = frozenset(
     | {*CONNECTION_EVIDENCE, NAMES_DEFINITION, NAMES_IT_TOO}
 )
 
+# functions that end in a jump to others, so that only those who call them see their return
+CALLERS = {"virErrorMsg": frozenset({"virReportErrorHelper", "virReportSystemErrorFull"})}
 OF_ERRORS = frozenset(
     {
         "virReportErrorHelper",

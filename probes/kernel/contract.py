@@ -77,7 +77,7 @@ TRACE_SHAPES = (
     Shape(
         "settings",
         records.SETTINGS,
-        "ready self nested pids uids comms tree object writes pad glob_start glob_stay glob_char "
+        "ready self nested pids uids comms tree object writes spare glob_start glob_stay glob_char "
         "glob_end generation losses",
     ),
     Shape("head", records.HEAD, "kind depth flags row time task tid seq bad tgid"),
@@ -106,7 +106,8 @@ TRACE_NUMBERS = {
         if _SAME.fullmatch(name) and name not in _PYTHON_ONLY
     },
     **{name: getattr(records, name) for name in ("ALWAYS_SO", "ANY_BIT", "EQUALS")},
-    **{name: getattr(records, name) for name in ("INLINE_MAX", "LENGTH_LIMIT", "CALLER_LEFT")},
+    **{name: getattr(records, name) for name in ("INLINE_MAX", "LENGTH_LIMIT")},
+    **{name: getattr(records, name) for name in ("CALLER_LEFT", "CALLER_CONFINED")},
     "MAX_FRAMES": records.DEEPEST,
     "CHUNK": records.CHUNK_BYTES,
     "COUNTERS": len(records.COUNTERS),
@@ -134,6 +135,7 @@ TRACE_NUMBERS = {
     "__builtin_offsetof(struct chunk, text)": records.CHUNK_TEXT,
     "__builtin_offsetof(struct task_record, text)": records.TASK_TEXT,
     "__builtin_offsetof(struct settings, losses)": records.LOSSES,
+    "__builtin_offsetof(struct settings, spare)": records.SPARE.start,
 }
 TASKS_SHAPES = (
     Shape("task_event", records.LIFE, "kind flags pid time tid ppid start"),

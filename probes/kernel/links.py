@@ -34,6 +34,7 @@ class Probe(NamedTuple):
     offset: int
     cookie: int
     at_return: bool  # a return probe too
+    rets: tuple[int, ...] = ()  # instead: where the instructions are that return
 
 
 class Links:
@@ -75,30 +76,30 @@ class Links:
             raise TraceError(self.reason)
         self._waits = not multi or time.monotonic() - began > QUICK
 
-    def _parts(self, probes: list[Probe]) -> Iterator[tuple[int, bool, list[Probe]]]:
+    def _parts(self, probes: list[Probe]) -> Iterator[tuple[int, bool, list[tuple[int, int]]]]:
+        """Programs, whether at the return, and where: offsets and cookies."""
+        entries = [(probe.offset, probe.cookie) for probe in probes]
         if self._session:
-            yield self._entry, False, probes
+            yield self._entry, False, entries
             return
-        # return probes first: an entry that was seen must not miss its return
-        for program, at_return in ((self._ret, True), (self._entry, False)):
-            if chosen := [probe for probe in probes if probe.at_return or not at_return]:
-                yield program, at_return, chosen
+        # returns first: an entry that was seen must not miss its return
+        if rets := [(at, probe.cookie) for probe in probes for at in probe.rets]:
+            yield self._ret, False, rets
+        if chosen := [(probe.offset, probe.cookie) for probe in probes if probe.at_return]:
+            yield self._ret, True, chosen
+        yield self._entry, False, entries
 
     def _link_multi(self, probes: list[Probe]) -> None:
         fds: list[int] = []
         self._tries -= 1
         try:
             for program, at_return, chosen in self._parts(probes):
-                offsets, cookies = (
-                    [probe.offset for probe in chosen],
-                    [probe.cookie for probe in chosen],
-                )
                 fds.append(
                     bpf.link_uprobes(
                         program,
                         self._path,
-                        offsets,
-                        cookies,
+                        [offset for offset, _ in chosen],
+                        [cookie for _, cookie in chosen],
                         at_return=at_return,
                         session=self._session,
                     )
@@ -123,11 +124,12 @@ class Links:
         for probe in probes:
             fds: list[int] = []
             try:
-                for program, at_return, _ in self._parts([probe]):
-                    fds.append(
-                        bpf.open_perf_uprobe(kind, self._path, probe.offset, at_return=at_return)
-                    )
-                    fds.append(bpf.link_perf_event(program, fds[-1], probe.cookie))
+                for program, at_return, chosen in self._parts([probe]):
+                    for offset, cookie in chosen:
+                        fds.append(
+                            bpf.open_perf_uprobe(kind, self._path, offset, at_return=at_return)
+                        )
+                        fds.append(bpf.link_perf_event(program, fds[-1], cookie))
             except OSError as error:
                 self.fds += fds
                 if error.errno not in NOT_THERE:

@@ -23,6 +23,7 @@ MEMBERS: dict[str, tuple[tuple[str, str], ...]] = {
     "TASK_REAL_CRED": (("task_struct", "real_cred"),),
     "TASK_EXEC_ID": (("task_struct", "self_exec_id"),),
     "TASK_SIGNAL_STRUCT": (("task_struct", "signal"),),
+    "TASK_SECCOMP": (("task_struct", "seccomp"), ("seccomp", "mode")),
     "TASK_SIGHAND": (("task_struct", "sighand"),),
     "SIGNAL_LIVE": (("signal_struct", "live"),),
     "SIGHAND_ACTION": (("sighand_struct", "action"),),
@@ -35,6 +36,7 @@ MEMBERS: dict[str, tuple[tuple[str, str], ...]] = {
     "MM_ARG_START": (("mm_struct", "arg_start"),),
     "MM_ARG_END": (("mm_struct", "arg_end"),),
     "MM_EXE_FILE": (("mm_struct", "exe_file"),),
+    "MM_EXEC_VM": (("mm_struct", "exec_vm"),),
     "MM_XOL_AREA": (("mm_struct", "uprobes_state"), ("uprobes_state", "xol_area")),
     "XOL_VADDR": (("xol_area", "vaddr"),),
     "FILE_MOUNT": (("file", "f_path"), ("path", "mnt")),
@@ -57,9 +59,8 @@ ARMED: dict[str, tuple[tuple[str, str], ...]] = {
     "UTASK_RETURNS": (("uprobe_task", "return_instances"),),
     "RETURN_STACK": (("return_instance", "stack"),),
     "RETURN_NEXT": (("return_instance", "next"),),
-    "MM_EXEC_VM": (("mm_struct", "exec_vm"),),
 }
-OPTIONAL = ("TASK_LOGINUID",)  # not in a kernel without auditing
+OPTIONAL = ("TASK_LOGINUID", "TASK_SECCOMP")  # not in a kernel without auditing, or seccomp
 
 
 def has(members: Mapping[str, tuple[tuple[str, str], ...]]) -> bool:

@@ -22,10 +22,11 @@ from probes.kernel.bytecode import with_jumps_back
 from probes.kernel.ring import Mapped, Ring
 from probes.kernel.tracepoints import TRACEPOINTS, Tracepoints
 
-# what is compiled, by what it is for
-PAIR = {"on_entry": "on_entry", "on_return": "on_return", "on_verdict": "on_verdict"}
-SESSION = {"on_entry": "on_call", "on_return": "on_call", "on_verdict": "on_verdict"}
-TWO_LINKS = "LIBVIRT_TRACE_TWO_LINKS"  # in the environment: as before Linux 6.13
+# how it is learnt what calls returned: a program that decides whether there is a return probe,
+# return probes everywhere, probes on the instructions that return; not at all
+SESSION, PAIR, RETS, NONE = "session", "pair", "rets", "none"
+# in the environment: as before Linux 6.13, and as where return probes kill tasks under seccomp
+TWO_LINKS, CONFINED = "LIBVIRT_TRACE_TWO_LINKS", "LIBVIRT_TRACE_CONFINED"
 FOLDER = Path(__file__).with_name("trace")
 SOURCE, TASKS_SOURCE, STUBS = FOLDER / "trace.bpf.c", FOLDER / "tasks.bpf.c", FOLDER / "stubs"
 # what the bytecode depends on, with all in FOLDER
@@ -102,13 +103,14 @@ class Program:
     """The programs and everything they share with the reader; they are compiled while the caller
     goes on.
 
-    `ring_bytes`: size of each of the call rings, a power of two.
+    `ring_bytes`: size of each of the call rings, a power of two. `way`: SESSION, PAIR or RETS.
     """
 
-    def __init__(self, ring_bytes: int) -> None:
+    def __init__(self, ring_bytes: int, way: str | None = None) -> None:
         self._fds: list[int] = []
         self.multi = has_uprobe_multi()
-        self.session = self.multi and has_session()
+        self.way = way or (SESSION if has_session() else PAIR)
+        self.session = self.way == SESSION
         self.sleepable = has_sleepable()
         self.programs: dict[str, int] = {}
         self.rings: dict[str, Ring] = {}
@@ -121,10 +123,9 @@ class Program:
             self.close()
             raise _refused(error) from error
         loops = {"MAY_GOTO": 1} if has_may_goto() else {}
-        members = {**offsets.MEMBERS, **(offsets.ARMED if self.session else {})}
-        session = {"SESSION": 1} if self.session else {}
-        places = offsets.defines(members)
-        defines = {**self._defines, **self.tasks.defines, **places, **loops, **session}
+        kind = PAIR if self.way == NONE else self.way
+        places = offsets.defines({**offsets.MEMBERS, **(offsets.ARMED if self.session else {})})
+        defines = {**self._defines, **self.tasks.defines, **places, **loops, kind.upper(): 1}
         self._compilation = Compilation(defines, sleepable=self.sleepable)
 
     def load(self) -> None:
@@ -134,7 +135,7 @@ class Program:
         code, loaded = self._compilation.result(), dict[str, int]()
         try:
             self.tasks.attach(code)
-            for what, name in (SESSION if self.session else PAIR).items():
+            for what, name in _names(self.session).items():
                 if name not in loaded:
                     loaded[name] = self._load_one(code[name], name)
                 self.programs[what] = loaded[name]
@@ -215,7 +216,7 @@ class Program:
         kind = {
             "sleepable": self.sleepable,
             "multi": self.multi,
-            "session": name == SESSION["on_entry"],
+            "session": name == "on_call",
         }
         try:
             fd = bpf.load_program(code, name, **kind)
@@ -244,6 +245,12 @@ class Program:
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
+
+
+def _names(session: bool) -> dict[str, str]:
+    """What is compiled, by what it is for."""
+    entry, ret = ("on_call", "on_call") if session else ("on_entry", "on_return")
+    return {"on_entry": entry, "on_return": ret, "on_verdict": "on_verdict"}
 
 
 def _refused(error: OSError) -> TraceError:
@@ -362,7 +369,7 @@ def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:
     if sleepable:
         flags.append("-DSLEEPABLE")
     names = {
-        SOURCE: set((SESSION if "SESSION" in defines else PAIR).values()),
+        SOURCE: set(_names("SESSION" in defines).values()),
         TASKS_SOURCE: set(TRACEPOINTS),
     }
     code: dict[str, bytes] = {}

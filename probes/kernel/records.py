@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-MAX_PLANS = 4096
+MAX_PLANS = 8192
 MAX_OPS = 32
 MAX_VERDICT_ROWS = 1024  # functions of the bundled table
 FIXED = 512
@@ -29,7 +29,9 @@ REC_ENTRY, REC_RETURN, REC_CHUNK, REC_TASK, REC_VERDICT, REC_DENIED = range(1, 7
     PLAN_NO_OBJECT,
     PLAN_OPENS,
 ) = (1 << i for i in range(8))
-PLAN_32BIT, PLAN_SERVES, PLAN_SERVED, PLAN_ALWAYS, PLAN_PLUMBING = (1 << i for i in range(8, 13))
+PLAN_32BIT, PLAN_SERVES, PLAN_SERVED, PLAN_ALWAYS, PLAN_PLUMBING, PLAN_AFTER = (
+    1 << i for i in range(8, 14)
+)
 (
     REC_WRITE_RING,
     REC_ENTRY_LOST,
@@ -56,9 +58,10 @@ OP = struct.Struct("<BBHHHiI")  # kind, then, src, dst, len, off, keep
 PLAN_HEAD = struct.Struct("<IIHBBIQ")
 ALWAYS_SO, ANY_BIT, EQUALS = range(3)
 PLAN_SIZE = PLAN_HEAD.size + MAX_OPS * OP.size
-# ready, self, nested, pids, uids, comms, tree, object, writes, padding, glob start, stay, char,
+# ready, self, nested, pids, uids, comms, tree, object, writes, spare, glob start, stay, char,
 # end, generation of connections, losses
 SETTINGS = struct.Struct("<10I6Q")
+SPARE = slice(36, 40)  # in the settings: no return probes in tasks under seccomp
 LOSSES = 80  # in the settings: how often anything was counted as lost
 
 HEAD = struct.Struct("<BBHIQQIIII")  # kind, depth, flags, row, time, task, tid, seq, bad, tgid
@@ -66,7 +69,8 @@ RECORD_TIME = 8
 ENTRY_SP = 40  # PLAN_SERVES: id of the thread's own REC_TASK
 ENTRY_ARGS = 48
 ENTRY_CALLER = 96
-CALLER_LEFT = 1 << 63  # in the same, with REC_UNARMED: another call may have been left for good
+# in the same, with REC_UNARMED: another call may have been left for good; the task is confined
+CALLER_LEFT, CALLER_CONFINED = 1 << 63, 1 << 62
 ENTRY_FIXED = 104
 RETURN_TIME = 40  # of the entry
 RETURN_VALUE = 48

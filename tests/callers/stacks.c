@@ -3,12 +3,14 @@
  * Leaves libvirt's calls on one stack, from what a failing one calls back, and makes others on
  * another: `stacks WAY ROUNDS`, 0 rounds: until the standard input ends. WAY: fibers (swapcontext),
  * above, below (a signal handler on a stack that is higher or lower), longjmp (for good), deeper
- * (likewise, from five depths of the stack, and makes the others at three), nested (no other
- * stack). Each result is checked; prints [rounds, calls back].
+ * (likewise, from five depths of the stack, and makes the others at three), copies (by longjmp, and
+ * comes back: the stack was copied away meanwhile), nested (no other stack). Each result is
+ * checked; prints [rounds, calls back].
  */
 
 #define _GNU_SOURCE
 #include "caller.h"
+#include <alloca.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -23,7 +25,8 @@ static const char *way;
 static long rounds, backs;
 static int depth;
 static ucontext_t outside, inside;
-static jmp_buf out;
+static jmp_buf out, back;
+static char *base, *kept_at, kept[STACK];
 
 static void call_another(void)
 {
@@ -33,6 +36,52 @@ static void call_another(void)
 static void fail(void)
 {
 	check(!virDomainLookupByName(conn, "nosuch"), "virDomainLookupByName");
+}
+
+static __attribute__((noinline)) void keep_stack(void)
+{
+	kept_at = __builtin_frame_address(0);
+	memcpy(kept, kept_at, base - kept_at);
+}
+
+static void leave_by_copying(void)
+{
+	if (!setjmp(back)) {
+		keep_stack();
+		longjmp(out, 1);
+	}
+}
+
+static __attribute__((noinline)) void put_back(void)
+{
+	memcpy(kept_at, kept, base - kept_at);
+	longjmp(back, 1);
+}
+
+/* From below what is put back. */
+static __attribute__((noinline)) void come_back(void)
+{
+	volatile char *room = alloca(base - kept_at + 1024);
+
+	room[0] = 0;
+	put_back();
+}
+
+static __attribute__((noinline)) void fail_and_copy(void)
+{
+	base = (char *)__builtin_frame_address(0) + 2 * sizeof(void *);
+	fail();
+	asm volatile("");
+}
+
+static __attribute__((noinline)) void copying_round(void)
+{
+	if (setjmp(out)) {
+		call_another();
+		come_back();
+	} else {
+		fail_and_copy();
+	}
 }
 
 static void on_signal(int number)
@@ -50,6 +99,8 @@ static void on_error_call(void *data, virErrorPtr error)
 		swapcontext(&inside, &outside);
 	} else if (!strcmp(way, "longjmp") || !strcmp(way, "deeper")) {
 		longjmp(out, 1);
+	} else if (!strcmp(way, "copies")) {
+		leave_by_copying();
 	} else if (!strcmp(way, "nested")) {
 		call_another();
 		if (depth++ < 3)
@@ -82,6 +133,10 @@ static __attribute__((noinline)) void one_round(long done)
 {
 	bool is_deep = !strcmp(way, "deeper");
 
+	if (!strcmp(way, "copies")) {
+		copying_round();
+		return;
+	}
 	if (!strcmp(way, "fibers"))
 		swapcontext(&outside, &inside);
 	else if ((strcmp(way, "longjmp") && !is_deep) || !setjmp(out))

@@ -149,10 +149,15 @@ def traced(trace: Callable[..., Tracer], tmp_path: Path) -> Callable[..., Run]:
     """traced(PROGRAM, ARGUMENT..., options=(), lost=0): runs it as COMMAND to its end."""
 
     def run(
-        *command: object, options: tuple[str, ...] = (), lost: int | None = 0, seconds: float = 60
+        *command: object,
+        options: tuple[str, ...] = (),
+        lost: int | None = 0,
+        seconds: float = 60,
+        env: dict[str, str] | None = None,
     ) -> Run:
         facts = tmp_path / "facts"
-        tracer = trace(*options, "--", *TO_FILE, str(facts), *map(str, command), attached=False)
+        words = ("--", *TO_FILE, str(facts), *map(str, command))
+        tracer = trace(*options, *words, attached=False, env=env)
         result = tracer.finish(seconds, lost)
         assert not result.output, "nothing but events on standard output"
         return Run(result, read_facts(facts))

@@ -4,6 +4,9 @@ untraced, and each call is shown.
 
 Others who trace this host would have return probes of their own in the programs, which may kill
 them. So these have a libvirt of their own, under a name by which nobody knows it.
+
+Where the kernel has sessions, most are run as on one that has none, too: there each instruction
+that returns has a probe.
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ from pathlib import Path
 
 import pytest
 
-from probes.kernel.program import TWO_LINKS, has_session
-from tests.kernel.conftest import TO_FILE, Run, read_facts
+from probes.kernel.program import CONFINED, RETS, SESSION, TWO_LINKS, has_session
+from tests.kernel.conftest import CALLS, TO_FILE, Run, read_facts
 from tests.needs import PATIENCE, PYTHON
 
-ROUNDS, SLOW_ROUNDS = 10_007, 1009
+ROUNDS, SLOW_ROUNDS = (10_007, 1009) if PATIENCE < 10 else (1009, 211)  # emulated
 IN_ANOTHER, SWITCHED, LEFT = (
     f"no return probe: {why}"
     for why in ("inside another call", "stack switched", "another call was left")
@@ -102,9 +105,19 @@ end
 p [opened, found]
 """
 
-pytestmark = pytest.mark.skipif(
-    not has_session(), reason=("before Linux 6.13 return probes kill programs that switch stacks")
-)
+pytestmark = pytest.mark.other_kernels
+WAYS = (SESSION, RETS) if has_session() else (RETS,)
+
+
+@pytest.fixture(params=WAYS[:1])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the tracer learns what calls returned."""
+    if request.param == RETS:
+        monkeypatch.setenv(TWO_LINKS, "1")
+    return str(request.param)
+
+
+both_ways = pytest.mark.parametrize("way", WAYS, indirect=True)
 
 
 @pytest.fixture
@@ -120,7 +133,7 @@ def own(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def compare(own: Path, trace, tmp_path: Path) -> Callable[..., Run]:
+def compare(own: Path, trace, tmp_path: Path, way: str) -> Callable[..., Run]:
     """compare(COMMAND...): it has printed the same facts without and with a tracer."""
 
     def run(*command: object, options: tuple[str, ...] = ()) -> Run:
@@ -152,18 +165,20 @@ def counts(run: Run) -> Counter[tuple[str, str]]:
     )
 
 
-def test_fibers(caller, compare) -> None:
+@both_ways
+def test_fibers(caller, compare, way: str) -> None:
     run = compare(caller("stacks"), "fibers", ROUNDS)
     assert counts(run) == {
         ("virDomainLookupByName", "None"): ROUNDS - 1,
         ("virDomainLookupByName", "process exited"): 1,
-        ("virConnectNumOfDomains", SWITCHED): ROUNDS,
+        ("virConnectNumOfDomains", SWITCHED if way == SESSION else "1"): ROUNDS,
     }
 
 
-@pytest.mark.parametrize("way", ["above", "below"])
-def test_signal_handlers_on_another_stack(caller, compare, way: str) -> None:
-    run = compare(caller("stacks"), way, ROUNDS)
+@both_ways
+@pytest.mark.parametrize("where", ["above", "below"])
+def test_signal_handlers_on_another_stack(caller, compare, way: str, where: str) -> None:
+    run = compare(caller("stacks"), where, ROUNDS)
     assert (
         sum(
             count
@@ -173,12 +188,13 @@ def test_signal_handlers_on_another_stack(caller, compare, way: str) -> None:
         == 2 * ROUNDS
     )
     assert counts(run)["virDomainLookupByName", "None"] == ROUNDS
-    assert counts(run)["virConnectNumOfDomains", "1"] == ROUNDS
+    assert counts(run)["virConnectNumOfDomains", "1"] == (1 if way == SESSION else 2) * ROUNDS
 
 
-@pytest.mark.parametrize("way", ["longjmp", "deeper"])
-def test_calls_that_are_left_for_good(caller, compare, way: str) -> None:
-    run = compare(caller("stacks"), way, ROUNDS)
+@both_ways
+@pytest.mark.parametrize("how", ["longjmp", "deeper"])
+def test_calls_that_are_left_for_good(caller, compare, how: str) -> None:
+    run = compare(caller("stacks"), how, ROUNDS)
     found = counts(run)
     for function in ("virDomainLookupByName", "virConnectNumOfDomains"):
         assert sum(count for (name, _), count in found.items() if name == function) == ROUNDS
@@ -192,25 +208,47 @@ def test_calls_that_are_left_for_good(caller, compare, way: str) -> None:
     }
 
 
-@pytest.mark.parametrize("options", [(), ("--nested",)])
-def test_nested_callbacks(caller, compare, options: tuple[str, ...]) -> None:
+@both_ways
+def test_copied_stacks(caller, compare, way: str) -> None:
+    """By code that nobody knows."""
+    run = compare(caller("stacks"), "copies", ROUNDS)
+    found = counts(run)
+    if way == SESSION:
+        assert found.pop(("virDomainLookupByName", "None")) == ROUNDS
+        assert sum(found.values()) == ROUNDS
+        assert {why for _, why in found} <= {LEFT, SWITCHED, IN_ANOTHER}
+    else:
+        assert sum(found.values()) == 2 * ROUNDS
+        assert {why for _, why in found} <= {"None", "1", LEFT, "result lost"}
+
+
+@pytest.mark.parametrize(
+    ("way", "options"),
+    [(WAYS[0], ()), (WAYS[0], ("--nested",)), (RETS, ("--nested",))],
+    indirect=["way"],
+)
+def test_nested_callbacks(caller, compare, way: str, options: tuple[str, ...]) -> None:
     run = compare(caller("stacks"), "nested", SLOW_ROUNDS, options=options)
     outermost = Counter(
         (call["function"], str(call.get("ret", call.get("reason"))))
         for call in run.calls()[1:]
         if call["depth"] == 0
     )
-    assert outermost == {
-        ("virDomainLookupByName", "None"): SLOW_ROUNDS,
-        ("virDomainLookupByName", IN_ANOTHER): 3 * SLOW_ROUNDS,
-        ("virConnectNumOfDomains", IN_ANOTHER): 4 * SLOW_ROUNDS,
-        ("virConnectNumOfDomains", "1"): SLOW_ROUNDS,
-    }
+    made = {"virDomainLookupByName": ("None", 3), "virConnectNumOfDomains": ("1", 4)}
+    expected: Counter[tuple[str, str]] = Counter()
+    for function, (result, inside) in made.items():
+        expected[function, result] += SLOW_ROUNDS
+        expected[function, IN_ANOTHER if way == SESSION else result] += inside * SLOW_ROUNDS
+    assert outermost == expected
 
 
-def test_greenlets(compare) -> None:
+@both_ways
+def test_greenlets(compare, way: str) -> None:
     run = compare(PYTHON, "-c", GREEN, SLOW_ROUNDS)
     assert run.facts == [[SLOW_ROUNDS + 1, SLOW_ROUNDS]]
+    if way == RETS:  # another one may return where the one that was left would
+        assert {why for _, why in counts(run)} == {"result lost", LEFT}
+        return
     assert counts(run)["virDomainLookupByName", "None"] == SLOW_ROUNDS
     assert (
         counts(run)["virConnectNumOfDomains", SWITCHED]
@@ -267,11 +305,15 @@ def endless(own: Path, caller) -> Iterator[Callable[[str], subprocess.Popen[str]
         process.communicate()
 
 
-def test_calls_after_one_that_was_left_for_good(own: Path, trace, endless) -> None:
-    """As soon as it is known that the process copies no stacks, each has its result."""
+@both_ways
+def test_calls_after_one_that_was_left_for_good(own: Path, trace, endless, way: str) -> None:
+    """As soon as it is known that the process copies no stacks, each has its result: where that
+    kills nobody if it is wrong, or where it is asked for.
+    """
     process = endless("longjmp")
     assert process.stdout.readline() == '"ready"\n'
-    tracer = trace("--library", str(own), "-p", str(process.pid))
+    risk = ("--returns=probe",) if way == SESSION else ()
+    tracer = trace("--library", str(own), "-p", str(process.pid), *risk)
     tracer.wait_for(lambda event: event.get("ret") == 1, count=SLOW_ROUNDS + 1)
     result = tracer.stop(lost=None)
     process.communicate("", timeout=60 * PATIENCE)
@@ -295,13 +337,15 @@ def test_calls_after_one_that_was_left_for_good(own: Path, trace, endless) -> No
         assert after["virConnectNumOfDomains", "1"] >= SLOW_ROUNDS
 
 
-def test_greenlets_are_not_taken_for_left_for_good(own: Path, trace, endless) -> None:
+@both_ways
+def test_greenlets_are_not_taken_for_left_for_good(own: Path, trace, endless, way: str) -> None:
     """Their return addresses are copied away from the stack, and come back after the reader was
     asked.
     """
     process = endless("greenlets")
     assert process.stdout.readline() == '"ready"\n'
-    tracer = trace("--library", str(own), "-p", str(process.pid))
+    risk = ("--returns=probe",) if way == SESSION else ()
+    tracer = trace("--library", str(own), "-p", str(process.pid), *risk)
     # whether the place of a return address is taken depends on how deep Python goes
     tracer.wait_for(lambda event: event.get("reason") in (LEFT, SWITCHED), 10, SLOW_ROUNDS)
     tracer.stop(lost=None)
@@ -311,9 +355,14 @@ def test_greenlets_are_not_taken_for_left_for_good(own: Path, trace, endless) ->
     assert found == 30 * (left + 1)
 
 
-@pytest.mark.parametrize("way", ["fibers", "above", "below", "longjmp", "deeper", "nested"])
-def test_tracing_that_begins_and_ends_in_the_middle(own: Path, trace, endless, way: str) -> None:
-    process = endless(way)
+@both_ways
+@pytest.mark.parametrize(
+    "what", ["fibers", "above", "below", "longjmp", "deeper", "copies", "nested"]
+)
+def test_tracing_that_begins_and_ends_in_the_middle(
+    own: Path, trace, endless, way: str, what: str
+) -> None:
+    process = endless(what)
     assert process.stdout.readline() == '"ready"\n'
     for _ in range(3):
         tracer = trace(
@@ -323,7 +372,7 @@ def test_tracing_that_begins_and_ends_in_the_middle(own: Path, trace, endless, w
     output, _ = process.communicate("", timeout=60 * PATIENCE)
     assert process.returncode == 0
     rounds, backs = json.loads(output)
-    assert backs == (4 if way == "nested" else 1) * rounds
+    assert backs == (4 if what == "nested" else 1) * rounds
 
 
 def test_two_links_as_before(trace, caller, tmp_path: Path) -> None:
@@ -342,21 +391,42 @@ def test_two_links_as_before(trace, caller, tmp_path: Path) -> None:
     assert {call["type"] for call in result.calls()} == {"call"}
 
 
-def test_two_links_spare_programs_with_coroutines(trace, steps) -> None:
-    """Their returns could not be told from calls that are left for a while; this one makes no
-    calls.
-    """
+def test_two_links_are_said_to_kill_programs_with_coroutines(trace, steps) -> None:
+    """Who insists on return probes before Linux 6.13; this one makes no calls."""
     ready = "import greenlet, libvirt; print('ready', flush=True); input()"
     with subprocess.Popen(
         [PYTHON, "-c", ready], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
         step = steps()
-        tracer = trace("-p", str(step.pid), env={**os.environ, TWO_LINKS: "1"})
+        tracer = trace("--returns", "-p", str(step.pid), env={**os.environ, TWO_LINKS: "1"})
         step.call(1)
         result = tracer.stop()
         process.communicate("\n")
     assert (
-        " has coroutines, which return probes kill before Linux 6.13: no results and durations"
+        " has coroutines, which return probes may kill before Linux 6.13: leave out --returns=probe"
     ) in result.stderr
-    assert [call["reason"] for call in result.calls()] == ["no return probe"]
+    assert [call["type"] for call in result.calls()] == ["call"]
+
+
+@pytest.mark.skipif(not has_session(), reason="before Linux 6.13 nothing decides about each call")
+def test_confined_tasks_are_spared(traced, caller) -> None:
+    """As where a return probe is a system call that seccomp refuses; its other thread has
+    results.
+    """
+    run = traced(caller("confined"), CALLS, env={**os.environ, CONFINED: "1"})
+    assert "--returns=ret has them" in run.result.stderr
+    told = Counter(
+        (call["tid"] == call["pid"], str(call.get("ret", call.get("reason"))))
+        for call in run.calls("virConnectNumOfDomains")
+    )
+    assert told == {(False, "no return probe: under seccomp"): CALLS, (True, "1"): CALLS}
+
+
+def test_instructions_that_return_have_probes_where_it_is_asked_for(traced, caller) -> None:
+    """On any kernel, and confined tasks need not be spared."""
+    run = traced(
+        caller("confined"), CALLS, options=("--returns=ret",), env={**os.environ, CONFINED: "1"}
+    )
+    told = Counter((call["type"], call["ret"]) for call in run.calls("virConnectNumOfDomains"))
+    assert told == {("call", 1): 2 * CALLS}

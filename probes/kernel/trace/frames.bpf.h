@@ -24,23 +24,7 @@ ALWAYS bool is_tail_call(u64 sp, u32 plan_flags)
 	return slot - page < 4096;
 }
 
-#ifdef SESSION
-/*
- * Frames are those of return probes that the kernel has, and of the enforcer. Where the kernel has
- * none, the call was not armed for lack of memory.
- */
-ALWAYS void drop_dead_frames(struct thread *t, u64 sp, bool armed)
-{
-	u32 n = t->frames;
-	struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
-
-	if (n && f->row == ROW_LOOKING && f->sp <= sp)
-		t->frames = n - 1;
-	else if (n && f->row != ROW_LOOKING && !armed)
-		t->frames = 0;
-	FORGET();
-}
-
+#ifndef PAIR
 /*
  * Whether a return address that is gone from the stack is gone for good. It is, unless the program
  * copies stacks to and fro, as greenlets do: the reader has seen that none of what is mapped would
@@ -59,6 +43,24 @@ ALWAYS bool copies_no_stacks(void *task)
 	    read_kernel(&start, sizeof(start), leader + TASK_START_BOOTTIME))
 		return false;
 	return known->code == code && known->start == start / TICK_NS;
+}
+#endif
+
+#ifdef SESSION
+/*
+ * Frames are those of return probes that the kernel has, and of the enforcer. Where the kernel has
+ * none, the call was not armed for lack of memory.
+ */
+ALWAYS void drop_dead_frames(struct thread *t, u64 sp, bool armed)
+{
+	u32 n = t->frames;
+	struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+
+	if (n && f->row == ROW_LOOKING && f->sp <= sp)
+		t->frames = n - 1;
+	else if (n && f->row != ROW_LOOKING && !armed)
+		t->frames = 0;
+	FORGET();
 }
 
 /*
@@ -152,6 +154,87 @@ ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
 			break;
 		if (f->sp == sp && f->row == row) {
 			t->frames = n;
+			return f;
+		}
+	}
+	return 0;
+}
+#elif defined(RETS)
+/*
+ * Frames are those of calls whose functions have a probe on each instruction by which they return,
+ * and of the enforcer. Several stacks may have some. Who is at the place of one on its stack, or
+ * above it, has left it for good; or it copies stacks: then another call may return there as well,
+ * and none of the thread can be told any more.
+ */
+ALWAYS void drop_dead_frames(struct thread *t, void *task, u64 sp)
+{
+	bool plain = false;
+	u32 i;
+
+	if (t->left) {
+		if (!copies_no_stacks(task))
+			return;
+		plain = true;
+		t->left = 0;
+	}
+	if (t->frames >= MAX_FRAMES)
+		t->frames = 0;		/* on stacks that are no more */
+	for (i = 0; i < MAX_FRAMES; i++) {
+		u32 n = t->frames;
+		struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+
+		if (!n)
+			break;
+		if (!(f->flags & FRAME_ENDED) && (f->row != ROW_LOOKING || f->sp > sp)) {
+			if (sp - f->sp >= NEAR)
+				break;
+			if (!(f->flags & FRAME_PRIVATE) && !plain && !copies_no_stacks(task)) {
+				t->left = 1;
+				t->frames = 0;
+				break;
+			}
+			plain = plain || !(f->flags & FRAME_PRIVATE);
+		}
+		t->frames = n - 1;
+		FORGET();
+	}
+	FORGET();
+}
+
+/* The call that the one at sp is inside of; NULL: none. */
+ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
+{
+	u32 i, n = t->frames;
+
+	for (i = 0; i < MOST_LEFT; i++) {
+		struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+
+		if (!n)
+			break;
+		if (!(f->flags & FRAME_ENDED) && f->sp - sp < NEAR)
+			return f;
+		n--;
+	}
+	return 0;
+}
+
+/* Ends the frame of the call that returns, and drops those inside of it; NULL: it is none that was
+ * seen to begin. */
+ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
+{
+	u32 i, n = t->frames, top = n;
+	u64 last = t->frame[(top - 1) & (MAX_FRAMES - 1)].sp;
+
+	for (i = 0; i < MAX_FRAMES; i++) {
+		struct frame *f = &t->frame[--n & (MAX_FRAMES - 1)];
+
+		if (n >= MAX_FRAMES)
+			break;
+		if (f->sp == sp && f->row == row && !(f->flags & FRAME_ENDED)) {
+			if (n + 1 == top || sp - last < NEAR)
+				t->frames = n;
+			else		/* those above are on another stack */
+				f->flags |= FRAME_ENDED;
 			return f;
 		}
 	}

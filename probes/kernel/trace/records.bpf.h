@@ -48,6 +48,7 @@ enum plan_flag {
 	PLAN_32BIT = 256,	/* of a 32-bit library: return addresses have four bytes */
 	PLAN_NO_OBJECT = 64,	/* the object is known at return only: the object filter can't
 				   decide at entry */
+	PLAN_AFTER = 8192,	/* of returns: told of by where its callers go on */
 	PLAN_PLUMBING = 4096,	/* changes nothing: where it can't be told who called it, it was
 				   libvirt */
 };
@@ -162,8 +163,9 @@ struct frame {
 #define FRAME_INSIDE 16		/* it or a call around it has records: errors raised in it matter */
 #define FRAME_SERVES 32
 #define FRAME_CROSSED 64	/* the program has made a call since, maybe on another stack */
+#define FRAME_ENDED 128		/* its call has returned, those of other stacks above it have not */
 #define MOST_LEFT 8		/* return probes of calls that were left for good, which the kernel
-				   still has */
+				   still has; frames that are looked through for that around a call */
 #define NEAR (1 << 17)		/* bytes of stack between a call and one inside of it, at most */
 
 struct head {			/* of every record; offsets in bytes */
@@ -184,10 +186,11 @@ struct entry {
 	u64 sp;			/* 40; of a PLAN_SERVES instead: id of the REC_TASK that describes
 				   the thread itself */
 	u64 args[6];		/* 48 */
-	u64 caller;		/* 96: return address, with REC_CALLER; and CALLER_LEFT */
+	u64 caller;		/* 96: return address, with REC_CALLER; and CALLER_* */
 };
 #define CALLER_LEFT (1ULL << 63)	/* with REC_UNARMED: as another call may have been left for
 					   good, which the reader can tell */
+#define CALLER_CONFINED (1ULL << 62)	/* with REC_UNARMED: as the task is under seccomp */
 struct ret {
 	struct head h;
 	u64 entry_time;		/* 40 */
@@ -300,7 +303,7 @@ struct thread {
 	u32 user;		/* in `users` */
 	u32 rings;		/* its first one */
 	u16 verdict_lost;	/* REC_INNER_LOST: on the call that comes next */
-	u16 left;		/* 1: a call may have been left for good */
+	u16 left;		/* 1: a call may have been left for good, or stacks are copied */
 	u32 tid;
 	u32 tgid;
 	u32 seq;
@@ -356,7 +359,7 @@ struct settings {
 	u32 tree;		/* 1: only descendants of the tracer */
 	u32 object;		/* 1: the object filter is on */
 	u32 writes;		/* 1: only calls that change something */
-	u32 pad;
+	u32 spare;		/* 1: a return probe ends tasks under seccomp */
 	u64 glob_start;		/* bits of the object globs' first states */
 	u64 glob_stay;		/* bits of states that any byte keeps: those of a star */
 	u64 glob_char;		/* bits of states behind a wildcard: the rest of a UTF-8 character

@@ -10,6 +10,10 @@
  * makes them look so. One that is armed alone is safe, whatever happens to the stack; inside of it
  * only what returns before the program's own code runs.
  *
+ * With RETS there are no return probes, but a probe on each instruction by which a function
+ * returns: safe everywhere, and slow, as the processor does that as a single step. With PAIR there
+ * are return probes everywhere.
+ *
  * Nothing here knows libvirt: which row of `plans` belongs to a function is the attach cookie. Both
  * programs are loaded sleepable where the kernel can, so that pages which are not resident are
  * faulted in (may_wait). probes/kernel/records.py reads the records, probes/plans/functions.py
@@ -81,6 +85,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 	u8 depth = 0;
 #ifdef SESSION
 	u64 armed;
+	bool confined;
 #endif
 
 	OWN_STACK();
@@ -101,11 +106,15 @@ ALWAYS bool enter(struct pt_regs *ctx)
 #ifdef SESSION
 	armed = armed_at(t, current_task(), p->flags);
 	drop_dead_frames(t, SP(ctx), armed);
+#elif defined(RETS)
+	drop_dead_frames(t, current_task(), SP(ctx));
+#else
+	drop_dead_frames(t, SP(ctx), p->flags);
+#endif
+#ifndef PAIR
 	jumped = t->jump_sp == SP(ctx) && p->flags & PLAN_JUMPS;
 	if (t->unarmed_sp <= SP(ctx))
 		t->unarmed_sp = 0;
-#else
-	drop_dead_frames(t, SP(ctx), p->flags);
 #endif
 	if (t->serving_sp <= SP(ctx))
 		t->serving = 0;		/* its return had no probe, or was not seen */
@@ -148,9 +157,19 @@ ALWAYS bool enter(struct pt_regs *ctx)
 	if (p->flags & PLAN_JUMPS)
 		flags |= FRAME_JUMPS;
 	n = t->frames;
-#ifdef SESSION
+#ifdef PAIR
+	/* The kernel arms no more return probes than there are frames: a call that is deeper has a
+	 * record, but no end. */
+	returns = returns && n < MAX_FRAMES;
+#else
 	returns = returns && n < MAX_FRAMES && (flags & FRAME_WANTED || p->flags & PLAN_OPENS);
-	returns = returns && may_arm(set, t, f, SP(ctx), armed, p->flags, depth);
+#ifdef SESSION
+	confined = set->spare && is_confined(current_task());
+	returns = returns && !confined &&
+		may_arm(set, t, f, SP(ctx), armed, p->flags, depth);
+#else
+	returns = returns && !t->left;
+#endif
 	if (!(p->flags & PLAN_PRIVATE)) {
 		t->jump_sp = !returns && p->flags & PLAN_JUMPS ? SP(ctx) : 0;
 		if (!returns && !t->unarmed_sp)
@@ -160,12 +179,6 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		if (!returns && p->flags & PLAN_OPENS)
 			__sync_fetch_and_add(&set->generation, 1);
 	}
-#else
-	/*
-	 * The kernel arms no more return probes than there are frames: a call that is deeper has a
-	 * record, but no end.
-	 */
-	returns = returns && n < MAX_FRAMES;
 #endif
 	if (!returns)
 		record_flags |= REC_UNARMED;
@@ -201,9 +214,13 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		e->h.seq = f->seq = ++t->seq;
 		TAKE_ARGS(e->args, ctx);
 		e->sp = SP(ctx);
-#ifdef SESSION
+#ifndef PAIR
 		if (t->left && record_flags & REC_UNARMED)
 			e->caller |= CALLER_LEFT;
+#endif
+#ifdef SESSION
+		if (confined && record_flags & REC_UNARMED)
+			e->caller |= CALLER_CONFINED;
 #endif
 		e->h.flags |= t->verdict_lost;
 		t->verdict_lost = 0;
@@ -216,7 +233,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		if (set->object && !(p->flags & (PLAN_PRIVATE | PLAN_NO_OBJECT)) &&
 		    !(t->capture.bad & p->objects) && !object_matches(set, t)) {
 			flags &= ~(FRAME_WANTED | FRAME_INSIDE);
-#ifdef SESSION
+#ifndef PAIR
 			if (!(p->flags & PLAN_OPENS))
 				f->returns = 0;
 			if (!t->unarmed_sp)
@@ -263,7 +280,12 @@ ALWAYS void come_back(struct pt_regs *ctx)
 		__sync_fetch_and_add(&set->generation, 1);
 	if (p->flags & PLAN_SERVES)
 		t->serving = 0;
+#ifdef RETS
+	/* the instruction that returns is yet to come; or it has been */
+	f = pop_frame(t, SP(ctx) - (p->flags & PLAN_AFTER ? 8 : 0), row);
+#else
 	f = pop_frame(t, SP(ctx) - (p->flags & PLAN_32BIT ? 4 : 8), row);
+#endif
 	if (!f || !(f->flags & FRAME_WANTED))
 		return;
 	r = (void *)t->buf;

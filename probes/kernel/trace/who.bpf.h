@@ -19,6 +19,18 @@ ALWAYS bool in_tree(void *task, u32 root)
 	return false;
 }
 
+#ifdef SESSION
+/* Whether a system call that its program did not make may end the task. */
+ALWAYS bool is_confined(void *task)
+{
+#ifdef TASK_SECCOMP
+	return *(u32 *)(task + TASK_SECCOMP) != 0;
+#else
+	return false;
+#endif
+}
+#endif
+
 ALWAYS bool passes(const struct settings *set, void *task, const char *comm, u32 tgid, u32 uid)
 {
 	if (set->tree && !in_tree(task, set->self))

@@ -31,7 +31,7 @@ def given() -> Rows:
         return_plans=bytearray(size),
         verdict_rows=bytearray(8 * records.MAX_VERDICT_ROWS),
     )
-    return Rows(program, TABLE, Filters(plumbing=True), Limits(256, True), returns=True)
+    return Rows(program, TABLE, Filters(plumbing=True), Limits(256, True), way="pair")
 
 
 def target(
@@ -92,7 +92,7 @@ def test_a_newer_description_is_decoded_as_far_as_it_is_understood(
     assert not table.warnings
     names = [f.name for f in table.functions[len(TABLE.functions) :]]
     assert names == ["virDomainFrobAll", "virDomainGetFrob", "virDomainGetHuge", "virDomainGetOdd"]
-    newer = Rows(given._program, table, Filters(), Limits(256, True), returns=True)
+    newer = Rows(given._program, table, Filters(), Limits(256, True), way="pair")
     chosen = newer.probes(target(names, layout="gobject"))[0]
     assert newer.undecoded == ["virDomainFrobAll"]
     plans = {row.function.name: row for row in newer.rows if row.function}
