@@ -42,7 +42,7 @@ from probes.host.tree import Tree
 from probes.host.turns import Turns
 from probes.host.users import Users
 from probes.internals.private import DISPATCH
-from probes.kernel import bpf, records
+from probes.kernel import abi, records
 from probes.kernel.links import allow_files
 from probes.kernel.program import NONE, PAIR, Program
 from probes.kernel.reader import SETTLED_NS, Reader, key_of, time_of
@@ -77,7 +77,7 @@ class Session:
     """Everything that is attached, and the calls under way."""
 
     def __init__(self, options: Options, guard: Guard) -> None:
-        bpf.check_machine()
+        abi.check_machine()
         allow_files()
         way = ways.choose(options.returns)
         # early: its compiler works in the background

@@ -28,6 +28,7 @@ from probes.host.owners import account_of
 from probes.internals import private
 from probes.internals.elf import Elf, Function, read_elf
 from probes.internals.layouts import Layout, choose_layout, code_of
+from probes.kernel import abi
 
 SONAMES = tuple(f"{name}.0" for name in maps.LIBRARIES)
 LOADER_CACHE = "/etc/ld.so.cache"
@@ -362,7 +363,9 @@ def _read(fd: int, status: os.stat_result, path: str) -> Target:
         inner: Mapping[str, int] = {
             sys.intern(f.name): f.offset for f in elf.functions if f.name in PRIVATE_NAMES
         }
-        layout = Layout("module" if elf.bits == 64 and elf.machine == "x86-64" else None, None, {})
+        layout = Layout(
+            "module" if elf.bits == 64 and elf.machine == abi.HERE.name else None, None, {}
+        )
     elif library := maps.library_of(elf.soname or ""):
         soname, layout = library, choose_layout(elf, fd)
         inner, notes = _private_functions(elf, fd) if layout.name else ({}, [])

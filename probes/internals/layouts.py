@@ -11,13 +11,14 @@ GObject served for other things (virIdentity) before that.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from probes.internals import gobject
 from probes.internals.elf import Elf, Function
 from probes.internals.gobject import EVIDENCE
+from probes.kernel import abi
+from probes.kernel.abi import displacements
 
 _GOBJECT = {kind: one.fields for kind, one in gobject.OBJECTS.items()}
 _BASE16 = {
@@ -25,28 +26,6 @@ _BASE16 = {
     for kind, fields in _GOBJECT.items()
 }
 LAYOUTS: dict[str, Mapping[str, Mapping[str, int]]] = {"gobject": _GOBJECT, "base16": _BASE16}
-
-# Instructions that read, or take the address of, [register + displacement]: mov of any width, lea,
-# test byte; movups, movdqu and their AVX forms; without optimisation also add. Stack slots
-# (register 4 without REX.B) are left out. Looking from every byte on, not only where instructions
-# begin, finds a few more that aren't there: harmless, as only what must be there is asked for.
-_READS = rb"(?:[\x8b\x8d\xf6]|\x0f[\x10\x6f]|\xc5.[\x10\x6f])"
-_NEAR = re.compile(
-    rb"(?="
-    + _READS
-    + rb"[\x40-\x43\x45-\x4b\x4d-\x53\x55-\x5b\x5d-\x63\x65-\x6b\x6d-\x73\x75-\x7b\x7d-\x7f]"
-    + rb"([\x00-\x7f]))",
-    re.S,
-)
-_NEAR_R12 = re.compile(
-    rb"(?=[\x41\x45\x49\x4d](?:[\x8b\x8d\xf6]|\x0f[\x10\x6f])[\x44\x4c\x54\x5c\x64\x6c\x74\x7c]\x24([\x00-\x7f]))",
-    re.S,
-)
-_FAR = re.compile(
-    rb"(?=[\x8b\x8d][\x80-\x83\x85-\x8b\x8d-\x93\x95-\x9b\x9d-\xa3\xa5-\xab\xad-\xb3\xb5-\xbb\xbd-\xbf](.\x00\x00\x00))",
-    re.S,
-)
-_ADDED = re.compile(rb"(?=\x83[\xc0-\xc7]([\x00-\x7f]))", re.S)
 
 _MOST_CODE = 4096  # bytes of one function; the longest accessor has 400
 
@@ -65,7 +44,7 @@ def choose_layout(elf: Elf, fd: int) -> Layout:
     """The layout of the objects that the library behind the descriptor works on."""
     if elf.bits != 64:
         return Layout(None, "it is a 32-bit library, whose arguments and objects can't be read", {})
-    if elf.machine != "x86-64":
+    if elf.machine != abi.HERE.name:
         return Layout(
             None, f"it is for {elf.machine}, whose arguments and objects can't be read", {}
         )
@@ -88,14 +67,6 @@ def choose_layout(elf: Elf, fd: int) -> Layout:
         f"its objects have an unknown layout (going by {closest[0]}), so they have no names",
         {},
     )
-
-
-def displacements(code: bytes) -> frozenset[int]:
-    """The distances from a register at which x86-64 machine code reads memory."""
-    near = {
-        match[1][0] for pattern in (_NEAR, _NEAR_R12, _ADDED) for match in pattern.finditer(code)
-    }
-    return frozenset(near | {match[1][0] for match in _FAR.finditer(code)})
 
 
 def _disagreeing(

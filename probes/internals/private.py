@@ -22,8 +22,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from probes.internals.layouts import displacements
 from probes.kernel import records
+from probes.kernel.abi import displacements
 
 
 class Block(NamedTuple):

@@ -11,15 +11,9 @@ import ctypes
 import errno
 import mmap
 import os
-import platform
 import struct
-import sys
 
-from log.errors import TraceError
-
-_NUMBERS = {"x86_64": (321, 298), "aarch64": (280, 241)}
-# there is no system call -1
-SYS_BPF, SYS_PERF_EVENT_OPEN = _NUMBERS.get(platform.machine(), (-1, -1))
+from probes.kernel import abi
 
 MAP_CREATE, MAP_UPDATE, MAP_DELETE, PROG_LOAD, RAW_TRACEPOINT_OPEN, BTF_LOAD, LINK_CREATE = (
     0,
@@ -49,18 +43,6 @@ MULTI_RETURN = 1
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def check_machine(machine: str | None = None, order: str = sys.byteorder) -> None:
-    """TraceError on a machine whose system calls or byte order are not known here: records are
-    read as little-endian.
-    """
-    machine = machine or platform.machine()
-    if machine not in _NUMBERS or order != "little":
-        raise TraceError(
-            f"tracing works on {' and '.join(_NUMBERS)} only, and this machine is "
-            f"{machine} ({order}-endian)"
-        )
-
-
 def syscall(
     number: int, *args: ctypes.c_long | ctypes.c_ulong | ctypes.Array[ctypes.c_char]
 ) -> int:
@@ -77,7 +59,7 @@ def bpf(command: int, attributes: bytes) -> int:
     buffer = ctypes.create_string_buffer(attributes.ljust(128, b"\0"), 128)
     while True:
         try:
-            return syscall(SYS_BPF, ctypes.c_long(command), buffer, ctypes.c_ulong(128))
+            return syscall(abi.HERE.bpf, ctypes.c_long(command), buffer, ctypes.c_ulong(128))
         except OSError as error:
             if error.errno not in (errno.EINTR, errno.EAGAIN):
                 raise
@@ -276,7 +258,7 @@ def open_perf_uprobe(kind: int, path: str, offset: int, *, at_return: bool, pid:
     cloexec = 8
     cpu = 0 if pid < 0 else -1
     return syscall(
-        SYS_PERF_EVENT_OPEN,
+        abi.HERE.perf_event_open,
         buffer,
         ctypes.c_long(pid),
         ctypes.c_long(cpu),

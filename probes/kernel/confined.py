@@ -11,55 +11,32 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import platform
 import signal
 import struct
 
-from probes.kernel import bpf
+from probes.kernel import abi, bpf
 from probes.kernel.links import uprobe_pmu
 
-SYS_URETPROBE = 335
 HARMLESS = 17  # exit status of the child that has come back from the call
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 _KILL, _ALLOW = 0x80000000, 0x7FFF0000
-# a function that does nothing: push %rbp; pop %rbp; ret
-_CODE = b"\x55\x5d\xc3"
-# struct sock_filter: kill on that one system call, allow the rest
-_FILTER = struct.pack(
-    "<" + "HBBI" * 4,
-    0x20,
-    0,
-    0,
-    0,
-    0x15,
-    0,
-    1,
-    SYS_URETPROBE,
-    0x06,
-    0,
-    0,
-    _KILL,
-    0x06,
-    0,
-    0,
-    _ALLOW,
-)
 
 
 def returns_kill_confined() -> bool | None:
     """True where a process under seccomp dies of a return probe; None: it could not be found
     out.
     """
-    if platform.machine() != "x86_64":
-        return False  # elsewhere the kernel has no such system call
+    number = abi.HERE.uretprobe
+    if number is None:
+        return False  # the kernel has no such system call
     pmu = uprobe_pmu()
     code = os.memfd_create("libvirt-trace-probe", 0)
-    os.write(code, _CODE.ljust(mmap.PAGESIZE, b"\0"))
+    os.write(code, abi.HERE.empty.ljust(mmap.PAGESIZE, b"\0"))
     waiting, go = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(go)
-        _call_confined(code, waiting)
+        _call_confined(code, waiting, _filter(number))
     os.close(waiting)
     event = -1
     try:
@@ -82,15 +59,15 @@ def meaning(status: int) -> bool | None:
     return False if os.WEXITSTATUS(status) == HARMLESS else None
 
 
-def _call_confined(code: int, waiting: int) -> None:
+def _call_confined(code: int, waiting: int, instructions: bytes) -> None:
     try:
         memory = mmap.mmap(
             code, mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
         )
         function = ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))
-        program = ctypes.create_string_buffer(_FILTER)
+        program = ctypes.create_string_buffer(instructions)
         argument = ctypes.create_string_buffer(
-            struct.pack("<HxxxxxxQ", len(_FILTER) // 8, ctypes.addressof(program))
+            struct.pack("<HxxxxxxQ", len(instructions) // 8, ctypes.addressof(program))
         )
         os.read(waiting, 1)
         if (
@@ -101,3 +78,9 @@ def _call_confined(code: int, waiting: int) -> None:
             os._exit(HARMLESS)
     finally:
         os._exit(0)
+
+
+def _filter(number: int) -> bytes:
+    """Of struct sock_filter: kill on that one system call, allow the rest."""
+    instructions = (0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, _KILL), (0x06, 0, 0, _ALLOW)
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in instructions)

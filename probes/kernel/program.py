@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from log.errors import TraceError, explain
-from probes.kernel import bpf, contract, kept, offsets, records
+from probes.kernel import abi, bpf, contract, kept, offsets, records
 from probes.kernel.bytecode import with_jumps_back
 from probes.kernel.ring import Mapped, Ring
 from probes.kernel.tracepoints import TRACEPOINTS, Tracepoints
@@ -351,7 +351,7 @@ def whole(source: Path) -> str:
     """
     text = re.sub(
         r'^#include "(.+)"$',
-        lambda line: (source.parent / line[1]).read_text(),
+        lambda line: (source.parent / line[1].replace("MACHINE", abi.HERE.name)).read_text(),
         source.read_text(),
         flags=re.M,
     )

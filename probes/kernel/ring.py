@@ -2,7 +2,7 @@
 """Reads a BPF ring buffer through shared memory: no system call, no wake-up, nothing but copying.
 
 Memory is read and written in plain loads and stores, in the order of the program: that is enough on
-x86 only.
+the machines that abi.py knows.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from log.values import Redacted, Unreadable, Value
 from probes.api.passing import IN_OUT, OUT
 from probes.api.table import ApiTable, Function, Param, Result
 from probes.internals import private
-from probes.kernel import records
+from probes.kernel import abi, records
 from probes.plans import documents, texts, values
 from probes.plans.handles import read_handle
 from probes.plans.plan import (
@@ -88,18 +88,12 @@ def _text(build: Builder, source: int, what: str, *, is_name: bool) -> Read:
 def entry_plan(
     function: Function, table: ApiTable, offsets: Offsets, limits: Limits, flags: int
 ) -> Plan:
-    """What to copy when the function is entered. System V: integers in six registers, then
-    above the return address.
-    """
+    """What to copy when the function is entered."""
     build = Builder(records.ENTRY_FIXED, limits)
     if needs_arguments(function):
         flags |= records.PLAN_KEEP_ARGS
     integers = [param for param in function.params if param.kind != "double"]
-    stack = build.block(records.ENTRY_SP, 8, 8 * (len(integers) - 6)) if len(integers) > 6 else 0
-    places = {
-        param.name: records.ENTRY_ARGS + 8 * i if i < 6 else stack + 8 * (i - 6)
-        for i, param in enumerate(integers)
-    }
+    places = _places(build, integers, records.ENTRY_ARGS, records.ENTRY_SP)
     on_object = any(
         param.kind == "handle" and param.object != "connect" for param in function.params
     )
@@ -126,6 +120,18 @@ def entry_plan(
     return build.plan(flags, fields)._replace(
         condition=_condition(function, [param.name for param in integers])
     )
+
+
+def _places(build: Builder, integers: list[Param], args: int, sp: int) -> dict[str, int]:
+    """Where the record has each of these parameters: as registers from `args` on, the others
+    copied from the stack that `sp` has the address of.
+    """
+    behind = len(integers) - abi.REGISTERS
+    stack = build.block(sp, abi.STACK_AT, 8 * behind) if behind > 0 else 0
+    return {
+        param.name: args + 8 * i if i < abi.REGISTERS else stack + 8 * (i - abi.REGISTERS)
+        for i, param in enumerate(integers)
+    }
 
 
 def _condition(function: Function, arguments: list[str]) -> Condition:
@@ -160,11 +166,7 @@ def _outputs(
     build: Builder, function: Function, table: ApiTable, offsets: Offsets
 ) -> list[tuple[str, Read]]:
     integers = [param for param in function.params if param.kind != "double"]
-    stack = build.block(records.RETURN_SP, 8, 8 * (len(integers) - 6)) if len(integers) > 6 else 0
-    places = {
-        param.name: records.RETURN_ARGS + 8 * i if i < 6 else stack + 8 * (i - 6)
-        for i, param in enumerate(integers)
-    }
+    places = _places(build, integers, records.RETURN_ARGS, records.RETURN_SP)
     pointers = Pointers(build, Place(function, places, at_return=True), table, offsets)
     found: list[tuple[str, Read]] = []
     for param in function.params:

@@ -28,7 +28,7 @@
 #include "walk.bpf.h"
 #include "send.bpf.h"
 #include "frames.bpf.h"
-#include "abi-x86-64.bpf.h"
+#include "abi-MACHINE.bpf.h"
 
 /*
  * Whether a function that is entered inside the call of frame f was called by libvirt, or by the

@@ -15,7 +15,8 @@ import pytest
 
 from probes.internals.elf import read_elf
 from probes.internals.gobject import EVIDENCE
-from probes.internals.layouts import LAYOUTS, choose_layout, displacements
+from probes.internals.layouts import LAYOUTS, choose_layout
+from probes.kernel.abi import displacements
 
 HOST = "/usr/lib/x86_64-linux-gnu"
 GOBJECT = LAYOUTS["gobject"]

@@ -4,24 +4,23 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 from pathlib import Path
 
 import pytest
 
 from log.errors import TraceError
-from probes.kernel import bpf, confined, kept, links, program
+from probes.kernel import abi, bpf, confined, kept, links, program
 
 
-@pytest.mark.parametrize("machine", ["s390x", "ppc64le", "riscv64", "i686", ""])
+@pytest.mark.parametrize("machine", ["aarch64", "s390x", "ppc64le", "riscv64", "i686", ""])
 def test_machines_whose_system_calls_are_unknown_are_refused(machine: str) -> None:
     if machine:
         with pytest.raises(TraceError, match=f"this machine is {machine}"):
-            bpf.check_machine(machine)
+            abi.check_machine(machine)
     with pytest.raises(TraceError, match="big-endian"):
-        bpf.check_machine("aarch64", "big")
-    bpf.check_machine("x86_64", "little")
+        abi.check_machine("x86_64", "big")
+    abi.check_machine("x86_64", "little")
 
 
 def ended(action: str) -> int:
@@ -53,15 +52,12 @@ def test_only_the_filters_own_signal_is_a_yes(action: str, expected: bool | None
 
 
 def test_other_machines_have_no_such_system_call(monkeypatch) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(abi, "HERE", abi.HERE._replace(uretprobe=None))
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("tried"))
     assert confined.returns_kill_confined() is False
 
 
 def test_where_perf_is_refused_it_cannot_be_told(monkeypatch) -> None:
-    if platform.machine() != "x86_64":
-        pytest.skip("only x86-64 has the system call")
-
     def refuse(*arguments: object, **options: object) -> int:
         raise PermissionError(1, "Operation not permitted")
 
