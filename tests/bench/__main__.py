@@ -17,13 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from probes.host.targets import Target, Targets, host_libraries
-from tests.bench import asking, command, cost, day, enforcer, linking, links, rate
+from tests.bench import asking, choices, command, cost, day, enforcer, linking, links, rate
 from tests.bench.runs import Programs, Rounds, build
 from tests.bench.table import Row, render
 from tests.needs import NEEDS
 
 PARTS: dict[str, Callable[[Programs, Target, Rounds], list[Row]]] = {
     "cost": cost.rows,
+    "choices": choices.rows,
     "links": links.rows,
     "command": command.rows,
     "linking": linking.rows,

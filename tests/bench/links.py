@@ -25,7 +25,7 @@ IN_TRACEFS = (
     "-m",
     "sh",
     "-c",
-    'mount -t tracefs tracefs /sys/kernel/tracing && exec "$@"',
+    'mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; exec "$@"',
     "sh",
 )
 

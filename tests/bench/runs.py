@@ -92,6 +92,7 @@ class Command:
         *options: str,
         log: Path | None = None,
         program: Sequence[str] = (str(ROOT / "tracer.py"),),
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self._drain: subprocess.Popen[str] | None = None
         with contextlib.ExitStack() as stack:
@@ -114,6 +115,7 @@ class Command:
                 stdout=out,
                 stderr=subprocess.PIPE,
                 text=True,
+                env=env,
             )
         if log:
             while b"\n" not in log.read_bytes()[:4096]:

@@ -24,6 +24,14 @@ ROWS = {
         "ltrace",
         "preloaded logger",
     ),
+    "calls without result": (
+        "a probe at the entry, a program that returns 0",
+        "and one on the instruction that returns",
+        "a call that is filtered out by its process",
+        "one under seccomp, where return probes kill",
+        "a call whose inner one has no probe",
+        "a nested call: more",
+    ),
     "attaching": (
         "libvirt-trace, \\d+ functions: attach",
         "libvirt-trace, \\d+ functions: detach",
