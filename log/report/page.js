@@ -5,7 +5,7 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
 const LANES_AT_ONCE = 60, ROWS_AT_ONCE = 200, FUNCTIONS_AT_ONCE = 20, TIP_LINES = 8;
-const CHANGE = "change", NOTE = "note", MARK = 4; // px that marks of a kind share
+const CHANGE = "change", NOTE = "note", LOSS = "loss", MARK = 4; // px that marks of a kind share
 const $ = id => document.getElementById(id);
 
 // ---- elements
@@ -98,7 +98,9 @@ DATA.changes.forEach(([time, domain, event, detail, line]) => {
   const look = crash ? "crash" : event === "stopped" ? "end" : CHANGE;
   rows.push({ time, ns: null, kind: CHANGE, domain, line, look });
 });
-DATA.notes.forEach(([time, , line]) => rows.push({ time, ns: null, kind: NOTE, domain: -1, line, look: NOTE }));
+const isLoss = note => note[3] !== "other"; // what is missing in the record may change what is true
+DATA.notes.forEach(note => rows.push({ time: note[0], ns: null, kind: isLoss(note) ? LOSS : NOTE, domain: -1,
+  line: note[2], look: isLoss(note) ? LOSS : NOTE }));
 rows.sort((a, b) => a.time - b.time);
 const domains = DATA.domains;
 domains.forEach((domain, index) => { domain.index = index; domain.rows = []; });
@@ -118,7 +120,7 @@ const room = Math.max((DATA.end) * 0.01, 0.5);
 const WHOLE = [-room, DATA.end + room];
 const state = {
   range: WHOLE, before: [], lanes: LANES_AT_ONCE, domain: null, order: "time", up: false,
-  shown: ROWS_AT_ONCE, kinds: new Set([...DATA.kinds, CHANGE, NOTE]), functions: FUNCTIONS_AT_ONCE,
+  shown: ROWS_AT_ONCE, kinds: new Set([...DATA.kinds, CHANGE, LOSS]), functions: FUNCTIONS_AT_ONCE,
   function: 0, functionOrder: 4, chosen: null,
 };
 
@@ -226,7 +228,7 @@ function drawLanes() {
     .map(([time, label]) => draw("text", { class: "axis", x: r(x(time)), y: 14, "text-anchor": "middle" }, label)));
   holder.append(lane(make("span", { class: "dim" }, zone(state.range[1])[2]), axis, make("span")));
 
-  const gaps = DATA.notes.filter(note => note[1] > note[0]), points = DATA.notes.filter(note => note[1] <= note[0]);
+  const gaps = DATA.notes.filter(note => note[3] === "gap"), points = DATA.notes.filter(note => note[3] === "lost");
   const all = draw("svg", { width, height: 44 }, grid(44), bars(DATA.all, 44, 30),
     ...boxes(gaps, () => "gap", 0, 44), ...boxes(points.map(([time]) => [time, time]), () => "lost", 0, 10));
   watch(all, null);
@@ -357,7 +359,7 @@ function chosenRows() {
   const words = $("find").value.toLowerCase().split(/\s+/).filter(Boolean);
   const found = rows.filter(row => {
     if (!state.kinds.has(row.kind)) return false;
-    if (state.domain !== null && row.domain !== state.domain && row.kind !== NOTE) return false;
+    if (state.domain !== null && row.domain !== state.domain && row.kind !== LOSS && row.kind !== NOTE) return false;
     if (row.time < state.range[0] || row.time > state.range[1]) return false;
     if (!words.length) return true;
     row.words ??= `${plain(row.line)} ${row.domain >= 0 ? domains[row.domain].words : ""}`.toLowerCase();
@@ -465,7 +467,10 @@ function drawPlot() {
   if (!one || !one.cells.length) return holder.replaceChildren();
   const whole = Math.max(320, holder.getBoundingClientRect().width || 1000), left = 64, right = 120, high = 200;
   const steps = one.cells.map(cell => cell[1]);
-  const low = steps.reduce((a, b) => Math.min(a, b)), top = steps.reduce((a, b) => Math.max(a, b)) + 1;
+  let low = steps.reduce((a, b) => Math.min(a, b)), top = steps.reduce((a, b) => Math.max(a, b)) + 1;
+  const lacking = Math.max(0, 10 - (top - low)); // so that what took the same time is no tower
+  low = Math.max(0, low - (lacking >> 1));
+  top += (lacking + 1) >> 1;
   const inner = whole - left - right, tall = high / (top - low);
   const times = new Map();
   for (const [time, step, count] of one.cells) {
@@ -531,8 +536,9 @@ function begin() {
     sign("m-end", "M8 0v12", "ended"), sign("m-crash", "M4 2l8 8m-8 0l8 -8", "crashed"),
     sign("gap", "M0 0h16v12h-16z", "nothing recorded"), sign("lost", "M6 0h4v8h-4z", "calls lost: states may be old"));
   $("legend").replaceChildren(...legend, make("span", null, "no colour: not known"));
-  for (const [kind, words] of [["write", "changes by calls"], ["failed", "failed"], ["denied", "denied"], [CHANGE, "what happened to domains"], [NOTE, "the record itself"]]) {
-    const check = make("input", { type: "checkbox", checked: "" });
+  for (const [kind, words] of [["write", "changes by calls"], ["failed", "failed"], ["denied", "denied"], [CHANGE, "what happened to domains"], [LOSS, "gaps and losses"], [NOTE, "other notes"]]) {
+    const check = make("input", { type: "checkbox" });
+    check.checked = state.kinds.has(kind);
     check.addEventListener("change", () => {
       if (check.checked) state.kinds.add(kind); else state.kinds.delete(kind);
       state.shown = ROWS_AT_ONCE;
@@ -559,7 +565,6 @@ function begin() {
       drawRows();
     });
   addEventListener("resize", soon(() => { drawLanes(); drawPlot(); }));
-  if (domains.length === 1) state.domain = 0;
   drawLanes();
   drawRows();
   drawFunctions();

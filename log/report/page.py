@@ -25,7 +25,7 @@ from log.quote import name
 from log.recording.report import Report, heading, tables
 from log.report.lines import Line, safe, short
 from log.report.states import STATES
-from log.report.story import KINDS, Domain, Happening, Story
+from log.report.story import GAP, KINDS, Domain, Happening, Story
 from log.sinks.console import THEME
 from log.sinks.summary import Counts
 
@@ -150,7 +150,7 @@ def data_of(story: Story, report: Report) -> dict[str, Any]:
     clock = _Clock(begin // _MS)
     numbers = {id(domain): index for index, domain in enumerate(domains)}
     gaps = {
-        domain.host: [note.time for note in notes if note.is_gap and note.host == domain.host]
+        domain.host: [note.time for note in notes if note.kind == GAP and note.host == domain.host]
         for domain in domains
     }
     by_domain: dict[int, list[Happening]] = {}
@@ -165,7 +165,7 @@ def data_of(story: Story, report: Report) -> dict[str, Any]:
         "states": STATES,
         "slot": story.scale.width / _MS,
         "all": _activity(story, story.all.cells(), clock),
-        "notes": [[clock.of(note.time), clock.of(note.until), _pieces(note.line)]
+        "notes": [[clock.of(note.time), clock.of(note.until), _pieces(note.line), note.kind]
                   for note in notes],
         "domains": [
             {

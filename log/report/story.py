@@ -35,6 +35,7 @@ MOST_CAUSES = 65536
 MOST_NAMES = 8  # of a domain
 SLOTS = 240
 DENIED, FAILED, WRITE = KINDS = ("denied", "failed", "write")
+GAP, LOST, OTHER = NOTES = ("gap", "lost", "other")
 _NOTES = (Gap, Lost, Clock, Unattached, Removed)
 
 
@@ -86,7 +87,7 @@ class Note(NamedTuple):
     until: int  # ns
     host: str | None
     line: Line
-    is_gap: bool
+    kind: str  # GAP, LOST, OTHER
 
 
 class Story:
@@ -123,8 +124,8 @@ class Story:
             self._add_change(host, event)
         elif isinstance(event, _NOTES):
             until = event.until if type(event) is Gap else event.time
-            note = Note(event.time, until, host, line_of(event), type(event) is Gap)
-            self.notes.add(type(event).__name__, host or "", note)
+            kind = GAP if type(event) is Gap else LOST if type(event) is Lost else OTHER
+            self.notes.add(kind, host or "", Note(event.time, until, host, line_of(event), kind))
 
     def spans_of(self, domain: Domain, happenings: list[Happening], gaps: list[int]) -> list[Span]:
         """A domain's states by what has happened to it; both in order."""

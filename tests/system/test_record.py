@@ -5,6 +5,11 @@ missing when reads are counted.
 
 from __future__ import annotations
 
+import collections
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.recorded import ask, lines_of, run_record
@@ -77,3 +82,40 @@ def test_calls_that_caused_a_change_are_written_and_others_counted_once_each(
     assert len(of_calls) == 2 and all("libvirtd " in line for line in of_calls), writes
     assert ask("log", folder, "-f", "virDomainGetInfo").stdout.count(b"5 reads until") == 1
     assert ask("verify", folder).stdout.startswith(b"intact: ")
+    page, trace = str(tmp_path / "page.html"), str(tmp_path / "trace.json")
+    drawn = ask("report", folder, "--object", guest.name, "--html", page, "--perfetto", trace)
+    assert drawn.returncode == 0, drawn
+    check_page(Path(page).read_text(), guest)
+    check_trace(json.loads(Path(trace).read_text())["traceEvents"], guest)
+
+
+def check_page(page, guest):
+    """The guest is paused, then runs; who did it is told."""
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    shown = json.loads(data)
+    (domain,) = shown["domains"]
+    assert (domain["name"], domain["uuid"]) == (guest.name, guest.uuid)
+    states = [shown["states"][state] for _, _, state in domain["states"]]
+    assert (states, domain["counts"]["write"]) == (["paused", "running"], 2)
+    changes = ["".join(line[1::2]) for *_, line in shown["changes"]]
+    by = ("virDomainSuspend", "virDomainResume")
+    assert all(
+        f", by {name}, for virsh root" in line for name, line in zip(by, changes, strict=True)
+    )
+
+
+def check_trace(events, guest):
+    """Arrows lead from virsh to libvirtd, from there to the monitor and to the domain's state."""
+    tracks = {one["pid"]: one["args"]["name"] for one in events if one["name"] == "process_name"}
+    assert {"virsh", "libvirtd", f"domain {guest.name}"} <= set(tracks.values())
+    slices = [one for one in events if one["ph"] == "X"]
+    for command in ("stop", "cont"):
+        (told,) = (one for one in slices if one["name"] == command)
+        assert tracks[told["pid"]] == f"domain {guest.name}"
+    ends: dict[int, dict[str, str]] = collections.defaultdict(dict)
+    for one in events:
+        if one["ph"] in "sf":
+            ends[one["id"]][one["ph"]] = tracks[one["pid"]]
+    arrows = collections.Counter((end["s"], end["f"]) for end in ends.values())
+    assert arrows["virsh", "libvirtd"] == 2
+    assert arrows["libvirtd", f"domain {guest.name}"] >= 4
