@@ -18,7 +18,7 @@ DEMO_PACKAGES = libvirt-clients python3-libvirt
 # libvirtd's drivers are only recommended by its package, and since Debian 13 each has one of its own; virtlogd, D-Bus and the libvirtd
 # service are not needed
 DRIVER_PACKAGES := libvirt-daemon-driver-qemu $(if $(filter bookworm,$(RELEASE)),,$(addprefix libvirt-daemon-driver-,network nwfilter secret storage))
-TEST_PACKAGES = bpftrace btrfs-progs $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon $(DRIVER_PACKAGES) \
+TEST_PACKAGES = bpftrace btrfs-progs fish zsh $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon $(DRIVER_PACKAGES) \
 	libsasl2-modules libsasl2-modules-db sasl2-bin \
 	chromium-headless-shell jq libvirt-dev libvirt-l10n libxml2-dev locales ltrace man-db openssl patchelf pkg-config python3-eventlet python3-gevent \
 	python3-greenlet python3-hypothesis python3-jinja2 python3-jsonschema python3-lxml python3-pytest python3-pytest-timeout python3-pytest-xdist python3-venv \
@@ -29,6 +29,7 @@ FUZZ_SECONDS = 600
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
 ROOT_PACKAGES = debootstrap
+DEB_PACKAGES = debhelper dh-python fakeroot lintian python3-all $(BUILD_PACKAGES) python3-rich
 OTHER := $(if $(filter bookworm,$(RELEASE)),trixie,bookworm)
 OTHER_ROOT = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace-ci/$(OTHER)
 OTHER_TESTS = tests/preload tests/kernel tests/system
@@ -52,10 +53,14 @@ GENERATED = $(addprefix $(BUILD)/,stubs.S table.h contract.h)
 GENERATED_FROM = $(wildcard enforcer/library/*.py) $(addprefix enforcer/policy/,compiled.py sources.py files.py) probes/internals/gobject.py \
 	$(addprefix probes/kernel/,contract.py records.py) $(addprefix probes/api/,api.json load.py table.py undescribed.py)
 ENFORCER_SOURCES = $(wildcard enforcer/library/*.c) enforcer/library/enter-$(MACHINE).S $(BUILD)/stubs.S
-ENFORCER_FLAGS = -std=gnu11 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -I$(BUILD) -Ienforcer/library
-ENFORCER_LINK = -shared -Wl,--version-script=enforcer/library/exports.map -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--hash-style=both
+ENFORCER_FLAGS = $(CPPFLAGS) -std=gnu11 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -I$(BUILD) -Ienforcer/library $(CFLAGS)
+ENFORCER_LINK = -shared -Wl,--version-script=enforcer/library/exports.map -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--hash-style=both $(LDFLAGS)
 MANUAL = $(PREFIX)/share/man/man8/libvirt-trace.8
 UNITS = $(PREFIX)/lib/systemd/system
+# where shells look for what completes a command's line: bash, zsh, fish
+COMPLETIONS = bash-completion/completions/libvirt-trace zsh/$(ZSH_FOLDER)/_libvirt-trace \
+	fish/vendor_completions.d/libvirt-trace.fish
+ZSH_FOLDER = site-functions
 
 # $(call need,PACKAGES): installs those that are missing; when there are none, apt is not asked
 define need
@@ -81,7 +86,7 @@ define tools
 	@touch $@
 endef
 
-.PHONY: fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-other install uninstall clean
+.PHONY: check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-other install uninstall clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -172,7 +177,20 @@ install: $(if $(DESTDIR),,deps-run build-deps) enforcer ## copy to PREFIX (/usr/
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/libvirt-trace"; \
 	install -D -m 644 tracer.8 "$(DESTDIR)$(MANUAL)"; \
 	install -d "$(DESTDIR)$(UNITS)"; \
-	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' libvirt-trace.service >"$(DESTDIR)$(UNITS)/libvirt-trace.service"
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' libvirt-trace.service >"$(DESTDIR)$(UNITS)/libvirt-trace.service"; \
+	for file in $(COMPLETIONS); do to="$(DESTDIR)$(PREFIX)/share/$$file"; install -d "$$(dirname "$$to")"; \
+		$(PYTHON) -B -m enforcer.completions "$${file%%[-/]*}" >"$$to" || exit 1; done
+
+deb: ## build the Debian package in .cache/deb; no error or warning of lintian
+	$(call need,$(DEB_PACKAGES))
+	@rm -rf .cache/deb; mkdir -p .cache/deb/source; \
+	git ls-files -co --exclude-standard -z | tar -c --null -T - | tar -x -C .cache/deb/source
+	@cd .cache/deb/source && dpkg-buildpackage -us -uc -b >../build.log 2>&1 || { tail -n 30 ../build.log; exit 1; }
+	@lintian --fail-on error,warning --info .cache/deb/*.changes
+	@rm -r .cache/deb/source; ls .cache/deb/*.deb
+
+check-deb: deb deps-roots ## install, use, upgrade and purge the package in roots of Debian 12 and 13
+	@$(RECORDED) $(SUDO) tests/deb.sh .cache/deb/libvirt-trace_*.deb bookworm trixie
 
 uninstall: ## remove what install copied
 	@used=$$(grep -ls "=$(LIBRARY)/" "$(DESTDIR)"/etc/systemd/system/*.service.d/libvirt-trace.conf); \
@@ -182,7 +200,7 @@ uninstall: ## remove what install copied
 	@test ! -L "$(DESTDIR)/etc/systemd/system/multi-user.target.wants/libvirt-trace.service" || \
 		{ echo "the record is being written: first systemctl disable --now libvirt-trace"; exit 1; }
 	rm -rf "$(DESTDIR)$(LIBRARY)" "$(DESTDIR)$(PREFIX)/bin/libvirt-trace" "$(DESTDIR)$(MANUAL)" "$(DESTDIR)$(UNITS)/libvirt-trace.service" \
-		"$(DESTDIR)/var/cache/libvirt-trace"
+		"$(DESTDIR)/var/cache/libvirt-trace" $(COMPLETIONS:%="$(DESTDIR)$(PREFIX)/share/%")
 	@for kept in "$(DESTDIR)/etc/libvirt-trace"; do test ! -e "$$kept" || echo "kept: policies in $$kept"; done
 	@for kept in "$(DESTDIR)/var/log/libvirt-trace"; do test ! -e "$$kept" || echo "kept: the record in $$kept"; done
 	@echo "kept: packages that were installed with apt"

@@ -63,6 +63,9 @@ def test_everything_that_runs_is_installed(tmp_path):
     } == {
         "usr/local/bin/libvirt-trace",
         "usr/local/lib/systemd/system/libvirt-trace.service",
+        "usr/local/share/bash-completion/completions/libvirt-trace",
+        "usr/local/share/fish/vendor_completions.d/libvirt-trace.fish",
+        "usr/local/share/zsh/site-functions/_libvirt-trace",
         "usr/local/share/man/man8/libvirt-trace.8",
     }
 
@@ -144,7 +147,8 @@ def test_others_may_use_what_a_careful_root_installs(tmp_path):
     make("install", f"DESTDIR={tmp_path}", umask=0o077)
 
     for path in tmp_path.rglob("*"):
-        wanted = 0o555 if path.is_dir() or path.suffix in ("", ".so") else 0o444
+        runs = path.is_dir() or path.suffix == ".so" or path.parent.name == "bin"
+        wanted = 0o555 if runs else 0o444
         assert path.stat().st_mode & wanted == wanted, path
 
 
