@@ -165,7 +165,7 @@ struct frame {
 #define FRAME_CROSSED 64	/* the program has made a call since, maybe on another stack */
 #define FRAME_ENDED 128		/* its call has returned, those of other stacks above it have not */
 #define MOST_LEFT 8		/* return probes of calls that were left for good, which the kernel
-				   still has; frames that are looked through for that around a call */
+				   still has; frames looked through for that around a call */
 #define NEAR (1 << 17)		/* bytes of stack between a call and one inside of it, at most */
 
 struct head {			/* of every record; offsets in bytes */
