@@ -38,7 +38,7 @@ from log.usage import split_command
 from probes.commands import record_sinks, show_functions, show_processes
 from probes.filters import Filters
 from probes.host.allowed import check_tracing, unseen
-from probes.host.command import CANNOT_START, Command
+from probes.host.command import CANNOT_START, Launched
 from probes.host.pidfile import PidFile
 from probes.options import filters_of, record_parser, tracing_parser
 from probes.plans.plan import Limits
@@ -90,7 +90,7 @@ def run(
     log: Log,
     signals: Signals,
     options: argparse.Namespace,
-    command: Command | None,
+    command: Launched | None,
 ) -> None:
     """The loop: moves events from the session to the log until it is time to stop."""
     deadline = None if options.seconds is None else time.monotonic() + options.seconds
@@ -190,7 +190,7 @@ def trace_until_end(
     options: argparse.Namespace, filters: Filters, argv: list[str], log: Log, signals: Signals
 ) -> int:
     """The tracing itself."""
-    command = Command(argv) if argv else None
+    command = Launched(argv) if argv else None
     limits = Limits(options.string, options.redact)
     full = options.cmdline == "full" or not options.redact
     session = Session(
@@ -235,7 +235,7 @@ def trace_until_end(
     return wait(command, signals, log) if command else 0
 
 
-def wait(command: Command, signals: Signals, log: Log) -> int:
+def wait(command: Launched, signals: Signals, log: Log) -> int:
     """The exit status of COMMAND, which may outlive the tracing of it; 0 if the user does not
     want to wait.
     """

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from enforcer.launch.library import table
-from enforcer.policy.compiled import SIZE_MAX, Summary, read_summary, summary
+from enforcer.policy.compiled import SIZE_MAX, PolicySummary, read_summary, summary
 from enforcer.policy.files import MEMORY_FILE, RUN_FOLDER, SYSTEM_POLICY
 from log.recent import Recent
 from log.trust import ROOT, is_only_of
@@ -69,14 +69,14 @@ def host_enforcers() -> list[Path]:
     ]
 
 
-def policies_of(pid: int, proc: Path = Path("/proc")) -> Iterator[Summary]:
+def policies_of(pid: int, proc: Path = Path("/proc")) -> Iterator[PolicySummary]:
     """The policies in force in the process."""
     for place in _places(maps.text(pid, proc, MOST_MAPPINGS)):
         if (found := _read_sealed(proc / str(pid) / "map_files" / place)) is not None:
             yield found
 
 
-def system_policy() -> Summary | None:
+def system_policy() -> PolicySummary | None:
     """The host's; None: there is none that the enforcer would take."""
     try:
         with os.fdopen(open_file(str(SYSTEM_POLICY), follow=True), "rb") as file:
@@ -119,7 +119,7 @@ class Coverage:
             if function.access != "plumbing"
         )
         self._system: frozenset[int] = frozenset()
-        self._system_says: Summary | None = None
+        self._system_says: PolicySummary | None = None
         self._state: Identity | None = None
         self._processes: dict[int, _Held] = {}
         # whether its policies are meant for what it starts: a daemon's are not
@@ -303,11 +303,11 @@ class Coverage:
         is_enforced = f"/{maps.ENFORCER}".encode() in text
         return _Held(covered, self._generation + (1 if files else AGAIN), tuple(files), is_enforced)
 
-    def _own(self, found: Summary | None) -> frozenset[int]:
+    def _own(self, found: PolicySummary | None) -> frozenset[int]:
         """What the policy covers, if it is no copy of the host's."""
         return frozenset() if found == self._system_says else self._covered(found)
 
-    def _covered(self, summary: Summary | None) -> frozenset[int]:
+    def _covered(self, summary: PolicySummary | None) -> frozenset[int]:
         """The numbers, if they are numbers of the table that is known here."""
         return (
             summary.covered
@@ -357,7 +357,7 @@ def _line_at(text: bytes, at: int) -> bytes:
     return text[text.rfind(b"\n", 0, at) + 1 : len(text) if end < 0 else end]
 
 
-def _read_sealed(path: Path) -> Summary | None:
+def _read_sealed(path: Path) -> PolicySummary | None:
     """What the sealed memory file says; None: it is none, or says nothing of the kind."""
     try:
         fd = open_file(str(path), follow=True)  # a link of the kernel's

@@ -133,7 +133,7 @@ class DomainEvent(NamedTuple):
     qemu_pid: int | None = None  # of the domain's process
 
 
-class Target(NamedTuple):
+class TargetInfo(NamedTuple):
     """A library file that probes are attached to."""
 
     path: str
@@ -147,7 +147,7 @@ class Attached(NamedTuple):
     time: int
     version: str  # of libvirt-trace
     functions: int
-    targets: tuple[Target, ...]
+    targets: tuple[TargetInfo, ...]
     attach_ms: float
     link: str  # "uprobe_session", "uprobe_multi" or "perf_event"
     # how long the file had been mapped before: calls in that time were missed

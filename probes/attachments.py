@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from log.errors import TraceError
-from log.events import Attached, Event
-from log.events import Target as TargetEvent
+from log.events import Attached, Event, TargetInfo
 from probes.host import opening
 from probes.host.enforcers import Enforcer, Enforcers
 from probes.host.finding import Finder
@@ -285,7 +284,7 @@ class Attachments:
                     for probe in job.probes
                     if probe not in left_out
                 )
-                shown.append(TargetEvent(job.target.path, job.target.version, job.target.note))
+                shown.append(TargetInfo(job.target.path, job.target.version, job.target.note))
         kind = (
             "uprobe_session"
             if self._program.session

@@ -31,7 +31,7 @@ SHORT_ID = 12  # characters of a container's id in the table, as its tools show 
 _HEADINGS = ("PID", "USER", "COMM", "LIBVIRT", "ENFORCED", "UNIT", "CONTAINER", "EXE", "FILES")
 
 
-class Row(NamedTuple):
+class Listed(NamedTuple):
     """A process that has libvirt loaded."""
 
     pid: int
@@ -67,7 +67,7 @@ def count_calls(events: Iterable[Event]) -> Counts:
 
 def list_processes(
     guard: Guard, proc: Path = Path("/proc"), counts: Counts | None = None
-) -> list[Row]:
+) -> list[Listed]:
     """The rows, by pid; `counts`: if calls were counted."""
     targets, processes, daemons = Targets(proc=proc), Processes(proc), Daemons(proc)
     pace = Pace(0, MOST_READING)
@@ -91,7 +91,7 @@ def list_processes(
         enforced = any(maps.is_enforcer(mapping.path) for mapping in mappings)
         in_force = tuple(guard.policies(pid, proc)) if enforced else ()
         caller = processes.lookup(pid)
-        row = Row(
+        row = Listed(
             pid=pid,
             uid=caller.uid,
             user=caller.user,
@@ -126,7 +126,7 @@ def _age(seconds: object) -> str:
     return f"{seconds}s"
 
 
-def _enforced(row: Row) -> str:
+def _enforced(row: Listed) -> str:
     if not row.policies:
         return (("no policy") if row.enforced else "no") + (
             (f" (meant: {row.meant})") if row.meant else ""
@@ -140,7 +140,7 @@ def _enforced(row: Row) -> str:
     )
 
 
-def render_table(rows: Sequence[Row]) -> str:
+def render_table(rows: Sequence[Listed]) -> str:
     """Aligned columns with a heading; "-" where there is nothing; below a daemon its clients."""
     table = [_HEADINGS, *(_cells(row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -157,7 +157,7 @@ def render_table(rows: Sequence[Row]) -> str:
     )
 
 
-def render_json(rows: Sequence[Row]) -> str:
+def render_json(rows: Sequence[Listed]) -> str:
     """One object a line, the names of Row."""
     return "".join(
         json.dumps(
@@ -188,7 +188,7 @@ def _plain(value: object) -> object:
     return well_formed(value) if isinstance(value, str) else value
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Listed) -> tuple[str, ...]:
     container = (
         row.container[:SHORT_ID] if row.container and len(row.container) == 64 else row.container
     )

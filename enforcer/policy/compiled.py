@@ -70,7 +70,7 @@ class Variant(NamedTuple):
     conditions: tuple[Condition, ...]
 
 
-class Summary(NamedTuple):
+class PolicySummary(NamedTuple):
     """What a compiled policy says of itself."""
 
     origin: str  # the path of its source
@@ -301,14 +301,14 @@ def covered_names(rule: Rule, table: ApiTable) -> list[str]:
     return [name for name in rule.functions if name in names]
 
 
-def read_summary(data: bytes) -> Summary | None:
+def read_summary(data: bytes) -> PolicySummary | None:
     """What the compiled policy says of itself; None: it is none, or is damaged."""
     if len(data) < HEAD.size or HEAD.unpack_from(data)[2] != zlib.crc32(data[CHECKED_FROM:]):
         return None
     return summary(lambda at, length: data[at : at + length], len(data))
 
 
-def summary(read: Callable[[int, int], bytes], size: int) -> Summary | None:
+def summary(read: Callable[[int, int], bytes], size: int) -> PolicySummary | None:
     """The same of `size` bytes of which `read` gives some: offset, how many. Asks for the head, the
     rows and the name of the source only.
 
@@ -334,7 +334,7 @@ def summary(read: Callable[[int, int], bytes], size: int) -> Summary | None:
     covered |= {NO_STUB} if flags & MEANS_UNKNOWN else set()
     on_error = "deny" if flags & DENY_ON_ERROR else "allow"
     mode = "audit" if flags & AUDIT_MODE else "enforce"
-    return Summary(
+    return PolicySummary(
         text.decode(errors="surrogateescape"), made, mode, digest.hex(), covered, on_error
     )
 

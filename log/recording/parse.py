@@ -31,7 +31,7 @@ from log.events import (
     Reads,
     Recording,
     Removed,
-    Target,
+    TargetInfo,
     Unattached,
     VerdictInfo,
 )
@@ -360,7 +360,7 @@ def _domain(f: Fields, types: Types) -> DomainEvent:
 def _attached(f: Fields, types: Types) -> Attached:
     targets = tuple(
         [
-            Target(
+            TargetInfo(
                 _text(target["path"], f"/targets/{i}/path", types),
                 _maybe_plain(target["libvirt"]),
                 _maybe_plain(target.get("note")),

@@ -30,7 +30,7 @@ class Passing(NamedTuple):
     length: str = ""
 
 
-class Rule(NamedTuple):
+class Case(NamedTuple):
     """A group of arguments; `function` and `argument` are globs, `ctypes` is separated by ", ",
     "vir*" in it is any such name.
 
@@ -47,97 +47,97 @@ class Rule(NamedTuple):
 
 
 RULES = (
-    Rule("*", "*", "virTypedParameterPtr, virNodeCPUStatsPtr, virNodeMemoryStatsPtr", OUT,
+    Case("*", "*", "virTypedParameterPtr, virNodeCPUStatsPtr, virNodeMemoryStatsPtr", OUT,
          "*nparams", "*nparams: its room, then its use"),
-    Rule("*", "*", "virTypedParameterPtr", IN, "nparams",
+    Case("*", "*", "virTypedParameterPtr", IN, "nparams",
          "counted by value, so the callee can only read"),
-    Rule("*", "*", "virTypedParameterPtr *", OUT, "*nparams", "allocated by the callee"),
-    Rule("*", "*", "vir*Ptr **", OUT, "return",
+    Case("*", "*", "virTypedParameterPtr *", OUT, "*nparams", "allocated by the callee"),
+    Case("*", "*", "vir*Ptr **", OUT, "return",
          "a list that the callee allocates: its length is the result"),
-    Rule("*", "*", "char ***", OUT, "return", "likewise, of strings"),
-    Rule("*", "*", "char ** const, char **", OUT, "return",
+    Case("*", "*", "char ***", OUT, "return", "likewise, of strings"),
+    Case("*", "*", "char ** const, char **", OUT, "return",
          "as many strings as there is room for; how many, is the result"),
-    Rule("*", "*", "const char **", IN, "ncpus|nmountpoints|nkeys", "an array of strings"),
-    Rule("*", "uuid", "const unsigned char *", IN, "16", "VIR_UUID_BUFLEN bytes"),
-    Rule("*", "uuid", "unsigned char *", OUT, "16", "likewise"),
-    Rule("*", "buf", "char *", OUT, "",
+    Case("*", "*", "const char **", IN, "ncpus|nmountpoints|nkeys", "an array of strings"),
+    Case("*", "uuid", "const unsigned char *", IN, "16", "VIR_UUID_BUFLEN bytes"),
+    Case("*", "uuid", "unsigned char *", OUT, "16", "likewise"),
+    Case("*", "buf", "char *", OUT, "",
          "a UUID as text: VIR_UUID_STRING_BUFLEN bytes with its NUL"),
-    Rule("*", "nparams", "int *, unsigned int *", IN_OUT, "",
+    Case("*", "nparams", "int *, unsigned int *", IN_OUT, "",
          "room for parameters in, their number out"),
-    Rule("*", "*", "vir*InfoPtr, vir*StatsPtr, virSecurityLabelPtr, virSecurityModelPtr", OUT, "",
+    Case("*", "*", "vir*InfoPtr, vir*StatsPtr, virSecurityLabelPtr, virSecurityModelPtr", OUT, "",
          "the caller's struct, to be filled"),
-    Rule("*", "*",
+    Case("*", "*",
          "int *, unsigned int *, unsigned long *, long long *, unsigned long long *, size_t *, "
          "double *",
          OUT, "", "a number"),
-    Rule("*", "*", "virErrorPtr", IN_OUT, "", "freed, cleared or printed"),
-    Rule("*", "*", "void *", IN, "",
+    Case("*", "*", "virErrorPtr", IN_OUT, "", "freed, cleared or printed"),
+    Case("*", "*", "void *", IN, "",
          "the program's own, which libvirt only hands on: nothing is known about what is there"),
 )  # fmt: skip
 EXCEPTIONS = (
-    Rule("virDomainGetCPUStats", "params", "virTypedParameterPtr", OUT, "nparams*ncpus",
+    Case("virDomainGetCPUStats", "params", "virTypedParameterPtr", OUT, "nparams*ncpus",
          "parameters of each CPU, one CPU after the other"),
-    Rule("virTypedParamsAdd*", "params", "virTypedParameterPtr *", IN_OUT, "*nparams", "grows"),
-    Rule("virTypedParamsAdd*", "maxparams", "int *", IN_OUT, "", "likewise"),
-    Rule("virTypedParamsGetString", "value", "const char **", OUT, "", "a string in the list"),
-    Rule("virTypedParamsAddStringList", "values", "const char **", IN, "null", "NULL ends it"),
-    Rule("virDomainListGetStats", "doms", "virDomainPtr *", IN, "null", "likewise"),
-    Rule("virDomainStatsRecordListFree", "stats", "virDomainStatsRecordPtr *", IN, "null",
+    Case("virTypedParamsAdd*", "params", "virTypedParameterPtr *", IN_OUT, "*nparams", "grows"),
+    Case("virTypedParamsAdd*", "maxparams", "int *", IN_OUT, "", "likewise"),
+    Case("virTypedParamsGetString", "value", "const char **", OUT, "", "a string in the list"),
+    Case("virTypedParamsAddStringList", "values", "const char **", IN, "null", "NULL ends it"),
+    Case("virDomainListGetStats", "doms", "virDomainPtr *", IN, "null", "likewise"),
+    Case("virDomainStatsRecordListFree", "stats", "virDomainStatsRecordPtr *", IN, "null",
          "likewise"),
-    Rule("virDomainGetSchedulerType", "nparams", "int *", OUT, "",
+    Case("virDomainGetSchedulerType", "nparams", "int *", OUT, "",
          "how many parameters the scheduler has; its value before is not read"),
-    Rule("virDomainQemuMonitorCommand*", "result", "char **", OUT, "", "one string"),
-    Rule("virConnectSetIdentity", "params", "virTypedParameterPtr", IN, "nparams",
+    Case("virDomainQemuMonitorCommand*", "result", "char **", OUT, "", "one string"),
+    Case("virConnectSetIdentity", "params", "virTypedParameterPtr", IN, "nparams",
          "who a daemon acts for"),
-    Rule("virDomainGetSecurityLabelList", "seclabels", "virSecurityLabelPtr *", OUT, "return",
+    Case("virDomainGetSecurityLabelList", "seclabels", "virSecurityLabelPtr *", OUT, "return",
          "allocated by the callee, not as pointers"),
-    Rule("virDomainLxcEnterSecurityLabel", "model", "virSecurityModelPtr", IN, "",
+    Case("virDomainLxcEnterSecurityLabel", "model", "virSecurityModelPtr", IN, "",
          "what to enter; only oldlabel is filled"),
-    Rule("virDomainLxcEnterSecurityLabel", "label", "virSecurityLabelPtr", IN, "", "likewise"),
-    Rule("virDomainGetDiskErrors", "errors", "virDomainDiskErrorPtr", OUT, "return",
+    Case("virDomainLxcEnterSecurityLabel", "label", "virSecurityLabelPtr", IN, "", "likewise"),
+    Case("virDomainGetDiskErrors", "errors", "virDomainDiskErrorPtr", OUT, "return",
          "as many as there is room for"),
-    Rule("virDomainMemoryStats", "stats", "virDomainMemoryStatPtr", OUT, "return", "likewise"),
-    Rule("virDomainGetVcpus", "info", "virVcpuInfoPtr", OUT, "return", "likewise"),
-    Rule("virDomainGetVcpus", "cpumaps", "unsigned char *", OUT, "return*maplen",
+    Case("virDomainMemoryStats", "stats", "virDomainMemoryStatPtr", OUT, "return", "likewise"),
+    Case("virDomainGetVcpus", "info", "virVcpuInfoPtr", OUT, "return", "likewise"),
+    Case("virDomainGetVcpus", "cpumaps", "unsigned char *", OUT, "return*maplen",
          "a bitmap for each CPU that is told about"),
-    Rule("virDomainGetVcpuPinInfo", "cpumaps", "unsigned char *", OUT, "return*maplen", "likewise"),
-    Rule("virDomainGetEmulatorPinInfo", "cpumap", "unsigned char *", OUT, "maplen", "a bitmap"),
-    Rule("virDomainPin*", "cpumap", "unsigned char *", IN, "maplen",
+    Case("virDomainGetVcpuPinInfo", "cpumaps", "unsigned char *", OUT, "return*maplen", "likewise"),
+    Case("virDomainGetEmulatorPinInfo", "cpumap", "unsigned char *", OUT, "maplen", "a bitmap"),
+    Case("virDomainPin*", "cpumap", "unsigned char *", IN, "maplen",
          "likewise, not const but only read"),
-    Rule("virNodeGetCPUMap", "cpumap", "unsigned char **", OUT, "return bits",
+    Case("virNodeGetCPUMap", "cpumap", "unsigned char **", OUT, "return bits",
          "a bit for each of the host's CPUs"),
-    Rule("virDomainCreate*WithFiles", "files", "int *", IN, "nfiles",
+    Case("virDomainCreate*WithFiles", "files", "int *", IN, "nfiles",
          "file descriptors for the guest"),
-    Rule("virDomainFDAssociate", "fds", "int *", IN, "nfds", "likewise"),
-    Rule("virDomainQemuMonitorCommandWithFiles", "infiles", "int *", IN, "ninfiles", "likewise"),
-    Rule("virDomainQemuMonitorCommandWithFiles", "outfiles", "int **", OUT, "*noutfiles",
+    Case("virDomainFDAssociate", "fds", "int *", IN, "nfds", "likewise"),
+    Case("virDomainQemuMonitorCommandWithFiles", "infiles", "int *", IN, "ninfiles", "likewise"),
+    Case("virDomainQemuMonitorCommandWithFiles", "outfiles", "int **", OUT, "*noutfiles",
          "likewise, from QEMU"),
-    Rule("virDomainLxcOpenNamespace", "fdlist", "int **", OUT, "return", "file descriptors"),
-    Rule("virDomainLxcEnterNamespace", "fdlist", "int *", IN, "nfdlist", "likewise"),
-    Rule("virDomainLxcEnterNamespace", "oldfdlist", "int **", OUT, "*noldfdlist", "likewise"),
-    Rule("virDomainSendKey", "keycodes", "unsigned int *", IN, "nkeycodes", "keys to press"),
-    Rule("virNodeAllocPages", "pageSizes", "unsigned int *", IN, "npages",
+    Case("virDomainLxcOpenNamespace", "fdlist", "int **", OUT, "return", "file descriptors"),
+    Case("virDomainLxcEnterNamespace", "fdlist", "int *", IN, "nfdlist", "likewise"),
+    Case("virDomainLxcEnterNamespace", "oldfdlist", "int **", OUT, "*noldfdlist", "likewise"),
+    Case("virDomainSendKey", "keycodes", "unsigned int *", IN, "nkeycodes", "keys to press"),
+    Case("virNodeAllocPages", "pageSizes", "unsigned int *", IN, "npages",
          "sizes and how many of each"),
-    Rule("virNodeAllocPages", "pageCounts", "unsigned long long *", IN, "npages", "likewise"),
-    Rule("virNodeGetFreePages", "pages", "unsigned int *", IN, "npages",
+    Case("virNodeAllocPages", "pageCounts", "unsigned long long *", IN, "npages", "likewise"),
+    Case("virNodeGetFreePages", "pages", "unsigned int *", IN, "npages",
          "sizes that are asked about"),
-    Rule("virNodeGetFreePages", "counts", "unsigned long long *", OUT, "npages*cellCount",
+    Case("virNodeGetFreePages", "counts", "unsigned long long *", OUT, "npages*cellCount",
          "by cell, then by size"),
-    Rule("virNodeGetCellsFreeMemory", "freeMems", "unsigned long long *", OUT, "return",
+    Case("virNodeGetCellsFreeMemory", "freeMems", "unsigned long long *", OUT, "return",
          "of so many cells"),
-    Rule("virConnectListDomains", "ids", "int *", OUT, "return", "as many as there is room for"),
-    Rule("virDomain*Peek", "buffer", "void *", OUT, "size", "a part of the guest's memory or disk"),
-    Rule("virSecretSetValue", "value", "const unsigned char *", IN, "value_size",
+    Case("virConnectListDomains", "ids", "int *", OUT, "return", "as many as there is room for"),
+    Case("virDomain*Peek", "buffer", "void *", OUT, "size", "a part of the guest's memory or disk"),
+    Case("virSecretSetValue", "value", "const unsigned char *", IN, "value_size",
          "not a string: may hold NULs"),
-    Rule("virStreamSend", "data", "const char *", IN, "nbytes", "bytes, without a NUL"),
-    Rule("virStreamRecv*", "data", "char *", OUT, "return", "as many bytes as were there"),
-    Rule("vir*CopyLastError", "to", "virErrorPtr", OUT, "", "the caller's struct, to be filled"),
-    Rule("virConnectOpenAuth", "auth", "virConnectAuthPtr", IN, "",
+    Case("virStreamSend", "data", "const char *", IN, "nbytes", "bytes, without a NUL"),
+    Case("virStreamRecv*", "data", "char *", OUT, "return", "as many bytes as were there"),
+    Case("vir*CopyLastError", "to", "virErrorPtr", OUT, "", "the caller's struct, to be filled"),
+    Case("virConnectOpenAuth", "auth", "virConnectAuthPtr", IN, "",
          "what the program can be asked for, and how"),
-    Rule("virDomain*Free", "*",
+    Case("virDomain*Free", "*",
          "virDomainFSInfoPtr, virDomainIOThreadInfoPtr, virDomainInterfacePtr", IN, "",
          "to be freed"),
-    Rule("virNetworkDHCPLeaseFree", "lease", "virNetworkDHCPLeasePtr", IN, "", "likewise"),
+    Case("virNetworkDHCPLeaseFree", "lease", "virNetworkDHCPLeasePtr", IN, "", "likewise"),
 )  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def passing(
 
 def find_rule(
     function: str, name: str, ctype: str, arguments: Sequence[tuple[str, str]]
-) -> Rule | None:
+) -> Case | None:
     """The first rule that fits the argument."""
     types = dict(arguments)
     for rule in (*EXCEPTIONS, *RULES):
@@ -175,7 +175,7 @@ def find_rule(
     return None
 
 
-def _length(rule: Rule, types: dict[str, str]) -> str | None:
+def _length(rule: Case, types: dict[str, str]) -> str | None:
     return next((length for length in rule.length.split("|") if _counts(length, types)), None)
 
 

@@ -37,7 +37,7 @@ _BELOW = ("lxc", "lxc.payload")  # a container's cgroup is in one of that name
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 
-class Place(NamedTuple):
+class Cgroup(NamedTuple):
     """Where a process belongs: the systemd unit and the id or name of the container, as far as
     there are such.
     """
@@ -50,7 +50,7 @@ def _whole(controllers: str, path: str) -> str:
     return path
 
 
-def parse(text: str, vouched: Callable[[str, str], str] = _whole) -> Place:
+def parse(text: str, vouched: Callable[[str, str], str] = _whole) -> Cgroup:
     """The place that /proc/PID/cgroup describes: version 1, 2 or both.
 
     `vouched`: the beginning of a path that is to be believed, by the controllers of its hierarchy.
@@ -60,7 +60,7 @@ def parse(text: str, vouched: Callable[[str, str], str] = _whole) -> Place:
         for _, controllers, path in sorted(_entries(text))
     ]
     unit = next((place.unit for place in places if place.unit), None)
-    return Place(unit, next((place.container for place in places if place.container), None))
+    return Cgroup(unit, next((place.container for place in places if place.container), None))
 
 
 def _entries(text: str) -> list[tuple[int, str, str]]:
@@ -75,7 +75,7 @@ def _entries(text: str) -> list[tuple[int, str, str]]:
     return entries
 
 
-def place_of(path: str) -> Place:
+def place_of(path: str) -> Cgroup:
     """The place of a cgroup: the innermost unit and container on its path."""
     parts = path.removesuffix(_DELETED).split("/")
     unit, container = None, None
@@ -85,7 +85,7 @@ def place_of(path: str) -> Place:
         if name := _container(above, part):
             container = name
             unit = None if unit == part else unit  # its unit says no more than its id
-    return Place(unit, container)
+    return Cgroup(unit, container)
 
 
 def _container(above: str, part: str) -> str | None:

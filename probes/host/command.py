@@ -17,7 +17,7 @@ PR_SET_CHILD_SUBREAPER = 36
 CANNOT_START = 125
 
 
-class Command:
+class Launched:
     """A child process that waits until it may become COMMAND."""
 
     def __init__(self, argv: Sequence[str]) -> None:

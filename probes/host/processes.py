@@ -236,7 +236,7 @@ class Processes:
                     return image.what
         return None
 
-    def _place(self, shown: str | None, number: int) -> cgroups.Place:
+    def _place(self, shown: str | None, number: int) -> cgroups.Cgroup:
         if shown is not None:
             return cgroups.parse(shown, self._numbers.vouched)
         # kept when it has gone: its last process may be the one that is asked for

@@ -26,7 +26,7 @@ from probes.host import maps, opening
 from probes.host.mapwatch import Mapped
 from probes.host.owners import account_of
 from probes.internals import private
-from probes.internals.elf import Elf, Function, read_elf
+from probes.internals.elf import Elf, Symbol, read_elf
 from probes.internals.layouts import Layout, choose_layout, code_of
 from probes.kernel import abi
 
@@ -411,7 +411,7 @@ def _private_functions(elf: Elf, fd: int) -> tuple[Mapping[str, int], list[str]]
 
 
 def _public_functions(
-    functions: Sequence[Function],
+    functions: Sequence[Symbol],
 ) -> tuple[tuple[tuple[str, int], ...], Mapping[str, str]]:
     """The functions of public version nodes, each offset once, and the other names of those
     that have several.

@@ -49,7 +49,7 @@ _VERNEED = "HHIII"  # version, count, file, aux, next
 _VERNAUX = "IHHII"  # hash, flags, index, name, next
 
 
-class Function(NamedTuple):
+class Symbol(NamedTuple):
     """A function that the file defines; `version` is its version node, None without one."""
 
     name: str
@@ -69,7 +69,7 @@ class Elf(NamedTuple):
     text: tuple[int, int]  # where its code is in the file: offset, bytes
     versions: tuple[str, ...]  # version nodes that it defines
     needs: tuple[str, ...]  # version nodes that it needs of others
-    functions: tuple[Function, ...]
+    functions: tuple[Symbol, ...]
     imports: frozenset[str]  # names that it wants from others
     is_dynamic: bool = True  # the loader loads libraries for it; a static program needs none
 
@@ -395,9 +395,9 @@ def _names(
     strings: str,
     indexes: tuple[int, ...],
     nodes: dict[int, str],
-) -> tuple[tuple[Function, ...], frozenset[str]]:
+) -> tuple[tuple[Symbol, ...], frozenset[str]]:
     """The functions that are defined and the names that are wanted."""
-    functions: list[Function] = []
+    functions: list[Symbol] = []
     imports: set[str] = set()
     entry = struct.Struct(order + ("IBBHQQ" if wide else "IIIBBH"))
     text, start, length, shift = file.text, 0, 0, 0  # of the segment that the last function was in
@@ -412,7 +412,7 @@ def _names(
                 shift, length = file.locate(address)
                 start, shift = address, shift - address
             functions.append(
-                Function(
+                Symbol(
                     text(strings, name), nodes.get(index & 0x7FFF), address + shift, address, size
                 )
             )

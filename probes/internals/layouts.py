@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from probes.internals import gobject
-from probes.internals.elf import Elf, Function
+from probes.internals.elf import Elf, Symbol
 from probes.internals.gobject import EVIDENCE
 from probes.kernel import abi
 from probes.kernel.abi import displacements
@@ -82,7 +82,7 @@ def _disagreeing(
     return wrong
 
 
-def code_of(fd: int, function: Function) -> bytes:
+def code_of(fd: int, function: Symbol) -> bytes:
     """The function's machine code, or the beginning of it; nothing where it can't be read."""
     try:
         return os.pread(fd, min(function.size, _MOST_CODE), function.offset)

@@ -40,7 +40,7 @@ class Block(NamedTuple):
     name: str = "block"
 
 
-class Text(NamedTuple):
+class InnerText(NamedTuple):
     """Copy the string that the pointer `source` points to."""
 
     name: str
@@ -53,8 +53,8 @@ class Private(NamedTuple):
     """An inner function and what to copy of it."""
 
     name: str
-    entry: tuple[Block | Text, ...] = ()
-    ret: tuple[Text, ...] | None = None  # None: no return probe
+    entry: tuple[Block | InnerText, ...] = ()
+    ret: tuple[InnerText, ...] | None = None  # None: no return probe
     flags: int = 0  # records.PLAN_*
     place: str = ""  # of several ways to read one function: where things are
 
@@ -70,7 +70,7 @@ TYPED_STRING = 7  # VIR_TYPED_PARAM_STRING
 MOST_ATTRIBUTES = 9  # of an identity: all that there are but one, the system token
 
 
-def _attribute(i: int) -> tuple[Block | Text, ...]:
+def _attribute(i: int) -> tuple[Block | InnerText, ...]:
     """Of a typed parameter (96 bytes: its name, at 80 its type, at 88 its value): 16 bytes of
     the name, type and value, and the string.
     """
@@ -79,7 +79,7 @@ def _attribute(i: int) -> tuple[Block | Text, ...]:
     return (
         Block("parameters", at, 16, (), f"name{i}"),
         value,
-        Text(f"text{i}", f"value{i}", only=TYPED_STRING),
+        InnerText(f"text{i}", f"value{i}", only=TYPED_STRING),
     )
 
 
@@ -117,7 +117,7 @@ _CONNECTION = (
     Block("arg2", 93, 1, (), "readonly"),
     Block("arg2", 80, 8, (("socket", 0),), "socket"),
     Block("socket", 400, 8, (("address", 0),), "pointer"),
-    Text("address", "address"),
+    InnerText("address", "address"),
 )
 CONNECTION_EVIDENCE = {  # functions, and code that shows where they find it
     "virNetServerClientRemoteAddrStringURI": b"\x48\x8b\x7f\x50",  # mov 80(%rdi), %rdi
@@ -166,7 +166,7 @@ AGENT = {
 }
 
 
-def _identity(base: str) -> tuple[Block | Text, ...]:
+def _identity(base: str) -> tuple[Block | InnerText, ...]:
     """Of an identity: at 24 int count, at 32 the typed parameters."""
     return Block(base, 24, 16, (("parameters", 8),)), *(
         item for i in range(MOST_ATTRIBUTES) for item in _attribute(i)
@@ -177,7 +177,9 @@ PRIVATE = (
     Private("virReportErrorHelper"),  # arg0 domain, arg1 code
     Private("virReportSystemErrorFull"),  # arg0 domain, arg1 errno
     # arg0 code
-    Private("virErrorMsg", entry=(Text("detail", "arg1"),), ret=(Text("format", "value"),)),
+    Private(
+        "virErrorMsg", entry=(InnerText("detail", "arg1"),), ret=(InnerText("format", "value"),)
+    ),
     Private(
         # arg3 domain, arg4 code; on the stack: str1, str2, str3, int1, int2, fmt, ...
         "virRaiseErrorFull",
@@ -188,13 +190,13 @@ PRIVATE = (
                 8 + 8 * MOST_DETAILS,
                 (("fmt", 0), *((f"detail{i}", 8 + 8 * i) for i in range(MOST_DETAILS))),
             ),
-            Text("format", "fmt"),
-            *(Text(f"text{i}", f"detail{i}") for i in range(MOST_DETAILS)),
+            InnerText("format", "fmt"),
+            *(InnerText(f"text{i}", f"detail{i}") for i in range(MOST_DETAILS)),
         ),
     ),
     Private(
         "virSetError",  # arg0: const virError *: int code, int domain, char *message
-        entry=(Block("arg0", 0, 16, (("text", 8),)), Text("message", "text")),
+        entry=(Block("arg0", 0, 16, (("text", 8),)), InnerText("message", "text")),
     ),
     # program, client, serial, procedure; the program object: its number at 24
     Private(SEND, entry=(Block("arg0", 24, 4),)),
@@ -213,7 +215,7 @@ PRIVATE = (
             entry=(
                 Block("arg2", 8, 16, (), "uuid"),
                 Block("arg2", at, 8, (("name", 0),)),
-                Text("name", "name"),
+                InnerText("name", "name"),
             ),
             place=f", name at {at}",
         )
@@ -225,26 +227,28 @@ PRIVATE = (
     Private(
         LIFECYCLE,
         entry=(
-            Text("name", "arg1"),
+            InnerText("name", "arg1"),
             Block("arg2", 0, 16, (), "uuid"),
             Block("arg2", -20, 16, (("conn", 0),), "handle"),
             Block("conn", 80, 8, (("driver", 0),), "connection"),
             Block("driver", 0, 8, (("called", 0),), "table"),
-            Text("driver", "called"),
+            InnerText("driver", "called"),
         ),
         flags=records.PLAN_ALWAYS | records.PLAN_WRITE_RING,
     ),
     # of libvirt_driver_qemu.so: monitor, message; the message's text at 8
-    Private(MONITOR, entry=(Block("arg1", 8, 8, (("text", 0),)), Text("text", "text")), ret=()),
+    Private(
+        MONITOR, entry=(Block("arg1", 8, 8, (("text", 0),)), InnerText("text", "text")), ret=()
+    ),
     *(
-        Private(name, entry=() if command else (Text("text", "arg1"),), ret=())
+        Private(name, entry=() if command else (InnerText("text", "arg1"),), ret=())
         for name, command in AGENT.items()
     ),
     # of libvirt_driver_qemu.so: monitor, event, seconds, microseconds, details; it is handled in
     # the same thread after that
     Private(
         TELLS,
-        entry=(Text("event", "arg1"), Text("details", "arg4")),
+        entry=(InnerText("event", "arg1"), InnerText("details", "arg4")),
         flags=records.PLAN_ALWAYS | records.PLAN_WRITE_RING,
     ),
     # of libvirt_driver_qemu.so, and of libvirt.so.0: no return probes, because inside of them are

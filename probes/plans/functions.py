@@ -16,16 +16,16 @@ from probes.plans import documents, texts, values
 from probes.plans.handles import read_handle
 from probes.plans.plan import (
     Builder,
-    Condition,
     Limits,
     Offsets,
     Plan,
     Read,
+    WriteCondition,
     key_of,
     read_text,
     u64,
 )
-from probes.plans.pointers import Place, Pointers, needs_arguments
+from probes.plans.pointers import Arguments, Pointers, needs_arguments
 
 VERDICT_TEXT = 512  # bytes of a text that a verdict has
 
@@ -97,7 +97,7 @@ def entry_plan(
     on_object = any(
         param.kind == "handle" and param.object != "connect" for param in function.params
     )
-    pointers = Pointers(build, Place(function, places, at_return=False), table, offsets)
+    pointers = Pointers(build, Arguments(function, places, at_return=False), table, offsets)
     fields = []
     for param in function.params:
         if param.kind == "pointer" and (read := pointers.read(param)):
@@ -134,14 +134,14 @@ def _places(build: Builder, integers: list[Param], args: int, sp: int) -> dict[s
     }
 
 
-def _condition(function: Function, arguments: list[str]) -> Condition:
+def _condition(function: Function, arguments: list[str]) -> WriteCondition:
     when = function.write_when
     if when is None or when.argument not in arguments[:4]:
-        return Condition()
+        return WriteCondition()
     kind, bits = (
         (records.ANY_BIT, when.any_bits) if when.equals is None else (records.EQUALS, when.equals)
     )
-    return Condition(kind, arguments.index(when.argument), bits)
+    return WriteCondition(kind, arguments.index(when.argument), bits)
 
 
 def return_plan(
@@ -167,7 +167,7 @@ def _outputs(
 ) -> list[tuple[str, Read]]:
     integers = [param for param in function.params if param.kind != "double"]
     places = _places(build, integers, records.RETURN_ARGS, records.RETURN_SP)
-    pointers = Pointers(build, Place(function, places, at_return=True), table, offsets)
+    pointers = Pointers(build, Arguments(function, places, at_return=True), table, offsets)
     found: list[tuple[str, Read]] = []
     for param in function.params:
         if param.ctype == "size_t *" and function.result.kind == "pointer":

@@ -63,7 +63,7 @@ class Limits(NamedTuple):
     redact: bool
 
 
-class Condition(NamedTuple):
+class WriteCondition(NamedTuple):
     """What makes a call one that changes something: one of records.ALWAYS_SO, ANY_BIT, EQUALS;
     an argument and its bits.
     """
@@ -80,11 +80,11 @@ class Plan(NamedTuple):
     fixed: int
     objects: int
     ops: tuple[tuple[int, int, int, int, int, int], ...]
-    texts: tuple[values.Text, ...]
+    texts: tuple[values.TextSlot, ...]
     fields: tuple[tuple[str, Read], ...]
     key: Callable[[bytes], Hashable]  # what of a record the values depend on, if is_told_by_key()
     present: tuple[int, ...] = ()  # where addresses are that are no NULL then
-    condition: Condition = Condition()
+    condition: WriteCondition = WriteCondition()
     walk: bytes = b""  # operations that follow once the record was sent
     walks: tuple[tuple[str, Take], ...] = ()  # what these copy, in their order
     omits: bool = False  # whether some values may be left out
@@ -163,7 +163,7 @@ class Builder:
         self.fixed = fixed
         self.limits = limits
         self.ops: list[tuple[int, int, int, int, int, int]] = []
-        self.texts: list[values.Text] = []
+        self.texts: list[values.TextSlot] = []
         self.objects = 0
         self.walk = Walk(self._register)
         self.walks: list[tuple[str, Take]] = []
@@ -246,7 +246,7 @@ class Builder:
             self.objects |= 1 << len(self.ops)
         if not mark:
             self.shows(slot, 4)
-        self.texts.append(values.Text(len(self.ops), source, slot, size, mark))
+        self.texts.append(values.TextSlot(len(self.ops), source, slot, size, mark))
         self.ops.append((records.OP_STRING | only << 8, source, slot, size, 0, keep))
         return len(self.texts) - 1
 

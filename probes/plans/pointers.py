@@ -24,7 +24,7 @@ from probes.plans.walk import Take
 _WALKED: Read = lambda raw, texts, constants: None  # noqa: E731 - keeps a place among the fields
 
 
-class Place(NamedTuple):
+class Arguments(NamedTuple):
     """Where a function's arguments are in a record, and whether it has returned."""
 
     function: Function
@@ -35,7 +35,7 @@ class Place(NamedTuple):
 class Pointers:
     """The pointers of one function at one probe."""
 
-    def __init__(self, build: Builder, place: Place, table: ApiTable, offsets: Offsets) -> None:
+    def __init__(self, build: Builder, place: Arguments, table: ApiTable, offsets: Offsets) -> None:
         self._build = build
         self._place = place
         self._table = table

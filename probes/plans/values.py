@@ -17,7 +17,7 @@ _SIGNED = {"i32": 32, "i64": 64}
 _UNSIGNED = {"u8": 8, "u32": 32, "u64": 64}
 
 
-class Text(NamedTuple):
+class TextSlot(NamedTuple):
     """Where a string of a record is described: the operation that copied it, in bytes of the
     fixed part.
     """
@@ -109,7 +109,7 @@ def was_sent_before(raw: bytes, mark: int) -> bool:
 
 
 def read_texts(
-    raw: bytes, texts: tuple[Text, ...], fixed: int, pieces: Mapping[int, list[Piece]]
+    raw: bytes, texts: tuple[TextSlot, ...], fixed: int, pieces: Mapping[int, list[Piece]]
 ) -> list[Copied]:
     """The strings of a record, in order."""
     result: list[Copied] = []

@@ -14,7 +14,7 @@ import pytest
 from enforcer.coverage import GUARD
 from probes.host.admin import _uri
 from probes.host.maps import ENFORCER
-from probes.ps import Row, list_processes, render_json, render_table
+from probes.ps import Listed, list_processes, render_json, render_table
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 LOAD = (
@@ -23,7 +23,7 @@ LOAD = (
 )
 
 ROWS = [
-    Row(
+    Listed(
         7,
         0,
         "root",
@@ -37,7 +37,7 @@ ROWS = [
         ({"origin": "/etc/web.toml", "mode": "audit", "age_s": 7300},),
         ("virNew",),
     ),
-    Row(
+    Listed(
         123456,
         4711,
         None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from log.events import Attached, Call, Caller, Clock, End, Lost, Target, Unattached
+from log.events import Attached, Call, Caller, Clock, End, Lost, TargetInfo, Unattached
 from log.values import (
     NO_VALUES,
     CutText,
@@ -46,7 +46,7 @@ DESTROY = Call(
     duration_ns=4_100_000,
 )
 ATTACHED = Attached(
-    START, "1.0", 526, (Target("/usr/lib/libvirt.so.0", "9.0.0"),), 9.8, "uprobe_multi"
+    START, "1.0", 526, (TargetInfo("/usr/lib/libvirt.so.0", "9.0.0"),), 9.8, "uprobe_multi"
 )
 UNATTACHED = Unattached(START, "/a b/libvirt.so.0", "it is cut short")
 CLOCK = Clock(START, -3_600_000_000_000)

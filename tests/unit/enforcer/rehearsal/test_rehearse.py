@@ -19,7 +19,17 @@ from enforcer.rehearsal import rehearse
 from enforcer.rehearsal.facts import facts_of, made_alone
 from enforcer.rehearsal.rehearse import DENIED, Rehearsal, strictest
 from log.errors import TraceError
-from log.events import Attached, CallError, Event, Gap, Lost, Reads, Recording, Target, VerdictInfo
+from log.events import (
+    Attached,
+    CallError,
+    Event,
+    Gap,
+    Lost,
+    Reads,
+    Recording,
+    TargetInfo,
+    VerdictInfo,
+)
 from log.recording.reader import Line
 from log.render import jsonl
 from log.values import CutText, Flags, Handle, Redacted, Value, Values, Xml
@@ -306,7 +316,7 @@ def test_a_time_is_kept_to(capsys, tmp_path):
 
 def test_records_of_another_host_and_of_an_older_libvirt_are_said(capsys, tmp_path):
     other = Recording(START, "1", "elsewhere", "0" * 32, None, "6.1", None, {}, {}, {}, None)
-    old = Attached(START, "1", 9, (Target("/l", "9.0.0"),), 1.0, "uprobe_multi")
+    old = Attached(START, "1", 9, (TargetInfo("/l", "9.0.0"),), 1.0, "uprobe_multi")
     file = lines_file(tmp_path / "calls", [other, old, served(0)])
     new = rule("new", function=["virDomainGraphicsReload", "virDomainDelThrottleGroup"])
     _, _, said = run(capsys, tmp_path, KEEP + new, file)

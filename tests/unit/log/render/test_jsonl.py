@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import BY_CALL, NO_CALL, CallError, Command, DomainEvent, Target, VerdictInfo
+from log.events import BY_CALL, NO_CALL, CallError, Command, DomainEvent, TargetInfo, VerdictInfo
 from log.quote import well_formed
 from log.render import jsonl
 from log.values import (
@@ -222,7 +222,7 @@ def test_other_events_have_the_documented_shapes():
 
 
 def test_attached_event_tells_what_is_unusual():
-    target = Target("/lib32/libvirt.so.0", None, "32-bit: arguments are not decoded")
+    target = TargetInfo("/lib32/libvirt.so.0", None, "32-bit: arguments are not decoded")
     parsed = json.loads(jsonl.line(ATTACHED._replace(targets=(target,), mapped_ms=120.5)))
     assert parsed["targets"] == [
         {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import BY_CALL, NO_CALL, CallError, Command, DomainEvent, Target, VerdictInfo
+from log.events import BY_CALL, NO_CALL, CallError, Command, DomainEvent, TargetInfo, VerdictInfo
 from log.render import text, units
 from log.values import (
     CutText,
@@ -196,12 +196,12 @@ def test_flag_rest_is_not_quoted_as_if_it_were_a_name():
             "uprobe_multi",
         ),
         (
-            ATTACHED._replace(targets=(Target("/lib/libvirt.so.0", "9.0.0"),) * 2),
+            ATTACHED._replace(targets=(TargetInfo("/lib/libvirt.so.0", "9.0.0"),) * 2),
             "attached to 526 functions in /lib (libvirt 9.0.0, 2 files in 2 roots), 9.8ms, "
             "uprobe_multi",
         ),
         (
-            ATTACHED._replace(targets=(Target("/a b", None, "32-bit"),), mapped_ms=120.4),
+            ATTACHED._replace(targets=(TargetInfo("/a b", None, "32-bit"),), mapped_ms=120.4),
             'attached to 526 functions in "/a b" (version unknown; 32-bit), 9.8ms, uprobe_multi; '
             "mapped 120ms before, calls in that time were missed",
         ),
@@ -209,8 +209,8 @@ def test_flag_rest_is_not_quoted_as_if_it_were_a_name():
             ATTACHED._replace(
                 targets=(
                     *ATTACHED.targets,
-                    Target("/usr/lib/libvirt-qemu.so.0", "9.0.0"),
-                    Target("/a/libvirt.so.0", "9.0.0"),
+                    TargetInfo("/usr/lib/libvirt-qemu.so.0", "9.0.0"),
+                    TargetInfo("/a/libvirt.so.0", "9.0.0"),
                 )
             ),
             "attached to 526 functions in /usr/lib (libvirt 9.0.0, 2 files), /a/libvirt.so.0 "

@@ -15,7 +15,7 @@ import pytest
 
 from log.recent import Recent
 from probes.host import cgroups, processes
-from probes.host.cgroups import Place
+from probes.host.cgroups import Cgroup
 from probes.host.lives import NO_ID, Exec, Forked, Missed
 from probes.host.processes import Captured, Processes, split_cmdline
 
@@ -311,44 +311,44 @@ def test_real_process():
 @pytest.mark.parametrize(
     ("path", "place"),
     [
-        ("/", Place(None, None)),
-        ("/system.slice/libvirtd.service", Place("libvirtd.service", None)),
-        ("/system.slice/libvirtd.service (deleted)", Place("libvirtd.service", None)),
-        ("/system.slice/system-getty.slice/getty@tty1.service", Place("getty@tty1.service", None)),
-        ("/user.slice/user-1000.slice/session-3.scope", Place("session-3.scope", None)),
+        ("/", Cgroup(None, None)),
+        ("/system.slice/libvirtd.service", Cgroup("libvirtd.service", None)),
+        ("/system.slice/libvirtd.service (deleted)", Cgroup("libvirtd.service", None)),
+        ("/system.slice/system-getty.slice/getty@tty1.service", Cgroup("getty@tty1.service", None)),
+        ("/user.slice/user-1000.slice/session-3.scope", Cgroup("session-3.scope", None)),
         (
             "/user.slice/user-1000.slice/user@1000.service/app.slice/app-virt.service",
-            Place("app-virt.service", None),
+            Cgroup("app-virt.service", None),
         ),
-        ("/user.slice/user-1000.slice/user@1000.service/init.scope", Place("init.scope", None)),
+        ("/user.slice/user-1000.slice/user@1000.service/init.scope", Cgroup("init.scope", None)),
         (
             r"/machine.slice/machine-qemu\x2d1\x2dweb1.scope/libvirt/emulator",
-            Place(r"machine-qemu\x2d1\x2dweb1.scope", None),
+            Cgroup(r"machine-qemu\x2d1\x2dweb1.scope", None),
         ),
-        (f"/system.slice/docker-{ID}.scope", Place(None, ID)),
-        (f"/docker/{ID}", Place(None, ID)),
-        (f"/docker/{ID}/system.slice/libvirtd.service", Place("libvirtd.service", ID)),
-        (f"/machine.slice/libpod-{ID}.scope/container", Place(None, ID)),
-        (f"/machine.slice/libpod-conmon-{ID}.scope", Place(f"libpod-conmon-{ID}.scope", None)),
+        (f"/system.slice/docker-{ID}.scope", Cgroup(None, ID)),
+        (f"/docker/{ID}", Cgroup(None, ID)),
+        (f"/docker/{ID}/system.slice/libvirtd.service", Cgroup("libvirtd.service", ID)),
+        (f"/machine.slice/libpod-{ID}.scope/container", Cgroup(None, ID)),
+        (f"/machine.slice/libpod-conmon-{ID}.scope", Cgroup(f"libpod-conmon-{ID}.scope", None)),
         (
             f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope",
-            Place(None, ID),
+            Cgroup(None, ID),
         ),
         (
             f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12.slice/cri-containerd-{ID}.scope",
-            Place(None, ID),
+            Cgroup(None, ID),
         ),
-        (f"/kubepods/besteffort/pod1234/{ID}", Place(None, ID)),
-        (f"/kubepods.slice/crio-{ID}.scope/container", Place(None, ID)),
-        ("/lxc.payload.web", Place(None, "web")),
-        ("/lxc.monitor.web", Place(None, None)),
-        ("/lxc/web/system.slice/cron.service", Place("cron.service", "web")),
-        ("/machine.slice/machine-debian.scope", Place(None, "debian")),
-        (r"/machine.slice/machine-my\x2ddebian.scope/payload", Place(None, "my-debian")),
-        ("/machine.slice/systemd-nspawn@debian.service/payload", Place(None, "debian")),
-        (r"/machine.slice/machine-lxc\x2d4711\x2dweb.scope", Place(None, "web")),
-        ("/machine/web.libvirt-lxc", Place(None, "web")),
-        (f"/docker/{ID}/kubelet.slice/cri-containerd-{ID[::-1]}.scope", Place(None, ID[::-1])),
+        (f"/kubepods/besteffort/pod1234/{ID}", Cgroup(None, ID)),
+        (f"/kubepods.slice/crio-{ID}.scope/container", Cgroup(None, ID)),
+        ("/lxc.payload.web", Cgroup(None, "web")),
+        ("/lxc.monitor.web", Cgroup(None, None)),
+        ("/lxc/web/system.slice/cron.service", Cgroup("cron.service", "web")),
+        ("/machine.slice/machine-debian.scope", Cgroup(None, "debian")),
+        (r"/machine.slice/machine-my\x2ddebian.scope/payload", Cgroup(None, "my-debian")),
+        ("/machine.slice/systemd-nspawn@debian.service/payload", Cgroup(None, "debian")),
+        (r"/machine.slice/machine-lxc\x2d4711\x2dweb.scope", Cgroup(None, "web")),
+        ("/machine/web.libvirt-lxc", Cgroup(None, "web")),
+        (f"/docker/{ID}/kubelet.slice/cri-containerd-{ID[::-1]}.scope", Cgroup(None, ID[::-1])),
     ],
 )
 def test_place_in_cgroups(path, place):
@@ -356,18 +356,18 @@ def test_place_in_cgroups(path, place):
 
 
 def test_cgroup_versions():
-    assert cgroups.parse("0::/system.slice/cron.service\n") == Place("cron.service", None)
+    assert cgroups.parse("0::/system.slice/cron.service\n") == Cgroup("cron.service", None)
     hybrid = (
         "9:name=systemd:/system.slice/cron.service\n8:pids:/\n4:memory:/other.service\n"
         "0::/system.slice/cron.service\n"
     )
-    assert cgroups.parse(hybrid) == Place("cron.service", None)
+    assert cgroups.parse(hybrid) == Cgroup("cron.service", None)
     old = f"12:cpu,cpuacct:/docker/{ID}\n1:name=systemd:/docker/{ID}\n"
-    assert cgroups.parse(old) == Place(None, ID)
+    assert cgroups.parse(old) == Cgroup(None, ID)
     only_memory = f"4:memory:/docker/{ID}\n1:name=systemd:/system.slice/a:b.service\n"
-    assert cgroups.parse(only_memory) == Place("a:b.service", ID)
-    assert cgroups.parse("") == Place(None, None)
-    assert cgroups.parse("garbage\n::\n") == Place(None, None)
+    assert cgroups.parse(only_memory) == Cgroup("a:b.service", ID)
+    assert cgroups.parse("") == Cgroup(None, None)
+    assert cgroups.parse("garbage\n::\n") == Cgroup(None, None)
 
 
 def test_no_cgroup_mount(tmp_path):
@@ -408,18 +408,18 @@ def tree(tmp_path: Path) -> cgroups.Numbers:
 @pytest.mark.parametrize(
     ("path", "place"),
     [
-        (f"{USERS}/app.slice/libvirtd.service", Place("user@1000.service", None)),
-        (f"{USERS}/docker-{ID}.scope", Place("user@1000.service", None)),
-        (USERS, Place("user@1000.service", None)),
-        (f"{USERS} (deleted)", Place("user@1000.service", None)),
+        (f"{USERS}/app.slice/libvirtd.service", Cgroup("user@1000.service", None)),
+        (f"{USERS}/docker-{ID}.scope", Cgroup("user@1000.service", None)),
+        (USERS, Cgroup("user@1000.service", None)),
+        (f"{USERS} (deleted)", Cgroup("user@1000.service", None)),
         # none but root could have made it
-        ("/system.slice/gone.service", Place("gone.service", None)),
-        ("/system.slice/gone.service/libvirtd.service", Place("gone.service", None)),
+        ("/system.slice/gone.service", Cgroup("gone.service", None)),
+        ("/system.slice/gone.service/libvirtd.service", Cgroup("gone.service", None)),
         # a group may write there
-        ("/system.slice/open.service/libvirtd.service", Place("open.service", None)),
-        (f"/{ID}/x/libvirtd.service", Place(None, ID)),
-        ("/../../system.slice/libvirtd.service", Place(None, None)),  # of another cgroup namespace
-        ("", Place(None, None)),
+        ("/system.slice/open.service/libvirtd.service", Cgroup("open.service", None)),
+        (f"/{ID}/x/libvirtd.service", Cgroup(None, ID)),
+        ("/../../system.slice/libvirtd.service", Cgroup(None, None)),  # of another cgroup namespace
+        ("", Cgroup(None, None)),
     ],
 )
 def test_names_that_users_give_to_cgroups_are_not_told(tree, line, path, place):
@@ -427,13 +427,13 @@ def test_names_that_users_give_to_cgroups_are_not_told(tree, line, path, place):
 
 
 def test_names_in_hierarchies_that_are_not_mounted_are_not_told(tree, tmp_path):
-    assert cgroups.parse("4:cpu:/system.slice/libvirtd.service\n", tree.vouched) == Place(
+    assert cgroups.parse("4:cpu:/system.slice/libvirtd.service\n", tree.vouched) == Cgroup(
         "libvirtd.service", None
     )
-    assert cgroups.parse("4:cpuacct,cpu:/system.slice/libvirtd.service\n", tree.vouched) == Place(
+    assert cgroups.parse("4:cpuacct,cpu:/system.slice/libvirtd.service\n", tree.vouched) == Cgroup(
         "libvirtd.service", None
     )
-    assert cgroups.parse("5:memory:/system.slice/libvirtd.service\n", tree.vouched) == Place(
+    assert cgroups.parse("5:memory:/system.slice/libvirtd.service\n", tree.vouched) == Cgroup(
         None, None
     )
     (tmp_path / "none").write_text("garbage\n1 2 - cgroup\n")

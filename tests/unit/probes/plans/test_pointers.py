@@ -10,7 +10,7 @@ from probes.api.table import SCALAR_KINDS, Function, Param
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
 from probes.plans.plan import Builder, Limits
-from probes.plans.pointers import Place, Pointers
+from probes.plans.pointers import Arguments, Pointers
 
 TABLE = load_api([])
 
@@ -22,7 +22,7 @@ def is_decoded(function: Function, param: Param) -> bool:
     return all(
         Pointers(
             Builder(records.RETURN_FIXED_ARGS, Limits(256, True)),
-            Place(function, places, at_return=moment),
+            Arguments(function, places, at_return=moment),
             TABLE,
             LAYOUTS["gobject"],
         ).read(param)
