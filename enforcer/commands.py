@@ -34,7 +34,10 @@ def policy_parser() -> Parser:
         allow_abbrev=False,
     )
     actions = parser.add_subparsers(
-        dest="action", metavar="check|explain|rehearse|apply", required=True, parser_class=Parser
+        dest="action",
+        metavar="check|explain|rehearse|learn|apply",
+        required=True,
+        parser_class=Parser,
     )
     check = actions.add_parser(
         "check", help=("its mistakes, and the functions that each rule covers"), allow_abbrev=False
@@ -52,6 +55,16 @@ def policy_parser() -> Parser:
         allow_abbrev=False,
     )
     rehearsal.add_rehearse(rehearse)
+    learn = actions.add_parser(
+        "learn",
+        help="a policy that allows what was recorded",
+        description=(
+            "Writes a policy that denies what changes something, but allows what was recorded, "
+            "each rule below its evidence. It begins in audit mode."
+        ),
+        allow_abbrev=False,
+    )
+    rehearsal.add_learn(learn)
     apply = actions.add_parser(
         "apply",
         help=f"put it in force in all enforced processes ({SYSTEM_POLICY})",
@@ -132,8 +145,8 @@ def _add_uncovered(parser: Parser) -> None:
 def run_policy(arguments: Sequence[str]) -> int:
     """libvirt-trace policy"""
     options = policy_parser().parse_args(arguments)
-    if options.action == "rehearse":
-        return rehearsal.run_rehearse(options)
+    if options.action in rehearsal.RUN:
+        return rehearsal.RUN[options.action](options)
     text = read_text(options.file)
     policy = parse(text, options.file, table())
     if options.action == "explain":

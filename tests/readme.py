@@ -23,7 +23,7 @@ from tests.needs import PATIENCE, PYTHON, ROOT
 README = ROOT / "README.md"
 INTERRUPT = "^C"
 # messages in plain English; a size that no line is cut at
-ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANGUAGE": "en", "COLUMNS": "80"}
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANGUAGE": "en", "COLUMNS": "80", "TZ": "UTC"}
 
 _BLOCK = re.compile(
     r"(?P<before>[^\n]*)\n\n```console\n(?P<block>.*?)```\n\n(?P<after>[^\n]*)", re.S

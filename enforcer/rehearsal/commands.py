@@ -4,22 +4,23 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from enforcer.launch.library import table
+from enforcer.policy.files import write_whole
 from enforcer.policy.loading import load
-from enforcer.policy.rules import Policy
+from enforcer.policy.rules import Policy, read_policy
+from enforcer.rehearsal.learn import Measured, Seen, as_toml, said
 from enforcer.rehearsal.rehearse import DENIED, Rehearsal, Span
 from enforcer.rehearsal.shown import as_json, as_text
-from log.errors import say
+from log.errors import TraceError, say
 from log.options import time_option
 from log.quote import name, quote
 from log.recording.folder import DEFAULT
 from log.recording.lines import Look
 from log.recording.query import Query
-from log.recording.reader import Line, read
+from log.recording.reader import STDIN, Line, read
 from log.recording.writer import machine_id
 from log.sinks.progress import Bar, open_bar
 from log.usage import whole
@@ -77,6 +78,59 @@ def run_rehearse(options: argparse.Namespace) -> int:
     return 1 if found.worked[DENIED] > options.allow_new_denials else 0
 
 
+def add_learn(parser: argparse.ArgumentParser) -> None:
+    """The options of `policy learn`."""
+    add_records(parser)
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, required=True, help="where the policy goes"
+    )
+
+
+def run_learn(options: argparse.Namespace) -> int:
+    """libvirt-trace policy learn"""
+    if options.output.exists():
+        raise TraceError(f"{options.output} is there already: remove it, or name another file")
+    span = Span(options.since, options.until)
+    seen = _see(options.records, span)
+    if seen.first is None:
+        raise TraceError(
+            "nothing that changes something is recorded there: there is nothing to learn from"
+        )
+    measured = None if STDIN in options.records else _measure(options.records, seen, options.until)
+    text = as_toml(seen, measured)
+    policy = read_policy(text, str(options.output), table())  # it is one, whatever was learned
+    write_whole(options.output, text.encode())
+    rules = len(policy.rules) - 1
+    say(f"{options.output}: {rules} rule{'' if rules == 1 else 's'} from {seen.calls:,} calls")
+    if measured is not None:
+        say(f"{said(measured)}")
+    say(f"next: libvirt-trace policy rehearse {options.output}")
+    return 0
+
+
+def _see(paths: list[str], span: Span) -> Seen:
+    seen, bar = Seen(table(), span), open_bar()
+    try:
+        seen.add(lines_of(paths, span, bar, writes=True))
+    finally:
+        bar.hide()
+    return seen
+
+
+def _measure(paths: list[str], seen: Seen, until: int | None) -> Measured | None:
+    """Learn again on the first 80 % of the time, and rehearse that on the rest."""
+    assert seen.first is not None
+    since = seen.first + (seen.last - seen.first) * 4 // 5
+    before = _see(paths, Span(seen.first, since))
+    if before.first is None or since <= seen.first:
+        return None
+    policy = read_policy(as_toml(before, None), "learned", table())
+    rest = Span(since + 1, until)
+    found = Rehearsal(policy, table(), None, rest)
+    pass_lines(paths, rest, found)
+    return Measured(found.worked[DENIED], found.calls, since) if found.calls else None
+
+
 def pass_lines(paths: list[str], span: Span, found: Rehearsal) -> None:
     """Have what is recorded there pass, while a bar shows how much is left."""
     bar = open_bar()
@@ -86,14 +140,14 @@ def pass_lines(paths: list[str], span: Span, found: Rehearsal) -> None:
         bar.hide()
 
 
-def lines_of(paths: list[str], span: Span, bar: Bar) -> Iterator[Line]:
-    """The lines that are recorded there."""
+def lines_of(paths: list[str], span: Span, bar: Bar, *, writes: bool = False) -> Iterator[Line]:
+    """The lines that are recorded there; `writes`: those of calls that only read need not be."""
 
     def tell(line: str) -> None:
         bar.hide()
         say(line)
 
-    query = Query(since=span.since, until=span.until, alone=True)
+    query = Query(since=span.since, until=span.until, writes=writes, alone=True)
     return read(paths, Look(query, tell, None, bar.will, bar.seen))[0]
 
 
@@ -132,6 +186,7 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
 
 
-def is_terminal() -> bool:
-    """Whether somebody can be asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+RUN: dict[str, Callable[[argparse.Namespace], int]] = {
+    "rehearse": run_rehearse,
+    "learn": run_learn,
+}
