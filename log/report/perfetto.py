@@ -154,7 +154,9 @@ class Trace:
     def _reads(self, host: str | None, reads: Reads) -> None:
         """Counted calls are known by the minute in which they were counted, over all objects."""
         track = self._thread(host, reads.caller, reads.comm, reads.caller.pid)
-        minutes = self._counted.setdefault((track, f"{safe(reads.function)}, counted"), {})
+        several = " for several processes" if reads.processes > 1 else ""
+        name = f"{safe(reads.function)}, counted{several}"
+        minutes = self._counted.setdefault((track, name), {})
         minute = reads.until // _MINUTE * _MINUTE
         if minute not in minutes:
             self._count += 2

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.needs import PATIENCE, PYTHON, ROOT
+from tests.readme import README
 from tests.recorded import TRACER, ask, lines_of, run_record
 
 # reads, writes, failures, long strings and hostile names of several threads; prints nothing
@@ -283,6 +284,8 @@ def test_history_of_a_domain_goes_on_across_its_rename(tmp_path: Path) -> None:
         f"{defined}web0 -> web1, -disk vdb>) = web1",
         "virDomainUndefine(domain=web1) = 0",
     ]
+    shown = README.read_text()
+    assert all(f" python3 root {call} <" in shown for call in calls[:3])
     lines = ask("log", folder, "--object", "web1", "--json").stdout.decode()
     assert lines.count("<memory unit='MiB'>128</memory>") == 2 and "->" not in lines
 

@@ -166,6 +166,39 @@ def browse(file: Path, *more: str) -> tuple[lxml.html.HtmlElement, list[str]]:
     return parsed(done.stdout.decode()), said
 
 
+# chooses the first domain, drags over a part of its line, takes both back, and looks for words
+CLICKS = """
+const $ = id => document.getElementById(id), seen = [];
+const domains = () => [...document.querySelectorAll("#rows td.domain")].map(one => one.textContent);
+const note = () => seen.push({
+  rows: [$("calls-said").textContent.replace(/of.*/, "of"), [...new Set(domains())]],
+  tip: $("tip").textContent, first: (document.querySelector("#rows tr") || {}).textContent });
+const svg = () => document.querySelectorAll("#lanes svg")[2];
+const mouse = (what, on, x) => {
+  const box = svg().getBoundingClientRect();
+  const place = { clientX: box.left + x, clientY: box.top + 9, bubbles: true };
+  on.dispatchEvent(new MouseEvent(what, place));
+};
+note();
+document.querySelector("button.name").click();
+mouse("mousemove", svg(), 300);
+note();
+mouse("mousedown", svg(), 200); mouse("mousemove", window, 300); mouse("mouseup", window, 300);
+note();
+for (const chip of ["", ""]) document.querySelector("#chips button").click();
+note();
+$("find").value = "stopped destroyed web7";
+$("find").dispatchEvent(new Event("input"));
+setTimeout(() => {
+  note();
+  const told = document.createElement("pre");
+  told.id = "seen";
+  told.textContent = JSON.stringify(seen);
+  document.body.append(told);
+}, 1000);
+"""
+
+
 def lanes_of(root: lxml.html.HtmlElement) -> list[str]:
     return [one.text_content() for one in root.xpath("//button[@class='name']/bdi[1]")]
 
@@ -215,9 +248,14 @@ def test_page_of_many_calls_is_drawn_within_limits(tmp_path) -> None:
     assert "140 are not shown" in root.xpath("string(//button[@id='lanes-more'])")
     assert "4,000 are in the list" in root.xpath("string(//footer)"), "what is left out is said"
     # the policy lets no click of a test in
-    click = "<script>document.querySelector('button.name').click()</script>"
-    file.write_text(re.sub(r"<meta http-equiv[^>]*>", "", text) + click)
-    root, said = browse(file)
-    rows = [row.text_content() for row in root.xpath("//tbody[@id='rows']/tr")]
-    assert not said and len(rows) > 2 and all("web7" in row for row in rows)
-    assert "stopped: destroyed, by virDomainDestroyFlags, for libvirtd root" in "".join(rows)
+    file.write_text(re.sub(r"<meta http-equiv[^>]*>", "", text) + f"<script>{{{CLICKS}}}</script>")
+    root, said = browse(file, "--virtual-time-budget=5000")
+    assert not said
+    seen = json.loads(root.xpath("string(//pre[@id='seen'])"))
+    whole, domain, near, out, found = (one["rows"] for one in seen)
+    assert whole[0].startswith("4013 of") and out == whole
+    assert domain[1] == ["web7"] and near[1] == ["web7"]
+    assert 0 < int(near[0].split()[0]) < int(domain[0].split()[0]) < 200
+    assert "running" in seen[1]["tip"] or "off" in seen[1]["tip"] or "not known" in seen[1]["tip"]
+    assert found == ["1 of", ["web7"]]
+    assert "stopped: destroyed, by virDomainDestroyFlags, for libvirtd root" in seen[4]["first"]
