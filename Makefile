@@ -32,6 +32,8 @@ ROOT_PACKAGES = debootstrap
 DEB_PACKAGES = debhelper dh-python fakeroot lintian python3-all $(BUILD_PACKAGES) python3-rich
 OTHER := $(if $(filter bookworm,$(RELEASE)),trixie,bookworm)
 OTHER_ROOT = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace-ci/$(OTHER)
+# libvirt's modular daemons, which are built from source
+MODULAR = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace-ci/modular
 OTHER_TESTS = tests/preload tests/kernel tests/system
 LINTERS = ruff==0.17.6 mypy==2.4.1
 VIRTME = virtme-ng==1.42
@@ -87,7 +89,7 @@ define tools
 	@touch $@
 endef
 
-.PHONY: check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-other install uninstall clean
+.PHONY: check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other install uninstall clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -168,6 +170,10 @@ deps-roots: deps
 
 check-other: deps-roots ## the tests of preload, kernel and system in a root of Debian 13 (on another release: of Debian 12)
 	@$(RECORDED) $(SUDO) env CLEAN_ROOT="$(OTHER_ROOT)" SUITE=$(OTHER) tests/clean_root.sh test JOBS=$(JOBS) PYTEST_ARGS="$(OTHER_TESTS) $(PYTEST_ARGS)"
+
+check-modular: deps-roots enforcer ## the enforcer and the tracer on virtqemud and its like, built from Debian's source in 15 minutes
+	@$(SUDO) tests/modular/build.sh "$(MODULAR)"
+	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_MODULAR="$(MODULAR)" LIBVIRT_TRACE_REQUIRE=modular $(PYTEST) tests/modular $(PYTEST_ARGS)
 
 install: $(if $(DESTDIR),,deps-run build-deps) enforcer ## copy to PREFIX (/usr/local)
 	@umask 022; for file in $$(find tracer.py probes log enforcer -type f ! -path "*/__pycache__/*" ! -path "enforcer/build/*" ! -path "enforcer/library/*"); do \

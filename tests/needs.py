@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"
 TRIXIE = ROOT / ".cache" / "trixie"
 I386 = ROOT / ".cache" / "i386"
+# libvirt's modular daemons, as `make check-modular` builds them
+MODULAR = Path(os.environ.get("LIBVIRT_TRACE_MODULAR", "/var/cache/libvirt-trace-ci/modular"))
 REQUIRED = frozenset(filter(None, os.environ.get("LIBVIRT_TRACE_REQUIRE", "").split(",")))
 # emulated kernels are slow: every time limit of the tests is multiplied by this
 PATIENCE = float(os.environ.get("LIBVIRT_TRACE_PATIENCE", "1"))
@@ -63,6 +65,13 @@ def roots() -> str | None:
     return f"no root {' or '.join(missing)}: `make check-libvirts` makes it" if missing else None
 
 
+def modular() -> str | None:
+    """Why the modular daemons can't be used, or None."""
+    if (MODULAR / "complete").exists():
+        return None
+    return f"no {MODULAR}: `make check-modular` builds libvirt's modular daemons there"
+
+
 NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
     "unit": (),
     "preload": (program("gcc"), program("virsh")),
@@ -76,6 +85,7 @@ NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
         program("qemu-system-x86_64"),
     ),
     "libvirts": (root, bpf, roots),
+    "modular": (root, bpf, modular, program("qemu-system-x86_64"), program("qemu-img")),
     "bench": (
         root,
         bpf,

@@ -95,8 +95,23 @@ def enforce(word: str, data: bytes | None, on_error: str, root: Path = Path("/")
     write_whole(_drop_in(name, root), "".join(f"{line}\n" for line in lines).encode())
     return [
         *_confinement(unit.program, library, root),
+        *_others(name, root),
         f"{name} is enforced after: systemctl daemon-reload && systemctl restart {name}",
     ]
+
+
+def _others(name: str, root: Path) -> list[str]:
+    """A line on libvirt's other daemons here that are not enforced."""
+    free = sorted(
+        other
+        for other in SPLIT_DAEMONS - {name}
+        if any((root / folder / other).is_file() for folder in UNIT_FOLDERS)
+        and not _drop_in(other, root).exists()
+    )
+    if name not in SPLIT_DAEMONS or not free:
+        return []
+    which = ", ".join(free)
+    return [f"not enforced, and so for whom they ask {name} can't be told: {which}"]
 
 
 def remove(word: str, root: Path = Path("/")) -> list[str]:

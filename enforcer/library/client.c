@@ -7,13 +7,15 @@
  * made, and what SASL or TLS have proved. A client may claim to be somebody else
  * (virConnectSetIdentity): that only adds a second one to be judged. It replaces the first where
  * libvirt means it to: where the peer is one of libvirt's own daemons, which speaks for its client.
- * These are known by their files.
+ * These are known by their files. What the client of one that is not enforced has claimed there is
+ * passed on as if it were known: for whom that one speaks can't be told.
  *
  * A thread that serves nobody is the daemon itself.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -34,6 +36,7 @@ struct peer {
 	uint32_t uid, gid;	/* (uint32_t)-1: not known */
 	int pid;		/* -1: on another host, or in another pid namespace */
 	bool is_libvirt;	/* one of its daemons, which may speak for others */
+	bool is_enforced;	/* that, and it doesn't pass on what these only claim */
 	bool has_claim;		/* it has said that it is somebody else */
 	char exe[512];		/* "": it can't be told */
 	void *identity;		/* NULL, or what libvirt knew of it before its claim */
@@ -111,6 +114,31 @@ static bool is_daemon_file(const struct stat *file)
 	return false;
 }
 
+/* Whether the process, one of libvirt's daemons, has this library. */
+static bool has_this_library(int pid)
+{
+	static const char name[] = "/libvirt-trace-enforcer.so";
+	char path[48], part[4096];
+	bool found = false;
+	size_t kept = 0;
+	ssize_t length;
+	int fd;
+
+	proc_path(path, sizeof(path), pid, "/maps");
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (fd >= 0 && !found && (length = read(fd, part + kept, sizeof(part) - kept)) > 0) {
+		kept += length;
+		found = memmem(part, kept, name, sizeof(name) - 1);
+		/* it may begin in this part and end in the next one */
+		length = kept < sizeof(name) ? kept : sizeof(name);
+		memmove(part, part + kept - length, length);
+		kept = length;
+	}
+	if (fd >= 0)
+		close(fd);
+	return found;
+}
+
 /* Whether the process that made the connection is still the one of its number: it has not ended. */
 static bool is_still_there(int fd)
 {
@@ -146,12 +174,13 @@ static void read_peer(struct peer *peer, int fd)
 		return;
 	peer->pid = peercred.pid;
 	read_exe(peer->pid, peer->exe, sizeof(peer->exe), &file);
-	if (!is_still_there(fd)) {
-		peer->exe[0] = 0;
-		return;
-	}
 	peer->is_libvirt = peer->exe[0] && (peer->uid == 0 || peer->uid == geteuid()) &&
 			   is_daemon_file(&file);
+	peer->is_enforced = peer->is_libvirt && has_this_library(peer->pid);
+	if (!is_still_there(fd)) {
+		peer->exe[0] = 0;
+		peer->is_libvirt = peer->is_enforced = false;
+	}
 }
 
 static void free_peer(void *data)
@@ -236,16 +265,16 @@ PUBLIC void virNetServerClientSetIdentity(void *client, void *identity)
 
 /*
  * A daemon passes the identity of its client on to other daemons: of one whose claim proves
- * nothing, the peer's own.
+ * nothing, the peer's own, and nothing at all where it can't be told.
  */
 void speak_for_peer(struct call *call)
 {
 	struct peer *peer = serving ? peer_of(serving) : NULL;
 
-	if (!peer || !peer->has_claim || peer->is_libvirt || !peer->params)
+	if (!peer || !peer->has_claim || peer->is_enforced)
 		return;
 	call->args[1] = (uint64_t)peer->params;
-	call->args[2] = peer->param_count;
+	call->args[2] = peer->is_libvirt || !peer->params ? 0 : peer->param_count;
 }
 
 /* Who the identity says it is; each function returns 1 when there is such a thing. */
@@ -263,11 +292,13 @@ static void read_identity(struct who *who, void *identity)
 		who->x509 = NULL;
 }
 
-static void note_claim(struct question *ask)
+static void note_claim(struct question *ask, const struct peer *peer)
 {
 	size_t n = append(ask->note, sizeof(ask->note), 0, "uid ");
 
-	if (ask->who[0].uid == (uint32_t)-1)
+	if (peer->is_libvirt)
+		n = append(ask->note, sizeof(ask->note), 0, "a daemon that is not enforced");
+	else if (ask->who[0].uid == (uint32_t)-1)
 		n = append(ask->note, sizeof(ask->note), 0, "the client");
 	else
 		n = append_number(ask->note, sizeof(ask->note), n, ask->who[0].uid);
@@ -285,6 +316,7 @@ void find_who(struct question *ask)
 {
 	struct who *who = ask->who;
 	struct peer *peer;
+	bool speaks;
 
 	ask->who_count = 0;
 	ask->identity = NULL;
@@ -299,7 +331,10 @@ void find_who(struct question *ask)
 	ask->who_count = 1;
 	ask->identity = inner.current_identity ? inner.current_identity() : NULL;
 	peer = peer_of(serving);
-	if (peer && !(peer->is_libvirt && peer->has_claim)) {
+	speaks = peer && peer->is_libvirt && peer->has_claim;
+	if (speaks && !peer->is_enforced) {
+		who++;
+	} else if (peer && !speaks) {
 		/* of libvirt's identity only the names that SASL and TLS have proved are needed */
 		void *proved = peer->has_claim ? peer->identity : ask->identity;
 
@@ -319,7 +354,7 @@ void find_who(struct question *ask)
 		read_identity(who, ask->identity);
 	ask->who_count = who - ask->who + 1;
 	if (ask->who_count == 2)
-		note_claim(ask);
+		note_claim(ask, peer);
 }
 
 void find_user(struct who *who)

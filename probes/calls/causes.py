@@ -51,8 +51,8 @@ class Origins:
         be told apart; none if they are too many.
 
         A proxy passes on the identity of its own client: then that is the one of the message's
-        sender, too. What a daemon says is believed of anybody's calls if root runs it, else of its
-        own user's (`daemon`: uid) only: any program can say that it is one.
+        sender, too, and this the peer. What a daemon says is believed of anybody's calls if root
+        runs it, else of its own user's (`daemon`: uid) only: any program can say that it is one.
         """
         pid = served.client["pid"] if served.client else None
         if pid is None:
@@ -62,6 +62,9 @@ class Origins:
             for by in self._sent.get(served.message, ())
             if pid in (by.pid, by.client_pid) and daemon in (0, by.uid)
         ]
+        peer = served.client.get("peer") if served.client else None
+        end = peer.get("pid") if isinstance(peer, dict) else None
+        found = [by for by in found if by.pid == end] or found
         return found if len(found) <= MOST_ORIGINS else []
 
 

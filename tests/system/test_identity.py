@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -118,10 +118,13 @@ def tried(
     program: object = PYTHON,
     uri: str = "",
     more: str = "",
+    env: Mapping[str, str] | None = None,
 ) -> str:
     command = [*map(str, before), str(program), "-c", CLAIM, uri or daemon.uri, repr(claims), more]
     return subprocess.check_output(
-        command, text=True, env={**os.environ, "HOME": "/nonexistent", "PYTHONHOME": "/usr"}
+        command,
+        text=True,
+        env={**os.environ, "HOME": "/nonexistent", "PYTHONHOME": "/usr", **(env or {})},
     ).strip()
 
 
@@ -154,22 +157,27 @@ def test_root_is_judged_as_both(enforced):
 
 
 def test_libvirts_own_daemon_speaks_for_its_client(enforced, folder):
-    proxy = folder / "virtproxyd"
+    def said(claims: dict[str, object], *before: object) -> str:
+        with_library = {"LD_PRELOAD": str(library())}
+        return tried(enforced, claims, *before, program=folder / "virtproxyd", env=with_library)
+
     # its path is no */python*
-    assert tried(enforced, {}, program=proxy) == "suspend 0 reset 0 key 0 nmi 88"
-    assert tried(enforced, {"unix-user-id": 65534}, program=proxy).startswith(
-        "claim 0\nsuspend 88 reset 88"
-    )
-    assert tried(enforced, {"unix-user-id": 1}, program=proxy) == (
-        "claim 0\nsuspend 88 reset 88 key 88 nmi 0"
-    )
-    assert tried(enforced, {"unix-user-id": 0}, program=proxy).startswith(
-        "claim 0\nsuspend 0 reset 0"
-    )
+    assert said({}) == "suspend 0 reset 0 key 0 nmi 88"
+    assert said({"unix-user-id": 65534}).startswith("claim 0\nsuspend 88 reset 88")
+    assert said({"unix-user-id": 1}) == "claim 0\nsuspend 88 reset 88 key 88 nmi 0"
+    assert said({"unix-user-id": 0}).startswith("claim 0\nsuspend 0 reset 0")
     # the file alone is not enough, nor is its name
-    assert tried(enforced, {"unix-user-id": 0}, *NOBODY, program=proxy).startswith(
-        "claim 0\nsuspend 88 reset 88"
-    )
+    assert said({"unix-user-id": 0}, *NOBODY).startswith("claim 0\nsuspend 88 reset 88")
+
+
+def test_for_whom_a_daemon_speaks_that_is_not_enforced_cant_be_told(enforced, folder):
+    """Anybody may have claimed to it that he is root."""
+    proxy = folder / "virtproxyd"
+    assert tried(enforced, {}, program=proxy) == "suspend 0 reset 0 key 0 nmi 88"
+    for key, value in (("unix-user-id", 0), ("unix-user-id", 65534), ("process-id", enforced.pid)):
+        claims: dict[str, object] = {key: value}
+        said = tried(enforced, claims, program=proxy)
+        assert said.startswith("claim 0\nsuspend 88 reset 88 key 88"), claims
 
 
 def test_name_of_libvirts_daemon_proves_nothing(enforced, tmp_path):

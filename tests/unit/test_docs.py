@@ -140,7 +140,7 @@ def test_every_way_in_has_a_test():
         .partition(".El")[0]
         .split(".It ")[1:]
     )
-    folders = ("unit", "preload", "kernel", "system")
+    folders = ("unit", "preload", "kernel", "system", "modular")
     tests = {name for folder in folders for path in (ROOT / "tests" / folder).rglob("test_*.py")
              for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.M)}  # fmt: skip
     assert len(rows) > 15

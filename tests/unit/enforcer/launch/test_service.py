@@ -55,6 +55,25 @@ def test_drop_in_is_written_and_removed(root):
     )
 
 
+def test_daemons_that_ask_others_are_named_until_they_are_enforced(root):
+    folder = root / "lib/systemd/system"
+    for name in ("virtqemud", "virtproxyd", "virtnetworkd"):
+        (folder / f"{name}.service").write_text(UNIT.replace("libvirtd", name))
+    said = [service.enforce(name, None, "allow", root) for name in ("virtnetworkd", "virtqemud")]
+    said.append(service.enforce("virtproxyd", None, "allow", root))
+    assert [lines[:-1] for lines in said] == [
+        [
+            "not enforced, and so for whom they ask virtnetworkd.service can't be told: "
+            "virtproxyd.service, virtqemud.service"
+        ],
+        [
+            "not enforced, and so for whom they ask virtqemud.service can't be told: "
+            "virtproxyd.service"
+        ],
+        [],
+    ]
+
+
 def test_what_cannot_work_is_refused(root):
     with pytest.raises(
         TraceError,

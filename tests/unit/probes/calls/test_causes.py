@@ -59,6 +59,17 @@ def test_proxy_sends_with_a_message_of_its_own_and_the_identity_of_its_client():
     assert [by.tid for by in origins.of(served(10, onward), 0)] == [501]
 
 
+def test_of_a_chain_of_daemons_the_one_at_the_other_end_has_sent_the_message():
+    """Each sends the first message of a new connection for the client 10: they are alike."""
+    origins, client = Origins(), {**dict.fromkeys(FIELDS), "pid": 10}
+    origins.send(MESSAGE, sent(10, 11))
+    origins.send(MESSAGE, sent(500, 501, client_pid=10))
+    origins.send(MESSAGE, sent(600, 601, client_pid=10))
+    for peer, found in ((600, [601]), (500, [501]), (10, [11]), (None, [11, 501, 601])):
+        last = Served(MESSAGE, CONNECTION, {**client, "peer": {**client, "pid": peer}})
+        assert [by.tid for by in origins.of(last, 0)] == found, peer
+
+
 def test_two_connections_of_a_process_cant_be_told_apart():
     origins = Origins()
     origins.send(MESSAGE, sent(10, 11))
