@@ -40,12 +40,16 @@ class Linking:
         """What is shown now that this has happened."""
         if type(event) is Call:
             event = self._linked(event)
-            takes_part = self._query.takes_part(event) and self._query.about(event)
-            if event.parent is not None and takes_part:
+            query = self._query
+            if event.parent is not None and query.takes_part(event) and query.about(event):
                 self._add(event.parent, event)
         elif (type(event) is Command or type(event) is DomainEvent) and event.parent is not None:
             self._add(event.parent, event)
-        return [shown for shown in self._shown.of([event]) if self._query.keeps(shown)]
+        return [
+            shown
+            for shown in self._shown.of([event])
+            if (type(shown) is Call and self._query.chooses) or self._query.keeps(shown)
+        ]
 
     def rest(self) -> list[Event]:
         """What waited for calls that are not in the record."""

@@ -290,6 +290,8 @@ class Query:
 
     def about(self, event: Event) -> bool:
         """Whether it is about one of the objects; where that can't be told, too."""
+        if not (self.objects or self.uuids):
+            return True
         uuids = uuids_of(event)
         called = is_about(names_of(event), self.objects)
         if not called and self.renamed and uuids is not None:

@@ -72,6 +72,13 @@ ROWS = {
         "start of one with libvirt: more",
         "size of the library",
     ),
+    "asking a day": (
+        "20,000 calls as JSON lines",
+        "a call in the record",
+        "libvirt-trace log --object",
+        "zstdgrep",
+        r"zstdcat \| jq",
+    ),
     "asking a record": (
         r"zstdcat \| "
         r"jq",
