@@ -38,7 +38,8 @@ class Picker:
         self._awaited: set[bytes] = set()  # ids of calls
         self._latest = 0  # ns: when the last of them began
         self._given: Recent[bytes, None] = Recent(MOST_GIVEN)
-        self._late: Lines = []
+        self._late: Lines = []  # with the lines that were picked last
+        self._kin: set[bytes] = set()  # calls that these were done for
 
     def awaits(self, first: int) -> bool:
         """Whether a frame, of which the earliest begin is known, may hold a call that is waited
@@ -71,7 +72,8 @@ class Picker:
         if not lines:
             return
         before: list[Lines] = []
-        calls = _calls_among(lines)
+        # of those that are waited for, too: what was done for a call is shown in its order
+        calls = _calls_among(lines) | self._kin
         if calls:
             if content:
                 lines = sorted({*lines, *self._joining(content, calls)})
@@ -93,13 +95,17 @@ class Picker:
         if parts and joins:
             parts = (*parts, CAUSED)
         found: dict[int, bytes] = {}
-        new: set[bytes] = set()  # calls that are waited for
+        causes: set[bytes] = set()  # calls that are waited for
+        kin: set[bytes] = set()  # other calls that something was done for
         for begin, line in _with(content, parts, notices) if parts else _all(content):
             if query.may_keep(line):
                 found[begin] = line
-                new.update(cause for cause in _causes_of(line) if cause not in self._given)
+                causes.update(_causes_of(line))
             elif joins and query.may_join(line):
                 found[begin] = line
+                kin.update(_parent.findall(line))
+        self._kin = kin | causes
+        new = {cause for cause in causes if cause not in self._given}
         self._await(new)
         if self._awaited:
             found.update(self._arrived(content, found.values()))
