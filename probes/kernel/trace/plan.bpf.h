@@ -69,20 +69,20 @@ ALWAYS void run_plan(const struct settings *set, struct thread *t, const struct 
 				read_kernel(t->buf + dst, size, 0);
 			}
 		} else if (op->kind == OP_ONCE) {
-			u32 which = op->keep & (ONCES - 1);
+			u32 which = ONCE_WHICH(op) & (ONCES - 1);
 
 			c->once[which] = address;
 			FIELD(t, op->dst, s32) = 0;
 			if (address && address == t->once[which]) {
 				FIELD(t, op->dst, s32) = STR_SAME;
-				c->next += op->len;
+				c->next += ONCE_SKIP(op);
 			} else if (address) {
 				c->flags |= REC_ONCE;
 			}
 		} else if (op->kind == OP_STRING) {
 			s32 n = 0;
 
-			if (op->then && FIELD(t, op->src - 8, u32) != op->then) {
+			if (STRING_ONLY(op) && FIELD(t, op->src - 8, u32) != STRING_ONLY(op)) {
 				n = STR_NULL;
 			} else if (address) {
 				n = take_string(t, address + op->off, op->len);

@@ -99,32 +99,42 @@ enum ring { RING_READ, RING_WRITE, RING_TASK, RINGS };
  * registers, after the record was sent; `then` is the operation that follows. What they copy goes
  * out in records of its own, in order, each thing behind a struct item. BLOCK and STRING are as
  * above, and:
- * LIST	address of a list at src, number of elements (s32) at len, 0: a NULL ends it; at most `keep`
- *	are taken; off: bytes of an element; dst: where the address of the element and (u32, 8
- *	behind it) the number of those left are kept
- * ELEMENT	the next one of the list at src: `off` bytes of it to dst; len: bytes of an element;
- *		none left: go on at `keep`
- * ARRAY	dst bits times the number (s32) at len, in all at most `keep` bytes
- * LEAVE	go on at len if the u64 at src is 0 (keep: all ones), or the s32 there is negative
- *		(off: all ones)
- * PRODUCT	of the numbers (s32) at src and len, to dst
- * STRING	with OP_IF: only where the u32 at dst is len
+ * LIST	address of a list at src, number of elements (s32) at COUNT, 0: a NULL ends it; at
+ *	most `keep` are taken; dst: where the address of the element and (u32, 8 behind it) the
+ *	number of those left are kept
+ * ELEMENT	the next one of the list at src: ELEMENT_BYTES of it to dst; none left: go on at
+ *		ELEMENT_END
+ * ARRAY	ARRAY_BITS times the number (s32) at COUNT, in all at most `keep` bytes
+ * LEAVE	go on at LEAVE_TO if the u64 at src is 0 (LEAVE_IF_NULL), or the s32 there is
+ *		negative (LEAVE_IF_NEGATIVE)
+ * PRODUCT	of the numbers (s32) at src and COUNT, to dst
+ * STRING	with OP_IF: only where the u32 at dst is STRING_VALUE
  */
 struct op {
 	u8 kind;
-	u8 then;		/* of a walk: the next operation. STRING elsewhere: if not 0, the
-				   u32 eight bytes before the address must be it */
+	u8 then;		/* of a walk: the next operation */
 	u16 src;		/* offset in the record's fixed part of the u64 that is the base
 				   address */
 	u16 dst;		/* offset in the fixed part: of the copy (BLOCK), of the s32 length
 				   (STRING) */
 	u16 len;		/* bytes: of the block; of the string in the call's own record, at
-				   most; ONCE: operations to skip */
+				   most; ELEMENT: from one to the next */
 	s32 off;		/* added to the base address */
 	u32 keep;		/* STRING: bytes in all, those in chunks included, at most; 0: only
-				   its length is wanted. ONCE: which of the addresses that a thread
-				   remembers */
+				   its length is wanted. LIST: elements, at most; ARRAY: bytes */
 };
+/* what else the fields are, by kind */
+#define STRING_ONLY(op) ((op)->then)	/* not in a walk; not 0: what the u32 before src must be */
+#define STRING_VALUE(op) ((op)->len)	/* with OP_IF: what the u32 at dst must be */
+#define ONCE_SKIP(op) ((op)->len)	/* operations */
+#define ONCE_WHICH(op) ((op)->keep)	/* of the addresses that a thread remembers */
+#define COUNT(op) ((op)->len)		/* LIST, ARRAY, PRODUCT: offset of a number; 0: none */
+#define ARRAY_BITS(op) ((op)->dst)	/* of an element */
+#define ELEMENT_BYTES(op) ((op)->off)	/* LIST, ELEMENT: that are copied of each */
+#define ELEMENT_END(op) ((op)->keep)	/* the operation that follows the last one */
+#define LEAVE_TO(op) ((op)->len)	/* the operation that follows then */
+#define LEAVE_IF_NEGATIVE(op) ((op)->off)	/* all ones, or 0 */
+#define LEAVE_IF_NULL(op) ((op)->keep)	/* all ones, or 0 */
 
 enum condition {		/* what makes a call one that changes something */
 	ALWAYS_SO,

@@ -152,13 +152,14 @@ ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 		n = FIELD(t, op->src, s32);
 		w->next = op->then;
 		if (kind >= OP_LEAVE) {
-			more = (if_negative(n) & op->off) | (~not_0(address) & op->keep);
-			w->next = pick(more, op->len, op->then);
-			n = at_least_0(n) * at_least_0(FIELD(t, op->len, s32));
+			more = (if_negative(n) & LEAVE_IF_NEGATIVE(op)) |
+			       (~not_0(address) & LEAVE_IF_NULL(op));
+			w->next = pick(more, LEAVE_TO(op), op->then);
+			n = at_least_0(n) * at_least_0(FIELD(t, COUNT(op), s32));
 			FIELD(t, op->dst, u64) = smaller(n, 0x7fffffff);
 			continue;
 		}
-		item->count = FIELD(t, op->len, s32);
+		item->count = FIELD(t, COUNT(op), s32);
 		if (kind == OP_STRING) {
 			address += (op->off + w->done) & not_0(address);
 			n = read_string(item + 1, WALK_PIECE + 1, address);
@@ -172,7 +173,8 @@ ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 			w->done &= more;
 			w->next = pick(more, op - p->ops, op->then);
 		} else if (kind == OP_ARRAY) {
-			n = smaller((at_least_0((s32)item->count) * op->dst + 7) >> 3, op->keep);
+			n = smaller((at_least_0((s32)item->count) * ARRAY_BITS(op) + 7) >> 3,
+				    op->keep);
 			size = n & not_0(address);
 			HIDE(size);
 			size &= WALK_FULL - 1;
@@ -181,9 +183,9 @@ ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 			n = pick(not_0(address), pick(if_negative(more), STR_UNREADABLE, n),
 				 STR_NULL);
 		} else if (kind == OP_LIST) {
-			n = op->len ? smaller(at_least_0((s32)item->count), op->keep) : op->keep;
+			n = COUNT(op) ? smaller(at_least_0((s32)item->count), op->keep) : op->keep;
 			n &= not_0(address);
-			FIELD(t, op->dst, u64) = address - op->off;
+			FIELD(t, op->dst, u64) = address - ELEMENT_BYTES(op);
 			FIELD(t, op->dst + 8, u32) = n;
 			n |= STR_NULL & ~not_0(address);
 			size = 0;
@@ -194,13 +196,13 @@ ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 				u32 left = FIELD(t, op->src + 8, u32);
 
 				if (!left) {
-					w->next = op->keep;
+					w->next = ELEMENT_END(op);
 					continue;
 				}
 				FIELD(t, op->src + 8, u32) = left - 1;
 				address += size;
 				FIELD(t, op->src, u64) = address;
-				size = op->off;
+				size = ELEMENT_BYTES(op);
 			} else {
 				address += op->off & not_0(address);
 			}
@@ -219,7 +221,8 @@ ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 		w->pos = at + ((size + sizeof(*item) + 7) & ~7U);
 		FORGET();
 		op = &p->ops[w->next & (MAX_OPS - 1)];
-		more = not_0((s64)FIELD(t, op->dst, u32) - op->len) & -(s64)(op->kind >> 7);
+		more = not_0((s64)FIELD(t, op->dst, u32) - STRING_VALUE(op)) &
+		       -(s64)(op->kind >> 7);
 		w->next = pick(more, op->then, w->next);
 	}
 	send_walked(t, out, WALK_LAST);
