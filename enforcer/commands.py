@@ -8,12 +8,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from enforcer import applying
 from enforcer.launch import command as launch
 from enforcer.launch import service
 from enforcer.launch.library import table, uncovered, uncovered_rules
+from enforcer.policy.cases import failures
 from enforcer.policy.compiled import compile_policy, covered_names, read_summary
 from enforcer.policy.explain import Question, explain
-from enforcer.policy.files import SYSTEM_FOLDER, SYSTEM_POLICY, write_whole
+from enforcer.policy.files import SYSTEM_POLICY
 from enforcer.policy.loading import load, parse, read_text
 from enforcer.policy.notes import notes
 from enforcer.policy.rules import Policy
@@ -35,7 +37,7 @@ def policy_parser() -> Parser:
     )
     actions = parser.add_subparsers(
         dest="action",
-        metavar="check|explain|rehearse|learn|apply",
+        metavar="check|explain|rehearse|learn|apply|rollback",
         required=True,
         parser_class=Parser,
     )
@@ -68,6 +70,16 @@ def policy_parser() -> Parser:
     apply = actions.add_parser(
         "apply",
         help=f"put it in force in all enforced processes ({SYSTEM_POLICY})",
+        allow_abbrev=False,
+    )
+    apply.add_argument(
+        "--no-rehearsal",
+        action="store_true",
+        help="don't say what it changes in the calls of the last week",
+    )
+    actions.add_parser(
+        "rollback",
+        help="put the policy before the last apply in force again",
         allow_abbrev=False,
     )
     for sub in (check, why, apply):
@@ -147,6 +159,9 @@ def run_policy(arguments: Sequence[str]) -> int:
     options = policy_parser().parse_args(arguments)
     if options.action in rehearsal.RUN:
         return rehearsal.RUN[options.action](options)
+    if options.action == "rollback":
+        _say_in_force(applying.roll_back())
+        return 0
     text = read_text(options.file)
     policy = parse(text, options.file, table())
     if options.action == "explain":
@@ -168,19 +183,21 @@ def run_policy(arguments: Sequence[str]) -> int:
         print("\n".join(map(escape, explain(policy, table(), question))), flush=True)
         return 0
     warn_uncovered(policy, options.ignore_uncovered)
-    data = compile_policy(policy, table())
     if options.action == "check":
-        print("\n".join(describe(policy, everything=options.all)), flush=True)
-        return 0
-    if os.geteuid() != 0:
-        raise TraceError("putting a policy in force needs root: run it with sudo")
-    write_whole(SYSTEM_FOLDER / "policy.toml", text.encode())
-    write_whole(SYSTEM_POLICY, data)
+        compile_policy(policy, table())
+        failed = failures(policy, table())
+        print("\n".join(describe(policy, failed, everything=options.all)), flush=True)
+        return 1 if failed else 0
+    applying.apply(text, policy, compare=not options.no_rehearsal)
+    _say_in_force(policy)
+    return 0
+
+
+def _say_in_force(policy: Policy) -> None:
     say(
         f"{policy.origin} is in force as {SYSTEM_POLICY}: {_count(len(policy.rules), 'rule')}, "
         f"mode {policy.mode}; {_enforced_now()}"
     )
-    return 0
 
 
 def run_enforce(arguments: Sequence[str]) -> int:
@@ -239,8 +256,12 @@ def _enforced_now() -> str:
     return f"{_count(count, 'process')} {'obeys' if count == 1 else 'obey'} it"
 
 
-def describe(policy: Policy, *, everything: bool = True) -> list[str]:
-    """What `policy check` prints: each rule with its functions, and that there is no mistake."""
+def describe(
+    policy: Policy, failed: Sequence[Sequence[str]] = (), *, everything: bool = True
+) -> list[str]:
+    """What `policy check` prints: each rule with its functions, tests that fail, and that there is
+    no mistake.
+    """
     lines = [
         (
             f"{policy.origin}: mode {policy.mode}, on_error {policy.on_error}, "
@@ -258,6 +279,10 @@ def describe(policy: Policy, *, everything: bool = True) -> list[str]:
         if shown is not names:
             lines.append(f"  ... {len(names)} in all; --all lists them")
     lines += [f"note: {note}" for note in notes(policy, table())]
+    lines += [escape(line) for one in failed for line in one]
+    if policy.cases:
+        passed = len(policy.cases) - len(failed)
+        lines.append(f"{passed} of {_count(len(policy.cases), 'test')} as expected")
     lines.append(
         f"no mistakes{', ' + _count(len(policy.warnings), 'warning') if policy.warnings else ''}"
     )

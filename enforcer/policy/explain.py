@@ -72,6 +72,14 @@ def explain(policy: Policy, table: ApiTable, question: Question) -> list[str]:
     return explain_facts(policy, table, facts_of(function, table, question, called), called)
 
 
+def decide(policy: Policy, table: ApiTable, question: Question) -> Rule | None:
+    """The rule that decides about a call of a function that is known; None: none does."""
+    function = table.by_name[question.function]
+    called = objects_of(function, question)
+    _check(function, question, called)
+    return Judge(policy, table).decide(facts_of(function, table, question, called)).rule
+
+
 def explain_facts(
     policy: Policy, table: ApiTable, facts: Facts, called: Sequence[Called] = ()
 ) -> list[str]:

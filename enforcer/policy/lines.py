@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where in a TOML file something is: rule, key and value come in, a line number goes out.
-tomllib doesn't tell.
+"""Where in a TOML file something is: a rule or test, key and value come in, a line number goes
+out. tomllib doesn't tell.
 """
 
 from __future__ import annotations
 
 import re
 
-_RULE = re.compile(r"\s*\[\[\s*rule\s*\]\]")
+_HEADING = re.compile(r"\s*\[\[\s*(rule|test)\s*\]\]")
 
 
 class Lines:
@@ -15,14 +15,16 @@ class Lines:
 
     def __init__(self, text: str) -> None:
         self._lines = text.splitlines() or [""]
-        self._rules = [i for i, line in enumerate(self._lines) if _RULE.match(line)]
+        found = [(i, _HEADING.match(line)) for i, line in enumerate(self._lines)]
+        self._tables = [(i, match[1]) for i, match in found if match]
 
-    def find(self, rule: int, key: str | None, value: object) -> int:
-        """The line of the rule (-1: before all), of the key in it, of the value behind that; as
-        near as can be told, from 1.
+    def find(self, number: int, key: str | None, value: object, table: str = "rule") -> int:
+        """The line of the rule or test (-1: before all), of the key in it, of the value behind
+        that; as near as can be told, from 1.
         """
-        start = self._rules[rule] if 0 <= rule < len(self._rules) else 0
-        end = self._rules[rule + 1] if 0 <= rule < len(self._rules) - 1 else len(self._lines)
+        starts = [i for i, kind in self._tables if kind == table]
+        start = starts[number] if 0 <= number < len(starts) else 0
+        end = next((i for i, _ in self._tables if i > start), len(self._lines))
         if key is None:
             return start + 1
         pattern = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]")

@@ -28,11 +28,25 @@ ACTIONS = ("deny", "audit", "allow")
 CLASSES = ("write", "read")
 MODES = ("enforce", "audit")
 ON_ERROR = ("allow", "deny")
-TOP = ("mode", "on_error", "rule")
+TOP = ("mode", "on_error", "rule", "test")
 KEYS = (
     "name", "action", "function", "class", "object", "uuid", "user", "group", "uri", "readonly",
     "exe", "flags", "contains", "element", "message",
 )  # fmt: skip
+TEXT_KEYS = (
+    "name",
+    "function",
+    "object",
+    "new_name",
+    "uuid",
+    "user",
+    "uri",
+    "exe",
+    "xml",
+    "expect",
+    "rule",
+)
+CASE_KEYS = (*TEXT_KEYS, "readonly", "daemon", "flags")  # of a test
 FLAG_KEYS = ("any", "all", "none")
 # libvirt goes by names without their prefix
 _ELEMENT = re.compile(r"""([A-Za-z_][\w.-]*)(?:\[@([A-Za-z_][\w.-]*)=(?:'([^'\1]*)')\])?""")
@@ -90,6 +104,13 @@ class Rule:
     wide: bool = False
 
 
+class Case(NamedTuple):
+    """A test: a call, and what the policy is expected to say of it."""
+
+    line: int
+    fields: Mapping[str, Any]  # by CASE_KEYS
+
+
 @dataclass(frozen=True)
 class Policy:
     """What a file says."""
@@ -99,6 +120,7 @@ class Policy:
     on_error: str
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]
+    cases: tuple[Case, ...] = ()
 
 
 class PolicyError(TraceError):
@@ -140,11 +162,11 @@ class _Reader:
         self.matched: dict[str, frozenset[str]] = {}  # globs of functions
         self.classes: dict[str | None, Sequence[str]] = {}
         self.chosen: dict[object, tuple[str, ...]] = {}  # by what names them
-        self.rule = -1
+        self.rule, self.kind = -1, "rule"  # where it is at
 
     def wrong(self, message: str, key: str | None = None, value: object = None) -> None:
         """Notes a mistake, at the place of that value."""
-        self.errors.append((self.lines.find(self.rule, key, value), message))
+        self.errors.append((self.lines.find(self.rule, key, value, self.kind), message))
 
     def read(self) -> Policy:
         """The policy."""
@@ -168,6 +190,7 @@ class _Reader:
             if rule.name in names:
                 self.errors.append((rule.line, f"there is another rule {quote(rule.name)}"))
             names.add(rule.name)
+        cases = self.cases(names)
         if self.errors:
             raise PolicyError(
                 *((f"{self.origin}:{line}: {message}") for line, message in sorted(self.errors))
@@ -175,7 +198,43 @@ class _Reader:
         warnings = tuple(
             (f"{self.origin}:{line}: {message}") for line, message in _never(rules, self.table)
         )
-        return Policy(self.origin, mode, on_error, tuple(rules), warnings)
+        return Policy(self.origin, mode, on_error, tuple(rules), warnings, cases)
+
+    def cases(self, rules: Set[str]) -> tuple[Case, ...]:
+        """Each [[test]]."""
+        entries = self.document.get("test", [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            self.rule = -1
+            self.wrong("tests begin with [[test]]", "test")
+            return ()
+        self.kind, found = "test", []
+        for self.rule, entry in enumerate(entries):
+            self.check_case(entry, rules)
+            found.append(Case(self.lines.find(self.rule, None, None, "test"), entry))
+        return tuple(found)
+
+    def check_case(self, entry: Mapping[str, Any], rules: Set[str]) -> None:
+        """One [[test]]."""
+        for key, value in entry.items():
+            if key not in CASE_KEYS:
+                self.wrong(f"unknown key {quote(key)}{nearest(key, CASE_KEYS)}", key)
+            elif key in TEXT_KEYS and not isinstance(value, str):
+                self.wrong(f"{key} is a text", key)
+            elif key in ("readonly", "daemon") and not isinstance(value, bool):
+                self.wrong(f"{key} is true or false", key)
+        flags = entry.get("flags", [])
+        if not isinstance(flags, list) or not all(isinstance(flag, str) for flag in flags):
+            self.wrong("flags is a list of constants", "flags")
+        if "expect" not in entry:
+            self.wrong('a test says what to expect: expect = "deny"')
+        self.word(entry, "expect", ACTIONS, "deny")
+        name, rule = entry.get("function"), entry.get("rule")
+        if not isinstance(name, str):
+            self.wrong("a test has a function")
+        elif name not in self.table.by_name:
+            self.wrong(f"unknown function {quote(name)}{nearest(name, self.names)}", "function")
+        if isinstance(rule, str) and rule not in rules:
+            self.wrong(f"there is no rule {quote(rule)}{nearest(rule, rules)}", "rule", rule)
 
     def word(self, entry: Mapping[str, Any], key: str, words: Sequence[str], default: str) -> str:
         """One of those words."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from enforcer import commands
 from enforcer.launch.library import table, uncovered_rules
-from enforcer.policy import compiled
+from enforcer.policy import compiled, files
 from enforcer.policy.compiled import compile_policy, covered_names, literal_prefix, read_summary
 from enforcer.policy.explain import Question, explain
 from enforcer.policy.files import keep_for_command
@@ -422,13 +422,13 @@ def test_a_policy_is_read_once(tmp_path, monkeypatch, capsys):
     """
     source = tmp_path / "p.toml"
     os.mkfifo(source)
-    monkeypatch.setattr(commands, "SYSTEM_FOLDER", tmp_path / "etc")
-    monkeypatch.setattr(commands, "SYSTEM_POLICY", tmp_path / "etc" / "policy.bin")
+    monkeypatch.setattr(files, "SYSTEM_FOLDER", tmp_path / "etc")
+    monkeypatch.setattr(files, "SYSTEM_POLICY", tmp_path / "etc" / "policy.bin")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     # a reader that comes back finds nothing
     writer = subprocess.Popen(["sh", "-c", 'printf %s "$1" >"$2"; : >"$2"', "sh", POLICY, source])
     try:
-        assert commands.run_policy(["apply", str(source)]) == 0
+        assert commands.run_policy(["apply", "--no-rehearsal", str(source)]) == 0
         assert (tmp_path / "etc" / "policy.toml").read_text() == POLICY
         found = read_summary((tmp_path / "etc" / "policy.bin").read_bytes())
         assert found is not None and found.origin == str(source)
