@@ -75,7 +75,7 @@ class Building:
                     or row.function is None
                     or row.function.failure not in ("minus_one_if_error", "null_if_error")
                 )
-                if not failed and raw[2] & records.REC_INNER_LOST:
+                if not failed and raw[records.RECORD_FLAGS] & records.REC_INNER_LOST:
                     failed = None
         built = self._build(
             call, extra, tid, row, started, result, failed, error, until - started, None, out
@@ -140,7 +140,9 @@ class Building:
         if task.served:
             client = task.served.client or clients.UNKNOWN
         elif task.is_daemon:
-            is_own = call.raw is not None and not call.raw[2] & records.REC_SERVING
+            is_own = (
+                call.raw is not None and not call.raw[records.RECORD_FLAGS] & records.REC_SERVING
+            )
             client = clients.OWN if is_own else clients.UNKNOWN  # whose record was lost
         built = Call(
             time=self._epoch(started),

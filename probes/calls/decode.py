@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping
 from log.values import NO_VALUES, Value, Values
 from probes.api.table import Function, is_write_call
 from probes.calls.open import Open, Pieces
-from probes.kernel import records
+from probes.kernel import abi, records
 from probes.plans import values
 from probes.plans.plan import Constants, Plan, Row, u64
 
@@ -87,7 +87,7 @@ class Decoder:
     def learn_once_at_return(self, call: Open, raw: bytes) -> None:
         """The same, of a call that is not looked at."""
         ret = self.rows[call.row].ret
-        if raw[2] & records.REC_ONCE and ret is not None:
+        if raw[records.RECORD_FLAGS] & records.REC_ONCE and ret is not None:
             ret.decode(raw, NO_PIECES, self.constants_of(call.tgid))
 
     def is_write(self, call: Open) -> bool:
@@ -123,11 +123,9 @@ class Decoder:
 
 
 def _registers(function: Function, raw: bytes) -> dict[str, int]:
-    integers = [param for param in function.params if param.kind != "double"][:6]
+    integers = [param for param in function.params if param.kind != "double"][: abi.REGISTERS]
     return {
-        param.name: values.integer(
-            param.kind, int.from_bytes(raw[48 + 8 * i : 56 + 8 * i], "little")
-        )
+        param.name: values.integer(param.kind, u64(raw, records.ENTRY_ARGS + 8 * i))
         for i, param in enumerate(integers)
     }
 

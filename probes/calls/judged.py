@@ -71,7 +71,7 @@ class Judged:
         # a denied call never begins
         if said is not None and _is_about(said, stub, call.raw) and said.info.action != "deny":
             return said.info
-        if call.raw[2] & records.REC_INNER_LOST:
+        if call.raw[records.RECORD_FLAGS] & records.REC_INNER_LOST:
             return None
         return NOT_ENFORCED if stub in self._covered(call.tgid) else None
 

@@ -101,12 +101,12 @@ class Open(NamedTuple):
     def started(self) -> int:
         """ns, CLOCK_MONOTONIC."""
         assert self.raw is not None
-        return int.from_bytes(self.raw[8:16], "little")
+        return int.from_bytes(self.raw[records.RECORD_TIME : records.RECORD_TIME + 8], "little")
 
     @property
     def is_unarmed(self) -> bool:
         """Whether it has no return probe."""
-        return self.raw is not None and bool(self.raw[2] & records.REC_UNARMED)
+        return self.raw is not None and bool(self.raw[records.RECORD_FLAGS] & records.REC_UNARMED)
 
     @property
     def is_after_left(self) -> bool:

@@ -46,7 +46,7 @@ def clip(pieces: Pieces, piece: values.Piece, plan: Plan | None) -> None:
             piece._replace(text=piece.text[: max(0, piece.got)])
         )
         return
-    keep = plan.ops[piece.op][5] if plan and piece.op < len(plan.ops) else 0
+    keep = plan.ops[piece.op].keep if plan and piece.op < len(plan.ops) else 0
     size = max(0, min(piece.got - 1, keep - piece.offset))
     pieces.setdefault(piece.op, []).append(piece._replace(text=piece.text[:size]))
 

@@ -66,6 +66,8 @@ LOSSES = 80  # in the settings: how often anything was counted as lost
 
 HEAD = struct.Struct("<BBHIQQIIII")  # kind, depth, flags, row, time, task, tid, seq, bad, tgid
 RECORD_TIME = 8
+RECORD_FLAGS = 2  # the low byte of REC_* flags
+BAD = slice(32, 36)
 ENTRY_SP = 40  # PLAN_SERVES: id of the thread's own REC_TASK
 ENTRY_ARGS = 48
 ENTRY_CALLER = 96

@@ -73,13 +73,33 @@ class WriteCondition(NamedTuple):
     bits: int = 0
 
 
+class Op(NamedTuple):
+    """A struct op, which tells what its fields mean to each kind; places are bytes from the
+    record's beginning.
+    """
+
+    kind: int  # one of records.OP_*
+    src: int  # where the record has the address
+    dst: int  # where the copy goes, or the text's length
+    len: int = 0  # bytes; of OP_ONCE operations
+    off: int = 0  # bytes from the address
+    keep: int = 0  # bytes of a text; of OP_ONCE one of the addresses that a thread remembers
+    only: int = 0  # of a text: what the number before its address must be
+
+    def pack(self) -> bytes:
+        """As the kernel has it."""
+        return records.OP.pack(
+            self.kind, self.only, self.src, self.dst, self.len, self.off, self.keep
+        )
+
+
 class Plan(NamedTuple):
     """What the kernel copies at one probe, and how to read it."""
 
-    flags: int
-    fixed: int
-    objects: int
-    ops: tuple[tuple[int, int, int, int, int, int], ...]
+    flags: int  # records.PLAN_*
+    fixed: int  # bytes of the record's fixed part
+    objects: int  # bit n: operation n copies a name that the object filter looks at
+    ops: tuple[Op, ...]
     texts: tuple[values.TextSlot, ...]
     fields: tuple[tuple[str, Read], ...]
     key: Callable[[bytes], Hashable]  # what of a record the values depend on, if is_told_by_key()
@@ -96,7 +116,7 @@ class Plan(NamedTuple):
         row = records.PLAN_HEAD.pack(
             self.flags, self.fixed, kind, argument, first, bits, self.objects
         )
-        row += b"".join(records.OP.pack(kind & 255, kind >> 8, *rest) for kind, *rest in self.ops)
+        row += b"".join(op.pack() for op in self.ops)
         return (row + (bytes(records.OP.size) + self.walk if first else b"")).ljust(
             records.PLAN_SIZE, b"\0"
         )
@@ -124,7 +144,7 @@ class Plan(NamedTuple):
         """Whether a record with the same key has the same values: all was readable, nothing
         NULL, empty, cut or sent once.
         """
-        if self.walks or any(raw[32:36]) or not all(u64(raw, at) for at in self.present):
+        if self.walks or any(raw[records.BAD]) or not all(u64(raw, at) for at in self.present):
             return False
         for text in self.texts:
             if text.mark:
@@ -162,7 +182,7 @@ class Builder:
     def __init__(self, fixed: int, limits: Limits) -> None:
         self.fixed = fixed
         self.limits = limits
-        self.ops: list[tuple[int, int, int, int, int, int]] = []
+        self.ops: list[Op] = []
         self.texts: list[values.TextSlot] = []
         self.objects = 0
         self.walk = Walk(self._register)
@@ -194,7 +214,7 @@ class Builder:
     def block(self, source: int, offset: int, length: int) -> int:
         """Copies `length` bytes at *source + offset; where to."""
         at = self._room(length)
-        self.ops.append((records.OP_BLOCK, source, at, length, offset, 0))
+        self.ops.append(Op(records.OP_BLOCK, source, at, length, offset))
         return at
 
     def shared(self, source: int, offset: int, length: int) -> int:
@@ -209,7 +229,7 @@ class Builder:
         are told.
         """
         at = self.shared(source, 0, length)
-        bit = 1 << [op[2] for op in self.ops].index(at)
+        bit = 1 << [op.dst for op in self.ops].index(at)
         self.shows(at, length)
         self.follows(source)
 
@@ -217,7 +237,7 @@ class Builder:
             address = u64(raw, source)
             if not address:
                 return None
-            if int.from_bytes(raw[32:36], "little") & bit:
+            if int.from_bytes(raw[records.BAD], "little") & bit:
                 return Unreadable(address)
             return read(raw[at : at + length])
 
@@ -247,7 +267,7 @@ class Builder:
         if not mark:
             self.shows(slot, 4)
         self.texts.append(values.TextSlot(len(self.ops), source, slot, size, mark))
-        self.ops.append((records.OP_STRING | only << 8, source, slot, size, 0, keep))
+        self.ops.append(Op(records.OP_STRING, source, slot, size, keep=keep, only=only))
         return len(self.texts) - 1
 
     def once(self, source: int, which: int, build: Callable[[int], Read]) -> Read:
@@ -257,9 +277,9 @@ class Builder:
         self.shows(source, 8)
         mark = self.shows(self._room(4), 4)
         at = len(self.ops)
-        self.ops.append((records.OP_ONCE, source, mark, 0, 0, which))
+        self.ops.append(Op(records.OP_ONCE, source, mark, keep=which))
         inner = build(mark)
-        self.ops[at] = (records.OP_ONCE, source, mark, len(self.ops) - at - 1, 0, which)
+        self.ops[at] = self.ops[at]._replace(len=len(self.ops) - at - 1)
 
         def read(raw: bytes, texts: list[values.Copied], constants: Constants) -> Value:
             key = (which, u64(raw, source))
@@ -299,7 +319,7 @@ def key_of(fixed: int, shown: Sequence[slice]) -> Callable[[bytes], Hashable]:
     """A Plan.key of these bytes, of which operations failed, and of the texts behind the fixed
     part.
     """
-    return operator.itemgetter(slice(32, 36), *shown, slice(fixed, None))
+    return operator.itemgetter(records.BAD, *shown, slice(fixed, None))
 
 
 def u64(raw: bytes, at: int) -> int:

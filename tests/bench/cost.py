@@ -87,7 +87,7 @@ class Cost:
         limits = Limits(256, True)
         arguments = (function, load_api(), self._target.layout.offsets, limits, records.PLAN_WANTED)
         entry, ret = plans.entry_plan(*arguments), plans.return_plan(*arguments)
-        named = 1 + next(i for i, op in enumerate(entry.ops) if op[0] == records.OP_STRING)
+        named = 1 + next(i for i, op in enumerate(entry.ops) if op.kind == records.OP_STRING)
         bare = entry._replace(fixed=records.ENTRY_FIXED, objects=0, ops=())
         bare_return = ret._replace(fixed=records.RETURN_FIXED, objects=0, ops=())
         log = str(self._programs.folder / "preloaded.log")

@@ -198,7 +198,7 @@ def test_a_thread_that_exits_leaves_no_call_open(steps):
 def long_call(string: str, chunks_lost: set[int]) -> list[bytes]:
     """virDomainLookupByName's entry with a name of several chunks, and its return."""
     plan, data = row("virDomainLookupByName").entry, string.encode()
-    (name,) = (text for text in plan.texts if plan.ops[text.op][5] == LIMITS.string)
+    (name,) = (text for text in plan.texts if plan.ops[text.op].keep == LIMITS.string)
     raw = bytearray(
         records.HEAD.pack(records.REC_ENTRY, 0, records.REC_LONG, 0, 1, 0, 1, 1, 0, 1).ljust(
             plan.fixed, b"\0"

@@ -43,7 +43,7 @@ def record(plan: Plan, address: int, sent: set[int]) -> bytes:
     fixed, texts, bad, at = bytearray(plan.fixed), b"", 0, 0
     fixed[SOURCE : SOURCE + 8] = address.to_bytes(8, "little")
     while at < len(plan.ops):
-        kind, source, target, length, offset, keep = plan.ops[at]
+        kind, source, target, length, offset, keep, _ = plan.ops[at]
         base = int.from_bytes(fixed[source : source + 8], "little")
         if kind == records.OP_BLOCK:
             found = own(base + offset, length) if base else None

@@ -78,7 +78,7 @@ def run(plan: Plan, fixed: bytearray, memory: Memory, steps: int = 10_000) -> by
     by the plan's blocks.
     """
     bad = 0
-    for place, (kind, source, target, length, offset, _) in enumerate(plan.ops):
+    for place, (kind, source, target, length, offset, *_) in enumerate(plan.ops):
         if kind == records.OP_BLOCK:
             base = address_at(fixed, source)
             block = memory.read(base + offset, length) if base else None
