@@ -35,7 +35,8 @@ def run(tmp_path):
     (tmp_path / "broken.toml").write_text("[[rule]]\n")
 
     def start(script: str) -> subprocess.CompletedProcess[str]:
-        lines = f'cd {tmp_path}\ntrace="{" ".join(COMMAND)}"\n{script}'
+        apply = 'apply="$trace policy apply --no-rehearsal"'
+        lines = f'cd {tmp_path}\ntrace="{" ".join(COMMAND)}"\n{apply}\n{script}'
         words = ["unshare", "--mount", "sh", "-eu", "-c", START, "sh", str(tmp_path), lines]
         return subprocess.run(
             words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=180 * PATIENCE
@@ -46,9 +47,9 @@ def run(tmp_path):
 
 def test_applied_policy_binds_and_no_environment_loosens_it(run, tmp_path):
     done = run(
-        f"$trace policy apply system.toml\n$trace enforce -- {VIRSH} suspend test || true\n"
+        f"$apply system.toml\n$trace enforce -- {VIRSH} suspend test || true\n"
         f"$trace enforce --policy loose.toml -- {VIRSH} suspend test || true\n"
-        f"$trace policy apply broken.toml || true\n$trace enforce -- {VIRSH} suspend test || "
+        f"$apply broken.toml || true\n$trace enforce -- {VIRSH} suspend test || "
         "true\nls /etc/libvirt-trace"
     )
     denied = (
@@ -85,13 +86,13 @@ def test_each_policy_finds_what_its_own_rules_ask_for(run, tmp_path):
         '["6695eb01-f6a4-8304-79aa-97f2502e193f"]\n'
     )
     own = f"$trace enforce --policy own.toml -- {VIRSH} domid test || true\n"
-    done = run(f"{own}$trace policy apply system.toml 2>/dev/null\n{own}")
+    done = run(f"{own}$apply system.toml 2>/dev/null\n{own}")
     assert (done.stdout, done.stderr) == ("", "error: failed to get domain 'test'\n" * 2)
 
 
 def test_process_without_the_enforcer_is_marked(run):
     done = run(
-        "$trace policy apply system.toml\n$trace --json -f virDomainSuspend -f virDomainResume -- "
+        "$apply system.toml\n$trace --json -f virDomainSuspend -f virDomainResume -- "
         f"{VIRSH} 'suspend test; resume test'"
     )
     calls = [
