@@ -26,6 +26,7 @@ TEST_PACKAGES = bpftrace btrfs-progs fish zsh $(BUILD_PACKAGES) gcc-aarch64-linu
 # Debian 12's; the compiler's fuzzer is in a package with its version in the name
 FUZZ_PACKAGES = clang libclang-rt-14-dev libxml2-dev
 FUZZ_SECONDS = 600
+SOAK = --minutes 30 --times 100
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
 ROOT_PACKAGES = debootstrap
@@ -147,6 +148,9 @@ test-unit: deps ## the tests in plain Python
 
 bench: deps enforcer ## the cost of a call, beside other tools, as one table
 	@$(AS_ROOT) $(PYTHON) -m tests.bench
+
+soak: deps ## half an hour (SOAK) of three exporters at 100 times their rate: what the record costs, and that nothing is missing
+	@$(AS_ROOT) $(PYTHON) -m tests.bench.soak $(SOAK)
 
 fuzz: deps enforcer ## ten minutes each (FUZZ_SECONDS): the readers of policies and of XML, and the enforcer on random programs
 	$(call need,$(FUZZ_PACKAGES))

@@ -14,9 +14,10 @@ from log.events import Call, Caller, DomainEvent, Event, Gap, Lost, Reads, call_
 from log.filter import is_denied, program_of
 from log.quote import escape, name, well_formed
 from log.recent import Recent
+from log.recording.spent import PLACES, Shares
 from log.render.jsonl import rfc3339
 from log.render.units import day_and_time, duration
-from log.sinks.summary import Counts, Table
+from log.sinks.summary import Counts, Durations, Table
 from log.values import CutText, Handle, Value
 from log.why import why
 
@@ -50,8 +51,8 @@ class Report:
     def __init__(self, *, both: bool = False) -> None:
         """`both`: what daemons do for a call counts as calls of their own."""
         self._both = both
-        self.all = Counts()
-        self.tables: dict[str, dict[Key, Counts]] = {"client": {}, "object": {}, "function": {}}
+        self.all = Shares()
+        self.tables: dict[str, dict[Key, Shares]] = {"client": {}, "object": {}, "function": {}}
         self.endings: dict[tuple[int, int], Ending] = {}
         self.endings_left_out = self.lost = self.gaps = 0
         self.first: int | None = None
@@ -97,7 +98,7 @@ class Report:
             rows = self.tables[table]
             counts = rows.get(key)
             if counts is None:
-                counts = rows.setdefault(key if len(rows) < MOST_ROWS else (), Counts())
+                counts = rows.setdefault(key if len(rows) < MOST_ROWS else (), Shares())
             yield counts
 
     def _end(self, event: DomainEvent) -> None:
@@ -176,6 +177,7 @@ def tables(report: Report, top: int) -> list[Table]:
     """For people: of each table the `top` longest rows, the rest in one (0: all)."""
     return [
         *(_table(title, rows, top) for title, rows in report.tables.items()),
+        _places(report.tables["function"], top),
         _endings(report, top),
     ]
 
@@ -224,6 +226,22 @@ def _cells(counts: Counts) -> tuple[str, ...]:
         *map(str, counts.numbers()),
         *(map(duration, times) if times else ("-",) * (1 + len(TIMES))),
     )
+
+
+def _places(rows: Mapping[Key, Shares], top: int) -> Table:
+    """Where calls were that daemons did something for."""
+    known = [(key, counts) for key, counts in rows.items() if counts.spent[PLACES[0]].count]
+    known.sort(key=lambda item: (-item[1].durations.total, item[0]))
+    cells = [
+        (_label("function", key), place, str(durations.count), *map(duration, _times(durations)))
+        for key, counts in known[: top or None]
+        for place, durations in counts.spent.items()
+    ]
+    return Table(("function", "time in", "calls", "total", *TIMES), cells, right=2 + len(TIMES))
+
+
+def _times(durations: Durations) -> list[int]:
+    return [durations.total, *map(durations.percentile, (50, 95, 99)), durations.max]
 
 
 def _endings(report: Report, top: int) -> Table:
@@ -312,6 +330,7 @@ def as_json(report: Report) -> str:
     span = {"since": first, "until": None if first is None else rfc3339(report.last)}
     sums = {
         **_numbers(report.all),
+        **_shares(report.all),
         "lost": report.lost,
         "gaps": report.gaps,
         "endings_left_out": report.endings_left_out,
@@ -339,8 +358,24 @@ def differences_as_json(before: Report, after: Report) -> str:
     return _dump({"type": "difference", **lists, "endings": ended})
 
 
-def _row(title: str, key: Key, counts: Counts) -> dict[str, Any]:
-    return {title: _words(title, key), **_numbers(counts)}
+def _row(title: str, key: Key, counts: Shares) -> dict[str, Any]:
+    return {title: _words(title, key), **_numbers(counts), **_shares(counts)}
+
+
+def _shares(counts: Shares) -> dict[str, Any]:
+    """Nothing where no daemon is known to have done something."""
+    if not counts.spent[PLACES[0]].count:
+        return {}
+    names = ("total_ns", *(f"{word}_ns" for word in TIMES))
+    return {
+        "spent": {
+            place.replace(" ", "_"): {
+                "calls": durations.count,
+                **dict(zip(names, _times(durations), strict=True)),
+            }
+            for place, durations in counts.spent.items()
+        }
+    }
 
 
 def _words(title: str, key: Key) -> Any:

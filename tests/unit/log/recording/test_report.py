@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from log.commands import show_report
-from log.events import BY_CALL, NO_CALL, Caller, DomainEvent, Event, VerdictInfo, call_id
+from log.events import BY_CALL, NO_CALL, Caller, Command, DomainEvent, Event, VerdictInfo, call_id
 from log.recording import report as reporting
 from log.render import jsonl
 from log.values import Handle, Value
@@ -169,6 +169,42 @@ def test_ending_of_a_domain_has_its_cause(tmp_path, capsys):
     assert (
         "  web1    stopped: destroyed  virDomainDestroy, virsh alice\n"
     ) in capsys.readouterr().out
+
+
+def in_daemon(call, *, after: int, took: int, monitor: int) -> list[Event]:
+    """What a daemon did for a call, with two questions to a monitor."""
+    begun = call.time + after
+    child = call._replace(
+        time=begun, duration_ns=took, tid=901, caller=LIBVIRTD, parent=call_id(call.tid, call.time)
+    )
+    asked = Command(begun, monitor // 2, 901, "rpc", LIBVIRTD, "{}", call_id(901, begun))
+    return [asked, asked._replace(time=begun + 1), child, call]
+
+
+def test_time_is_told_by_where_it_went(tmp_path, capsys):
+    events: list[Event] = []
+    for number in range(20):
+        call = destroy(number * 100)._replace(duration_ns=20 * MS)
+        events += in_daemon(call, after=(number + 1) * MS // 2, took=8 * MS, monitor=6 * MS)
+    slow = destroy(5000)._replace(duration_ns=2 * MS)  # the client did not wait for the answer
+    events += [*in_daemon(slow, after=MS, took=50 * MS, monitor=40 * MS), destroy(6000)]
+    path = lines_file(tmp_path, "calls", *events)
+    (row,) = asked(capsys, path)["functions"]
+    assert row["calls"] == 22 and asked(capsys, path, "--both")["functions"][0]["calls"] == 43
+    places = row["spent"]
+    assert [places[place]["calls"] for place in places] == [21] * 4
+    assert (
+        places["monitor"]["total_ns"] == 20 * 6 * MS + MS and places["monitor"]["p50_ns"] >= 6 * MS
+    )
+    assert places["daemon"]["total_ns"] == 20 * 2 * MS
+    assert places["daemon_queue"]["total_ns"] == sum(n * MS // 2 for n in range(1, 21)) + MS
+    assert places["daemon_queue"]["max_ns"] == 10 * MS
+    assert sum(places[place]["total_ns"] for place in places) == 20 * 20 * MS + 2 * MS
+    assert show_report([path]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["virDomainDestroyFlags", "monitor", "21", "121ms"] in [line[:4] for line in lines]
+    assert ["virDomainDestroyFlags", "daemon", "queue", "21"] in [line[:4] for line in lines]
+    assert "spent" not in asked(capsys, lines_file(tmp_path, "alone", destroy(1)))
 
 
 def test_call_that_a_daemon_denies_is_denied(tmp_path, capsys):
