@@ -284,8 +284,7 @@ def test_history_of_a_domain_goes_on_across_its_rename(tmp_path: Path) -> None:
         f"{defined}web0 -> web1, -disk vdb>) = web1",
         "virDomainUndefine(domain=web1) = 0",
     ]
-    shown = README.read_text()
-    assert all(f" python3 root {call} <" in shown for call in calls[:3])
+    assert f"`{calls[1]}`" in README.read_text()
     lines = ask("log", folder, "--object", "web1", "--json").stdout.decode()
     assert lines.count("<memory unit='MiB'>128</memory>") == 2 and "->" not in lines
 
