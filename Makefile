@@ -11,7 +11,7 @@ AS_ROOT = $(SUDO) env PYTHONDONTWRITEBYTECODE=1
 
 # what libvirt-trace needs to run; its BPF program is compiled by BCC, which needs <linux/...> but no kernel headers;
 # before Linux 6.13 Capstone tells where functions return
-RUN_PACKAGES = python3-bpfcc python3-capstone python3-rich python3-zstandard linux-libc-dev
+RUN_PACKAGES = python3-bpfcc python3-capstone python3-pyelftools python3-rich python3-zstandard linux-libc-dev
 # to build the enforcer's library, which needs nothing but libc
 BUILD_PACKAGES = gcc libc6-dev
 DEMO_PACKAGES = libvirt-clients python3-libvirt

@@ -35,7 +35,7 @@ from log.errors import TraceError, UsageError, explain, say
 from log.events import Call, Event
 from log.sinks.fanout import Log
 from log.usage import split_command
-from probes.commands import record_sinks, show_functions, show_processes
+from probes.commands import record_sinks, show_functions, show_processes, show_stuck
 from probes.filters import Filters
 from probes.host.allowed import check_tracing, unseen
 from probes.host.command import CANNOT_START, Launched
@@ -49,6 +49,7 @@ BUSY, IDLE = 0.005, 0.05
 BUSY_EVENTS = 500  # of one look
 BEHIND = 1 << 18  # bytes in the rings that leave no time to sleep
 STDERR = 2
+LONG = 1_000_000_000  # ns that a call has to be under way to be told at the end
 SWITCH = 0.001  # s: threads that write wait no longer for this one
 
 
@@ -66,7 +67,9 @@ class Signals:
         self.stop = 0
         self.terminate = False
         self.reopen = False
+        self.show = False  # what is under way
         signal.signal(signal.SIGINT, self._note)
+        signal.signal(signal.SIGUSR1, self._note)
         signal.signal(signal.SIGTERM, self._note)
         signal.signal(signal.SIGHUP, self._note)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # writing says it
@@ -76,6 +79,9 @@ class Signals:
         return self.stop >= self._patience
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGUSR1:
+            self.show = True
+            return
         if number == signal.SIGHUP and self._reopens:
             self.reopen = True
             return
@@ -96,9 +102,6 @@ def run(
     deadline = None if options.seconds is None else time.monotonic() + options.seconds
     left = options.max_events
     while True:
-        if signals.reopen:
-            signals.reopen = False
-            log.reopen()
         if command:
             command.reap()
             if signals.terminate:
@@ -114,6 +117,8 @@ def run(
             session.detach()
         waiting = session.waiting_bytes()
         done = ending and waiting < BEHIND
+        if done:
+            log.write(session.under_way(LONG))
         events = session.stop() if done else session.poll()
         if left is not None:
             events, left = first_calls(events, left)
@@ -121,6 +126,7 @@ def run(
             log.complain(warning)
         if events:
             log.write(events)
+        do_what_was_asked(session, log, signals)
         if left == 0:
             session.stop()  # what was made since then was not asked for
         if done or left == 0:
@@ -128,6 +134,16 @@ def run(
         log.tick(session.open_calls())
         if waiting < BEHIND:
             time.sleep(BUSY if len(events) > BUSY_EVENTS else IDLE)
+
+
+def do_what_was_asked(session: Session, log: Log, signals: Signals) -> None:
+    """By signals that do not end anything."""
+    if signals.reopen:
+        signals.reopen = False
+        log.reopen()
+    if signals.show:
+        signals.show = False
+        log.write(session.under_way())
 
 
 def first_calls(events: Sequence[Event], left: int) -> tuple[list[Event], int]:
@@ -289,6 +305,8 @@ def do(arguments: Sequence[str]) -> int:
         return show_functions(arguments[1:])
     if arguments[:1] == ["ps"]:
         return show_processes(arguments[1:], GUARD)
+    if arguments[:1] == ["stuck"]:
+        return show_stuck(arguments[1:], GUARD)
     if arguments[:1] in (["policy"], ["enforce"]):
         from enforcer.commands import run_enforce, run_policy  # only here: tracing needs no policy
 

@@ -76,6 +76,8 @@ class Call(NamedTuple):
     more_children: int = 0  # that are left out there
     # "process exited", "still running", "result lost", "no return probe" and perhaps ": " and why
     unfinished: str | None = None
+    # of a call that gave up waiting for a domain's job: the call that had it, and for whom
+    held_by: Mapping[str, Value] | None = None
     # one object for calls that differ in nothing but time and duration: a sink keeps its rendering
     # there, under a key of its own
     alike: dict[str, Any] | None = None
@@ -131,6 +133,23 @@ class DomainEvent(NamedTuple):
     # what else is known of the cause: who sent the signal, which call it was before, ...
     known: Mapping[str, Value] = NO_DETAILS
     qemu_pid: int | None = None  # of the domain's process
+
+
+class UnderWay(NamedTuple):
+    """A call that has not ended: told when somebody asks, or tracing ends."""
+
+    time: int  # ns since the epoch: now
+    age_ns: int | None  # None: it began before tracing did
+    tid: int
+    comm: str
+    caller: Caller
+    client: Mapping[str, Value] | None  # of a daemon's call that no call seen here has caused
+    function: str
+    object: Handle | None
+    where: str  # where the time goes: "waiting for the monitor"
+    command: Value = None  # that the monitor, or the agent, has not answered
+    held_by: Mapping[str, Value] | None = None  # the call that has the job which is waited for
+    call: str | None = None  # its id
 
 
 class TargetInfo(NamedTuple):
@@ -259,6 +278,7 @@ Event = (
     Call
     | Command
     | DomainEvent
+    | UnderWay
     | Attached
     | Unattached
     | Clock

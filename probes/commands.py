@@ -17,6 +17,7 @@ from log.recording.folder import make_folder
 from log.recording.format import need_zstandard
 from log.recording.recorder import Recorder
 from log.recording.writer import Keeping
+from log.render import jsonl, text
 from log.sinks.output import Sink
 from log.sinks.service import Service, log_line
 from probes import ways
@@ -24,8 +25,11 @@ from probes.api import listing
 from probes.api.load import load_api
 from probes.covering import Guard
 from probes.filters import Filters
+from probes.host import maps
 from probes.host.allowed import check_tracing, is_in_first_pid_namespace, unseen
-from probes.options import list_parser, ps_parser
+from probes.host.stacks import Stacks
+from probes.internals.unwind import can_unwind
+from probes.options import list_parser, ps_parser, stuck_parser
 from probes.plans.plan import Limits
 from probes.ps import Counts, count_calls, list_processes, render_json, render_table
 from probes.session import Options, Session
@@ -92,6 +96,37 @@ def _counted(seconds: float, guard: Guard) -> Counts:
         events += session.poll()
         time.sleep(LOOK)
     return count_calls(events + session.stop())
+
+
+def show_stuck(arguments: Sequence[str], guard: Guard) -> int:
+    """libvirt-trace stuck: of calls that began before tracing what their stacks tell."""
+    options = stuck_parser().parse_args(arguments)
+    check_tracing()
+    if not can_unwind():
+        raise TraceError(
+            "Python's module elftools is missing: install the package python3-pyelftools"
+        )
+    session = Session(Options(Filters(), Limits(256, True), 8 << 20, ways.AUTO, (), VERSION), guard)
+    stacks = Stacks()
+    session.start()
+    try:
+        pids = sorted({mapping.pid for mapping in maps.scan()} - {os.getpid()})
+        before = stacks.scan(pids)
+        deadline = time.monotonic() + options.seconds
+        while time.monotonic() < deadline:
+            session.poll()
+            time.sleep(LOOK)
+        least = int(options.seconds * 1e9 / 2)
+        found = session.begun_before([one for one in before if stacks.is_still(one)])
+        found += session.under_way(least)
+    finally:
+        session.stop()
+        stacks.close()
+    render = jsonl.line if options.json else text.line
+    print("".join(map(render, found)), end="", flush=True)
+    if not found and not options.json:
+        say("no call is under way for long")
+    return 0
 
 
 def show_processes(arguments: Sequence[str], guard: Guard) -> int:

@@ -36,6 +36,7 @@ examples:
   libvirt-trace -- virsh start web1         what one command does
   libvirt-trace list '*Migrate*'            functions and their arguments
   libvirt-trace ps                          processes that have libvirt loaded
+  libvirt-trace stuck                       calls that hang, and why
   libvirt-trace record                      write a record, for later
   libvirt-trace log -w --since yesterday    what was changed since yesterday
   libvirt-trace enforce --policy keep.toml -- virsh
@@ -116,6 +117,7 @@ def tracing_parser(version: str) -> Parser:
             "libvirt-trace [OPTIONS] [-- COMMAND [ARG...]]\n"
             "       libvirt-trace list [--json] [GLOB...]\n"
             "       libvirt-trace ps [--json] [-d SECONDS]\n"
+            "       libvirt-trace stuck [--json] [-d SECONDS]\n"
             "       libvirt-trace record [OPTIONS] [DIR] [-- COMMAND [ARG...]]\n"
             "       libvirt-trace log [OPTIONS] [PATH...]\n"
             "       libvirt-trace report [OPTIONS] [PATH...]\n"
@@ -261,6 +263,25 @@ def ps_parser() -> Parser:
         dest="seconds",
         type=_seconds,
         help="count the calls of daemons' clients for so long",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON lines")
+    return parser
+
+
+def stuck_parser() -> Parser:
+    """The options of `stuck`."""
+    parser = Parser(
+        prog="libvirt-trace stuck",
+        description="Lists the calls that are under way, the oldest first, and what they wait for.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "-d",
+        metavar="SECONDS",
+        dest="seconds",
+        type=_seconds,
+        default=1,
+        help="how long a call has to last (1)",
     )
     parser.add_argument("--json", action="store_true", help="as JSON lines")
     return parser

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from log.errors import UsageError
-from log.events import Caller, Event
+from log.events import Caller, Event, UnderWay
 from log.shown import Shown
 from probes import ways
 from probes.api.load import load_api
 from probes.attachments import Attachments, listed
+from probes.calls import waits
 from probes.calls.calls import Calls
 from probes.calls.endings import Endings
 from probes.calls.losses import Losses
@@ -36,6 +37,7 @@ from probes.host.mapwatch import Dropped, Mapped, Online, Record, watch_maps
 from probes.host.modules import Modules
 from probes.host.owners import Owners
 from probes.host.processes import Processes
+from probes.host.stacks import Inside
 from probes.host.symbols import Symbols
 from probes.host.targets import Targets
 from probes.host.tree import Tree
@@ -243,6 +245,25 @@ class Session:
     def open_calls(self) -> int:
         """How many calls are under way."""
         return self._calls.open_calls()
+
+    def under_way(self, least: int = 0) -> list[UnderWay]:
+        """Calls that have lasted for `least` (ns), the oldest first."""
+        return self._calls.under_way(time.monotonic_ns(), least)
+
+    def begun_before(self, inside: Sequence[Inside]) -> list[UnderWay]:
+        """Of calls that were under way before, those that are so yet, and are seen by nothing
+        else.
+        """
+        now = self._clock.epoch(time.monotonic_ns())
+        found = []
+        for one in inside:
+            if not self._calls.has_called(one.tid):
+                caller = self._processes.lookup(one.pid)
+                where = waits.place_of(one.waits_for, serves=one.serves)
+                found.append(
+                    UnderWay(now, None, one.tid, one.comm, caller, None, one.function, None, where)
+                )
+        return found
 
     def _notice(self, seen: Sequence[Record]) -> None:
         """Processes that begin and end, and libraries that they load."""

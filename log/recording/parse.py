@@ -33,6 +33,7 @@ from log.events import (
     Removed,
     TargetInfo,
     Unattached,
+    UnderWay,
     VerdictInfo,
 )
 from log.render.jsonl import implied_returns
@@ -289,7 +290,36 @@ def _call(f: Fields, types: Types) -> Call:
         _maybe_plain(f.get("parent")),
         _names(f.get("one_of", [])),
         unfinished=_plain(f["reason"]) if kind == "unfinished" else None,
+        held_by=_maybe_fields(f.get("held_by"), "/held_by", types),
     )
+
+
+def _maybe_fields(item: Any, path: str, types: Types) -> Mapping[str, Value] | None:
+    return None if item is None else _fields(_dict(item), path, types)
+
+
+def _under_way(f: Fields, types: Types) -> UnderWay:
+    return UnderWay(
+        moment(f["time"]),
+        _maybe_int(f["age_ns"]),
+        _int(f["tid"]),
+        _text(f["comm"], "/comm", types),
+        _caller(f, "", types),
+        _maybe_fields(f["client"], "/client", types),
+        _plain(f["function"]),
+        _maybe_handle(f["object"], "/object", types),
+        _plain(f["where"]),
+        _value(f["command"], "/command", types),
+        _maybe_fields(f["held_by"], "/held_by", types),
+        _maybe_plain(f["call"]),
+    )
+
+
+def _maybe_handle(item: Any, path: str, types: Types) -> Handle | None:
+    found = _value(item, path, types)
+    if not (found is None or isinstance(found, Handle)):
+        raise ForeignLine("not an object of libvirt")
+    return found
 
 
 def _maybe_plain(item: Any) -> str | None:
@@ -401,9 +431,7 @@ def _end(f: Fields, types: Types) -> End:
 
 
 def _reads(f: Fields, types: Types) -> Reads:
-    found = _value(f["object"], "/object", types)
-    if not (found is None or isinstance(found, Handle)):
-        raise ForeignLine("not an object of libvirt")
+    found = _maybe_handle(f["object"], "/object", types)
     caller = _dict(f["caller"])
     calls, failed, total, longest = (
         _int(f[key]) for key in ("calls", "failed", "total_ns", "max_ns")
@@ -463,6 +491,7 @@ _KINDS: dict[str, Callable[[Fields, Types], Event]] = {
     "monitor": _command,
     "agent": _command,
     "domain": _domain,
+    "under_way": _under_way,
     "attached": _attached,
     "unattached": lambda f, types: Unattached(
         moment(f["time"]), _text(f["path"], "/path", types), _plain(f["reason"])

@@ -35,6 +35,7 @@ from log.events import (
     Recording,
     Removed,
     Unattached,
+    UnderWay,
     VerdictInfo,
     call_id,
 )
@@ -140,10 +141,11 @@ def _parts(call: Call) -> _Parts:
         f'"error":{"null" if error is None else _error(error)},"duration_ns":'
     )
     one_of = f'"one_of":{_list(call.one_of)},' if call.one_of else ""
+    held_by = f',"held_by":{_mapping(call.held_by)}' if call.held_by is not None else ""
     after = (
         f',"parent":{value(call.parent)},{one_of}'
         f'"client":{"null" if client is None else _client(client)},'
-        f'"verdict":{said or "null"}{_types(_call_types(call))}{end}'
+        f'"verdict":{said or "null"}{held_by}{_types(_call_types(call))}{end}'
     )
     return f'{{"type":"{kind}","time":"', f'Z","id":"{call.tid}-', middle, after
 
@@ -222,6 +224,8 @@ def _call_types(call: Call) -> Types:
         note_types(call.error._asdict(), "/error", found)
     if call.client is not None:
         note_fields(call.client, "/client", found)
+    if call.held_by is not None:
+        note_fields(call.held_by, "/held_by", found)
     return found
 
 
@@ -274,7 +278,23 @@ def _domain(event: DomainEvent) -> str:
     return _of_process("domain", event, fields)
 
 
-def _of_process(kind: str, event: Command | DomainEvent, fields: Mapping[str, Value]) -> str:
+def _under_way(event: UnderWay) -> str:
+    fields: dict[str, Value] = {
+        "function": event.function,
+        "object": event.object,
+        "age_ns": event.age_ns,
+        "where": event.where,
+        "command": event.command,
+        "held_by": None if event.held_by is None else dict(event.held_by),
+        "client": None if event.client is None else dict(event.client),
+        "call": event.call,
+    }
+    return _of_process("under_way", event, fields)
+
+
+def _of_process(
+    kind: str, event: Command | DomainEvent | UnderWay, fields: Mapping[str, Value]
+) -> str:
     known = f'"id":"{call_id(event.tid, event.time)}",{_who(event.caller, event.tid, event.comm)}'
     found: Types = {}
     note_fields({"comm": event.comm, **event.caller._asdict(), **fields}, "", found)
@@ -440,6 +460,7 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
 _OTHERS: dict[type, Callable[[Any], str]] = {
     Command: _command,
     DomainEvent: _domain,
+    UnderWay: _under_way,
     Attached: _attached,
     Unattached: _unattached,
     Clock: _clock_set,

@@ -24,6 +24,7 @@ from log.events import (
     Event,
     Reads,
     Recording,
+    UnderWay,
 )
 from log.quote import escape, name, quote
 from log.render.notices import notice
@@ -34,7 +35,7 @@ from log.values import (
     CutText,
     Value,
 )
-from log.why import why
+from log.why import person, why
 
 INDENT = "  "  # a level of nesting
 _JUDGED = {"deny": "DENIED", "audit": "AUDITED"}
@@ -84,6 +85,8 @@ def _pieces(event: Event, view: View) -> list[str]:
             if view is not View.BOTH and event.parent is not None
             else _LINES[type(event)](event, 0)
         )
+    if type(event) is UnderWay:
+        return _under_way(event, 0)
     if type(event) is Reads:
         return [] if event.caused and view is not View.BOTH else _reads(event)
     if type(event) is Recording:
@@ -230,6 +233,31 @@ def _domain(event: DomainEvent, level: int) -> list[str]:
     return [*_clock_and_who(event), *what, "notice", f"{escape(event.detail)}{reason}", "", "\n"]
 
 
+def _held(by: Mapping[str, Value]) -> str:
+    return f"held by {name(str(by.get('function')))} of {person(by)}"
+
+
+def _under_way(event: UnderWay, level: int) -> list[str]:
+    """A call that has not ended, and where its time goes."""
+    age = (
+        "begun before tracing"
+        if event.age_ns is None
+        else f"under way for {duration(event.age_ns)}"
+    )
+    where = escape(event.where)
+    if event.command is not None:
+        where += f": {_plain(event.command)}"
+    if event.held_by:
+        where += f", {_held(event.held_by)}"
+    who = _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid)
+    about = ("", "(", *(handle(event.object) if event.object else ()), "", ")")
+    return [
+        *("time", clock(event.time), "process", who + (_for(event.client) if event.client else "")),
+        *("function", _function(event.function), *about),
+        *("notice", f" {age}, {where}", "", "\n"),
+    ]
+
+
 def _reads(event: Reads) -> list[str]:
     """Calls that were counted, in the place of their lines."""
     who = _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid) + (
@@ -310,6 +338,8 @@ def _before(call: Call) -> list[str]:
         pieces += ("", " ", "denied", f"DENIED by rule {quote(call.verdict.rule)}")
     elif call.error is not None:
         pieces += ("", " ", "failed", _error(call.error))
+        if call.held_by:
+            pieces += ("", " ", "notice", f"({_held(call.held_by)})")
     elif call.failed is None:
         pieces += ("", " ", "notice", "(error lost, if any)")
     return pieces

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from log.events import Event
+from log.events import Event, UnderWay
+from log.values import Value
 from probes.api.table import ApiTable
 from probes.calls.building import Building
 from probes.calls.causes import Causes, sent
@@ -15,19 +16,24 @@ from probes.calls.decode import Decoder, NameOf
 from probes.calls.domains import uuid_of
 from probes.calls.endings import REMEMBERED, Endings
 from probes.calls.errors import RaisedErrors
+from probes.calls.jobs import Jobs
 from probes.calls.judged import Judged
 from probes.calls.losses import SERVED
 from probes.calls.open import NO_RETURN, Extra, Open, OpenCalls, Pieces, why_unarmed
 from probes.calls.pieces import Denial, Returned, clip, is_complete, piece_of
 from probes.calls.shown import Choice
 from probes.calls.tasks import Task
+from probes.calls.waits import Waits
 from probes.host.guests import Guests
 from probes.internals.private import (
     AGENT,
+    BEGINS_JOB,
     CHECK,
+    ENDS_JOB,
     LIFECYCLE,
     MONITOR,
     OF_ENDINGS,
+    OF_ERRORS,
     SEND,
 )
 from probes.kernel import records
@@ -98,6 +104,8 @@ class Calls:
             endings,
             redact=redact,
         )
+        self._jobs = Jobs()
+        self._waits = Waits(self._decoder, self._open, self._jobs, find_task, epoch)
         self._building = Building(
             self._decoder, self._open, self._causes, self._errors, find_task, epoch
         )
@@ -234,6 +242,7 @@ class Calls:
         self._errors.forget(tid)
         self._judged.forget(tid)
         self._endings.thread_exited(tid)
+        self._jobs.forget(tid)
         ended: list[Event] = []
         if tid in self._waiting:
             self._settle(tid, ended)
@@ -350,29 +359,48 @@ class Calls:
             return
         fields = plan.decode(raw, {}, self._decoder.constants_of(tgid))
         call = self._open.innermost(tid)
-        if name == SEND:
-            if call:
-                self._causes.sends(call, tid, sent(fields))
-        elif name == MONITOR or name in AGENT:
-            if call and entered:
-                text = AGENT.get(name) or fields.get("text")
-                self._changes.commands(call, tid, fields["arg0"], text)
-                self._changes.asks(call, tid, name in AGENT, text, time)
-            elif call:
-                self._changes.answered(call, tid, time, ended)
-        elif name == LIFECYCLE:
+        if name == LIFECYCLE:
             self._changes.changed(
                 call, self._find_task(task, tgid, tid), tid, time, fields, flags, ended
             )
         elif name in OF_ENDINGS:
             self._endings.learn(name, tgid, tid, fields)
+        elif name in OF_ERRORS:
+            tell = self._errors.entered if entered else self._errors.returned
+            tell(tid, time, name, fields)
+        elif call and entered:
+            self._in_call(name, call, tid, time, fields)
+        elif call and name == BEGINS_JOB:
+            failed = bool(u64(raw, records.RETURN_VALUE) & 0x80000000)
+            if held := self._jobs.begun(tid, time, failed=failed):
+                self._open.extra(tid, call).held_by = self._waits.by(held)
+        elif call:
+            self._changes.answered(call, tid, time, ended)
+
+    def _in_call(
+        self, name: str, call: Open, tid: int, time: int, fields: Mapping[str, Value]
+    ) -> None:
+        """The call enters an inner function."""
+        if name == SEND:
+            self._causes.sends(call, tid, sent(fields))
+        elif name == MONITOR or name in AGENT:
+            text = AGENT.get(name) or fields.get("text")
+            self._changes.commands(call, tid, fields["arg0"], text)
+            self._changes.asks(call, tid, name in AGENT, text, time)
+        elif name == BEGINS_JOB:
+            self._jobs.begins(call, tid, fields, time)
+        elif name in ENDS_JOB:
+            self._jobs.ends(call.tgid, name, fields)
         elif name == CHECK:
-            if call:
-                self._open.extra(tid, call).checked = uuid_of(fields), fields["name"]
-        elif entered:
-            self._errors.entered(tid, time, name, fields)
-        else:
-            self._errors.returned(tid, time, name, fields)
+            self._open.extra(tid, call).checked = uuid_of(fields), fields["name"]
+
+    def under_way(self, now: int, least: int = 0) -> list[UnderWay]:
+        """Calls that have lasted for `least` (ns) at the time `now` (ns, CLOCK_MONOTONIC)."""
+        return self._waits.under_way(now, least)
+
+    def has_called(self, tid: int) -> bool:
+        """Whether the thread was seen to call since tracing began, lately at least."""
+        return tid in self._open.stacks
 
     def _aside(self, kind: int, raw: bytes, row: int, ended: list[Event]) -> None:
         """Records that are neither the beginning nor the end of a call: of inner functions and

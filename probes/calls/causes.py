@@ -141,6 +141,7 @@ class Causes:
             more_children=extra.more,
             parent=origins[0].id if len(origins) == 1 else None,
             one_of=tuple(origin.id for origin in origins) if len(origins) > 1 else (),
+            held_by=extra.held_by if built.error else None,
         )
         for uuid, name in [extra.checked] if extra.checked else found_by(extra.children):
             built = with_true_name(built, uuid, name)
@@ -148,4 +149,5 @@ class Causes:
             parent := self._calls.extra_of(origins[0].tid, origins[0].number)
         ):
             parent.add(built)
+            parent.held_by = extra.held_by
         return built

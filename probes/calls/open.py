@@ -6,7 +6,7 @@ entry record.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from log.events import Event, VerdictInfo, call_id
@@ -51,6 +51,7 @@ class Extra:
         "checked",
         "children",
         "command",
+        "held_by",
         "hidden",
         "is_past",
         "more",
@@ -63,6 +64,8 @@ class Extra:
 
     def __init__(self) -> None:
         self.changed: set[Value] = set()  # UUIDs of domains
+        # the call that had the job which this one waited for in vain
+        self.held_by: Mapping[str, Value] | None = None
         self.hidden = False  # for nobody who is asked for
         self.pieces: Pieces | None = None  # of long arguments
         self.unarmed: str | None = None  # why it has no return probe

@@ -96,6 +96,13 @@ CHECK, LIFECYCLE, MONITOR = (
 )
 # what a monitor tells a daemon; a domain that goes with its connection; a daemon's start
 TELLS, CLOSES, STARTS = "qemuMonitorEmitEvent", "qemuProcessAutoDestroy", "virStateInitialize"
+# who wants a job of a domain, and who gives it back
+BEGINS_JOB = "virDomainObjBeginJobInternal"
+ENDS_JOB = {
+    "virDomainObjEndJob": "job",
+    "virDomainObjEndAgentJob": "agent",
+    "virDomainObjEndAsyncJob": "async",
+}
 OF_ENDINGS = frozenset({TELLS, CLOSES, STARTS})
 # of a libvirt that keeps things elsewhere than CONNECTION_EVIDENCE says
 ELSEWHERE = ", connection elsewhere"
@@ -244,6 +251,9 @@ PRIVATE = (
         Private(name, entry=() if command else (InnerText("text", "arg1"),), ret=())
         for name, command in AGENT.items()
     ),
+    # domain, its jobs, and which is wanted: a job, one with the agent, an asynchronous one
+    Private(BEGINS_JOB, ret=()),
+    *(Private(name) for name in ENDS_JOB),  # domain
     # of libvirt_driver_qemu.so: monitor, event, seconds, microseconds, details; it is handled in
     # the same thread after that
     Private(

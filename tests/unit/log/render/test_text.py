@@ -2,12 +2,22 @@
 """Text lines, compared whole."""
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import BY_CALL, NO_CALL, CallError, Command, DomainEvent, TargetInfo, VerdictInfo
+from log.events import (
+    BY_CALL,
+    NO_CALL,
+    CallError,
+    Command,
+    DomainEvent,
+    TargetInfo,
+    UnderWay,
+    VerdictInfo,
+)
 from log.render import text, units
 from log.values import (
     CutText,
@@ -446,3 +456,50 @@ def test_name_that_the_driver_does_not_know_the_domain_by_is_marked():
     assert text.line(forged) == (
         f'{HEAD}virDomainDestroyFlags(domain=web1 /* not "innocent" */) = 0 <4.1ms>\n'
     )
+
+
+HELD: dict[str, Value] = {
+    "id": "1-2",
+    "function": "virDomainSave",
+    "pid": 5,
+    "exe": "/usr/bin/virsh",
+    "uid": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("age", "where", "command", "held_by", "words"),
+    [
+        (None, "in the daemon", None, None, "begun before tracing, in the daemon"),
+        (
+            2_000_000_000,
+            "waiting for the monitor",
+            '{"execute":"\x1b[31m"}',
+            None,
+            'under way for 2.0s, waiting for the monitor: {"execute":"\\x1b[31m"}',
+        ),
+        (
+            3000,
+            "waiting for the domain's job",
+            None,
+            HELD,
+            "under way for 3.0us, waiting for the domain's job, held by virDomainSave of 5 virsh 0",
+        ),
+    ],
+)
+def test_call_that_is_under_way(
+    age: int | None, where: str, command: str | None, held_by: Any, words: str
+):
+    event = UnderWay(
+        SERVED.time, age, 7, "rpc", SERVED.caller, SERVED.client, "virDomainSuspend",
+        STOPPED.domain, where, command, held_by, None,
+    )  # fmt: skip
+    assert text.line(event) == (
+        f"{AT[1]} 812 rpc root for 41207 virsh root virDomainSuspend(web1) {words}\n"
+    )
+
+
+def test_call_that_gave_up_names_who_kept_it_waiting():
+    error = CallError(68, "VIR_ERR_OPERATION_TIMEOUT", None, "cannot acquire state change lock")
+    failed = SERVED._replace(ret=-1, failed=True, error=error, held_by=HELD, children=())
+    assert "lock) (held by virDomainSave of 5 virsh 0) <" in text.line(failed, text.View.BOTH)
