@@ -31,6 +31,10 @@ STANDS_FOR: dict[str, frozenset[str]] = {
 CREATING = frozenset({"virDomainCreateXML", "virDomainCreateXMLWithFiles"})
 DEFINING = frozenset({"virDomainDefineXML", "virDomainDefineXMLFlags"})
 
+_STREAMS = (
+    "what goes through a stream is moved by the daemon itself; deny what begins it, such as "
+    "virStorageVolUpload"
+)
 # public functions that no client's call arrives in a daemon as -> what it arrives as, if it does at
 # all
 CLIENT_ONLY: dict[str, str] = {
@@ -55,7 +59,7 @@ CLIENT_ONLY: dict[str, str] = {
             "virStreamRecvAll", "virStreamRecvFlags", "virStreamRecvHole", "virStreamSendAll",
             "virStreamSparseRecvAll", "virStreamSparseSendAll",
         ),
-        "streams arrive as virStreamRecv, virStreamSend and virStreamSendHole",
+        _STREAMS,
     ),
     **dict.fromkeys(
         ("virConnectIsAlive", "virConnectIsEncrypted", "virConnectSetKeepAlive"),
@@ -82,10 +86,22 @@ CLIENT_ONLY: dict[str, str] = {
     ),
 }  # fmt: skip
 
+# what a daemon calls for its client, but in a thread that does so for all of them
+IN_ITS_LOOP: dict[str, str] = dict.fromkeys(
+    (
+        "virStreamAbort", "virStreamEventAddCallback", "virStreamEventRemoveCallback",
+        "virStreamEventUpdateCallback", "virStreamFinish", "virStreamRecv", "virStreamSend",
+        "virStreamSendHole",
+    ),
+    _STREAMS,
+)  # fmt: skip
+CANT_BIND = {**CLIENT_ONLY, **IN_ITS_LOOP}
+
 # what libvirt's daemons import of it that is not public, and why there is no stub: glob -> reason
 NOT_JUDGED: dict[str, str] = {
     "*CheckACL": "asks libvirt's own access control; the public function that it guards is judged",
     "xdr_*": "reads and writes messages",
+    "remoteProbe*": "the proxy looks which daemons there are",
     "virNet*": "moves messages; the daemon's own connections, limits and threads",
     "virConnectSupportsFeature": "asks what the driver can do, and changes nothing",
     "virStreamInData": "asks what comes next in a stream, whose begin was judged",

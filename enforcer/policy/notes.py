@@ -5,10 +5,10 @@ check` come out.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+import fnmatch
+from collections.abc import Iterator, Sequence
 
-from enforcer.policy.arrivals import CLIENT_ONLY
+from enforcer.policy.arrivals import CANT_BIND
 from enforcer.policy.rules import Policy, Rule
 from log.quote import quote
 from probes.api.table import ApiTable
@@ -18,7 +18,8 @@ _RENAME = "virDomainRename"
 
 def notes(policy: Policy, table: ApiTable) -> list[str]:
     """A line each, with the rule's place."""
-    found = [(rule.line, text) for rule in policy.rules for text in _of_rule(rule)]
+    judged = [function.name for function in table.functions if function.access != "plumbing"]
+    found = [(rule.line, text) for rule in policy.rules for text in _of_rule(rule, judged)]
     if (rule := _can_be_renamed(policy, table)) is not None:
         text = (
             f"rule {quote(rule.name)} goes by names, and a domain can be renamed first: deny "
@@ -28,10 +29,11 @@ def notes(policy: Policy, table: ApiTable) -> list[str]:
     return [f"{policy.origin}:{line}: {text}" for line, text in sorted(found)]
 
 
-def _of_rule(rule: Rule) -> Iterator[str]:
-    for name in rule.globs:
-        if name in CLIENT_ONLY and not re.search(r"[*?\[]", name):
-            yield f"rule {quote(rule.name)} can't bind in a daemon by {name}: {CLIENT_ONLY[name]}"
+def _of_rule(rule: Rule, judged: Sequence[str]) -> Iterator[str]:
+    for glob in rule.globs:
+        reasons = {CANT_BIND.get(name) for name in fnmatch.filter(judged, glob)}
+        if len(reasons) == 1 and None not in reasons:
+            yield f"rule {quote(rule.name)} can't bind in a daemon by {glob}: {reasons.pop()}"
     if rule.action == "allow" and rule.exes:
         more = "" if rule.people else "; say user, too"
         yield (

@@ -5,6 +5,7 @@ whichever daemon asks for them.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -12,6 +13,8 @@ import pytest
 
 from tests.enforced import put
 from tests.modular.conftest import NAMES, Modular
+from tests.needs import MODULAR, PYTHON
+from tests.needs import ROOT as TESTS_ROOT
 from tests.system.test_identity import NOBODY
 
 POLICY = """
@@ -88,6 +91,17 @@ def enforced(only_one, tmp_path_factory) -> Iterator[Modular]:
     with Modular(dict.fromkeys(NAMES, policy)) as daemons:
         assert daemons.create("web1").returncode == 0
         yield daemons
+
+
+def test_what_these_daemons_import_has_a_stub_or_a_reason():
+    done = subprocess.run(
+        [PYTHON, "-m", "pytest", "-q", "tests/unit/enforcer/policy/test_arrivals.py"],
+        cwd=TESTS_ROOT,
+        env={**os.environ, "LIBVIRT_TRACE_DAEMONS": str(MODULAR / "sbin")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout
 
 
 def test_users_are_told_apart_on_each_way_in(enforced):

@@ -24,6 +24,15 @@ def test_functions_that_never_arrive_in_a_daemon():
     assert noted('action = "deny"\nfunction = ["virConnectOpen*", "virDomainGet*"]') == []
 
 
+def test_streams_are_moved_by_the_daemon_itself():
+    for glob in ("virStreamSend", "virStreamS*"):
+        (note,) = noted(f'action = "deny"\nfunction = "{glob}"')
+        assert note == (
+            f'rule "r0" can\'t bind in a daemon by {glob}: what goes through a stream is moved by '
+            "the daemon itself; deny what begins it, such as virStorageVolUpload"
+        )
+
+
 def test_allowing_by_program():
     (note,) = noted('action = "allow"\nclass = "write"\nexe = "/usr/bin/virsh"')
     assert note.startswith('rule "r0" allows by exe, which proves little') and note.endswith(
