@@ -37,7 +37,7 @@ def policy_parser() -> Parser:
     )
     actions = parser.add_subparsers(
         dest="action",
-        metavar="check|explain|rehearse|learn|apply|rollback",
+        metavar="check|explain|rehearse|learn|stale|apply|rollback",
         required=True,
         parser_class=Parser,
     )
@@ -67,6 +67,10 @@ def policy_parser() -> Parser:
         allow_abbrev=False,
     )
     rehearsal.add_learn(learn)
+    unused = actions.add_parser(
+        "stale", help="which of its rules have decided no recorded call", allow_abbrev=False
+    )
+    rehearsal.add_stale(unused)
     apply = actions.add_parser(
         "apply",
         help=f"put it in force in all enforced processes ({SYSTEM_POLICY})",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from enforcer.policy.loading import load
 from enforcer.policy.rules import Policy, read_policy
 from enforcer.rehearsal.learn import Measured, Seen, as_toml, said
 from enforcer.rehearsal.rehearse import DENIED, Rehearsal, Span
-from enforcer.rehearsal.shown import as_json, as_text
+from enforcer.rehearsal.shown import as_json, as_text, stale
 from log.errors import TraceError, say
 from log.options import time_option
 from log.quote import name, quote
@@ -26,6 +27,7 @@ from log.sinks.progress import Bar, open_bar
 from log.usage import whole
 
 _MOST = 1 << 40
+_DAY = 86400 * 10**9  # ns
 
 
 def add_rehearse(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +78,33 @@ def run_rehearse(options: argparse.Namespace) -> int:
     else:
         print("\n".join(as_text(found, everything=options.all)), flush=True)
     return 1 if found.worked[DENIED] > options.allow_new_denials else 0
+
+
+def add_stale(parser: argparse.ArgumentParser) -> None:
+    """The options of `policy stale`."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="the policy")
+    add_records(parser)
+    parser.add_argument(
+        "--days",
+        metavar="N",
+        type=lambda text: whole(text, "a number of days", 1, 36500),
+        default=30,
+        help="rules that have decided no call for so long (30)",
+    )
+    parser.add_argument("--all", action="store_true", help="list the other rules, too")
+
+
+def run_stale(options: argparse.Namespace) -> int:
+    """libvirt-trace policy stale"""
+    policy = load(options.file, table())
+    until = time.time_ns() if options.until is None else options.until
+    since = until - options.days * _DAY if options.since is None else options.since
+    span = Span(since, options.until)
+    found = Rehearsal(policy, table(), None, span)
+    pass_lines(options.records, span, found)
+    say_doubts(found, [policy])
+    print("\n".join(stale(found, everything=options.all)), flush=True)
+    return 0
 
 
 def add_learn(parser: argparse.ArgumentParser) -> None:
@@ -189,4 +218,5 @@ def _version(text: str) -> tuple[int, ...]:
 RUN: dict[str, Callable[[argparse.Namespace], int]] = {
     "rehearse": run_rehearse,
     "learn": run_learn,
+    "stale": run_stale,
 }

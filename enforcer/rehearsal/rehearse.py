@@ -65,6 +65,7 @@ class Said(NamedTuple):
     denies: bool | Unrecorded
     rule: Rule | None = None  # that decides
     missing: str = ""  # what would tell
+    is_sure: bool = True  # that it is this rule
 
 
 class Outcome(NamedTuple):
@@ -77,6 +78,16 @@ class Outcome(NamedTuple):
     worked: bool = False  # it did not fail, as far as is known
     client: tuple[str, ...] = ("", "")  # program and user
     object: str | None = None
+    decider: str | None = None  # the rule that decides it, whether that changes anything or not
+    is_sure: bool = True  # that it is this one
+
+
+class Use:
+    """How often a rule has decided."""
+
+    def __init__(self) -> None:
+        self.calls = self.perhaps = 0  # for certain; where the record doesn't tell
+        self.last: int | None = None  # ns, for certain
 
 
 class Row:
@@ -124,6 +135,7 @@ class Rehearsal:
         self._judges = [Judge(policy, table) for policy in (new, old) if policy is not None]
         self._table, self._span, self._clients = table, span, clients
         self.rows: dict[Key, Row] = {}
+        self.uses: dict[str, Use] = {rule.name: Use() for rule in new.rules}
         self.judged: Counter[str] = Counter()  # calls, by where
         self.elsewhere: Counter[str] = Counter()  # calls that are judged nowhere, by why
         self.changed: Counter[str] = Counter()  # by kind
@@ -235,6 +247,13 @@ class Rehearsal:
             self.elsewhere[outcome.missing or ""] += calls
             return
         self.judged[outcome.where] += calls
+        if outcome.decider is not None:
+            use = self.uses[outcome.decider]
+            if outcome.is_sure:
+                use.calls += calls
+                use.last = max(use.last or last, last)
+            else:
+                use.perhaps += calls
         if outcome.kind is None:
             if outcome.missing is not None:
                 self.untold[outcome.missing] += calls
@@ -279,6 +298,8 @@ class Rehearsal:
             worked=made.failed is not True and not was_denied,
             client=client_of(event.comm, event.caller, event.client),
             object=label if isinstance(label, str) else None if about is None else "?",
+            decider=said.rule.name if said.rule else None,
+            is_sure=said.is_sure,
         )
         if said == before or said.denies == before.denies is not UNRECORDED:
             return outcome  # whatever it is, both say the same
@@ -302,13 +323,13 @@ def strictest(decisions: Iterable[Decision]) -> Said:
     """
     found = Said(False)
     for decision in decisions:
-        denies, rule = decision.denies, decision.by
+        denies, rule, is_sure = decision.denies, decision.by, not decision.perhaps
         if denies is True:
-            return Said(True, rule)
+            return Said(True, rule, is_sure=is_sure)
         if denies is UNRECORDED:
-            found = Said(denies, rule, decision.perhaps[0][1])
+            found = Said(denies, rule, decision.perhaps[0][1], is_sure=False)
         elif found.denies is False and rule and (rule.action == "audit" or not found.rule):
-            found = Said(False, rule)
+            found = Said(False, rule, is_sure=is_sure)
     return found
 
 

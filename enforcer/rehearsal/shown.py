@@ -120,6 +120,26 @@ def _of_rule(
         yield f"  ... and {more:,} more such lines, {_calls(left)}; --all lists them"
 
 
+def stale(found: Rehearsal, *, everything: bool = False) -> list[str]:
+    """Rules that have decided no call, or all."""
+    lines = list(doubts(found))
+    if not found.calls:
+        return [*lines, "nothing that a policy judges is recorded there"]
+    assert found.first is not None
+    span = f"{day_and_time(found.first)} to {day_and_time(found.last)}"
+    unused = 0
+    for rule in found.new.rules:
+        use = found.uses[rule.name]
+        unused += not use.calls
+        if use.calls and not everything:
+            continue
+        said = f"{_calls(use.calls)}, last {day_and_time(use.last)}" if use.last else "no call"
+        more = f", perhaps {_calls(use.perhaps)}: the record doesn't tell" if use.perhaps else ""
+        lines.append(f"rule {quote(rule.name)} (line {rule.line}), {rule.action}: {said}{more}")
+    of = f"{unused} of {len(found.new.rules)} rules"
+    return [*lines, f"{span}: {of} have decided none of {_calls(found.calls)}"]
+
+
 def _by(found: Rehearsal, kind: str, rule: str | None) -> str:
     policy: Policy | None = found.new if kind == DENIED else found.old
     line = next((one.line for one in policy.rules if one.name == rule), 0) if policy else 0
@@ -163,6 +183,15 @@ def as_json(found: Rehearsal) -> str:
         ],
         "lost": found.lost,
         "left_out": found.left_out,
+        "rules": [
+            {
+                "rule": rule,
+                "calls": use.calls,
+                "perhaps": use.perhaps,
+                "last": None if use.last is None else rfc3339(use.last),
+            }
+            for rule, use in found.uses.items()
+        ],
         "changes": [_as_fields(key, row) for key, row in _sorted(found.rows.items())],
     }
     return json.dumps(fields, separators=(",", ":")) + "\n"

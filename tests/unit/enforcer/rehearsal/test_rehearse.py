@@ -334,6 +334,44 @@ def test_a_thousand_rules(capsys, tmp_path):
     assert (found["newly_denied"], found["same"]) == (143, 57)
 
 
+def test_rules_that_decide_nothing_are_stale(capsys, tmp_path):
+    text = (
+        rule("ann", function=["virDomainDestroy"], user=["1001"])
+        + rule("maybe", function=["virDomainDefineXML"], element=["hostdev"])
+        + KEEP
+        + rule("behind", function=["virDomainDestroy"], object=["web1"])
+    )
+    document = Values({"xml": Xml("<domain><title><redacted/></title></domain>", "")})
+    events = [served(0), served(1), served(2, "virDomainDefineXML", args=document)]
+    lines_file(tmp_path / "calls", events)
+    (tmp_path / "p.toml").write_text(text)
+
+    def stale(*words: str) -> list[str]:
+        at = ["--since", f"@{START // NS - 9}", *words]
+        status = commands.run_policy(["stale", f"{tmp_path}/p.toml", f"{tmp_path}/calls", *at])
+        assert status == 0
+        printed: str = capsys.readouterr().out
+        return printed.splitlines()
+
+    lines = stale()
+    assert lines[:3] == [
+        'rule "ann" (line 1), deny: no call',
+        'rule "maybe" (line 6), deny: no call, perhaps 1 call: the record doesn\'t tell',
+        'rule "behind" (line 16), deny: no call',
+    ]
+    assert lines[3].endswith(": 3 of 4 rules have decided none of 3 calls") and len(lines) == 4
+    assert stale("--all")[2].startswith('rule "keep-web" (line 11), deny: 2 calls, last 20')
+    assert commands.run_policy(["stale", f"{tmp_path}/p.toml", f"{tmp_path}/calls"]) == 0
+    assert capsys.readouterr().out == "nothing that a policy judges is recorded there\n"
+    rules = as_json(capsys, tmp_path, text, tmp_path / "calls")["rules"]
+    assert [(one["rule"], one["calls"], one["perhaps"]) for one in rules] == [
+        ("ann", 0, 0),
+        ("maybe", 0, 1),
+        ("keep-web", 2, 0),
+        ("behind", 0, 0),
+    ]
+
+
 def test_memory_has_a_limit_that_is_said(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(rehearse, "MOST_ROWS", 5)
     monkeypatch.setattr(rehearse, "MOST_KNOWN", 3)
