@@ -25,6 +25,7 @@ class Caller(NamedTuple):
     unit: str | None  # systemd unit, from the cgroup
     container: str | None  # container id, from the cgroup
     real_uid: int | None = None  # where it is another one
+    ppid: int | None = None  # who made it, or was its parent when it was first seen
 
 
 class CallError(NamedTuple):

@@ -254,6 +254,7 @@ def _caller(f: Fields, path: str, types: Types) -> Caller:
         _maybe_text(f["unit"], f"{path}/unit", types),
         _maybe_text(f["container"], f"{path}/container", types),
         _maybe_int(f.get("real_uid")),
+        _maybe_int(f.get("ppid")),
     )
 
 

@@ -162,6 +162,16 @@ _clients: dict[int, tuple[object, str]] = {}
 _SHARED_MAX = 4096
 
 
+def _fields_of(caller: Caller) -> dict[str, Value]:
+    """Those that are always there, and those that are known."""
+    fields: dict[str, Value] = caller._asdict()
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None or name not in ("real_uid", "ppid")
+    }
+
+
 def _who(caller: Caller, tid: int, comm: str) -> str:
     key = (id(caller), tid, comm)
     known = _callers.get(key)
@@ -169,9 +179,7 @@ def _who(caller: Caller, tid: int, comm: str) -> str:
         return known[1]
     if len(_callers) >= _SHARED_MAX:
         _callers.clear()
-    fields = caller._asdict()
-    if caller.real_uid is None:
-        del fields["real_uid"]
+    fields = _fields_of(caller)
     text = f'"pid":{fields.pop("pid")},"tid":{tid},"comm":{_word(comm)},{_mapping(fields)[1:-1]}'
     _callers[key] = (caller, text)
     return text
@@ -334,10 +342,8 @@ def _reads(event: Reads) -> str:
     caller: dict[str, Value] = {
         "pid": event.caller.pid,
         "comm": event.comm,
-        **event.caller._asdict(),
+        **_fields_of(event.caller),
     }
-    if event.caller.real_uid is None:
-        del caller["real_uid"]
     client = None if event.client is None else dict(event.client)
     counts: dict[str, Value] = {"caused": True} if event.caused else {}
     counts |= {

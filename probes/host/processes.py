@@ -204,6 +204,7 @@ class Processes:
             unit=place.unit,
             container=place.container,
             real_uid=None if captured.real_uid == captured.uid else captured.real_uid,
+            ppid=(was.ppid if was else 0) or captured.ppid or None,
         )
 
     def since(self, pid: int, at: int | None = None) -> int:
