@@ -63,6 +63,7 @@ _VARYING_FIELDS = frozenset(
         "id",
         "parent",
         "pid",
+        "ppid",
         "tid",
         "functions",
         "attach_ms",
