@@ -37,7 +37,7 @@ def policy_parser() -> Parser:
     )
     actions = parser.add_subparsers(
         dest="action",
-        metavar="check|explain|rehearse|learn|stale|apply|rollback",
+        metavar="check|explain|rehearse|learn|review|stale|apply|rollback",
         required=True,
         parser_class=Parser,
     )
@@ -67,6 +67,12 @@ def policy_parser() -> Parser:
         allow_abbrev=False,
     )
     rehearsal.add_learn(learn)
+    asks = actions.add_parser(
+        "review",
+        help="asks about what was recorded and no rule is about, and adds the rules",
+        allow_abbrev=False,
+    )
+    rehearsal.add_review(asks)
     unused = actions.add_parser(
         "stale", help="which of its rules have decided no recorded call", allow_abbrev=False
     )

@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from enforcer.launch.library import table
 from enforcer.policy.files import write_whole
-from enforcer.policy.loading import load
+from enforcer.policy.judge import Judge
+from enforcer.policy.loading import load, parse, read_text
 from enforcer.policy.rules import Policy, read_policy
 from enforcer.rehearsal.learn import Measured, Seen, as_toml, said
 from enforcer.rehearsal.rehearse import DENIED, Rehearsal, Span
+from enforcer.rehearsal.review import FINISH, Unruled, listed, review
 from enforcer.rehearsal.shown import as_json, as_text, stale
 from log.errors import TraceError, say
 from log.options import time_option
@@ -137,6 +141,48 @@ def run_learn(options: argparse.Namespace) -> int:
     return 0
 
 
+def add_review(parser: argparse.ArgumentParser) -> None:
+    """The options of `policy review`."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="the policy, which is changed")
+    add_records(parser)
+
+
+def run_review(options: argparse.Namespace) -> int:
+    """libvirt-trace policy review"""
+    text = read_text(options.file)
+    policy = parse(text, options.file, table())
+    span, bar = Span(options.since, options.until), open_bar()
+    unruled = Unruled(Seen(table(), span), Judge(policy, table()))
+    try:
+        unruled.add(lines_of(options.records, span, bar, writes=True))
+    finally:
+        bar.hide()
+    questions = unruled.questions()
+    if not questions:
+        say("there is a rule for all that was recorded and changes something, and did not fail")
+        return 0
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print("\n".join(listed(questions)), flush=True)
+        return 0
+    try:
+        changed, added = review(text, policy, table(), questions, _ask)
+    except KeyboardInterrupt:
+        say("nothing was changed")
+        return 1
+    if added:
+        write_whole(options.file, changed.encode(), os.stat(options.file).st_mode & 0o777)
+    say(f"{options.file}: {added} rule{'' if added == 1 else 's'} more")
+    return 0
+
+
+def _ask(question: str) -> str:
+    try:
+        return input(question)
+    except EOFError:
+        print(flush=True)
+        return FINISH
+
+
 def _see(paths: list[str], span: Span) -> Seen:
     seen, bar = Seen(table(), span), open_bar()
     try:
@@ -218,5 +264,6 @@ def _version(text: str) -> tuple[int, ...]:
 RUN: dict[str, Callable[[argparse.Namespace], int]] = {
     "rehearse": run_rehearse,
     "learn": run_learn,
+    "review": run_review,
     "stale": run_stale,
 }

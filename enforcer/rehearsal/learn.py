@@ -47,7 +47,7 @@ class Seen:
     """What was done."""
 
     def __init__(self, table: ApiTable, span: Span) -> None:
-        self._table, self._span = table, span
+        self.table, self.span = table, span
         self.deeds: dict[Deed, Evidence] = {}
         self.not_learned: Counter[tuple[str, str, str]] = Counter()  # why, who, function
         self.calls = self.left_out = 0
@@ -66,9 +66,9 @@ class Seen:
                     self._add(event)
 
     def _add(self, call: Call) -> None:
-        if not self._span.holds(call.time, call.time):
+        if not self.span.holds(call.time, call.time):
             return
-        function = self._table.by_name.get(call.function)
+        function = self.table.by_name.get(call.function)
         if function is None:
             self._leave(UNKNOWN, call)
             return
@@ -93,8 +93,17 @@ class Seen:
             names = _names(one)
             if isinstance(names, str):
                 self._leave(names, call)
-            else:
-                self._note(Deed(who, call.function, names), call)
+            elif self.wants(facts):
+                deed = Deed(who, call.function, names)
+                self._note(deed, call)
+                self.keep(deed, facts)
+
+    def wants(self, facts: list[Facts]) -> bool:
+        """Whether such a call counts."""
+        return True
+
+    def keep(self, deed: Deed, facts: list[Facts]) -> None:
+        """Remember what such a call is."""
 
     def _note(self, deed: Deed, call: Call) -> None:
         evidence = self.deeds.get(deed)
@@ -204,22 +213,33 @@ def said(measured: Measured) -> str:
 
 
 def _rule(number: int, rule: Learned) -> Iterator[str]:
-    yield f"# {_said(rule.evidence)}"
+    yield f"# {evidence_of(rule.evidence)}"
     yield from (f"# made wider: {escape(step)}" for step in rule.steps)
-    yield "[[rule]]"
     what = "changes" if rule.by_class else rule.functions[0]
     more = f" and {len(rule.functions) - 1} more" if len(rule.functions) > 1 else ""
     title = f"learned {number}: {rule.who}, {what}{'' if rule.by_class else more}"
-    yield f"name = {_text(''.join(c if c.isprintable() else '?' for c in title)[:_NAME_MAX])}"
-    yield 'action = "allow"'
-    yield f"function = {_texts(rule.functions)}"
-    yield 'class = "write"'
-    yield f"user = {_texts([rule.who])}"
-    if rule.globs:
-        yield f"object = {_texts(rule.globs)}"
+    name_of = "".join(c if c.isprintable() else "?" for c in title)[:_NAME_MAX]
+    yield from rule_lines(name_of, "allow", rule.functions, rule.who, rule.globs)
 
 
-def _said(evidence: Evidence) -> str:
+def rule_lines(
+    name_of: str, action: str, functions: Iterable[str], who: str, globs: Iterable[str]
+) -> list[str]:
+    """A rule on calls that change something."""
+    objects = list(globs)
+    return [
+        "[[rule]]",
+        f"name = {_text(name_of)}",
+        f'action = "{action}"',
+        f"function = {_texts(functions)}",
+        'class = "write"',
+        f"user = {_texts([who])}",
+        *([f"object = {_texts(objects)}"] if objects else []),
+    ]
+
+
+def evidence_of(evidence: Evidence) -> str:
+    """How often something was seen, in a line."""
     days = len(evidence.days)
     span = day_and_time(evidence.first)
     span += f" to {day_and_time(evidence.last)}" if evidence.calls > 1 else ""
@@ -238,20 +258,17 @@ def _once(once: dict[Deed, Evidence]) -> list[str]:
         if number == MOST_LISTED:
             lines.append(f"# ... and {len(once) - MOST_LISTED:,} more")
             break
-        words = " and ".join(map(quote, deed.objects))
-        about = f" on {words}" if words else ""
-        lines.append(f"# {escape(deed.who)}: {deed.function}{about}, {_said(evidence)}")
-        keys = [
-            "#   [[rule]]",
-            f"#   name = {_text(f'once {number + 1}: {deed.function}')}",
-            '#   action = "allow"',
-            f"#   function = {_texts([deed.function])}",
-            '#   class = "write"',
-            f"#   user = {_texts([deed.who])}",
-        ]
-        globs = [literal(one) for one in deed.objects]
-        lines += [*keys, *([f"#   object = {_texts(globs)}"] if globs else [])]
+        lines.append(f"# {about(deed)}, {evidence_of(evidence)}")
+        name_of, globs = f"once {number + 1}: {deed.function}", map(literal, deed.objects)
+        rule = rule_lines(name_of, "allow", [deed.function], deed.who, globs)
+        lines += [f"#   {line}" for line in rule]
     return lines
+
+
+def about(deed: Deed) -> str:
+    """Who did what to what."""
+    words = " and ".join(map(quote, deed.objects))
+    return f"{escape(deed.who)}: {deed.function}{f' on {words}' if words else ''}"
 
 
 def _not_learned(seen: Seen) -> list[str]:
