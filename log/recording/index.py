@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from log.recording.format import INDEX, SEEK_TABLE, compress, decompress, skippable
 
 SEEKABLE = 0x8F92EAB1
+MOST_READ = 1 << 17  # rows of indexes that are kept in memory, some 40 MB
 MOST_FRAMES = 16384  # of a segment
 # what a frame may hold; NOTICES: anything but calls, commands and changes of domains; CAUSED: what
 # was done for a call
@@ -164,13 +165,26 @@ def read_index(data: bytes) -> Index | None:
     return found
 
 
+_read: dict[tuple[int, ...], Index] = {}  # by file, of a question that looks twice
+
+
 def index_of(fd: int) -> Index | None:
     """The index of a closed segment, if what it says fits the file."""
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        size = status.st_size
+    except OSError:
+        return None
+    key = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    index = _read.get(key)
+    if index is None and stat.S_ISREG(status.st_mode):
+        index = _index_of(fd, status.st_size)
+        if index and sum(len(one.rows) for one in _read.values()) + len(index.rows) <= MOST_READ:
+            _read[key] = index
+    return index
+
+
+def _index_of(fd: int, size: int) -> Index | None:
+    try:
         footer = os.pread(fd, FOOTER, max(size - FOOTER, 0))
         length = table_size(footer) if len(footer) == FOOTER else 0
         if not 0 < length <= size:
