@@ -8,6 +8,7 @@ library would have known and the record doesn't tell is UNRECORDED.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from log.values import (
 from probes.api.table import Function
 
 DAEMON, CLIENT, CLIENT_OF_DAEMON, ITSELF = "daemon", "client", "client of a daemon", "itself"
+_hidden_root = re.compile(r"(?:<\?.*?\?>)?\s*<redacted/>", re.S)
 _HIDES = REDACTED[:-1]  # how "<redacted>" and "<redacted/>" begin
 _REMOTE = "remote"  # the driver of who asks a daemon
 # libvirt's errors that say that the driver has no object of the handle's UUID (virterror.h)
@@ -321,7 +323,7 @@ def _of_document(value: Any, type: str) -> list[Thing] | Unrecorded:
     if value is None:
         return []
     text, is_hiding = _document(value)
-    if text is UNRECORDED:
+    if text is UNRECORDED or _hidden_root.match(text):
         return [Thing(UNRECORDED, UNRECORDED)]
     found = identity(text, type)
 

@@ -173,6 +173,12 @@ UNTOLD: dict[str, tuple[dict[str, Any], str, dict[str, Value], str]] = {
         {"xml": Xml("<domain><title><redacted/></title></domain>", "")},
         "element",
     ),
+    "hidden root": (
+        {"object": ["web*"]},
+        "virDomainDefineXML",
+        {"xml": Xml("<?xml version='1.0'?>\n<redacted/>", "")},
+        "object",
+    ),
     "cut document": (
         {"object": ["web*"]},
         "virDomainDefineXML",
