@@ -217,7 +217,12 @@ class Attachments:
         it has read before.
         """
         for file, state in list(self._states.items()):
-            if (stamp := _stamp(file.fd)) == state.stamp:
+            try:
+                stamp = _stamp(file.fd)
+            except OSError:  # its file system has gone: nobody writes there
+                del self._states[file]
+                continue
+            if stamp == state.stamp:
                 continue
             if _sum(file.fd, state.offsets) == state.code:
                 self._states[file] = state._replace(stamp=stamp)

@@ -132,8 +132,8 @@ def identities(fd: int, status: os.stat_result) -> tuple[list[Hashable], list[Ha
 
 
 def is_remote(fd: int) -> bool:
-    """Whether to look at the file may take any time."""
-    return _file_system(fd) in REMOTE
+    """Whether to look at the file may take any time, or fail: its file system may have gone."""
+    return _file_system(fd) in (*REMOTE, 0)
 
 
 def only_name(fd: int) -> None:

@@ -171,7 +171,11 @@ class Targets:
         fd = self._open(mapping)
         if fd is None:
             return None
-        device = os.fstat(fd).st_dev
+        try:
+            device = os.fstat(fd).st_dev
+        except OSError:  # its file system has gone
+            opening.close(fd)
+            return None
         try:
             target = self._learn(fd, mapping.path)
         except TraceError:
@@ -297,7 +301,11 @@ class Targets:
         """The target of the open file; takes over the descriptor. Raises TraceError when it is
         none.
         """
-        status = os.fstat(fd)
+        try:
+            status = os.fstat(fd)
+        except OSError as error:
+            opening.close(fd)
+            raise TraceError(f"{path}: it can't be looked at: {error.strerror}") from None
         sought, remembered = opening.identities(fd, status)
         for key in sought:
             if key in self._known:

@@ -11,12 +11,20 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from probes.attachments import Attachments, State
 from probes.host import maps, opening
 
 IN_OPEN = 0x20
+
+
+class Gone(NamedTuple):
+    fd: int
+
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -133,3 +141,17 @@ def test_descriptors_are_given_back(tmp_path: Path) -> None:
         with pytest.raises(OSError):
             opening.open_mapped(gone(tmp_path / name, (0, 0, 0)))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_whose_file_system_has_gone_may_fail_at_any_time(tmp_path: Path) -> None:
+    """It can't be asked what it is; a closed file stands for that here."""
+    (tmp_path / "file").touch()
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    assert not opening.is_remote(fd)
+    os.close(fd)
+    assert opening.is_remote(fd)
+    attachments = object.__new__(Attachments)
+    file = Gone(fd)
+    attachments._states = {file: State((0, 0, 0), (), 0)}  # type: ignore[dict-item]
+    attachments._written()
+    assert not attachments._states, "it is not looked at again"
