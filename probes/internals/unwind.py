@@ -48,7 +48,7 @@ class Unwinder:
         self._cache: dict[tuple[int, int], tuple[list[Any], int]] = {}
         try:
             self._read_headers()
-        except (OSError, struct.error, ValueError) as error:
+        except (OSError, struct.error, ValueError, OverflowError) as error:
             raise self._bad() from error
 
     def _bad(self) -> TraceError:
@@ -86,7 +86,7 @@ class Unwinder:
                 if first <= offset < first + length
             )
             return self._frame(address)
-        except (StopIteration, OSError, struct.error, LookupError, ValueError, AssertionError):
+        except Exception:  # of damaged tables the reader raises anything
             return None
 
     def _frame(self, address: int) -> Frame | None:
