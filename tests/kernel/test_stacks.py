@@ -104,6 +104,29 @@ while fiber.alive?
 end
 p [opened, found]
 """
+PERL = """
+use Coro; use Sys::Virt;
+my ($uri, $rounds, $opened, $found) = (@ARGV, 0, 0);
+my $conn = Sys::Virt->new(uri => "test:///default");
+my $task = async {
+    for (1 .. $rounds) {
+        Sys::Virt->new(uri => $uri, auth => 1,
+            credlist => [Sys::Virt::CRED_AUTHNAME, Sys::Virt::CRED_PASSPHRASE],
+            callback => sub {
+                cede;
+                $_->{result} = $_->{type} == Sys::Virt::CRED_AUTHNAME ? "fred" : "swordfish"
+                    for @{$_[0]};
+                return 0;
+            });
+        $opened++;
+    }
+};
+until ($task->is_zombie) {
+    cede;
+    $found += $conn->num_of_domains;
+}
+print "[$opened, $found]\n";
+"""
 
 pytestmark = pytest.mark.other_kernels
 WAYS = (SESSION, RETS) if has_session() else (RETS,)
@@ -275,11 +298,14 @@ def test_loops_of_coroutines(compare, module: str, results: str) -> None:
     )
 
 
-def test_fibers_of_ruby(compare, auth_uri: str) -> None:
+@pytest.mark.parametrize("program", [("ruby", "-e", RUBY), ("perl", "-e", PERL)])
+def test_fibers_of_languages(compare, auth_uri: str, program: tuple[str, ...]) -> None:
     rounds = 211
-    run = compare("ruby", "-e", RUBY, auth_uri, rounds)
+    run = compare(*program, auth_uri, rounds)
     assert run.facts[0][0] == rounds and run.facts[0][1] > rounds
-    opened = Counter(call["type"] for call in run.calls("virConnectOpenAuth"))
+    opened = Counter(
+        call["type"] for call in run.calls("virConnectOpenAuth") if call["args"]["name"] == auth_uri
+    )
     assert opened == {"call": rounds}
     assert len(run.calls("virConnectNumOfDomains")) == run.facts[0][1]
 
