@@ -40,14 +40,14 @@ _VARYING = (
     (re.compile(r"(?<=<)[0-9.]+[num]?s, (\w+) [0-9.]+[num]?s(?=>$)"), r"TIME, \1 TIME"),
     (re.compile(r" (?:prio-rpc-libvir|rpc-libvirtd) "), " WORKER "),  # any of them
     (re.compile(r" for [0-9]+ "), " for CLIENT "),
-    # the host's files come first; others are those of programs that run here now; an older kernel
-    # has the other link
+    # the host's files come first; others are those of programs that run here now, also in other
+    # roots; an older kernel has the other link
     (
         re.compile(
-            r"(?<= 3 files\), )(?:/.*\), )?[0-9.]+m?s, "
+            r"[0-9]+ files(?: in [0-9]+ roots)?\), (?:/.*\), )?[0-9.]+m?s, "
             r"(?:uprobe_session|uprobe_multi|perf_event)$"
         ),
-        "TIME, LINK",
+        "FILES), TIME, LINK",
     ),
     (re.compile(r"(?<= lost in )[0-9.]+s$"), "TIME"),
     # of whatever release is installed
