@@ -22,6 +22,7 @@ from enforcer.policy.rules import Policy
 from enforcer.rehearsal import commands as rehearsal
 from log.errors import TraceError, say
 from log.quote import escape, quote
+from log.render.units import counted
 from log.usage import Parser, split_command
 from probes.host import maps
 
@@ -205,7 +206,7 @@ def run_policy(arguments: Sequence[str]) -> int:
 
 def _say_in_force(policy: Policy) -> None:
     say(
-        f"{policy.origin} is in force as {SYSTEM_POLICY}: {_count(len(policy.rules), 'rule')}, "
+        f"{policy.origin} is in force as {SYSTEM_POLICY}: {counted(len(policy.rules), 'rule')}, "
         f"mode {policy.mode}; {_enforced_now()}"
     )
 
@@ -263,7 +264,7 @@ def _enforced_now() -> str:
             "no process is enforced yet: libvirt-trace enforce --service UNIT, or -- COMMAND, "
             "has one obey it"
         )
-    return f"{_count(count, 'process')} {'obeys' if count == 1 else 'obey'} it"
+    return f"{counted(count, 'process')} {'obeys' if count == 1 else 'obey'} it"
 
 
 def describe(
@@ -275,14 +276,14 @@ def describe(
     lines = [
         (
             f"{policy.origin}: mode {policy.mode}, on_error {policy.on_error}, "
-            f"{_count(len(policy.rules), 'rule')}"
+            f"{counted(len(policy.rules), 'rule')}"
         )
     ]
     for rule in policy.rules:
         names = covered_names(rule, table())
         lines.append(
             f"rule {quote(rule.name)} (line {rule.line}): {rule.action}, "
-            f"{_count(len(names), 'function')}"
+            f"{counted(len(names), 'function')}"
         )
         shown = names if everything or len(names) <= FEW else names[:SOME]
         lines += [f"  {name}" for name in shown]
@@ -292,12 +293,8 @@ def describe(
     lines += [escape(line) for one in failed for line in one]
     if policy.cases:
         passed = len(policy.cases) - len(failed)
-        lines.append(f"{passed} of {_count(len(policy.cases), 'test')} as expected")
+        lines.append(f"{passed} of {counted(len(policy.cases), 'test')} as expected")
     lines.append(
-        f"no mistakes{', ' + _count(len(policy.warnings), 'warning') if policy.warnings else ''}"
+        f"no mistakes{', ' + counted(len(policy.warnings), 'warning') if policy.warnings else ''}"
     )
     return lines
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 'es' if word.endswith('s') else 's'}"

@@ -25,7 +25,7 @@ from log.recording.format import INDEX, NO_CHAIN, SEEK_TABLE, chained, need_zsta
 from log.recording.frames import Content, Fault, frames
 from log.recording.index import Index, Row, read_index, tail
 from log.recording.parse import ForeignLine, moment, parse
-from log.render.units import day_and_time, duration
+from log.render.units import counted, day_and_time, duration
 
 SILENCE_NS = 90_000_000_000  # a seal a minute, and some patience with the disk
 _MOST_LISTED = 1000
@@ -77,7 +77,8 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """The verdicts in words."""
-        size = f"{self.segments} segments, {self.frames} frames, {self.events} lines"
+        parts = (self.segments, "segment"), (self.frames, "frame"), (self.events, "line")
+        size = ", ".join(counted(*part) for part in parts)
         span = f", {day_and_time(self.first)} to {day_and_time(self.last)}" if self.frames else ""
         if self.faults:
             yield f"not intact: {self.faults[0]}"

@@ -41,4 +41,9 @@ def day_and_time(ns: int) -> str:
 
 def plural(count: int, noun: str) -> str:
     """The noun as it stands behind that number."""
-    return noun if count == 1 else noun + "s"
+    return noun if count == 1 else noun + ("es" if noun.endswith("s") else "s")
+
+
+def counted(count: int, noun: str) -> str:
+    """The number and the noun."""
+    return f"{count} {plural(count, noun)}"
