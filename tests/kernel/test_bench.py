@@ -72,19 +72,18 @@ ROWS = {
         "start of one with libvirt: more",
         "size of the library",
     ),
+    "asking a record": (
+        r"zstdcat \| jq",
+        "libvirt-trace log --object",
+        "zstdgrep",
+        "time of ours to that of jq",
+    ),
     "asking a day": (
         "20,000 calls as JSON lines",
         "a call in the record",
         "libvirt-trace log --object",
         "zstdgrep",
         r"zstdcat \| jq",
-    ),
-    "asking a record": (
-        r"zstdcat \| "
-        r"jq",
-        "libvirt-trace log --object",
-        "zstdgrep",
-        "time of ours to that of jq",
     ),
 }
 
