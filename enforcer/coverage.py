@@ -288,6 +288,11 @@ class Coverage:
         files = []
         text = maps.text(pid, self._proc, MOST_MAPPINGS)
         self._left -= len(text)
+        is_enforced = f"/{maps.ENFORCER}".encode() in text
+        if before and before.is_enforced and not is_enforced:
+            # nothing unloads the library: the process has gone, or is another program by now,
+            # and what it did before is still to be told
+            return before._replace(until=self._generation + 1)
         for place in _places(text):
             path = f"{self._proc}/{pid}/map_files/{place}"
             try:
@@ -300,7 +305,6 @@ class Coverage:
                 identity,
                 lambda _, path=path: self._own(_read_sealed(Path(path))),  # type: ignore[misc]
             )
-        is_enforced = f"/{maps.ENFORCER}".encode() in text
         return _Held(covered, self._generation + (1 if files else AGAIN), tuple(files), is_enforced)
 
     def _own(self, found: PolicySummary | None) -> frozenset[int]:

@@ -135,6 +135,28 @@ def test_a_policy_is_meant_for_what_a_program_starts_but_not_a_daemon(nothing, t
         assert covered.covered_for(pid) == frozenset()
 
 
+@pytest.mark.parametrize("what", ["has gone", "is another program"])
+def test_what_was_in_force_is_meant_after_the_process_was_seen_to_be_none_of_it(
+    nothing, tmp_path, what
+):
+    """A shell's last command is told of when the shell has gone, or has become it."""
+    covered = Coverage(Every(False), tmp_path)
+    with in_force(compile_text(POLICY)):
+        mapped_by(tmp_path, 100)
+        covered.enforced(100)
+        covered.forked(101, 100)
+    (tmp_path / "100" / "maps").unlink()
+    (tmp_path / "100" / "map_files").unlink()
+    if what == "is another program":
+        (tmp_path / "100" / "maps").write_bytes(b"7f00-7f01 r-xp 00000000 00:01 1   /bin/true\n")
+    covered.refresh()
+    covered.forked(102, 100)
+    for pid in (102, 100):
+        covered.replaced(pid)
+        covered.enforced(pid)  # the library is there, but the call goes past it
+        assert len(covered.covered_for(pid)) == 2, pid
+
+
 def test_what_is_meant_for_a_program_that_nobody_saw_cannot_be_told(nothing, tmp_path):
     """It had the library, and is another program by the time that it is looked at."""
     covered = Coverage(Every(False), tmp_path)
