@@ -381,9 +381,12 @@ def test_greenlets_are_not_taken_for_left_for_good(own: Path, trace, endless, wa
     assert found == 30 * (left + 1)
 
 
-@both_ways
 @pytest.mark.parametrize(
-    "what", ["fibers", "above", "below", "longjmp", "deeper", "copies", "nested"]
+    ("way", "what"),
+    [(WAYS[0], what) for what in ("fibers", "above", "below", "longjmp", "deeper", "nested")]
+    + [(way, "copies") for way in WAYS]
+    + [(RETS, "fibers")][: len(WAYS) - 1],
+    indirect=["way"],
 )
 def test_tracing_that_begins_and_ends_in_the_middle(
     own: Path, trace, endless, way: str, what: str
