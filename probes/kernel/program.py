@@ -12,7 +12,6 @@ import pickle
 import re
 import signal
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -28,7 +27,8 @@ SESSION, PAIR, RETS, NONE = "session", "pair", "rets", "none"
 # in the environment: as before Linux 6.13, and as where return probes kill tasks under seccomp
 TWO_LINKS, CONFINED = "LIBVIRT_TRACE_TWO_LINKS", "LIBVIRT_TRACE_CONFINED"
 FOLDER = Path(__file__).with_name("trace")
-SOURCE, TASKS_SOURCE, STUBS = FOLDER / "trace.bpf.c", FOLDER / "tasks.bpf.c", FOLDER / "stubs"
+SOURCE, TASKS_SOURCE = FOLDER / "trace.bpf.c", FOLDER / "tasks.bpf.c"
+STUBS = FOLDER / "kernel" / "include"
 # what the bytecode depends on, with all in FOLDER
 SOURCES = tuple(
     Path(__file__).with_name(name)
@@ -271,19 +271,17 @@ def _refused(error: OSError) -> TraceError:
 @contextlib.contextmanager
 def stub_headers() -> Iterator[None]:
     """BCC looks for kernel headers in the folder that BCC_KERNEL_SOURCE names: there it finds
-    our stubs as include/.
+    our stubs. Nothing is written for it: a service may have nowhere to.
     """
     old = os.environ.get("BCC_KERNEL_SOURCE")
-    with tempfile.TemporaryDirectory(prefix="libvirt-trace-") as folder:
-        os.symlink(STUBS, Path(folder, "include"))
-        os.environ["BCC_KERNEL_SOURCE"] = folder
-        try:
-            yield
-        finally:
-            if old is None:
-                del os.environ["BCC_KERNEL_SOURCE"]
-            else:
-                os.environ["BCC_KERNEL_SOURCE"] = old
+    os.environ["BCC_KERNEL_SOURCE"] = str(STUBS.parent)
+    try:
+        yield
+    finally:
+        if old is None:
+            del os.environ["BCC_KERNEL_SOURCE"]
+        else:
+            os.environ["BCC_KERNEL_SOURCE"] = old
 
 
 class Compilation:
