@@ -117,9 +117,7 @@ def run(
             session.detach()
         waiting = session.waiting_bytes()
         done = ending and waiting < BEHIND
-        if done:
-            log.write(session.under_way(LONG))
-        events = session.stop() if done else session.poll()
+        events = session.stop(LONG) if done else session.poll()
         if left is not None:
             events, left = first_calls(events, left)
         for warning in session.take_warnings():

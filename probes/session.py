@@ -212,8 +212,10 @@ class Session:
         self._program.settings[:4] = bytes(4)
         self._attachments.detach()
 
-    def stop(self) -> list[Event]:
-        """Detaches; the last events. A second time there are none."""
+    def stop(self, least: int | None = None) -> list[Event]:
+        """Detaches; the last events, among them the calls that are under way yet, if they have
+        lasted for `least` (ns). A second time there are none.
+        """
         if self._stopped:
             return []
         self._stopped = True
@@ -224,7 +226,10 @@ class Session:
         events: list[Event] = []
         self._learn_tasks(batch.tasks)
         ended = self._put_together(batch.calls, time.monotonic_ns() + SETTLED_NS)
-        events.extend(self._shown.of(ended + self._calls.close()))
+        events.extend(self._shown.of(ended))
+        if least is not None:
+            events.extend(self.under_way(least))
+        events.extend(self._shown.of(self._calls.close()))
         events.extend(self._attachments.last())
         events.extend(self._losses.final(self._calls.ended_without_entry))
         self._clock.close()

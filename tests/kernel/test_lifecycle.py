@@ -26,6 +26,7 @@ from tests.tracing import Tracer
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 BREAKPOINT = 0xCC  # int3
+LONG = 1_000_000_000  # ns, as in tracer.py
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
@@ -277,6 +278,30 @@ def test_a_call_under_way_at_the_end_is_listed(
         "still running",
         auth_uri,
     )
+
+
+def test_a_call_that_has_ended_is_not_told_as_under_way(
+    caller, trace, auth_uri: str, tmp_path: Path
+) -> None:
+    """It lasted for long, and the tracer has not looked since it ended."""
+    tracer = trace("-f", "virConnectOpenAuth")
+    step, go = stop_inside(caller("inside"), auth_uri, tmp_path)
+    told = age = 0
+    while age < LONG:
+        tracer.process.send_signal(signal.SIGUSR1)
+        told += 1
+        age = tracer.wait_for(
+            lambda one: one["type"] == "under_way" and one["pid"] == step.pid, count=told
+        )["age_ns"]
+    tracer.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, tracer.pid, os.WSTOPPED)
+    go.write_text("\n")
+    step.communicate(timeout=20 * PATIENCE)
+    tracer.process.send_signal(signal.SIGINT)
+    tracer.process.send_signal(signal.SIGCONT)
+    tracer.finish(lost=None)
+    mine = [event["type"] for event in tracer.events if event.get("pid") == step.pid]
+    assert mine == ["under_way"] * told + ["call"]
 
 
 def test_a_call_that_began_before_tracing(caller, trace, auth_uri: str, tmp_path: Path) -> None:
