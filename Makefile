@@ -41,9 +41,9 @@ VIRTME = virtme-ng==1.42
 
 SHELL_SCRIPTS = .ci/run $(wildcard tests/*.sh tests/*/*.sh)
 PYTEST = $(PYTHON) -m pytest
-# test files that run side by side; 0: one after the other, in one process. Some tests have to keep
-# up with a flood, and may not when another test slows them down
-JOBS = 0
+# tests of units and of the library run side by side in so many processes, those that look at the
+# whole host one after the other in any case; 0: all do
+JOBS = 2
 PYTEST_ARGS =
 # with RECORD=yes a target's result goes to tests/MATRIX.md
 RECORDED = $(if $(PYTEST_ARGS),,tests/record.sh $(@:test=check))
@@ -125,7 +125,7 @@ build-deps:
 check: lint test ## lint and every test, none skipped (PYTEST_ARGS selects)
 
 test: deps enforcer
-	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_REQUIRE=unit,preload,kernel,system $(PYTEST) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_REQUIRE=unit,preload,kernel,system $(PYTEST) -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 lint: deps .venv/linters ## formatting, types, shell scripts, the man page, licence lines
 	@.venv/bin/ruff format --quiet --check .

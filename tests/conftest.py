@@ -36,10 +36,16 @@ def folder_of(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test with its folder."""
+    """Mark every test with its folder. Of tests that run side by side, those that look at the whole
+    host run one after the other: some flood it, some count every call.
+    """
     for item in items:
-        item.add_marker(folder_of(item))
+        folder = folder_of(item)
+        item.add_marker(folder)
+        alone = str(item.path) if folder in ("unit", "preload") else "host"
+        item.add_marker(pytest.mark.xdist_group(alone))
 
 
 @pytest.hookimpl(tryfirst=True)
