@@ -72,9 +72,7 @@ class Linking:
         return call._replace(children=tuple(children), more_children=self._more.pop(id, 0))
 
     def _add(self, parent: str, event: Event) -> None:
-        children = self._children.get(parent)
-        if children is None:
-            children = self._children.put(parent, [])
+        children = self._children.learn(parent, lambda _: [])
         if len(children) < MOST_CHILDREN:
             children.append(event)
         else:

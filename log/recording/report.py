@@ -118,10 +118,7 @@ class Report:
             (),
         )
         if event.parent is not None:
-            waiting = self._caused.get(event.parent)
-            if waiting is None:
-                waiting = self._caused.put(event.parent, [])
-            waiting.append(at)
+            self._caused.learn(event.parent, lambda _: []).append(at)
 
     def _explain(self, call: Call) -> None:
         for at in self._caused.pop(call_id(call.tid, call.time)) or ():

@@ -178,10 +178,7 @@ class Story:
         happening = Happening(event, domain)
         self.events.add(domain.key, host or "", happening)
         if event.parent is not None:
-            waiting = self._caused.get(event.parent)
-            if waiting is None:
-                waiting = self._caused.put(event.parent, [])
-            waiting.append(happening)
+            self._caused.learn(event.parent, lambda _: []).append(happening)
 
     def _grid(self, function: str) -> Grid:
         function = function[:STRING]
