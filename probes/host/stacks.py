@@ -9,16 +9,17 @@ that runs is in nothing for long.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from log.errors import TraceError
-from probes.host import maps
+from probes.host import maps, opening, slow
 from probes.internals.elf import Symbol, read_elf
 from probes.internals.private import AGENT, BEGINS_JOB, DISPATCH, MONITOR, SEND
 from probes.internals.unwind import RETURN, RSP, Frame, Unwinder
@@ -31,7 +32,7 @@ _is_call = re.compile(
 MOST_FRAMES, MOST_THREADS, MOST_FILES = 96, 4096, 256
 # in it is every program with an event loop, all the time
 _LOOPS = frozenset({"virEventRunDefaultImpl", "virEventRunDefault"})
-_CODE = re.compile(
+_LINE = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) r-xp ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) +(/.*)$", re.M
 )
 _PUBLIC = re.compile(r"LIBVIRT_(?:QEMU_|LXC_)?[0-9.]+")
@@ -49,33 +50,30 @@ class Inside(NamedTuple):
     waits_for: str | None  # one of the inner functions that wait
 
 
-class _Mapped(NamedTuple):
-    start: int
-    end: int
+class _Code(NamedTuple):
+    """Code of a process, and how many bytes of the file come before it."""
+
+    mapping: maps.Mapping
     offset: int
-    file: tuple[bytes, ...]  # device and inode
-    path: str
 
 
 class _File:
     """What is known of a mapped file; None where it can't be read."""
 
-    def __init__(self, path: str, name: str) -> None:
+    def __init__(self, mapping: maps.Mapping, proc: Path) -> None:
+        self.fd = -1
         self.frames: Unwinder | None = None
         self.functions: list[Symbol] = []
         self._starts: list[int] = []
-        try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self.fd = -1
+        if slow.may_hang(mapping, proc):
             return
-        try:
-            self.frames = Unwinder(self.fd, name)
-            if maps.is_library(name):
-                self.functions = sorted(read_elf(self.fd, name).functions, key=_offset)
+        with contextlib.suppress(TraceError, OSError):
+            self.fd = opening.open_mapped(mapping, proc)
+            self.frames = Unwinder(self.fd, mapping.path)
+            if maps.is_library(mapping.path):
+                found = read_elf(self.fd, mapping.path).functions
+                self.functions = sorted(found, key=lambda one: one.offset)
                 self._starts = [one.offset for one in self.functions]
-        except (TraceError, OSError):
-            pass
 
     def function(self, offset: int) -> Symbol | None:
         """The one that the instruction at that offset is in, as far as it has a name."""
@@ -89,16 +87,18 @@ class Stacks:
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
-        self._files: dict[tuple[bytes, ...], _File] = {}
+        self._files: dict[opening.Place, _File] = {}
 
     def scan(self, pids: Iterable[int]) -> list[Inside]:
         """Threads of these processes that are in a public function."""
         found: list[Inside] = []
         for pid in pids:
             mapped = self._mappings(pid)
-            for tid in _numbers(self._proc / str(pid) / "task")[:MOST_THREADS]:
-                if mapped and (inside := self._look(pid, tid, mapped)):
-                    found.append(inside)
+            try:
+                tids = maps.pids(self._proc / str(pid) / "task") if mapped else []
+            except OSError:  # it has ended
+                continue
+            found += filter(None, (self._look(pid, tid, mapped) for tid in tids[:MOST_THREADS]))
         return found
 
     def is_still(self, inside: Inside) -> bool:
@@ -110,23 +110,19 @@ class Stacks:
         """Lets go of the files."""
         for file in self._files.values():
             if file.fd >= 0:
-                os.close(file.fd)
+                opening.close(file.fd)
         self._files.clear()
 
-    def _mappings(self, pid: int) -> list[_Mapped]:
-        try:
-            text = (self._proc / str(pid) / "maps").read_bytes()
-        except OSError:
-            return []
-        return [
-            _Mapped(
-                int(one[1], 16), int(one[2], 16), int(one[3], 16), one.group(4, 5, 6),
-                os.fsdecode(one[7]).removesuffix(" (deleted)"),
-            )
-            for one in _CODE.finditer(text)
-        ]  # fmt: skip
+    def _mappings(self, pid: int) -> list[_Code]:
+        found = []
+        for one in _LINE.finditer(maps.text(pid, self._proc, maps.MOST_TEXT)):
+            start, end, offset, major, minor = (int(one[i], 16) for i in range(1, 6))
+            path = os.fsdecode(one[7])
+            mapping = maps.Mapping(pid, start, end, major, minor, int(one[6]), path)
+            found.append(_Code(mapping, offset))
+        return found
 
-    def _look(self, pid: int, tid: int, mapped: list[_Mapped]) -> Inside | None:
+    def _look(self, pid: int, tid: int, mapped: list[_Code]) -> Inside | None:
         folder = self._proc / str(pid) / "task" / str(tid)
         try:
             state = (folder / "syscall").read_text().split()
@@ -142,7 +138,7 @@ class Stacks:
             os.close(memory)
 
     def _walk(
-        self, thread: Thread, memory: int, state: list[str], mapped: list[_Mapped]
+        self, thread: Thread, memory: int, state: list[str], mapped: list[_Code]
     ) -> Inside | None:
         registers = {RSP: int(state[-2], 16)}
         code, slot = int(state[-1], 16), 0
@@ -152,9 +148,9 @@ class Stacks:
             place = _place(code, mapped)
             named = after = None
             if place is not None:
-                file = self._file(thread.pid, place)
+                file = self._file(place.mapping)
                 # a return address is behind the call
-                offset = code - place.start + place.offset - (depth > 0)
+                offset = code - place.mapping.start + place.offset - (depth > 0)
                 named = file.function(offset)
                 frame = file.frames.frame(offset) if file.frames else None
                 if frame and RETURN not in frame.saved:
@@ -174,18 +170,18 @@ class Stacks:
                 public = named.name, slot
         return Inside(*thread, *public, serves, waits) if public else None
 
-    def _file(self, pid: int, place: _Mapped) -> _File:
-        known = self._files.get(place.file)
+    def _file(self, mapping: maps.Mapping) -> _File:
+        place = (mapping.major, mapping.minor, mapping.inode)
+        known = self._files.get(place)
         if known is None:
             if len(self._files) >= MOST_FILES:
                 self.close()
-            path = f"{self._proc}/{pid}/map_files/{place.start:x}-{place.end:x}"
-            known = self._files[place.file] = _File(path, place.path)
+            known = self._files[place] = _File(mapping, self._proc)
         return known
 
 
-def _place(code: int, mapped: list[_Mapped]) -> _Mapped | None:
-    return next((one for one in mapped if one.start <= code < one.end), None)
+def _place(code: int, mapped: list[_Code]) -> _Code | None:
+    return next((one for one in mapped if one.mapping.start <= code < one.mapping.end), None)
 
 
 def _caller(
@@ -206,7 +202,7 @@ def _caller(
 
 
 def _next_return(
-    stack: int, mapped: list[_Mapped], memory: int
+    stack: int, mapped: list[_Code], memory: int
 ) -> tuple[int, int, dict[int, int]] | None:
     """Where a frame hides its caller, as one that a tracer waits for does: the next address on the
     stack that a call can have left there, where it is, and the registers.
@@ -230,7 +226,6 @@ class Thread(NamedTuple):
 
 
 _WAITS = frozenset({BEGINS_JOB, MONITOR, SEND, *AGENT})
-_offset: Callable[[Symbol], int] = lambda one: one.offset  # noqa: E731
 
 
 def _word(memory: int, address: int) -> int | None:
@@ -239,10 +234,3 @@ def _word(memory: int, address: int) -> int | None:
     except (OSError, OverflowError):
         return None
     return int(struct.unpack("<Q", data)[0]) if len(data) == 8 else None
-
-
-def _numbers(folder: Path) -> list[int]:
-    try:
-        return sorted(int(name) for name in os.listdir(folder) if name.isdigit())
-    except OSError:
-        return []

@@ -29,6 +29,7 @@ MACHINES = {
 }
 
 PT_LOAD, PT_DYNAMIC, PT_NOTE, PF_X = 1, 2, 4, 1
+PT_GNU_EH_FRAME = 0x6474E550
 DT_NEEDED, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SONAME = 1, 4, 5, 6, 10, 14
 DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_JMPREL = 2, 7, 8, 23
 DT_GNU_HASH, DT_VERSYM = 0x6FFFFEF5, 0x6FFFFFF0
@@ -83,12 +84,13 @@ class _Segment(NamedTuple):
     is_code: bool
 
 
-class _File:
+class File:
     """Bounds-checked reading by offset and by address."""
 
     def __init__(self, fd: int, name: str) -> None:
         self.fd, self.name = fd, name
         self.segments: list[_Segment] = []
+        self.frames: _Segment | None = None  # the table by which frames are found
         try:
             status = os.fstat(fd)
         except OSError as error:
@@ -101,11 +103,11 @@ class _File:
         """The error to raise for a file that is not what it should be."""
         return TraceError(f"{self.name} is not a usable ELF file: {what}")
 
-    def read(self, offset: int, length: int) -> bytes:
+    def read(self, offset: int, length: int, most: int = MOST_BYTES) -> bytes:
         """Exactly these bytes."""
         if offset + length > self.size:
             raise self.bad("it is truncated")
-        if length > MOST_BYTES:
+        if length > most:
             raise self.bad("a table in it is too large")
         data = b""
         while len(data) < length:  # network file systems give less at a time
@@ -189,6 +191,15 @@ def read_elf(fd: int, name: str) -> Elf:
     )
 
 
+def with_frames(fd: int, name: str) -> File | None:
+    """The file, if it is one of 64-bit little-endian machines that tells of its functions'
+    frames; TraceError as read_elf.
+    """
+    file, wide, order, _ = _begin(fd, name)
+    _program_headers(file, wide, order)
+    return file if wide and order == "<" and file.frames else None
+
+
 def imports(fd: int, name: str, begin: bytes) -> bool:
     """Whether the file wants a name of others that begins so; TraceError as read_elf, but what
     it costs has a limit, whatever the file.
@@ -235,7 +246,7 @@ def slots(fd: int, name: str, symbol: str) -> frozenset[int]:
     return frozenset(found)
 
 
-def _unhashed(file: _File, order: str, dynamic: dict[int, int]) -> int:
+def _unhashed(file: File, order: str, dynamic: dict[int, int]) -> int:
     """How many symbols there are up to the last that others define: a GNU hash table has them
     behind those.
     """
@@ -248,9 +259,9 @@ def _unhashed(file: _File, order: str, dynamic: dict[int, int]) -> int:
     )
 
 
-def _begin(fd: int, name: str) -> tuple[_File, bool, str, int]:
+def _begin(fd: int, name: str) -> tuple[File, bool, str, int]:
     """The file, whether it is a 64-bit one, its byte order and its machine."""
-    file = _File(fd, name)
+    file = File(fd, name)
     ident = file.read(0, 20)
     if ident[:4] != b"\x7fELF" or ident[4] not in (1, 2) or ident[5] not in (1, 2):
         raise TraceError(f"{name} is not an ELF file")
@@ -259,10 +270,10 @@ def _begin(fd: int, name: str) -> tuple[_File, bool, str, int]:
 
 
 def _program_headers(
-    file: _File, wide: bool, order: str
+    file: File, wide: bool, order: str
 ) -> tuple[dict[int, int], list[tuple[int, int]]]:
     """The dynamic section as tag -> value (first of a tag), and where notes are (offset,
-    length); fills file.segments.
+    length); fills file.segments and file.frames.
     """
     # e_phoff, e_phentsize, e_phnum
     header = struct.Struct(order + ("32xQ14xHH" if wide else "28xI10xHH"))
@@ -286,6 +297,8 @@ def _program_headers(
             parts.append((offset, length))
         elif kind == PT_NOTE:
             notes.append((offset, length))
+        elif kind == PT_GNU_EH_FRAME:
+            file.frames = _Segment(address, offset, length, False)
     pair = struct.Struct(order + ("QQ" if wide else "II"))
     for offset, length in parts[:1]:
         for tag, value in pair.iter_unpack(file.read(offset, length - length % pair.size)):
@@ -295,7 +308,7 @@ def _program_headers(
     return dynamic, notes
 
 
-def _build_id(file: _File, order: str, notes: list[tuple[int, int]]) -> str | None:
+def _build_id(file: File, order: str, notes: list[tuple[int, int]]) -> str | None:
     header = struct.Struct(order + "III")  # length of the name, length of the content, type
     for start, length in notes:
         data, at = file.read(start, min(length, 1 << 16)), 0
@@ -308,7 +321,7 @@ def _build_id(file: _File, order: str, notes: list[tuple[int, int]]) -> str | No
     return None
 
 
-def _symbols(file: _File, wide: bool, order: str, dynamic: dict[int, int]) -> bytes:
+def _symbols(file: File, wide: bool, order: str, dynamic: dict[int, int]) -> bytes:
     """The symbol table. Only the hash tables know how many symbols there are."""
     count = 0
     if DT_GNU_HASH in dynamic:
@@ -335,7 +348,7 @@ def _symbols(file: _File, wide: bool, order: str, dynamic: dict[int, int]) -> by
 
 
 def _indexes(
-    file: _File, order: str, dynamic: dict[int, int], wide: bool, symbols: bytes
+    file: File, order: str, dynamic: dict[int, int], wide: bool, symbols: bytes
 ) -> tuple[int, ...]:
     """Of each symbol the number of its version node; the highest bit marks an old version of a
     name.
@@ -346,7 +359,7 @@ def _indexes(
     return struct.unpack(f"{order}{count}H", file.at(dynamic[DT_VERSYM], 2 * count))
 
 
-def _definitions(file: _File, order: str, dynamic: dict[int, int], strings: str) -> dict[int, str]:
+def _definitions(file: File, order: str, dynamic: dict[int, int], strings: str) -> dict[int, str]:
     """The version nodes that the file defines, by number."""
     nodes: dict[int, str] = {}
     if DT_VERDEF not in dynamic:
@@ -363,7 +376,7 @@ def _definitions(file: _File, order: str, dynamic: dict[int, int], strings: str)
     return nodes
 
 
-def _needs(file: _File, order: str, dynamic: dict[int, int], strings: str) -> tuple[str, ...]:
+def _needs(file: File, order: str, dynamic: dict[int, int], strings: str) -> tuple[str, ...]:
     """The version nodes that the file needs of others."""
     names: list[str] = []
     if DT_VERNEED not in dynamic:
@@ -388,7 +401,7 @@ def _needs(file: _File, order: str, dynamic: dict[int, int], strings: str) -> tu
 
 
 def _names(
-    file: _File,
+    file: File,
     wide: bool,
     order: str,
     symbols: bytes,

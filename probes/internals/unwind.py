@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import os
 import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from log.errors import TraceError
+from probes.internals.elf import with_frames
 
-PT_LOAD, PT_GNU_EH_FRAME = 1, 0x6474E550
 _HEADER = b"\x01\x1b\x03\x3b"  # version 1; pointers relative, to data, of four bytes
-MOST_ENTRY = 1 << 16  # bytes
+MOST_TABLE, MOST_ENTRY = 16 << 20, 1 << 16  # bytes
 RSP, RETURN = 7, 16
 
 
@@ -41,49 +40,26 @@ class Unwinder:
     """The frames of one library. TraceError where it has no such table."""
 
     def __init__(self, fd: int, name: str) -> None:
-        self._fd, self._name = fd, name
-        self._loads: list[tuple[int, int, int]] = []  # address, offset, length
-        self._table = b""
-        self._at = 0
         self._cache: dict[tuple[int, int], tuple[list[Any], int]] = {}
         try:
-            self._read_headers()
-        except (OSError, struct.error, ValueError, OverflowError) as error:
-            raise self._bad() from error
-
-    def _bad(self) -> TraceError:
-        return TraceError(f"{self._name} has no table for frames that can be read")
-
-    def _read_headers(self) -> None:
-        head = os.pread(self._fd, 64, 0)
-        if head[:6] != b"\x7fELF\x02\x01":
-            raise self._bad()
-        (start,), (size, count) = (
-            struct.unpack_from(form, head, at) for form, at in (("<Q", 32), ("<HH", 54))
-        )
-        frames = None
-        for i in range(min(count, 256)):
-            kind, _, offset, address, _, length = struct.unpack_from(
-                "<IIQQQQ", os.pread(self._fd, size, start + i * size)
-            )
-            if kind == PT_LOAD:
-                self._loads.append((address, offset, length))
-            elif kind == PT_GNU_EH_FRAME:
-                frames = address, offset, min(length, 16 << 20)
-        if frames is None:
-            raise self._bad()
-        self._at = frames[0]
-        self._table = os.pread(self._fd, frames[2], frames[1])
+            file = with_frames(fd, name)
+            if file is None or file.frames is None:
+                raise _without(name)
+            self._file, self._at = file, file.frames.address
+            length = min(file.frames.length, file.size - file.frames.offset, MOST_TABLE)
+            self._table = file.read(file.frames.offset, length, MOST_TABLE)
+        except TraceError as error:
+            raise _without(name) from error
         if self._table[:4] != _HEADER:
-            raise self._bad()
+            raise _without(name)
 
     def frame(self, offset: int) -> Frame | None:
         """The frame at the instruction at that offset in the file; None: it is not told."""
         try:
             address = next(
-                at + offset - first
-                for at, first, length in self._loads
-                if first <= offset < first + length
+                segment.address + offset - segment.offset
+                for segment in self._file.segments
+                if segment.offset <= offset < segment.offset + segment.length
             )
             return self._frame(address)
         except Exception:  # of damaged tables the reader raises anything
@@ -149,10 +125,11 @@ class Unwinder:
         return decoded
 
     def _part(self, address: int) -> bytes:
-        offset = next(
-            first + address - at for at, first, length in self._loads if at <= address < at + length
-        )
-        (length,) = struct.unpack("<I", os.pread(self._fd, 4, offset))
+        (length,) = struct.unpack("<I", self._file.at(address, 4))
         if not 0 < length <= MOST_ENTRY:
             raise ValueError
-        return os.pread(self._fd, 4 + length, offset)
+        return self._file.at(address, 4 + length)
+
+
+def _without(name: str) -> TraceError:
+    return TraceError(f"{name} has no table for frames that can be read")

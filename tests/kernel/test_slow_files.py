@@ -18,6 +18,7 @@ from enforcer.coverage import GUARD
 from probes.host import maps, opening
 from probes.host.enforcers import NOT_BELIEVED, Enforcers
 from probes.host.modules import Modules
+from probes.host.stacks import Stacks
 from probes.host.symbols import Symbols
 from probes.ps import list_processes
 from tests.kernel.conftest import CALLS
@@ -110,6 +111,38 @@ def test_nothing_that_is_looked_up_waits_for_a_file_system(server, steps, tmp_pa
         server.send_signal(signal.SIGCONT)
     assert len(found) == 4 and str(found.pop(1)).startswith("libvirt.so.0+0x"), found
     assert found == [False, None, ()]
+
+
+# stays in a call of libvirt: its error handler waits
+INSIDE = """
+import sys, libvirt
+libvirt.registerErrorHandler(lambda *_: (print("inside", flush=True), sys.stdin.read()), None)
+try:
+    libvirt.open("test:///default").lookupByName("nosuch")
+except libvirt.libvirtError:
+    pass
+"""
+
+
+def test_no_stack_waits_for_a_file_system(server, tmp_path: Path) -> None:
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path / "slow")}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [PYTHON, "-c", INSIDE], env=environment, stdin=pipe, stdout=pipe
+    ) as inside:
+        assert inside.stdout and inside.stdout.readline() == b"inside\n"
+        found: list[object] = []
+        server.send_signal(signal.SIGSTOP)
+        try:
+            looking = threading.Thread(
+                target=lambda: found.append(Stacks().scan([inside.pid])), daemon=True
+            )
+            looking.start()
+            looking.join(60 * PATIENCE)
+        finally:
+            server.send_signal(signal.SIGCONT)
+        inside.communicate(b"")
+    assert found == [[]], "what is not read tells nothing"
 
 
 def test_what_a_process_says_of_its_files_is_not_believed(server, steps, tmp_path: Path) -> None:
