@@ -16,6 +16,7 @@ import pytest
 
 from tests.kernel.conftest import CALLS, TRACER, Run
 from tests.kernel.test_hostile import inside
+from tests.kernel.test_targets import in_namespace
 from tests.needs import PATIENCE, lack
 from tests.tracing import Tracer
 
@@ -111,8 +112,7 @@ def test_limits_of_the_tracer(caller, tmp_path: Path, limit: str) -> None:
 @pytest.mark.parametrize("option", ["hidepid=invisible", "subset=pid"])
 def test_processes_that_are_hidden_in_proc(caller, tmp_path: Path, option: str) -> None:
     """A service may be given such a /proc. What can't be told then is said."""
-    script = f'mount -t proc -o {option} proc /proc; exec "$@"'
-    within = ["unshare", "-m", "--propagation", "private", "sh", "-eu", "-c", script, "sh"]
+    within = in_namespace(f"mount -t proc -o {option} proc /proc")
     steps = f"echo {CALLS} | {caller('steps')} >{tmp_path}/out"
     done = subprocess.run(
         [*within, *TRACER, "--json", "-n", caller("steps").name, "--", "sh", "-c", steps],

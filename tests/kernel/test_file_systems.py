@@ -20,7 +20,7 @@ from probes.host.targets import Targets, as_mapping
 from probes.kernel.records import VERDICT_FUNCTION
 from tests.enforced import library
 from tests.kernel.conftest import CALLS, end
-from tests.kernel.test_targets import LIBVIRT, copy, wait_mapped
+from tests.kernel.test_targets import LIBVIRT, copy, in_namespace, wait_mapped
 from tests.lives import Told
 from tests.needs import PYTHON, lack
 from tests.neighbours import made_up
@@ -133,19 +133,9 @@ def test_the_enforcer_on_two_overlays_of_a_layer_is_one(tmp_path, load) -> None:
         cp {enforcer} lower/{maps.ENFORCER}; cp {LIBVIRT} lower/libvirt.so.0
         mount -t overlay o1 -o lowerdir=lower,upperdir=u1,workdir=w1 o1
         mount -t overlay o2 -o lowerdir=lower,upperdir=u2,workdir=w2 o2"""
-    before = (
-        "unshare",
-        "-m",
-        "--propagation",
-        "private",
-        "sh",
-        "-eu",
-        "-c",
-        f'{script}; exec "$@"',
-        "sh",
-    )
     child = load(
-        *(tmp_path / folder / maps.ENFORCER for folder in ("o1", "o2", "lower")), before=before
+        *(tmp_path / folder / maps.ENFORCER for folder in ("o1", "o2", "lower")),
+        before=in_namespace(script),
     )
     mappings = [mapping for mapping in maps.read(child.pid) if maps.is_enforcer(mapping.path)]
     assert len({mapping.path for mapping in mappings}) == 3
@@ -258,18 +248,7 @@ def test_a_library_on_an_overlay_that_is_removed(trace, steps, tmp_path) -> None
         mount -t overlay over -o lowerdir=lower,upperdir=upper,workdir=work over
         cp {LIBVIRT} over/new; mv over/new over/libvirt.so.0
         export LD_LIBRARY_PATH={tmp_path}/over"""
-    before = (
-        "unshare",
-        "-m",
-        "--propagation",
-        "private",
-        "sh",
-        "-eu",
-        "-c",
-        f'{script}; exec "$@"',
-        "sh",
-    )
-    step = steps(before=before)
+    step = steps(before=in_namespace(script))
     path = f"{tmp_path}/over/libvirt.so.0"
     subprocess.run(["nsenter", "-m", "-t", str(step.pid), "rm", path], check=True)
     tracer.wait_for(

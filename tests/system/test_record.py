@@ -15,6 +15,12 @@ import pytest
 from tests.recorded import ask, lines_of, run_record
 
 
+def virsh(libvirtd, work: str) -> tuple[str, ...]:
+    """As the COMMAND that is traced; what it prints is not looked at."""
+    shell = ("--", "sh", "-c", 'exec "$@" >/dev/null', "sh")
+    return (*shell, "virsh", "-q", "-c", libvirtd.uri, work)
+
+
 @pytest.mark.parametrize(
     "options",
     [(), ("--tree", "full"), ("--both", "-c")],
@@ -23,18 +29,7 @@ from tests.recorded import ask, lines_of, run_record
 def test_log_shows_what_a_daemon_did_in_the_same_characters(libvirtd, guest, tmp_path, options):
     folder, file = tmp_path / "record", tmp_path / "file"
     work = f"suspend {guest.name}; resume {guest.name}; dominfo {guest.name}; dumpxml {guest.name}"
-    command = (
-        "--",
-        "sh",
-        "-c",
-        'exec "$@" >/dev/null',
-        "sh",
-        "virsh",
-        "-q",
-        "-c",
-        libvirtd.uri,
-        work,
-    )
+    command = virsh(libvirtd, work)
     done = run_record(folder, "--show", "--reads", "full", "-o", file, *options, *command)
     assert " 0 lost in " in done.stderr, done.stderr
     shown = ask("log", folder, "-s", "65536", *options).stdout.decode()
@@ -51,19 +46,7 @@ def test_calls_that_caused_a_change_are_written_and_others_counted_once_each(
 ):
     folder = tmp_path / "record"
     work = f"suspend {guest.name}; resume {guest.name}; " + f"dominfo {guest.name}; " * 5
-    done = run_record(
-        folder,
-        "--",
-        "sh",
-        "-c",
-        'exec "$@" >/dev/null',
-        "sh",
-        "virsh",
-        "-q",
-        "-c",
-        libvirtd.uri,
-        work,
-    )
+    done = run_record(folder, *virsh(libvirtd, work))
     assert " 0 lost in " in done.stderr, done.stderr
     lines = lines_of(folder)
     (end,) = (line for line in lines if line["type"] == "end")
