@@ -260,7 +260,10 @@ for _ in range(120):
 with open("/proc/sys/kernel/ns_last_pid", "w") as file:
     file.write(str(first))
 daemon = subprocess.Popen(["sh", "-eu", "-c", sys.argv[2], "sh", sys.argv[3]])
-sys.exit(daemon.wait())
+ended = status = None  # as init: a QEMU that nobody waits for is one that doesn't go away
+while ended != daemon.pid:
+    ended, status = os.wait()
+sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
