@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Calls virDomainSetMemory so often: `writer COUNT [RATE]`, flat out or RATE times a second, or until
- * SIGTERM. Prints {"pid":..., "uid":..., "made":...}.
+ * Calls virDomainSetMemory so often: `writer COUNT [RATE]`, flat out or RATE times a second, or
+ * until SIGTERM. Prints {"pid":..., "uid":..., "made":...}.
  */
 
 #include "caller.h"
