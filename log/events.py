@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from log.client import Client
 from log.values import Handle, Value, Values
 
 
@@ -67,7 +68,7 @@ class Call(NamedTuple):
     returns: str  # "pointer", "integer" or "void": what kind of result `ret` is
     failed: bool | None  # None: what would tell was lost
     error: CallError | None
-    client: Mapping[str, Value] | None = None
+    client: Client | None = None
     verdict: VerdictInfo | None = None
     parent: str | None = None  # id of the call that caused it, in another process
     # ids of the calls of which one caused it, where they can't be told apart
@@ -144,7 +145,7 @@ class UnderWay(NamedTuple):
     tid: int
     comm: str
     caller: Caller
-    client: Mapping[str, Value] | None  # of a daemon's call that no call seen here has caused
+    client: Client | None  # of a daemon's call that no call seen here has caused
     function: str
     object: Handle | None
     where: str  # where the time goes: "waiting for the monitor"
@@ -224,7 +225,7 @@ class Reads(NamedTuple):
     until: int  # when the last of them ended
     caller: Caller
     comm: str
-    client: Mapping[str, Value] | None
+    client: Client | None
     function: str
     object: Handle | None  # None: none but a connection
     calls: int

@@ -6,9 +6,8 @@ finished events, live and recorded.
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from log.documents import names_in
@@ -97,12 +96,6 @@ def texts(found: Iterable[Value] | Sequence[Value]) -> Iterable[str]:
             yield value
         elif isinstance(value, CutText):
             yield value.whole or value.text
-
-
-def program_of(client: Mapping[str, Value] | None) -> str:
-    """The name of the program that a daemon's client is; "" where it is not known."""
-    exe = client.get("exe") if client else None
-    return os.path.basename(exe) if isinstance(exe, str) else ""
 
 
 def wants_function(name: str, globs: Sequence[str]) -> bool:

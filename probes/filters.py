@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from log.client import Client
 from log.events import Call, Caller, DomainEvent, Event
-from log.filter import ended_so, is_about, is_one_of, names_of, program_of, wants_function
-from log.values import Value
+from log.filter import ended_so, is_about, is_one_of, names_of, wants_function
 from probes.api.table import Function
 from probes.kernel import records
 from probes.kernel.globs import compile_globs
@@ -133,7 +133,7 @@ class Filters:
         )
 
     def passes(
-        self, wanted: bool, caller: Caller, comm: str, client: Mapping[str, Value], in_tree: bool
+        self, wanted: bool, caller: Caller, comm: str, client: Client, in_tree: bool
     ) -> bool:
         """Whether what a thread does is wanted because of it or of its client; `wanted`: the kernel
         says so of the thread.
@@ -143,11 +143,14 @@ class Filters:
         """
         if wanted and (not self.has_wild_names or is_one_of(comm, self.comms)):
             return True
-        name = program_of(client)
         return (
-            (not self.pids or caller.pid in self.pids or client.get("pid") in self.pids)
-            and (not self.uids or caller.uid in self.uids or client.get("uid") in self.uids)
-            and (not self.comms or is_one_of(comm, self.comms) or is_one_of(name, self.comms))
+            (not self.pids or caller.pid in self.pids or client.pid in self.pids)
+            and (not self.uids or caller.uid in self.uids or client.uid in self.uids)
+            and (
+                not self.comms
+                or is_one_of(comm, self.comms)
+                or is_one_of(client.program, self.comms)
+            )
             and (not self.tree or in_tree)
         )
 

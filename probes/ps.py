@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from log.events import Call, Event
 from log.quote import escape, well_formed
-from log.values import Value
 from probes.api.load import load_api
 from probes.covering import Guard
 from probes.host import maps, slow
@@ -53,13 +52,13 @@ class Listed(NamedTuple):
 
 
 # calls by daemon and client: the pid of its process, or its address
-Counts = Mapping[tuple[int, Value], int]
+Counts = Mapping[tuple[int, int | str | None], int]
 
 
 def count_calls(events: Iterable[Event]) -> Counts:
     """The calls that daemons made for others."""
     return Counter(
-        (event.caller.pid, event.client.get("pid") or event.client.get("address"))
+        (event.caller.pid, event.client.pid or event.client.address)
         for event in events
         if isinstance(event, Call) and event.client is not None
     )

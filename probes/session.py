@@ -398,8 +398,8 @@ class Session:
         """Whether what a thread does is wanted; `wanted`: the kernel says so of it."""
         caller, client, in_tree = task.caller, task.believed, wanted
         if self._tree and not wanted:
-            pid, served = client.get("pid"), task.served
-            in_tree = isinstance(pid, int) and self._tree.has(
+            pid, served = client.pid, task.served
+            in_tree = pid is not None and self._tree.has(
                 pid, served.client_start if served else None
             )
             in_tree = in_tree or self._tree.has(caller.pid)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from enforcer.policy.compiled import IN_PARAMS
 from enforcer.policy.documents import identity
 from enforcer.policy.judge import NONE, UNRECORDED, Facts, NotKnown, Thing, Unrecorded
 from enforcer.policy.sources import Source, sources_of
+from log.client import Client
 from log.events import Call, Caller, Reads
 from log.redact.marker import REDACTED
 from log.values import (
@@ -60,7 +61,7 @@ class Made(NamedTuple):
     value: Callable[[int], Any]  # of an argument by its place; UNRECORDED
     result: Any  # UNRECORDED: it is lost, or no call was made
     caller: Caller
-    client: Mapping[str, Value] | None
+    client: Client | None
     failed: bool | None
     error: int | None
     note: str | None = None  # of a verdict
@@ -112,7 +113,7 @@ def made_counted(reads: Reads, function: Function) -> Made:
 def place_of(made: Made) -> str:
     """Where the library would have judged it."""
     if made.client is not None:
-        return ITSELF if made.client.get("daemon") else DAEMON
+        return ITSELF if made.client.is_daemon else DAEMON
     drivers = {
         value.fields.get("driver")
         for value in (*map(made.value, range(len(made.function.params))), made.result)
@@ -169,22 +170,16 @@ def _people(
         exe = made.caller.exe
         yield frozenset({("uid", made.caller.uid)}), False, UNRECORDED if exe is None else exe
         return
-    peer, claims = client.get("peer"), client.get("claims")
-    both = [peer, claims] if isinstance(peer, dict) and isinstance(claims, dict) else [client]
+    both = [client.peer, client.claims] if client.peer and client.claims else [client]
     for who in both:
-        assert isinstance(who, Mapping)
-        known = {
-            (kind, value)
-            for kind in ("uid", "gid", "sasl", "x509")
-            if isinstance(value := who.get(kind), int | str)
-        }
-        program = who.get("exe")
-        if not known and who.get("address") is None and "claims" not in client:
+        told = (("uid", who.uid), ("gid", who.gid), ("sasl", who.sasl), ("x509", who.x509))
+        known = frozenset((kind, value) for kind, value in told if value is not None)
+        if not known and who.address is None and client.claims is None:
             yield UNRECORDED, True, UNRECORDED  # its record was lost
-        elif isinstance(program, str):
-            yield frozenset(known), True, program
+        elif who.exe is not None:
+            yield known, True, who.exe
         else:
-            yield frozenset(known), True, None if who.get("pid") is None else UNRECORDED
+            yield known, True, None if who.pid is None else UNRECORDED
 
 
 def _things(made: Made) -> Iterator[tuple[Thing, ...] | Unrecorded]:
@@ -457,7 +452,7 @@ def _readonly(made: Made) -> bool | Unrecorded:
     connection = made.value(0) if made.function.params else UNRECORDED
     if isinstance(connection, Handle) and connection.type == "connect":
         return bool(connection.fields.get("readonly"))
-    if made.client is not None and made.client.get("readonly") is True:
+    if made.client is not None and made.client.readonly:
         return True
     # libvirt refuses to change something over a read-only connection
     return False if made.function.access == "write" and made.failed is False else UNRECORDED

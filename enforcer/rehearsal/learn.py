@@ -82,7 +82,7 @@ class Seen:
             self._leave(WAS_DENIED if made.was_denied else FAILED, call)
             return
         facts = list(facts_of(made))
-        if made.client is not None and made.client.get("claims") is not None:
+        if made.client is not None and made.client.claims is not None:
             self._leave(CLAIMED, call)
             return
         who = _who(call)
@@ -136,18 +136,17 @@ class Measured(NamedTuple):
 def _who(call: Call) -> str | None:
     """Who made the call, in a policy's words; None: nothing tells."""
     client = call.client
-    uid = call.caller.uid if client is None else client.get("uid")
-    if isinstance(uid, int):
-        known = call.caller.user if client is None else client.get("user")
+    uid, known = (client or call.caller).uid, (client or call.caller).user
+    if uid is not None:
         try:
-            if isinstance(known, str) and pwd.getpwnam(known).pw_uid == uid:
+            if known is not None and pwd.getpwnam(known).pw_uid == uid:
                 return known
         except (KeyError, ValueError):
             pass
         return str(uid)
-    for kind in ("sasl", "x509"):
-        value = client.get(kind) if client else None
-        if isinstance(value, str) and _can_be_spelled(value):
+    proved = (("sasl", client.sasl), ("x509", client.x509)) if client else ()
+    for kind, value in proved:
+        if value is not None and _can_be_spelled(value):
             return f"{kind}:{literal(value)}"
     return None
 

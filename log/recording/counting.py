@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Sequence
 
 from log.events import Call, Caller, Command, DomainEvent, Event, Reads, call_id
 from log.values import Handle
@@ -30,7 +29,7 @@ class _Group:
     def __init__(self, call: Call, found: Handle | None) -> None:
         self.caller: Caller = call.caller
         self.comm = call.comm
-        self.client: Mapping[str, Any] | None = call.client
+        self.client = call.client
         self.function = call.function
         self.object = found
         self.caused = call.parent is not None
@@ -40,9 +39,8 @@ class _Group:
 
     def join(self, call: Call) -> None:
         """Another process image makes such calls, or has them made."""
-        client = call.client
-        pid = client.get("pid") if client else None
-        self.pids[pid if isinstance(pid, int) else call.caller.pid] = None
+        pid = call.client.pid if call.client else None
+        self.pids[call.caller.pid if pid is None else pid] = None
         caller = self.caller
         if caller is not call.caller and caller.cmdline != call.caller.cmdline:
             self.caller = caller._replace(cmdline=None)
@@ -60,7 +58,7 @@ class _Group:
     def event(self) -> Reads:
         """What is written of them."""
         several = len(self.pids) > 1
-        client = _in_common(self.client) if several and self.client else self.client
+        client = self.client.in_common() if several and self.client else self.client
         return Reads(
             self.first,
             self.last,
@@ -188,7 +186,7 @@ class Counting:
         known = self._known.get(quick)
         if known is None:
             maker = caller if client else caller._replace(pid=0, cmdline=None)
-            key = (maker, _identity(client), rest)
+            key = (maker, client and client.in_common(), rest)
             group = self._groups.get(key)
             if group is None:
                 group = self._groups[key] = _Group(call, found)
@@ -216,18 +214,6 @@ class Counting:
         for events in self._held.values():
             kept += events
         self._held, self._held_count = {}, 0
-
-
-def _in_common(client: Mapping[str, Any]) -> dict[str, Any]:
-    """Of processes that follow one another: all but what tells them apart."""
-    return {
-        key: None if key in ("pid", "cmdline") else _in_common(item) if type(item) is dict else item
-        for key, item in client.items()
-    }
-
-
-def _identity(client: Mapping[str, Any] | None) -> Hashable:
-    return None if client is None else str(_in_common(client))
 
 
 def _object(call: Call) -> tuple[Handle | None, Hashable]:

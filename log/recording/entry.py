@@ -5,10 +5,11 @@ of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from log.client import Client
 from log.events import Call, Caller, Command, DomainEvent, Event, Gap, Reads
 from log.filter import is_denied, names_of, uuids_of
 from log.recording.index import (
@@ -24,7 +25,7 @@ from log.recording.index import (
     of_process,
 )
 from log.render import jsonl
-from log.values import Value, Values
+from log.values import Values
 
 URGENT = WRITES | FAILED | DENIED | DOMAINS  # what is on disk soon
 Marks = frozenset[int]
@@ -114,9 +115,9 @@ def _of_function(name: str) -> Marks:
     return _marks((of_function(name),))
 
 
-def _who(caller: Caller, client: Mapping[str, Value] | None) -> Marks:
-    pid = client.get("pid") if client else None
-    return _of_processes(caller.pid, pid if isinstance(pid, int) else caller.pid)
+def _who(caller: Caller, client: Client | None) -> Marks:
+    pid = client.pid if client else None
+    return _of_processes(caller.pid, caller.pid if pid is None else pid)
 
 
 @lru_cache(maxsize=2048)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from log.client import OWN, Client
 from log.events import (
     NO_DETAILS,
     Attached,
@@ -235,19 +236,17 @@ _SHAPES: dict[str, Callable[[Fields, str, Types], Value]] = {
 }
 
 
+def _words(items: Any, path: str, types: Types) -> tuple[str, ...] | None:
+    if items is None:
+        return None
+    return tuple([_text(word, f"{path}/{i}", types) for i, word in enumerate(_list(items))])
+
+
 def _caller(f: Fields, path: str, types: Types) -> Caller:
-    words = f["cmdline"]
-    if words is not None:
-        words = tuple(
-            [
-                _text(word, f"{path}/cmdline/{index}", types)
-                for index, word in enumerate(_list(words))
-            ]
-        )
     return Caller(
         _int(f["pid"]),
         _maybe_text(f["exe"], f"{path}/exe", types),
-        words,
+        _words(f["cmdline"], f"{path}/cmdline", types),
         _int(f["uid"]),
         _maybe_text(f["user"], f"{path}/user", types),
         _maybe_int(f["loginuid"]),
@@ -258,9 +257,35 @@ def _caller(f: Fields, path: str, types: Types) -> Caller:
     )
 
 
-def _client(f: Fields, types: Types) -> Mapping[str, Value] | None:
-    client = f.get("client")
-    return None if client is None else _fields(_dict(client), "/client", types)
+def _client(item: Any, path: str, types: Types) -> Client | None:
+    if item is None:
+        return None
+    f = _dict(item)
+    if f.get("daemon"):
+        return OWN
+    user, group, sasl, x509, selinux, address, exe = (
+        _maybe_text(f.get(key), f"{path}/{key}", types)
+        for key in ("user", "group", "sasl", "x509", "selinux", "address", "exe")
+    )
+    pid, uid, gid, loginuid = (_maybe_int(f.get(key)) for key in ("pid", "uid", "gid", "loginuid"))
+    readonly = None if f.get("readonly") is None else _bool(f["readonly"])
+    return Client(
+        pid,
+        uid,
+        user,
+        gid,
+        group,
+        sasl,
+        x509,
+        selinux,
+        readonly,
+        address,
+        exe,
+        _words(f.get("cmdline"), f"{path}/cmdline", types),
+        loginuid,
+        _client(f.get("peer"), f"{path}/peer", types),
+        _client(f.get("claims"), f"{path}/claims", types),
+    )
 
 
 def _call(f: Fields, types: Types) -> Call:
@@ -286,7 +311,7 @@ def _call(f: Fields, types: Types) -> Call:
         returns,
         None if failed is None else _bool(failed),
         _error(f["error"], types),
-        _client(f, types),
+        _client(f.get("client"), "/client", types),
         _verdict(f, kind),
         _maybe_plain(f.get("parent")),
         _names(f.get("one_of", [])),
@@ -306,7 +331,7 @@ def _under_way(f: Fields, types: Types) -> UnderWay:
         _int(f["tid"]),
         _text(f["comm"], "/comm", types),
         _caller(f, "", types),
-        _maybe_fields(f["client"], "/client", types),
+        _client(f["client"], "/client", types),
         _plain(f["function"]),
         _maybe_handle(f["object"], "/object", types),
         _plain(f["where"]),
@@ -443,7 +468,7 @@ def _reads(f: Fields, types: Types) -> Reads:
     return Reads(
         *times,
         *who,
-        _client(f, types),
+        _client(f.get("client"), "/client", types),
         _plain(f["function"]),
         found,
         calls,

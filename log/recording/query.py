@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from log.client import UNKNOWN, Client
 from log.events import Call, Caller, Command, DomainEvent, Event, Reads
 from log.filter import (
     ended_so,
@@ -17,7 +18,6 @@ from log.filter import (
     is_one_of,
     matches,
     names_of,
-    program_of,
     uuids_of,
     wants_function,
 )
@@ -33,7 +33,6 @@ from log.recording.index import (
     of_process,
 )
 from log.render import jsonl
-from log.values import Value
 
 Group = tuple[bytes, ...]  # a line that is meant holds one of them
 _WILD = re.compile(r"[*?]|\[.*?\]", re.DOTALL)
@@ -260,33 +259,30 @@ class Query:
     def _wants(self, function: str) -> bool:
         return wants_function(function, self.functions)
 
-    def _of_process(self, caller: Caller, comm: str, client: object) -> bool:
-        known: dict[str, Value] = client if isinstance(client, dict) else {}
+    def _of_process(self, caller: Caller, comm: str, client: Client | None) -> bool:
+        known = client or UNKNOWN
         return (
-            (not self.pids or caller.pid in self.pids or known.get("pid") in self.pids)
+            (not self.pids or caller.pid in self.pids or known.pid in self.pids)
             and (
                 not self.users
                 or _is_user(caller.uid, caller.user, self.users)
-                or _is_client_user(known, self.users)
+                or _is_user(known.uid, known.user, self.users)
             )
             and (
                 not self.comms
                 or is_one_of(comm, self.comms)
-                or is_one_of(program_of(known), self.comms)
+                or is_one_of(known.program, self.comms)
             )
         )
 
-    def _for(self, client: object) -> bool:
+    def _for(self, client: Client | None) -> bool:
         if not self.clients:
             return True
-        if not isinstance(client, dict):
+        if client is None:
             return False
-        said = [
-            str(client[key])
-            for key in ("pid", "user", "uid", "sasl", "x509", "address", "exe")
-            if client.get(key) is not None
-        ]
-        return any(matches(word, self.clients) for word in (*said, program_of(client)))
+        said = (client.pid, client.user, client.uid, client.sasl, client.x509, client.address)
+        words = [str(word) for word in (*said, client.exe, client.program) if word is not None]
+        return any(matches(word, self.clients) for word in words)
 
     def about(self, event: Event) -> bool:
         """Whether it is about one of the objects; where that can't be told, too."""
@@ -358,11 +354,5 @@ def _parts(globs: tuple[str, ...], more: Group = ()) -> Group:
     return (*found, *more) if found else ()
 
 
-def _is_user(uid: int, user: str | None, wanted: tuple[str, ...]) -> bool:
+def _is_user(uid: int | None, user: str | None, wanted: tuple[str, ...]) -> bool:
     return str(uid) in wanted or user in wanted
-
-
-def _is_client_user(client: dict[str, Value], wanted: tuple[str, ...]) -> bool:
-    return any(
-        client.get(key) is not None and str(client[key]) in wanted for key in ("uid", "user")
-    )

@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from log.client import Client
 from log.events import Call, Caller, DomainEvent, Event, Gap, Lost, Reads, call_id
-from log.filter import is_denied, program_of
+from log.filter import is_denied
 from log.quote import escape, name, well_formed
 from log.recent import Recent
 from log.recording.spent import PLACES, Shares
@@ -29,7 +30,6 @@ TIMES = ("p50", "p95", "p99", "max")
 COUNTED = ("calls", "failed", "denied")
 COLUMNS = (*COUNTED, "total", *TIMES)
 SLOWER = 2  # a percentile that has changed by this factor is a difference
-_DAEMON_FIELDS = ("sasl", "x509", "user", "uid")
 
 Key = tuple[str, ...]  # the words of a row; none: of all that there was no row for
 
@@ -138,15 +138,14 @@ def cause_of(event: DomainEvent) -> str:
     return why(event).removeprefix("by ").removeprefix("cause ")
 
 
-def client_of(comm: str, caller: Caller, client: Mapping[str, Value] | None) -> Key:
+def client_of(comm: str, caller: Caller, client: Client | None) -> Key:
     """Program and user that a call is made for."""
     program = os.path.basename(caller.exe or "") or comm
     if client is None:
         return program, caller.user or str(caller.uid)
-    if client.get("daemon"):
+    if client.is_daemon:
         return program, "itself"
-    user = next((str(client[key]) for key in _DAEMON_FIELDS if client.get(key) is not None), "?")
-    return program_of(client) or str(client.get("address") or "?"), user
+    return client.program or client.address or "?", client.name or "?"
 
 
 def object_of(call: Call) -> Handle | None:

@@ -19,6 +19,7 @@ from json.encoder import encode_basestring, encode_basestring_ascii
 from math import isfinite, isnan
 from typing import Any
 
+from log.client import Client
 from log.events import (
     Attached,
     Call,
@@ -158,7 +159,7 @@ def _values(values: Values) -> str:
 # by identity, as hashing a command line costs too much; the object is held, so that its id can't
 # become another's
 _callers: dict[tuple[int, int, str], tuple[Caller, str]] = {}
-_clients: dict[int, tuple[object, str]] = {}
+_clients: dict[int, tuple[Client, str]] = {}
 _SHARED_MAX = 4096
 
 
@@ -191,13 +192,13 @@ def _what(function: str, library: str, depth: int, write: bool) -> str:
     return f'"function":{name},"library":{file},"depth":{depth},"write":{_LITERAL[write]}'
 
 
-def _client(client: Mapping[str, Value]) -> str:
+def _client(client: Client) -> str:
     known = _clients.get(id(client))
     if known is not None and known[0] is client:
         return known[1]
     if len(_clients) >= _SHARED_MAX:
         _clients.clear()
-    text = _mapping(client)
+    text = _mapping(client.fields())
     _clients[id(client)] = (client, text)
     return text
 
@@ -231,7 +232,7 @@ def _call_types(call: Call) -> Types:
     if call.error is not None:
         note_types(call.error._asdict(), "/error", found)
     if call.client is not None:
-        note_fields(call.client, "/client", found)
+        note_fields(call.client.fields(), "/client", found)
     if call.held_by is not None:
         note_fields(call.held_by, "/held_by", found)
     return found
@@ -294,7 +295,7 @@ def _under_way(event: UnderWay) -> str:
         "where": event.where,
         "command": event.command,
         "held_by": None if event.held_by is None else dict(event.held_by),
-        "client": None if event.client is None else dict(event.client),
+        "client": None if event.client is None else event.client.fields(),
         "call": event.call,
     }
     return _of_process("under_way", event, fields)
@@ -344,7 +345,7 @@ def _reads(event: Reads) -> str:
         "comm": event.comm,
         **_fields_of(event.caller),
     }
-    client = None if event.client is None else dict(event.client)
+    client = None if event.client is None else event.client.fields()
     counts: dict[str, Value] = {"caused": True} if event.caused else {}
     counts |= {
         "calls": event.calls,

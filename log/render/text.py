@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from log.asking import command_name, only_asks
+from log.client import Client
 from log.events import (
     Call,
     CallError,
@@ -363,30 +364,21 @@ def _who(pid: int, comm: str, user: str | None, uid: int) -> str:
     return f" {pid} {name(comm)} {uid if user is None else name(user)} "
 
 
-def _for(client: Mapping[str, Value]) -> str:
+@lru_cache(maxsize=1024)
+def _for(client: Client) -> str:
     """Whom a daemon makes a call for."""
-    if client.get("daemon"):
-        return "for itself "
-    exe, pid = client.get("exe"), client.get("pid")
-    user = next(
-        (
-            name(str(client[key]))
-            for key in ("sasl", "x509", "user", "uid")
-            if client.get(key) is not None
-        ),
-        "?",
-    )
-    words = (
-        [str(pid)]
-        if pid is not None
-        else []
-        if client.get("address") is None
-        else [name(str(client["address"]))]
-    )
-    words += [name(os.path.basename(exe))] if isinstance(exe, str) else []
-    claims = client.get("claims")
-    says = f" who says {_for(claims)[4:-1]}" if isinstance(claims, Mapping) else ""
-    return f"for {' '.join([*words, user])}{says} "
+    return f"for {_whom(client)} "
+
+
+def _whom(client: Client) -> str:
+    if client.is_daemon:
+        return "itself"
+    words = [] if client.pid is None else [str(client.pid)]
+    words += [name(client.address)] if client.pid is None and client.address is not None else []
+    words += [name(client.program)] if client.exe is not None else []
+    user = "?" if client.name is None else name(client.name)
+    says = f" who says {_whom(client.claims)}" if client.claims else ""
+    return " ".join([*words, user]) + says
 
 
 # an unknown function's name is what a file in some container says

@@ -8,9 +8,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Hashable
 
+from log.client import OWN, UNKNOWN, Client
 from log.events import Call, CallError
 from log.values import NO_VALUES, Value, Values
-from probes.calls import clients
 from probes.calls.causes import Causes
 from probes.calls.decode import CACHED, Decoder, is_shared
 from probes.calls.errors import RaisedErrors
@@ -136,14 +136,14 @@ class Building:
             args, _, _ = self._decoder.decode(
                 row.entry, call.raw, extra.pieces if extra else None, call.row, call.tgid, False
             )
-        client: clients.Client | None = None
+        client: Client | None = None
         if task.served:
-            client = task.served.client or clients.UNKNOWN
+            client = task.served.client or UNKNOWN
         elif task.is_daemon:
             is_own = (
                 call.raw is not None and not call.raw[records.RECORD_FLAGS] & records.REC_SERVING
             )
-            client = clients.OWN if is_own else clients.UNKNOWN  # whose record was lost
+            client = OWN if is_own else UNKNOWN  # whose record was lost
         built = Call(
             time=self._epoch(started),
             duration_ns=duration,

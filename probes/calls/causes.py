@@ -54,16 +54,15 @@ class Origins:
         sender, too, and this the peer. What a daemon says is believed of anybody's calls if root
         runs it, else of its own user's (`daemon`: uid) only: any program can say that it is one.
         """
-        pid = served.client["pid"] if served.client else None
-        if pid is None:
+        pid = served.client.pid if served.client else None
+        if served.client is None or pid is None:
             return []
         found = [
             by
             for by in self._sent.get(served.message, ())
             if pid in (by.pid, by.client_pid) and daemon in (0, by.uid)
         ]
-        peer = served.client.get("peer") if served.client else None
-        end = peer.get("pid") if isinstance(peer, dict) else None
+        end = served.client.peer.pid if served.client.peer else None
         found = [by for by in found if by.pid == end] or found
         return found if len(found) <= MOST_ORIGINS else []
 
@@ -81,7 +80,7 @@ class Causes:
         """The call sends it, and waits for the answer."""
         task = self._find_task(call.task, call.tgid, tid)
         served = task.served
-        client_pid = served.client["pid"] if served and served.client else None
+        client_pid = served.client.pid if served and served.client else None
         sent = self._calls.extra(tid, call).sent
         if message in sent:
             return

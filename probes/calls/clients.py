@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
+from log.client import Client
 from log.recent import Recent
 from log.values import CutText, Value
 from probes.calls.open import Message
@@ -26,12 +26,7 @@ _STRINGS = {  # names of an identity's attributes (src/util/viridentity.c) -> of
 # when the process began, in ticks: with the number, what tells it from others
 _START = "process-time"
 _NUMBERS = {"unix-user-id": "uid", "unix-group-id": "gid", "process-id": "pid", _START: _START}
-FIELDS = ("pid", "uid", "user", "gid", "group", "sasl", "x509", "selinux", "readonly", "address")
 _SHORT = 14  # characters by which attributes are told apart
-
-Client = Mapping[str, Value]
-UNKNOWN: Client = dict.fromkeys((*FIELDS, "peer"))  # the record that names it was lost
-OWN: Client = {"daemon": True}  # nobody: the daemon does it by itself
 
 
 class Connection(NamedTuple):
@@ -88,8 +83,8 @@ class Clients:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self._searches = searches()
-        self._known: Recent[tuple[Value, ...], Identity] = Recent(MOST_CLIENTS)
-        self._copied: Recent[Hashable, dict[str, Value]] = Recent(MOST_CLIENTS)
+        self._known: Recent[tuple[Client, int | None, int], Identity] = Recent(MOST_CLIENTS)
+        self._copied: Recent[Hashable, tuple[Client, int | None]] = Recent(MOST_CLIENTS)
         # by daemon and its end of the connection
         self._claims: Recent[tuple[int, int], Claim] = Recent(MOST_CLIENTS)
 
@@ -102,14 +97,14 @@ class Clients:
         if served.client is None:
             return
         before = self._claims.get((daemon, served.end))
-        peer = _fields(served.client)
+        peer = served.client.alone()
         if before is not None and before.shown.client == served.client:
-            peer = {**peer, **before.shown.client.get("peer", {})}  # type: ignore[dict-item]
+            peer = served.client.peer or peer
         says = self._identity(raw, plan, served.connection, daemon, at)
-        if peer.get("uid") == 0 and _is_libvirts(peer.get("exe")):
-            shown = says._replace(client={**says.client, "peer": peer})
+        if peer.uid == 0 and _is_libvirts(peer):
+            shown = says._replace(client=says.client._replace(peer=peer))
         else:
-            client: Client = {**peer, "peer": peer, "claims": _fields(says.client)}
+            client = peer._replace(peer=peer, claims=says.client.alone())
             shown = Identity(client, served.client_start, served.client_uid)
         self._claims.put((daemon, served.end), Claim(says.client, shown))
 
@@ -130,60 +125,59 @@ class Clients:
         self, raw: bytes, plan: Plan, connection: Connection, daemon: int, at: int
     ) -> Identity:
         # a connection has the same bytes each time, until it claims others
-        found = self._copied.learn(
+        found, start = self._copied.learn(
             (plan.key(raw), connection, daemon),
             lambda _: _read(plan.decode(raw, {}, Constants()), connection, daemon, self._searches),
         )
-        pid, ticks = found["pid"], found[_START]
-        start = ticks * 1_000_000_000 // TICKS if isinstance(ticks, int) else None
-        since = self._processes.since(pid, at) if isinstance(pid, int) else 0
-        return self._known.learn(
-            (*found.values(), since), lambda _: self._describe(found, start, at)
-        )
+        since = 0 if found.pid is None else self._processes.since(found.pid, at)
+        return self._known.learn((found, start, since), lambda _: self._describe(found, start, at))
 
-    def _describe(self, found: dict[str, Value], start: int | None, at: int) -> Identity:
-        pid, client = found["pid"], {field: found[field] for field in FIELDS}
-        if not isinstance(pid, int):
-            return Identity({**client, "peer": client}, start, None)
-        process = self._processes.lookup(pid, start, at=at)
-        cmdline = None if process.cmdline is None else list(process.cmdline)
-        client.update(exe=process.exe, cmdline=cmdline, loginuid=process.loginuid)
-        return Identity(
-            {**client, "peer": client}, start, None if process.uid == NO_ID else process.uid
-        )
+    def _describe(self, found: Client, start: int | None, at: int) -> Identity:
+        if found.pid is None:
+            return Identity(found._replace(peer=found), start, None)
+        process = self._processes.lookup(found.pid, start, at=at)
+        found = found._replace(exe=process.exe, cmdline=process.cmdline, loginuid=process.loginuid)
+        uid = None if process.uid == NO_ID else process.uid
+        return Identity(found._replace(peer=found), start, uid)
 
 
 def _read(
     fields: Mapping[str, Value], connection: Connection, daemon: int, limit: Searches
-) -> dict[str, Value]:
-    """The client's fields and its start, None for what the identity does not tell."""
+) -> tuple[Client, int | None]:
+    """The client, and when its process began (ns, CLOCK_BOOTTIME); None for what the identity
+    does not tell.
+    """
     block = fields["block"]
     assert isinstance(block, int)
-    count = block & 0xFFFFFFFF
-    found: dict[str, Value] = {**dict.fromkeys((*FIELDS, _START)), "readonly": connection.readonly}
-    for i in range(min(count, MOST_ATTRIBUTES)):
+    numbers: dict[str, int] = {}
+    texts: dict[str, str] = {}
+    for i in range(min(block & 0xFFFFFFFF, MOST_ATTRIBUTES)):
         name, value, text = fields[f"name{i}"], fields[f"value{i}"], fields[f"text{i}"]
         assert isinstance(name, int) and isinstance(value, int)
         short = name.to_bytes(16, "little").split(b"\0")[0][:_SHORT].decode("ascii", "replace")
-        if short in _STRINGS:
-            found[_STRINGS[short]] = text.text + "..." if isinstance(text, CutText) else text
-        elif short in _NUMBERS:
-            found[_NUMBERS[short]] = value >> 64
-    if isinstance(pid := found.get("pid"), int):
-        found["pid"] = host_pid(pid, daemon, limit=limit)
-    else:  # a socket of this host has none worth telling
-        found["address"] = connection.address
-    return found
+        if short in _NUMBERS:
+            numbers[_NUMBERS[short]] = value >> 64
+        elif short in _STRINGS and isinstance(text, str | CutText):
+            texts[_STRINGS[short]] = text.text + "..." if isinstance(text, CutText) else text
+    ticks, pid = numbers.get(_START), numbers.get("pid")
+    client = Client(
+        None if pid is None else host_pid(pid, daemon, limit=limit),
+        numbers.get("uid"),
+        texts.get("user"),
+        numbers.get("gid"),
+        texts.get("group"),
+        texts.get("sasl"),
+        texts.get("x509"),
+        texts.get("selinux"),
+        connection.readonly,
+        connection.address if pid is None else None,  # a socket of this host has none worth telling
+    )
+    return client, None if ticks is None else ticks * 1_000_000_000 // TICKS
 
 
-def _fields(client: Client) -> dict[str, Value]:
-    """Who it is, without what was found out about that."""
-    return {key: client[key] for key in client if key not in ("peer", "claims")}
-
-
-def _is_libvirts(exe: Value) -> bool:
+def _is_libvirts(peer: Client) -> bool:
     """Whether a program of root's is one of libvirt's daemons: root can give files any name,
     and needs no name to deceive.
     """
-    name = os.path.basename(exe) if isinstance(exe, str) else ""
+    name = peer.program
     return name == "libvirtd" or (name.startswith("virt") and name.endswith("d"))

@@ -259,10 +259,7 @@ def _by_process(daemon: int, guest: Guest | None) -> Cause | None:
 
 def whose(task: Task) -> dict[str, Value]:
     """For whom a thread does something: a daemon's client, else its own process."""
-    served = task.served.client if task.served else None
-    if served is not None:
-        return {key: served.get(key) for key in ("pid", "exe", "uid", "user")}
-    by = task.caller
+    by = (task.served.client if task.served else None) or task.caller
     return {"pid": by.pid, "exe": by.exe, "uid": by.uid, "user": by.user}
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from log.client import UNKNOWN, Client
 from log.events import Caller
 from log.recent import Recent
-from probes.calls import clients as serving
-from probes.calls.clients import Clients, Served
+from probes.calls.clients import Clients, Served, dispatched
 from probes.host.daemons import Daemons
 from probes.host.processes import Captured, Processes
 from probes.internals.private import CLAIM, IDENTITY
@@ -35,7 +35,7 @@ class Task(NamedTuple):
     is_roots: bool = False  # none but root can have changed its program
 
     @property
-    def believed(self) -> serving.Client:
+    def believed(self) -> Client:
         """The client, as far as it is believed who that is: anybody can make a daemon, and say what
         he likes of others.
 
@@ -43,12 +43,9 @@ class Task(NamedTuple):
         """
         served, uid = self.served, self.caller.uid
         if served is None or served.client is None or not self.is_roots:
-            return {}
-        return (
-            served.client
-            if uid == 0 or served.client.get("uid") == served.client_uid == uid
-            else {}
-        )
+            return UNKNOWN
+        is_own = served.client.uid == served.client_uid == uid
+        return served.client if uid == 0 or is_own else UNKNOWN
 
 
 class Tasks:
@@ -83,9 +80,7 @@ class Tasks:
             fields = plan.decode(raw, {}, Constants())
             self._serving.put(
                 task,
-                self.find(own, tgid, tid)._replace(
-                    served=serving.dispatched(fields), is_daemon=True
-                ),
+                self.find(own, tgid, tid)._replace(served=dispatched(fields), is_daemon=True),
             )
         elif (
             (known := self._serving.get(task)) and known.served and known.served.client is None

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from log.client import UNKNOWN
 from log.events import UnderWay
 from log.values import Handle, Value
 from probes.calls.decode import Decoder
@@ -104,7 +105,7 @@ class Waits:
             tid,
             task.comm,
             task.caller,
-            (task.served.client or {}) if task.served else None,
+            (task.served.client or UNKNOWN) if task.served else None,
             function.name if function else "?",
             self._object(call),
             where.place,

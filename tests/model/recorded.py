@@ -61,7 +61,7 @@ def differences(run: RecordedRun, lines: list[dict[str, Any]], pids: list[str]) 
 
 def _compared(call: Call, period: Period) -> Iterator[str]:
     verdict, function = call.verdict, TABLE.by_name[call.function]
-    if call.client is not None and call.client.get("daemon"):
+    if call.client is not None and call.client.is_daemon:
         assert verdict is None or verdict.action == "allow"
         return
     decisions = list(map(period.judge.decide, facts_of(made_alone(call, function))))

@@ -155,7 +155,7 @@ def calls_in(folder: Path) -> list[Recorded]:
         for event in found
         if type(event) is Recorded and not event.depth and event.function in STEADY
     ]
-    return sorted((call for call in calls if not call.client.get("daemon")), key=lambda c: c.time)  # type: ignore[union-attr]
+    return sorted((call for call in calls if not call.client.is_daemon), key=lambda c: c.time)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("number", range(len(RULES)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from log.client import OWN, UNKNOWN
 from log.events import Attached, Call, Caller, Clock, End, Lost, TargetInfo, Unattached
 from log.values import (
     NO_VALUES,
@@ -92,3 +93,23 @@ any_value = st.recursive(
     max_leaves=8,
 )
 any_values = st.builds(Values, st.dictionaries(any_text, any_value, max_size=4))
+any_peer = st.fixed_dictionaries(
+    {},
+    optional={
+        "pid": any_number,
+        "uid": any_number,
+        "user": any_text,
+        "readonly": st.booleans(),
+        "exe": any_text,
+        "cmdline": st.lists(any_text, max_size=3).map(tuple),
+    },
+).map(lambda known: UNKNOWN._replace(**known))  # type: ignore[arg-type]
+any_client = (
+    st.none()
+    | st.just(OWN)
+    | st.builds(
+        lambda known, peer, claims: known._replace(peer=peer, claims=claims),
+        any_peer,
+        *2 * [st.none() | any_peer],
+    )
+)

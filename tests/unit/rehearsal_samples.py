@@ -9,9 +9,10 @@ from typing import Any
 
 from enforcer.launch.library import table
 from enforcer.policy.rules import Policy, read_policy
+from log.client import Client
 from log.events import Call, Caller, Event
 from log.render import jsonl
-from log.values import NO_VALUES, Flags, Handle, Value, Values
+from log.values import NO_VALUES, Flags, Handle, Values
 from tests.unit.log_samples import NS, START, UUID
 
 TABLE = table()
@@ -20,25 +21,11 @@ VIRSH = "/usr/bin/virsh"
 DAY = 86400 * NS
 
 
-def client(user: str = "ci", uid: int = 1000, pid: int = 4711, **more: Value) -> dict[str, Value]:
+def client(user: str = "ci", uid: int = 1000, pid: int = 4711, **more: Any) -> Client:
     """Whom a daemon works for."""
-    fields: dict[str, Value] = {
-        "pid": pid,
-        "uid": uid,
-        "user": user,
-        "gid": uid,
-        "group": user,
-        "sasl": None,
-        "x509": None,
-        "selinux": None,
-        "readonly": False,
-        "address": None,
-        "exe": VIRSH,
-        "cmdline": ["virsh", f"of {user}"],
-        "loginuid": None,
-        **more,
-    }
-    return {**fields, "peer": dict(fields)}
+    one = Client(pid, uid, user, uid, user, readonly=False, exe=VIRSH)
+    one = one._replace(cmdline=("virsh", f"of {user}"))._replace(**more)
+    return one._replace(peer=one)
 
 
 def domain(name: str, uuid: str = UUID) -> Handle:

@@ -20,6 +20,7 @@ from enforcer.rehearsal import learn
 from enforcer.rehearsal.facts import facts_of, made_alone
 from enforcer.rehearsal.generalise import NEVER, literal, shape_of
 from enforcer.rehearsal.rehearse import strictest
+from log.client import Client
 from log.errors import TraceError
 from log.events import Call, Event, VerdictInfo
 from log.values import Handle, Value, Values
@@ -114,16 +115,16 @@ def test_what_happened_once_failed_or_was_denied_is_listed_and_not_allowed(tmp_p
 
 
 def test_nobody_is_believed_who_claims_to_be_another_or_is_not_known(tmp_path):
-    claims = {**client(), "claims": {k: v for k, v in ROOT.items() if k != "peer"}}
-    nobody = dict.fromkeys(client()) | {"address": "10.0.0.1:99", "readonly": False}
+    claims = client()._replace(claims=ROOT.alone())
+    nobody = Client(address="10.0.0.1:99", readonly=False)
     events = [*twice(served(0, client=claims)), *twice(served(0, client=nobody), 1)]
     text = learned(tmp_path, *events, *twice(served(0, "virDomainReboot"), 3))
     assert f"since {learn.CLAIMED}" in text and f"since {learn.NOBODY}" in text
     assert not allows(text, events[0]) and not allows(text, events[2])
-    proved = client("", 0) | {"uid": None, "gid": None, "x509": "CN=a*[b],O=x"}
+    proved = client("", 0)._replace(uid=None, gid=None, x509="CN=a*[b],O=x")
     text = learned(tmp_path, *twice(served(0, client=proved)))
     assert allows(text, served(0, client=proved))
-    assert not allows(text, served(0, client=proved | {"x509": "CN=ab,O=x"}))
+    assert not allows(text, served(0, client=proved._replace(x509="CN=ab,O=x")))
 
 
 def test_names_stay_names(tmp_path):
@@ -175,7 +176,7 @@ def test_whatever_is_learned_allows_what_it_was_learned_from(tmp_path):
     once = set(re.findall(r'^# (\w+): (\w+) on "([^"]+)", 1 call ', text, re.M))
     for call in events:
         (handle,) = call.args.values.values()
-        user = "root" if call.client["uid"] == 0 else str(call.client["uid"])
+        user = "root" if call.client.uid == 0 else str(call.client.uid)
         is_once = (user, call.function, handle.fields["name"]) in once
         assert allows(text, call) or is_once, call
         if not any(fnmatch.fnmatchcase(call.function, glob) for glob in NEVER):

@@ -18,6 +18,7 @@ from enforcer.policy.judge import Judge
 from enforcer.rehearsal import rehearse
 from enforcer.rehearsal.facts import facts_of, made_alone
 from enforcer.rehearsal.rehearse import DENIED, Rehearsal, strictest
+from log.client import OWN
 from log.errors import TraceError
 from log.events import (
     Attached,
@@ -140,7 +141,7 @@ def test_clients_are_judged_where_the_daemon_judges_them():
         served(0),
         served(0, caller=CALLER, client=None, args=Values({"domain": mine})),
         served(1, caller=CALLER, client=None, args=Values({"domain": own})),
-        served(2, client={"daemon": True}),
+        served(2, client=OWN),
         served(3, depth=1),
     ]
     found = rehearsed(KEEP, *events)
@@ -152,11 +153,11 @@ def test_clients_are_judged_where_the_daemon_judges_them():
 
 def test_who_claims_to_be_somebody_else_is_judged_as_both():
     said = client("root", 0, 1)
-    both = {**client(), "claims": {k: v for k, v in said.items() if k != "peer"}}
+    both = client()._replace(claims=said.alone())
     for user in ("0", "1000"):
         text = rule("both", function=["virDomainDestroy"], user=[user])
         assert rehearsed(text, served(client=both)).changed[DENIED] == 1, user
-    speaks_for = {**client(), "peer": said["peer"]}  # one of libvirt's own daemons
+    speaks_for = client()._replace(peer=said.peer)  # one of libvirt's own daemons
     assert (
         rehearsed(
             rule("r", function=["virDomainDestroy"], user=["0"]), served(client=speaks_for)
@@ -255,8 +256,8 @@ def test_lines_that_are_alike_end_as_each_would_alone():
     rand, events = random.Random(2), []
     for number in range(600):
         who = client(*rand.choice((("ci", 1000), ("ann", 1001))), pid=rand.randrange(9))
-        who["cmdline"] = rand.choice((None, ["a", "],"], ['","pid":1,', HOSTILE]))
-        who["exe"] = rand.choice(("/usr/bin/virsh", "/x"))
+        cmdline = rand.choice((None, ("a", "],"), ('","pid":1,', HOSTILE)))
+        who = who._replace(cmdline=cmdline, exe=rand.choice(("/usr/bin/virsh", "/x")))
         flags = Flags(rand.randrange(3), ())
         name = rand.choice(("web1", "db", HOSTILE, 'x","client":{"uid":0},"y":"'))
         params = {rand.choice(("a", "duration_ns", "client", "out")): rand.randrange(2)}

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from log import events, values
+from log import client, events, values
+from log.client import Client
 from log.events import Call
 from log.recording.parse import ForeignLine, parse
 from log.render import jsonl, text, xml
@@ -92,6 +93,9 @@ SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "children": st.just(()),  # lines of their own
     "more_children": st.just(0),
     "returns": st.sampled_from(["pointer", "integer", "void"]),
+    "is_daemon": st.just(False),
+    "peer": st.none(),
+    "claims": st.none(),
 }
 
 
@@ -108,6 +112,12 @@ def of_type(kind: Any, name: str) -> st.SearchStrategy[Any]:
         return st.lists(of_type(inner[0], name), max_size=3).map(tuple)
     if origin in (dict, Mapping) or kind is dict:
         return named if origin is not dict else st.dictionaries(words, words | numbers, max_size=2)
+    if kind is Client:
+        alone = any_event(kind)
+        both = {"peer": st.none() | alone, "claims": st.none() | alone}
+        return st.just(client.OWN) | st.builds(
+            lambda one, more: one._replace(**more), alone, st.fixed_dictionaries(both)
+        )
     if hasattr(kind, "_fields"):
         return any_event(kind)
     return {

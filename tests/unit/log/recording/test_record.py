@@ -10,10 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
 
 import pytest
 
+from log.client import Client
 from log.errors import TraceError
 from log.events import End, Event, Gap, Lost, Reads, Recording, Removed
 from log.recording.folder import make_folder
@@ -269,7 +269,7 @@ def test_hosts_are_merged_by_time(tmp_path):
 
 
 def test_reads_are_counted_and_none_is_missing(folder):
-    made_for = READ._replace(tid=7, parent=None, client={"pid": 1})
+    made_for = READ._replace(tid=7, parent=None, client=Client(pid=1))
     batch: list[Event] = [READ._replace(time=READ.time + number) for number in range(23)]
     failed = READ._replace(failed=True, ret=-1)
     slow = READ._replace(duration_ns=10**9)
@@ -293,9 +293,7 @@ def test_short_lived_programs_share_a_line_that_says_how_many_they_are(folder):
     callers = [READ.caller._replace(pid=100 + number) for number in range(several)]
     bash = READ.caller._replace(pid=7, exe="/bin/bash")
     alice = READ.caller._replace(pid=8, user="alice", uid=1000, cmdline=("virsh", "list"))
-    clients: list[dict[str, Any]] = [
-        {"pid": pid, "user": "bob", "peer": {"pid": pid}} for pid in (200, 201)
-    ]
+    clients = [Client(pid, user="bob", peer=Client(pid)) for pid in (200, 201)]
     batch: list[Event] = [READ._replace(caller=caller) for caller in callers for _ in range(3)]
     batch += [READ._replace(caller=bash), READ._replace(caller=alice)]
     batch += [READ._replace(caller=bash._replace(cmdline=("bash", "-c")))]
@@ -311,7 +309,7 @@ def test_short_lived_programs_share_a_line_that_says_how_many_they_are(folder):
     assert shell.caller.cmdline is None
     assert (hers.calls, hers.processes, hers.caller) == (1, 1, alice)
     assert (daemon.calls, daemon.processes, daemon.pids) == (2, 2, (200, 201))
-    assert daemon.client == {"pid": None, "user": "bob", "peer": {"pid": None}}
+    assert daemon.client == Client(user="bob", peer=Client())
     for pid, lines in ((100, [virsh]), (139, [virsh]), (8, [virsh, hers]), (201, [virsh, daemon])):
         for _ in range(2):
             asked = replay(folder, query=Query(pids=(pid,)))[0]
@@ -462,7 +460,7 @@ def test_query_finds_what_a_look_at_every_event_does(folder, query, wanted):
     )
     events.append(
         destroy(6, "db")._replace(
-            duration_ns=2 * 10**9, function="virDomainCreate", client={"user": "alice"}
+            duration_ns=2 * 10**9, function="virDomainCreate", client=Client(user="alice")
         )
     )
     uuid = "00000000-0000-0000-0000-000000000001"

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from log.client import Client
 from log.commands import show_report
 from log.events import BY_CALL, NO_CALL, Caller, Command, DomainEvent, Event, VerdictInfo, call_id
 from log.recording import report as reporting
 from log.render import jsonl
-from log.values import Handle, Value
+from log.values import Handle
 from tests.unit.log_samples import CALLER, DESTROY, END, HOSTILE, NS, START, call_on
 from tests.unit.recording_samples import READ, destroy, record
 
@@ -118,7 +119,7 @@ def test_filters_of_log_hold(tmp_path, capsys):
 
 
 def test_ending_of_a_domain_has_its_cause(tmp_path, capsys):
-    client: dict[str, Value] = {"pid": 5, "exe": "/usr/bin/virsh", "user": "alice"}
+    client = Client(pid=5, user="alice", exe="/usr/bin/virsh")
     destroyed = call_on("web1")._replace(tid=77, function="virDomainDestroy")
     served = destroyed._replace(
         tid=901,

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from log.client import Client
 from log.events import (
     BY_CALL,
     Call,
@@ -98,7 +99,7 @@ class Making:
             args=about,
             failed=draw(st.integers(0, 3)) == 0,
             depth=draw(st.sampled_from([0, 0, 0, 1])),
-            client={"pid": 7, "user": "root"} if in_daemon else None,
+            client=Client(pid=7, user="root") if in_daemon else None,
             verdict=VerdictInfo("deny", "keep") if denied else None,
             parent=parents[0] if len(parents) == 1 else None,
             one_of=parents if len(parents) > 1 else (),

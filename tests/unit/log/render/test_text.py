@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from log.client import OWN, UNKNOWN, Client
 from log.events import (
     BY_CALL,
     NO_CALL,
@@ -303,14 +304,7 @@ def test_any_call_is_one_visible_line_and_its_segments_are_the_same(args, out, r
 # what daemons do for a call
 
 DAEMON = DESTROY.caller._replace(pid=812, exe="/usr/sbin/libvirtd")
-CLIENT: dict[str, Value] = {
-    "pid": 41207,
-    "uid": 0,
-    "user": "root",
-    "sasl": None,
-    "x509": None,
-    "exe": "/usr/bin/virsh",
-}
+CLIENT = Client(pid=41207, uid=0, user="root", exe="/usr/bin/virsh")
 MONITOR = Command(
     DESTROY.time + 2000, 1_000, 9, "rpc-libvirtd", DAEMON, '{"execute":"quit"}', "9-1"
 )
@@ -435,11 +429,13 @@ def test_what_no_call_is_known_to_have_caused_is_shown(view: text.View):
 @pytest.mark.parametrize(
     "client, shown",
     [
-        ({"daemon": True}, "for itself"),
-        ({"pid": None, "user": None, "sasl": "alice"}, "for alice"),
-        ({"pid": None, "x509": "CN=web, O=\x1b[31m"}, r'for "CN=web, O=\x1b[31m"'),
-        ({"pid": 7, "uid": 1000, "user": "alice", "exe": None}, "for 7 alice"),
-        (dict.fromkeys(CLIENT), "for ?"),
+        (OWN, "for itself"),
+        (Client(sasl="alice"), "for alice"),
+        (Client(x509="CN=web, O=\x1b[31m"), r'for "CN=web, O=\x1b[31m"'),
+        (Client(pid=7, uid=1000, user="alice"), "for 7 alice"),
+        (Client(address="10.0.0.1:99", uid=0), 'for "10.0.0.1:99" 0'),
+        (Client(pid=7, uid=1, claims=Client(uid=0)), "for 7 1 who says 0"),
+        (UNKNOWN, "for ?"),
     ],
     ids=str,
 )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from log.client import Client
 from log.events import NO_CALL, DomainEvent, Gap, VerdictInfo, call_id
 from log.report.states import spans
 from log.report.story import Domain, Happening, Story, duration_step
@@ -82,7 +83,7 @@ def test_domain_has_one_line_also_across_a_rename() -> None:
 
 def test_ending_has_its_cause_and_for_whom() -> None:
     served = call_on("web1")._replace(
-        tid=901, caller=LIBVIRTD, client={"pid": 5, "exe": "/usr/bin/virsh", "user": "alice"}
+        tid=901, caller=LIBVIRTD, client=Client(pid=5, user="alice", exe="/usr/bin/virsh")
     )
     _, _, happenings = told(
         change(1, "stopped", "destroyed", parent=call_id(901, START), cause="call"),

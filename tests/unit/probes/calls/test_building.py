@@ -9,8 +9,9 @@ import struct
 
 import pytest
 
+from log.client import OWN, UNKNOWN
 from log.events import Caller
-from probes.calls import building, clients
+from probes.calls import building
 from probes.calls.building import Building
 from probes.calls.causes import Causes
 from probes.calls.decode import Decoder
@@ -93,9 +94,9 @@ def test_whether_it_failed(number: int, value: int, flags: int, failed: bool | N
     ("task", "flags", "client"),
     [
         (CALLER, 0, None),
-        (CALLER._replace(is_daemon=True), 0, clients.OWN),
+        (CALLER._replace(is_daemon=True), 0, OWN),
         # whose record was lost
-        (CALLER._replace(is_daemon=True), records.REC_SERVING, clients.UNKNOWN),
+        (CALLER._replace(is_daemon=True), records.REC_SERVING, UNKNOWN),
     ],
 )
 def test_whom_a_daemon_did_it_for(task: Task, flags: int, client: object) -> None:

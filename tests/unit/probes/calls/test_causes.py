@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from log.client import Client
 from log.events import Caller
 from probes.calls.causes import MOST_ORIGINS, MOST_SENT, Causes, Origins
-from probes.calls.clients import FIELDS, Connection, Served
+from probes.calls.clients import Connection, Served
 from probes.calls.open import Message, Open, OpenCalls, Sent
 from probes.calls.shown import Choice
 from probes.calls.tasks import Task
@@ -27,7 +28,7 @@ def sent(pid: int, tid: int, number: int = 1, client_pid: int | None = None) -> 
 
 
 def served(pid: int | None, message: Message = MESSAGE) -> Served:
-    return Served(message, CONNECTION, {**dict.fromkeys(FIELDS), "pid": pid})
+    return Served(message, CONNECTION, Client(pid))
 
 
 def test_origin_is_the_clients_call_with_the_message():
@@ -61,12 +62,12 @@ def test_proxy_sends_with_a_message_of_its_own_and_the_identity_of_its_client():
 
 def test_of_a_chain_of_daemons_the_one_at_the_other_end_has_sent_the_message():
     """Each sends the first message of a new connection for the client 10: they are alike."""
-    origins, client = Origins(), {**dict.fromkeys(FIELDS), "pid": 10}
+    origins, client = Origins(), Client(10)
     origins.send(MESSAGE, sent(10, 11))
     origins.send(MESSAGE, sent(500, 501, client_pid=10))
     origins.send(MESSAGE, sent(600, 601, client_pid=10))
     for peer, found in ((600, [601]), (500, [501]), (10, [11]), (None, [11, 501, 601])):
-        last = Served(MESSAGE, CONNECTION, {**client, "peer": {**client, "pid": peer}})
+        last = Served(MESSAGE, CONNECTION, client._replace(peer=Client(peer)))
         assert [by.tid for by in origins.of(last, 0)] == found, peer
 
 

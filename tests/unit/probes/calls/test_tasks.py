@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from log.client import UNKNOWN, Client
 from log.events import Caller
 from probes.calls.clients import Connection, Served
 from probes.calls.open import Message
@@ -91,7 +92,7 @@ ALICE = 1000
 def test_daemon_is_believed_if_it_is_roots_or_speaks_of_its_own_user(
     uid, is_roots, says, really, believed
 ):
-    client = {"pid": 1, "uid": says}
+    client = Client(pid=1, uid=says)
     served = Served(Message(1, 2, 3), Connection(False, None), client, 0, None, really)
     task = Task(
         Caller(7, "/usr/sbin/libvirtd", None, uid, None, None, None, None),
@@ -100,11 +101,11 @@ def test_daemon_is_believed_if_it_is_roots_or_speaks_of_its_own_user(
         True,
         is_roots,
     )
-    assert task.believed == (client if believed else {})
+    assert task.believed == (client if believed else UNKNOWN)
     assert (
         task._replace(served=None).believed
         == task._replace(served=served._replace(client=None)).believed
-        == {}
+        == UNKNOWN
     )
 
 
