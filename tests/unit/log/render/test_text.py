@@ -433,7 +433,7 @@ def test_what_no_call_is_known_to_have_caused_is_shown(view: text.View):
         (Client(sasl="alice"), "for alice"),
         (Client(x509="CN=web, O=\x1b[31m"), r'for "CN=web, O=\x1b[31m"'),
         (Client(pid=7, uid=1000, user="alice"), "for 7 alice"),
-        (Client(address="10.0.0.1:99", uid=0), 'for "10.0.0.1:99" "0"'),
+        (Client(address="10.0.0.1:99", uid=0), 'for 10.0.0.1:99 "0"'),
         (Client(pid=7, uid=1, claims=Client(uid=0)), 'for 7 "1" who says "0"'),
         (UNKNOWN, "for ?"),
     ],
