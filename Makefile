@@ -61,6 +61,7 @@ ENFORCER_FLAGS = $(CPPFLAGS) -std=gnu11 -O2 -fPIC -fvisibility=hidden -Wall -Wex
 ENFORCER_LINK = -shared -Wl,--version-script=enforcer/library/exports.map -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--hash-style=both $(LDFLAGS)
 MANUAL = $(PREFIX)/share/man/man8/libvirt-trace.8
 UNITS = $(PREFIX)/lib/systemd/system
+CATALOG = $(PREFIX)/lib/systemd/catalog/libvirt-trace.catalog
 # where shells look for what completes a command's line: bash, zsh, fish
 COMPLETIONS = bash-completion/completions/libvirt-trace zsh/$(ZSH_FOLDER)/_libvirt-trace \
 	fish/vendor_completions.d/libvirt-trace.fish
@@ -187,6 +188,7 @@ install: $(if $(DESTDIR),,deps-run build-deps) enforcer ## copy to PREFIX (/usr/
 	printf '#!/bin/sh\nexec %s -E -s %s/tracer.py "$$@"\n' $(PYTHON) $(LIBRARY) >"$(DESTDIR)$(PREFIX)/bin/libvirt-trace"; \
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/libvirt-trace"; \
 	install -D -m 644 tracer.8 "$(DESTDIR)$(MANUAL)"; \
+	install -D -m 644 libvirt-trace.catalog "$(DESTDIR)$(CATALOG)"; \
 	install -d "$(DESTDIR)$(UNITS)"; \
 	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' libvirt-trace.service >"$(DESTDIR)$(UNITS)/libvirt-trace.service"; \
 	for file in $(COMPLETIONS); do to="$(DESTDIR)$(PREFIX)/share/$$file"; install -d "$$(dirname "$$to")"; \
@@ -210,7 +212,7 @@ uninstall: ## remove what install copied
 	test -z "$$used"
 	@test ! -L "$(DESTDIR)/etc/systemd/system/multi-user.target.wants/libvirt-trace.service" || \
 		{ echo "the record is being written: first systemctl disable --now libvirt-trace"; exit 1; }
-	rm -rf "$(DESTDIR)$(LIBRARY)" "$(DESTDIR)$(PREFIX)/bin/libvirt-trace" "$(DESTDIR)$(MANUAL)" "$(DESTDIR)$(UNITS)/libvirt-trace.service" \
+	rm -rf "$(DESTDIR)$(LIBRARY)" "$(DESTDIR)$(PREFIX)/bin/libvirt-trace" "$(DESTDIR)$(MANUAL)" "$(DESTDIR)$(UNITS)/libvirt-trace.service" "$(DESTDIR)$(CATALOG)" \
 		"$(DESTDIR)/var/cache/libvirt-trace" $(COMPLETIONS:%="$(DESTDIR)$(PREFIX)/share/%")
 	@for kept in "$(DESTDIR)/etc/libvirt-trace"; do test ! -e "$$kept" || echo "kept: policies in $$kept"; done
 	@for kept in "$(DESTDIR)/var/log/libvirt-trace"; do test ! -e "$$kept" || echo "kept: the record in $$kept"; done

@@ -30,9 +30,10 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from enforcer.coverage import GUARD
 from log import VERSION
-from log.commands import show_log, show_report, verify_record
+from log.commands import export_record, show_log, show_report, verify_record
 from log.errors import TraceError, UsageError, explain, say
 from log.events import Call, Event
+from log.sinks.exporters import anchor_of, open_exporters
 from log.sinks.fanout import Log
 from log.usage import split_command
 from probes.commands import record_sinks, show_functions, show_processes, show_stuck
@@ -165,7 +166,9 @@ def trace(arguments: Sequence[str]) -> int:
         parser.error("no COMMAND after --")
     filters = filters_of(options, tree=bool(argv) and not options.all_processes)
     signals = begin(options, argv)
-    return trace_to(Log(options, signals), options, filters, argv, signals)
+    log = Log(options, signals)
+    log.add(*open_exporters(options.exports, log.complain))
+    return trace_to(log, options, filters, argv, signals)
 
 
 def record(arguments: Sequence[str]) -> int:
@@ -179,7 +182,9 @@ def record(arguments: Sequence[str]) -> int:
     filters = filters_of(options, tree=bool(argv) and not options.all_processes)
     signals = begin(options, argv)
     log = Log(options, signals, quiet=not options.show)
-    log.add(*record_sinks(options, filters, slower, log.complain))
+    exporters = open_exporters(options.exports, log.complain)
+    log.add(*exporters)
+    log.add(*record_sinks(options, filters, slower, log.complain, anchor_of(exporters)))
     return trace_to(log, options, filters, argv, signals)
 
 
@@ -317,6 +322,8 @@ def do(arguments: Sequence[str]) -> int:
         return show_report(arguments[1:])
     if arguments[:1] == ["verify"]:
         return verify_record(arguments[1:])
+    if arguments[:1] == ["export"]:
+        return export_record(arguments[1:])
     return trace(arguments)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from enforcer.commands import enforce_parser, policy_parser
 from log import VERSION
-from log.options import log_parser, report_parser, verify_parser
+from log.options import export_parser, log_parser, report_parser, verify_parser
 from probes.options import list_parser, ps_parser, record_parser, stuck_parser, tracing_parser
 
 # what a word is, by its metavar and, where that stands for several things, by its dest
@@ -76,6 +76,7 @@ def verbs() -> list[Verb]:
         _verb("log", log_parser()),
         _verb("report", report_parser()),
         _verb("verify", verify_parser()),
+        _verb("export", export_parser()),
         _verb("enforce", enforce_parser()),
     ]
     policy = policy_parser()

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from log.cut import cut_event
 from log.errors import TraceError, UsageError, say
 from log.events import End
-from log.options import log_parser, query_of, report_parser, verify_parser
+from log.options import export_parser, log_parser, query_of, report_parser, verify_parser
 from log.quote import name
+from log.recording.exporting import Exporting
 from log.recording.history import Documents, with_renames
 from log.recording.lines import Look
 from log.recording.linking import Found, events_of
@@ -30,6 +31,7 @@ from log.report.page import Asked, page
 from log.report.perfetto import Trace
 from log.report.story import Story
 from log.sinks.console import make_console, paints
+from log.sinks.exporters import open_target
 from log.sinks.progress import Bar, open_bar
 from log.sinks.summary import Summary
 from log.sinks.whole import write_whole
@@ -166,6 +168,21 @@ def show_log(arguments: Sequence[str]) -> int:
     if not shown:
         say("nothing that was asked for is recorded")
     return 0
+
+
+def export_record(arguments: Sequence[str]) -> int:
+    """libvirt-trace export"""
+    options = export_parser().parse_args(arguments)
+    target = open_target(options.to, live=False)
+    wait = (lambda: time.sleep(_LOOK_AGAIN)) if options.follow else None
+    query = with_renames(query_of(options), options.paths, say)
+    run = Exporting(options.to, target, query, say, state=options.state, wait=wait)
+    try:
+        run.run(options.paths)
+    finally:
+        target.close()
+        say(f"{run.sent} {units.plural(run.sent, 'event')} sent to {target.label}")
+    return 1 if run.refused else 0
 
 
 def _look(query: Query, bar: Bar, wait: Callable[[], None] | None = None) -> Look:

@@ -214,6 +214,7 @@ class End(NamedTuple):
     lost: int
     seconds: float
     details_lost: int = 0
+    not_exported: int = 0  # events that an exporter could not send
 
 
 class Reads(NamedTuple):

@@ -125,3 +125,18 @@ def ended_so(call: Call, *, failed: bool, slower_ns: int | None) -> bool:
 def is_denied(call: Call) -> bool:
     """Whether an enforcer sent it back."""
     return call.verdict is not None and call.verdict.action == "deny"
+
+
+def object_of(call: Call) -> Handle | None:
+    """The object that a call is on, or that it has made; a connection is none."""
+    if call.args is None:
+        return None
+    ret = (call.ret,) if call.write else ()  # of reads, those that were only counted do not have it
+    return next(
+        (
+            item
+            for item in (*call.args.values.values(), *ret)
+            if isinstance(item, Handle) and item.type != "connect"
+        ),
+        None,
+    )

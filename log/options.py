@@ -9,7 +9,16 @@ import argparse
 
 from log.recording.folder import DEFAULT
 from log.recording.query import Query
-from log.usage import Parser, add_choice, add_outcomes, add_views, repeated, string_size, whole
+from log.usage import (
+    EXPORTS,
+    Parser,
+    add_choice,
+    add_outcomes,
+    add_views,
+    repeated,
+    string_size,
+    whole,
+)
 from log.when import EXAMPLES, parse_time
 
 EPILOG = """\
@@ -188,6 +197,47 @@ def verify_parser() -> Parser:
         ),
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    return parser
+
+
+EXPORT_EPILOG = """\
+examples:
+  libvirt-trace export --to journal                   this host's record, to its journal
+  libvirt-trace export --to journal -w --since -2h    changes of the last two hours
+
+A second run goes on where the first one stopped. See also libvirt-trace(8).
+"""
+
+
+def export_parser() -> Parser:
+    """The options of `export`."""
+    parser = Parser(
+        prog="libvirt-trace export",
+        usage="libvirt-trace export --to NAME[=WHERE] [OPTIONS] [PATH...]",
+        description=(
+            "Sends what was recorded elsewhere, from where the last run stopped. PATH: folders of "
+            "records,\nor files of JSON lines or -, which are sent as a whole."
+        ),
+        epilog=EXPORT_EPILOG,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=26
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"what is sent ({DEFAULT})"
+    )
+    where = parser.add_argument_group("where it goes")
+    where.add_argument("--to", metavar="NAME", required=True, help=EXPORTS)
+    where.add_argument(
+        "--state",
+        metavar="FILE",
+        help="keep there how far it was sent (a file in the record's folder)",
+    )
+    where.add_argument("--follow", action="store_true", help="go on with what is being recorded")
+    where.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    _add_filters(parser.add_argument_group("which calls"))
+    parser.set_defaults(format="json", both=True)
     return parser
 
 

@@ -30,7 +30,7 @@ class Tally:
                 self.lost += event.count
                 self.details_lost += event.details
 
-    def end(self) -> End:
+    def end(self, not_exported: int = 0) -> End:
         """The last event."""
         seconds = round(time.monotonic() - self.started, 3)
         return End(
@@ -41,4 +41,5 @@ class Tally:
             self.lost,
             seconds,
             self.details_lost,
+            not_exported,
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 STRING_MAX = 65536
+EXPORTS = "journal"
 
 
 class Parser(argparse.ArgumentParser):
@@ -84,6 +85,11 @@ def add_views(how: argparse._ArgumentGroup) -> None:
     how.add_argument(
         "-c", "--summary", action="store_true", help=("at the end, a table: calls, errors, times")
     )
+
+
+def add_exports(how: argparse._ArgumentGroup) -> None:
+    """Where else events go."""
+    repeated(how, "--export", "NAME", "exports", f"send events there, too: {EXPORTS}")
 
 
 def repeated(

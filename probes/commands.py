@@ -19,7 +19,7 @@ from log.recording.recorder import Recorder
 from log.recording.writer import Keeping
 from log.render import jsonl, text
 from log.sinks.output import Sink
-from log.sinks.service import Service, log_line
+from log.sinks.service import Service
 from probes import ways
 from probes.api import listing
 from probes.api.load import load_api
@@ -48,10 +48,14 @@ def show_functions(arguments: Sequence[str]) -> int:
 
 
 def record_sinks(
-    options: Namespace, filters: Filters, slower_ns: int | None, complain: Callable[[str], None]
+    options: Namespace,
+    filters: Filters,
+    slower_ns: int | None,
+    complain: Callable[[str], None],
+    anchor: Callable[[str], None],
 ) -> list[Sink]:
-    """What writes the record, and what tells systemd of it. TraceError where that is not
-    possible.
+    """What writes the record, and what tells systemd of it; `anchor` keeps a line elsewhere.
+    TraceError where that is not possible.
     """
     need_zstandard()
     about = Recording(
@@ -80,7 +84,7 @@ def record_sinks(
         keeping=keeping,
         reads=options.reads,
         slower_ns=slower_ns,
-        anchor=log_line,
+        anchor=anchor,
     )
     return [recorder, Service(recorder.is_well, recorder.status)]
 

@@ -15,6 +15,7 @@ from log.usage import (
     STRING_MAX,
     Parser,
     add_choice,
+    add_exports,
     add_outcomes,
     add_views,
     number,
@@ -122,6 +123,7 @@ def tracing_parser(version: str) -> Parser:
             "       libvirt-trace log [OPTIONS] [PATH...]\n"
             "       libvirt-trace report [OPTIONS] [PATH...]\n"
             "       libvirt-trace verify [--anchor [FILE]] [DIR]\n"
+            "       libvirt-trace export --to NAME [OPTIONS] [PATH...]\n"
             "       libvirt-trace enforce [--policy FILE] -- COMMAND [ARG...]\n"
             "       libvirt-trace enforce --service UNIT [--policy FILE | --remove]\n"
             "       libvirt-trace policy check|explain|apply FILE"
@@ -179,6 +181,7 @@ def tracing_parser(version: str) -> Parser:
     how.add_argument(
         "-o", "--output", metavar="FILE", type=Path, help=("write there too (SIGHUP: reopen it)")
     )
+    add_exports(how)
     how.add_argument(
         "--shared-output",
         action="store_true",

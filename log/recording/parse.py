@@ -453,7 +453,9 @@ def _end(f: Fields, types: Types) -> End:
     calls, failed, denied, lost, details = (
         _int(f[key]) for key in ("calls", "failed", "denied", "lost", "details_lost")
     )
-    return End(moment(f["time"]), calls, failed, denied, lost, _float(f["seconds"]), details)
+    unsent = _int(f.get("not_exported", 0))
+    seconds = _float(f["seconds"])
+    return End(moment(f["time"]), calls, failed, denied, lost, seconds, details, unsent)
 
 
 def _reads(f: Fields, types: Types) -> Reads:

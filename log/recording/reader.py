@@ -83,7 +83,7 @@ def _open_folder(path: str, look: Look, *, inner: bool = False) -> list[Recorded
     hosts: dict[str, list[str]] = {}
     for segment in names:
         look.will(segment.size)
-        hosts.setdefault(_host_of(folder, segment.name), []).append(segment.name)
+        hosts.setdefault(host_of(folder, segment.name), []).append(segment.name)
     records = [Recorded(host, _segments(folder, files, look)) for host, files in hosts.items()]
     if not inner:
         for below in sorted(os.scandir(folder.fd), key=lambda entry: entry.name):
@@ -97,7 +97,7 @@ def _open_folder(path: str, look: Look, *, inner: bool = False) -> list[Recorded
     return records
 
 
-def _host_of(folder: Folder, file: str) -> str:
+def host_of(folder: Folder, file: str) -> str:
     """The host by the segment's first line, else by its name."""
     try:
         with opened(folder, file) as fd:

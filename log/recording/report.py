@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from log.client import Client
 from log.events import Call, Caller, DomainEvent, Event, Gap, Lost, Reads, call_id
-from log.filter import is_denied
+from log.filter import is_denied, object_of
 from log.quote import escape, name, well_formed
 from log.recent import Recent
 from log.recording.spent import PLACES, Shares
@@ -146,21 +146,6 @@ def client_of(comm: str, caller: Caller, client: Client | None) -> Key:
     if client.is_daemon:
         return program, "itself"
     return client.program or client.address or "?", client.name or "?"
-
-
-def object_of(call: Call) -> Handle | None:
-    """The object that a call is on, or that it has made; a connection is none."""
-    if call.args is None:
-        return None
-    ret = (call.ret,) if call.write else ()  # of reads, those that were only counted do not have it
-    return next(
-        (
-            item
-            for item in (*call.args.values.values(), *ret)
-            if isinstance(item, Handle) and item.type != "connect"
-        ),
-        None,
-    )
 
 
 def _said(label: Value) -> str:

@@ -399,6 +399,8 @@ def _lost(event: Lost) -> str:
 
 def _end(event: End) -> str:
     fields = event._asdict()
+    if not event.not_exported:
+        del fields["not_exported"]
     return _rare("end", fields.pop("time"), fields)
 
 

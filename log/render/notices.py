@@ -25,6 +25,8 @@ def end_summary(event: End) -> str:
         if event.details_lost
         else ""
     )
+    if event.not_exported:
+        details += f"; {event.not_exported} {plural(event.not_exported, 'event')} not exported"
     return (
         f"{event.calls} {plural(event.calls, 'call')}, {event.failed} failed, {event.denied} "
         "denied, "

@@ -16,9 +16,8 @@ from typing import Any
 
 from log.asking import command_name
 from log.events import Call, Caller, Command, DomainEvent, Event, Gap, Lost, Reads, call_id
-from log.filter import is_denied
+from log.filter import is_denied, object_of
 from log.recording.linking import Found
-from log.recording.report import object_of
 from log.render.jsonl import rfc3339
 from log.report.lines import line_of, safe, short
 from log.report.states import state_after

@@ -19,8 +19,9 @@ from log.events import (
     Unattached,
     call_id,
 )
+from log.filter import object_of
 from log.recent import Recent
-from log.recording.report import Key, cause_of, client_of, object_of, was_denied
+from log.recording.report import Key, cause_of, client_of, was_denied
 from log.report.bounded import Fair, Grid, Scale
 from log.report.lines import STRING, Line, line_of, safe
 from log.report.states import Span, spans, state_after

@@ -17,6 +17,8 @@ from log.render.notices import end_summary
 from log.render.text import View
 from log.sinks.channel import Channel, NotRead
 from log.sinks.console import Screen, make_console, open_screen
+from log.sinks.exporter import PATIENCE as EXPORTERS_PATIENCE
+from log.sinks.exporter import Exporter
 from log.sinks.output import FORMATS, GivenUp, Output, Sink, open_file
 from log.sinks.summary import Summary
 from log.tally import Tally
@@ -61,6 +63,7 @@ class Log:
             View(options.tree) if options.tree else View.BOTH if options.both else View.FOLD
         )
         self._sinks: list[Sink] = []  # what waits for nobody is first
+        self._exporters: list[Exporter] = []
         self._form = options.format or "text"
         if options.output:
             self._sinks.append(
@@ -75,6 +78,7 @@ class Log:
     def add(self, *sinks: Sink) -> None:
         """More sinks, which get what comes from now on."""
         self._sinks[:0] = sinks
+        self._exporters += [sink for sink in sinks if isinstance(sink, Exporter)]
 
     @contextlib.contextmanager
     def starting(self, status: bool) -> Iterator[None]:
@@ -124,7 +128,8 @@ class Log:
 
     def close(self) -> None:
         """The last event, the summary, and a line about it all on standard error."""
-        end = self.tally.end()
+        deadline = time.monotonic() + EXPORTERS_PATIENCE
+        end = self.tally.end(sum(exporter.finish(deadline) for exporter in self._exporters))
         with contextlib.suppress(BrokenPipeError):
             self.write([end])
         if self.summary:

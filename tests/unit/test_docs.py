@@ -17,7 +17,7 @@ import pytest
 
 from enforcer.commands import enforce_parser, policy_parser
 from enforcer.policy.rules import KEYS
-from log.options import log_parser, report_parser, verify_parser
+from log.options import export_parser, log_parser, report_parser, verify_parser
 from log.render import jsonl
 from log.usage import split_command
 from probes.options import list_parser, ps_parser, record_parser, stuck_parser, tracing_parser
@@ -36,6 +36,7 @@ PARSERS = {
     "log": log_parser(),
     "report": report_parser(),
     "verify": verify_parser(),
+    "export": export_parser(),
     "enforce": enforce_parser(),
     "policy": policy_parser(),
 }
@@ -106,6 +107,16 @@ def test_manual_describes_every_option_of_a_record():
     }
     assert {f"-{word}" for word in taken if word not in ("Fl", "and")} == of_log
     assert set(options_of(PARSERS["verify"])) == {"-h", "--help", "--anchor", "--debug"}
+
+
+def test_manual_describes_every_option_of_an_export():
+    others = options_of(PARSERS["log"])
+    special = {
+        word: name
+        for word, name in options_of(PARSERS["export"]).items()
+        if word not in others or word == "--follow"
+    }
+    assert options_in_manual("EXPORTS") == special
 
 
 @pytest.mark.parametrize("command", ["list", "ps"])

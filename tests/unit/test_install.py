@@ -62,6 +62,7 @@ def test_everything_that_runs_is_installed(tmp_path):
         f"usr/local/lib/libvirt-trace/{name}" for name in files_in(library)
     } == {
         "usr/local/bin/libvirt-trace",
+        "usr/local/lib/systemd/catalog/libvirt-trace.catalog",
         "usr/local/lib/systemd/system/libvirt-trace.service",
         "usr/local/share/bash-completion/completions/libvirt-trace",
         "usr/local/share/fish/vendor_completions.d/libvirt-trace.fish",

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Words such as otlp=https://collector:4318 come in; the targets they name go out, one class a
+file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from log.errors import TraceError
+from log.sinks.exporter import Exporter, Target
+from log.sinks.service import log_line
+
+
+def _journal(where: str, live: bool) -> Target:
+    from log.sinks.journal import Journal
+
+    return Journal(where, live=live)
+
+
+# by name: what opens the target for WHERE of NAME=WHERE ("": it was left out); `live`: events are
+# of now, and not of a record
+NAMES: dict[str, Callable[[str, bool], Target]] = {
+    "journal": _journal,
+}
+
+
+def open_target(words: str, *, live: bool) -> Target:
+    """The target of NAME or NAME=WHERE; each is imported where it is used only. TraceError."""
+    name, _, where = words.partition("=")
+    if name not in NAMES:
+        raise TraceError(f"there is no export to {name!r}: name one of {', '.join(sorted(NAMES))}")
+    return NAMES[name](where, live)
+
+
+def open_exporters(wanted: Sequence[str], complain: Callable[[str], None]) -> list[Exporter]:
+    """The sinks that export what happens on this host now."""
+    return [
+        Exporter(words.partition("=")[0], open_target(words, live=True), complain, host_name())
+        for words in wanted
+    ]
+
+
+def anchor_of(exporters: Sequence[Exporter]) -> Callable[[str], None]:
+    """What keeps a line about the record elsewhere: the journal, with fields, where it is exported
+    to; else the system's log.
+    """
+    for exporter in exporters:
+        anchor: Callable[[str], None] | None = getattr(exporter.target, "anchor", None)
+        if anchor is not None:
+            return anchor
+    return log_line
+
+
+def host_name() -> str:
+    """What this host calls itself."""
+    return os.uname().nodename
