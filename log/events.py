@@ -80,6 +80,9 @@ class Call(NamedTuple):
     unfinished: str | None = None
     # of a call that gave up waiting for a domain's job: the call that had it, and for whom
     held_by: Mapping[str, Value] | None = None
+    # of a call that failed, where libvirt's access drivers did not allow all that they were asked:
+    # what they were asked, in order; permission or action, answer, and what else is known
+    access: tuple[Mapping[str, Value], ...] = ()
     # one object for calls that differ in nothing but time and duration: a sink keeps its rendering
     # there, under a key of its own
     alike: dict[str, Any] | None = None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+from tests import polkit
 from tests.needs import PATIENCE
 
 # libvirtd wants its own folders and, whatever qemu.conf says, a user libvirt-qemu: both exist in
@@ -33,6 +34,7 @@ cp "$1/qemu.conf" /etc/libvirt
 { cat /etc/group; echo libvirt-qemu:x:64055:; } >/run/group
 mount --bind /run/passwd /etc/passwd
 mount --bind /run/group /etc/group
+[ ! -d "$1/polkit" ] || . "$1/polkit/start"
 exec libvirtd --config "$1/libvirtd.conf" --listen
 """
 LIBVIRTD_CONF = """
@@ -109,9 +111,11 @@ class Guest(NamedTuple):
 class Daemon:
     """The libvirtd process; `uri` connects to it from anywhere on the host, as any user."""
 
-    def __init__(self, env: Mapping[str, str] | None = None, auth: str = "none") -> None:
+    def __init__(
+        self, env: Mapping[str, str] | None = None, auth: str = "none", rules: str | None = None
+    ) -> None:
         """`env`: more for the daemon's environment; `auth`: how clients on the socket prove who
-        they are.
+        they are; `rules`: of a polkit of its own, which it asks who may do what.
         """
         self._folder = folder = Path(tempfile.mkdtemp(prefix="libvirtd-"))
         folder.chmod(0o755)  # other users are clients too
@@ -126,6 +130,10 @@ class Daemon:
         self.tcp_uri = f"qemu+tcp://127.0.0.1:{tcp}/system"
         self.tls_uri = f"qemu+tls://127.0.0.1:{tls}/system?pkipath={pki}"  # as CLIENT_NAME
         (folder / "qemu.conf").write_text(QEMU_CONF)
+        if rules is not None:
+            polkit.prepare(folder / "polkit", rules)
+            with (folder / "libvirtd.conf").open("a") as configuration:
+                configuration.write('access_drivers = [ "polkit" ]\n')
         self.uri = f"qemu:///system?socket={folder}/libvirt-sock"
         # libvirtd tells whoever started it when it accepts connections, the way systemd asks for
         self._ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -223,6 +231,13 @@ class Daemon:
         """Destroy the guest, if it still runs."""
         self.virsh("destroy", guest.uuid, check=False)
 
+    def end_polkit(self) -> None:
+        """Nobody answers the daemon's questions any more."""
+        (self._folder / "polkit" / "polkitd").unlink()
+        for pid in self._members():
+            if os.readlink(f"/proc/{pid}/exe") == polkit.POLKITD:
+                _kill(pid)
+
     def _members(self) -> Iterator[int]:
         """Pids of the processes in the daemon's mount namespace: it, its guests, its helpers,
         and nothing else.
@@ -248,14 +263,19 @@ class Daemon:
             self._process.kill()
             self._process.wait()
         for pid in self._members():
-            try:
-                handle = os.pidfd_open(pid)
-            except ProcessLookupError:
-                continue
-            try:
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-                select.select([handle], [], [], 10 * PATIENCE)
-            except ProcessLookupError:
-                pass
-            finally:
-                os.close(handle)
+            _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    """End the process and wait until it has ended."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        select.select([handle], [], [], 10 * PATIENCE)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(handle)

@@ -317,6 +317,10 @@ def _call(f: Fields, types: Types) -> Call:
         _names(f.get("one_of", [])),
         unfinished=_plain(f["reason"]) if kind == "unfinished" else None,
         held_by=_maybe_fields(f.get("held_by"), "/held_by", types),
+        access=tuple(
+            _fields(_dict(asked), f"/access/{number}", types)
+            for number, asked in enumerate(_list(f.get("access", [])))
+        ),
     )
 
 

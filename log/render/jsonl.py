@@ -143,10 +143,12 @@ def _parts(call: Call) -> _Parts:
     )
     one_of = f'"one_of":{_list(call.one_of)},' if call.one_of else ""
     held_by = f',"held_by":{_mapping(call.held_by)}' if call.held_by is not None else ""
+    asked = ",".join(map(_mapping, call.access))
+    access = f',"access":[{asked}]' if asked else ""
     after = (
         f',"parent":{value(call.parent)},{one_of}'
         f'"client":{"null" if client is None else _client(client)},'
-        f'"verdict":{said or "null"}{held_by}{_types(_call_types(call))}{end}'
+        f'"verdict":{said or "null"}{held_by}{access}{_types(_call_types(call))}{end}'
     )
     return f'{{"type":"{kind}","time":"', f'Z","id":"{call.tid}-', middle, after
 
@@ -235,6 +237,8 @@ def _call_types(call: Call) -> Types:
         note_fields(call.client.fields(), "/client", found)
     if call.held_by is not None:
         note_fields(call.held_by, "/held_by", found)
+    for number, asked in enumerate(call.access):
+        note_fields(asked, f"/access/{number}", found)
     return found
 
 

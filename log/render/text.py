@@ -35,6 +35,7 @@ from log.values import (
     NO_VALUES,
     CutText,
     Value,
+    Values,
 )
 from log.why import person, why
 
@@ -114,7 +115,32 @@ def _call(call: Call, view: View) -> list[str]:
             f" <{duration(call.duration_ns)}{_inside(call) if view is View.FOLD else ''}>",
         )
     )
-    return ["time", clock(call.time), *before, *took, *after]
+    asked = () if not call.access or _is_told_below(call, view) else _access(call, before[1])
+    return ["time", clock(call.time), *before, *took, *after, *asked]
+
+
+def _is_told_below(call: Call, view: View) -> bool:
+    """Whether what was asked is told with the daemon's call that asked it."""
+    return view is not View.FOLD and any(
+        type(child) is Call and child.access for child in call.children
+    )
+
+
+def _access(call: Call, who: str) -> Iterator[str]:
+    """What libvirt's access drivers were asked for the call that failed, a line each."""
+    for asked in call.access:
+        about, driver, message = (asked.get(key) for key in ("details", "driver", "message"))
+        what = asked.get("permission") or asked.get("action")
+        answer = asked.get("answer")
+        why = f" by {name(driver)}" if isinstance(driver, str) else ""
+        why += f" ({escape(message)})" if isinstance(message, str) else ""
+        yield from ("time", clock(call.time), "process", who)
+        yield from ("", INDENT * (call.depth + 1), "function", "access", "", " ")
+        yield from ("string", name(what) if isinstance(what, str) else "?")
+        if isinstance(about, dict):
+            yield from ("", "(", *arguments(Values(about)), "", ")")
+        yield from ("", " = ", "number" if answer == "allowed" else "failed")
+        yield from (f"{escape(str(answer))}{why}", "", "\n")
 
 
 def _judged(call: Call) -> list[str]:

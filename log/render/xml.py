@@ -61,6 +61,10 @@ def line(event: Event) -> str:
         end = f"<unfinished>{content(event.unfinished)}</unfinished>"
     elif event.verdict is not None and event.verdict.action == "deny":
         end = f"<denied>{content(event.verdict.rule)}</denied>"
+    for asked in event.access:
+        what = asked.get("permission") or asked.get("action")
+        if asked.get("answer") != "allowed" and isinstance(what, str):
+            end += f"<refused>{content(what)}</refused>"
     function = content(event.function)
     state = _state(event)
     return (

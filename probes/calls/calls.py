@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from log.events import Event, UnderWay
 from log.values import Value
 from probes.api.table import ApiTable
+from probes.calls.access import Access, keep
 from probes.calls.building import Building
 from probes.calls.causes import Causes, sent
 from probes.calls.changes import Changes
@@ -32,6 +33,7 @@ from probes.internals.private import (
     ENDS_JOB,
     LIFECYCLE,
     MONITOR,
+    OF_ACCESS,
     OF_ENDINGS,
     OF_ERRORS,
     SEND,
@@ -87,6 +89,7 @@ class Calls:
         # begin (ns), thread and number of open calls without return probe
         self._unarmed: deque[tuple[int, int, int]] = deque()
         self._errors = RaisedErrors(table, redact=redact)
+        self._access = Access(self._errors)
         self._open = OpenCalls(epoch)
         self._decoder = Decoder(rows, name_of)
         self._judged = Judged(rows, covered, covered_here)
@@ -240,6 +243,7 @@ class Calls:
     def thread_exited(self, tid: int) -> list[Event]:
         """The calls that the thread did not come back from."""
         self._errors.forget(tid)
+        self._access.forget(tid)
         self._judged.forget(tid)
         self._endings.thread_exited(tid)
         self._jobs.forget(tid)
@@ -368,6 +372,8 @@ class Calls:
         elif name in OF_ERRORS:
             tell = self._errors.entered if entered else self._errors.returned
             tell(tid, time, name, fields)
+        elif name in OF_ACCESS:
+            self._asked(row, raw, fields, call)
         elif call and entered:
             self._in_call(name, call, tid, time, fields)
         elif call and name == BEGINS_JOB:
@@ -391,8 +397,26 @@ class Calls:
             self._jobs.begins(call, tid, fields, time)
         elif name in ENDS_JOB:
             self._jobs.ends(call.tgid, name, fields)
-        elif name == CHECK:
-            self._open.extra(tid, call).checked = uuid_of(fields), fields["name"]
+
+    def _asked(self, row: Row, raw: bytes, fields: Mapping[str, Value], call: Open | None) -> None:
+        """An access driver is asked, or answers: for the call, or before there is one."""
+        kind, _, _, _, time, number, tid, seq, _, tgid = records.HEAD.unpack_from(raw)
+        name = row.private
+        assert name is not None
+        if kind == records.REC_ENTRY:
+            if name == CHECK and call:
+                self._open.extra(tid, call).checked = uuid_of(fields), fields["name"]
+            self._access.asks(tid, seq, time, name, fields)
+            return
+        answer = self._access.answers(tid, seq, u64(raw, records.RETURN_VALUE))
+        if answer is None:
+            return
+        if call:
+            keep(self._open.extra(tid, call).access, answer)
+            return
+        origins = self._causes.of(self._find_task(number, tgid, tid))
+        if len(origins) == 1 and (caused := self._open.extra_of(origins[0].tid, origins[0].number)):
+            keep(caused.access, answer)
 
     def under_way(self, now: int, least: int = 0) -> list[UnderWay]:
         """Calls that have lasted for `least` (ns) at the time `now` (ns, CLOCK_MONOTONIC)."""

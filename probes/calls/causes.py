@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from log.events import Call
 from log.values import Value
+from probes.calls.access import keep, told
 from probes.calls.clients import Served
 from probes.calls.domains import found_by, with_true_name
 from probes.calls.judged import in_all
@@ -141,6 +142,7 @@ class Causes:
             parent=origins[0].id if len(origins) == 1 else None,
             one_of=tuple(origin.id for origin in origins) if len(origins) > 1 else (),
             held_by=extra.held_by if built.error else None,
+            access=told(extra.access) if built.failed else (),
         )
         for uuid, name in [extra.checked] if extra.checked else found_by(extra.children):
             built = with_true_name(built, uuid, name)
@@ -149,4 +151,6 @@ class Causes:
         ):
             parent.add(built)
             parent.held_by = extra.held_by
+            for answer in built.access:
+                keep(parent.access, answer)
         return built

@@ -22,6 +22,10 @@ MOST_LOOKED_AT = 512  # calls of a process, where one of them is sought
 Pieces = dict[int, list[values.Piece]]  # of long strings, by operation
 
 
+# what access drivers were asked for a call, and answered
+Answers = list[Mapping[str, Value]]
+
+
 class Message(NamedTuple):
     """What tells one call of a connection from all others that are under way on it."""
 
@@ -47,6 +51,7 @@ class Extra:
     """What few calls under way have beside their entry record."""
 
     __slots__ = (
+        "access",
         "changed",
         "checked",
         "children",
@@ -63,6 +68,7 @@ class Extra:
     )
 
     def __init__(self) -> None:
+        self.access: Answers = []
         self.changed: set[Value] = set()  # UUIDs of domains
         # the call that had the job which this one waited for in vain
         self.held_by: Mapping[str, Value] | None = None

@@ -13,6 +13,11 @@ sends it in virNetClientProgramCall. A worker thread of the daemon handles the m
 virNetServerProgramDispatch, where virIdentitySetCurrent says for whom: an object that holds typed
 parameters. Drivers ask virAccessManagerCheckDomain about the definition that they have found.
 
+Who may do what is asked of an access driver (src/access/, the same in 9.0 and 11.3):
+virAccessManagerCheck*, the first argument the manager and the last the permission, answers 1, 0 or
+-1. The drivers' own functions are not exported; "polkit" asks by virPolkitCheckAuth, and so does a
+daemon that lets nobody connect whom polkit doesn't know. "stack" asks several managers in turn.
+
 Where things are in libvirt's own structs is believed because of its code, never because of a
 version: see READS and placed().
 """
@@ -104,6 +109,24 @@ ENDS_JOB = {
     "virDomainObjEndAsyncJob": "async",
 }
 OF_ENDINGS = frozenset({TELLS, CLOSES, STARTS})
+# what access drivers are asked about, by the function that asks; and how polkit is
+_CHECKS = "virAccessManagerCheck"
+CHECKS = {
+    CHECK: "domain",
+    f"{_CHECKS}Connect": "connect",
+    f"{_CHECKS}Interface": "interface",
+    f"{_CHECKS}Network": "network",
+    f"{_CHECKS}NetworkPort": "network-port",
+    f"{_CHECKS}NodeDevice": "node-device",
+    f"{_CHECKS}NWFilter": "nwfilter",
+    f"{_CHECKS}NWFilterBinding": "nwfilter-binding",
+    f"{_CHECKS}Secret": "secret",
+    f"{_CHECKS}StoragePool": "storage-pool",
+    f"{_CHECKS}StorageVol": "storage-vol",
+}
+POLKIT = "virPolkitCheckAuth"
+OF_ACCESS = frozenset({*CHECKS, POLKIT})
+MOST_WORDS = 12  # names and values that polkit is told; of a volume there are ten
 # of a libvirt that keeps things elsewhere than CONNECTION_EVIDENCE says
 ELSEWHERE = ", connection elsewhere"
 # inner functions, one that reads the same, and at which distances it does
@@ -180,6 +203,14 @@ def _identity(base: str) -> tuple[Block | InnerText, ...]:
     )
 
 
+# the manager: at 64 its driver's table, which begins with a number and the driver's name
+_DRIVER = (
+    Block("arg0", 64, 8, (("driver", 0),), "manager"),
+    Block("driver", 8, 8, (("called", 0),), "table"),
+    InnerText("driver", "called"),
+)
+
+
 PRIVATE = (
     Private("virReportErrorHelper"),  # arg0 domain, arg1 code
     Private("virReportSystemErrorFull"),  # arg0 domain, arg1 errno
@@ -223,10 +254,24 @@ PRIVATE = (
                 Block("arg2", 8, 16, (), "uuid"),
                 Block("arg2", at, 8, (("name", 0),)),
                 InnerText("name", "name"),
+                *_DRIVER,
             ),
+            ret=(),
             place=f", name at {at}",
         )
         for at in DEFINITION_NAMES
+    ),
+    *(Private(name, entry=_DRIVER, ret=()) for name in CHECKS if name != CHECK),
+    # action, pid, its start, uid, details: names and values in turn, and NULL
+    Private(
+        POLKIT,
+        entry=(
+            InnerText("action", "arg0"),
+            Block("arg4", 0, 8 * MOST_WORDS, tuple((f"word{i}", 8 * i) for i in range(MOST_WORDS))),
+            *(InnerText(f"word{i}", f"word{i}") for i in range(MOST_WORDS)),
+        ),
+        ret=(),
+        flags=records.PLAN_ALWAYS,
     ),
     # id, name, UUID, what happened (virDomainEventType), in which way. In a client the UUID is that
     # in a handle, with the connection 20 and the name 12 bytes before it, and the connection's

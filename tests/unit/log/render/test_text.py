@@ -499,3 +499,43 @@ def test_call_that_gave_up_names_who_kept_it_waiting():
     error = CallError(68, "VIR_ERR_OPERATION_TIMEOUT", None, "cannot acquire state change lock")
     failed = SERVED._replace(ret=-1, failed=True, error=error, held_by=HELD, children=())
     assert "lock) (held by virDomainSave of 5 virsh 0) <" in text.line(failed, text.View.BOTH)
+
+
+REFUSED: dict[str, Value] = {
+    "permission": "domain.stop",
+    "driver": "polkit",
+    "action": "org.libvirt.api.domain.stop",
+    "details": {"connect_driver": "QEMU", "domain_name": "web1"},
+    "message": "no agent\x1b",
+    "answer": "denied",
+}
+DOOR: dict[str, Value] = {**REFUSED, "permission": None, "details": {}, "answer": "failed"}
+NO_ACCESS = CallError(88, "VIR_ERR_ACCESS_DENIED", None, "access denied")
+STOP = 'domain.stop(connect_driver="QEMU", domain_name="web1") = denied by polkit (no agent\\x1b)'
+ALICE = " 812 rpc-libvirtd root for 41207 virsh root "
+
+
+@pytest.mark.parametrize("view", list(text.View))
+def test_what_access_drivers_said_stands_below_the_call_once(view: text.View):
+    ours = SERVED._replace(
+        ret=-1, failed=True, error=NO_ACCESS, children=(), access=(REFUSED, DOOR)
+    )
+    theirs = DESTROY._replace(
+        ret=-1, failed=True, error=NO_ACCESS, children=(ours,), access=(REFUSED, DOOR)
+    )
+    shown = [line for one in (ours, theirs) for line in text.line(one, view).splitlines(True)]
+    asked = [line for line in shown if " access " in line.split("access denied")[0]]
+    indent = {"fold": 1, "both": 1}.get(view.value, 2)
+    who = " 41207 virsh root " if view is text.View.FOLD else ALICE
+    at = "09:24:11.403660" if view is text.View.FOLD else AT[1]
+    assert asked == [
+        f"{at}{who}{'  ' * indent}access {STOP}\n",
+        f"{at}{who}{'  ' * indent}access org.libvirt.api.domain.stop() = failed by polkit "
+        "(no agent\\x1b)\n",
+    ]
+    assert shown.index(asked[1]) == shown.index(asked[0]) + 1
+
+
+def test_what_drivers_said_may_be_anything():
+    odd: tuple[dict[str, Value], ...] = ({}, {"answer": 5, "details": [1], "driver": 3})
+    assert text.line(DESTROY._replace(access=odd)).count(" = ") == 3

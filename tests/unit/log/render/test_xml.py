@@ -63,6 +63,14 @@ def test_state_is_the_result(ret, returns, state):
     assert f"<state>{state}</state>" in xml.line(SUSPEND._replace(ret=ret, returns=returns))
 
 
+def test_refused_call_names_the_permission():
+    start: dict[str, Value] = {"permission": "domain.start", "answer": "denied"}
+    other: dict[str, Value] = {"permission": "a.b"}
+    allowed: dict[str, Value] = {"permission": "c", "answer": "allowed"}
+    line = xml.line(DESTROY._replace(access=(start, other, {}, allowed)))
+    assert line.endswith("<refused>domain.start</refused><refused>a.b</refused></methodResponse>\n")
+
+
 def test_denied_call_names_the_rule():
     line = xml.line(SUSPEND._replace(ret=-1, verdict=VerdictInfo("deny", "keep <web>")))
     assert (
