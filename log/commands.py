@@ -18,6 +18,7 @@ from log.options import export_parser, log_parser, query_of, report_parser, veri
 from log.quote import name
 from log.recording.exporting import Exporting
 from log.recording.history import Documents, with_renames
+from log.recording.index import Indexes
 from log.recording.lines import Look
 from log.recording.linking import Found, events_of
 from log.recording.query import Query
@@ -144,15 +145,14 @@ def show_log(arguments: Sequence[str]) -> int:
         time.sleep(_LOOK_AGAIN)
 
     bar = Bar(None) if options.follow else open_bar()
-    query = with_renames(query, options.paths, say)
-    look = _look(query, bar, wait if options.follow else None)
+    look = _look(query, options.paths, bar, wait if options.follow else None)
     lines, several = read(options.paths, look)
     printer = Printer(options.format, view, several, bar)
     # a history of objects tells what has changed, in words; JSON has the documents
     documents = Documents() if options.format == "text" and (query.objects or query.uuids) else None
     shown = False
     try:
-        for found in events_of(lines, query, lambda count: look.say(_foreign(count))):
+        for found in events_of(lines, look.query, lambda count: look.say(_foreign(count))):
             event = cut_event(found.event, options.string)
             if documents:
                 event = documents.told(found.host, event)
@@ -175,7 +175,7 @@ def export_record(arguments: Sequence[str]) -> int:
     options = export_parser().parse_args(arguments)
     target = open_target(options.to, live=False)
     wait = (lambda: time.sleep(_LOOK_AGAIN)) if options.follow else None
-    query = with_renames(query_of(options), options.paths, say)
+    query = with_renames(query_of(options), options.paths, Indexes(), say)
     run = Exporting(options.to, target, query, say, state=options.state, wait=wait)
     try:
         run.run(options.paths)
@@ -185,14 +185,18 @@ def export_record(arguments: Sequence[str]) -> int:
     return 1 if run.refused else 0
 
 
-def _look(query: Query, bar: Bar, wait: Callable[[], None] | None = None) -> Look:
-    """How a record is read while a bar shows it."""
+def _look(query: Query, paths: list[str], bar: Bar, wait: Callable[[], None] | None = None) -> Look:
+    """How a record is read while a bar shows it; the question is also about what its objects were
+    called before and after.
+    """
+    indexes = Indexes()
+    query = with_renames(query, paths, indexes, say)
 
     def tell(line: str) -> None:
         bar.hide()
         say(line)
 
-    return Look(query, tell, wait, bar.will, bar.seen)
+    return Look(query, indexes, tell, wait, bar.will, bar.seen)
 
 
 def _foreign(count: int) -> str:
@@ -236,13 +240,12 @@ def _draw(options: argparse.Namespace, query: Query, arguments: Sequence[str]) -
     """What was recorded as files to look at."""
     if options.diff is not None or options.json:
         raise UsageError("--html and --perfetto go with neither --json nor --diff")
-    query = with_renames(query, options.paths, say)
     report, story, bar = Report(both=options.both), Story(both=options.both), open_bar()
-    look = _look(query, bar)
+    look = _look(query, options.paths, bar)
     lines, several = read(options.paths, look)
 
     def every() -> Iterator[Found]:
-        for host, event in events_of(lines, query, lambda count: look.say(_foreign(count))):
+        for host, event in events_of(lines, look.query, lambda count: look.say(_foreign(count))):
             report.add(event)
             story.add(host if several else None, event)
             yield Found(host if several else None, event)
@@ -263,12 +266,11 @@ def _draw(options: argparse.Namespace, query: Query, arguments: Sequence[str]) -
 
 
 def _reported(paths: list[str], query: Query, both: bool) -> Report:
-    query = with_renames(query, paths, say)
     report, bar = Report(both=both), open_bar()
-    look = _look(query, bar)
+    look = _look(query, paths, bar)
     lines, _ = read(paths, look)
     try:
-        for found in events_of(lines, query, lambda count: look.say(_foreign(count))):
+        for found in events_of(lines, look.query, lambda count: look.say(_foreign(count))):
             report.add(found.event)
     finally:
         bar.hide()

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Keeps what was used last: a limit comes in, a mapping that does not outgrow it comes out."""
+"""Bounded caches: a mapping that keeps what was used last, and one of what was made of objects."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from typing import Generic, TypeVar, overload
+from functools import wraps
+from typing import Generic, TypeVar, TypeVarTuple, overload
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 D = TypeVar("D")
+Rest = TypeVarTuple("Rest")
 
 
 class Recent(Generic[K, V]):
@@ -75,3 +77,29 @@ class Recent(Generic[K, V]):
     def __iter__(self) -> Iterator[K]:
         """The keys, the one that was not used for longest first."""
         return iter(self._kept)
+
+
+def by_identity(
+    most: int,
+) -> Callable[[Callable[[K, *Rest], V]], Callable[[K, *Rest], V]]:
+    """As lru_cache, for a pure function of an object that never changes: that is known by where it
+    is, since hashing what it holds takes longer than the rest. All are forgotten at `most`.
+    """
+
+    def decorate(make: Callable[[K, *Rest], V]) -> Callable[[K, *Rest], V]:
+        # the object is held, so that its id can't become another's
+        known: dict[tuple[object, ...], tuple[K, V]] = {}
+
+        @wraps(make)
+        def made(of: K, *rest: *Rest) -> V:
+            key = (id(of), *rest)
+            found = known.get(key)
+            if found is None:
+                if len(known) >= most:
+                    known.clear()
+                found = known[key] = (of, make(of, *rest))
+            return found[1]
+
+        return made
+
+    return decorate

@@ -24,6 +24,7 @@ from enforcer.policy.arrivals import INCOMING, only_where_it_stays
 from enforcer.policy.rules import ALL_IF_NONE, Policy, Principal, Rule, flag_arguments
 from enforcer.policy.sources import KINDS, TYPES, names_objects, sources_of
 from log.errors import TraceError
+from log.recent import by_identity
 from probes.api.table import ApiTable, Function
 from probes.api.undescribed import NO_STUB
 
@@ -126,20 +127,15 @@ def _asked(rule: Rule, table: ApiTable) -> list[tuple[list[Function], tuple[Cond
     ]
 
 
-# by identity: hashing a function takes long
-_likenesses: dict[int, tuple[Function, tuple[object, object]]] = {}
-
-
+@by_identity(ROWS_MAX)
 def _likeness(function: Function) -> tuple[object, object]:
     """What tells functions apart for a rule that asks for flags, and for one that doesn't;
     neither for texts or elements.
     """
-    if id(function) not in _likenesses:
-        when = _is_class("write", function) if function.access == "conditional" else None
-        others = names_objects(function), when, function.name if function.name in INCOMING else None
-        flags = tuple((i, p.name, p.enum) for i, p in enumerate(function.params) if p.flags)
-        _likenesses[id(function)] = function, ((flags, *others), others)
-    return _likenesses[id(function)][1]
+    when = _is_class("write", function) if function.access == "conditional" else None
+    others = names_objects(function), when, function.name if function.name in INCOMING else None
+    flags = tuple((i, p.name, p.enum) for i, p in enumerate(function.params) if p.flags)
+    return (flags, *others), others
 
 
 def variants_for(rule: Rule, function: Function, table: ApiTable) -> list[tuple[Condition, ...]]:

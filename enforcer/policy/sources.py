@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from log.recent import by_identity
 from probes.api.table import Function, Param
 
 # as enum object_type in enforcer.h
@@ -42,6 +43,9 @@ _NEW_NAMES = frozenset({"dname", "new_name"})
 _MIGRATED = frozenset({"dxml", "xmlin", "dom_xml"})
 
 
+MOST_FUNCTIONS = 4096  # of which the places are kept
+
+
 class Source(NamedTuple):
     """A place in the arguments that names an object."""
 
@@ -53,21 +57,14 @@ class Source(NamedTuple):
     second: int = 0
 
 
-# of functions of a table, which live as long as the program; hashing one takes as long as looking
-# for its places
-_known: dict[tuple[int, bool], tuple[Function, tuple[Source, ...]]] = {}
-
-
 def sources_of(function: Function, *, by_uuid: bool = False) -> tuple[Source, ...]:
     """The places, in the order of the arguments. `by_uuid`: a name is not enough to know which
     object it is.
     """
-    key = id(function), by_uuid
-    if key not in _known:
-        _known[key] = function, _find(function, by_uuid)
-    return _known[key][1]
+    return _find(function, by_uuid)
 
 
+@by_identity(2 * MOST_FUNCTIONS)
 def _find(function: Function, by_uuid: bool) -> tuple[Source, ...]:
     found: list[Source] = []
     made = function.result.object if function.result.kind == "handle" else None

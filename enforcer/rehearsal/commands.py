@@ -23,6 +23,7 @@ from log.errors import TraceError, say
 from log.options import time_option
 from log.quote import name, quote
 from log.recording.folder import DEFAULT
+from log.recording.index import Indexes
 from log.recording.lines import Look
 from log.recording.query import Query
 from log.recording.reader import STDIN, Line, read
@@ -223,7 +224,7 @@ def lines_of(paths: list[str], span: Span, bar: Bar, *, writes: bool = False) ->
         say(line)
 
     query = Query(since=span.since, until=span.until, writes=writes, alone=True)
-    return read(paths, Look(query, tell, None, bar.will, bar.seen))[0]
+    return read(paths, Look(query, Indexes(), tell, None, bar.will, bar.seen))[0]
 
 
 def say_doubts(found: Rehearsal, policies: list[Policy]) -> None:

@@ -20,6 +20,7 @@ from log.quote import name
 from log.recording.folder import Folder, open_folder, opened, order
 from log.recording.format import need_zstandard
 from log.recording.frames import Content, frames
+from log.recording.index import Indexes
 from log.recording.lines import Look
 from log.recording.parse import ForeignLine, parse
 from log.recording.query import Query
@@ -151,7 +152,7 @@ class Exporting:
             state.save(now=True)
 
     def _run_file(self, path: str) -> None:
-        lines, _ = read([path], Look(Query(alone=True), self._say))
+        lines, _ = read([path], Look(Query(alone=True), Indexes(), self._say))
         for _, line in lines:
             self._take(line)
             if len(self._batch) >= AT_ONCE:

@@ -15,6 +15,7 @@ from log.documents import names_in
 from log.events import Call, DomainEvent, Event
 from log.filter import DEFINES, matches, texts
 from log.recent import Recent
+from log.recording.index import Indexes
 from log.recording.lines import Look
 from log.recording.linking import events_of
 from log.recording.query import Query
@@ -26,7 +27,9 @@ MOST_RENAMED = 1000  # UUIDs
 MOST_DOCUMENTS = 1024  # objects of which the last document is known
 
 
-def with_renames(query: Query, paths: list[str], say: Callable[[str], None]) -> Query:
+def with_renames(
+    query: Query, paths: list[str], indexes: Indexes, say: Callable[[str], None]
+) -> Query:
     """The question, also about what the objects were called before and after.
 
     The record is read once for that; what can be read only once is not.
@@ -35,7 +38,7 @@ def with_renames(query: Query, paths: list[str], say: Callable[[str], None]) -> 
         return query
     asked = Query(objects=query.objects, functions=(RENAME,), nested=True, alone=True)
     found: dict[str, None] = {}
-    lines, _ = read(paths, Look(asked, lambda line: None))
+    lines, _ = read(paths, Look(asked, indexes, lambda line: None))
     for _, event in events_of(lines, asked):
         uuid, names = _renamed(event)
         if uuid and any(matches(name, query.objects) for name in names):

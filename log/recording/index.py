@@ -165,22 +165,27 @@ def read_index(data: bytes) -> Index | None:
     return found
 
 
-_read: dict[tuple[int, ...], Index] = {}  # by file, of a question that looks twice
+class Indexes:
+    """Those of a question, which may look at a segment twice."""
 
+    def __init__(self) -> None:
+        self._read: dict[tuple[int, ...], Index] = {}  # by file
+        self._room = MOST_READ
 
-def index_of(fd: int) -> Index | None:
-    """The index of a closed segment, if what it says fits the file."""
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return None
-    key = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    index = _read.get(key)
-    if index is None and stat.S_ISREG(status.st_mode):
-        index = _index_of(fd, status.st_size)
-        if index and sum(len(one.rows) for one in _read.values()) + len(index.rows) <= MOST_READ:
-            _read[key] = index
-    return index
+    def of(self, fd: int) -> Index | None:
+        """The index of a closed segment, if what it says fits the file."""
+        try:
+            status = os.fstat(fd)
+        except OSError:
+            return None
+        key = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        index = self._read.get(key)
+        if index is None and stat.S_ISREG(status.st_mode):
+            index = _index_of(fd, status.st_size)
+            if index and len(index.rows) <= self._room:
+                self._room -= len(index.rows)
+                self._read[key] = index
+        return index
 
 
 def _index_of(fd: int, size: int) -> Index | None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from log.recording.format import LONGEST_LINE, MAGIC, SKIPPABLE, decompress, need_zstandard
 from log.recording.frames import Fault, frames
-from log.recording.index import Index, index_of
+from log.recording.index import Index, Indexes
 from log.recording.past import Closed, Open, Window
 from log.recording.picking import Picker
 from log.recording.query import Query
@@ -26,6 +26,7 @@ class Look(NamedTuple):
     """How a record is read."""
 
     query: Query
+    indexes: Indexes
     say: Say
     # called before looking again for what is being written; None: the end is the end
     wait: Wait | None = None
@@ -63,7 +64,7 @@ def lines_of(fd: int, source: Source) -> Iterator[bytes]:
             return
         if _is_zstd(head):
             need_zstandard()
-            index = None if look.wait or source.reopen is None else index_of(fd)
+            index = None if look.wait or source.reopen is None else look.indexes.of(fd)
             if index is None:
                 pushed = [head]
                 read = lambda count: pushed.pop() if pushed else following(count)  # noqa: E731
@@ -91,7 +92,7 @@ def _is_zstd(head: bytes) -> bool:
 def _indexed_lines(fd: int, index: Index, source: Source) -> Iterator[bytes]:
     label, look, picker, reopen, _ = source
     assert reopen
-    closed = Closed(reopen, index)
+    closed = Closed(reopen, index, look.indexes)
     picker.past.begin(closed)
     query, offsets = look.query, index.offsets()
     frames_of = query.frames_of(index)

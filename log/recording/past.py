@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from itertools import accumulate
 
 from log.recording.format import decompress
-from log.recording.index import CAUSED, Index, index_of
+from log.recording.index import CAUSED, Index, Indexes
 
 MOST_KEPT = 16 << 20  # bytes of what has no index
 Open = Callable[[], AbstractContextManager[int]]  # the segment's descriptor
@@ -42,8 +42,8 @@ class Window:
 class Closed:
     """A segment that has an index."""
 
-    def __init__(self, open_it: Open, index: Index) -> None:
-        self._open = open_it
+    def __init__(self, open_it: Open, index: Index, indexes: Indexes) -> None:
+        self._open, self._indexes = open_it, indexes
         self._latest = list(accumulate((row.last for row in index.rows), max))
         self.latest = self._latest[-1] if self._latest else 0
         self._offsets = index.offsets()
@@ -74,10 +74,10 @@ class Closed:
         with self._open() as fd:
             closed = self
             if not self._latest:
-                index = index_of(fd)
+                index = self._indexes.of(fd)
                 if index is None or len(index.rows) != len(self._whole):
                     return  # it is another file now
-                closed = Closed(self._open, index)
+                closed = Closed(self._open, index, self._indexes)
                 closed.at, closed._whole = self.at, self._whole
             for frame in closed._frames(since, caused):
                 with contextlib.suppress(ValueError):  # of a damaged one it was said

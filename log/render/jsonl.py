@@ -41,6 +41,7 @@ from log.events import (
     call_id,
 )
 from log.quote import is_visible, well_formed
+from log.recent import by_identity
 from log.shapes import Types, note_fields, note_types
 from log.values import (
     NO_VALUES,
@@ -59,6 +60,7 @@ from log.values import (
 )
 
 _SECOND = 1_000_000_000  # ns
+_MOST_SHARED = 4096  # callers and clients whose JSON is kept
 _LITERAL = {True: "true", False: "false", None: "null"}
 
 
@@ -158,13 +160,6 @@ def _values(values: Values) -> str:
     return text
 
 
-# by identity, as hashing a command line costs too much; the object is held, so that its id can't
-# become another's
-_callers: dict[tuple[int, int, str], tuple[Caller, str]] = {}
-_clients: dict[int, tuple[Client, str]] = {}
-_SHARED_MAX = 4096
-
-
 def _fields_of(caller: Caller) -> dict[str, Value]:
     """Those that are always there, and those that are known."""
     fields: dict[str, Value] = caller._asdict()
@@ -175,17 +170,10 @@ def _fields_of(caller: Caller) -> dict[str, Value]:
     }
 
 
+@by_identity(_MOST_SHARED)
 def _who(caller: Caller, tid: int, comm: str) -> str:
-    key = (id(caller), tid, comm)
-    known = _callers.get(key)
-    if known is not None and known[0] is caller:
-        return known[1]
-    if len(_callers) >= _SHARED_MAX:
-        _callers.clear()
     fields = _fields_of(caller)
-    text = f'"pid":{fields.pop("pid")},"tid":{tid},"comm":{_word(comm)},{_mapping(fields)[1:-1]}'
-    _callers[key] = (caller, text)
-    return text
+    return f'"pid":{fields.pop("pid")},"tid":{tid},"comm":{_word(comm)},{_mapping(fields)[1:-1]}'
 
 
 @lru_cache(maxsize=4096)
@@ -194,15 +182,9 @@ def _what(function: str, library: str, depth: int, write: bool) -> str:
     return f'"function":{name},"library":{file},"depth":{depth},"write":{_LITERAL[write]}'
 
 
+@by_identity(_MOST_SHARED)
 def _client(client: Client) -> str:
-    known = _clients.get(id(client))
-    if known is not None and known[0] is client:
-        return known[1]
-    if len(_clients) >= _SHARED_MAX:
-        _clients.clear()
-    text = _mapping(client.fields())
-    _clients[id(client)] = (client, text)
-    return text
+    return _mapping(client.fields())
 
 
 @lru_cache(maxsize=1024)

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 ROOM = 16 << 20  # characters that wait for a reader, at most; of them half for what only reads
 _AT_A_TIME = 1 << 20  # characters
@@ -37,7 +38,8 @@ class NotRead(OSError):
     """The reader took nothing, and it was not waited for any longer."""
 
 
-_turns: dict[tuple[int, int], threading.Lock] = {}  # by device and inode of what is written to
+# whose turn it is to write, by device and inode of what is written to; each is its channels'
+_turns: WeakValueDictionary[tuple[int, int], threading.Lock] = WeakValueDictionary()
 
 
 class Channel:

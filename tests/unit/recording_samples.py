@@ -11,7 +11,7 @@ from pathlib import Path
 
 from log.events import Call, Event, Recording
 from log.recording.folder import make_folder
-from log.recording.index import Index, index_of
+from log.recording.index import Index, Indexes
 from log.recording.lines import Look
 from log.recording.linking import Found, events_of
 from log.recording.query import Query
@@ -82,7 +82,7 @@ def segments(folder: Path) -> list[Path]:
 def index(path: Path) -> Index:
     """Of a closed segment."""
     with path.open("rb") as file:
-        found = index_of(file.fileno())
+        found = Indexes().of(file.fileno())
     assert found
     return found
 
@@ -96,7 +96,7 @@ def replay(*paths: Path | str, query: Query | None = None) -> tuple[list[Event],
     """The events of a record as `log` gets them, and what was said."""
     said: list[str] = []
     asked = query or Query(nested=True, alone=True)
-    lines, _ = read([os.fspath(path) for path in paths], Look(asked, said.append))
+    lines, _ = read([os.fspath(path) for path in paths], Look(asked, Indexes(), said.append))
     found: list[Found] = list(
         events_of(lines, asked, lambda count: said.append(f"{count} foreign"))
     )

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import OrderedDict
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.recent import Recent
+from log.recent import Recent, by_identity
 
 
 def test_what_is_asked_for_again_and_again_is_kept():
@@ -57,3 +59,33 @@ def test_the_last_used_are_kept(most, steps):
         while len(model) > most:
             model.popitem(last=False)
         assert list(recent) == list(model)
+
+
+def test_what_is_made_of_an_object_is_made_once_and_no_other_object_gets_it():
+    made: list[list[int]] = []
+
+    @by_identity(4)
+    def total(numbers: tuple[int, ...], more: int) -> int:
+        made.append([*numbers, more])
+        return sum(numbers) + more
+
+    for number in range(1000):
+        one, other = (number, 1), tuple(iter((number, 1)))  # equal
+        assert total(one, 5) == total(one, 5) == total(other, 5) == number + 6
+        assert total(one, 6) == number + 7
+    assert 2000 <= len(made) <= 3000
+
+
+def test_what_was_made_of_objects_is_forgotten_at_the_limit():
+    held: list[weakref.ref[Thing]] = []
+
+    class Thing:
+        pass
+
+    size = by_identity(10)(lambda thing: len(held))
+    for _ in range(1000):
+        thing = Thing()
+        held.append(weakref.ref(thing))
+        size(thing)
+    gc.collect()
+    assert sum(ref() is not None for ref in held) <= 11
