@@ -14,7 +14,7 @@ from enforcer.launch import service
 from enforcer.launch.library import table, uncovered, uncovered_rules
 from enforcer.policy.cases import failures
 from enforcer.policy.compiled import compile_policy, covered_names, read_summary
-from enforcer.policy.explain import Question, explain
+from enforcer.policy.explain import Supposed, explain
 from enforcer.policy.files import SYSTEM_POLICY
 from enforcer.policy.loading import load, parse, read_text
 from enforcer.policy.notes import notes
@@ -178,7 +178,7 @@ def run_policy(arguments: Sequence[str]) -> int:
     if options.action == "explain":
         flags = None if options.flags is None else frozenset(filter(None, options.flags.split(",")))
         xml = read_text(Path(options.xml)) if options.xml else options.xml
-        question = Question(
+        question = Supposed(
             options.function,
             options.object,
             options.uuid,

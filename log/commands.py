@@ -28,7 +28,7 @@ from log.recording.verify import anchors_of, verify
 from log.render import text, units, xml
 from log.render.jsonl import line as json_line
 from log.render.jsonl import string
-from log.report.page import Asked, page
+from log.report.page import PageHead, page
 from log.report.perfetto import Trace
 from log.report.story import Story
 from log.sinks.console import make_console, paints
@@ -257,7 +257,7 @@ def _draw(options: argparse.Namespace, query: Query, arguments: Sequence[str]) -
             for _ in every():
                 pass
         if options.html is not None:
-            asked = Asked(options.paths, list(arguments), options.objects)
+            asked = PageHead(options.paths, list(arguments), options.objects)
             write_whole(options.html, page(story, report, asked))
     finally:
         bar.hide()

@@ -45,7 +45,7 @@ WRITTEN = (
 )
 
 
-class State(NamedTuple):
+class FileState(NamedTuple):
     """What a file was like when it was attached to."""
 
     stamp: tuple[int, int, int]
@@ -66,7 +66,7 @@ class Done(NamedTuple):
 
     job: Job
     links: Links | None
-    state: State | None
+    state: FileState | None
     reason: str
     took_ms: float
     mapped: int | None  # when (ns), of a file that came while others were traced
@@ -89,7 +89,7 @@ class Attachments:
         self._refusals = Refusals()
         self._finder = Finder(targets, Enforcers(enforcers), owners, self._refusals)
         self._links: dict[Target | Enforcer, Links] = {}
-        self._states: dict[Target | Enforcer, State] = {}
+        self._states: dict[Target | Enforcer, FileState] = {}
         self._checked = 0  # ns
         # files of other users than root are attached to by a thread: they may be mapped by
         # thousands of processes
@@ -316,9 +316,9 @@ class Attachments:
 
     def _link(
         self, file: Target | Enforcer, probes: list[Probe], entry: str, ret: str
-    ) -> tuple[Links, State]:
+    ) -> tuple[Links, FileState]:
         programs, offsets = self._program.programs, tuple(probe.offset for probe in probes)
-        state = State(_stamp(file.fd), offsets, _sum(file.fd, offsets))
+        state = FileState(_stamp(file.fd), offsets, _sum(file.fd, offsets))
         session = self._program.session and isinstance(file, Target)
         return Links(
             file.path_for_kernel,
@@ -329,7 +329,7 @@ class Attachments:
             session=session,
         ), state
 
-    def _hold(self, file: Target | Enforcer, links: Links, state: State) -> None:
+    def _hold(self, file: Target | Enforcer, links: Links, state: FileState) -> None:
         self._links[file] = links
         if not opening.is_remote(file.fd):
             self._states[file] = state

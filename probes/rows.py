@@ -20,7 +20,7 @@ from probes.kernel.program import NONE, PAIR, RETS, Program
 from probes.kernel.records import VERDICT_FUNCTION
 from probes.plans import functions as plans
 from probes.plans.functions import verdict_plan
-from probes.plans.plan import Limits, Row
+from probes.plans.plan import Limits, PlanRow
 
 ROW = 0xFFFF  # bits of a cookie that are the plan row
 NO_NUMBER = records.MAX_VERDICT_ROWS  # the enforcer has no stub for functions that nobody describes
@@ -48,7 +48,7 @@ class Rows:
     def __init__(
         self, program: Program, table: ApiTable, filters: Filters, limits: Limits, *, way: str
     ) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[PlanRow] = []
         self.undecoded: list[str] = []  # functions whose description can't be made a plan of
         self._program = program
         self._table = undescribed.with_private(table)
@@ -182,7 +182,8 @@ class Rows:
         key = (None, VERDICT_FUNCTION)
         if key not in self._number:
             self._add(
-                key, Row(None, VERDICT_FUNCTION, ENFORCER, verdict_plan(self._limits), None, "void")
+                key,
+                PlanRow(None, VERDICT_FUNCTION, ENFORCER, verdict_plan(self._limits), None, "void"),
             )
         return self._number[key]
 
@@ -238,7 +239,7 @@ class Rows:
         stub = undescribed.stub_number(self._table, function)
         return self._add(
             key,
-            Row(
+            PlanRow(
                 function, None, function.library, entry, ret if has_return else None, returns, stub
             ),
         )
@@ -254,7 +255,7 @@ class Rows:
             ret = ret._replace(flags=ret.flags | records.PLAN_AFTER)
         return self._add(
             key,
-            Row(
+            PlanRow(
                 None,
                 inner.name,
                 target.soname,
@@ -264,7 +265,7 @@ class Rows:
             ),
         )
 
-    def _add(self, key: tuple[str | None, str], row: Row) -> int:
+    def _add(self, key: tuple[str | None, str], row: PlanRow) -> int:
         if self._free:
             number = self._free.pop()
             self.rows[number] = row
@@ -287,7 +288,7 @@ def _returns(target: Target) -> tuple[dict[int, tuple[int, ...]], frozenset[str]
     """
     places = {*dict(target.functions).values(), *target.private.values()}
     try:
-        code = returns.Code(target.fd, target.path)
+        code = returns.LibraryCode(target.fd, target.path)
         found = {offset: code.returns(offset) for offset in places}
         after = {
             name: code.after_calls(name, callers)

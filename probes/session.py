@@ -29,7 +29,7 @@ from probes.covering import Guard
 from probes.filters import Filters
 from probes.host import coroutines, maps
 from probes.host.before import Before
-from probes.host.clock import Clock
+from probes.host.clock import WallClock
 from probes.host.daemons import Daemons
 from probes.host.guests import Guests
 from probes.host.lives import NO_ID, Exec, Exited, Forked, Missed, OutOfMemory, Signalled
@@ -102,7 +102,7 @@ class Session:
         self._detached = self._stopped = False
         filters = options.filters
         self._shown = Shown(None if filters.keeps_all else filters.keeps)
-        self._clock = Clock()
+        self._clock = WallClock()
         self._users = Users()
         self._processes = Processes(user_name=self._users.name, full_cmdlines=options.full_cmdlines)
         self._reader = Reader(self._program.rings)

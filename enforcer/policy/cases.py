@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from enforcer.policy.explain import Question, decide, explain
+from enforcer.policy.explain import Supposed, decide, explain
 from enforcer.policy.rules import Case, Policy
 from log.errors import TraceError
 from log.quote import quote
@@ -40,10 +40,10 @@ def _called(case: Case) -> str:
     return f" {quote(name)}" if name else ""
 
 
-def _question(case: Case) -> Question:
+def _question(case: Case) -> Supposed:
     fields = case.fields
     flags = fields.get("flags")
-    return Question(
+    return Supposed(
         fields["function"],
         fields.get("object"),
         fields.get("uuid"),

@@ -126,7 +126,7 @@ _SHAPES = {  # of a type's document: where its name is; else in <name> below the
 _UUID = re.compile(rb"[ \t\n\r]*+((?:-*+[0-9a-fA-F]{2}){16})[ \t\n\r]*+")
 
 
-class Identity(NamedTuple):
+class Subject(NamedTuple):
     """Which object a document is about. None: it can't be told; False: it doesn't say."""
 
     name: str | Literal[False] | None
@@ -148,13 +148,13 @@ class _Tag(NamedTuple):
         return self.attributes.endswith(b"/")
 
 
-def identity(xml: str, type: str) -> Identity:
+def identity(xml: str, type: str) -> Subject:
     """The object of that type that the document describes."""
     data = _bytes(xml)
     try:
         return _Document(data, _SHAPES.get(type, "child")).identity()
     except _Unclear:
-        return Identity(None, None)
+        return Subject(None, None)
 
 
 class _Document:
@@ -168,7 +168,7 @@ class _Document:
         self.source: bytes | None = None  # the name in a pool's source
         self.has_source = False
 
-    def identity(self) -> Identity:
+    def identity(self) -> Subject:
         """What the document says of itself."""
         at = _root_at(self.data) if len(self.data) <= BYTES_MAX else None
         if at is None:
@@ -183,9 +183,9 @@ class _Document:
         if self.source is not None and not self.name:  # which a pool without one has
             self.name = self.source
         if self.is_usage or self.name is None:
-            return Identity(None, self.uuid)
+            return Subject(None, self.uuid)
         name = self.name if self.name is False else self.name.decode("utf-8", "surrogateescape")
-        return Identity(name, self.uuid)
+        return Subject(name, self.uuid)
 
     def read(self, at: int) -> None:
         """What is below the root, to its end: what would end the first name early must be seen."""

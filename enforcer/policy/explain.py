@@ -34,7 +34,7 @@ from log.quote import quote
 from probes.api.table import ApiTable, Function
 
 
-class Question(NamedTuple):
+class Supposed(NamedTuple):
     """What is known of a call; None: nothing."""
 
     function: str
@@ -57,7 +57,7 @@ class Called(NamedTuple):
     thing: Thing
 
 
-def explain(policy: Policy, table: ApiTable, question: Question) -> list[str]:
+def explain(policy: Policy, table: ApiTable, question: Supposed) -> list[str]:
     """The verdict, then why each rule before it didn't match."""
     function = table.by_name.get(question.function)
     if function is None:
@@ -72,7 +72,7 @@ def explain(policy: Policy, table: ApiTable, question: Question) -> list[str]:
     return explain_facts(policy, table, facts_of(function, table, question, called), called)
 
 
-def decide(policy: Policy, table: ApiTable, question: Question) -> Rule | None:
+def decide(policy: Policy, table: ApiTable, question: Supposed) -> Rule | None:
     """The rule that decides about a call of a function that is known; None: none does."""
     function = table.by_name[question.function]
     called = objects_of(function, question)
@@ -160,7 +160,7 @@ def _reason(key: str, condition: Condition) -> str:
 
 
 def facts_of(
-    function: Function, table: ApiTable, question: Question, called: Sequence[Called]
+    function: Function, table: ApiTable, question: Supposed, called: Sequence[Called]
 ) -> Facts:
     """What is known of the call that is about these objects."""
     numbers: dict[int, int] = {}
@@ -192,7 +192,7 @@ def facts_of(
     )
 
 
-def objects_of(function: Function, question: Question) -> list[Called]:
+def objects_of(function: Function, question: Supposed) -> list[Called]:
     """The objects that the call is about, as find_objects() in objects.c finds them."""
     found = []
     for source in sources_of(function, by_uuid=True):
@@ -208,7 +208,7 @@ def objects_of(function: Function, question: Question) -> list[Called]:
     return found
 
 
-def _named(function: Function, question: Question, source: Source, role: str) -> list[Called]:
+def _named(function: Function, question: Supposed, source: Source, role: str) -> list[Called]:
     """The object that a handle is for, or a document says."""
     name = question.object if role == "object" else None
     sought = _uuid(question) if role == "object" else None
@@ -233,7 +233,7 @@ def _named(function: Function, question: Question, source: Source, role: str) ->
     return [Called(role, Thing(name, known))]
 
 
-def _check(function: Function, question: Question, called: Sequence[Called]) -> None:
+def _check(function: Function, question: Supposed, called: Sequence[Called]) -> None:
     """What is said of the objects is so."""
     if question.new_name and not any(role == "new name" for role, _ in called):
         raise TraceError(f"{function.name} gives no new name")
@@ -251,7 +251,7 @@ def _check(function: Function, question: Question, called: Sequence[Called]) -> 
             raise TraceError(f"the document has the UUID {thing.uuid}")
 
 
-def _uuid(question: Question) -> uuid.UUID | None:
+def _uuid(question: Supposed) -> uuid.UUID | None:
     try:
         return None if question.uuid is None else uuid.UUID(question.uuid)
     except ValueError:

@@ -60,7 +60,7 @@ class Span(NamedTuple):
 Alike = tuple[bytes, bytes, bytes]  # what lines of calls that end alike have in common
 
 
-class Said(NamedTuple):
+class Ruling(NamedTuple):
     """What a policy says of a call."""
 
     denies: bool | Unrecorded
@@ -91,7 +91,7 @@ class Use:
         self.last: int | None = None  # ns, for certain
 
 
-class Row:
+class Changed:
     """Calls that change in the same way: of one user, one function, on one object."""
 
     def __init__(self, example: bytes) -> None:
@@ -135,7 +135,7 @@ class Rehearsal:
         self.new, self.old = new, old
         self._judges = [Judge(policy, table) for policy in (new, old) if policy is not None]
         self._table, self._span, self._clients = table, span, clients
-        self.rows: dict[Key, Row] = {}
+        self.rows: dict[Key, Changed] = {}
         self.uses: dict[str, Use] = {rule.name: Use() for rule in new.rules}
         self.judged: Counter[str] = Counter()  # calls, by where
         self.elsewhere: Counter[str] = Counter()  # calls that are judged nowhere, by why
@@ -268,7 +268,7 @@ class Rehearsal:
             if len(self.rows) >= MOST_ROWS:
                 self.left_out += calls
                 return
-            row = self.rows[key] = Row(line)
+            row = self.rows[key] = Changed(line)
         row.add(calls, outcome.worked, first, last)
 
     def _outcome(self, event: Call | Reads) -> Outcome | None:
@@ -291,7 +291,7 @@ class Rehearsal:
         was_denied = verdict is not None and verdict.action == "deny"
         answers = self._answers(made)
         said = answers[0]
-        before = answers[1] if len(answers) > 1 else Said(was_denied)
+        before = answers[1] if len(answers) > 1 else Ruling(was_denied)
         label = None if about is None else about.label
         outcome = Outcome(
             None,
@@ -310,27 +310,27 @@ class Rehearsal:
         rule = said.rule if said.denies else before.rule
         return outcome._replace(kind=DENIED if said.denies else ALLOWED, rule=rule)
 
-    def _answers(self, made: Made) -> list[Said]:
+    def _answers(self, made: Made) -> list[Ruling]:
         """What each policy says."""
         if not any(judge.asked(made.function) for judge in self._judges):
-            return [Said(False)] * len(self._judges)
+            return [Ruling(False)] * len(self._judges)
         facts = list(facts_of(made))
         return [strictest(map(judge.decide, facts)) for judge in self._judges]
 
 
-def strictest(decisions: Iterable[Decision]) -> Said:
+def strictest(decisions: Iterable[Decision]) -> Ruling:
     """What is made of the decisions about one call, as ask_policy() in judge.c does: one that
     denies is enough, and what one audits stays audited.
     """
-    found = Said(False)
+    found = Ruling(False)
     for decision in decisions:
         denies, rule, is_sure = decision.denies, decision.by, not decision.perhaps
         if denies is True:
-            return Said(True, rule, is_sure=is_sure)
+            return Ruling(True, rule, is_sure=is_sure)
         if denies is UNRECORDED:
-            found = Said(denies, rule, decision.perhaps[0][1], is_sure=False)
+            found = Ruling(denies, rule, decision.perhaps[0][1], is_sure=False)
         elif found.denies is False and rule and (rule.action == "audit" or not found.rule):
-            found = Said(False, rule, is_sure=is_sure)
+            found = Ruling(False, rule, is_sure=is_sure)
     return found
 
 

@@ -30,7 +30,7 @@ WORDS = {
 Ask = Callable[[str], str]
 
 
-class Question(NamedTuple):
+class Unsettled(NamedTuple):
     """Something that was done and that no rule is about."""
 
     deed: Deed
@@ -63,10 +63,10 @@ class Unruled(Seen):
         if deed in self.deeds:
             self.facts.setdefault(deed, tuple(facts))
 
-    def questions(self) -> list[Question]:
+    def questions(self) -> list[Unsettled]:
         """What was done most comes first."""
         found = [
-            Question(deed, evidence, self.facts[deed]) for deed, evidence in self.deeds.items()
+            Unsettled(deed, evidence, self.facts[deed]) for deed, evidence in self.deeds.items()
         ]
         return sorted(found, key=lambda one: (-one.evidence.calls, one.deed))
 
@@ -82,13 +82,13 @@ def is_ruled(judge: Judge, facts: Iterable[Facts]) -> bool:
     return rule is not None and not is_about_all(rule)
 
 
-def listed(questions: list[Question]) -> list[str]:
+def listed(questions: list[Unsettled]) -> list[str]:
     """For where nobody can be asked."""
     return [f"{about(one.deed)}: {evidence_of(one.evidence)}" for one in questions]
 
 
 def review(
-    text: str, policy: Policy, table: ApiTable, questions: list[Question], ask: Ask
+    text: str, policy: Policy, table: ApiTable, questions: list[Unsettled], ask: Ask
 ) -> tuple[str, int]:
     """The text with the rules that were answered for, and how many these are."""
     added = 0
@@ -107,7 +107,7 @@ def review(
     return text, added
 
 
-def _answer(one: Question, place: str, ask: Ask) -> str:
+def _answer(one: Unsettled, place: str, ask: Ask) -> str:
     choices = [ALLOW, DENY, *([GLOB] if one.glob else [])]
     choices += [] if is_never(one.deed.function) or not one.deed.objects else [USER]
     choices += [SKIP, FINISH]
@@ -123,7 +123,7 @@ def _free_name(policy: Policy) -> str:
     return next(f"reviewed {n}" for n in range(1, len(names) + 2) if f"reviewed {n}" not in names)
 
 
-def _rule(one: Question, answer: str, name: str) -> list[str]:
+def _rule(one: Unsettled, answer: str, name: str) -> list[str]:
     globs = {
         GLOB: [one.glob or ""],
         USER: [],

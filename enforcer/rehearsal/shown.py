@@ -10,7 +10,7 @@ from typing import Any
 
 from enforcer.policy.rules import Policy
 from enforcer.rehearsal.facts import CLIENT, CLIENT_OF_DAEMON, DAEMON, ITSELF
-from enforcer.rehearsal.rehearse import ALLOWED, COUNTED, DENIED, Key, Rehearsal, Row
+from enforcer.rehearsal.rehearse import ALLOWED, COUNTED, DENIED, Changed, Key, Rehearsal
 from log.events import Reads
 from log.quote import name, quote, well_formed
 from log.recording.parse import parse
@@ -100,7 +100,7 @@ def _of_rule(
     found: Rehearsal,
     kind: str,
     rule: str | None,
-    rows: list[tuple[Key, Row]],
+    rows: list[tuple[Key, Changed]],
     everything: bool,
 ) -> Iterator[str]:
     count = sum(row.calls for _, row in rows)
@@ -149,7 +149,7 @@ def _by(found: Rehearsal, kind: str, rule: str | None) -> str:
     return f", where rule {quote(rule)}{place} denied" if rule else ", where a rule denied"
 
 
-def _example(row: Row) -> str:
+def _example(row: Changed) -> str:
     event = parse(row.example)
     assert event is not None
     if type(event) is Reads:
@@ -197,11 +197,11 @@ def as_json(found: Rehearsal) -> str:
     return json.dumps(fields, separators=(",", ":")) + "\n"
 
 
-def _sorted(rows: Iterable[tuple[Key, Row]]) -> list[tuple[Key, Row]]:
+def _sorted(rows: Iterable[tuple[Key, Changed]]) -> list[tuple[Key, Changed]]:
     return sorted(rows, key=lambda item: tuple(part or "" for part in item[0]))
 
 
-def _as_fields(key: Key, row: Row) -> dict[str, Any]:
+def _as_fields(key: Key, row: Changed) -> dict[str, Any]:
     return {
         "change": key.kind,
         "rule": key.rule,

@@ -16,7 +16,7 @@ from log.recording.index import FOOTER, seek_table, table_size
 from log.recording.parse import ForeignLine, moment
 
 
-class End(NamedTuple):
+class LastSeal(NamedTuple):
     """The last seal of a segment."""
 
     segment: str
@@ -27,7 +27,7 @@ class End(NamedTuple):
     boot: str | None  # of the host, when the segment began
 
 
-def last_end(folder: Folder, segment: str | None = None) -> End | None:
+def last_end(folder: Folder, segment: str | None = None) -> LastSeal | None:
     """The end of the record, or of one segment; None where nothing is sealed."""
     names = [segment] if segment else [found.name for found in reversed(folder.segments()[0])]
     for name in names:
@@ -41,7 +41,7 @@ def last_end(folder: Folder, segment: str | None = None) -> End | None:
     return None
 
 
-def _end_of(fd: int, name: str) -> End | None:
+def _end_of(fd: int, name: str) -> LastSeal | None:
     size = os.fstat(fd).st_size
     data = _last_content(fd, size)
     first = data
@@ -86,7 +86,7 @@ def sealed(content: bytes) -> bytes | None:
     return line if line.startswith(b'{"type":"seal",') and line.endswith(b"}\n") else None
 
 
-def _end(content: bytes, name: str, boot: str | None) -> End | None:
+def _end(content: bytes, name: str, boot: str | None) -> LastSeal | None:
     line = sealed(content)
     try:
         seal = json.loads(line or b"null")
@@ -95,7 +95,7 @@ def _end(content: bytes, name: str, boot: str | None) -> End | None:
         return None
     if type(frame) is not int or type(chain) is not str:
         return None
-    return End(name, frame, chain, time, b'\n{"type":"end",' in b"\n" + content, boot)
+    return LastSeal(name, frame, chain, time, b'\n{"type":"end",' in b"\n" + content, boot)
 
 
 def _boot_of(content: bytes) -> str | None:

@@ -19,7 +19,7 @@ from log.recording.index import (
     FAILED,
     NOTICES,
     WRITES,
-    Row,
+    FrameRow,
     marks_of,
     of_function,
     of_process,
@@ -148,6 +148,6 @@ class Summing:
         elif self.marks is not None:
             self.marks.update(*entry.marks)
 
-    def row(self, size: int, content: int) -> Row:
+    def row(self, size: int, content: int) -> FrameRow:
         """What the index says of the frame."""
-        return Row(size, content, self.first, self.last, self.events, self.calls, self.holds)
+        return FrameRow(size, content, self.first, self.last, self.events, self.calls, self.holds)

@@ -25,7 +25,7 @@ from log.recording.lines import Look
 from log.recording.parse import ForeignLine, parse
 from log.recording.query import Query
 from log.recording.reader import host_of, read
-from log.sinks.exporter import AT_ONCE, LONGEST_WAIT, Refused, Target, Unsent
+from log.sinks.exporter import AT_ONCE, LONGEST_WAIT, Destination, Refused, Unsent
 from log.sinks.whole import write_whole
 
 Say = Callable[[str], None]
@@ -92,7 +92,7 @@ class Exporting:
     def __init__(
         self,
         to: str,
-        target: Target,
+        target: Destination,
         query: Query,
         say: Say,
         *,

@@ -35,7 +35,7 @@ _NO_CHECKSUMS = 0
 FOOTER = _FOOTER.size
 
 
-class Row(NamedTuple):
+class FrameRow(NamedTuple):
     """What the index says of a frame, but for its words."""
 
     size: int  # bytes, compressed
@@ -69,11 +69,11 @@ class Index:
     """Rows in order, and the marks of their frames' words: sets of frames, as bits."""
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[FrameRow] = []
         self.marks: dict[int, int] = {}
         self.any = 0  # frames that may hold any word
 
-    def add(self, row: Row, marks: Iterable[int] | None) -> None:
+    def add(self, row: FrameRow, marks: Iterable[int] | None) -> None:
         """A frame comes behind the others; None: it may hold any word."""
         bit = 1 << len(self.rows)
         self.rows.append(row)
@@ -116,7 +116,7 @@ class Index:
 def tail(index: Index) -> bytes:
     """What closes a segment: the index and the seek table, each a skippable frame."""
     columns: dict[str, Any] = {"version": _VERSION}
-    for number, column in enumerate(Row._fields):
+    for number, column in enumerate(FrameRow._fields):
         columns[column] = [row[number] for row in index.rows]
     columns["any"] = f"{index.any:x}"
     columns["marks"] = {str(mark): f"{bits:x}" for mark, bits in sorted(index.marks.items())}
@@ -156,8 +156,8 @@ def read_index(data: bytes) -> Index | None:
         if columns["version"] != _VERSION:
             return None
         found = Index()
-        rows = zip(*(_numbers(columns[field]) for field in Row._fields), strict=True)
-        found.rows = list(map(Row._make, rows))
+        rows = zip(*(_numbers(columns[field]) for field in FrameRow._fields), strict=True)
+        found.rows = list(map(FrameRow._make, rows))
         found.any = _frames(columns["any"])
         found.marks = {int(mark): _frames(bits) for mark, bits in columns["marks"].items()}
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):

@@ -34,7 +34,7 @@ class Look(NamedTuple):
     seen: Callable[[int], None] = lambda count: None  # and of each that was read, or need not be
 
 
-class Source(NamedTuple):
+class Medium(NamedTuple):
     """What is read."""
 
     label: str  # for people
@@ -44,7 +44,7 @@ class Source(NamedTuple):
     lenient: bool = False  # its end may just be being written
 
 
-def lines_of(fd: int, source: Source) -> Iterator[bytes]:
+def lines_of(fd: int, source: Medium) -> Iterator[bytes]:
     """The lines of a file or a pipe that may be meant; where there is something to wait for it
     goes on behind its end.
     """
@@ -89,7 +89,7 @@ def _is_zstd(head: bytes) -> bool:
     return len(head) == 4 and (magic == MAGIC or magic & ~0xF == SKIPPABLE)
 
 
-def _indexed_lines(fd: int, index: Index, source: Source) -> Iterator[bytes]:
+def _indexed_lines(fd: int, index: Index, source: Medium) -> Iterator[bytes]:
     label, look, picker, reopen, _ = source
     assert reopen
     closed = Closed(reopen, index, look.indexes)
@@ -111,7 +111,7 @@ def _indexed_lines(fd: int, index: Index, source: Source) -> Iterator[bytes]:
         yield from picker.frame(content, row.holds, closed)
 
 
-def walked_lines(read: Read, source: Source) -> Iterator[bytes]:
+def walked_lines(read: Read, source: Medium) -> Iterator[bytes]:
     """The lines of frames that nothing tells where they are."""
     label, look, rest, window = source.label, source.look, b"", Window()
     source.picker.past.begin(window)
@@ -134,7 +134,7 @@ def walked_lines(read: Read, source: Source) -> Iterator[bytes]:
         yield from source.picker.piece(rest, window)
 
 
-def _plain_lines(read: Read, head: bytes, source: Source) -> Iterator[bytes]:
+def _plain_lines(read: Read, head: bytes, source: Medium) -> Iterator[bytes]:
     rest, skipping, window = head, False, Window()
     source.picker.past.begin(window)
     while True:

@@ -27,8 +27,8 @@ from log.recording.index import (
     FAILED,
     NOTICES,
     WRITES,
+    FrameRow,
     Index,
-    Row,
     of_function,
     of_process,
 )
@@ -94,7 +94,7 @@ class Query:
         """Whether a change that is meant is shown, too, where the call that did it is not."""
         return not (self.is_of_calls or self.pids or self.users or self.comms)
 
-    def may_hold(self, row: Row) -> bool:
+    def may_hold(self, row: FrameRow) -> bool:
         """Whether a frame may hold what is meant by itself, by what is known but for its words."""
         if (self.since is not None and row.last < self.since) or (
             self.until is not None and row.first > self.until

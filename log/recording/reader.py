@@ -23,7 +23,7 @@ from log.quote import name
 from log.recording.folder import Folder, open_folder, opened, order
 from log.recording.format import SUFFIX, need_zstandard
 from log.recording.frames import Content, frames
-from log.recording.lines import Look, Source, Wait, lines_of, walked_lines
+from log.recording.lines import Look, Medium, Wait, lines_of, walked_lines
 from log.recording.parse import ForeignLine, moment
 from log.recording.picking import Picker
 
@@ -61,7 +61,7 @@ def read(paths: list[str], look: Look) -> tuple[Iterator[Line], bool]:
 def _open(path: str, look: Look) -> list[Recorded]:
     if path == STDIN:
         look = look._replace(wait=None)
-        source = Source("standard input", look, Picker(look.query))
+        source = Medium("standard input", look, Picker(look.query))
         return [Recorded(None, lines_of(sys.stdin.fileno(), source))]
     try:
         status = os.stat(path)
@@ -137,7 +137,7 @@ def _segment(
         with opened(folder, file) as fd:
             reopen = partial(opened, folder, file)
             look = look._replace(wait=None)
-            yield from lines_of(fd, Source(label, look, picker, reopen, lenient))
+            yield from lines_of(fd, Medium(label, look, picker, reopen, lenient))
     except OSError as error:
         look.say(f"{label}: {os.strerror(error.errno or 0).lower()}")
 
@@ -160,7 +160,7 @@ def _growing(folder: Folder, file: str, look: Look, picker: Picker, wait: Wait) 
                     return data
                 wait()
 
-        yield from walked_lines(grown, Source(label, look, picker))
+        yield from walked_lines(grown, Medium(label, look, picker))
 
 
 def _open_file(path: str, look: Look) -> Recorded:
@@ -170,7 +170,7 @@ def _open_file(path: str, look: Look) -> Recorded:
         except OSError as error:
             raise TraceError(f"{name(path)}: {os.strerror(error.errno or 0).lower()}") from None
         try:
-            source = Source(
+            source = Medium(
                 name(path), look, Picker(look.query), lambda: contextlib.nullcontext(fd)
             )
             yield from lines_of(fd, source)

@@ -23,7 +23,7 @@ from log.recording.entry import Summing, entry_of
 from log.recording.folder import Folder, Segment, open_folder, opened
 from log.recording.format import INDEX, NO_CHAIN, SEEK_TABLE, chained, need_zstandard
 from log.recording.frames import Content, Fault, frames
-from log.recording.index import Index, Row, read_index, tail
+from log.recording.index import FrameRow, Index, read_index, tail
 from log.recording.parse import ForeignLine, moment, parse
 from log.render.units import counted, day_and_time, duration
 
@@ -32,7 +32,7 @@ _MOST_LISTED = 1000
 _ANCHOR = re.compile(r"record: frame ([0-9]{1,18}) of (\S{1,255}), chain ([0-9a-f]{64})")
 
 
-Made = tuple[Row, "set[int] | None"]  # of a frame: its row, and the marks of its words
+Made = tuple[FrameRow, "set[int] | None"]  # of a frame: its row, and the marks of its words
 
 
 class Missing(NamedTuple):
@@ -52,7 +52,7 @@ class Anchor(NamedTuple):
 
 
 @dataclass
-class Report:
+class Findings:
     """The verdicts, and what they rest on."""
 
     faults: list[str] = field(default_factory=list)  # the first is the first that was found
@@ -109,7 +109,7 @@ class Report:
 class _State:
     """Where the chain is."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Findings) -> None:
         self.report = report
         self.frame = 0
         self.chain: str | None = None  # None: not known yet
@@ -122,11 +122,11 @@ class _State:
         self.lost_chain = False  # behind a frame that can't be read
 
 
-def verify(path: str, anchors: Iterable[Anchor] | None = None) -> Report:
+def verify(path: str, anchors: Iterable[Anchor] | None = None) -> Findings:
     """Looks at every byte of the record. TraceError where there is no folder."""
     need_zstandard()
     folder = open_folder(path)
-    report = Report()
+    report = Findings()
     state = _State(report)
     found, refused = folder.segments()
     for line in refused:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from log.errors import TraceError
 from log.events import Event, Gap, Recording, Removed
 from log.quote import name
-from log.recording.ends import End, last_end
+from log.recording.ends import LastSeal, last_end
 from log.recording.entry import URGENT, Entry, Summing, entry_of
 from log.recording.folder import Folder, segment_name, time_of
 from log.recording.format import NO_CHAIN, compress, seal_line
@@ -370,7 +370,7 @@ class Writer:
         )
 
 
-def gap_since(end: End | None, now: int) -> Gap | None:
+def gap_since(end: LastSeal | None, now: int) -> Gap | None:
     """What is missing between a record's end and now."""
     if end is None:
         return None

@@ -75,7 +75,7 @@ _USUAL = re.compile(
 DEEPEST = 256
 
 
-class Known(NamedTuple):
+class QmpTable(NamedTuple):
     """The table: see generate_qmp.py."""
 
     keys: frozenset[str]  # with numbers or words
@@ -87,7 +87,7 @@ class Known(NamedTuple):
 
 
 @functools.cache
-def known() -> Known:
+def known() -> QmpTable:
     """Reads the table, once."""
     table = json.loads(TABLE.read_bytes())
     keys = (frozenset(table["keys"]) | _KEYS) - _HIDING
@@ -98,7 +98,7 @@ def known() -> Known:
         | _AGENT
     )
     agent = frozenset(word for word in _AGENT if word.startswith("guest-"))
-    return Known(
+    return QmpTable(
         keys,
         keys | NAMES | _HIDING | frozenset(table["texts"]),
         known_words,

@@ -67,7 +67,7 @@ _NAMESPACE = re.compile(r"http://libvirt\.org/schemas/[a-z]+/[a-z]+/1\.0")
 Place = Mapping[str, str]
 
 
-class Known(NamedTuple):
+class SchemaTable(NamedTuple):
     """The table: see generate_schema.py."""
 
     places: dict[str, Place]  # by "parent/element"
@@ -75,14 +75,14 @@ class Known(NamedTuple):
 
 
 @functools.cache
-def known() -> Known:
+def known() -> SchemaTable:
     """Reads the table, once."""
     table = json.loads(TABLE.read_bytes())
     places: dict[str, Place] = {
         place: {name.lstrip("#="): name[: name[0] in "#="] for name in shown.split()}
         for place, shown in (table["places"] | _MORE).items()
     }
-    return Known(places, frozenset(table["words"]))
+    return SchemaTable(places, frozenset(table["words"]))
 
 
 def _may_show(place: Place | None, name: str, value: str) -> bool:
@@ -104,10 +104,10 @@ def _find(parent: str, name: str) -> Place | None:
 
 def redact_xml(document: str) -> str:
     """The document as it is but for what is hidden."""
-    return "".join(_Reader(document).shown) if document.strip() else document
+    return "".join(_Walker(document).shown) if document.strip() else document
 
 
-class _Reader:
+class _Walker:
     """Goes through a document; `shown` is what is shown of it."""
 
     def __init__(self, document: str) -> None:

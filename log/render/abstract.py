@@ -18,7 +18,7 @@ LONGEST = 100  # characters of a value
 _POWERS = "kmgtpe"
 
 
-class Shown(NamedTuple):
+class Part(NamedTuple):
     """What of a document is shown: where it is ("/" between tags, "@" before an attribute), and
     how it is called.
     """
@@ -30,93 +30,93 @@ class Shown(NamedTuple):
 
 
 _COMMON = (
-    Shown("@type", "type"),
-    Shown("name", "name"),
-    Shown("@name", "name"),
-    Shown("uuid", "uuid"),
+    Part("@type", "type"),
+    Part("name", "name"),
+    Part("@name", "name"),
+    Part("uuid", "uuid"),
 )
 # the first label that is found is shown; a document of another kind is shown by _COMMON and _DEVICE
-_DOCUMENTS: dict[str, tuple[Shown, ...]] = {
+_DOCUMENTS: dict[str, tuple[Part, ...]] = {
     "domain": (
-        Shown("name", "name"),
-        Shown("memory", "memory", "KiB"),
-        Shown("vcpu", "vcpu"),
-        Shown("devices/disk", "disks", "count"),
-        Shown("devices/interface", "nics", "count"),
-        Shown("devices/hostdev", "hostdevs", "count"),
+        Part("name", "name"),
+        Part("memory", "memory", "KiB"),
+        Part("vcpu", "vcpu"),
+        Part("devices/disk", "disks", "count"),
+        Part("devices/interface", "nics", "count"),
+        Part("devices/hostdev", "hostdevs", "count"),
     ),
     "network": (
-        Shown("name", "name"),
-        Shown("forward@mode", "forward"),
-        Shown("bridge@name", "bridge"),
-        Shown("ip@address", "ip"),
+        Part("name", "name"),
+        Part("forward@mode", "forward"),
+        Part("bridge@name", "bridge"),
+        Part("ip@address", "ip"),
     ),
-    "pool": (Shown("@type", "type"), Shown("name", "name"), Shown("target/path", "path")),
+    "pool": (Part("@type", "type"), Part("name", "name"), Part("target/path", "path")),
     "volume": (
-        Shown("name", "name"),
-        Shown("capacity", "capacity", "bytes"),
-        Shown("target/format@type", "format"),
+        Part("name", "name"),
+        Part("capacity", "capacity", "bytes"),
+        Part("target/format@type", "format"),
     ),
     "domainsnapshot": (
-        Shown("name", "name"),
-        Shown("state", "state"),
-        Shown("parent/name", "parent"),
-        Shown("disks/disk", "disks", "count"),
+        Part("name", "name"),
+        Part("state", "state"),
+        Part("parent/name", "parent"),
+        Part("disks/disk", "disks", "count"),
     ),
     "domaincheckpoint": (
-        Shown("name", "name"),
-        Shown("parent/name", "parent"),
-        Shown("disks/disk", "disks", "count"),
+        Part("name", "name"),
+        Part("parent/name", "parent"),
+        Part("disks/disk", "disks", "count"),
     ),
     "domainbackup": (
-        Shown("@mode", "mode"),
-        Shown("incremental", "incremental"),
-        Shown("disks/disk", "disks", "count"),
+        Part("@mode", "mode"),
+        Part("incremental", "incremental"),
+        Part("disks/disk", "disks", "count"),
     ),
     "secret": (
-        Shown("usage@type", "usage"),
-        Shown("uuid", "uuid"),
-        Shown("usage/volume", "of"),
-        Shown("usage/name", "of"),
+        Part("usage@type", "usage"),
+        Part("uuid", "uuid"),
+        Part("usage/volume", "of"),
+        Part("usage/name", "of"),
     ),
     "device": (
-        Shown("name", "name"),
-        Shown("parent", "parent"),
-        Shown("capability@type", "capability"),
+        Part("name", "name"),
+        Part("parent", "parent"),
+        Part("capability@type", "capability"),
     ),
-    "filter": (Shown("@name", "name"), Shown("@chain", "chain"), Shown("rule", "rules", "count")),
-    "filterbinding": (Shown("portdev@name", "port"), Shown("filterref@filter", "filter")),
+    "filter": (Part("@name", "name"), Part("@chain", "chain"), Part("rule", "rules", "count")),
+    "filterbinding": (Part("portdev@name", "port"), Part("filterref@filter", "filter")),
     "capabilities": (
-        Shown("host/uuid", "host"),
-        Shown("host/cpu/arch", "arch"),
-        Shown("guest", "guests", "count"),
+        Part("host/uuid", "host"),
+        Part("host/cpu/arch", "arch"),
+        Part("guest", "guests", "count"),
     ),
     "domainCapabilities": (
-        Shown("domain", "domain"),
-        Shown("machine", "machine"),
-        Shown("arch", "arch"),
+        Part("domain", "domain"),
+        Part("machine", "machine"),
+        Part("arch", "arch"),
     ),
     "cpu": (
-        Shown("@mode", "mode"),
-        Shown("model", "model"),
-        Shown("arch", "arch"),
-        Shown("feature", "features", "count"),
+        Part("@mode", "mode"),
+        Part("model", "model"),
+        Part("arch", "arch"),
+        Part("feature", "features", "count"),
     ),
 }
 _DEVICE = (
-    Shown("@device", "device"),
-    Shown("@mode", "mode"),
-    Shown("@model", "model"),
-    Shown("source@file", "source"),
-    Shown("source@dev", "source"),
-    Shown("source@name", "source"),
-    Shown("source@network", "source"),
-    Shown("source@bridge", "source"),
-    Shown("target@dev", "target"),
-    Shown("mac@address", "mac"),
-    Shown("ip@address", "ip"),
-    Shown("@ip", "ip"),
-    Shown("@mac", "mac"),
+    Part("@device", "device"),
+    Part("@mode", "mode"),
+    Part("@model", "model"),
+    Part("source@file", "source"),
+    Part("source@dev", "source"),
+    Part("source@name", "source"),
+    Part("source@network", "source"),
+    Part("source@bridge", "source"),
+    Part("target@dev", "target"),
+    Part("mac@address", "mac"),
+    Part("ip@address", "ip"),
+    Part("@ip", "ip"),
+    Part("@mac", "mac"),
 )
 
 

@@ -36,7 +36,7 @@ _ROLES = {role: index for index, role in enumerate(["", *THEME])}
 _TITLES = {"client": "Who called", "object": "On what", "ended": "How domains ended"}
 
 
-class Asked(NamedTuple):
+class PageHead(NamedTuple):
     """What the page is about, in words for its head."""
 
     paths: list[str]
@@ -44,7 +44,7 @@ class Asked(NamedTuple):
     objects: list[str]
 
 
-def page(story: Story, report: Report, asked: Asked) -> Iterator[str]:
+def page(story: Story, report: Report, asked: PageHead) -> Iterator[str]:
     """The page, in parts."""
     try:
         import jinja2
@@ -278,7 +278,7 @@ def _total(counts: Counts | None) -> int:
     return counts.durations.total if counts else 0
 
 
-def _title(asked: Asked) -> str:
+def _title(asked: PageHead) -> str:
     return safe(", ".join(asked.objects)) or "Calls of libvirt"
 
 

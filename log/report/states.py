@@ -18,7 +18,7 @@ _AFTER = {
 STATES = tuple(dict.fromkeys(_AFTER.values()))
 
 
-class Span(NamedTuple):
+class StateSpan(NamedTuple):
     """A time that a domain was in a state."""
 
     begin: int  # ns
@@ -33,14 +33,14 @@ def state_after(event: str, detail: str) -> str | None:
     return _AFTER.get(event)
 
 
-def spans(changes: list[tuple[int, str]], gaps: list[int]) -> list[Span]:
+def spans(changes: list[tuple[int, str]], gaps: list[int]) -> list[StateSpan]:
     """The states between their changes (time and state, in order). What a domain is while
     nothing is recorded (`gaps`: when that begins, in order) can't be told, nor behind that until
     something happens to it.
     """
-    made: list[Span] = []
+    made: list[StateSpan] = []
     for index, (begin, state) in enumerate(changes):
         ends = [changes[index + 1][0]] if index + 1 < len(changes) else []
         at = bisect.bisect_right(gaps, begin)
-        made.append(Span(begin, min([*ends, *gaps[at : at + 1]], default=None), state))
+        made.append(StateSpan(begin, min([*ends, *gaps[at : at + 1]], default=None), state))
     return made

@@ -24,7 +24,7 @@ from log.recent import Recent
 from log.recording.report import Key, cause_of, client_of, was_denied
 from log.report.bounded import Fair, Grid, Scale
 from log.report.lines import STRING, Line, line_of, safe
-from log.report.states import Span, spans, state_after
+from log.report.states import StateSpan, spans, state_after
 from log.values import CutText, Handle
 
 MOST_CALLS = 4000  # of a kind that are kept
@@ -70,7 +70,7 @@ class Domain:
             self.names.append(name)
 
 
-class Done(NamedTuple):
+class DrawnCall(NamedTuple):
     """A call of the table."""
 
     time: int  # ns
@@ -99,7 +99,7 @@ class Story:
         self._both = both
         self._most = most
         self.scale = Scale(SLOTS)
-        self.calls: dict[str, Fair[Done]] = {kind: Fair(MOST_CALLS) for kind in KINDS}
+        self.calls: dict[str, Fair[DrawnCall]] = {kind: Fair(MOST_CALLS) for kind in KINDS}
         self.events: Fair[Happening] = Fair(MOST_EVENTS)
         self.notes: Fair[Note] = Fair(MOST_NOTES)
         self.counts = dict.fromkeys(KINDS, 0)
@@ -128,7 +128,9 @@ class Story:
             kind = GAP if type(event) is Gap else LOST if type(event) is Lost else OTHER
             self.notes.add(kind, host or "", Note(event.time, until, host, line_of(event), kind))
 
-    def spans_of(self, domain: Domain, happenings: list[Happening], gaps: list[int]) -> list[Span]:
+    def spans_of(
+        self, domain: Domain, happenings: list[Happening], gaps: list[int]
+    ) -> list[StateSpan]:
         """A domain's states by what has happened to it; both in order."""
         changes = [
             (one.time, state) for one in happenings if (state := state_after(one.event, one.detail))
@@ -156,7 +158,7 @@ class Story:
             if domain:
                 domain.counts[kind] += 1
             program, user = client_of(call.comm, call.caller, call.client)
-            done = Done(call.time, call.duration_ns, kind, domain, host, line_of(call))
+            done = DrawnCall(call.time, call.duration_ns, kind, domain, host, line_of(call))
             self.calls[kind].add(user[:STRING], program[:STRING], done)
 
     def _add_reads(self, host: str | None, reads: Reads) -> None:

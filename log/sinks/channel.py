@@ -106,7 +106,7 @@ class Channel:
         os.close(self._wake)
 
 
-class Writer:
+class LineWriter:
     """The thread of a channel, and what waits for it."""
 
     def __init__(self, write: Callable[[Batch], None]) -> None:

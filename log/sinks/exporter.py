@@ -43,7 +43,7 @@ class Refused(Exception):
     """It will not be taken: why."""
 
 
-class Target(Protocol):
+class Destination(Protocol):
     """Where events go. Only `wants` is called by the tracer's thread, and it waits for nobody."""
 
     label: str  # for people, without secrets
@@ -80,7 +80,7 @@ class Exporter:
     """The sink of one target."""
 
     def __init__(
-        self, name: str, target: Target, complain: Callable[[str], None], host: str | None
+        self, name: str, target: Destination, complain: Callable[[str], None], host: str | None
     ) -> None:
         """`host`: that the events are of."""
         self.name = name

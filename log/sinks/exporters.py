@@ -9,11 +9,11 @@ import os
 from collections.abc import Callable, Sequence
 
 from log.errors import TraceError
-from log.sinks.exporter import Exporter, Target
+from log.sinks.exporter import Destination, Exporter
 from log.sinks.service import log_line
 
 
-def _journal(where: str, live: bool) -> Target:
+def _journal(where: str, live: bool) -> Destination:
     from log.sinks.journal import Journal
 
     return Journal(where, live=live)
@@ -21,12 +21,12 @@ def _journal(where: str, live: bool) -> Target:
 
 # by name: what opens the target for WHERE of NAME=WHERE ("": it was left out); `live`: events are
 # of now, and not of a record
-NAMES: dict[str, Callable[[str, bool], Target]] = {
+NAMES: dict[str, Callable[[str, bool], Destination]] = {
     "journal": _journal,
 }
 
 
-def open_target(words: str, *, live: bool) -> Target:
+def open_target(words: str, *, live: bool) -> Destination:
     """The target of NAME or NAME=WHERE; each is imported where it is used only. TraceError."""
     name, _, where = words.partition("=")
     if name not in NAMES:

@@ -23,7 +23,7 @@ from log.events import Call, Event, Lost
 from log.filter import is_denied
 from log.quote import name
 from log.render import jsonl, text, xml
-from log.sinks.channel import Batch, Channel, NotRead, Weight, Writer, may_block
+from log.sinks.channel import Batch, Channel, LineWriter, NotRead, Weight, may_block
 
 # a line with its newline, or "" where the format has none for the event
 Render = Callable[[Event], str]
@@ -161,7 +161,7 @@ class Output:
 
     def _begin(self) -> None:
         self._channel = Channel(self._fd) if may_block(self._fd) else None
-        self._writer = Writer(self._send) if self._channel else None
+        self._writer = LineWriter(self._send) if self._channel else None
 
     def _put(self, lines: list[str], weights: list[Weight]) -> list[Weight]:
         """Have lines written; those that there is no room for."""

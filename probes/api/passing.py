@@ -30,7 +30,7 @@ class Passing(NamedTuple):
     length: str = ""
 
 
-class Case(NamedTuple):
+class Args(NamedTuple):
     """A group of arguments; `function` and `argument` are globs, `ctypes` is separated by ", ",
     "vir*" in it is any such name.
 
@@ -47,97 +47,97 @@ class Case(NamedTuple):
 
 
 RULES = (
-    Case("*", "*", "virTypedParameterPtr, virNodeCPUStatsPtr, virNodeMemoryStatsPtr", OUT,
+    Args("*", "*", "virTypedParameterPtr, virNodeCPUStatsPtr, virNodeMemoryStatsPtr", OUT,
          "*nparams", "*nparams: its room, then its use"),
-    Case("*", "*", "virTypedParameterPtr", IN, "nparams",
+    Args("*", "*", "virTypedParameterPtr", IN, "nparams",
          "counted by value, so the callee can only read"),
-    Case("*", "*", "virTypedParameterPtr *", OUT, "*nparams", "allocated by the callee"),
-    Case("*", "*", "vir*Ptr **", OUT, "return",
+    Args("*", "*", "virTypedParameterPtr *", OUT, "*nparams", "allocated by the callee"),
+    Args("*", "*", "vir*Ptr **", OUT, "return",
          "a list that the callee allocates: its length is the result"),
-    Case("*", "*", "char ***", OUT, "return", "likewise, of strings"),
-    Case("*", "*", "char ** const, char **", OUT, "return",
+    Args("*", "*", "char ***", OUT, "return", "likewise, of strings"),
+    Args("*", "*", "char ** const, char **", OUT, "return",
          "as many strings as there is room for; how many, is the result"),
-    Case("*", "*", "const char **", IN, "ncpus|nmountpoints|nkeys", "an array of strings"),
-    Case("*", "uuid", "const unsigned char *", IN, "16", "VIR_UUID_BUFLEN bytes"),
-    Case("*", "uuid", "unsigned char *", OUT, "16", "likewise"),
-    Case("*", "buf", "char *", OUT, "",
+    Args("*", "*", "const char **", IN, "ncpus|nmountpoints|nkeys", "an array of strings"),
+    Args("*", "uuid", "const unsigned char *", IN, "16", "VIR_UUID_BUFLEN bytes"),
+    Args("*", "uuid", "unsigned char *", OUT, "16", "likewise"),
+    Args("*", "buf", "char *", OUT, "",
          "a UUID as text: VIR_UUID_STRING_BUFLEN bytes with its NUL"),
-    Case("*", "nparams", "int *, unsigned int *", IN_OUT, "",
+    Args("*", "nparams", "int *, unsigned int *", IN_OUT, "",
          "room for parameters in, their number out"),
-    Case("*", "*", "vir*InfoPtr, vir*StatsPtr, virSecurityLabelPtr, virSecurityModelPtr", OUT, "",
+    Args("*", "*", "vir*InfoPtr, vir*StatsPtr, virSecurityLabelPtr, virSecurityModelPtr", OUT, "",
          "the caller's struct, to be filled"),
-    Case("*", "*",
+    Args("*", "*",
          "int *, unsigned int *, unsigned long *, long long *, unsigned long long *, size_t *, "
          "double *",
          OUT, "", "a number"),
-    Case("*", "*", "virErrorPtr", IN_OUT, "", "freed, cleared or printed"),
-    Case("*", "*", "void *", IN, "",
+    Args("*", "*", "virErrorPtr", IN_OUT, "", "freed, cleared or printed"),
+    Args("*", "*", "void *", IN, "",
          "the program's own, which libvirt only hands on: nothing is known about what is there"),
 )  # fmt: skip
 EXCEPTIONS = (
-    Case("virDomainGetCPUStats", "params", "virTypedParameterPtr", OUT, "nparams*ncpus",
+    Args("virDomainGetCPUStats", "params", "virTypedParameterPtr", OUT, "nparams*ncpus",
          "parameters of each CPU, one CPU after the other"),
-    Case("virTypedParamsAdd*", "params", "virTypedParameterPtr *", IN_OUT, "*nparams", "grows"),
-    Case("virTypedParamsAdd*", "maxparams", "int *", IN_OUT, "", "likewise"),
-    Case("virTypedParamsGetString", "value", "const char **", OUT, "", "a string in the list"),
-    Case("virTypedParamsAddStringList", "values", "const char **", IN, "null", "NULL ends it"),
-    Case("virDomainListGetStats", "doms", "virDomainPtr *", IN, "null", "likewise"),
-    Case("virDomainStatsRecordListFree", "stats", "virDomainStatsRecordPtr *", IN, "null",
+    Args("virTypedParamsAdd*", "params", "virTypedParameterPtr *", IN_OUT, "*nparams", "grows"),
+    Args("virTypedParamsAdd*", "maxparams", "int *", IN_OUT, "", "likewise"),
+    Args("virTypedParamsGetString", "value", "const char **", OUT, "", "a string in the list"),
+    Args("virTypedParamsAddStringList", "values", "const char **", IN, "null", "NULL ends it"),
+    Args("virDomainListGetStats", "doms", "virDomainPtr *", IN, "null", "likewise"),
+    Args("virDomainStatsRecordListFree", "stats", "virDomainStatsRecordPtr *", IN, "null",
          "likewise"),
-    Case("virDomainGetSchedulerType", "nparams", "int *", OUT, "",
+    Args("virDomainGetSchedulerType", "nparams", "int *", OUT, "",
          "how many parameters the scheduler has; its value before is not read"),
-    Case("virDomainQemuMonitorCommand*", "result", "char **", OUT, "", "one string"),
-    Case("virConnectSetIdentity", "params", "virTypedParameterPtr", IN, "nparams",
+    Args("virDomainQemuMonitorCommand*", "result", "char **", OUT, "", "one string"),
+    Args("virConnectSetIdentity", "params", "virTypedParameterPtr", IN, "nparams",
          "who a daemon acts for"),
-    Case("virDomainGetSecurityLabelList", "seclabels", "virSecurityLabelPtr *", OUT, "return",
+    Args("virDomainGetSecurityLabelList", "seclabels", "virSecurityLabelPtr *", OUT, "return",
          "allocated by the callee, not as pointers"),
-    Case("virDomainLxcEnterSecurityLabel", "model", "virSecurityModelPtr", IN, "",
+    Args("virDomainLxcEnterSecurityLabel", "model", "virSecurityModelPtr", IN, "",
          "what to enter; only oldlabel is filled"),
-    Case("virDomainLxcEnterSecurityLabel", "label", "virSecurityLabelPtr", IN, "", "likewise"),
-    Case("virDomainGetDiskErrors", "errors", "virDomainDiskErrorPtr", OUT, "return",
+    Args("virDomainLxcEnterSecurityLabel", "label", "virSecurityLabelPtr", IN, "", "likewise"),
+    Args("virDomainGetDiskErrors", "errors", "virDomainDiskErrorPtr", OUT, "return",
          "as many as there is room for"),
-    Case("virDomainMemoryStats", "stats", "virDomainMemoryStatPtr", OUT, "return", "likewise"),
-    Case("virDomainGetVcpus", "info", "virVcpuInfoPtr", OUT, "return", "likewise"),
-    Case("virDomainGetVcpus", "cpumaps", "unsigned char *", OUT, "return*maplen",
+    Args("virDomainMemoryStats", "stats", "virDomainMemoryStatPtr", OUT, "return", "likewise"),
+    Args("virDomainGetVcpus", "info", "virVcpuInfoPtr", OUT, "return", "likewise"),
+    Args("virDomainGetVcpus", "cpumaps", "unsigned char *", OUT, "return*maplen",
          "a bitmap for each CPU that is told about"),
-    Case("virDomainGetVcpuPinInfo", "cpumaps", "unsigned char *", OUT, "return*maplen", "likewise"),
-    Case("virDomainGetEmulatorPinInfo", "cpumap", "unsigned char *", OUT, "maplen", "a bitmap"),
-    Case("virDomainPin*", "cpumap", "unsigned char *", IN, "maplen",
+    Args("virDomainGetVcpuPinInfo", "cpumaps", "unsigned char *", OUT, "return*maplen", "likewise"),
+    Args("virDomainGetEmulatorPinInfo", "cpumap", "unsigned char *", OUT, "maplen", "a bitmap"),
+    Args("virDomainPin*", "cpumap", "unsigned char *", IN, "maplen",
          "likewise, not const but only read"),
-    Case("virNodeGetCPUMap", "cpumap", "unsigned char **", OUT, "return bits",
+    Args("virNodeGetCPUMap", "cpumap", "unsigned char **", OUT, "return bits",
          "a bit for each of the host's CPUs"),
-    Case("virDomainCreate*WithFiles", "files", "int *", IN, "nfiles",
+    Args("virDomainCreate*WithFiles", "files", "int *", IN, "nfiles",
          "file descriptors for the guest"),
-    Case("virDomainFDAssociate", "fds", "int *", IN, "nfds", "likewise"),
-    Case("virDomainQemuMonitorCommandWithFiles", "infiles", "int *", IN, "ninfiles", "likewise"),
-    Case("virDomainQemuMonitorCommandWithFiles", "outfiles", "int **", OUT, "*noutfiles",
+    Args("virDomainFDAssociate", "fds", "int *", IN, "nfds", "likewise"),
+    Args("virDomainQemuMonitorCommandWithFiles", "infiles", "int *", IN, "ninfiles", "likewise"),
+    Args("virDomainQemuMonitorCommandWithFiles", "outfiles", "int **", OUT, "*noutfiles",
          "likewise, from QEMU"),
-    Case("virDomainLxcOpenNamespace", "fdlist", "int **", OUT, "return", "file descriptors"),
-    Case("virDomainLxcEnterNamespace", "fdlist", "int *", IN, "nfdlist", "likewise"),
-    Case("virDomainLxcEnterNamespace", "oldfdlist", "int **", OUT, "*noldfdlist", "likewise"),
-    Case("virDomainSendKey", "keycodes", "unsigned int *", IN, "nkeycodes", "keys to press"),
-    Case("virNodeAllocPages", "pageSizes", "unsigned int *", IN, "npages",
+    Args("virDomainLxcOpenNamespace", "fdlist", "int **", OUT, "return", "file descriptors"),
+    Args("virDomainLxcEnterNamespace", "fdlist", "int *", IN, "nfdlist", "likewise"),
+    Args("virDomainLxcEnterNamespace", "oldfdlist", "int **", OUT, "*noldfdlist", "likewise"),
+    Args("virDomainSendKey", "keycodes", "unsigned int *", IN, "nkeycodes", "keys to press"),
+    Args("virNodeAllocPages", "pageSizes", "unsigned int *", IN, "npages",
          "sizes and how many of each"),
-    Case("virNodeAllocPages", "pageCounts", "unsigned long long *", IN, "npages", "likewise"),
-    Case("virNodeGetFreePages", "pages", "unsigned int *", IN, "npages",
+    Args("virNodeAllocPages", "pageCounts", "unsigned long long *", IN, "npages", "likewise"),
+    Args("virNodeGetFreePages", "pages", "unsigned int *", IN, "npages",
          "sizes that are asked about"),
-    Case("virNodeGetFreePages", "counts", "unsigned long long *", OUT, "npages*cellCount",
+    Args("virNodeGetFreePages", "counts", "unsigned long long *", OUT, "npages*cellCount",
          "by cell, then by size"),
-    Case("virNodeGetCellsFreeMemory", "freeMems", "unsigned long long *", OUT, "return",
+    Args("virNodeGetCellsFreeMemory", "freeMems", "unsigned long long *", OUT, "return",
          "of so many cells"),
-    Case("virConnectListDomains", "ids", "int *", OUT, "return", "as many as there is room for"),
-    Case("virDomain*Peek", "buffer", "void *", OUT, "size", "a part of the guest's memory or disk"),
-    Case("virSecretSetValue", "value", "const unsigned char *", IN, "value_size",
+    Args("virConnectListDomains", "ids", "int *", OUT, "return", "as many as there is room for"),
+    Args("virDomain*Peek", "buffer", "void *", OUT, "size", "a part of the guest's memory or disk"),
+    Args("virSecretSetValue", "value", "const unsigned char *", IN, "value_size",
          "not a string: may hold NULs"),
-    Case("virStreamSend", "data", "const char *", IN, "nbytes", "bytes, without a NUL"),
-    Case("virStreamRecv*", "data", "char *", OUT, "return", "as many bytes as were there"),
-    Case("vir*CopyLastError", "to", "virErrorPtr", OUT, "", "the caller's struct, to be filled"),
-    Case("virConnectOpenAuth", "auth", "virConnectAuthPtr", IN, "",
+    Args("virStreamSend", "data", "const char *", IN, "nbytes", "bytes, without a NUL"),
+    Args("virStreamRecv*", "data", "char *", OUT, "return", "as many bytes as were there"),
+    Args("vir*CopyLastError", "to", "virErrorPtr", OUT, "", "the caller's struct, to be filled"),
+    Args("virConnectOpenAuth", "auth", "virConnectAuthPtr", IN, "",
          "what the program can be asked for, and how"),
-    Case("virDomain*Free", "*",
+    Args("virDomain*Free", "*",
          "virDomainFSInfoPtr, virDomainIOThreadInfoPtr, virDomainInterfacePtr", IN, "",
          "to be freed"),
-    Case("virNetworkDHCPLeaseFree", "lease", "virNetworkDHCPLeasePtr", IN, "", "likewise"),
+    Args("virNetworkDHCPLeaseFree", "lease", "virNetworkDHCPLeasePtr", IN, "", "likewise"),
 )  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def passing(
 
 def find_rule(
     function: str, name: str, ctype: str, arguments: Sequence[tuple[str, str]]
-) -> Case | None:
+) -> Args | None:
     """The first rule that fits the argument."""
     types = dict(arguments)
     for rule in (*EXCEPTIONS, *RULES):
@@ -175,7 +175,7 @@ def find_rule(
     return None
 
 
-def _length(rule: Case, types: dict[str, str]) -> str | None:
+def _length(rule: Args, types: dict[str, str]) -> str | None:
     return next((length for length in rule.length.split("|") if _counts(length, types)), None)
 
 

@@ -19,7 +19,7 @@ from probes.calls.pieces import Denial
 from probes.calls.tasks import Task
 from probes.calls.verdicts import error_of
 from probes.kernel import records
-from probes.plans.plan import Row
+from probes.plans.plan import PlanRow
 
 _RETURN = struct.Struct("<8xQ24xQ")  # of a return record: its time, the entry's
 
@@ -120,7 +120,7 @@ class Building:
         call: Open,
         extra: Extra | None,
         tid: int,
-        row: Row,
+        row: PlanRow,
         started: int,
         result: Value,
         failed: bool | None,

@@ -39,7 +39,7 @@ from probes.internals.private import (
     SEND,
 )
 from probes.kernel import records
-from probes.plans.plan import Row, u64
+from probes.plans.plan import PlanRow, u64
 
 LOST = "result lost"
 UNARMED_NS = 1_000_000_000  # as long it is waited for what a call without return probe causes
@@ -64,7 +64,7 @@ class Calls:
 
     def __init__(
         self,
-        rows: list[Row],
+        rows: list[PlanRow],
         table: ApiTable,
         find_task: Callable[[int, int, int], Task],
         epoch: Callable[[int], int],
@@ -354,7 +354,7 @@ class Calls:
         if not kept.extra.hidden:
             ended.append(built)
 
-    def _inner(self, row: Row, raw: bytes, ended: list[Event]) -> None:
+    def _inner(self, row: PlanRow, raw: bytes, ended: list[Event]) -> None:
         kind, _, flags, _, time, task, tid, _, _, tgid = records.HEAD.unpack_from(raw)
         name, entered = row.private, kind == records.REC_ENTRY
         plan = row.entry if entered else row.ret
@@ -398,7 +398,9 @@ class Calls:
         elif name in ENDS_JOB:
             self._jobs.ends(call.tgid, name, fields)
 
-    def _asked(self, row: Row, raw: bytes, fields: Mapping[str, Value], call: Open | None) -> None:
+    def _asked(
+        self, row: PlanRow, raw: bytes, fields: Mapping[str, Value], call: Open | None
+    ) -> None:
         """An access driver is asked, or answers: for the call, or before there is one."""
         kind, _, _, _, time, number, tid, seq, _, tgid = records.HEAD.unpack_from(raw)
         name = row.private

@@ -14,7 +14,7 @@ from probes.api.table import Function, is_write_call
 from probes.calls.open import Open, Pieces
 from probes.kernel import abi, records
 from probes.plans import values
-from probes.plans.plan import Constants, Plan, Row, u64
+from probes.plans.plan import Constants, Plan, PlanRow, u64
 
 CACHED = 16384  # decoded arguments and results kept, by their bytes
 SHORT = 2048  # bytes of a record that is worth keeping
@@ -26,7 +26,7 @@ NO_PIECES: Mapping[int, list[values.Piece]] = {}
 class Decoder:
     """Decodes by the plans in `rows`, with what each process has sent once."""
 
-    def __init__(self, rows: list[Row], name_of: NameOf = lambda pid, address: None) -> None:
+    def __init__(self, rows: list[PlanRow], name_of: NameOf = lambda pid, address: None) -> None:
         """`name_of`: names code, by its process and address."""
         self.rows, self._name_of = rows, name_of
         self.constants: dict[int, Constants] = {}

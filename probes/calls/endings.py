@@ -79,14 +79,14 @@ class Cause(NamedTuple):
     details: Mapping[str, Value] = {}
 
 
-class Told(NamedTuple):
+class MonitorEvent(NamedTuple):
     """What a monitor has told the daemon."""
 
     event: str  # "SHUTDOWN"
     reason: str | None
 
 
-class Asked(NamedTuple):
+class Order(NamedTuple):
     """What a call has told a monitor or an agent."""
 
     quits: bool  # else the guest may do what it likes
@@ -99,9 +99,9 @@ class Endings:
 
     def __init__(self, guests: Guests) -> None:
         self._guests = guests
-        self._told: Recent[int, Told] = Recent(MOST)  # by thread
+        self._told: Recent[int, MonitorEvent] = Recent(MOST)  # by thread
         # by daemon and its monitor or agent
-        self._asked: Recent[tuple[int, Value], Asked] = Recent(MOST)
+        self._asked: Recent[tuple[int, Value], Order] = Recent(MOST)
         # by daemon and domain: who wants it to go with his connection
         self._bound: Recent[tuple[int, Value], Mapping[str, Value]] = Recent(MOST)
         # why it is about to stop
@@ -122,7 +122,7 @@ class Endings:
         """A monitor tells the daemon something, which it handles in this thread."""
         event = fields.get("event")
         if isinstance(event, str):
-            self._told.put(tid, Told(event, _reason(fields.get("details"))))
+            self._told.put(tid, MonitorEvent(event, _reason(fields.get("details"))))
 
     def closes(self, pid: int, tid: int) -> None:
         """The thread ends a domain, as its connection has ended."""
@@ -139,7 +139,7 @@ class Endings:
         what is to be said of it.
         """
         if isinstance(text, str) and ((quits := bool(_is_quit(text))) or _asks_guest(text)):
-            self._asked.put((pid, monitor), Asked(quits, raw, known))
+            self._asked.put((pid, monitor), Order(quits, raw, known))
 
     def called(self, call: Call, task: Task) -> None:
         """A call of a program with drivers is over."""
@@ -199,7 +199,7 @@ class Endings:
             return known_before
         return _by_process(pid, guest) or self._by_quit(key)
 
-    def _asks(self, key: tuple[int, Value]) -> list[tuple[tuple[int, Value], Asked]]:
+    def _asks(self, key: tuple[int, Value]) -> list[tuple[tuple[int, Value], Order]]:
         """What the domain's monitor and agent were told, the latest last."""
         try:
             sought = UUID(str(key[1])).bytes
@@ -216,7 +216,7 @@ class Endings:
         return Cause(BY_CALL, found[-1].details) if found else None
 
     def _by_monitor(
-        self, told: Told, event: DomainEvent, key: tuple[int, Value], guest: Guest | None
+        self, told: MonitorEvent, event: DomainEvent, key: tuple[int, Value], guest: Guest | None
     ) -> Cause | None:
         pid, reason = key[0], told.reason
         if told.event == "BLOCK_IO_ERROR":

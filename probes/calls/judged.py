@@ -16,7 +16,7 @@ from probes.calls.open import Extra, Open
 from probes.calls.verdicts import NOT_ENFORCED, Said, read_verdict
 from probes.kernel import records
 from probes.plans import values
-from probes.plans.plan import Row, u64
+from probes.plans.plan import PlanRow, u64
 
 
 class Judged:
@@ -28,7 +28,7 @@ class Judged:
 
     def __init__(
         self,
-        rows: list[Row],
+        rows: list[PlanRow],
         covered: Callable[[int], frozenset[int]],
         covered_here: Callable[[int], frozenset[int]],
     ) -> None:

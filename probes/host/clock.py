@@ -40,7 +40,7 @@ class _Sample(NamedTuple):
     set_to: int
 
 
-class Clock:
+class WallClock:
     """The time of day at any moment since the start."""
 
     def __init__(

@@ -54,7 +54,7 @@ class Arrival(NamedTuple):
     has_answered: bool = False  # its file system, if that may take long
 
 
-class Found(NamedTuple):
+class NewFile(NamedTuple):
     """A new file."""
 
     file: Target | Enforcer
@@ -76,7 +76,7 @@ class Finder:
         self._owners, self._refusals, self._proc = owners, refusals, proc
         self._turns: Turns[Arrival] = Turns()
         self._slow: Slow[tuple[int, Arrival]] = Slow(proc)
-        self._found: list[Found] = []
+        self._found: list[NewFile] = []
         self._pace = Pace(SCAN_SHARE, SCAN_BURST)
         self._walking: Iterator[bool] | None = None  # looks at one process after the other
         self._again = False  # they are to be looked at, once more
@@ -85,7 +85,7 @@ class Finder:
         self._polled = self._complete = time.monotonic_ns()
         self._is_swept = False
 
-    def start(self) -> tuple[list[Found], int]:
+    def start(self) -> tuple[list[NewFile], int]:
         """All that there is, and how many processes have it mapped."""
         self.targets.refresh()
         self.enforcers.refresh()
@@ -111,7 +111,7 @@ class Finder:
         if self._walking is None:
             self._again = True
 
-    def go_on(self) -> list[Found]:
+    def go_on(self) -> list[NewFile]:
         """New files; some more of the work is done."""
         for account, arrival in self._slow.ready():
             self._wait(account, arrival._replace(has_answered=True))
@@ -212,13 +212,15 @@ class Finder:
             return
         source = self.enforcers if maps.is_enforcer(mapping.path) else self.targets
         source.of(mapping)
-        self._found += [Found(file, arrival.since) for file in source.take()]
+        self._found += [NewFile(file, arrival.since) for file in source.take()]
         self._collect(account)
 
-    def _take(self) -> list[Found]:
+    def _take(self) -> list[NewFile]:
         """Also what was found without a mapping."""
         self._found += [
-            Found(file, None) for source in (self.targets, self.enforcers) for file in source.take()
+            NewFile(file, None)
+            for source in (self.targets, self.enforcers)
+            for file in source.take()
         ]
         self._collect(0)
         found, self._found = self._found, []

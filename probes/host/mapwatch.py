@@ -80,7 +80,7 @@ Record = Mapped | Dropped | Online | Life
 Raw = tuple[int, bool, bytes]  # time; whether it is of a tracepoint; the record
 
 
-class Tracepoints(Protocol):
+class TracepointSource(Protocol):
     """Where records of tracepoints come from (probes/kernel/tracepoints.py)."""
 
     def read(self) -> list[bytes]:
@@ -107,7 +107,7 @@ class Watch(Protocol):
         ...
 
 
-def watch_maps(tracepoints: Tracepoints, symbols: Symbols) -> Watch:
+def watch_maps(tracepoints: TracepointSource, symbols: Symbols) -> Watch:
     """Watches mappings with perf events, or, where the kernel has or allows none, by looking at
     /proc twice a second.
     """
@@ -154,7 +154,7 @@ class _Settling:
     """Records of tracepoints and others, on their way into the order of time."""
 
     def __init__(
-        self, tracepoints: Tracepoints, symbols: Symbols, read: Callable[[], list[Raw]]
+        self, tracepoints: TracepointSource, symbols: Symbols, read: Callable[[], list[Raw]]
     ) -> None:
         self._tracepoints, self._symbols, self._read = tracepoints, symbols, read
         self._young: list[Raw] = []  # not old enough to be sure of their order
@@ -183,7 +183,7 @@ class PerfWatch:
 
     polls = False
 
-    def __init__(self, tracepoints: Tracepoints, symbols: Symbols) -> None:
+    def __init__(self, tracepoints: TracepointSource, symbols: Symbols) -> None:
         self._settling = _Settling(tracepoints, symbols, self._read)
         self._online: list[Record] = []
         self._rings: dict[int, _Ring] = {}  # by CPU
@@ -320,7 +320,7 @@ class ProcWatch:
 
     def __init__(
         self,
-        tracepoints: Tracepoints,
+        tracepoints: TracepointSource,
         symbols: Symbols,
         proc: Path = Path("/proc"),
         interval: float = 0.5,

@@ -32,7 +32,7 @@ _LINE = re.compile(
 )
 
 
-class _Code(NamedTuple):
+class _CodeMapping(NamedTuple):
     """A mapping: addresses [start, end), bytes of the file that come before it."""
 
     start: int
@@ -130,22 +130,24 @@ class Symbols:
             return known.names[at] + (f"+{inside:#x}" if inside else "")
         return f"{code.path.rpartition('/')[2].removesuffix(' (deleted)')}+{place:#x}"
 
-    def _mapping(self, pid: int, address: int) -> _Code | None:
+    def _mapping(self, pid: int, address: int) -> _CodeMapping | None:
         for match in _LINE.finditer(_read_maps(pid) or self._maps.get(pid, b"")):
             start, end = int(match[1], 16), int(match[2], 16)
             if start <= address < end:
                 device = os.makedev(int(match[4], 16), int(match[5], 16))
-                return _Code(
+                return _CodeMapping(
                     start, end, int(match[3], 16), device, int(match[6]), os.fsdecode(match[7])
                 )
         for record in reversed(self._noted.get(pid, [])):
             _, _, start, length, offset, major, minor, inode, *_ = MMAP2.unpack_from(record)
             if start <= address < start + length:
                 path = os.fsdecode(record[MMAP2.size :].split(b"\0", 1)[0])
-                return _Code(start, start + length, offset, os.makedev(major, minor), inode, path)
+                return _CodeMapping(
+                    start, start + length, offset, os.makedev(major, minor), inode, path
+                )
         return None
 
-    def _functions(self, pid: int, code: _Code) -> _Functions:
+    def _functions(self, pid: int, code: _CodeMapping) -> _Functions:
         """The functions that the mapped file exports; none if it can't be read."""
         place = os.major(code.device), os.minor(code.device), code.inode
         mapping = maps.Mapping(pid, code.start, code.end, *place, code.path)

@@ -50,7 +50,7 @@ def can_be_found() -> bool:
     return importlib.util.find_spec("capstone") is not None
 
 
-class Code:
+class LibraryCode:
     """The code of a library file; TraceError where read_elf() has it."""
 
     def __init__(self, fd: int, path: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from log.errors import TraceError, explain
 from probes.kernel import abi, bpf, contract, kept, offsets, records
 from probes.kernel.bytecode import with_jumps_back
-from probes.kernel.ring import Mapped, Ring
+from probes.kernel.ring import Ring, RingMemory
 from probes.kernel.tracepoints import TRACEPOINTS, Tracepoints
 
 # how it is learnt what calls returned: a program that decides whether there is a return probe,
@@ -114,7 +114,7 @@ class Program:
         self.sleepable = has_sleepable()
         self.programs: dict[str, int] = {}
         self.rings: dict[str, Ring] = {}
-        self._memory: list[Mapped] = []
+        self._memory: list[RingMemory] = []
         self.tasks = Tracepoints()
         try:
             self.tasks.create_maps()
@@ -202,7 +202,7 @@ class Program:
                 rings = bpf.create_map_of_maps(RINGS, fd, name="rings")
                 self._fds.append(rings)
             bpf.update_map(rings, index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
-            self._memory.append(memory := Mapped(fd, size))
+            self._memory.append(memory := RingMemory(fd, size))
             self.rings[name] = Ring(
                 memory,
                 size,

@@ -20,7 +20,7 @@ UNLIMITED = 1 << 63
 AT_A_TIME = 1 << 18  # bytes of a ring in a batch: the rings must not run over meanwhile
 
 
-class Batch(NamedTuple):
+class Records(NamedTuple):
     """Records up to a time, all that there are; each list in order of time."""
 
     calls: list[bytes]
@@ -39,7 +39,7 @@ class Reader:
         """Bytes that were not handed on."""
         return sum(source.waiting() for source in (*self._calls, *self._tasks))
 
-    def read(self, settled: int) -> Batch:
+    def read(self, settled: int) -> Records:
         """The next batch: nothing after the time `settled`, as it may get company from before
         it.
         """
@@ -51,7 +51,7 @@ class Reader:
             source.fill(at_least=source is behind)
         return self._upto(min(settled, *(source.complete for source in self._calls)))
 
-    def rest(self) -> Batch:
+    def rest(self) -> Records:
         """All that there is."""
         for source in (*self._calls, *self._tasks):
             source.drain()
@@ -60,11 +60,11 @@ class Reader:
                 source.drain()
         return self._upto(UNLIMITED - 1)
 
-    def _upto(self, when: int) -> Batch:
+    def _upto(self, when: int) -> Records:
         for source in self._tasks:
             while source.complete <= when and source.ring.backlog():
                 source.fill(at_least=True)
-        return Batch(_merged(self._calls, when), _merged(self._tasks, when), when)
+        return Records(_merged(self._calls, when), _merged(self._tasks, when), when)
 
 
 class _Source:

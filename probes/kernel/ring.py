@@ -34,7 +34,7 @@ class Memory(Protocol):
         """Its position at 0, the data a page behind."""
 
 
-class Mapped:
+class RingMemory:
     """The memory of the ring buffer map `fd`."""
 
     def __init__(self, fd: int, size: int) -> None:

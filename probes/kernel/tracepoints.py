@@ -10,7 +10,7 @@ import mmap
 import os
 
 from probes.kernel import bpf, records
-from probes.kernel.ring import Mapped, Ring
+from probes.kernel.ring import Ring, RingMemory
 
 # program -> tracepoint; of the last two a kernel may lack one
 TRACEPOINTS = {
@@ -33,7 +33,7 @@ class Tracepoints:
         self.defines: dict[str, int] = {}
         self._fds: list[int] = []
         self._lost: mmap.mmap | None = None
-        self._memory: list[Mapped] = []
+        self._memory: list[RingMemory] = []
         self._rings: list[Ring] = []
         self._told = 0
 
@@ -42,7 +42,7 @@ class Tracepoints:
         for name in ("tasks", "users_tasks"):
             fd = self._map(bpf.MAP_RINGBUF, 0, 0, RING_BYTES, name=name)
             self.defines[f"FD_{name.upper()}"] = fd
-            self._memory.append(memory := Mapped(fd, RING_BYTES))
+            self._memory.append(memory := RingMemory(fd, RING_BYTES))
             self._rings.append(Ring(memory, RING_BYTES, RING_BYTES))
         self.defines["FD_TASKS_LOST"] = lost = self._map(
             bpf.MAP_ARRAY, 4, 8, len(self._rings), bpf.F_MMAPABLE, name="tasks_lost"

@@ -159,7 +159,7 @@ class Plan(NamedTuple):
         return True
 
 
-class Row(NamedTuple):
+class PlanRow(NamedTuple):
     """What a plan row stands for."""
 
     function: Function | None

@@ -44,7 +44,7 @@ def ways(target: Target) -> list[Way]:
     offset = dict(target.functions)[FUNCTION]
     found = [Way("a probe at the entry, a program that returns 0", offsets=(offset,))]
     if returns.can_be_found():
-        places = returns.Code(target.fd, target.path).returns(offset)
+        places = returns.LibraryCode(target.fd, target.path).returns(offset)
         found.append(
             Way("and one on the instruction that returns", offsets=(offset, *places)),
         )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from enforcer.launch.library import table
 from enforcer.policy import judge
 from enforcer.policy.compiled import document_at
-from enforcer.policy.explain import Question, explain_facts, facts_of, objects_of
+from enforcer.policy.explain import Supposed, explain_facts, facts_of, objects_of
 from enforcer.policy.rules import Policy, flag_arguments
 from tests.model.rules import Facts, Person, Thing
 
@@ -44,7 +44,7 @@ def _known(facts: Facts, person: Person, things: Sequence[Thing], in_daemon: boo
     function = table().by_name[facts.functions[-1]]
     first, *others = things or (Thing(None, None),)
     xml = facts.document.text if facts.document and document_at(function) is not None else None
-    question = Question(
+    question = Supposed(
         function.name,
         object=first.name and (first.whole or first.name),
         uuid=first.uuid or None,

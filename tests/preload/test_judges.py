@@ -18,7 +18,7 @@ import pytest
 
 from enforcer.launch.library import table
 from enforcer.policy.compiled import IN_PARAMS, compile_policy, document_at
-from enforcer.policy.explain import Called, Question, explain_facts, objects_of
+from enforcer.policy.explain import Called, Supposed, explain_facts, objects_of
 from enforcer.policy.judge import NONE, UNRECORDED, Facts, Judge, Thing
 from enforcer.policy.rules import PolicyError, flag_arguments, flag_constants, read_policy
 from enforcer.policy.sources import is_part, names_objects
@@ -177,7 +177,7 @@ def partly_recorded(rand: random.Random, facts: Facts) -> Facts:
 def random_thing(rand: random.Random, function: Function) -> Thing:
     """What is known of it may differ from what is known of others."""
     name, known = rand.choice((*NAMES, None)), rand.choice((*map(uuid.UUID, UUIDS), None))
-    question = Question(function.name, name, str(known) if known else None)
+    question = Supposed(function.name, name, str(known) if known else None)
     (_, thing), *_ = objects_of(function, question) or [Called("", Thing())]
     has_none = rand.random()
     return thing._replace(name=NONE, whole=NONE) if has_none < 0.1 else thing

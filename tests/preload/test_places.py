@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from enforcer.launch.library import table
-from enforcer.policy.explain import Question, explain
+from enforcer.policy.explain import Supposed, explain
 from enforcer.policy.rules import PolicyError, read_policy
 from log.errors import TraceError
 from tests.enforced import put, run
@@ -311,7 +311,7 @@ def test_mistakes_in_elements_are_said():
 def test_explain_says_what_the_library_does(tmp_path):
     """Where a function names its object in a file, what is known of the object decides nothing."""
     policy = read_policy(OTHERS, "p.toml", table())
-    said = explain(policy, table(), Question("virDomainRestore", object="mine"))
+    said = explain(policy, table(), Supposed("virDomainRestore", object="mine"))
     assert said == ['rule "others" (line 2) denies it, since the object can\'t be told']
     restore = run(
         ["virsh", "-q", "-c", "test:///default", "restore", "/dev/null"],
@@ -319,7 +319,7 @@ def test_explain_says_what_the_library_does(tmp_path):
     )
     assert 'access denied: by rule "others"' in restore.stderr
     assert (
-        explain(policy, table(), Question("virDomainListGetStats", object="mine"))[0]
+        explain(policy, table(), Supposed("virDomainListGetStats", object="mine"))[0]
         == "no rule matches: it is allowed"
     )
 
@@ -331,9 +331,9 @@ def test_explain_reads_the_document_that_the_call_is_given():
         ("<disk/>", "no rule matches: it is allowed"),
         (None, 'rule "r" (line 1) denies it, since the element can\'t be told'),
     ):
-        assert explain(policy, table(), Question("virDomainAttachDevice", xml=xml))[0] == first
+        assert explain(policy, table(), Supposed("virDomainAttachDevice", xml=xml))[0] == first
     with pytest.raises(TraceError, match=r"^virDomainSuspend takes no document$"):
-        explain(policy, table(), Question("virDomainSuspend", xml="<hostdev/>"))
+        explain(policy, table(), Supposed("virDomainSuspend", xml="<hostdev/>"))
 
 
 def test_example_policy_denies_host_devices(tmp_path):

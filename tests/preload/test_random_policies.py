@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from enforcer.launch.library import table
-from enforcer.policy.explain import Question, explain
+from enforcer.policy.explain import Supposed, explain
 from enforcer.policy.rules import flag_arguments, flag_constants, read_policy
 from tests.enforced import enforced_environment, put
 
@@ -232,7 +232,7 @@ def explained(text: str, function: str, name: str, flags: int, uri: str, exe: Pa
         else None
     )
     other = "6695eb01-f6a4-8304-79aa-000000000000"
-    question = Question(
+    question = Supposed(
         function, name, UUIDS[name] if has_uuid else other, "root", uri, False, str(exe), named
     )
     verdict = explain(read_policy(text, "p.toml", table()), table(), question)[0]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The order of the house: who imports whom. `python3 -m tests.unit.test_imports` shows floors
-and arrows.
+"""The order of the house: who imports whom, and what is called how. `python3 -m
+tests.unit.test_imports` shows floors and arrows.
 """
 
 from __future__ import annotations
@@ -131,6 +131,15 @@ def test_libvirt_is_traced_and_not_used() -> None:
     assert not any(
         other.split(".")[0] == "libvirt" for file in modules().values() for other in imported(file)
     )
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    named: dict[str, list[str]] = {}
+    for module, file in modules().items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                named.setdefault(node.name, []).append(module)
+    assert {name: places for name, places in named.items() if len(places) > 1} == {}
 
 
 def floors(graph: Mapping[str, set[str]]) -> dict[str, int]:

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from enforcer.launch.library import table
-from enforcer.policy.explain import Question, explain
+from enforcer.policy.explain import Supposed, explain
 from enforcer.policy.rules import PolicyError, read_policy
 from log.errors import TraceError
 from tests.enforced import COMMAND
@@ -27,7 +27,7 @@ def rule(functions: str, more: str, action: str = "deny") -> str:
 
 
 def said(text: str, *arguments: object, **facts: object) -> str:
-    question = Question(*arguments, **facts)  # type: ignore[arg-type]
+    question = Supposed(*arguments, **facts)  # type: ignore[arg-type]
     return explain(read_policy(text, "p.toml", TABLE), TABLE, question)[0]
 
 

@@ -19,7 +19,7 @@ from enforcer import commands
 from enforcer.launch.library import table, uncovered_rules
 from enforcer.policy import compiled, files
 from enforcer.policy.compiled import compile_policy, covered_names, literal_prefix, read_summary
-from enforcer.policy.explain import Question, explain
+from enforcer.policy.explain import Supposed, explain
 from enforcer.policy.files import keep_for_command
 from enforcer.policy.loading import load
 from enforcer.policy.rules import KEYS, PolicyError, Rule, read_policy
@@ -266,22 +266,22 @@ def test_reasonable_policy_has_no_warnings():
     ("question", "first"),
     [
         (
-            Question("virDomainDestroy", "web1", user="root"),
+            Supposed("virDomainDestroy", "web1", user="root"),
             'rule "keep-web" (line 9) denies it: web servers are kept',
         ),
-        (Question("virDomainDestroy", "web1", user="nobody"), 'rule "web-team" (line 3) allows it'),
+        (Supposed("virDomainDestroy", "web1", user="nobody"), 'rule "web-team" (line 3) allows it'),
         (
-            Question("virDomainDestroy", user="root"),
+            Supposed("virDomainDestroy", user="root"),
             'rule "keep-web" (line 9) denies it, since the object can\'t be told: web servers are '
             "kept",
         ),
-        (Question("virDomainDestroy", "db", user="root"), "no rule matches: it is allowed"),
-        (Question("virDomainGetXMLDesc", flags=frozenset()), "no rule matches: it is allowed"),
+        (Supposed("virDomainDestroy", "db", user="root"), "no rule matches: it is allowed"),
+        (Supposed("virDomainGetXMLDesc", flags=frozenset()), "no rule matches: it is allowed"),
         (
-            Question("virDomainGetXMLDesc", flags=frozenset({"VIR_DOMAIN_XML_SECURE"})),
+            Supposed("virDomainGetXMLDesc", flags=frozenset({"VIR_DOMAIN_XML_SECURE"})),
             'rule "secrets" (line 16) denies it',
         ),
-        (Question("virDomainFree"), "virDomainFree is plumbing, which is never judged"),
+        (Supposed("virDomainFree"), "virDomainFree is plumbing, which is never judged"),
     ],
 )
 def test_explanation_begins_with_the_verdict(question, first):
@@ -298,11 +298,11 @@ def test_two_names_of_a_bit_are_the_same_flag():
         policy = read_policy(text % key, "p.toml", TABLE)
         for flags in (both, *map(frozenset, zip(both))):
             assert (
-                " denies it" in explain(policy, TABLE, Question("virDomainSetVcpu", flags=flags))[0]
+                " denies it" in explain(policy, TABLE, Supposed("virDomainSetVcpu", flags=flags))[0]
             ) is denied
         assert (
             " denies it"
-            in explain(policy, TABLE, Question("virDomainSetVcpu", flags=frozenset()))[0]
+            in explain(policy, TABLE, Supposed("virDomainSetVcpu", flags=frozenset()))[0]
         ) is not denied
 
 
@@ -318,13 +318,13 @@ def test_flag_that_the_function_does_not_have_is_a_mistake():
         explain(
             policy,
             TABLE,
-            Question("virDomainGetXMLDesc", flags=frozenset({"VIR_DOMAIN_XML_SECUR"})),
+            Supposed("virDomainGetXMLDesc", flags=frozenset({"VIR_DOMAIN_XML_SECUR"})),
         )
 
 
 def test_explanation_says_why_others_do_not_match():
     assert explain(
-        read_policy(POLICY, "p.toml", TABLE), TABLE, Question("virDomainDestroy", "db", user="root")
+        read_policy(POLICY, "p.toml", TABLE), TABLE, Supposed("virDomainDestroy", "db", user="root")
     )[1:] == [
         "  rule \"web-team\" (line 3) doesn't match: the user doesn't match",
         '  rule "keep-web" (line 9) doesn\'t match: object is not one of "web*"',

@@ -25,7 +25,7 @@ from log.events import Event, Gap, Lost, VerdictInfo, call_id
 from log.quote import name
 from log.recording.report import Report
 from log.render import jsonl
-from log.report.page import Asked, as_json, page
+from log.report.page import PageHead, as_json, page
 from log.report.story import Story
 from log.values import Handle, Values
 from tests.needs import PATIENCE, lack
@@ -69,12 +69,12 @@ def hostile_events() -> list[Event]:
     return [*made, Gap(START + NS, START + 2 * NS, HOSTILE), Lost(START, 1, HOSTILE, HOSTILE)]
 
 
-def page_of(*events: Event, asked: Asked | None = None) -> str:
+def page_of(*events: Event, asked: PageHead | None = None) -> str:
     story, report = Story(), Report()
     for event in events:
         story.add(None, event)
         report.add(event)
-    return "".join(page(story, report, asked or Asked(["/r"], [], [])))
+    return "".join(page(story, report, asked or PageHead(["/r"], [], [])))
 
 
 def parsed(text: str) -> lxml.html.HtmlElement:
@@ -88,7 +88,7 @@ def test_json_of_the_page_is_what_it_was_and_nothing_to_html(data) -> None:
 
 
 def test_hostile_names_are_text_to_a_parser() -> None:
-    text = page_of(*hostile_events(), asked=Asked([HOSTILE, BAD[1]], [BAD[1]], [BAD[2]]))
+    text = page_of(*hostile_events(), asked=PageHead([HOSTILE, BAD[1]], [BAD[1]], [BAD[2]]))
     root = parsed(text)
     kinds = [one.get("type") for one in root.iter("script")]
     assert kinds == ["application/json", None]

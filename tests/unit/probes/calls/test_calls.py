@@ -27,7 +27,7 @@ from probes.internals import private
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
 from probes.plans.functions import entry_plan, private_plans, return_plan
-from probes.plans.plan import MOST_ONCE, Constants, Limits, Row
+from probes.plans.plan import MOST_ONCE, Constants, Limits, PlanRow
 
 TABLE = load_api()
 OFFSETS = LAYOUTS["gobject"]
@@ -36,7 +36,7 @@ MASK = (1 << 64) - 1
 TASK = Task(Caller(1, None, None, 0, "root", None, None, None), "caller")
 
 
-def row(name: str) -> Row:
+def row(name: str) -> PlanRow:
     function = TABLE.by_name[name]
     entry, ret = (make(function, TABLE, OFFSETS, LIMITS, 0) for make in (entry_plan, return_plan))
     kind = function.result.kind
@@ -47,10 +47,10 @@ def row(name: str) -> Row:
         if kind in ("string", "handle", "pointer", "callback")
         else "integer"
     )
-    return Row(function, None, function.library, entry, ret, returns, function.number)
+    return PlanRow(function, None, function.library, entry, ret, returns, function.number)
 
 
-def new_calls(rows: list[Row]) -> Calls:
+def new_calls(rows: list[PlanRow]) -> Calls:
     return Calls(rows, TABLE, lambda task, pid, tid: TASK, lambda when: when)
 
 
@@ -254,7 +254,7 @@ def test_a_string_with_lost_parts_is_a_beginning_of_it(length, lost):
 ROWS = [row(function.name) for function in TABLE.functions]
 for inner in private.PRIVATE:
     entry, ret = private_plans(inner, LIMITS, 0)
-    ROWS.append(Row(None, inner.name, "libvirt.so.0", entry, ret, "void"))
+    ROWS.append(PlanRow(None, inner.name, "libvirt.so.0", entry, ret, "void"))
 
 
 @st.composite

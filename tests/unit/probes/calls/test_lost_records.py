@@ -15,11 +15,11 @@ from probes.host.maps import ENFORCER
 from probes.kernel import records
 from probes.kernel.records import VERDICT_FUNCTION
 from probes.plans.functions import verdict_plan
-from probes.plans.plan import Row
+from probes.plans.plan import PlanRow
 from tests.unit.probes.calls.test_calls import LIMITS, MASK, TABLE, TASK, calls_of, new_calls, row
 
 SUSPEND = row("virDomainSuspend")
-VERDICTS = Row(None, VERDICT_FUNCTION, ENFORCER, verdict_plan(LIMITS), None, "void")
+VERDICTS = PlanRow(None, VERDICT_FUNCTION, ENFORCER, verdict_plan(LIMITS), None, "void")
 SP = 0x7FFF0000
 
 

@@ -19,7 +19,7 @@ from probes.calls.open import Extra, Message, Open
 from probes.calls.verdicts import NOT_ENFORCED, error_of, read_verdict
 from probes.kernel import records
 from probes.plans.functions import verdict_plan
-from probes.plans.plan import Limits, Row
+from probes.plans.plan import Limits, PlanRow
 from tests.unit.log_samples import DESTROY
 
 HEADER = Path(__file__).parents[4] / "enforcer" / "library" / "enforcer.h"
@@ -150,8 +150,8 @@ def test_errors_say_the_message_or_the_rule() -> None:
 # which call it is about
 
 
-def row(stub: int = STUB, returns: str = "integer") -> Row:
-    return Row(FUNCTION, None, "libvirt.so.0", PLAN, None, returns, stub)
+def row(stub: int = STUB, returns: str = "integer") -> PlanRow:
+    return PlanRow(FUNCTION, None, "libvirt.so.0", PLAN, None, returns, stub)
 
 
 def call(number: int = 0, *, sp: int = SP, depth: int = 0, flags: int = 0) -> Open:
@@ -165,7 +165,7 @@ def judged(*covered: int, here: tuple[int, ...] = (), returns: str = "integer") 
     """Row 0 is for the function, row 1 for one that the enforcer can't judge, row 2 for an
     inner one.
     """
-    inner = Row(None, "qemuProcessStop", "libvirt_driver_qemu.so", PLAN, None, "integer")
+    inner = PlanRow(None, "qemuProcessStop", "libvirt_driver_qemu.so", PLAN, None, "integer")
     rows = [row(returns=returns), row(undescribed.NO_STUB), inner]
     return Judged(
         rows,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.render import jsonl
-from probes.host.clock import STEP_NS, Clock
+from probes.host.clock import STEP_NS, WallClock
 
 SECOND = 1_000_000_000
 
@@ -24,8 +24,8 @@ class Host:
     def __init__(self) -> None:
         self.mono, self.asleep, self.real_offset = 5 * SECOND, 0, 1_700_000_000 * SECOND
 
-    def clock(self) -> Clock:
-        return Clock(self.real, lambda: self.mono, lambda: self.mono + self.asleep)
+    def clock(self) -> WallClock:
+        return WallClock(self.real, lambda: self.mono, lambda: self.mono + self.asleep)
 
     def real(self) -> int:
         return self.mono + self.asleep + self.real_offset
@@ -90,7 +90,7 @@ def test_many_steps(steps: list[tuple[int, int]]) -> None:
 
 def test_the_real_clocks() -> None:
     before = len(os.listdir("/proc/self/fd")), threading.active_count()
-    clock = Clock()
+    clock = WallClock()
     clock.watch()
     assert clock.events() == []
     assert abs(clock.epoch(time.monotonic_ns()) - time.time_ns()) < 10_000_000

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from probes.attachments import Attachments, State
+from probes.attachments import Attachments, FileState
 from probes.host import maps, opening
 
 IN_OPEN = 0x20
@@ -152,6 +152,6 @@ def test_a_file_whose_file_system_has_gone_may_fail_at_any_time(tmp_path: Path) 
     assert opening.is_remote(fd)
     attachments = object.__new__(Attachments)
     file = Gone(fd)
-    attachments._states = {file: State((0, 0, 0), (), 0)}  # type: ignore[dict-item]
+    attachments._states = {file: FileState((0, 0, 0), (), 0)}  # type: ignore[dict-item]
     attachments._written()
     assert not attachments._states, "it is not looked at again"

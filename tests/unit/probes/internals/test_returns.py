@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from log.errors import TraceError
 from probes.internals.elf import read_elf
 from probes.internals.private import CALLERS
-from probes.internals.returns import Code, can_be_found
+from probes.internals.returns import LibraryCode, can_be_found
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 # of each function: how many returns are to be found in it
@@ -62,7 +62,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_shape(shapes: Path) -> None:
     with shapes.open("rb") as file:
-        code = Code(file.fileno(), "file")
+        code = LibraryCode(file.fileno(), "file")
         offsets = {f.name: f.offset for f in read_elf(file.fileno(), "file").functions}
         found = {name: len(code.returns(offset)) for name, offset in offsets.items()}
         found.pop("call_it")
@@ -86,7 +86,7 @@ def test_libvirt(tmp_path: Path) -> None:
     with open(LIBVIRT, "rb") as file:
         elf = read_elf(file.fileno(), LIBVIRT)
         assert all(f.offset == f.address for f in elf.functions)
-        code = Code(file.fileno(), LIBVIRT)
+        code = LibraryCode(file.fileno(), LIBVIRT)
         public = [f for f in elf.functions if f.version and "PRIVATE" not in f.version]
         found = {f: code.returns(f.offset) for f in public}
         expected = defaultdict(list)
@@ -117,7 +117,7 @@ def test_damaged_files(shapes: Path, data: st.DataObject) -> None:
     try:
         os.write(fd, damaged)
         with contextlib.suppress(TraceError):
-            code = Code(fd, "file")
+            code = LibraryCode(fd, "file")
             for offset in {f.offset for f in read_elf(fd, "file").functions}:
                 code.returns(offset)
             code.after_calls("elsewhere", {"call_it"})
