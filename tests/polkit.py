@@ -75,10 +75,19 @@ def prepare(folder: Path, rules: str) -> None:
     (folder / "start").write_text(START)
     (folder / "bus.conf").write_text(BUS.format(folder=folder))
     (folder / "polkit.service").write_text(SERVICE.format(folder=folder))
-    (folder / "polkitd").write_text(f"#!/bin/sh\nexec {POLKITD} --no-debug\n")
-    (folder / "polkitd").chmod(0o755)
-    (folder / "rules.d" / "50-test.rules").write_text(rules)
+    answer(folder, rules)
     declared = "".join(ACTION.format(id=quoteattr(id)) for id in actions())
     (folder / "actions" / "org.libvirt.policy").write_text(
         f'<?xml version="1.0"?><policyconfig>{declared}</policyconfig>'
     )
+
+
+def answer(folder: Path, rules: str | None) -> None:
+    """What a polkitd that is started from now on says; None: there will be none."""
+    start = folder / "polkitd"
+    if rules is None:
+        start.unlink()
+        return
+    start.write_text(f"#!/bin/sh\nexec {POLKITD} --no-debug\n")
+    start.chmod(0o755)
+    (folder / "rules.d" / "50-test.rules").write_text(rules)

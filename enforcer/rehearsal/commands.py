@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from enforcer.launch.library import table
 from enforcer.policy.files import write_whole
@@ -16,6 +17,7 @@ from enforcer.policy.judge import Judge
 from enforcer.policy.loading import load, parse, read_text
 from enforcer.policy.rules import Policy, read_policy
 from enforcer.rehearsal.learn import Measured, Seen, as_toml, said
+from enforcer.rehearsal.polkit import SeenByPolkit, as_rules, measure
 from enforcer.rehearsal.rehearse import DENIED, Rehearsal, Span
 from enforcer.rehearsal.review import FINISH, Unruled, listed, review
 from enforcer.rehearsal.shown import as_json, as_text, stale
@@ -118,6 +120,11 @@ def add_learn(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help="where the policy goes"
     )
+    parser.add_argument(
+        "--polkit",
+        action="store_true",
+        help="rules of polkit, for libvirt's own access driver, instead of a policy",
+    )
 
 
 def run_learn(options: argparse.Namespace) -> int:
@@ -125,11 +132,9 @@ def run_learn(options: argparse.Namespace) -> int:
     if options.output.exists():
         raise TraceError(f"{options.output} is there already: remove it, or name another file")
     span = Span(options.since, options.until)
-    seen = _see(options.records, span)
-    if seen.first is None:
-        raise TraceError(
-            "nothing that changes something is recorded there: there is nothing to learn from"
-        )
+    if options.polkit:
+        return _learn_polkit(options, span)
+    seen = _see(Seen(table(), span), options.records)
     measured = None if STDIN in options.records else _measure(options.records, seen, options.until)
     text = as_toml(seen, measured)
     policy = read_policy(text, str(options.output), table())  # it is one, whatever was learned
@@ -139,6 +144,25 @@ def run_learn(options: argparse.Namespace) -> int:
     if measured is not None:
         say(f"{said(measured)}")
     say(f"next: libvirt-trace policy rehearse {options.output}")
+    return 0
+
+
+def _learn_polkit(options: argparse.Namespace, span: Span) -> int:
+    seen = _see(SeenByPolkit(table(), span), options.records)
+    measured = None
+    if STDIN not in options.records:
+        middle = _middle(seen)
+        before = SeenByPolkit(table(), Span(span.since, middle))
+        rest = SeenByPolkit(table(), Span(middle + 1, span.until))
+        for part in (before, rest):
+            _see(part, options.records, must=False)
+        if before.wanted and rest.wanted:
+            measured = measure(before, rest, middle)
+    write_whole(options.output, as_rules(seen, measured).encode())
+    say(f"{options.output}: from {seen.calls:,} calls in daemons")
+    if measured is not None:
+        say(said(measured))
+    say("next: read it, and put it into /etc/polkit-1/rules.d: it denies nothing, but logs")
     return 0
 
 
@@ -184,21 +208,34 @@ def _ask(question: str) -> str:
         return FINISH
 
 
-def _see(paths: list[str], span: Span) -> Seen:
-    seen, bar = Seen(table(), span), open_bar()
+SeenKind = TypeVar("SeenKind", bound=Seen)
+
+
+def _see(seen: SeenKind, paths: list[str], *, must: bool = True) -> SeenKind:
+    """`must`: there has to be something to learn from."""
+    bar = open_bar()
     try:
-        seen.add(lines_of(paths, span, bar, writes=True))
+        seen.add(lines_of(paths, seen.span, bar, writes=seen.only_writes))
     finally:
         bar.hide()
+    if must and seen.first is None:
+        raise TraceError(
+            "nothing that changes something is recorded there: there is nothing to learn from"
+        )
     return seen
+
+
+def _middle(seen: Seen) -> int:
+    """When 80 % of the time are over."""
+    assert seen.first is not None
+    return seen.first + (seen.last - seen.first) * 4 // 5
 
 
 def _measure(paths: list[str], seen: Seen, until: int | None) -> Measured | None:
     """Learn again on the first 80 % of the time, and rehearse that on the rest."""
-    assert seen.first is not None
-    since = seen.first + (seen.last - seen.first) * 4 // 5
-    before = _see(paths, Span(seen.first, since))
-    if before.first is None or since <= seen.first:
+    since = _middle(seen)
+    before = _see(Seen(table(), Span(seen.first, since)), paths, must=False)
+    if before.first is None or since <= (seen.first or 0):
         return None
     policy = read_policy(as_toml(before, None), "learned", table())
     rest = Span(since + 1, until)

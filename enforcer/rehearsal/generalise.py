@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -80,16 +80,16 @@ def is_never(function: str) -> bool:
     return _never.fullmatch(function) is not None
 
 
-def generalise(deeds: Mapping[Deed, Evidence]) -> Lesson:
-    """Rules in the order of who and how often."""
+def generalise(deeds: Mapping[Deed, Evidence], never: Callable[[str], bool] = is_never) -> Lesson:
+    """Rules in the order of who and how often. `never`: what is not made wider."""
     by_function: dict[tuple[str, str], dict[Deed, Evidence]] = defaultdict(dict)
     for deed, evidence in deeds.items():
         by_function[deed.who, deed.function][deed] = evidence
     rules: list[Learned] = []
     once: dict[Deed, Evidence] = {}
     for (who, function), seen in sorted(by_function.items()):
-        rules += _of_function(who, function, seen, once)
-    rules = _by_class(_together(rules))
+        rules += _of_function(who, function, seen, once, is_narrow=never(function))
+    rules = _by_class(_together(rules, never))
     return Lesson(sorted(rules, key=lambda one: (one.who, -one.evidence.calls)), once)
 
 
@@ -105,7 +105,12 @@ def literal(name: str) -> str:
 
 
 def _of_function(
-    who: str, function: str, seen: Mapping[Deed, Evidence], once: dict[Deed, Evidence]
+    who: str,
+    function: str,
+    seen: Mapping[Deed, Evidence],
+    once: dict[Deed, Evidence],
+    *,
+    is_narrow: bool,
 ) -> list[Learned]:
     """The objects that one function was called on."""
     names = {name for deed in seen for name in deed.objects}
@@ -115,7 +120,7 @@ def _of_function(
     wide = {
         shape: members
         for shape, members in shapes.items()
-        if len(members) >= ALIKE and not is_never(function) and _says_something(shape)
+        if len(members) >= ALIKE and not is_narrow and _says_something(shape)
     }
     covered = {name for members in wide.values() for name in members}
     globs: set[str] = set()
@@ -145,11 +150,11 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(few[:ALIKE]) + more
 
 
-def _together(rules: Iterable[Learned]) -> list[Learned]:
+def _together(rules: Iterable[Learned], never: Callable[[str], bool]) -> list[Learned]:
     """Functions of one user on the same objects in one rule."""
     found: dict[tuple[object, ...], Learned] = {}
     for one in rules:
-        alone = one.functions if is_never(one.functions[0]) else ()
+        alone = one.functions if never(one.functions[0]) else ()
         key = one.who, one.globs, alone
         if key in found:
             other = found[key]

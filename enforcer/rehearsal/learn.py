@@ -46,6 +46,9 @@ UNKNOWN = "its function is not known here"
 class Seen:
     """What was done."""
 
+    places: tuple[str, ...] = (DAEMON, CLIENT)  # where it must have been done
+    only_writes = True  # only what changes something counts
+
     def __init__(self, table: ApiTable, span: Span) -> None:
         self.table, self.span = table, span
         self.deeds: dict[Deed, Evidence] = {}
@@ -62,40 +65,41 @@ class Seen:
                     event = parse(line)
                 except ForeignLine:
                     continue
-                if type(event) is Call and event.write and not event.depth:
-                    self._add(event)
+                if type(event) is Call and not event.depth:
+                    if event.write or not self.only_writes:
+                        self._add(event)
 
     def _add(self, call: Call) -> None:
         if not self.span.holds(call.time, call.time):
             return
         function = self.table.by_name.get(call.function)
         if function is None:
-            self._leave(UNKNOWN, call)
+            self.leave(UNKNOWN, call)
             return
         made = made_alone(call, function)
-        if function.access == "plumbing" or place_of(made) not in (DAEMON, CLIENT):
+        if function.access == "plumbing" or place_of(made) not in self.places:
             return
         self.calls += 1
         self.first = call.time if self.first is None else min(self.first, call.time)
         self.last = max(self.last, call.time)
         if made.was_denied or call.failed is not False:
-            self._leave(WAS_DENIED if made.was_denied else FAILED, call)
+            self.leave(WAS_DENIED if made.was_denied else FAILED, call)
             return
         facts = list(facts_of(made))
         if made.client is not None and made.client.claims is not None:
-            self._leave(CLAIMED, call)
+            self.leave(CLAIMED, call)
             return
         who = _who(call)
         if who is None:
-            self._leave(NOBODY, call)
+            self.leave(NOBODY, call)
             return
         for one in facts:
             names = _names(one)
             if isinstance(names, str):
-                self._leave(names, call)
+                self.leave(names, call)
             elif self.wants(facts):
                 deed = Deed(who, call.function, names)
-                self._note(deed, call)
+                self.note(deed, call)
                 self.keep(deed, facts)
 
     def wants(self, facts: list[Facts]) -> bool:
@@ -105,7 +109,8 @@ class Seen:
     def keep(self, deed: Deed, facts: list[Facts]) -> None:
         """Remember what such a call is."""
 
-    def _note(self, deed: Deed, call: Call) -> None:
+    def note(self, deed: Deed, call: Call) -> None:
+        """It was done once more."""
         evidence = self.deeds.get(deed)
         if evidence is None:
             if len(self.deeds) >= MOST_DEEDS:
@@ -116,7 +121,8 @@ class Seen:
         if len(evidence.programs) < MOST_PROGRAMS:
             evidence.programs.add(client_of(call.comm, call.caller, call.client)[0])
 
-    def _leave(self, why: str, call: Call) -> None:
+    def leave(self, why: str, call: Call) -> None:
+        """It is not learned from."""
         user = client_of(call.comm, call.caller, call.client)[1]
         key = (why, user, call.function)
         if key in self.not_learned or len(self.not_learned) < MOST_DEEDS:
