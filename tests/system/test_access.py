@@ -102,7 +102,6 @@ def test_learned_rules_of_polkit_allow_what_was_seen_and_nothing_else(
     )
     assert done.returncode == 0, done.stderr
     rules = output.read_text()
-    open("/tmp/pk/learned.rules", "w").write(rules)
     assert "new RegExp(" in rules and "var audit = true;" in rules
     for audit, others in ((True, [INVALID, "0", INVALID]), (False, [DENIED] * 3)):
         said = rules.replace("audit = true;", f"audit = {str(audit).lower()};")
