@@ -21,11 +21,13 @@ DRIVER_PACKAGES := libvirt-daemon-driver-qemu $(if $(filter bookworm,$(RELEASE))
 TEST_PACKAGES = bpftrace btrfs-progs fish zsh $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon $(DRIVER_PACKAGES) \
 	libsasl2-modules libsasl2-modules-db sasl2-bin \
 	chromium-headless-shell dbus-daemon jq libvirt-dev libvirt-l10n libxml2-dev locales ltrace man-db openssl patchelf pkg-config polkitd python3-eventlet python3-gevent \
-	python3-greenlet python3-hypothesis python3-jinja2 python3-jsonschema python3-lxml python3-pytest python3-pytest-timeout python3-pytest-xdist python3-venv \
+	python3-greenlet python3-hypothesis python3-jinja2 python3-jsonschema python3-lxml python3-prometheus-client python3-pytest python3-pytest-timeout python3-pytest-xdist python3-venv \
 	libcoro-perl libsys-virt-perl qemu-system-x86 qemu-user qemu-utils ruby ruby-libvirt shellcheck strace util-linux virtinst zstd
 # Debian 12's; the compiler's fuzzer is in a package with its version in the name
 FUZZ_PACKAGES = clang libclang-rt-14-dev libxml2-dev
 FUZZ_SECONDS = 600
+# programs that tests run: their packages would start them as services, so these are only unpacked
+UNPACKED = libestr0 libfastjson4 prometheus rsyslog rsyslog-gnutls
 SOAK = --minutes 30 --times 100
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
@@ -96,8 +98,15 @@ endef
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
-deps: ## install what running, the demo and the tests need
+deps: .cache/programs/complete ## install what running, the demo and the tests need
 	$(call need,$(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES))
+
+.cache/programs/complete:
+	@echo unpacking $(UNPACKED); rm -rf $(@D); mkdir -p $(@D)
+	@$(SUDO) apt-get -q -o Acquire::Retries=5 update >/dev/null
+	@cd $(@D) && apt-get -q -o Acquire::Retries=5 download $(UNPACKED) >/dev/null 2>&1 && \
+		for file in *.deb; do dpkg-deb -x "$$file" . || exit 1; done && rm -- *.deb
+	@touch $@
 
 deps-run:
 	$(call need,$(RUN_PACKAGES))

@@ -33,6 +33,7 @@ from log import VERSION
 from log.commands import export_record, show_log, show_report, verify_record
 from log.errors import TraceError, UsageError, explain, say
 from log.events import Call, Event
+from log.sinks.exporter import Gauge
 from log.sinks.exporters import anchor_of, open_exporters
 from log.sinks.fanout import Log
 from log.usage import split_command
@@ -184,7 +185,9 @@ def record(arguments: Sequence[str]) -> int:
     log = Log(options, signals, quiet=not options.show)
     exporters = open_exporters(options.exports, log.complain)
     log.add(*exporters)
-    log.add(*record_sinks(options, filters, slower, log.complain, anchor_of(exporters)))
+    recorder, service = record_sinks(options, filters, slower, log.complain, anchor_of(exporters))
+    log.add(recorder, service)
+    log.know(*recorder.gauges())
     return trace_to(log, options, filters, argv, signals)
 
 
@@ -224,6 +227,7 @@ def trace_until_end(
         ),
         GUARD,
     )
+    log.know(Gauge("open_call_age_seconds", "Of the oldest call under way.", session.oldest_call))
     if not options.redact:
         log.complain("secrets are shown, because of --no-redact")
     with log.starting(status=command is None):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 STRING_MAX = 65536
-EXPORTS = "journal"
+EXPORTS = "journal, prometheus=WHERE"
 
 
 class Parser(argparse.ArgumentParser):
@@ -90,6 +90,14 @@ def add_views(how: argparse._ArgumentGroup) -> None:
 def add_exports(how: argparse._ArgumentGroup) -> None:
     """Where else events go."""
     repeated(how, "--export", "NAME", "exports", f"send events there, too: {EXPORTS}")
+    repeated(
+        how,
+        "--metrics",
+        "WHERE",
+        "exports",
+        "numbers for Prometheus: at ADDRESS:PORT, or in FILE.prom",
+        lambda where: f"prometheus={where}",
+    )
 
 
 def repeated(

@@ -53,7 +53,7 @@ def record_sinks(
     slower_ns: int | None,
     complain: Callable[[str], None],
     anchor: Callable[[str], None],
-) -> list[Sink]:
+) -> tuple[Recorder, Sink]:
     """What writes the record, and what tells systemd of it; `anchor` keeps a line elsewhere.
     TraceError where that is not possible.
     """
@@ -86,7 +86,7 @@ def record_sinks(
         slower_ns=slower_ns,
         anchor=anchor,
     )
-    return [recorder, Service(recorder.is_well, recorder.status)]
+    return recorder, Service(recorder.is_well, recorder.status)
 
 
 def _counted(seconds: float, guard: Guard) -> Counts:

@@ -251,6 +251,11 @@ class Session:
         """How many calls are under way."""
         return self._calls.open_calls()
 
+    def oldest_call(self) -> float:
+        """How long the oldest of them has been (s); 0 if there is none."""
+        oldest = self._calls.oldest()
+        return 0.0 if oldest is None else (time.monotonic_ns() - oldest) / 1e9
+
     def under_way(self, least: int = 0) -> list[UnderWay]:
         """Calls that have lasted for `least` (ns), the oldest first."""
         return self._calls.under_way(time.monotonic_ns(), least)

@@ -132,11 +132,11 @@ class Exporting:
     def _run_record(self, folder: Folder, host: str, segments: list[str]) -> None:
         need_zstandard()
         state = State(self._state_path or os.path.join(folder.path, state_name(self._to)))
-        self._host, place = host, state.places.get(host)
+        self._host, place = host, state.places.get(host) if self._target.resumes else None
 
         def sent() -> None:
             self._deliver()
-            if place is not None and not self._target.holds():
+            if place is not None and self._target.resumes and not self._target.holds():
                 state.places[host] = place
                 state.save(now=False)
 
@@ -147,7 +147,7 @@ class Exporting:
                 sent()
         self._deliver()
         self._insist(self._target.flush)
-        if place is not None:
+        if place is not None and self._target.resumes:
             state.places[host] = place
             state.save(now=True)
 

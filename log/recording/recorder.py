@@ -16,6 +16,7 @@ from log.recording.entry import entry_of
 from log.recording.folder import Folder
 from log.recording.format import need_zstandard
 from log.recording.writer import Keeping, Writer, boot_id, machine_id
+from log.sinks.exporter import Gauge
 
 SLOW = "the disk is too slow"
 PATIENCE = 3.0  # s that the end waits for a disk that is full
@@ -71,6 +72,22 @@ class Recorder:
         return (
             f"{state}; {self.written} calls written, {self.counted} counted, {self.missed} missing"
         )
+
+    def gauges(self) -> list[Gauge]:
+        """Numbers of it."""
+        return [
+            Gauge("record_written_calls", "Calls in the record.", lambda: self.written, True),
+            Gauge("record_counted_calls", "Calls counted there.", lambda: self.counted, True),
+            Gauge("record_missing_calls", "Calls not in it.", lambda: self.missed, True),
+            Gauge("record_failing", "Whether it is not written now.", self._writer.has_failed),
+            Gauge("record_bytes", "How long the record is.", self._bytes),
+        ]
+
+    def _bytes(self) -> float | None:
+        try:
+            return sum(segment.size for segment in self._folder.segments()[0])
+        except OSError:
+            return None
 
     def close(self, given_up: Callable[[float], bool] = lambda idle: False) -> None:
         """Write the rest, and wait until it is on disk."""

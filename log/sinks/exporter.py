@@ -47,6 +47,7 @@ class Destination(Protocol):
     """Where events go. Only `wants` is called by the tracer's thread, and it waits for nobody."""
 
     label: str  # for people, without secrets
+    resumes: bool  # whether a record is sent from where it stopped, and not as a whole
 
     def wants(self, event: Event) -> bool:
         """Whether such events are sent there."""
@@ -74,6 +75,15 @@ class Health(NamedTuple):
     dropped: int
     waiting: int
     fails: bool
+
+
+class Gauge(NamedTuple):
+    """A number that another part knows."""
+
+    name: str
+    text: str
+    value: Callable[[], float | None]  # None: not known now
+    counts: bool = False  # it only grows
 
 
 class Exporter:

@@ -7,10 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from log.errors import TraceError
 from log.sinks.exporter import Destination, Exporter
+from log.sinks.output import Sink
 from log.sinks.service import log_line
+
+if TYPE_CHECKING:
+    from log.sinks.metrics import Metrics
+
+
+def _prometheus(where: str, live: bool) -> Destination:
+    from log.sinks.metrics import MetricsOfRecord
+
+    return MetricsOfRecord(where)
 
 
 def _journal(where: str, live: bool) -> Destination:
@@ -23,6 +34,7 @@ def _journal(where: str, live: bool) -> Destination:
 # of now, and not of a record
 NAMES: dict[str, Callable[[str, bool], Destination]] = {
     "journal": _journal,
+    "prometheus": _prometheus,
 }
 
 
@@ -34,20 +46,31 @@ def open_target(words: str, *, live: bool) -> Destination:
     return NAMES[name](where, live)
 
 
-def open_exporters(wanted: Sequence[str], complain: Callable[[str], None]) -> list[Exporter]:
+def open_exporters(wanted: Sequence[str], complain: Callable[[str], None]) -> list[Sink]:
     """The sinks that export what happens on this host now."""
-    return [
-        Exporter(words.partition("=")[0], open_target(words, live=True), complain, host_name())
-        for words in wanted
-    ]
+    exporters: list[Exporter] = []
+    counting: list[Metrics] = []
+    for words in dict.fromkeys(wanted):
+        name, _, where = words.partition("=")
+        if name == "prometheus":
+            from log.sinks.metrics import Metrics
+
+            counting.append(Metrics(where))
+        else:
+            target = open_target(words, live=True)
+            exporters.append(Exporter(name, target, complain, host_name()))
+    for metrics in counting:
+        metrics.numbers.exporters = exporters
+    return [*counting, *exporters]
 
 
-def anchor_of(exporters: Sequence[Exporter]) -> Callable[[str], None]:
+def anchor_of(sinks: Sequence[Sink]) -> Callable[[str], None]:
     """What keeps a line about the record elsewhere: the journal, with fields, where it is exported
     to; else the system's log.
     """
-    for exporter in exporters:
-        anchor: Callable[[str], None] | None = getattr(exporter.target, "anchor", None)
+    for sink in sinks:
+        target = sink.target if isinstance(sink, Exporter) else None
+        anchor: Callable[[str], None] | None = getattr(target, "anchor", None)
         if anchor is not None:
             return anchor
     return log_line

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from log.events import Event
 from log.quote import escape
@@ -18,7 +18,7 @@ from log.render.text import View
 from log.sinks.channel import Channel, NotRead
 from log.sinks.console import Screen, make_console, open_screen
 from log.sinks.exporter import PATIENCE as EXPORTERS_PATIENCE
-from log.sinks.exporter import Exporter
+from log.sinks.exporter import Exporter, Gauge
 from log.sinks.output import FORMATS, GivenUp, Output, Sink, open_file
 from log.sinks.summary import Summary
 from log.tally import Tally
@@ -47,6 +47,14 @@ class Form(Protocol):
     summary: bool
     output: Path | None
     shared_output: bool
+
+
+@runtime_checkable
+class Knowing(Protocol):
+    """A sink that shows numbers of other parts, too."""
+
+    def know(self, gauges: Sequence[Gauge]) -> None:
+        """Show these."""
 
 
 class Log:
@@ -79,6 +87,12 @@ class Log:
         """More sinks, which get what comes from now on."""
         self._sinks[:0] = sinks
         self._exporters += [sink for sink in sinks if isinstance(sink, Exporter)]
+
+    def know(self, *gauges: Gauge) -> None:
+        """Tell sinks that show them of numbers of other parts."""
+        for sink in self._sinks:
+            if isinstance(sink, Knowing):
+                sink.know(gauges)
 
     @contextlib.contextmanager
     def starting(self, status: bool) -> Iterator[None]:

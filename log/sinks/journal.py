@@ -38,6 +38,7 @@ class Journal:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.settimeout(_PATIENCE)
 
+    resumes = True
     wants = staticmethod(is_told)
 
     def send(self, host: str | None, events: Sequence[Event]) -> None:

@@ -17,12 +17,12 @@ from log.quote import name
 from log.sinks.output import refused, send
 
 
-def write_whole(path: str, parts: Iterable[str]) -> None:
-    """Write it with mode 0600; what is there already is replaced if it is as a file of `-o` has
+def write_whole(path: str, parts: Iterable[str], mode: int = 0o600) -> None:
+    """Write it with that mode; what is there already is replaced if it is as a file of `-o` has
     to be. A pipe or a terminal takes it as it comes. TraceError where it can't be written.
     """
     try:
-        if _is_stream(path):
+        if _is_stream(path, shared=mode != 0o600):
             # non-blocking, since opening a pipe would wait for its reader
             flags = os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             fd = os.open(path, flags)
@@ -32,7 +32,7 @@ def write_whole(path: str, parts: Iterable[str]) -> None:
             finally:
                 os.close(fd)
         else:
-            _replace(path, parts)
+            _replace(path, parts, mode)
     except OSError as error:
         if error.errno == errno.ENXIO:
             raise TraceError(f"{name(path)}: nobody reads it; start its reader first") from None
@@ -42,7 +42,7 @@ def write_whole(path: str, parts: Iterable[str]) -> None:
         raise TraceError(f"{name(path)}: is not a file name") from None
 
 
-def _is_stream(path: str) -> bool:
+def _is_stream(path: str, *, shared: bool) -> bool:
     """Whether it is no file; TraceError for what should not be written to."""
     try:
         status = os.lstat(path)
@@ -50,12 +50,12 @@ def _is_stream(path: str) -> bool:
         return False
     if stat.S_ISLNK(status.st_mode):
         raise TraceError(f"{name(path)}: is a symbolic link; name the file itself")
-    if reason := refused(status, shared=False):
+    if reason := refused(status, shared=shared):
         raise TraceError(f"{name(path)}: {reason.removesuffix(', or give --shared-output')}")
     return not stat.S_ISREG(status.st_mode)
 
 
-def _replace(path: str, parts: Iterable[str]) -> None:
+def _replace(path: str, parts: Iterable[str], mode: int) -> None:
     folder = os.path.dirname(path)
     made = os.path.join(folder, f".{os.path.basename(path)[:200]}.{secrets.token_hex(8)}")
     fd = os.open(
@@ -64,6 +64,7 @@ def _replace(path: str, parts: Iterable[str]) -> None:
     try:
         try:
             _write(fd, parts)
+            os.fchmod(fd, mode)  # whatever the umask
             os.fsync(fd)
         finally:
             os.close(fd)

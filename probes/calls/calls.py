@@ -317,6 +317,10 @@ class Calls:
         """How many calls are under way."""
         return len(self._open)
 
+    def oldest(self) -> int | None:
+        """When the oldest of these began (ns, CLOCK_MONOTONIC)."""
+        return self._open.oldest()
+
     def close(self) -> list[Event]:
         """What is still under way when tracing ends."""
         ended: list[Event] = []

@@ -221,6 +221,10 @@ class OpenCalls:
             if stack and stack[0].started < when:
                 yield tid, stack
 
+    def oldest(self) -> int | None:
+        """When the oldest call began that is under way (ns)."""
+        return min((stack[0].started for stack in self.stacks.values() if stack), default=None)
+
     def forget(self, tid: int) -> list[Open]:
         """The thread has ended; the calls that it was in, the innermost first."""
         self._forget_process(tid)

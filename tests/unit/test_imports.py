@@ -46,6 +46,7 @@ ONLY_IN = {
     "rich": "log/sinks",
     "zstandard": "log/recording",
     "jinja2": "log/report",
+    "prometheus_client": "log/sinks",
 }
 EXCEPT = {("tracer", "rich")}  # says which package it is in
 

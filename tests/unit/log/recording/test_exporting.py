@@ -34,6 +34,7 @@ class Taker:
     """A target that takes calls; `fails`: what it raises, one a batch, before it takes all."""
 
     label = "the taker"
+    resumes = True
 
     def __init__(self, *fails: Exception) -> None:
         self.fails = list(fails)

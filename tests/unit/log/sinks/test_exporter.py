@@ -25,6 +25,7 @@ class Fake:
     """A target; `fails`: what it raises, one a call, then it takes all."""
 
     label = "the fake"
+    resumes = True
 
     def __init__(self, *fails: Exception | None) -> None:
         self.fails = list(fails)
