@@ -65,9 +65,12 @@ class Seen:
                     event = parse(line)
                 except ForeignLine:
                     continue
-                if type(event) is Call and not event.depth:
-                    if event.write or not self.only_writes:
-                        self._add(event)
+                if (
+                    type(event) is Call
+                    and not event.depth
+                    and (event.write or not self.only_writes)
+                ):
+                    self._add(event)
 
     def _add(self, call: Call) -> None:
         if not self.span.holds(call.time, call.time):

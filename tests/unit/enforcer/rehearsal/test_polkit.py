@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from enforcer import commands
+from log.errors import TraceError
 from log.events import Event
 from log.values import Handle, Values
 from probes.api.permissions import checks, only_reads
@@ -62,7 +63,7 @@ def test_volumes_are_named_by_their_pools_and_once_is_not_enough(tmp_path, capsy
     calls: list[Event] = [
         *(served(n, "virStorageVolResize", args=Values({"vol": volume})) for n in range(2)),
         served(5, "virDomainReset"),
-        served(6, client=client(uid=None, user=None, sasl="ann")),
+        served(6, client=client()._replace(uid=None, user=None, sasl="ann")),
         served(7, "virDomainAuthorizedSSHKeysSet"),
         served(8, "virDomainDestroy", failed=True, ret=-1),
         served(DAY // 10**9, "virDomainGetInfo", write=False),
@@ -101,5 +102,5 @@ def test_every_permission_is_one_of_a_kind_that_is_known():
 
 
 def test_nothing_recorded_is_nothing_to_learn(tmp_path):
-    with pytest.raises(commands.TraceError, match="nothing to learn from"):
+    with pytest.raises(TraceError, match="nothing to learn from"):
         learned(tmp_path)
