@@ -18,8 +18,8 @@ from enforcer.policy.compiled import compile_policy, read_summary
 from enforcer.policy.files import write_whole
 from enforcer.policy.loading import parse, read_text
 from enforcer.policy.rules import Policy, PolicyError, read_policy
-from enforcer.rehearsal.commands import pass_lines
-from enforcer.rehearsal.rehearse import ALLOWED, DENIED, Rehearsal, Span
+from enforcer.rehearsal.recorded import Span, pass_lines
+from enforcer.rehearsal.rehearse import ALLOWED, DENIED, Rehearsal
 from log.errors import TraceError, say
 from log.quote import name, quote
 from log.recording.folder import DEFAULT
@@ -104,7 +104,7 @@ def changes(new: Policy, record: str) -> list[str]:
     now = time.time_ns()
     span = Span(now - WEEK, now)
     found = Rehearsal(new, table(), _in_force(), span)
-    pass_lines([record], span, found)
+    pass_lines([record], span, found.add)
     if not found.calls:
         return ["no call of the last week is recorded to compare it on"]
     counts: Counter[tuple[str, str, str]] = Counter()

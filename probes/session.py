@@ -23,8 +23,7 @@ from probes.calls import waits
 from probes.calls.calls import Calls
 from probes.calls.endings import Endings
 from probes.calls.losses import Losses
-from probes.calls.shown import Choice
-from probes.calls.tasks import Task, Tasks
+from probes.calls.tasks import Choice, Task, Tasks
 from probes.covering import Guard
 from probes.filters import Filters
 from probes.host import coroutines, maps

@@ -14,8 +14,8 @@ from pathlib import Path
 from enforcer.policy.rules import Policy
 from log.errors import TraceError
 from log.quote import quote
+from probes.api.load import stub_table
 from probes.api.table import ApiTable
-from probes.api.undescribed import stub_table
 from probes.host.maps import ENFORCER
 from probes.host.targets import Targets
 from probes.internals.elf import Elf, read_elf

@@ -16,8 +16,8 @@ import zlib
 from pathlib import Path
 
 from enforcer.library import contract
+from probes.api.load import stub_table
 from probes.api.table import LIBRARIES, ApiTable, Function
-from probes.api.undescribed import stub_table
 
 STUB_BYTES = 16
 ARCHITECTURES = {"x86_64": "x86-64", "amd64": "x86-64", "aarch64": "aarch64", "arm64": "aarch64"}

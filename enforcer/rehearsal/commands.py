@@ -18,19 +18,16 @@ from enforcer.policy.loading import load, parse, read_text
 from enforcer.policy.rules import Policy, read_policy
 from enforcer.rehearsal.learn import Measured, Seen, as_toml, said
 from enforcer.rehearsal.polkit import SeenByPolkit, as_rules, measure
-from enforcer.rehearsal.rehearse import DENIED, Rehearsal, Span
+from enforcer.rehearsal.recorded import Span, pass_lines
+from enforcer.rehearsal.rehearse import DENIED, Rehearsal
 from enforcer.rehearsal.review import FINISH, Unruled, listed, review
 from enforcer.rehearsal.shown import as_json, as_text, stale
 from log.errors import TraceError, say
 from log.options import time_option
 from log.quote import name, quote
 from log.recording.folder import DEFAULT
-from log.recording.index import Indexes
-from log.recording.lines import Look
-from log.recording.query import Query
-from log.recording.reader import STDIN, Line, read
+from log.recording.reader import STDIN
 from log.recording.writer import machine_id
-from log.sinks.progress import Bar, open_bar
 from log.usage import whole
 
 _MOST = 1 << 40
@@ -78,7 +75,7 @@ def run_rehearse(options: argparse.Namespace) -> int:
     old = None if options.against is None else load(options.against, table())
     span = Span(options.since, options.until)
     found = Rehearsal(new, table(), old, span, clients=options.clients)
-    pass_lines(options.records, span, found)
+    pass_lines(options.records, span, found.add)
     say_doubts(found, [new])
     if options.json:
         print(as_json(found), end="", flush=True)
@@ -108,7 +105,7 @@ def run_stale(options: argparse.Namespace) -> int:
     since = until - options.days * _DAY if options.since is None else options.since
     span = Span(since, options.until)
     found = Rehearsal(policy, table(), None, span)
-    pass_lines(options.records, span, found)
+    pass_lines(options.records, span, found.add)
     say_doubts(found, [policy])
     print("\n".join(stale(found, everything=options.all)), flush=True)
     return 0
@@ -176,12 +173,9 @@ def run_review(options: argparse.Namespace) -> int:
     """libvirt-trace policy review"""
     text = read_text(options.file)
     policy = parse(text, options.file, table())
-    span, bar = Span(options.since, options.until), open_bar()
+    span = Span(options.since, options.until)
     unruled = Unruled(Seen(table(), span), Judge(policy, table()))
-    try:
-        unruled.add(lines_of(options.records, span, bar, writes=True))
-    finally:
-        bar.hide()
+    pass_lines(options.records, span, unruled.add, writes=True)
     questions = unruled.questions()
     if not questions:
         say("there is a rule for all that was recorded and changes something, and did not fail")
@@ -213,11 +207,7 @@ SeenKind = TypeVar("SeenKind", bound=Seen)
 
 def _see(seen: SeenKind, paths: list[str], *, must: bool = True) -> SeenKind:
     """`must`: there has to be something to learn from."""
-    bar = open_bar()
-    try:
-        seen.add(lines_of(paths, seen.span, bar, writes=seen.only_writes))
-    finally:
-        bar.hide()
+    pass_lines(paths, seen.span, seen.add, writes=seen.only_writes)
     if must and seen.first is None:
         raise TraceError(
             "nothing that changes something is recorded there: there is nothing to learn from"
@@ -240,28 +230,8 @@ def _measure(paths: list[str], seen: Seen, until: int | None) -> Measured | None
     policy = read_policy(as_toml(before, None), "learned", table())
     rest = Span(since + 1, until)
     found = Rehearsal(policy, table(), None, rest)
-    pass_lines(paths, rest, found)
+    pass_lines(paths, rest, found.add)
     return Measured(found.worked[DENIED], found.calls, since) if found.calls else None
-
-
-def pass_lines(paths: list[str], span: Span, found: Rehearsal) -> None:
-    """Have what is recorded there pass, while a bar shows how much is left."""
-    bar = open_bar()
-    try:
-        found.add(lines_of(paths, span, bar))
-    finally:
-        bar.hide()
-
-
-def lines_of(paths: list[str], span: Span, bar: Bar, *, writes: bool = False) -> Iterator[Line]:
-    """The lines that are recorded there; `writes`: those of calls that only read need not be."""
-
-    def tell(line: str) -> None:
-        bar.hide()
-        say(line)
-
-    query = Query(since=span.since, until=span.until, writes=writes, alone=True)
-    return read(paths, Look(query, Indexes(), tell, None, bar.will, bar.seen))[0]
 
 
 def say_doubts(found: Rehearsal, policies: list[Policy]) -> None:

@@ -18,7 +18,7 @@ from enforcer.policy.judge import NONE, UNRECORDED, Facts
 from enforcer.policy.sources import PARTS, sources_of
 from enforcer.rehearsal.facts import CLIENT, DAEMON, facts_of, made_alone, place_of
 from enforcer.rehearsal.generalise import Deed, Evidence, Learned, generalise, literal
-from enforcer.rehearsal.rehearse import Span
+from enforcer.rehearsal.recorded import Span
 from log.events import Call
 from log.quote import escape, name, quote
 from log.recording.parse import ForeignLine, parse

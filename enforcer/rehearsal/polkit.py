@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from enforcer.rehearsal.facts import DAEMON
 from enforcer.rehearsal.generalise import Deed, Learned, generalise, is_never
 from enforcer.rehearsal.learn import MOST_LISTED, UNSPELLED, Measured, Seen, evidence_of, said
-from enforcer.rehearsal.rehearse import Span
+from enforcer.rehearsal.recorded import Span
 from log.events import Call
 from log.quote import escape, name
 from log.render.units import day_and_time

@@ -23,6 +23,7 @@ from enforcer.rehearsal.facts import (
     made_counted,
     place_of,
 )
+from enforcer.rehearsal.recorded import Span
 from log.events import Attached, Call, Gap, Lost, Reads, Recording, Unattached
 from log.filter import object_of
 from log.recording.parse import ForeignLine, moment, parse
@@ -42,19 +43,6 @@ _SEAL = b'{"type":"seal"'
 _pid = re.compile(rb'"pid":\d+,')
 _EXE, _CMDLINE, _UID, _FUNCTION = b',"exe":', b',"cmdline":', b',"uid":', b',"function":"'
 _TOOK, _CLIENT, _LOGIN = b',"duration_ns":', b',"client":', b',"loginuid":'
-
-
-class Span(NamedTuple):
-    """A time, in ns; None: there is no end of it."""
-
-    since: int | None = None
-    until: int | None = None
-
-    def holds(self, first: int, last: int) -> bool:
-        """Whether some of what happened from then to then is in it."""
-        return (self.since is None or last >= self.since) and (
-            self.until is None or first <= self.until
-        )
 
 
 Alike = tuple[bytes, bytes, bytes]  # what lines of calls that end alike have in common

@@ -25,6 +25,7 @@ from probes.api.table import (
     Result,
     WriteWhen,
 )
+from probes.api.undescribed import with_private
 
 API_JSON = Path(__file__).with_name("api.json")
 # `pkg-config --variable=libvirt_api libvirt` of a packaged and of a self-built libvirt, without
@@ -42,6 +43,13 @@ def load_api(xml_dirs: Sequence[Path] | None = None) -> ApiTable:
     for directory in XML_DIRS if xml_dirs is None else xml_dirs:
         table = _add_installed(table, Path(directory))
     return table
+
+
+def stub_table() -> ApiTable:
+    """The functions that the enforcer's library has stubs for, by the numbers that it knows
+    them by.
+    """
+    return with_private(load_api(()))
 
 
 @functools.cache

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from probes.api.load import load_api
 from probes.api.passing import IN, OUT
 from probes.api.table import OBJECTS, ApiTable, Function, Param, Result, chain_hash
 
@@ -165,13 +164,6 @@ def with_private(table: ApiTable) -> ApiTable:
     return dataclasses.replace(
         table, functions=table.functions + added, hash=chain_hash(table.hash, lines)
     )
-
-
-def stub_table() -> ApiTable:
-    """The functions that the enforcer's library has stubs for, by the numbers that it knows
-    them by.
-    """
-    return with_private(load_api(()))
 
 
 def stub_number(table: ApiTable, function: Function) -> int:

@@ -22,8 +22,7 @@ from probes.calls.judged import Judged
 from probes.calls.losses import SERVED
 from probes.calls.open import NO_RETURN, Extra, Open, OpenCalls, Pieces, why_unarmed
 from probes.calls.pieces import Denial, Returned, clip, is_complete, piece_of
-from probes.calls.shown import Choice
-from probes.calls.tasks import Task
+from probes.calls.tasks import Choice, Task
 from probes.calls.waits import Waits
 from probes.host.guests import Guests
 from probes.internals.private import (

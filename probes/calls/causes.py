@@ -14,8 +14,7 @@ from probes.calls.clients import Served
 from probes.calls.domains import found_by, with_true_name
 from probes.calls.judged import in_all
 from probes.calls.open import Extra, Message, Open, OpenCalls, Sent
-from probes.calls.shown import Choice
-from probes.calls.tasks import Task
+from probes.calls.tasks import Choice, Task
 from probes.kernel import records
 
 MOST_SENT = 64  # messages of a call that answers are expected to; a call sends one and waits

@@ -18,8 +18,7 @@ from probes.calls.decode import Decoder
 from probes.calls.domains import Lifecycle, is_told, uuid_of
 from probes.calls.endings import ENDINGS, Cause, Endings, whose
 from probes.calls.open import Open, OpenCalls
-from probes.calls.shown import Choice
-from probes.calls.tasks import Task
+from probes.calls.tasks import Choice, Task
 from probes.kernel import records
 
 MOST_PENDING = 256  # changes of domains of which it isn't known yet what caused them

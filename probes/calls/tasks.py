@@ -48,6 +48,22 @@ class Task(NamedTuple):
         return served.client if uid == 0 or is_own else UNKNOWN
 
 
+class Choice(NamedTuple):
+    """What of the user's choice matters while calls are under way; which events are shown in the
+    end is for log/shown.py.
+
+    Which processes are wanted is decided when a call begins, since what it causes is as wanted as
+    it is.
+    """
+
+    # of what a thread does: whether it is wanted, by whether the kernel says so of the thread, and
+    # the thread
+    passes: Callable[[bool, Task], bool] | None = None  # None: all is
+    asks: bool = False  # the kernel can't say so of any thread
+    hides_changes: bool = False  # calls that may change a domain are left out
+    only_writes: bool = False
+
+
 class Tasks:
     """Threads, by the numbers in records.
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from probes.api.load import stub_table
 from probes.api.table import LIBRARIES
-from probes.api.undescribed import stub_table
 from tests.enforced import compiled, library
 from tests.needs import ROOT, lack
 

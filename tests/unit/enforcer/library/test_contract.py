@@ -8,7 +8,7 @@ import pytest
 
 from enforcer.library import contract, generate
 from enforcer.policy.sources import TYPES
-from probes.api.undescribed import stub_table
+from probes.api.load import stub_table
 from probes.internals import gobject
 
 HEADER = Path(generate.__file__).with_name("enforcer.h")

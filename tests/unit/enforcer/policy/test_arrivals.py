@@ -24,7 +24,7 @@ from enforcer.policy.arrivals import (
 )
 from enforcer.policy.compiled import covered_names
 from enforcer.policy.rules import read_policy
-from probes.api.undescribed import stub_table
+from probes.api.load import stub_table
 from tests.needs import lack
 
 TABLE = stub_table()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from enforcer.policy.notes import notes
 from enforcer.policy.rules import read_policy
-from probes.api.undescribed import stub_table
+from probes.api.load import stub_table
 
 TABLE = stub_table()
 

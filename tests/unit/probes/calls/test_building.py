@@ -17,8 +17,7 @@ from probes.calls.causes import Causes
 from probes.calls.decode import Decoder
 from probes.calls.errors import RaisedErrors
 from probes.calls.open import NO_RETURN, Extra, Open, OpenCalls
-from probes.calls.shown import Choice
-from probes.calls.tasks import Task
+from probes.calls.tasks import Choice, Task
 from probes.kernel import records
 from tests.unit.probes.calls.test_calls import MASK, TABLE, row
 

@@ -14,8 +14,7 @@ from log.events import Caller
 from probes.calls.causes import MOST_ORIGINS, MOST_SENT, Causes, Origins
 from probes.calls.clients import Connection, Served
 from probes.calls.open import Message, Open, OpenCalls, Sent
-from probes.calls.shown import Choice
-from probes.calls.tasks import Task
+from probes.calls.tasks import Choice, Task
 from probes.kernel import records
 from tests.unit.log_samples import DESTROY
 

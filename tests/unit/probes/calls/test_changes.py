@@ -8,7 +8,7 @@ import pytest
 from log.events import Command, Event
 from probes.calls.calls import Calls
 from probes.calls.open import Open
-from probes.calls.shown import Choice
+from probes.calls.tasks import Choice
 from tests.unit.probes.calls.test_calls import TABLE, TASK, new_calls, row
 
 STOP, ASK = '{"execute":"stop","id":"libvirt-7"}\n', '{"execute":"query-status","id":"libvirt-8"}\n'
