@@ -38,8 +38,9 @@ _HIDES = REDACTED[:-1]  # how "<redacted>" and "<redacted/>" begin
 _REMOTE = "remote"  # the driver of who asks a daemon
 # libvirt's errors that say that the driver has no object of the handle's UUID (virterror.h)
 _NO_OBJECT = frozenset({42, 43, 49, 66, 62})  # domain, network, pool, secret, filter
-# drivers that a daemon has one of each, and whose names are their schemes, but for case
 _NO_SUCH = "the driver knows no such object"  # as objects.c notes it
+_OWN_DRIVER = re.compile(r"[^/]*?://(?:[/?#]|$)")  # a URI without a server
+# drivers that a daemon has one of each, and whose names are their schemes, but for case
 _DRIVERS = frozenset(
     ["qemu", "lxc", "xen", "ch", "network", "storage", "nodedev", "secret", "nwfilter", "interface"]
 )
@@ -145,6 +146,7 @@ def facts_of(made: Made) -> Iterator[Facts]:
                 numbers,
                 texts,
                 hidden,
+                made.client is not None and made.caller.uid == 0,
             )
 
 
@@ -428,18 +430,9 @@ def _uri(made: Made) -> str | Unrecorded | None:
                 uri = f"{driver.lower()}:///{path}"
     if not isinstance(uri, str) or _HIDES in uri:
         return UNRECORDED
-    return uri if made.client is None else _own_driver(uri, made.caller.uid)
-
-
-def _own_driver(uri: str, uid: int) -> str | None:
-    """The URI, if a daemon's driver is one that it names; as is_own_driver() in objects.c."""
-    scheme, found, rest = uri.partition("://")
-    if not found or (rest and rest[0] != "/"):
-        return None
-    path, mark, more = rest.partition("?")
-    if path == "/session" and uid == 0:
-        path = "/system"
-    return f"{scheme}://{path}{mark}{more}"
+    if made.client is not None and not _OWN_DRIVER.match(uri):
+        return None  # as is_own_driver() in connection.c
+    return uri
 
 
 def _readonly(made: Made) -> bool | Unrecorded:

@@ -232,6 +232,29 @@ def test_lost_beginnings_and_unknown_functions_are_told_apart():
     assert found.untold == {rehearse.LOST: 1, rehearse.UNKNOWN_FUNCTION: 1}
 
 
+@pytest.mark.parametrize(
+    ("uid", "uri", "denied"),
+    [
+        (0, "qemu:///session", {"qemu:///session", "qemu:///system"}),
+        (0, "qemu:///system", {"qemu:///system"}),
+        (1000, "qemu:///session", {"qemu:///session"}),
+        (1000, "qemu+tcp://host/session", set()),
+        (0, "qemu+tcp://host/system", set()),
+    ],
+)
+def test_daemons_of_root_have_one_driver_for_both_paths(uid, uri, denied):
+    """As is_own_driver() in connection.c has it: both spellings are matched. What can't be told is
+    settled against the caller by rules that deny.
+    """
+    conn = Handle("connect", {"uri": uri, "driver": "QEMU"})
+    made = served(function="virDomainCreateXML", args=Values({"conn": conn, "xml": None}))
+    made = made._replace(caller=LIBVIRTD._replace(uid=uid))
+    for glob in ("qemu:///session", "qemu:///system", "qemu+tcp://*"):
+        found = rehearsed(rule("r", function=["virDomainCreateXML"], uri=[glob]), made)
+        is_unknown = "tcp" in uri
+        assert bool(found.changed[DENIED]) == (is_unknown or glob in denied), glob
+
+
 def test_counted_reads_are_judged_by_their_object():
     def reads(function: str, about: Handle | None) -> Reads:
         return Reads(START, START + NS, LIBVIRTD, "rpc", client(), function, about, 7, 0, 9, 9)
