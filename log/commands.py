@@ -6,6 +6,7 @@ exit status goes out.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -40,6 +41,7 @@ from log.sinks.whole import write_whole
 _AT_ONCE = 1 << 16  # characters that are printed together
 _QUARTER_HOUR = 900 * 10**9  # ns: no zone's days begin within one
 _LOOK_AGAIN = 0.2  # s, for what is being recorded
+_RARELY = 100_000  # new objects between two looks for rings of them, as events are none
 
 
 class Printer:
@@ -189,6 +191,7 @@ def _look(query: Query, paths: list[str], bar: Bar, wait: Callable[[], None] | N
     """How a record is read while a bar shows it; the question is also about what its objects were
     called before and after.
     """
+    gc.set_threshold(_RARELY)
     indexes = Indexes()
     query = with_renames(query, paths, indexes, say)
 

@@ -28,8 +28,11 @@ def cut_event(event: Event, size: int) -> Event:
 def _cut_values(values: Values, size: int) -> Values:
     if values is NO_VALUES:
         return values
-    fields = {key: _cut(item, size) for key, item in values.values.items()}
-    return values if fields == values.values else Values(fields)
+    known: tuple[int, Values | None] | None = values.rendered.get("cut")
+    if known is None or known[0] != size:
+        fields = {key: _cut(item, size) for key, item in values.values.items()}
+        known = values.rendered["cut"] = size, None if fields == values.values else Values(fields)
+    return known[1] or values
 
 
 def _cut(item: Any, size: int) -> Value:

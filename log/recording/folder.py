@@ -55,7 +55,7 @@ def order(file: str) -> tuple[str, str]:
 
 
 class Folder:
-    """An open folder."""
+    """An open folder, until the last who has it lets go of it."""
 
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
@@ -64,9 +64,12 @@ class Folder:
 
     def close(self) -> None:
         """Let go of it."""
-        if self._lock is not None:
-            os.close(self._lock)
-        os.close(self.fd)
+        held, self.fd, self._lock = (self._lock, self.fd), -1, None
+        for fd in held:
+            if fd is not None and fd >= 0:
+                os.close(fd)
+
+    __del__ = close
 
     def hold(self) -> None:
         """Be the one that records here; TraceError where another is."""

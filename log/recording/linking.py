@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from log.events import Call, Command, DomainEvent, Event, call_id
 from log.recent import Recent
-from log.recording.parse import ForeignLine, parse
+from log.recording.alike import LineParser
+from log.recording.parse import ForeignLine
 from log.recording.query import Query
 from log.recording.reader import Line
 from log.shown import Shown
@@ -86,7 +87,7 @@ def events_of(
 ) -> Iterator[Found]:
     """The events that are shown; `foreign` is told in the end how many lines were none."""
     hosts: dict[str | None, Linking] = {}
-    others = 0
+    parse, others = LineParser().parse, 0
     for host, text in lines:
         if text.startswith(_SEAL):
             continue

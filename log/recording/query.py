@@ -65,8 +65,7 @@ class Query:
     nested: bool = False
     since: int | None = None  # ns
     until: int | None = None  # ns
-    # what daemons do for a call is on lines of its own, and needed nowhere else
-    alone: bool = False
+    alone: bool = False  # what daemons do for a call is shown on lines of its own
 
     @cached_property
     def chooses(self) -> bool:
@@ -160,12 +159,8 @@ class Query:
 
     def may_join(self, line: bytes) -> bool:
         """Whether a line may be told with the call that it was done for."""
-        if line.startswith(CALLS):
-            return (
-                not self.alone
-                and CAUSED in line
-                and _holds_each(line, (*self._named, *self._taking_part))
-            )
+        if line.startswith(CALLS) and not _holds_each(line, (*self._named, *self._taking_part)):
+            return False
         return CAUSED in line
 
     @cached_property

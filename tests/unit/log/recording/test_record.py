@@ -18,7 +18,10 @@ from log.errors import TraceError
 from log.events import End, Event, Gap, Lost, Reads, Recording, Removed
 from log.recording.folder import make_folder
 from log.recording.frames import Content, frames
+from log.recording.index import Indexes
+from log.recording.lines import Look
 from log.recording.query import Query
+from log.recording.reader import read
 from log.recording.recorder import Recorder
 from log.recording.writer import Keeping
 from log.render import jsonl
@@ -52,6 +55,14 @@ def test_what_was_recorded_is_read_back(folder):
     assert not said
     assert isinstance(found[0], Recording) and isinstance(found[-1], End)
     assert found[1:-1] == events
+
+
+def test_no_descriptor_is_left_open(folder):
+    record(folder, [destroy(1)])
+    replay(folder)
+    next(read([str(folder)], Look(Query(), Indexes(), pytest.fail))[0])  # and is left early
+    with os.scandir("/proc/self/fd") as opened:
+        assert not [entry for entry in opened if os.readlink(entry).startswith(str(folder))]
 
 
 def test_segment_is_json_lines_for_other_programs(folder):

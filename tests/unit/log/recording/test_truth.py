@@ -40,7 +40,8 @@ from log.values import Handle, Values
 from tests.unit.log_samples import CALLER, DESTROY, START
 from tests.unit.recording_samples import replay, segments, without_index
 
-EXAMPLES = int(os.environ.get("LIBVIRT_TRACE_EXAMPLES", "100"))
+# the same ones each time, unless more are asked for
+EXAMPLES = int(os.environ.get("LIBVIRT_TRACE_EXAMPLES", "0"))
 NAMES = ("web1", "web2", "db")
 FUNCTIONS = ("virDomainDestroy", "virDomainGetInfo", "virConnectClose")
 names = st.sampled_from(NAMES)
@@ -213,7 +214,10 @@ def look_at_each(events: list[Event], query: Query) -> list[Event]:
 
 
 @settings(
-    max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=EXAMPLES or 100,
+    derandomize=not EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 @given(histories(), queries, st.data())
 def test_answer_is_that_of_a_look_at_each_line(events: list[Event], query: Query, data) -> None:
@@ -225,20 +229,40 @@ def test_answer_is_that_of_a_look_at_each_line(events: list[Event], query: Query
     segment_of = sorted(
         data.draw(st.lists(st.integers(0, 2), min_size=len(frames), max_size=len(frames)))
     )
-    if not frames:
-        return
-    expected = look_at_each(events, query)
+    if frames:
+        check(frames, segment_of, query, data.draw(st.integers(0, 2)))
+
+
+def check(frames: list[list[Event]], segment_of: list[int], query: Query, first: int = 0) -> None:
+    """With all indexes, without the `first` one, ..., without any."""
+    expected = look_at_each([event for frame in frames for event in frame], query)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "record"
         write(folder, frames, segment_of)
-        found, said = replay(folder, query=query)
-        assert found == expected and not said
         files = segments(folder)
-        for file in (data.draw(st.sampled_from(files)), *files):  # one by one, then all
-            if file.read_bytes()[-4:] == bytes.fromhex("b1ea928f"):
+        for file in (None, *files[first:], *files[:first]):
+            if file:
                 without_index(file)
             found, said = replay(folder, query=query)
             assert found == expected and not said
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["together", "apart"])
+@pytest.mark.parametrize("since", [None, START + 3])
+def test_call_has_what_was_done_for_it_on_lines_of_their_own_too(
+    cut: bool, since: int | None
+) -> None:
+    """Where each call is shown by itself, its monitor's time is still a part of its own."""
+    outer = DESTROY._replace(time=START, duration_ns=900_000_000, tid=1, failed=True)
+    id = call_id(1, START)
+    inner = outer._replace(time=START + 2, duration_ns=800_000_000, tid=2, failed=False, parent=id)
+    id = call_id(2, START + 2)
+    asked = Command(START + 4, 5, 2, "rpc", CALLERS[0], '{"execute":"stop"}', id)
+    frames: list[list[Event]] = [[asked], [inner], [outer]] if cut else [[asked, inner, outer]]
+    query = Query(failed=True, since=since, alone=True)
+    check(frames, [0] * len(frames), query)
+    (found,) = look_at_each([asked, inner, outer], query)
+    assert isinstance(found, Call) and found.children == (inner._replace(children=(asked,)),)
 
 
 @pytest.mark.parametrize("alone", [True, False])

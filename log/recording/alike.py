@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Lines come in, their events go out: as `parse`, which calls that differ from one before in no
+more than when, how long and for which other call do not need again.
+
+Such calls share what they have in common, so it is rendered once, too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from log.events import Call, Event
+from log.recording.parse import moment, parse
+
+MOST_KNOWN = 2048
+LONGEST = 4096  # bytes of a line that is remembered
+# of a call as the recorder writes it: its time, what comes before its duration, that, the call that
+# it was made for, and the rest
+_CALL = re.compile(
+    rb'\{"type":"call","time":"([0-9T:.-]{29}Z)","id":"[0-9]+-[0-9]+"(,.*)'
+    rb',"duration_ns":(0|[1-9][0-9]*|null),"parent":(null|"[0-9]+-[0-9]+")(,.*\})\n?',
+    re.DOTALL,
+).fullmatch
+# in the parts that are remembered: that one of the others may be there once more, to be obeyed
+_AGAIN = re.compile(rb'"(?:time|duration_ns|parent)"|,"type"|"\s+:|\\u').search
+_TIME, _DURATION, _PARENT = map(Call._fields.index, ("time", "duration_ns", "parent"))
+assert (_TIME, _DURATION) == (0, 1)
+
+
+class LineParser:
+    """What lines of one record were like."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, bytes], tuple[tuple[Any, ...], tuple[Any, ...]]] = {}
+
+    def parse(self, line: bytes) -> Event | None:
+        """The event; None for a type that is not known here. ForeignLine for anything else."""
+        found = _CALL(line) if len(line) <= LONGEST else None
+        if found is None:
+            return parse(line)
+        time, before, took, parent, after = found.groups()
+        known = self._known.get((before, after))
+        if known is None:
+            return self._learn(line, before, after)
+        try:
+            begun = moment(time.decode())
+        except ValueError:
+            return parse(line)  # which says so
+        duration = None if took == b"null" else int(took)
+        cause = None if parent == b"null" else parent[1:-1].decode()
+        return tuple.__new__(Call, (begun, duration, *known[0], cause, *known[1]))
+
+    def _learn(self, line: bytes, before: bytes, after: bytes) -> Event | None:
+        event = parse(line)
+        if type(event) is Call and not (_AGAIN(before) or _AGAIN(after)):
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[before, after] = event[_DURATION + 1 : _PARENT], event[_PARENT + 1 :]
+        return event
