@@ -59,7 +59,8 @@ class Signals:
     """What was asked of us since the last look."""
 
     def __init__(self, *, reopens: bool, patience: int) -> None:
-        """`reopens`: there is a file that SIGHUP reopens; else it means that the terminal is gone.
+        """`reopens`: there is a file that SIGHUP reopens, or a record of which it ends the segment;
+        else it means that the terminal is gone.
 
         `patience`: who asks that often does not want to wait any longer for anything.
         """
@@ -181,22 +182,26 @@ def record(arguments: Sequence[str]) -> int:
         parser.error("a record holds no secrets: --no-redact is for looking on only")
     slower, options.slower = options.slower, None  # no filter here
     filters = filters_of(options, tree=bool(argv) and not options.all_processes)
-    signals = begin(options, argv)
+    signals = begin(options, argv, records=True)
     log = Log(options, signals, quiet=not options.show)
     exporters = open_exporters(options.exports, log.complain)
     log.add(*exporters)
     recorder, service = record_sinks(options, filters, slower, log.complain, anchor_of(exporters))
     log.add(recorder, service)
     log.know(*recorder.gauges())
-    return trace_to(log, options, filters, argv, signals)
+    try:
+        return trace_to(log, options, filters, argv, signals)
+    except BaseException as error:
+        recorder.fail(_in_words(error))
+        raise
 
 
-def begin(options: argparse.Namespace, argv: list[str]) -> Signals:
+def begin(options: argparse.Namespace, argv: list[str], *, records: bool = False) -> Signals:
     """What comes before anything is opened."""
     check_tracing()
     Path("/proc/self/comm").write_text("libvirt-trace")  # for ps, top and pkill
     sys.setswitchinterval(SWITCH)
-    return Signals(reopens=options.output is not None, patience=3 if argv else 2)
+    return Signals(reopens=records or options.output is not None, patience=3 if argv else 2)
 
 
 def trace_to(
@@ -329,6 +334,17 @@ def do(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["export"]:
         return export_record(arguments[1:])
     return trace(arguments)
+
+
+def _in_words(error: BaseException) -> str:
+    """Why it could not start."""
+    if isinstance(error, TraceError):
+        return "; ".join(map(str, error.args))
+    if isinstance(error, OSError):
+        return explain(error)
+    if isinstance(error, Exception):
+        return _internal_error(type(error), error.__traceback__).partition(";")[0]
+    return "interrupted"
 
 
 def _internal_error(kind: type[BaseException], trace: TracebackType | None) -> str:

@@ -18,7 +18,6 @@ from log.recording.format import need_zstandard
 from log.recording.recorder import Recorder
 from log.recording.writer import Keeping
 from log.render import jsonl, text
-from log.sinks.output import Sink
 from log.sinks.service import Service
 from probes import ways
 from probes.api import listing

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from log.events import Call, End, Event, Lost, Reads, Recording
+from log.events import Call, End, Event, Gap, Lost, Reads, Recording
 from log.recording.counting import COUNTED, Counting
 from log.recording.entry import entry_of
 from log.recording.folder import Folder
@@ -48,6 +48,7 @@ class Recorder:
         self.written = self.counted = self.missed = 0  # calls
         self._writer = Writer(folder, keeping, self._describe, complain, anchor)
         self._writer.start()
+        self._is_closed = False
 
     def write(self, events: Sequence[Event]) -> None:
         """Record a batch."""
@@ -60,7 +61,15 @@ class Recorder:
         self._put(self._counting.due(time.time_ns()))
 
     def reopen(self) -> None:
-        """Segments are not moved away."""
+        """What comes goes to another segment: those that are there can be taken away."""
+        self._writer.turn()
+
+    def fail(self, why: str) -> None:
+        """Tracing has ended before it began."""
+        if not self._is_closed:
+            now = time.time_ns()
+            self._put([Gap(now, now, f"tracing could not start: {why}"), End(now, 0, 0, 0, 0, 0)])
+            self.close()
 
     def is_well(self) -> bool:
         """Whether the thread that writes is there."""
@@ -91,6 +100,7 @@ class Recorder:
 
     def close(self, given_up: Callable[[float], bool] = lambda idle: False) -> None:
         """Write the rest, and wait until it is on disk."""
+        self._is_closed = True
         self._put(self._counting.rest())
         left = self._writer.close(lambda idle: idle > PATIENCE or given_up(idle))
         if left:

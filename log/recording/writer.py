@@ -78,7 +78,7 @@ class Writer:
         self._waiting: deque[Entry] = deque()
         self._size = 0  # characters
         self._due: float | None = None  # s, monotonic: when what waits is written
-        self._ends = self._given_up = self._failed = False
+        self._ends = self._given_up = self._failed = self._turns = False
         self._storing = False
         self._gap: Gap | None = None  # that is to be told
         self._since = 0  # ns: when writing failed
@@ -135,6 +135,14 @@ class Writer:
             if self._gap:
                 self._gap = self._gap._replace(lost=(self._gap.lost or 0) + calls)
 
+    def turn(self) -> None:
+        """End the segment with the next frame, which is written now; another begins with what comes
+        then.
+        """
+        with self._changed:
+            self._turns = True
+            self._changed.notify_all()
+
     def close(self, given_up: Callable[[float], bool]) -> int:
         """Write all that waits, and end the segment; how many lines could not be written."""
         begun = time.monotonic()
@@ -169,6 +177,10 @@ class Writer:
             while not self._ends:
                 now = time.monotonic()
                 if self._size >= MOST_CONTENT or (self._due is not None and self._due <= now):
+                    break
+                if self._turns and self._fd < 0 and not self._waiting:
+                    self._turns = False  # it has just ended
+                if self._turns:
                     break
                 left = (self._sealed + SEAL_NS - time.time_ns()) / 1e9
                 if left <= 0 or left > SEAL_NS / 1e9:  # the clock may have been set
@@ -319,8 +331,11 @@ class Writer:
     def _look_after(self) -> None:
         """Go on in another segment where this one is long or old; take away what is too much."""
         now = time.time_ns()
+        with self._changed:
+            turns, self._turns = self._turns, False
         if (
-            self._offset >= self._keeping.segment_bytes
+            turns
+            or self._offset >= self._keeping.segment_bytes
             or len(self._index.rows) >= MOST_FRAMES
             or not 0 <= now - self._begun < DAY_NS
         ):

@@ -162,6 +162,62 @@ def test_follow_shows_what_comes_also_in_the_next_segment(tmp_path: Path) -> Non
         assert follower.wait(20 * PATIENCE) in (0, 130)
 
 
+def test_hangup_begins_another_segment_and_ends_nothing(tmp_path: Path, caller) -> None:
+    """What systemctl reload and logrotate send; the terminal may be gone, too."""
+    folder, unit = tmp_path / "record", (ROOT / "libvirt-trace.service").read_text()
+    assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in unit
+    work = [PYTHON, "-c", f"for _ in range(3):\n    input()\n    print(flush=True)\n{WORK}"]
+    program = subprocess.Popen(work, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    recorder = subprocess.Popen(
+        [*TRACER, "record", folder, "-p", str(program.pid)], stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdin and program.stdout
+
+    def closed() -> int:
+        heads = [file.read_bytes()[-4:] for file in folder.glob("*.zst")] if folder.exists() else []
+        return heads.count(b"\xb1\xea\x92\x8f")  # the end of zstd's seek table
+
+    try:
+        wait_until(lambda: folder.exists() and b"attached to" in ask("log", folder).stdout)
+        for number in range(2):
+            recorder.send_signal(signal.SIGHUP)
+            wait_until(
+                lambda count=number + 1: (
+                    closed() == count and len(list(folder.glob("*.zst"))) > count
+                )
+            )
+        for _ in range(3):
+            program.stdin.write("\n")
+            program.stdin.flush()
+            assert program.stdout.readline() == "\n"
+        assert program.wait(20 * PATIENCE) == 0
+        recorder.send_signal(signal.SIGTERM)
+        assert recorder.wait(20 * PATIENCE) == 0
+    finally:
+        for process in (recorder, program):
+            process.kill()
+            process.wait()
+    assert recorder.stderr and " 0 lost in " in recorder.stderr.read()
+    found = ask("log", folder, "-f", "virDomainSetMemory").stdout.decode()
+    assert found.count(" virDomainSetMemory(") == TIMES and "nothing was recorded" not in found
+    verdict = ask("verify", folder).stdout.decode()
+    assert verdict.startswith("intact: 3 segments") and verdict.count("  from ") == 1, verdict
+    assert ": not running" in verdict
+
+
+def test_start_that_fails_is_told_as_such_and_not_as_a_kill(tmp_path: Path) -> None:
+    folder = tmp_path / "record"
+    assert run_record(folder, "--", "true").returncode == 0
+    failed = run_record(folder, "--library", tmp_path / "nosuch.so")
+    why = failed.stderr.removeprefix("libvirt-trace: ").rstrip("\n")
+    assert failed.returncode == 1 and "nosuch.so" in why and "\n" not in why, failed.stderr
+    assert run_record(folder, "--", "true").returncode == 0
+    verdict = ask("verify", folder).stdout.decode()
+    assert verdict.startswith("intact: 3 segments") and "killed" not in verdict, verdict
+    assert verdict.count(f": tracing could not start: {why}\n") == 1, verdict
+    assert f"tracing could not start: {why}\n" in ask("log", folder).stdout.decode()
+
+
 def test_record_of_another_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "record"
     first = subprocess.Popen([*TRACER, "record", folder], stderr=subprocess.DEVNULL)
