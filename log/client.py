@@ -31,6 +31,7 @@ class Client(NamedTuple):
     # who is known to be at the other end; it is another one where a daemon speaks for its client
     peer: Client | None = None
     claims: Client | None = None  # who it says that it is, without a proof
+    unproved: bool = False  # nothing but the word of anybody's program says so
     is_daemon: bool = False  # nobody: the daemon does it by itself
 
     @property
@@ -61,8 +62,11 @@ class Client(NamedTuple):
         """As events show it, by name."""
         if self.is_daemon:
             return {"daemon": True}
-        shown = {**self._own_fields(), "peer": self.peer and self.peer._own_fields()}
-        return shown if self.claims is None else {**shown, "claims": self.claims._own_fields()}
+        shown = self._own_fields()
+        shown["peer"] = self.peer and self.peer._own_fields()
+        if self.claims is not None:
+            shown["claims"] = self.claims._own_fields()
+        return {**shown, "unproved": True} if self.unproved else shown
 
     def _own_fields(self) -> dict[str, Value]:
         shown: dict[str, Value] = {name: getattr(self, name) for name in WHO}

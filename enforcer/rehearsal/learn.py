@@ -39,6 +39,7 @@ NO_NAME = "the name of what it was made on can't be told"
 FAILED = "it failed"
 WAS_DENIED = "it was denied"
 CLAIMED = "it was made by one that claims to be another"
+UNPROVED = "nothing but the word of anybody's program says who made it"
 UNSPELLED = "no policy can spell its name"
 UNKNOWN = "its function is not known here"
 
@@ -91,6 +92,9 @@ class Seen:
         facts = list(facts_of(made))
         if made.client is not None and made.client.claims is not None:
             self.leave(CLAIMED, call)
+            return
+        if made.client is not None and made.client.unproved:
+            self.leave(UNPROVED, call)
             return
         who = _who(call)
         if who is None:

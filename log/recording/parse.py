@@ -285,6 +285,7 @@ def _client(item: Any, path: str, types: Types) -> Client | None:
         loginuid,
         _client(f.get("peer"), f"{path}/peer", types),
         _client(f.get("claims"), f"{path}/claims", types),
+        f.get("unproved") is True,
     )
 
 

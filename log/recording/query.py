@@ -255,7 +255,7 @@ class Query:
         return wants_function(function, self.functions)
 
     def _of_process(self, caller: Caller, comm: str, client: Client | None) -> bool:
-        known = client or UNKNOWN
+        known = _proved(client) or UNKNOWN
         return (
             (not self.pids or caller.pid in self.pids or known.pid in self.pids)
             and (
@@ -273,6 +273,7 @@ class Query:
     def _for(self, client: Client | None) -> bool:
         if not self.clients:
             return True
+        client = _proved(client)
         if client is None:
             return False
         said = (client.pid, client.user, client.uid, client.sasl, client.x509, client.address)
@@ -347,6 +348,11 @@ def _parts(globs: tuple[str, ...], more: Group = ()) -> Group:
             return ()
         found.append(part.encode())
     return (*found, *more) if found else ()
+
+
+def _proved(client: Client | None) -> Client | None:
+    """The client, unless nothing but the word of anybody's program says who it is."""
+    return None if client is None or client.unproved else client
 
 
 def _is_user(uid: int | None, user: str | None, wanted: tuple[str, ...]) -> bool:

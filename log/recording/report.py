@@ -141,7 +141,7 @@ def cause_of(event: DomainEvent) -> str:
 def client_of(comm: str, caller: Caller, client: Client | None) -> Key:
     """Program and user that a call is made for."""
     program = os.path.basename(caller.exe or "") or comm
-    if client is None:
+    if client is None or client.unproved:
         return program, caller.user or str(caller.uid)
     if client.is_daemon:
         return program, "itself"

@@ -404,7 +404,8 @@ def _whom(client: Client) -> str:
     words += [name(client.program)] if client.exe is not None else []
     user = "?" if client.name is None else name(client.name)
     says = f" who says {_whom(client.claims)}" if client.claims else ""
-    return " ".join([*words, user]) + says
+    alone = " (unproved)" if client.unproved else ""
+    return " ".join([*words, user]) + says + alone
 
 
 # an unknown function's name is what a file in some container says

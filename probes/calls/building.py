@@ -138,7 +138,7 @@ class Building:
             )
         client: Client | None = None
         if task.served:
-            client = task.served.client or UNKNOWN
+            client = task.served.shown or UNKNOWN
         elif task.is_daemon:
             is_own = (
                 call.raw is not None and not call.raw[records.RECORD_FLAGS] & records.REC_SERVING

@@ -45,6 +45,7 @@ class Served(NamedTuple):
     end: int = 0  # address of the daemon's end of the connection
     client_start: int | None = None  # when its process began (ns, CLOCK_BOOTTIME)
     client_uid: int | None = None  # whose that process really is; None: not known
+    shown: Client | None = None  # the client as it is told, marked where only a program says so
 
 
 class Identity(NamedTuple):
@@ -85,6 +86,8 @@ class Clients:
         self._searches = searches()
         self._known: Recent[tuple[Client, int | None, int], Identity] = Recent(MOST_CLIENTS)
         self._copied: Recent[Hashable, tuple[Client, int | None]] = Recent(MOST_CLIENTS)
+        # as read, and marked: by the former's id
+        self._unproved: Recent[int, tuple[Client, Client]] = Recent(MOST_CLIENTS)
         # by daemon and its end of the connection
         self._claims: Recent[tuple[int, int], Claim] = Recent(MOST_CLIENTS)
 
@@ -120,6 +123,14 @@ class Clients:
             return claim.shown
         self._claims.pop((daemon, served.end))  # another connection is there by now
         return identity
+
+    def unproved(self, client: Client) -> Client:
+        """The same, marked as what nothing but a program's word says."""
+        known = self._unproved.get(id(client))
+        if known is None or known[0] is not client:
+            known = client, client._replace(unproved=True)
+            self._unproved.put(id(client), known)
+        return known[1]
 
     def _identity(
         self, raw: bytes, plan: Plan, connection: Connection, daemon: int, at: int

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
 
+from log.client import UNKNOWN
 from log.events import (
     BY_CALL,
     BY_CONNECTION_END,
@@ -258,8 +259,10 @@ def _by_process(daemon: int, guest: Guest | None) -> Cause | None:
 
 
 def whose(task: Task) -> dict[str, Value]:
-    """For whom a thread does something: a daemon's client, else its own process."""
-    by = (task.served.client if task.served else None) or task.caller
+    """For whom a thread does something: a daemon's client, if that is believed, else its own
+    process.
+    """
+    by = task.caller if task.believed is UNKNOWN else task.believed
     return {"pid": by.pid, "exe": by.exe, "uid": by.uid, "user": by.user}
 
 

@@ -104,7 +104,9 @@ class Tasks:
             assert plan is not None
             client, start, uid = self._clients.of(raw, plan, known.served, tgid, time_ns)
             served = known.served._replace(client=client, client_start=start, client_uid=uid)
-            self._serving.put(task, known._replace(served=served))
+            known = known._replace(served=served)
+            shown = client if known.believed is client else self._clients.unproved(client)
+            self._serving.put(task, known._replace(served=served._replace(shown=shown)))
 
     def name(self, names: Mapping[int, str]) -> None:
         """Names of users that are known only now."""

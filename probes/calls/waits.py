@@ -105,7 +105,7 @@ class Waits:
             tid,
             task.comm,
             task.caller,
-            (task.served.client or UNKNOWN) if task.served else None,
+            (task.served.shown or UNKNOWN) if task.served else None,
             function.name if function else "?",
             self._object(call),
             where.place,

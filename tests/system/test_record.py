@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import collections
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,51 @@ def check_trace(events, guest):
     arrows = collections.Counter((end["s"], end["f"]) for end in ends.values())
     assert arrows["virsh", "libvirtd"] == 2
     assert arrows["libvirtd", f"domain {guest.name}"] >= 4
+
+
+# nobody's own libvirtd, with drivers that do nothing; then root asks it for something
+OWN_DAEMON = """
+setpriv --reuid=65534 --regid=65534 --clear-groups \\
+    env -i PATH=/usr/bin HOME="$1" XDG_RUNTIME_DIR="$1" \\
+    "$1/libvirtd" --config "$1/libvirtd.conf" --timeout 30 2>"$1/log" &
+while ! test -S "$1/libvirt-sock"; do kill -0 $!; sleep 0.1; done
+virsh -q -c "test+unix:///default?socket=$1/libvirt-sock" suspend test >/dev/null
+kill $!
+wait
+"""
+
+
+def test_what_a_users_own_daemon_says_of_its_clients_chooses_nothing(tmp_path):
+    """Live and recorded: that root has asked it is told, and marked as its word."""
+    place = tmp_path / "own"
+    place.mkdir()
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    shutil.copy("/usr/sbin/libvirtd", place / "libvirtd")
+    (place / "libvirtd.conf").write_text(f'unix_sock_dir = "{place}"\nauth_unix_rw = "none"\n')
+    for path in (place, *place.iterdir()):
+        os.chown(path, 65534, 65534)
+    folder = tmp_path / "record"
+    wanted = ("-f", "virDomainSuspend", "--reads", "full")
+    done = run_record(folder, *wanted, "--", "sh", "-eu", "-c", OWN_DAEMON, "sh", place)
+    assert " 0 lost in " in done.stderr and done.returncode == 0, (
+        done,
+        (place / "log").read_text(),
+    )
+    (by_root, by_daemon) = sorted(
+        (line for line in lines_of(folder) if line["type"] == "call"), key=lambda line: line["uid"]
+    )
+    assert (by_root["client"], by_daemon["uid"]) == (None, 65534)
+    client = by_daemon["client"]
+    assert (client["uid"], client["pid"], client["unproved"]) == (0, by_root["pid"], True)
+
+    def shown(*words: str) -> list[str]:
+        lines = ask("log", folder, "--both", *words).stdout.decode().splitlines()
+        return [line for line in lines if " virDomainSuspend(" in line]
+
+    of_daemon = re.compile(r" nobody for [0-9]+ virsh root \(unproved\) ").search
+    both = shown()
+    (own,) = filter(of_daemon, both)
+    for words in (("-u", "root"), ("-p", str(by_root["pid"])), ("-n", "virsh")):
+        assert shown(*words) == [line for line in both if line != own], words
+    assert shown("-u", "nobody") == [own] and len(both) == 2

@@ -108,8 +108,11 @@ any_client = (
     st.none()
     | st.just(OWN)
     | st.builds(
-        lambda known, peer, claims: known._replace(peer=peer, claims=claims),
+        lambda known, unproved, *others: known._replace(
+            unproved=unproved, peer=others[0], claims=others[1]
+        ),
         any_peer,
+        st.booleans(),
         *2 * [st.none() | any_peer],
     )
 )

@@ -118,9 +118,11 @@ def test_nobody_is_believed_who_claims_to_be_another_or_is_not_known(tmp_path):
     claims = client()._replace(claims=ROOT.alone())
     nobody = Client(address="10.0.0.1:99", readonly=False)
     events = [*twice(served(0, client=claims)), *twice(served(0, client=nobody), 1)]
+    events += twice(served(0, client=ROOT._replace(unproved=True)), 5)
     text = learned(tmp_path, *events, *twice(served(0, "virDomainReboot"), 3))
     assert f"since {learn.CLAIMED}" in text and f"since {learn.NOBODY}" in text
-    assert not allows(text, events[0]) and not allows(text, events[2])
+    assert f"since {learn.UNPROVED}" in text
+    assert not any(allows(text, event) for event in events[::2])
     proved = client("", 0)._replace(uid=None, gid=None, x509="CN=a*[b],O=x")
     text = learned(tmp_path, *twice(served(0, client=proved)))
     assert allows(text, served(0, client=proved))

@@ -493,3 +493,24 @@ def test_query_finds_what_a_look_at_every_event_does(folder, query, wanted):
     assert calls(replay(folder, query=query)[0]) == expected
     without_index(segment)
     assert calls(replay(folder, query=query)[0]) == expected
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        Query(users=("alice",)),
+        Query(users=("1000",)),
+        Query(pids=(99,)),
+        Query(comms=("virsh",)),
+        Query(clients=("alice",)),
+    ],
+)
+def test_query_believes_nobody_whose_word_alone_says_for_whom_a_call_is(folder, query):
+    """What anybody's program says of its clients is recorded, and chooses nothing."""
+    says = Client(99, 1000, "alice", exe="/usr/bin/virsh")
+    caller = DESTROY.caller._replace(pid=5, uid=65534, user="nobody", exe="/tmp/own")
+    proved = destroy(1)._replace(comm="rpc", caller=caller, client=says)
+    alone = destroy(2)._replace(comm="rpc", caller=caller, client=says._replace(unproved=True))
+    record(folder, [proved], [alone])
+    assert calls(replay(folder, query=query)[0]) == [proved]
+    assert calls(replay(folder, query=Query(users=("nobody",)))[0]) == [proved, alone]

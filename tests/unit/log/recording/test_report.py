@@ -118,6 +118,14 @@ def test_filters_of_log_hold(tmp_path, capsys):
     assert capsys.readouterr().out == "no calls\n"
 
 
+def test_what_a_programs_word_alone_says_of_its_clients_is_counted_as_its_own(tmp_path, capsys):
+    says = Client(5, 0, "root", exe="/usr/bin/virsh", unproved=True)
+    own = LIBVIRTD._replace(exe="/tmp/own", uid=65534, user="nobody")
+    call = call_on("web1")._replace(comm="rpc", caller=own, client=says)
+    (row,) = asked(capsys, lines_file(tmp_path, "calls", call))["clients"]
+    assert row["client"] == {"program": "own", "user": "nobody"}
+
+
 def test_ending_of_a_domain_has_its_cause(tmp_path, capsys):
     client = Client(pid=5, user="alice", exe="/usr/bin/virsh")
     destroyed = call_on("web1")._replace(tid=77, function="virDomainDestroy")

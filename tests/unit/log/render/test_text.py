@@ -436,6 +436,7 @@ def test_what_no_call_is_known_to_have_caused_is_shown(view: text.View):
         (Client(address="10.0.0.1:99", uid=0), 'for 10.0.0.1:99 "0"'),
         (Client(pid=7, uid=1, claims=Client(uid=0)), 'for 7 "1" who says "0"'),
         (UNKNOWN, "for ?"),
+        (Client(pid=7, user="alice", unproved=True), "for 7 alice (unproved)"),
     ],
     ids=str,
 )
