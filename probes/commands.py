@@ -52,7 +52,7 @@ def record_sinks(
     slower_ns: int | None,
     complain: Callable[[str], None],
     anchor: Callable[[str], None],
-) -> tuple[Recorder, Sink]:
+) -> tuple[Recorder, Service]:
     """What writes the record, and what tells systemd of it; `anchor` keeps a line elsewhere.
     TraceError where that is not possible.
     """
