@@ -27,6 +27,7 @@ from log.recording.reader import read
 from log.recording.report import Report, as_json, differences, differences_as_json, heading, tables
 from log.recording.verify import anchors_of, verify
 from log.render import text, units, xml
+from log.render.forms import ON_A_HOST
 from log.render.jsonl import line as json_line
 from log.render.jsonl import string
 from log.report.page import PageHead, page
@@ -60,7 +61,7 @@ class Printer:
             "json": self._json,
             "xml": self._xml,
             "text": self._text,
-        }[form]
+        }.get(form, self._siem)
         self._parts: list[str] = []
         self._size = 0
         self._form = form
@@ -125,6 +126,9 @@ class Printer:
         if not self._hosts or not line:
             return line
         return line.replace(">", f"><host>{xml.content(found.host or '?')}</host>", 1)
+
+    def _siem(self, found: Found) -> str:
+        return ON_A_HOST[self._form](found.event, found.on)
 
 
 def show_log(arguments: Sequence[str]) -> int:
@@ -248,7 +252,7 @@ def _draw(options: argparse.Namespace, query: Query, arguments: Sequence[str]) -
     lines, several = read(options.paths, look)
 
     def every() -> Iterator[Found]:
-        for host, event in events_of(lines, look.query, lambda count: look.say(_foreign(count))):
+        for host, event, _ in events_of(lines, look.query, lambda count: look.say(_foreign(count))):
             report.add(event)
             story.add(host if several else None, event)
             yield Found(host if several else None, event)

@@ -9,6 +9,8 @@ import argparse
 
 from log.recording.folder import DEFAULT
 from log.recording.query import Query
+from log.render.forms import FORMS
+from log.render.forms import HELP as FORMS_HELP
 from log.usage import (
     EXPORTS,
     Parser,
@@ -81,9 +83,9 @@ def log_parser() -> Parser:
     how.add_argument(
         "--format",
         metavar="FORMAT",
-        choices=("text", "json", "xml"),
+        choices=FORMS,
         default="text",
-        help="text, json or xml (text)",
+        help=f"{FORMS_HELP} (text)",
     )
     how.add_argument(
         "--json",

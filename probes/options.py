@@ -11,6 +11,8 @@ from log.errors import TraceError
 from log.recording.counting import COUNTED, MODES
 from log.recording.folder import DEFAULT as FOLDER
 from log.recording.writer import DAY_NS
+from log.render.forms import FORMS
+from log.render.forms import HELP as FORMS_HELP
 from log.usage import (
     STRING_MAX,
     Parser,
@@ -168,8 +170,8 @@ def tracing_parser(version: str) -> Parser:
     how.add_argument(
         "--format",
         metavar="FORMAT",
-        choices=("text", "json", "xml"),
-        help="text, json or xml (text; json in the -o file)",
+        choices=FORMS,
+        help=f"{FORMS_HELP} (text; json in the -o file)",
     )
     how.add_argument(
         "--json",

@@ -60,7 +60,7 @@ class Seen:
 
     def add(self, lines: Iterable[Line]) -> None:
         """Have these lines pass."""
-        for _, line in lines:
+        for _, line, _ in lines:
             if line.startswith((b'{"type":"call"', b'{"type":"verdict"')):
                 try:
                     event = parse(line)

@@ -143,7 +143,7 @@ class Rehearsal:
 
     def add(self, lines: Iterable[Line]) -> None:
         """Have these lines pass."""
-        for _, line in lines:
+        for _, line, _ in lines:
             if line.startswith(_CALLS):
                 self._add_call(line)
             elif not line.startswith(_SEAL):

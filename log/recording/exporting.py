@@ -153,7 +153,7 @@ class Exporting:
 
     def _run_file(self, path: str) -> None:
         lines, _ = read([path], Look(Query(alone=True), Indexes(), self._say))
-        for _, line in lines:
+        for _, line, _ in lines:
             self._take(line)
             if len(self._batch) >= AT_ONCE:
                 self._deliver()

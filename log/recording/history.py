@@ -39,7 +39,7 @@ def with_renames(
     asked = Query(objects=query.objects, functions=(RENAME,), nested=True, alone=True)
     found: dict[str, None] = {}
     lines, _ = read(paths, Look(asked, indexes, lambda line: None))
-    for _, event in events_of(lines, asked):
+    for _, event, _ in events_of(lines, asked):
         uuid, names = _renamed(event)
         if uuid and any(matches(name, query.objects) for name in names):
             if len(found) >= MOST_RENAMED:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from log.events import Call, Command, DomainEvent, Event, call_id
+from log.events import Call, Command, DomainEvent, Event, Recording, call_id
 from log.recent import Recent
 from log.recording.alike import LineParser
 from log.recording.parse import ForeignLine
@@ -26,6 +26,7 @@ class Found(NamedTuple):
 
     host: str | None
     event: Event
+    on: str | None = None  # the host that it was on, also where there is one only; None: not known
 
 
 class Linking:
@@ -87,8 +88,9 @@ def events_of(
 ) -> Iterator[Found]:
     """The events that are shown; `foreign` is told in the end how many lines were none."""
     hosts: dict[str | None, Linking] = {}
+    names: dict[str | None, str] = {}  # as the record itself has them
     parse, others = LineParser().parse, 0
-    for host, text in lines:
+    for host, text, on in lines:
         if text.startswith(_SEAL):
             continue
         try:
@@ -98,13 +100,15 @@ def events_of(
             continue
         if event is None:
             continue
+        if on is not None or type(event) is Recording:
+            names[host] = on or event.host  # type: ignore[union-attr]
         linking = hosts.get(host)
         if linking is None:
             linking = hosts[host] = Linking(query)
         for shown in linking.of(event):
-            yield Found(host, shown)
+            yield Found(host, shown, names.get(host))
     for host, linking in hosts.items():
         for shown in linking.rest():
-            yield Found(host, shown)
+            yield Found(host, shown, names.get(host))
     if others:
         foreign(others)

@@ -36,6 +36,7 @@ class Line(NamedTuple):
 
     host: str | None  # where there are several
     text: bytes
+    on: str | None = None  # the host that it was recorded on, where the record's place tells it
 
 
 class Recorded(NamedTuple):
@@ -43,6 +44,7 @@ class Recorded(NamedTuple):
 
     host: str | None
     lines: Iterator[bytes]
+    on: str | None = None
 
 
 def read(paths: list[str], look: Look) -> tuple[Iterator[Line], bool]:
@@ -54,7 +56,7 @@ def read(paths: list[str], look: Look) -> tuple[Iterator[Line], bool]:
         raise TraceError("--follow goes on with one record only: name one")
     several = len({recorded.host for recorded in records if recorded.host is not None}) > 1
     if len(records) == 1 or not several:
-        return (Line(None, line) for recorded in records for line in recorded.lines), several
+        return (Line(None, line, it.on) for it in records for line in it.lines), several
     return _merged(records), several
 
 
@@ -84,7 +86,9 @@ def _open_folder(path: str, look: Look, *, inner: bool = False) -> list[Recorded
     for segment in names:
         look.will(segment.size)
         hosts.setdefault(host_of(folder, segment.name), []).append(segment.name)
-    records = [Recorded(host, _segments(folder, files, look)) for host, files in hosts.items()]
+    records = [
+        Recorded(host, _segments(folder, files, look), host) for host, files in hosts.items()
+    ]
     if not inner:
         for below in sorted(os.scandir(folder.fd), key=lambda entry: entry.name):
             if below.is_dir(follow_symlinks=False):
@@ -188,7 +192,7 @@ def _merged(records: list[Recorded]) -> Iterator[Line]:
         for count, line in enumerate(recorded.lines):
             if not line.startswith(_OWN):
                 latest = max(latest, ended(line))
-            yield latest, number, count, Line(recorded.host, line)
+            yield latest, number, count, Line(recorded.host, line, recorded.on)
 
     return (
         item[3]

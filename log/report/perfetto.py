@@ -52,7 +52,7 @@ class Trace:
         """The file, in parts."""
         yield '{"displayTimeUnit":"ms","traceEvents":[\n'
         separator = ""
-        for host, event in found:
+        for host, event, _ in found:
             self._add(host, event)
             for made in self._taken_out():
                 yield f"{separator}{json.dumps(made, separators=(',', ':'))}"

@@ -22,16 +22,14 @@ from log.errors import TraceError
 from log.events import Call, Event, Lost
 from log.filter import is_denied
 from log.quote import name
-from log.render import jsonl, text, xml
+from log.render.forms import FORMS, Render, render
 from log.sinks.channel import Batch, Channel, LineWriter, NotRead, Weight, may_block
 
-# a line with its newline, or "" where the format has none for the event
-Render = Callable[[Event], str]
 Complain = Callable[[str], None]  # takes one line for standard error, without the program's name
 # whether not to wait for a reader any longer, who has taken nothing for so long (s)
 GivenUp = Callable[[float], bool]
 
-FORMATS: dict[str, Render] = {"text": text.line, "json": jsonl.line, "xml": xml.line}
+FORMATS: dict[str, Render] = {form: render(form, os.uname().nodename) for form in FORMS}
 STDOUT = 1
 NOTHING: Weight = ("", 0, 0)
 NOT_READ = "its reader does not keep up"

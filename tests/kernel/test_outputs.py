@@ -36,7 +36,7 @@ def test_a_line_for_every_kind(caller, traced_text) -> None:
     ]
 
 
-@pytest.mark.parametrize("form", ["text", "json", "xml"])
+@pytest.mark.parametrize("form", ["text", "json", "xml", "ecs"])
 def test_no_secret_is_in_the_log(caller, form: str, tmp_path: Path) -> None:
     """In no sink: the screen, the file of -o, the table of -c, the last line, what --debug and
     the status line add.

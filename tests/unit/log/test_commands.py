@@ -14,11 +14,13 @@ from log import commands
 from log.commands import show_log, show_report
 from log.events import Event
 from log.render import jsonl
+from log.render.forms import ON_A_HOST
 from log.sinks.console import ERASE
 from log.sinks.progress import Bar, open_bar
 from tests.needs import PATIENCE
 from tests.recorded import TRACER
 from tests.unit.log_samples import DESTROY, END, NS, START, call_on
+from tests.unit.recording_samples import ABOUT, destroy, record
 
 DAY = 24 * 3600 * NS
 
@@ -187,3 +189,14 @@ def test_nobody_who_reads_is_no_failure(tmp_path):
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+@pytest.mark.parametrize("form", ON_A_HOST)
+def test_record_is_told_in_every_form_with_its_host(form, tmp_path, capsys):
+    events = [destroy(number, name) for number, name in enumerate(("web1", "=|'"), 1)]
+    record(tmp_path, events)
+
+    assert show_log(["--format", form, str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "".join(
+        ON_A_HOST[form](event, ABOUT.host) for event in events
+    )
