@@ -32,6 +32,8 @@ SOAK = --minutes 30 --times 100
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
 ROOT_PACKAGES = debootstrap
+STACKS_PACKAGES = golang-go
+STACKS_TESTS = tests/stacks tests/kernel/test_stacks.py tests/kernel/test_lives.py
 DEB_PACKAGES = debhelper dh-python fakeroot lintian python3-all $(BUILD_PACKAGES) python3-rich
 OTHER := $(if $(filter bookworm,$(RELEASE)),trixie,bookworm)
 OTHER_ROOT = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace-ci/$(OTHER)
@@ -93,7 +95,7 @@ define tools
 	@touch $@
 endef
 
-.PHONY: check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other install uninstall clean
+.PHONY: check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-stacks install uninstall clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -176,8 +178,12 @@ check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernel
 
 check-libvirts: deps-roots ## trace virsh and Python of Debian 13, with libvirt 11.3, and a 32-bit virsh
 	@$(SUDO) tests/roots/make.sh trixie .cache/trixie libvirt-clients libvirt-daemon python3-libvirt
-	@$(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients
+	@$(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients gcc libc6-dev libvirt-dev
 	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_REQUIRE=libvirts $(PYTEST) tests/libvirts $(PYTEST_ARGS)
+
+check-stacks: deps ## 10,000 rounds of everything with several stacks, Go's among them, and 10,000 short programs
+	$(call need,$(STACKS_PACKAGES))
+	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_ROUNDS=10007 LIBVIRT_TRACE_REQUIRE=kernel,stacks $(PYTEST) $(STACKS_TESTS) $(PYTEST_ARGS)
 
 deps-roots: deps
 	$(call need,$(ROOT_PACKAGES))

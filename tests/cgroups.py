@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A cgroup for processes that the kernel is to end for want of memory."""
+"""Cgroups of the tests' own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+def root_of_all() -> Path:
+    """Where cgroups of version 2 are."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    root = next((line.split()[4] for line in lines if " - cgroup2 " in line), None)
+    if root is None:
+        pytest.skip("no cgroup file system of version 2 is mounted: mount -t cgroup2 none FOLDER")
+    return Path(root)
 
 
 def limited_cgroup() -> Iterator[Path]:

@@ -23,6 +23,13 @@ MODULAR = Path(os.environ.get("LIBVIRT_TRACE_MODULAR", "/var/cache/libvirt-trace
 REQUIRED = frozenset(filter(None, os.environ.get("LIBVIRT_TRACE_REQUIRE", "").split(",")))
 # emulated kernels are slow: every time limit of the tests is multiplied by this
 PATIENCE = float(os.environ.get("LIBVIRT_TRACE_PATIENCE", "1"))
+# more rounds than a test has otherwise: `make check-stacks`
+ROUNDS = int(os.environ.get("LIBVIRT_TRACE_ROUNDS", "0"))
+
+
+def rounds(usual: int) -> int:
+    """How many a test has."""
+    return max(usual, ROUNDS)
 
 
 def lack(folder: str, what: str) -> NoReturn:
@@ -72,6 +79,13 @@ def modular() -> str | None:
     return f"no {MODULAR}: `make check-modular` builds libvirt's modular daemons there"
 
 
+def own_kernel() -> str | None:
+    """Why this kernel's clock and CPUs may not be touched, or None."""
+    if os.environ.get("LIBVIRT_TRACE_OWN_KERNEL"):
+        return None
+    return "others use this kernel: `make check-kernels` emulates one"
+
+
 NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
     "unit": (),
     "preload": (program("gcc"), program("virsh")),
@@ -85,6 +99,8 @@ NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
         program("qemu-system-x86_64"),
     ),
     "libvirts": (root, bpf, roots),
+    "stacks": (root, bpf, program("gcc"), program("go")),
+    "kernels": (own_kernel,),
     "modular": (root, bpf, modular, program("qemu-system-x86_64"), program("qemu-img")),
     "bench": (
         root,

@@ -12,16 +12,9 @@ import pytest
 
 from probes.host import cgroups
 from probes.host.processes import Captured, Processes
+from tests.cgroups import root_of_all
 
 ID = os.urandom(32).hex()  # of this run alone
-
-
-def root_of_all() -> Path:
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    root = next((line.split()[4] for line in lines if " - cgroup2 " in line), None)
-    if root is None:
-        pytest.skip("no cgroup file system of version 2 is mounted: mount -t cgroup2 none FOLDER")
-    return Path(root)
 
 
 @pytest.fixture

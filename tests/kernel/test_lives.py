@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -15,10 +17,11 @@ import pytest
 
 from probes.host.lives import Exec, Exited, Life, OutOfMemory, Signalled, parse
 from probes.kernel.tracepoints import Tracepoints
-from tests.cgroups import limited_cgroup
-from tests.needs import PATIENCE, PYTHON
+from tests.cgroups import limited_cgroup, root_of_all
+from tests.kernel.conftest import TO_FILE, read_facts
+from tests.needs import PATIENCE, PYTHON, rounds
 
-MANY = 503
+MANY = rounds(503)
 
 
 def lives_until(tracepoints: Tracepoints, wanted: Callable[[Life], bool]) -> list[Life]:
@@ -38,30 +41,47 @@ def ended(pid: int) -> Callable[[Life], bool]:
     return lambda life: isinstance(life, Exited) and life.pid == pid and life.is_last
 
 
-def test_each_of_many_short_programs_is_known(traced, caller, tracepoints):
+@pytest.fixture
+def services() -> Iterator[list[Path]]:
+    """Cgroups as systemd makes them for services."""
+    made = [root_of_all() / f"libvirt-trace-{os.getpid()}-{name}.service" for name in "abc"]
+    for path in made:
+        path.mkdir()
+    yield made
+    for path in made:
+        path.rmdir()
+
+
+def test_each_of_many_short_programs_is_known(trace, caller, tracepoints, services, tmp_path):
     """In the log, and in the kernel's own records."""
-    program = caller("execs")
-    run = traced(program, MANY, options=("--cmdline", "full", "-f", "virGetVersion"), seconds=240)
-    assert run.result.status == 0, run.result.stderr
-    assert [fact["number"] for fact in run.facts] == list(range(MANY))
-    calls = run.calls("virGetVersion")
-    words = {fact["pid"]: [str(program), "call", str(fact["number"])] for fact in run.facts}
-    parents = {fact["pid"]: fact["ppid"] for fact in run.facts}
-    shown = [
-        (call["pid"], call["exe"], call["cmdline"], call["uid"], call["ppid"]) for call in calls
+    program, facts = caller("execs"), tmp_path / "facts"
+    words = ("--", *TO_FILE, str(facts), str(program), str(MANY), *map(str, services))
+    tracer = trace("--cmdline", "full", "-f", "virGetVersion", *words, attached=False)
+    told: dict[int, tuple[int, bytes | None]] = {}
+    running = True
+    while running:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            tracer.process.wait(1)
+            running = False
+        told |= {
+            life.pid: (life.ppid, life.cmdline)
+            for life in map(parse, tracepoints.read())
+            if isinstance(life, Exec) and life.exe == str(program)
+        }
+    result, made = tracer.finish(), read_facts(facts)
+    assert result.status == 0, result.stderr
+    assert [fact["number"] for fact in made] == list(range(MANY))
+    cmdlines = [[str(program), "call", str(number)] for number in range(MANY)]
+    assert [
+        (call["pid"], call["exe"], call["cmdline"], call["uid"], call["ppid"], call["unit"])
+        for call in result.calls("virGetVersion")
+    ] == [
+        (fact["pid"], str(program), words, os.geteuid(), fact["ppid"], service.name)
+        for fact, words, service in zip(made, cmdlines, itertools.cycle(services))
     ]
-    assert shown == [
-        (pid, str(program), cmdline, os.geteuid(), parents[pid]) for pid, cmdline in words.items()
-    ]
-    assert len({call["unit"] for call in calls}) == 1
-    lives = [
-        life
-        for life in map(parse, tracepoints.read())
-        if isinstance(life, Exec) and life.exe == str(program)
-    ]
-    told = {life.pid: (life.ppid, life.cmdline) for life in lives if life.pid in words}
-    assert told == {
-        pid: (parents[pid], b"\0".join(map(os.fsencode, words[pid])) + b"\0") for pid in words
+    assert {fact["pid"]: told[fact["pid"]] for fact in made} == {
+        fact["pid"]: (fact["ppid"], b"\0".join(map(os.fsencode, words)) + b"\0")
+        for fact, words in zip(made, cmdlines, strict=True)
     }
     assert tracepoints.lost() == 0
 

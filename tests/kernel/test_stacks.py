@@ -23,9 +23,13 @@ import pytest
 
 from probes.kernel.program import CONFINED, RETS, SESSION, TWO_LINKS, has_session
 from tests.kernel.conftest import CALLS, TO_FILE, Run, logged, read_facts
-from tests.needs import PATIENCE, PYTHON
+from tests.needs import PATIENCE, PYTHON, rounds
 
-ROUNDS, SLOW_ROUNDS = (10_007, 1009) if PATIENCE < 10 else (1009, 211)  # emulated
+ROUNDS, SLOW_ROUNDS, OPENED = (
+    (10_007, rounds(1009), rounds(211))
+    if PATIENCE < 10
+    else (rounds(1009), rounds(211), rounds(23))  # emulated
+)
 IN_ANOTHER, SWITCHED, LEFT = (
     f"no return probe: {why}"
     for why in ("inside another call", "stack switched", "another call was left")
@@ -64,24 +68,29 @@ ENDLESS = (
         1,
     )
 )
-# tasks that take turns there, with a loop of their own
+# tasks that take turns there, with a loop of their own; 0 rounds: until the standard input ends
 LOOP = """
-import {module}, libvirt, sys
+import {module}, libvirt, select, sys
 connection, left = libvirt.open("test:///default"), 0
 def handler(*_):
     global left
     left += 1
     {module}.sleep(0)
 libvirt.registerErrorHandler(handler, None)
+def goes_on(done, rounds):
+    return done < rounds if rounds else not select.select([0], [], [], 0)[0]
 def work(rounds):
-    failed = 0
-    for _ in range(rounds):
+    failed = done = 0
+    while goes_on(done, rounds):
+        done += 1
         try:
             connection.lookupByName("nosuch")
         except libvirt.libvirtError as error:
             failed += error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN
         failed += connection.numOfDomains() - 1
     return failed
+if sys.argv[1] == "0":
+    print('"ready"', flush=True)
 tasks = [{module}.spawn(work, int(sys.argv[1]) // 3) for _ in range(3)]
 print([{results}, left])
 """
@@ -89,8 +98,12 @@ RUBY = """
 require "fiber"
 require "libvirt"
 conn, opened, found = Libvirt.open("test:///default"), 0, 0
+rounds = ARGV[1].to_i
+goes_on = -> { rounds > 0 ? opened < rounds : !IO.select([$stdin], nil, nil, 0) }
+puts '"ready"' if rounds == 0
+$stdout.flush
 fiber = Fiber.new do
-  ARGV[1].to_i.times do
+  while goes_on.call
     Libvirt.open_auth(ARGV[0], [Libvirt::CRED_AUTHNAME, Libvirt::CRED_PASSPHRASE]) do |asked|
       Fiber.yield
       asked["type"] == Libvirt::CRED_AUTHNAME ? "fred" : "swordfish"
@@ -108,8 +121,15 @@ PERL = """
 use Coro; use Sys::Virt;
 my ($uri, $rounds, $opened, $found) = (@ARGV, 0, 0);
 my $conn = Sys::Virt->new(uri => "test:///default");
+sub goes_on {
+    return $opened < $rounds if $rounds;
+    vec(my $input = "", 0, 1) = 1;
+    return !select($input, undef, undef, 0);
+}
+$| = 1;
+print "\"ready\"\n" unless $rounds;
 my $task = async {
-    for (1 .. $rounds) {
+    while (goes_on()) {
         Sys::Virt->new(uri => $uri, auth => 1,
             credlist => [Sys::Virt::CRED_AUTHNAME, Sys::Virt::CRED_PASSPHRASE],
             callback => sub {
@@ -127,6 +147,15 @@ until ($task->is_zombie) {
 }
 print "[$opened, $found]\n";
 """
+# of each module and how its tasks are asked for what they returned
+LOOPS = [
+    (PYTHON, "-W", "ignore", "-c", LOOP.format(module=module, results=results))
+    for module, results in (
+        ("gevent", "sum(task.get() for task in tasks)"),
+        ("eventlet", "sum(task.wait() for task in tasks)"),
+    )
+]
+LANGUAGES = [("ruby", "-e", RUBY), ("perl", "-e", PERL)]
 
 pytestmark = pytest.mark.other_kernels
 WAYS = (SESSION, RETS) if has_session() else (RETS,)
@@ -283,17 +312,11 @@ def test_greenlets(compare, way: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("module", "results"),
-    [
-        ("gevent", "sum(task.get() for task in tasks)"),
-        ("eventlet", "sum(task.wait() for task in tasks)"),
-    ],
-)
-def test_loops_of_coroutines(compare, module: str, results: str) -> None:
+@pytest.mark.parametrize("program", LOOPS)
+def test_loops_of_coroutines(compare, program: tuple[str, ...]) -> None:
     rounds = SLOW_ROUNDS // 3 * 3
-    run = compare(PYTHON, "-W", "ignore", "-c", LOOP.format(module=module, results=results), rounds)
-    assert run.facts[0][1] == rounds
+    run = compare(*program, rounds)
+    assert run.facts == [[0, rounds]]
     assert (
         len(run.calls("virDomainLookupByName"))
         == len(run.calls("virConnectNumOfDomains"))
@@ -301,31 +324,33 @@ def test_loops_of_coroutines(compare, module: str, results: str) -> None:
     )
 
 
-@pytest.mark.parametrize("program", [("ruby", "-e", RUBY), ("perl", "-e", PERL)])
+@pytest.mark.parametrize("program", LANGUAGES)
 def test_fibers_of_languages(compare, auth_uri: str, program: tuple[str, ...]) -> None:
-    rounds = 211
-    run = compare(*program, auth_uri, rounds)
-    assert run.facts[0][0] == rounds and run.facts[0][1] > rounds
+    run = compare(*program, auth_uri, OPENED)
+    assert run.facts[0][0] == OPENED and run.facts[0][1] > OPENED
     opened = Counter(
         call["type"] for call in run.calls("virConnectOpenAuth") if call["args"]["name"] == auth_uri
     )
-    assert opened == {"call": rounds}
+    assert opened == {"call": OPENED}
     assert len(run.calls("virConnectNumOfDomains")) == run.facts[0][1]
 
 
 @pytest.fixture
-def endless(own: Path, caller) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+def endless(own: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """endless(COMMAND...): it has begun, and goes on until its standard input ends."""
     running: list[subprocess.Popen[str]] = []
 
-    def start(way: str) -> subprocess.Popen[str]:
-        environment = {**os.environ, "LD_PRELOAD": str(own)}
-        words = [PYTHON, "-c", ENDLESS] if way == "greenlets" else [str(caller("stacks")), way, "0"]
-        running.append(
-            subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-            )
+    def start(*command: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*map(str, command)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LD_PRELOAD": str(own)},
         )
-        return running[-1]
+        running.append(process)
+        assert process.stdout and process.stdout.readline() == '"ready"\n'
+        return process
 
     yield start
     for process in running:
@@ -335,12 +360,13 @@ def endless(own: Path, caller) -> Iterator[Callable[[str], subprocess.Popen[str]
 
 
 @both_ways
-def test_calls_after_one_that_was_left_for_good(own: Path, trace, endless, way: str) -> None:
+def test_calls_after_one_that_was_left_for_good(
+    own: Path, trace, endless, caller, way: str
+) -> None:
     """As soon as it is known that the process copies no stacks, each has its result: where that
     kills nobody if it is wrong, or where it is asked for.
     """
-    process = endless("longjmp")
-    assert process.stdout.readline() == '"ready"\n'
+    process = endless(caller("stacks"), "longjmp", 0)
     risk = ("--returns=probe",) if way == SESSION else ()
     tracer = trace("--library", str(own), "-p", str(process.pid), *risk)
     tracer.wait_for(lambda event: event.get("ret") == 1, count=SLOW_ROUNDS + 1)
@@ -371,8 +397,7 @@ def test_greenlets_are_not_taken_for_left_for_good(own: Path, trace, endless, wa
     """Their return addresses are copied away from the stack, and come back after the reader was
     asked.
     """
-    process = endless("greenlets")
-    assert process.stdout.readline() == '"ready"\n'
+    process = endless(PYTHON, "-c", ENDLESS)
     risk = ("--returns=probe",) if way == SESSION else ()
     tracer = trace("--library", str(own), "-p", str(process.pid), *risk)
     # whether the place of a return address is taken depends on how deep Python goes
@@ -384,6 +409,19 @@ def test_greenlets_are_not_taken_for_left_for_good(own: Path, trace, endless, wa
     assert found == 30 * (left + 1)
 
 
+def begin_and_end_in_the_middle(own: Path, trace, process: subprocess.Popen[str]) -> list[int]:
+    """Three times; what the process counted."""
+    for _ in range(3):
+        tracer = trace(
+            "--library", str(own), "-p", str(process.pid), "--max-events", str(SLOW_ROUNDS)
+        )
+        assert len(tracer.finish(lost=None).calls()) == SLOW_ROUNDS
+    output, _ = process.communicate("", timeout=60 * PATIENCE)
+    assert process.returncode == 0
+    counted: list[int] = json.loads(output)
+    return counted
+
+
 @pytest.mark.parametrize(
     ("way", "what"),
     [(WAYS[0], what) for what in ("fibers", "above", "below", "longjmp", "deeper", "nested")]
@@ -392,19 +430,26 @@ def test_greenlets_are_not_taken_for_left_for_good(own: Path, trace, endless, wa
     indirect=["way"],
 )
 def test_tracing_that_begins_and_ends_in_the_middle(
-    own: Path, trace, endless, way: str, what: str
+    own: Path, trace, endless, caller, way: str, what: str
 ) -> None:
-    process = endless(what)
-    assert process.stdout.readline() == '"ready"\n'
-    for _ in range(3):
-        tracer = trace(
-            "--library", str(own), "-p", str(process.pid), "--max-events", str(SLOW_ROUNDS)
-        )
-        assert len(tracer.finish(lost=None).calls()) == SLOW_ROUNDS
-    output, _ = process.communicate("", timeout=60 * PATIENCE)
-    assert process.returncode == 0
-    rounds, backs = json.loads(output)
+    rounds, backs = begin_and_end_in_the_middle(own, trace, endless(caller("stacks"), what, 0))
     assert backs == (4 if what == "nested" else 1) * rounds
+
+
+@pytest.mark.parametrize("program", LOOPS)
+def test_loops_whose_tracing_begins_and_ends_in_the_middle(
+    own: Path, trace, endless, program: tuple[str, ...]
+) -> None:
+    failed, left = begin_and_end_in_the_middle(own, trace, endless(*program, 0))
+    assert failed == 0 < left
+
+
+@pytest.mark.parametrize("program", LANGUAGES)
+def test_fibers_whose_tracing_begins_and_ends_in_the_middle(
+    own: Path, trace, endless, auth_uri: str, program: tuple[str, ...]
+) -> None:
+    opened, found = begin_and_end_in_the_middle(own, trace, endless(*program, auth_uri, 0))
+    assert 0 < opened < found
 
 
 def test_two_links_as_before(trace, caller, tmp_path: Path) -> None:
