@@ -1,282 +1,27 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt-trace, the command: options come in, the session and the sinks are wired together,
-and their loop runs here.
+"""libvirt-trace, the command: words come in, and the verb that they name does the rest.
+
+What a verb needs is imported when it is asked for: words like --help and list want an answer at
+once.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import os
-import signal
 import sys
 import threading
-import time
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
-from types import FrameType, TracebackType
 
 if os.geteuid() == 0 and os.stat(__file__).st_uid != 0:
     sys.dont_write_bytecode = True  # root leaves nothing in a user's folder
 
-try:
-    import rich as _rich  # noqa: F401 - said here, since it is imported everywhere
-except ModuleNotFoundError:
-    sys.exit("libvirt-trace: Python's module rich is missing: install the package python3-rich")
-
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from enforcer.coverage import GUARD
-from log import VERSION
-from log.commands import export_record, show_log, show_report, verify_record
-from log.errors import TraceError, UsageError, explain, say
-from log.events import Call, Event
-from log.sinks.exporter import Gauge
-from log.sinks.exporters import anchor_of, open_exporters
-from log.sinks.fanout import Log
+from log.errors import TraceError, UsageError, explain, internal_error, say
 from log.usage import split_command
-from probes.commands import record_sinks, show_functions, show_processes, show_stuck
-from probes.filters import Filters
-from probes.host.allowed import check_tracing, unseen
-from probes.host.command import CANNOT_START, Launched
-from probes.host.pidfile import PidFile
-from probes.options import filters_of, record_parser, tracing_parser
-from probes.plans.plan import Limits
-from probes.session import Options, Session
 
-# s between two looks at the rings: short while much comes in, longer when nothing does
-BUSY, IDLE = 0.005, 0.05
-BUSY_EVENTS = 500  # of one look
-BEHIND = 1 << 18  # bytes in the rings that leave no time to sleep
 STDERR = 2
-LONG = 1_000_000_000  # ns that a call has to be under way to be told at the end
-SWITCH = 0.001  # s: threads that write wait no longer for this one
-
-
-class Signals:
-    """What was asked of us since the last look."""
-
-    def __init__(self, *, reopens: bool, patience: int) -> None:
-        """`reopens`: there is a file that SIGHUP reopens, or a record of which it ends the segment;
-        else it means that the terminal is gone.
-
-        `patience`: who asks that often does not want to wait any longer for anything.
-        """
-        self._reopens = reopens
-        self._patience = patience
-        self.raises = True  # nothing has been seen yet: who is impatient may have the end at once
-        self.stop = 0
-        self.terminate = False
-        self.reopen = False
-        self.show = False  # what is under way
-        signal.signal(signal.SIGINT, self._note)
-        signal.signal(signal.SIGUSR1, self._note)
-        signal.signal(signal.SIGTERM, self._note)
-        signal.signal(signal.SIGHUP, self._note)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # writing says it
-
-    def is_impatient(self) -> bool:
-        """Whether readers are not to be waited for."""
-        return self.stop >= self._patience
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGUSR1:
-            self.show = True
-            return
-        if number == signal.SIGHUP and self._reopens:
-            self.reopen = True
-            return
-        self.stop += 1
-        self.terminate |= number != signal.SIGINT
-        if self.raises and self.is_impatient():
-            raise KeyboardInterrupt
-
-
-def run(
-    session: Session,
-    log: Log,
-    signals: Signals,
-    options: argparse.Namespace,
-    command: Launched | None,
-) -> None:
-    """The loop: moves events from the session to the log until it is time to stop."""
-    deadline = None if options.seconds is None else time.monotonic() + options.seconds
-    left = options.max_events
-    while True:
-        if command:
-            command.reap()
-            if signals.terminate:
-                command.terminate()
-        # COMMAND shares the terminal's Ctrl-C: the log goes on until it has ended, unless asked
-        # twice
-        ending = (
-            (command is not None and command.status is not None)
-            or signals.stop > (1 if command and not signals.terminate else 0)
-            or (deadline is not None and time.monotonic() >= deadline)
-        )
-        if ending:
-            session.detach()
-        waiting = session.waiting_bytes()
-        done = ending and waiting < BEHIND
-        events = session.stop(LONG) if done else session.poll()
-        if left is not None:
-            events, left = first_calls(events, left)
-        for warning in session.take_warnings():
-            log.complain(warning)
-        if events:
-            log.write(events)
-        do_what_was_asked(session, log, signals)
-        if left == 0:
-            session.stop()  # what was made since then was not asked for
-        if done or left == 0:
-            return
-        log.tick(session.open_calls())
-        if waiting < BEHIND:
-            time.sleep(BUSY if len(events) > BUSY_EVENTS else IDLE)
-
-
-def do_what_was_asked(session: Session, log: Log, signals: Signals) -> None:
-    """By signals that do not end anything."""
-    if signals.reopen:
-        signals.reopen = False
-        log.reopen()
-    if signals.show:
-        signals.show = False
-        log.write(session.under_way())
-
-
-def first_calls(events: Sequence[Event], left: int) -> tuple[list[Event], int]:
-    """The events up to the `left`-th call, and how many are left then."""
-    chosen: list[Event] = []
-    for event in events:
-        if type(event) is Call:
-            if left == 0:
-                break
-            left -= 1
-        chosen.append(event)
-    return chosen, left
-
-
-def trace(arguments: Sequence[str]) -> int:
-    """Traces; the exit status is COMMAND's, if there is one."""
-    words, argv = split_command(arguments)
-    parser = tracing_parser(VERSION)
-    options = parser.parse_args(words)
-    if "--" in arguments and not argv:
-        parser.error("no COMMAND after --")
-    filters = filters_of(options, tree=bool(argv) and not options.all_processes)
-    signals = begin(options, argv)
-    log = Log(options, signals)
-    log.add(*open_exporters(options.exports, log.complain))
-    return trace_to(log, options, filters, argv, signals)
-
-
-def record(arguments: Sequence[str]) -> int:
-    """libvirt-trace record: tracing whose log is a record; else as `trace`."""
-    words, argv = split_command(arguments)
-    parser = record_parser(VERSION)
-    options = parser.parse_args(words)
-    if not options.redact:
-        parser.error("a record holds no secrets: --no-redact is for looking on only")
-    slower, options.slower = options.slower, None  # no filter here
-    filters = filters_of(options, tree=bool(argv) and not options.all_processes)
-    signals = begin(options, argv, records=True)
-    log = Log(options, signals, quiet=not options.show)
-    exporters = open_exporters(options.exports, log.complain)
-    log.add(*exporters)
-    recorder, service = record_sinks(options, filters, slower, log.complain, anchor_of(exporters))
-    log.add(recorder, service)
-    log.know(*recorder.gauges())
-    try:
-        return trace_to(log, options, filters, argv, signals)
-    except BaseException as error:
-        recorder.fail(_in_words(error))
-        raise
-
-
-def begin(options: argparse.Namespace, argv: list[str], *, records: bool = False) -> Signals:
-    """What comes before anything is opened."""
-    check_tracing()
-    Path("/proc/self/comm").write_text("libvirt-trace")  # for ps, top and pkill
-    sys.setswitchinterval(SWITCH)
-    return Signals(reopens=records or options.output is not None, patience=3 if argv else 2)
-
-
-def trace_to(
-    log: Log, options: argparse.Namespace, filters: Filters, argv: list[str], signals: Signals
-) -> int:
-    """Traces into a log; the exit status is COMMAND's, if there is one."""
-    pid_file = PidFile(options.pid_file) if options.pid_file else contextlib.nullcontext()
-    with pid_file:
-        return trace_until_end(options, filters, argv, log, signals)
-
-
-def trace_until_end(
-    options: argparse.Namespace, filters: Filters, argv: list[str], log: Log, signals: Signals
-) -> int:
-    """The tracing itself."""
-    command = Launched(argv) if argv else None
-    limits = Limits(options.string, options.redact)
-    full = options.cmdline == "full" or not options.redact
-    session = Session(
-        Options(
-            filters,
-            limits,
-            options.buffer_size << 20,
-            options.returns,
-            tuple(options.libraries),
-            VERSION,
-            full,
-        ),
-        GUARD,
-    )
-    log.know(Gauge("open_call_age_seconds", "Of the oldest call under way.", session.oldest_call))
-    if not options.redact:
-        log.complain("secrets are shown, because of --no-redact")
-    with log.starting(status=command is None):
-        attached = session.start(log.complain)
-        for warning in (*session.take_warnings(), unseen()):
-            if warning:
-                log.complain(warning)
-    signals.raises = False
-    failure: Exception | None = None
-    try:
-        log.write(attached)
-        if command:
-            command.go()
-        run(session, log, signals, options, command)
-    except BrokenPipeError:
-        pass  # nobody reads standard output any more
-    except Exception as error:  # whatever it is, what was seen so far is told
-        failure = error
-    try:
-        log.write(session.stop())
-    except BrokenPipeError:
-        pass
-    except Exception as error:
-        failure = failure or error
-    log.close()
-    if failure:
-        raise failure
-    return wait(command, signals, log) if command else 0
-
-
-def wait(command: Launched, signals: Signals, log: Log) -> int:
-    """The exit status of COMMAND, which may outlive the tracing of it; 0 if the user does not
-    want to wait.
-    """
-    if not command.started:
-        command.go()  # nobody reads the log, but it was asked for
-    command.reap()
-    if command.status is None:
-        log.complain(f"waiting for the command, process {command.pid}")
-    asked = max(signals.stop, 1)
-    while command.status is None and signals.stop <= asked:
-        time.sleep(IDLE)
-        command.reap()
-    return command.status or 0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -286,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     debug = "--debug" in split_command(arguments)[0]
     if not debug:
         threading.excepthook = lambda failed: say(
-            _internal_error(failed.exc_type, failed.exc_traceback)
+            internal_error(failed.exc_type, failed.exc_traceback)
         )
     open_streams()
     try:
@@ -301,11 +46,11 @@ def main(arguments: Sequence[str]) -> int:
             say(str(line))
         if isinstance(error, UsageError):
             return 2
-        return CANNOT_START if str(error).startswith("can't start ") else 1
+        return 125 if str(error).startswith("can't start ") else 1
     except Exception as error:
         if debug:
             raise
-        say(_internal_error(type(error), error.__traceback__))
+        say(internal_error(type(error), error.__traceback__))
         return 1
     except KeyboardInterrupt:
         return 130
@@ -313,50 +58,44 @@ def main(arguments: Sequence[str]) -> int:
 
 def do(arguments: Sequence[str]) -> int:
     """What the first word says; the exit status."""
-    if arguments[:1] == ["list"]:
-        return show_functions(arguments[1:])
-    if arguments[:1] == ["ps"]:
-        return show_processes(arguments[1:], GUARD)
-    if arguments[:1] == ["stuck"]:
-        return show_stuck(arguments[1:], GUARD)
-    if arguments[:1] in (["policy"], ["enforce"]):
-        from enforcer.commands import run_enforce, run_policy  # only here: tracing needs no policy
+    verb, words = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if verb == "list":
+        from probes.functions import show_functions
 
-        return (run_policy if arguments[0] == "policy" else run_enforce)(arguments[1:])
-    if arguments[:1] == ["record"]:
-        return record(arguments[1:])
-    if arguments[:1] == ["log"]:
-        return show_log(arguments[1:])
-    if arguments[:1] == ["report"]:
-        return show_report(arguments[1:])
-    if arguments[:1] == ["verify"]:
-        return verify_record(arguments[1:])
-    if arguments[:1] == ["export"]:
-        return export_record(arguments[1:])
+        return show_functions(words)
+    if verb in ("policy", "enforce"):
+        from enforcer.commands import run_enforce, run_policy
+
+        return (run_policy if verb == "policy" else run_enforce)(words)
+    if verb in ("log", "report", "verify", "export"):
+        from log import commands
+
+        return {
+            "log": commands.show_log,
+            "report": commands.show_report,
+            "verify": commands.verify_record,
+            "export": commands.export_record,
+        }[verb](words)
+    if verb in ("ps", "stuck"):
+        from enforcer.coverage import GUARD
+        from probes.commands import show_processes, show_stuck
+
+        return (show_processes if verb == "ps" else show_stuck)(words, GUARD)
     return trace(arguments)
 
 
-def _in_words(error: BaseException) -> str:
-    """Why it could not start."""
-    if isinstance(error, TraceError):
-        return "; ".join(map(str, error.args))
-    if isinstance(error, OSError):
-        return explain(error)
-    if isinstance(error, Exception):
-        return _internal_error(type(error), error.__traceback__).partition(";")[0]
-    return "interrupted"
+def trace(arguments: Sequence[str]) -> int:
+    """Traces, to the screen or to a record; the exit status is COMMAND's, if there is one."""
+    from probes.options import parse_record, parse_tracing
 
+    if arguments[:1] == ["record"]:
+        options, command = parse_record(arguments[1:])
+    else:
+        options, command = parse_tracing(arguments)
+    from enforcer.coverage import GUARD
+    from probes import live
 
-def _internal_error(kind: type[BaseException], trace: TracebackType | None) -> str:
-    """A line about it: where it was raised, and not what it says, as there may be a secret in
-    it.
-    """
-    frame = traceback.extract_tb(trace)[-1:]
-    where = f" in {os.path.basename(frame[0].filename)}:{frame[0].lineno}" if frame else ""
-    return (
-        f"internal error: {kind.__name__}{where}; please report it (--debug shows how it came "
-        "about)"
-    )
+    return (live.record if arguments[:1] == ["record"] else live.trace)(options, command, GUARD)
 
 
 def open_streams() -> None:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import sys
+from types import TracebackType
 
 from log.quote import escape
 
@@ -35,6 +36,31 @@ def explain(error: OSError) -> str:
     subject = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     reason = (error.strerror or str(error) or type(error).__name__).strip().splitlines()[-1].lower()
     return f"{subject}{reason}{_REMEDIES.get(error.errno or 0, '; --debug shows where')}"
+
+
+def in_words(error: BaseException) -> str:
+    """Why something could not be done."""
+    if isinstance(error, TraceError):
+        return "; ".join(map(str, error.args))
+    if isinstance(error, OSError):
+        return explain(error)
+    if isinstance(error, Exception):
+        return internal_error(type(error), error.__traceback__).partition(";")[0]
+    return "interrupted"
+
+
+def internal_error(kind: type[BaseException], trace: TracebackType | None) -> str:
+    """A line about it: where it was raised, and not what it says, as there may be a secret in
+    it.
+    """
+    import traceback  # only here: hardly anybody ever needs it
+
+    frame = traceback.extract_tb(trace)[-1:]
+    where = f" in {os.path.basename(frame[0].filename)}:{frame[0].lineno}" if frame else ""
+    return (
+        f"internal error: {kind.__name__}{where}; please report it (--debug shows how it came "
+        "about)"
+    )
 
 
 def say(line: str) -> None:

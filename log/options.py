@@ -9,10 +9,10 @@ import argparse
 
 from log.recording.folder import DEFAULT
 from log.recording.query import Query
-from log.render.forms import FORMS
-from log.render.forms import HELP as FORMS_HELP
 from log.usage import (
     EXPORTS,
+    FORMS,
+    FORMS_HELP,
     Parser,
     add_choice,
     add_outcomes,

@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 STRING_MAX = 65536
+# of a log, by their names (log/render/forms.py)
+FORMS = ("text", "json", "xml", "ocsf", "ecs", "cef", "auditd")
+FORMS_HELP = "text, json, xml; ocsf, ecs, cef or auditd, for a SIEM"
 EXPORTS = "journal, prometheus=WHERE"
 
 

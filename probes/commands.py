@@ -19,8 +19,6 @@ from log.recording.recorder import Recorder
 from log.recording.writer import Keeping
 from log.render import jsonl, text
 from log.sinks.service import Service
-from probes import ways
-from probes.api import listing
 from probes.api.load import load_api
 from probes.covering import Guard
 from probes.filters import Filters
@@ -28,22 +26,12 @@ from probes.host import maps
 from probes.host.allowed import check_tracing, is_in_first_pid_namespace, unseen
 from probes.host.stacks import Stacks
 from probes.internals.unwind import can_unwind
-from probes.options import list_parser, ps_parser, stuck_parser
+from probes.options import AUTO, ps_parser, stuck_parser
 from probes.plans.plan import Limits
 from probes.ps import Counts, count_calls, list_processes, render_json, render_table
 from probes.session import Options, Session
 
 LOOK = 0.05  # s between two looks at the rings
-
-
-def show_functions(arguments: Sequence[str]) -> int:
-    """libvirt-trace list"""
-    options = list_parser().parse_args(arguments)
-    lines = listing.functions(load_api(), options.globs, as_json=options.json)
-    if not lines:
-        raise TraceError(f"no function matches {' '.join(options.globs)}")
-    print("\n".join(lines), flush=True)
-    return 0
 
 
 def record_sinks(
@@ -91,7 +79,7 @@ def record_sinks(
 def _counted(seconds: float, guard: Guard) -> Counts:
     """The calls that daemons make within that time."""
     check_tracing()
-    session = Session(Options(Filters(), Limits(0, True), 8 << 20, ways.AUTO, (), VERSION), guard)
+    session = Session(Options(Filters(), Limits(0, True), 8 << 20, AUTO, (), VERSION), guard)
     session.start()
     say(f"counting calls for {seconds:g} s")
     deadline, events = time.monotonic() + seconds, []
@@ -109,7 +97,7 @@ def show_stuck(arguments: Sequence[str], guard: Guard) -> int:
         raise TraceError(
             "Python's module elftools is missing: install the package python3-pyelftools"
         )
-    session = Session(Options(Filters(), Limits(256, True), 8 << 20, ways.AUTO, (), VERSION), guard)
+    session = Session(Options(Filters(), Limits(256, True), 8 << 20, AUTO, (), VERSION), guard)
     stacks = Stacks()
     session.start()
     try:

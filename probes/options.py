@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import argparse
 import pwd
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from log import VERSION
 from log.errors import TraceError
-from log.recording.counting import COUNTED, MODES
-from log.recording.folder import DEFAULT as FOLDER
-from log.recording.writer import DAY_NS
-from log.render.forms import FORMS
-from log.render.forms import HELP as FORMS_HELP
 from log.usage import (
+    FORMS,
+    FORMS_HELP,
     STRING_MAX,
     Parser,
     add_choice,
@@ -21,11 +21,14 @@ from log.usage import (
     add_outcomes,
     add_views,
     number,
+    split_command,
     string_size,
     whole,
 )
-from probes import ways
-from probes.filters import Filters
+
+# what knows the kernel is imported where it is used: --help and --version are there at once
+if TYPE_CHECKING:
+    from probes.filters import Filters
 
 EXAMPLES = """\
 examples:
@@ -49,6 +52,9 @@ exit status: COMMAND's, if there is one (125: it could not be started); else 0,
 1 after a failure, 2 for wrong usage. Ctrl-C ends tracing with 0.
 See also libvirt-trace(8).
 """
+# how results are learnt (probes/ways.py)
+AUTO, PROBE, RET = "auto", "probe", "ret"
+DAY_NS = 24 * 3600 * 10**9
 SPANS = {"h": DAY_NS // 24, "d": DAY_NS, "w": 7 * DAY_NS}  # ns
 SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}  # bytes
 BUFFER_MAX = 1024
@@ -66,8 +72,32 @@ A service runs it: systemctl enable --now libvirt-trace. See also libvirt-trace(
 """
 
 
+def parse_tracing(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and COMMAND."""
+    words, command = split_command(arguments)
+    parser = tracing_parser(VERSION)
+    options = parser.parse_args(words)
+    if "--" in arguments and not command:
+        parser.error("no COMMAND after --")
+    return options, command
+
+
+def parse_record(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Likewise, of `record`."""
+    words, command = split_command(arguments)
+    parser = record_parser(VERSION)
+    options = parser.parse_args(words)
+    if not options.redact:
+        parser.error("a record holds no secrets: --no-redact is for looking on only")
+    return options, command
+
+
 def record_parser(version: str) -> Parser:
     """The options of `record`: those of tracing, and how the record is kept."""
+    # only here: who traces to the screen need not wait for them
+    from log.recording.counting import COUNTED, MODES
+    from log.recording.folder import DEFAULT as FOLDER
+
     parser = tracing_parser(version)
     parser.prog = "libvirt-trace record"
     parser.usage = "libvirt-trace record [OPTIONS] [DIR] [-- COMMAND [ARG...]]"
@@ -231,9 +261,9 @@ def tracing_parser(version: str) -> Parser:
         "--returns",
         metavar="HOW",
         nargs="?",
-        choices=(ways.AUTO, ways.PROBE, ways.RET),
-        default=ways.AUTO,
-        const=ways.PROBE,
+        choices=(AUTO, PROBE, RET),
+        default=AUTO,
+        const=PROBE,
         help="how results are learnt: the safest way (auto), ret, or probe: even where it kills",
     )
     tuning.add_argument("--debug", action="store_true", help="show the traceback of a failure")
@@ -294,6 +324,8 @@ def stuck_parser() -> Parser:
 
 def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
     """The filters that the options ask for. TraceError for a process that is not there."""
+    from probes.filters import Filters
+
     for pid in options.pids:
         if not Path(f"/proc/{pid}").exists():
             raise TraceError(f"no process has the id {pid}")

@@ -68,7 +68,7 @@ class Options(NamedTuple):
     filters: Filters
     limits: Limits
     ring_bytes: int
-    returns: str  # how it is learnt what calls returned: ways.AUTO, or what the user insists on
+    returns: str  # how it is learnt what calls returned: options.AUTO, or what the user insists on
     libraries: tuple[Path, ...]
     version: str
     full_cmdlines: bool = False  # command lines with all their words

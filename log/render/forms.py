@@ -8,6 +8,7 @@ from collections.abc import Callable
 from log.events import Event
 from log.render import jsonl, text, xml
 from log.render.siem import auditd, cef, ecs, ocsf
+from log.usage import FORMS
 
 Render = Callable[[Event], str]
 # lines of their own tell the host, too
@@ -17,8 +18,7 @@ ON_A_HOST: dict[str, Callable[[Event, str | None], str]] = {
     "cef": cef.line,
     "auditd": auditd.line,
 }
-FORMS = ("text", "json", "xml", *ON_A_HOST)
-HELP = "text, json, xml; ocsf, ecs, cef or auditd, for a SIEM"
+assert ("text", "json", "xml", *ON_A_HOST) == FORMS
 
 
 def render(form: str, host: str | None) -> Render:

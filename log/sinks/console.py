@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from log.errors import TraceError
 from log.events import Call, End, Event, Lost
 from log.filter import is_denied
 from log.render import text
@@ -67,10 +68,21 @@ def open_screen(
     return Screen(file, complain, status, view)
 
 
+def need_rich() -> None:
+    """TraceError where the package is missing."""
+    try:
+        import rich  # noqa: F401 - whether it is there
+    except ModuleNotFoundError as error:
+        raise TraceError(
+            "Python's module rich is missing: install the package python3-rich"
+        ) from error
+
+
 def make_console(file: TextIO) -> rich.console.Console:
     """A rich console for `file` that adds styles to text and changes nothing else; no styles
     with NO_COLOR set.
     """
+    need_rich()
     import rich.console
     from rich.theme import Theme
 

@@ -22,8 +22,9 @@ from log.errors import TraceError
 from log.events import Call, Event, Lost
 from log.filter import is_denied
 from log.quote import name
-from log.render.forms import FORMS, Render, render
+from log.render.forms import Render, render
 from log.sinks.channel import Batch, Channel, LineWriter, NotRead, Weight, may_block
+from log.usage import FORMS
 
 Complain = Callable[[str], None]  # takes one line for standard error, without the program's name
 # whether not to wait for a reader any longer, who has taken nothing for so long (s)

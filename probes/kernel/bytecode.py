@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Makes compiled loops acceptable to older kernels: bytecode comes in and goes out, with empty
-jumps where a loop falls into its head.
+"""Bytecode comes in and goes out: with the descriptors of maps in it, and with empty jumps where a
+loop falls into its head, so that older kernels take it.
 
 Before 6.8 or so the verifier takes a way back to an earlier instruction only from a jump. Clang
 likes to begin a loop in its middle, so that the way back is plain falling through from the
@@ -10,15 +10,33 @@ instruction above. A jump to the next instruction says the same.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 _INSN = struct.Struct("<BBhi")
 _LOAD_64 = 0x18  # takes two slots
 _JUMP, _JUMP_32 = 0x05, 0x06  # classes
 _JA, _CALL, _EXIT = 0x05, 0x85, 0x95
 _FAR_JUMP = 0x06
-# in the source register's place: of a function in the same program
-_LOCAL_CALL, _LOCAL_ADDRESS = 1, 4
+# in the source register's place: of a function in the same program, of a map by its descriptor
+_LOCAL_CALL, _MAP, _LOCAL_ADDRESS = 1, 1, 4
 _EMPTY_JUMP = _INSN.pack(_JA, 0, 0, 0)
+
+
+def with_maps(code: bytes, descriptors: Sequence[int]) -> bytes:
+    """The same program; what stands for a map, a place among the descriptors, becomes the map's.
+
+    So that the program is compiled once: a descriptor is another number in each process.
+    """
+    result = bytearray(code)
+    at = 0
+    while at < len(code):
+        opcode, registers, offset, immediate = _INSN.unpack_from(code, at)
+        if opcode == _LOAD_64:
+            if registers >> 4 == _MAP:
+                _INSN.pack_into(result, at, opcode, registers, offset, descriptors[immediate])
+            at += 8
+        at += 8
+    return bytes(result)
 
 
 def with_jumps_back(code: bytes) -> bytes:

@@ -5,6 +5,8 @@ come out.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Mapping
 
 from log.errors import TraceError
@@ -74,12 +76,7 @@ def has(members: Mapping[str, tuple[tuple[str, str], ...]]) -> bool:
 
 def defines(members: Mapping[str, tuple[tuple[str, str], ...]] = MEMBERS) -> dict[str, int]:
     """Names and values, for the running kernel; TraceError where it lacks one that is needed."""
-    wanted: dict[str, tuple[str, ...]] = {}
-    for path in members.values():
-        for struct, member in path:
-            wanted[struct] = (*wanted.get(struct, ()), member)
-    found = btf.member_offsets(wanted)
-    values: dict[str, int] = {}
+    found, values = of_this_kernel(), dict[str, int]()
     for name, path in members.items():
         missing = [at for at in path if at not in found]
         if not missing:
@@ -91,3 +88,12 @@ def defines(members: Mapping[str, tuple[tuple[str, str], ...]] = MEMBERS) -> dic
                 "uprobes is needed"
             )
     return values
+
+
+@functools.cache
+def of_this_kernel() -> dict[tuple[str, str], int]:
+    """Offsets by struct and member: its types are many, and are gone through once."""
+    wanted: dict[str, tuple[str, ...]] = {}
+    for struct, member in itertools.chain(*MEMBERS.values(), *ARMED.values()):
+        wanted[struct] = (*wanted.get(struct, ()), member)
+    return btf.member_offsets(wanted)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from log.errors import TraceError, explain
 from probes.kernel import abi, bpf, contract, kept, offsets, records
-from probes.kernel.bytecode import with_jumps_back
+from probes.kernel.bytecode import with_jumps_back, with_maps
 from probes.kernel.ring import Ring, RingMemory
 from probes.kernel.tracepoints import TRACEPOINTS, Tracepoints
 
@@ -125,14 +125,19 @@ class Program:
         loops = {"MAY_GOTO": 1} if has_may_goto() else {}
         kind = PAIR if self.way == NONE else self.way
         places = offsets.defines({**offsets.MEMBERS, **(offsets.ARMED if self.session else {})})
-        defines = {**self._defines, **self.tasks.defines, **places, **loops, kind.upper(): 1}
-        self._compilation = Compilation(defines, sleepable=self.sleepable)
+        self._maps.update(self.tasks.maps)
+        # a descriptor's number is another one each time: the program has its place among all
+        maps = {name: place for place, name in enumerate(self._maps)}
+        self._compilation = Compilation(
+            {**maps, **places, **loops, kind.upper(): 1}, sleepable=self.sleepable
+        )
 
     def load(self) -> None:
         """Waits for the compiler and loads the programs: from then on `programs` has them, by
         what they are for, and `tasks` tells.
         """
-        code, loaded = self._compilation.result(), dict[str, int]()
+        maps, loaded = [*self._maps.values()], dict[str, int]()
+        code = {name: with_maps(raw, maps) for name, raw in self._compilation.result().items()}
         try:
             self.tasks.attach(code)
             for what, name in _names(self.session).items():
@@ -175,7 +180,7 @@ class Program:
         rings = self._create_rings(ring_bytes)
         threads = bpf.create_task_storage(records.THREAD_SIZE, "threads")
         self._fds.append(threads)
-        self._defines = {
+        self._maps = {
             "FD_SETTINGS": settings,
             "FD_ENTRY_PLANS": entry_plans,
             "FD_RETURN_PLANS": return_plans,

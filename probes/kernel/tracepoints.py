@@ -30,7 +30,7 @@ class Tracepoints:
     """
 
     def __init__(self) -> None:
-        self.defines: dict[str, int] = {}
+        self.maps: dict[str, int] = {}
         self._fds: list[int] = []
         self._lost: mmap.mmap | None = None
         self._memory: list[RingMemory] = []
@@ -38,17 +38,17 @@ class Tracepoints:
         self._told = 0
 
     def create_maps(self) -> None:
-        """What the programs share with us; `defines` names it to the compiler."""
+        """What the programs share with us: `maps` has the descriptors by their names."""
         for name in ("tasks", "users_tasks"):
             fd = self._map(bpf.MAP_RINGBUF, 0, 0, RING_BYTES, name=name)
-            self.defines[f"FD_{name.upper()}"] = fd
+            self.maps[f"FD_{name.upper()}"] = fd
             self._memory.append(memory := RingMemory(fd, RING_BYTES))
             self._rings.append(Ring(memory, RING_BYTES, RING_BYTES))
-        self.defines["FD_TASKS_LOST"] = lost = self._map(
+        self.maps["FD_TASKS_LOST"] = lost = self._map(
             bpf.MAP_ARRAY, 4, 8, len(self._rings), bpf.F_MMAPABLE, name="tasks_lost"
         )
         self._lost = bpf.map_array(lost, 8 * len(self._rings))
-        self.defines["FD_TASKS_SCRATCH"] = self._map(
+        self.maps["FD_TASKS_SCRATCH"] = self._map(
             bpf.MAP_PERCPU_ARRAY, 4, records.TASKS_SCRATCH, 1, name="tasks_scratch"
         )
 

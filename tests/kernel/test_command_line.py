@@ -174,6 +174,43 @@ def test_missing_module_is_named_with_its_package(module, complaint, tmp_path):
     assert not Path(tmp_path / "started").exists()
 
 
+# with a compiler that fails
+COMPILED_ALREADY = """
+import os, sys
+from probes.kernel import program
+program._compile = None
+import tracer
+status = tracer.main(["-d", "0", "-p", str(os.getpid())])
+print(status, sorted(sys.modules.keys() & {"bcc", "rich.console", "rich.table"}))
+"""
+
+
+def test_program_is_compiled_once(tmp_path):
+    """Whatever descriptors are open; what else takes long to import is not needed either."""
+    assert run("-d", "0").returncode == 0
+    with (tmp_path / "open").open("w") as one, (tmp_path / "too").open("w") as other:
+        done = subprocess.run(
+            [PYTHON, "-c", COMPILED_ALREADY],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            pass_fds=(one.fileno(), other.fileno()),
+        )
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["list", "virDomainSuspend"]])
+def test_answers_that_need_no_kernel_are_quick(words):
+    """What knows the kernel, the record and the policies takes most of the time of a start."""
+    code = (
+        f"import sys, tracer\ntry: tracer.main({words})\nexcept SystemExit: pass\n"
+        "print(sorted({name.split('.')[0] + '.' + name.split('.')[1] for name in sys.modules if "
+        "name.startswith(('enforcer.', 'probes.kernel', 'log.recording', 'rich', 'ctypes'))}))"
+    )
+    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
 def test_terminal_shows_colours_and_a_status_line():
     shown = on_terminal("-n", "no-such-name", "-d", "1")
 

@@ -48,7 +48,6 @@ ONLY_IN = {
     "jinja2": "log/report",
     "prometheus_client": "log/sinks",
 }
-EXCEPT = {("tracer", "rich")}  # says which package it is in
 
 
 def modules() -> Mapping[str, Path]:
@@ -124,7 +123,7 @@ def test_what_is_special_is_in_one_place() -> None:
         for name, top in found
         if not f"{name}.".startswith(ONLY_IN[top].replace("/", ".") + ".")
     }
-    assert strange == EXCEPT
+    assert strange == set()
     assert {top for _, top in found} == set(ONLY_IN)  # all of them are there
 
 

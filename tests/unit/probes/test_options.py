@@ -198,7 +198,7 @@ def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, error, said):
     def refused(words):
         raise error
 
-    monkeypatch.setattr(tracer, "show_functions", refused)
+    monkeypatch.setattr("probes.functions.show_functions", refused)
     assert tracer.main(["list"]) == 1
     assert capsys.readouterr() == ("", f"libvirt-trace: {said}\n")
     with pytest.raises(type(error)):
@@ -209,7 +209,7 @@ def test_a_fault_of_ours_is_one_line_without_what_it_says(monkeypatch, capsys):
     def broken(words):
         raise ValueError("a secret")
 
-    monkeypatch.setattr(tracer, "show_functions", broken)
+    monkeypatch.setattr("probes.functions.show_functions", broken)
     assert tracer.main(["list"]) == 1
     out, err = capsys.readouterr()
     assert out == "" and "secret" not in err
@@ -219,7 +219,7 @@ def test_a_fault_of_ours_is_one_line_without_what_it_says(monkeypatch, capsys):
 FAILS_IN_A_THREAD = """
 import sys, threading
 sys.path.insert(0, {root!r})
-import tracer
+import probes.functions, tracer
 def fail():
     raise KeyError("hunter2")
 def functions(arguments):
@@ -227,7 +227,7 @@ def functions(arguments):
     thread.start()
     thread.join()
     return 0
-tracer.show_functions = functions
+probes.functions.show_functions = functions
 tracer.main(["list"])
 """
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,7 @@ def test_struct_that_holds_itself_is_broken(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], int]:
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[tuple[str, str], int]]:
     """Every member that is asked for, each with a power of two: a sum tells what it is of."""
     paths = {
         place
@@ -168,7 +169,9 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], int]:
         }
 
     monkeypatch.setattr(btf, "member_offsets", found)
-    return has
+    offsets.of_this_kernel.cache_clear()
+    yield has
+    offsets.of_this_kernel.cache_clear()
 
 
 def test_defines_are_sums(kernel: dict[tuple[str, str], int]) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Empty jumps where loops fall into their heads: an interpreter of a few lines does the same
-with both programs.
+with both programs; and descriptors of maps.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.kernel.bytecode import with_jumps_back
+from probes.kernel.bytecode import with_jumps_back, with_maps
 
 Insn = tuple[int, int, int, int]  # opcode, registers, offset, immediate
 ADD, STORE, LOAD_64, CALL, EXIT, GOTO, IF, IF_32, MAY_GOTO, FAR_GOTO = (
@@ -175,3 +175,17 @@ def test_what_is_right_stays(code: bytes) -> None:
 def test_programs_with_places_in_immediates_stay(far: list[Insn]) -> None:
     code = packed(*far, (IF, 0, 1, 1), (ADD, 0, 0, 2), (ADD, 0, 0, 3), (EXIT, 0, 0, 0))
     assert with_jumps_back(code) == code
+
+
+def test_maps_are_named_when_a_program_is_loaded() -> None:
+    """By their descriptors then; what only looks like one stays: the second half of a long
+    instruction, and a number.
+    """
+
+    def long(source: int, value: int) -> bytes:
+        return struct.pack("<BBhiBBhi", 0x18, source << 4 | 1, 0, value, 0, 0, 0, 0x18)
+
+    plain = struct.pack("<BBhi", 0xB7, 0x10, 0, 1)
+    code = long(1, 0) + plain + long(0, 1) + long(1, 2) + plain
+    named = with_maps(code, [70, 80, 90])
+    assert named == long(1, 70) + plain + long(0, 1) + long(1, 90) + plain

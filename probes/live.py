@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The live log: words come in, the session and the sinks are wired together, and their loop runs
+here until it is time to stop; the exit status goes out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from log import VERSION
+from log.errors import in_words
+from log.events import Call, Event
+from log.sinks.console import need_rich
+from log.sinks.exporter import Gauge
+from log.sinks.exporters import anchor_of, open_exporters
+from log.sinks.fanout import Log
+from probes.commands import record_sinks
+from probes.covering import Guard
+from probes.filters import Filters
+from probes.host.allowed import check_tracing, unseen
+from probes.host.command import Launched
+from probes.host.pidfile import PidFile
+from probes.options import filters_of
+from probes.plans.plan import Limits
+from probes.session import Options, Session
+
+# s between two looks at the rings: short while much comes in, longer when nothing does
+BUSY, IDLE = 0.005, 0.05
+BUSY_EVENTS = 500  # of one look
+BEHIND = 1 << 18  # bytes in the rings that leave no time to sleep
+LONG = 1_000_000_000  # ns that a call has to be under way to be told at the end
+SWITCH = 0.001  # s: threads that write wait no longer for this one
+
+
+class Signals:
+    """What was asked of us since the last look."""
+
+    def __init__(self, *, reopens: bool, patience: int) -> None:
+        """`reopens`: there is a file that SIGHUP reopens, or a record of which it ends the segment;
+        else it means that the terminal is gone.
+
+        `patience`: who asks that often does not want to wait any longer for anything.
+        """
+        self._reopens = reopens
+        self._patience = patience
+        self.raises = True  # nothing has been seen yet: who is impatient may have the end at once
+        self.stop = 0
+        self.terminate = False
+        self.reopen = False
+        self.show = False  # what is under way
+        signal.signal(signal.SIGINT, self._note)
+        signal.signal(signal.SIGUSR1, self._note)
+        signal.signal(signal.SIGTERM, self._note)
+        signal.signal(signal.SIGHUP, self._note)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # writing says it
+
+    def is_impatient(self) -> bool:
+        """Whether readers are not to be waited for."""
+        return self.stop >= self._patience
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGUSR1:
+            self.show = True
+            return
+        if number == signal.SIGHUP and self._reopens:
+            self.reopen = True
+            return
+        self.stop += 1
+        self.terminate |= number != signal.SIGINT
+        if self.raises and self.is_impatient():
+            raise KeyboardInterrupt
+
+
+def run(
+    session: Session,
+    log: Log,
+    signals: Signals,
+    options: argparse.Namespace,
+    command: Launched | None,
+) -> None:
+    """The loop: moves events from the session to the log until it is time to stop."""
+    deadline = None if options.seconds is None else time.monotonic() + options.seconds
+    left = options.max_events
+    while True:
+        if command:
+            command.reap()
+            if signals.terminate:
+                command.terminate()
+        # COMMAND shares the terminal's Ctrl-C: the log goes on until it has ended, unless asked
+        # twice
+        ending = (
+            (command is not None and command.status is not None)
+            or signals.stop > (1 if command and not signals.terminate else 0)
+            or (deadline is not None and time.monotonic() >= deadline)
+        )
+        if ending:
+            session.detach()
+        waiting = session.waiting_bytes()
+        done = ending and waiting < BEHIND
+        events = session.stop(LONG) if done else session.poll()
+        if left is not None:
+            events, left = first_calls(events, left)
+        for warning in session.take_warnings():
+            log.complain(warning)
+        if events:
+            log.write(events)
+        do_what_was_asked(session, log, signals)
+        if left == 0:
+            session.stop()  # what was made since then was not asked for
+        if done or left == 0:
+            return
+        log.tick(session.open_calls())
+        if waiting < BEHIND:
+            time.sleep(BUSY if len(events) > BUSY_EVENTS else IDLE)
+
+
+def do_what_was_asked(session: Session, log: Log, signals: Signals) -> None:
+    """By signals that do not end anything."""
+    if signals.reopen:
+        signals.reopen = False
+        log.reopen()
+    if signals.show:
+        signals.show = False
+        log.write(session.under_way())
+
+
+def first_calls(events: Sequence[Event], left: int) -> tuple[list[Event], int]:
+    """The events up to the `left`-th call, and how many are left then."""
+    chosen: list[Event] = []
+    for event in events:
+        if type(event) is Call:
+            if left == 0:
+                break
+            left -= 1
+        chosen.append(event)
+    return chosen, left
+
+
+def trace(options: argparse.Namespace, argv: list[str], guard: Guard) -> int:
+    """Traces; the exit status is COMMAND's, if there is one."""
+    filters = filters_of(options, tree=bool(argv) and not options.all_processes)
+    signals = begin(options, argv)
+    log = Log(options, signals)
+    log.add(*open_exporters(options.exports, log.complain))
+    return trace_to(log, options, filters, argv, signals, guard)
+
+
+def record(options: argparse.Namespace, argv: list[str], guard: Guard) -> int:
+    """libvirt-trace record: tracing whose log is a record; else as `trace`."""
+    slower, options.slower = options.slower, None  # no filter here
+    filters = filters_of(options, tree=bool(argv) and not options.all_processes)
+    signals = begin(options, argv, records=True)
+    log = Log(options, signals, quiet=not options.show)
+    exporters = open_exporters(options.exports, log.complain)
+    log.add(*exporters)
+    recorder, service = record_sinks(options, filters, slower, log.complain, anchor_of(exporters))
+    log.add(recorder, service)
+    log.know(*recorder.gauges())
+    try:
+        return trace_to(log, options, filters, argv, signals, guard)
+    except BaseException as error:
+        recorder.fail(in_words(error))
+        raise
+
+
+def begin(options: argparse.Namespace, argv: list[str], *, records: bool = False) -> Signals:
+    """What comes before anything is opened."""
+    check_tracing()
+    need_rich()
+    Path("/proc/self/comm").write_text("libvirt-trace")  # for ps, top and pkill
+    sys.setswitchinterval(SWITCH)
+    return Signals(reopens=records or options.output is not None, patience=3 if argv else 2)
+
+
+def trace_to(
+    log: Log,
+    options: argparse.Namespace,
+    filters: Filters,
+    argv: list[str],
+    signals: Signals,
+    guard: Guard,
+) -> int:
+    """Traces into a log; the exit status is COMMAND's, if there is one."""
+    pid_file = PidFile(options.pid_file) if options.pid_file else contextlib.nullcontext()
+    with pid_file:
+        return trace_until_end(options, filters, argv, log, signals, guard)
+
+
+def trace_until_end(
+    options: argparse.Namespace,
+    filters: Filters,
+    argv: list[str],
+    log: Log,
+    signals: Signals,
+    guard: Guard,
+) -> int:
+    """The tracing itself."""
+    command = Launched(argv) if argv else None
+    limits = Limits(options.string, options.redact)
+    full = options.cmdline == "full" or not options.redact
+    session = Session(
+        Options(
+            filters,
+            limits,
+            options.buffer_size << 20,
+            options.returns,
+            tuple(options.libraries),
+            VERSION,
+            full,
+        ),
+        guard,
+    )
+    log.know(Gauge("open_call_age_seconds", "Of the oldest call under way.", session.oldest_call))
+    if not options.redact:
+        log.complain("secrets are shown, because of --no-redact")
+    with log.starting(status=command is None):
+        attached = session.start(log.complain)
+        for warning in (*session.take_warnings(), unseen()):
+            if warning:
+                log.complain(warning)
+    signals.raises = False
+    failure: Exception | None = None
+    try:
+        log.write(attached)
+        if command:
+            command.go()
+        run(session, log, signals, options, command)
+    except BrokenPipeError:
+        pass  # nobody reads standard output any more
+    except Exception as error:  # whatever it is, what was seen so far is told
+        failure = error
+    try:
+        log.write(session.stop())
+    except BrokenPipeError:
+        pass
+    except Exception as error:
+        failure = failure or error
+    log.close()
+    if failure:
+        raise failure
+    return wait(command, signals, log) if command else 0
+
+
+def wait(command: Launched, signals: Signals, log: Log) -> int:
+    """The exit status of COMMAND, which may outlive the tracing of it; 0 if the user does not
+    want to wait.
+    """
+    if not command.started:
+        command.go()  # nobody reads the log, but it was asked for
+    command.reap()
+    if command.status is None:
+        log.complain(f"waiting for the command, process {command.pid}")
+    asked = max(signals.stop, 1)
+    while command.status is None and signals.stop <= asked:
+        time.sleep(IDLE)
+        command.reap()
+    return command.status or 0
