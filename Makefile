@@ -42,6 +42,8 @@ MODULAR = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace-ci/modular
 OTHER_TESTS = tests/preload tests/kernel tests/system
 LINTERS = ruff==0.17.6 mypy==2.4.1
 VIRTME = virtme-ng==1.42
+# OpenTelemetry's own definition of what it takes
+OTLP = opentelemetry-proto==1.45.2
 
 SHELL_SCRIPTS = .ci/run $(wildcard tests/*.sh tests/*/*.sh)
 PYTEST = $(PYTHON) -m pytest
@@ -136,7 +138,7 @@ build-deps:
 
 check: lint test ## lint and every test, none skipped (PYTEST_ARGS selects)
 
-test: deps enforcer
+test: deps enforcer .venv/otlp
 	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_REQUIRE=unit,preload,kernel,system $(PYTEST) -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 lint: deps .venv/linters ## formatting, types, shell scripts, the man page, licence lines
@@ -155,7 +157,10 @@ lint: deps .venv/linters ## formatting, types, shell scripts, the man page, lice
 .venv/virtme: Makefile
 	$(call tools,$(VIRTME))
 
-test-unit: deps ## the tests in plain Python
+.venv/otlp: Makefile
+	$(call tools,$(OTLP))
+
+test-unit: deps .venv/otlp ## the tests in plain Python
 	@$(PYTEST) -n 2 --dist loadfile tests/unit $(PYTEST_ARGS)
 
 bench: deps enforcer ## the cost of a call, beside other tools, as one table

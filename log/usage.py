@@ -13,7 +13,7 @@ STRING_MAX = 65536
 # of a log, by their names (log/render/forms.py)
 FORMS = ("text", "json", "xml", "ocsf", "ecs", "cef", "auditd")
 FORMS_HELP = "text, json, xml; ocsf, ecs, cef or auditd, for a SIEM"
-EXPORTS = "journal, prometheus=WHERE"
+EXPORTS = "journal, otlp=URL, prometheus=WHERE"
 
 
 class Parser(argparse.ArgumentParser):
@@ -93,6 +93,7 @@ def add_views(how: argparse._ArgumentGroup) -> None:
 def add_exports(how: argparse._ArgumentGroup) -> None:
     """Where else events go."""
     repeated(how, "--export", "NAME", "exports", f"send events there, too: {EXPORTS}")
+    repeated(how, "--otlp", "URL", "exports", "spans for OpenTelemetry", lambda url: f"otlp={url}")
     repeated(
         how,
         "--metrics",

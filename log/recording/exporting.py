@@ -189,8 +189,10 @@ class Exporting:
             try:
                 do()
             except Refused as error:
-                self.refused += count
-                self._say(f"{self._target.label}: {error}; {count} events are left out")
+                refused = count if error.count is None else min(error.count, count)
+                self.refused += refused
+                self.sent += count - refused
+                self._say(f"{self._target.label}: {error}; {refused} events are left out")
                 return None
             except Unsent as error:
                 if error.taken:

@@ -25,6 +25,7 @@ LONGEST_WAIT = 300.0  # s between two tries, whatever the target asks for
 _FIRST_WAIT, _LAST_WAIT = 0.5, 30.0  # s between two tries, if it does not ask
 _TOGETHER = 0.2  # s that events wait for others
 _SAY_AGAIN = 60.0  # s
+_LOOK_AGAIN = 5.0  # s, at what is held back
 _NO_ROOM = "it does not keep up"
 _EVENT = 600  # bytes of an event without its values, about
 
@@ -40,7 +41,11 @@ class Unsent(Exception):
 
 
 class Refused(Exception):
-    """It will not be taken: why."""
+    """It will not be taken: why, and how many events (None: all)."""
+
+    def __init__(self, why: str, count: int | None = None) -> None:
+        super().__init__(why)
+        self.count = count
 
 
 class Destination(Protocol):
@@ -54,7 +59,8 @@ class Destination(Protocol):
 
     def send(self, host: str | None, events: Sequence[Event]) -> None:
         """Have them taken. Unsent, or Refused, where they are not; a call waits some seconds at
-        most.
+        most. After Unsent the same list comes again, if none of it was taken. None at all: it is
+        time to send what was held back for long.
         """
 
     def flush(self) -> None:
@@ -201,8 +207,8 @@ class Exporter:
             events = self._next()
             if events is None:
                 return
-            if events:
-                self._deliver(list(events))
+            if events or not self._flushes:
+                self._deliver(events)
             failure = self._try(self.target.flush) if self._flushes else None
             with self._changed:
                 if isinstance(failure, Unsent) and not self._given_up:
@@ -214,7 +220,8 @@ class Exporter:
     def _next(self) -> list[Event] | None:
         """What is sent next: some that came together. None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._flushes or self._ends)
+            patience = _LOOK_AGAIN if self.target.holds() else None
+            self._changed.wait_for(lambda: self._waiting or self._flushes or self._ends, patience)
             if self._ends and not self._waiting:
                 return None
             self._changed.wait_for(
@@ -231,6 +238,8 @@ class Exporter:
     def _deliver(self, events: list[Event]) -> None:
         """Send them, however long that takes, unless it is given up."""
         wait = _FIRST_WAIT
+        if not events:
+            self._try(partial(self.target.send, self._host, events))
         while events:
             failure = self._try(partial(self.target.send, self._host, events))
             taken = failure.taken if isinstance(failure, Unsent) else len(events)
@@ -239,9 +248,11 @@ class Exporter:
                     if isinstance(failure, Unsent | None):
                         self._sent += taken
                     else:
-                        self._drop(taken, str(failure))
+                        refused = taken if failure.count is None else min(failure.count, taken)
+                        self._sent += taken - refused
+                        self._drop(refused, str(failure))
                     self._sending -= taken
-                events = events[taken:]
+                events = events[taken:] if taken else events
                 if isinstance(failure, Unsent):
                     asked = wait if failure.after is None else min(failure.after, LONGEST_WAIT)
                     self._changed.wait_for(lambda: self._given_up or self._ends, asked)

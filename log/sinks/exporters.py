@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from log.sinks.metrics import Metrics
 
 
+def _otlp(where: str, live: bool) -> Destination:
+    from log.sinks.spans import Otlp
+
+    return Otlp(where, live=live)
+
+
 def _prometheus(where: str, live: bool) -> Destination:
     from log.sinks.metrics import MetricsOfRecord
 
@@ -34,6 +40,7 @@ def _journal(where: str, live: bool) -> Destination:
 # of now, and not of a record
 NAMES: dict[str, Callable[[str, bool], Destination]] = {
     "journal": _journal,
+    "otlp": _otlp,
     "prometheus": _prometheus,
 }
 

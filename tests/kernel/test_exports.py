@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from log.sinks.told import MESSAGE_IDS
+from tests.collector import Collector, answer
 from tests.journald import JOURNALD, Journald, journald
 from tests.needs import PATIENCE, PYTHON, ROOT, lack
 from tests.recorded import ask, run_record
@@ -168,6 +169,24 @@ def test_record_goes_to_the_journal_with_its_anchor(journal: Journald, tmp_path:
     lines = "".join(entry["MESSAGE"] + "\n" for entry in anchors)
     verdict = ask("verify", folder, "--anchor", "-", stdin=lines.encode())
     assert verdict.returncode == 0 and b"2 in the system's log agree" in verdict.stdout, verdict
+
+
+def test_spans_of_real_calls_are_the_same_live_and_from_the_record(tmp_path: Path):
+    live, again = Collector([answer("503 Busy", "Retry-After: 0")]), Collector()
+    folder = tmp_path / "record"
+    code = WORK.replace("input()", "")
+    words = ("--reads", "full", "--otlp", live.url, "--", PYTHON, "-c", code)
+    done = run_record(folder, *words)
+    assert done.returncode == 0 and "not exported" not in done.stderr, done.stderr
+    live.judge()
+    assert [span["name"] for span in live.spans()].count("virDomainSetMemory") == 23
+    for _ in range(2):
+        sent = ask("export", folder, "--to", f"otlp={again.url}")
+        assert sent.returncode == 0, sent.stderr
+    key = str
+    assert sorted(again.spans(), key=key) == sorted(live.spans(), key=key)
+    live.close()
+    again.close()
 
 
 def test_target_that_is_bad_holds_nobody_up(program: subprocess.Popen[str], tmp_path: Path):
