@@ -282,9 +282,11 @@ class _Ring:
         )
         if head == tail:
             return []
+        abi.fence()
         first = mmap.PAGESIZE + tail % self.size
         data = self._map[first : first + min(head - tail, mmap.PAGESIZE + self.size - first)]
         data += self._map[mmap.PAGESIZE : mmap.PAGESIZE + head - tail - len(data)]
+        abi.fence()
         _U64.pack_into(self._map, _TAIL_AT, head)
         return split_records(data)
 

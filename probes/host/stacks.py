@@ -22,13 +22,10 @@ from log.errors import TraceError
 from probes.host import maps, opening, slow
 from probes.internals.elf import Symbol, read_elf
 from probes.internals.private import AGENT, BEGINS_JOB, DISPATCH, MONITOR, SEND
-from probes.internals.unwind import RETURN, RSP, Frame, Unwinder
+from probes.internals.unwind import Frame, Unwinder
+from probes.kernel import abi
 
 MOST_HIDDEN = 4096  # bytes of a frame that does not tell of its caller
-# call function; call *distance(%rip), *distance(register), *register
-_is_call = re.compile(
-    rb"..\xe8....|.\xff[\x15\x90-\x97]....|....\xff[\x50-\x57].|.....\xff[\x10-\x17\xd0-\xd7]", re.S
-).fullmatch
 MOST_FRAMES, MOST_THREADS, MOST_FILES = 96, 4096, 256
 # in it is every program with an event loop, all the time
 _LOOPS = frozenset({"virEventRunDefaultImpl", "virEventRunDefault"})
@@ -140,7 +137,7 @@ class Stacks:
     def _walk(
         self, thread: Thread, memory: int, state: list[str], mapped: list[_Code]
     ) -> Inside | None:
-        registers = {RSP: int(state[-2], 16)}
+        registers = {abi.STACK_POINTER: int(state[-2], 16)}
         code, slot = int(state[-1], 16), 0
         public: tuple[str, int] | None = None
         waits, serves = None, False
@@ -153,10 +150,10 @@ class Stacks:
                 offset = code - place.mapping.start + place.offset - (depth > 0)
                 named = file.function(offset)
                 frame = file.frames.frame(offset) if file.frames else None
-                if frame and RETURN not in frame.saved:
+                if frame and abi.RETURN_ADDRESS not in frame.saved:
                     break  # the thread began there
                 after = _caller(frame, registers, memory) if frame else None
-            after = after or _next_return(registers[RSP], mapped, memory)
+            after = after or _next_return(registers[abi.STACK_POINTER], mapped, memory)
             if after is None:
                 break
             code, slot, registers = after
@@ -197,8 +194,8 @@ def _caller(
         if word is None:
             return None
         before[register] = word
-    before[RSP] = base
-    return before.pop(RETURN), base + frame.saved[RETURN], before
+    before[abi.STACK_POINTER] = base
+    return before.pop(abi.RETURN_ADDRESS), base + frame.saved[abi.RETURN_ADDRESS], before
 
 
 def _next_return(
@@ -212,8 +209,10 @@ def _next_return(
     except (OSError, OverflowError):
         return None
     for i, (word,) in enumerate(struct.iter_unpack("<Q", words[: len(words) & ~7])):
-        if _place(word, mapped) and _is_call(os.pread(memory, 7, word - 7)):
-            return word, stack + 8 * i, {RSP: stack + 8 * i + 8}
+        if _place(word, mapped) and abi.ends_with_call(
+            os.pread(memory, abi.CALL_BYTES, word - abi.CALL_BYTES)
+        ):
+            return word, stack + 8 * i, {abi.STACK_POINTER: stack + 8 * i + 8}
     return None
 
 

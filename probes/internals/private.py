@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from probes.kernel import records
-from probes.kernel.abi import displacements
+from probes.kernel.abi import LOADS, displacements
 
 
 class Block(NamedTuple):
@@ -150,9 +150,9 @@ _CONNECTION = (
     InnerText("address", "address"),
 )
 CONNECTION_EVIDENCE = {  # functions, and code that shows where they find it
-    "virNetServerClientRemoteAddrStringURI": b"\x48\x8b\x7f\x50",  # mov 80(%rdi), %rdi
-    "virNetSocketRemoteAddrStringURI": b"\x48\x8b\x87\x90\x01\x00\x00",  # mov 400(%rdi), %rax
-    "virNetServerClientGetReadonly": b"\x0f\xb6\x5b\x5d",  # movzbl 93(%rbx), %ebx
+    "virNetServerClientRemoteAddrStringURI": LOADS[80],
+    "virNetSocketRemoteAddrStringURI": LOADS[400],
+    "virNetServerClientGetReadonly": LOADS[93],
 }
 EVIDENCE = frozenset(
     {reader for reader, _ in READS.values()}

@@ -13,34 +13,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import struct
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 from probes.internals.elf import Elf, read_elf, slots
+from probes.kernel.abi import Instruction, disassembler, linkage_distance
 
 PACKAGE = "python3-capstone"
 # anybody may present a file: libvirt 12.8's functions have 160 KB in all, the largest one 8 KB
 MOST_CODE, LONGEST = 1 << 20, 1 << 16
 MOST_RETURNS = 16  # of a function; libvirt's have 3 at most
 MOST_TEXT = 16 << 20
-# jmp *distance(%rip), with bnd, and of a 32-bit library jmp *distance(%ebx)
-_LINKAGE = (b"\xff\x25", b"\xf2\xff\x25", b"\xff\xa3")
-_ENDBR = (b"\xf3\x0f\x1e\xfa", b"\xf3\x0f\x1e\xfb")
-
-
-class Instruction(NamedTuple):
-    """One instruction, as a disassembler has it."""
-
-    offset: int
-    length: int
-    name: str
-    operands: str
-
-    @property
-    def target(self) -> int | None:
-        """Where a jump or a call leads; None: where a register or memory says."""
-        return int(self.operands, 16) if self.operands.startswith("0x") else None
 
 
 def can_be_found() -> bool:
@@ -54,16 +36,13 @@ class LibraryCode:
     """The code of a library file; TraceError where read_elf() has it."""
 
     def __init__(self, fd: int, path: str) -> None:
-        import capstone
-
         self._fd, self._path = fd, path
         self._elf: Elf = read_elf(fd, path)
         self._start, length = self._elf.text
         self._bytes = os.pread(fd, min(length, MOST_TEXT), self._start)
         self._sizes = {f.offset: f.size for f in self._elf.functions if f.size}
-        self._left = MOST_CODE if self._elf.machine in ("x86-64", "i386") else 0
-        mode = capstone.CS_MODE_64 if self._elf.bits == 64 else capstone.CS_MODE_32
-        self._engine = capstone.Cs(capstone.CS_ARCH_X86, mode)
+        self._engine = disassembler(self._elf.machine, self._elf.bits)
+        self._left = 0 if self._engine is None else MOST_CODE
 
     def returns(self, offset: int) -> tuple[int, ...]:
         """The offsets of the `ret` instructions of the function there; none if it may return
@@ -72,7 +51,7 @@ class LibraryCode:
         places: list[int] = []
         before = None
         for line in (lines := self._disassemble(offset)):
-            if line.name == "ret":
+            if line.returns:
                 places.append(line.offset)
             elif not self._goes_on(line, before, lines):
                 return ()
@@ -87,10 +66,10 @@ class LibraryCode:
         }
         pointers = {at - self._shift for at in slots(self._fd, self._path, name)}
         return tuple(
-            line.offset + line.length
+            line.end
             for caller in sorted(callers & named.keys())
             for line in self._disassemble(named[caller])
-            if line.name == "call"
+            if line.calls
             and line.target is not None
             and (line.target == named.get(name) or self._pointer(line.target) in pointers)
         )
@@ -111,7 +90,7 @@ class LibraryCode:
             Instruction(at, length, name.split()[-1], operands)
             for at, length, name, operands in self._engine.disasm_lite(code, offset)
         ]
-        if not lines or lines[-1].offset + lines[-1].length != offset + size:
+        if not lines or lines[-1].end != offset + size:
             return []
         return lines
 
@@ -121,34 +100,18 @@ class LibraryCode:
         """Whether the function goes on in itself, or in no other one: behind the instruction and
         where it jumps to.
         """
-        if line.name.startswith(("retf", "iret")):
+        if line.leaves:
             return False
-        if not line.name.startswith(("j", "loop")):
+        if not line.jumps:
             return True
         if (target := line.target) is None:
-            return _is_switch(line, before)
-        if lines[0].offset <= target < lines[-1].offset + lines[-1].length:
+            return line.is_switch(before)
+        if lines[0].offset <= target < lines[-1].end:
             return any(other.offset == target for other in lines)
         return target not in self._sizes and self._pointer(target) is None
 
     def _pointer(self, offset: int) -> int | None:
         """Of an entry of the linkage table: where the pointer is by which it jumps."""
         at = offset - self._start
-        code = self._bytes[at : at + 16] if at >= 0 else b""
-        if code.startswith(_ENDBR):
-            code, offset = code[4:], offset + 4
-        for jump in _LINKAGE:
-            if code.startswith(jump) and len(code) >= len(jump) + 4:
-                (distance,) = struct.unpack_from("<i", code, len(jump))
-                return offset + len(jump) + 4 + int(distance)
-        return None
-
-
-def _is_switch(jump: Instruction, before: Instruction | None) -> bool:
-    """Whether it leads to where a sum of a table and a distance in it says."""
-    return (
-        jump.name == "jmp"
-        and before is not None
-        and before.name == "add"
-        and before.operands.startswith(f"{jump.operands},")
-    )
+        distance = linkage_distance(self._bytes[at : at + 16] if at >= 0 else b"")
+        return None if distance is None else offset + distance

@@ -20,7 +20,6 @@ from probes.internals.elf import with_frames
 
 _HEADER = b"\x01\x1b\x03\x3b"  # version 1; pointers relative, to data, of four bytes
 MOST_TABLE, MOST_ENTRY = 16 << 20, 1 << 16  # bytes
-RSP, RETURN = 7, 16
 
 
 def can_unwind() -> bool:

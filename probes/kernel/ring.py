@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Reads a BPF ring buffer through shared memory: no system call, no wake-up, nothing but copying.
 
-Memory is read and written in plain loads and stores, in the order of the program: that is enough on
-the machines that abi.py knows.
+Memory is read and written in plain loads and stores: fences keep what the kernel writes first from
+being read last, and room from being given back that is still read.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import mmap
 import struct
 from collections import deque
 from typing import Protocol
+
+from probes.kernel.abi import fence
 
 _BUSY, _DISCARDED, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1
 _POSITION = struct.Struct("<Q")
@@ -86,6 +88,7 @@ class Ring:
         consumed: int = _POSITION.unpack_from(memory.consumer)[0]
         position = consumed
         produced: int = _POSITION.unpack_from(data)[0]
+        fence()
         end = min(produced, consumed + self._most - self._bytes)
         while position < end:
             length = unpack(data, mmap.PAGESIZE + (position & mask))[0]
@@ -94,9 +97,11 @@ class Ring:
             position += ((length & _LENGTH) + 15) & ~7
         if position == consumed:
             return end < produced
+        fence()
         start = mmap.PAGESIZE + (consumed & mask)
         self._moved.append(bytes(data[start : start + position - consumed]))
         self._bytes += position - consumed
+        fence()
         _POSITION.pack_into(memory.consumer, 0, position)
         return end < produced
 

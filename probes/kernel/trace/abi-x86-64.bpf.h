@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
 /* What is this machine's: registers, and the machine code that calls a function. */
 
+struct pt_regs {
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip,
+		cs, flags, sp, ss;
+};
+
 #define IP(ctx) ((ctx)->ip)
 #define SP(ctx) ((ctx)->sp)		/* at an entry: of the return address */
 #define RESULT(ctx) ((ctx)->ax)
@@ -13,6 +18,21 @@
 	(to)[4] = (ctx)->r8; \
 	(to)[5] = (ctx)->r9; \
 } while (0)
+
+/* At an entry: where the function will return to; a failure leaves 0. */
+ALWAYS u64 return_address(struct pt_regs *ctx, u32 plan_flags)
+{
+	u64 address = 0;
+
+	read_user(&address, plan_flags & PLAN_32BIT ? 4 : 8, SP(ctx));
+	return address;
+}
+
+/* At a return, which took the return address from the stack: SP() as it was at the entry. */
+ALWAYS u64 entry_sp(struct pt_regs *ctx, u32 plan_flags)
+{
+	return SP(ctx) - (plan_flags & PLAN_32BIT ? 4 : 8);
+}
 
 /* Whether the address is in the text of the library that the function is in. */
 ALWAYS bool is_in_text(struct pt_regs *ctx, u64 cookie, u64 address)
@@ -51,16 +71,14 @@ ALWAYS u64 slot_of(struct pt_regs *ctx, u64 entry)
  */
 ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 {
-	u64 caller = 0, text = IP(ctx) - (u32)(cookie >> 16), size = (cookie >> 48) << 12;
+	u64 text = IP(ctx) - (u32)(cookie >> 16), size = (cookie >> 48) << 12;
+	u64 caller = return_address(ctx, plan_flags);
 	u64 slot, target;
 	struct {
 		u8 zero, prefix, code, mode;
 		s32 distance;
 	} call = {};			/* the instruction, right-aligned */
 
-	read_user(&caller, sizeof(caller), SP(ctx));
-	if (plan_flags & PLAN_32BIT)
-		caller = (u32)caller;
 	if (caller - text >= size || read_user(&call.prefix, 7, caller - 7))
 		return false;
 	target = caller + call.distance;

@@ -37,13 +37,8 @@
  */
 ALWAYS bool is_inner(struct pt_regs *ctx, u64 cookie, u32 plan_flags, const struct frame *f)
 {
-	u64 caller = 0;
-
-	if (f->row == ROW_LOOKING) {
-		read_user(&caller, sizeof(caller), SP(ctx));
-		if (caller - f->args[0] < f->args[1])
-			return true;
-	}
+	if (f->row == ROW_LOOKING && return_address(ctx, plan_flags) - f->args[0] < f->args[1])
+		return true;
 	if (f->sp == SP(ctx))		/* jumped to; the return address is in the kernel's page */
 		return plan_flags & PLAN_PLUMBING ||
 		       (plan_flags & PLAN_JUMPS && f->flags & FRAME_JUMPS);
@@ -129,7 +124,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		} else if (!jumped && !is_inner(ctx, cookie, p->flags, f)) {
 			/* a return address in the library was refused, and is none of another */
 			if (depth) {
-				read_user(&e->caller, p->flags & PLAN_32BIT ? 4 : 8, SP(ctx));
+				e->caller = return_address(ctx, p->flags);
 				record_flags = is_in_text(ctx, cookie, e->caller) ? 0 : REC_CALLER;
 			}
 			depth = 0;
@@ -137,7 +132,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 	} else if (!(p->flags & PLAN_PRIVATE)) {	/* no frames tell */
 		depth = jumped || called_by_library(ctx, cookie, p->flags);
 		if (!depth && t->unarmed_sp) {
-			read_user(&e->caller, p->flags & PLAN_32BIT ? 4 : 8, SP(ctx));
+			e->caller = return_address(ctx, p->flags);
 			record_flags = is_in_text(ctx, cookie, e->caller) ? 0 : REC_CALLER;
 		}
 	}
@@ -282,9 +277,9 @@ ALWAYS void come_back(struct pt_regs *ctx)
 		t->serving = 0;
 #ifdef RETS
 	/* the instruction that returns is yet to come; or it has been */
-	f = pop_frame(t, SP(ctx) - (p->flags & PLAN_AFTER ? 8 : 0), row);
+	f = pop_frame(t, p->flags & PLAN_AFTER ? entry_sp(ctx, 0) : SP(ctx), row);
 #else
-	f = pop_frame(t, SP(ctx) - (p->flags & PLAN_32BIT ? 4 : 8), row);
+	f = pop_frame(t, entry_sp(ctx, p->flags), row);
 #endif
 	if (!f || !(f->flags & FRAME_WANTED))
 		return;

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from log.errors import TraceError
 from probes.internals.elf import read_elf
-from probes.internals.unwind import RETURN, RSP, Unwinder
+from probes.internals.unwind import Unwinder
+from probes.kernel.abi import RETURN_ADDRESS, STACK_POINTER
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 
@@ -43,8 +44,8 @@ def test_frame_grows_with_what_is_pushed(library: int):
             continue
         offset = int(found[1], 16) - function.address + function.offset
         frame = unwinder.frame(offset)
-        assert frame and (frame.register, frame.offset) == (RSP, 8 + 8 * pushed)
-        assert frame.saved[RETURN] == -8
+        assert frame and (frame.register, frame.offset) == (STACK_POINTER, 8 + 8 * pushed)
+        assert frame.saved[RETURN_ADDRESS] == -8
         if found[2] != "push":
             break
         pushed += 1

@@ -11,6 +11,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probes.kernel import ring as rings
 from probes.kernel.reader import SETTLED_NS, Reader
 from probes.kernel.ring import Ring
 
@@ -187,3 +188,30 @@ def test_a_ring_that_is_behind_holds_the_others_up_and_is_caught_up_with():
     for _ in range(100):
         found += map(number_of, reader.read(200 * STEP).calls)
     assert found == [*range(13001), 99999, *range(13001, 14000)]
+
+
+def test_stores_of_the_kernel_that_are_seen_late_are_waited_for(monkeypatch):
+    """Other machines show another's stores in any order but across a fence: first the position,
+    then the lengths, then the bytes; and room is given back when all of these were read.
+    """
+    written = Written()
+    written.write(b"record")
+    at, all_of_it = mmap.PAGESIZE, bytes(written.producer)
+    written.producer[at : at + 16] = struct.pack("<II8s", 6 | BUSY, 0, b"stale")
+
+    def lengths() -> None:
+        written.producer[at : at + 4] = all_of_it[at : at + 4]
+
+    def everything() -> None:
+        written.producer[:] = all_of_it
+
+    seen = [lengths, everything, lambda: None]
+
+    def fence() -> None:
+        assert written.free() == SIZE - 16
+        seen.pop(0)()
+
+    monkeypatch.setattr(rings, "fence", fence)
+    ring = Ring(written, SIZE, SIZE)
+    assert not ring.drain()
+    assert (ring.take(), seen, written.free()) == ([b"record"], [], SIZE)
