@@ -13,7 +13,7 @@ STRING_MAX = 65536
 # of a log, by their names (log/render/forms.py)
 FORMS = ("text", "json", "xml", "ocsf", "ecs", "cef", "auditd")
 FORMS_HELP = "text, json, xml; ocsf, ecs, cef or auditd, for a SIEM"
-EXPORTS = "journal, otlp=URL, prometheus=WHERE"
+EXPORTS = "journal, syslog=URL, otlp=URL, prometheus=WHERE"
 
 
 class Parser(argparse.ArgumentParser):

@@ -44,7 +44,8 @@ class Endpoint:
         parts = _split(url)
         self.label = _label(parts)
         self._parts = parts
-        self._tls = tls_context() if parts.scheme == "https" else None
+        files = map(os.environ.get, (_CERTIFICATE, *_CLIENT))
+        self._tls = tls_context(*files) if parts.scheme == "https" else None
         self._headers = {
             "Content-Type": "application/json",
             "Content-Encoding": "gzip",
@@ -74,7 +75,7 @@ class Endpoint:
             raise Unsent(f"its certificate does not fit: {error.verify_message}") from None
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise Unsent(_reason(error)) from None
+            raise Unsent(reason(error)) from None
         finally:
             end.cancel()
         if late.is_set() or (answer.length and len(content) <= _ANSWER_MAX):
@@ -120,10 +121,10 @@ def refused_in(answer: bytes) -> tuple[int, str]:
         return 0, ""
 
 
-def tls_context() -> ssl.SSLContext:
-    """How the other end is checked, and what is shown to it. TraceError."""
-    file = os.environ.get(_CERTIFICATE)
-    certificate, key = map(os.environ.get, _CLIENT)
+def tls_context(file: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext:
+    """How the other end is checked (None: by what this host trusts), and what is shown to it.
+    TraceError.
+    """
     try:
         context = ssl.create_default_context(cafile=file or None)
         if certificate:
@@ -181,7 +182,7 @@ def _after(text: str | None) -> float | None:
         return None
 
 
-def _reason(error: OSError | http.client.HTTPException) -> str:
+def reason(error: OSError | http.client.HTTPException) -> str:
     """Without what the other end has said: it may be anything."""
     if isinstance(error, TimeoutError):
         return "it does not answer"

@@ -36,12 +36,19 @@ def _journal(where: str, live: bool) -> Destination:
     return Journal(where, live=live)
 
 
+def _syslog(where: str, live: bool) -> Destination:
+    from log.sinks.syslog import Syslog
+
+    return Syslog(where)
+
+
 # by name: what opens the target for WHERE of NAME=WHERE ("": it was left out); `live`: events are
 # of now, and not of a record
 NAMES: dict[str, Callable[[str, bool], Destination]] = {
     "journal": _journal,
     "otlp": _otlp,
     "prometheus": _prometheus,
+    "syslog": _syslog,
 }
 
 

@@ -7,6 +7,7 @@ What a daemon does for a call is told with that call only, unless it was denied.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from log.events import Call, DomainEvent, End, Event, Gap, Lost, Unattached, call_id
@@ -29,6 +30,7 @@ MESSAGE_IDS = {
     "end": "3141acc1f37a435c873448b452c67431",
     "anchor": "a7535566683d4af28859fc6da0e7392e",
 }
+_is_type = re.compile(r"[a-z][a-z_]{0,20}").fullmatch
 _NOTICES: dict[type, str] = {Lost: "lost", Unattached: "unattached", Gap: "gap", End: "end"}
 
 
@@ -117,12 +119,13 @@ def _fields_of_call(call: Call) -> dict[str, Value]:
 
 
 def _fields_of_object(about: Handle) -> dict[str, Value]:
-    return {
-        "object": about.label,
-        "object_type": about.type,
-        f"{about.type}_name": about.fields.get("name"),
-        f"{about.type}_uuid": about.fields.get("uuid"),
-    }
+    found: dict[str, Value] = {"object": about.label, "object_type": about.type}
+    if _is_type(about.type):  # a file of lines may say anything
+        found |= {
+            f"{about.type}_name": about.fields.get("name"),
+            f"{about.type}_uuid": about.fields.get("uuid"),
+        }
+    return found
 
 
 def _message(event: Event) -> str:
