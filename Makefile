@@ -23,6 +23,8 @@ TEST_PACKAGES = bpftrace btrfs-progs fish zsh $(BUILD_PACKAGES) gcc-aarch64-linu
 	chromium-headless-shell dbus-daemon jq libvirt-dev libvirt-l10n libxml2-dev locales ltrace man-db openssl patchelf pkg-config polkitd python3-eventlet python3-gevent \
 	python3-greenlet python3-hypothesis python3-jinja2 python3-jsonschema python3-lxml python3-prometheus-client python3-pytest python3-pytest-timeout python3-pytest-xdist python3-audit python3-venv \
 	libcoro-perl libsys-virt-perl qemu-system-x86 qemu-user qemu-utils ruby ruby-libvirt shellcheck strace util-linux virtinst zstd
+# of these the tests of README's examples
+README_PACKAGES = $(BUILD_PACKAGES) libvirt-daemon $(DRIVER_PACKAGES) openssl python3-hypothesis python3-pytest python3-pytest-timeout python3-pytest-xdist qemu-system-x86
 # Debian 12's; the compiler's fuzzer is in a package with its version in the name
 FUZZ_PACKAGES = clang libclang-rt-14-dev libxml2-dev
 FUZZ_SECONDS = 600
@@ -39,6 +41,8 @@ OTHER := $(if $(filter bookworm,$(RELEASE)),trixie,bookworm)
 OTHER_ROOT = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace-ci/$(OTHER)
 # libvirt's modular daemons, which are built from source
 MODULAR = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace-ci/modular
+# releases that a newcomer may have
+ROOTS = bookworm trixie
 OTHER_TESTS = tests/preload tests/kernel tests/system
 LINTERS = ruff==0.17.6 mypy==2.4.1
 VIRTME = virtme-ng==1.42
@@ -97,7 +101,7 @@ define tools
 	@touch $@
 endef
 
-.PHONY: check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-stacks install uninstall clean
+.PHONY: check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-roots check-stacks install uninstall clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -195,6 +199,15 @@ deps-roots: deps
 
 check-other: deps-roots ## the tests of preload, kernel and system in a root of Debian 13 (on another release: of Debian 12)
 	@$(RECORDED) $(SUDO) env CLEAN_ROOT="$(OTHER_ROOT)" SUITE=$(OTHER) tests/clean_root.sh test JOBS=$(JOBS) PYTEST_ARGS="$(OTHER_TESTS) $(PYTEST_ARGS)"
+
+check-roots: deps-roots ## as a newcomer in fresh roots of Debian 12 and 13 (ROOTS): demo, install, README's examples, uninstall
+	@$(RECORDED) sh -euc 'for suite in $(ROOTS); do \
+		root="$$PWD/.cache/fresh-$$suite"; \
+		echo "Debian $$suite, a fresh root:"; \
+		$(SUDO) rm -rf "$$root"; \
+		$(SUDO) env CLEAN_ROOT="$$root" SUITE=$$suite tests/clean_root.sh demo install test uninstall \
+			"TEST_PACKAGES=\$$(README_PACKAGES)" PYTEST_ARGS="tests/kernel/test_readme.py tests/system/test_readme.py $(PYTEST_ARGS)"; \
+		$(SUDO) rm -rf "$$root" "$$root.lock" "$$root.log"; done'
 
 check-modular: deps-roots enforcer ## the enforcer and the tracer on virtqemud and its like, built from Debian's source in 15 minutes
 	@$(SUDO) tests/modular/build.sh "$(MODULAR)"

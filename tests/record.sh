@@ -11,8 +11,8 @@ status=0
 { "$@" 2>&1 || echo "$?" >"$folder/status"; } | tee "$folder/output"
 if [ -e "$folder/status" ]; then status=$(cat "$folder/status"); fi
 
-# pytest's summaries, and in which kernel, where there are several
-result=$(sed -n -E 's/^(Linux [^,]*),.*/\1:/p; s/^=+ (.*) in [0-9.]+s.*/\1/p' "$folder/output" | paste -sd ' ')
+# pytest's summaries, and in which kernel or release, where there are several
+result=$(sed -n -E 's/^(Linux [^,]*|Debian [a-z]+),.*/\1:/p; s/^=+ (.*) in [0-9.]+s.*/\1/p' "$folder/output" | paste -sd ' ')
 commit=$(git -C "$(dirname "$0")" describe --always --dirty 2>/dev/null || echo '?')
 {
 	# shellcheck disable=SC2016 # Markdown's

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from probes.host.targets import Target, Targets, host_libraries
-from tests.bench import asking, choices, command, cost, day, enforcer, linking, links, rate
+from tests.bench import asking, choices, command, cost, day, enforcer, linking, links, rate, scale
 from tests.bench.runs import Programs, Rounds, build
 from tests.bench.table import Row, render
 from tests.needs import NEEDS
@@ -27,6 +27,7 @@ PARTS: dict[str, Callable[[Programs, Target, Rounds], list[Row]]] = {
     "choices": choices.rows,
     "links": links.rows,
     "command": command.rows,
+    "scale": scale.rows,
     "linking": linking.rows,
     "rate": rate.rows,
     "enforcer": enforcer.rows,

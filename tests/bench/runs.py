@@ -36,21 +36,23 @@ class Programs(NamedTuple):
 
     folder: Path
     caller: Path
+    mapped: Path
     logger: Path
 
 
 def build(folder: Path) -> Programs:
-    """Compiles caller.c and logger.c."""
+    """Compiles caller.c, mapped.c and logger.c."""
     libvirt = subprocess.check_output(
         ["pkg-config", "--cflags", "--libs", "libvirt"], text=True
     ).split()
     strict = ["-O2", "-Wall", "-Wextra", "-Werror"]
-    caller, logger = folder / CALLER, folder / "logger.so"
-    subprocess.run(["gcc", *strict, "-o", caller, HERE / "caller.c", *libvirt], check=True)
+    caller, mapped, logger = folder / CALLER, folder / "mapped", folder / "logger.so"
+    for program, source in ((caller, "caller.c"), (mapped, "mapped.c")):
+        subprocess.run(["gcc", *strict, "-o", program, HERE / source, *libvirt], check=True)
     subprocess.run(
         ["gcc", *strict, "-shared", "-fPIC", "-o", logger, HERE / "logger.c", "-ldl"], check=True
     )
-    return Programs(folder, caller, logger)
+    return Programs(folder, caller, mapped, logger)
 
 
 def call(

@@ -46,6 +46,17 @@ ROWS = {
         "processor, 2 s idle",
         "peak resident memory, idle",
     ),
+    "many processes": tuple(
+        f"{count} more: {what}"
+        for count in (0, 100)
+        for what in (
+            "attach",
+            'start to "attached"',
+            "processor while idle",
+            "peak resident memory",
+            "SIGINT to its exit",
+        )
+    ),
     "calls of a daemon": (
         "untraced",
         "traced in client and daemon, not linked",

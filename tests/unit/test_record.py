@@ -34,6 +34,8 @@ def test_each_target_has_its_last_result(tmp_path):
         "9.99s (0:00:09) ===='; done"
     )
     assert run("check-kernels", kernels)[0] == 0
+    roots = "echo Debian trixie, a fresh root:; echo '=== 7 passed, 1 error in 9.99s ==='"
+    assert run("check-roots", roots)[0] == 0
     assert run("check", "echo '==== 3 passed in 0.10s ===='") == (
         0,
         "==== 3 passed in 0.10s ====\n",
@@ -47,5 +49,6 @@ def test_each_target_has_its_last_result(tmp_path):
     assert [(target, result) for target, _, _, result in rows] == [
         ("| check", "3 passed |"),
         ("| check-kernels", "Linux 6.1.0-1: 5 passed Linux 6.12.0-2: 5 passed |"),
+        ("| check-roots", "Debian trixie: 7 passed, 1 error |"),
     ]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", when) for _, when, *_ in rows)
