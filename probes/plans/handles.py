@@ -5,10 +5,10 @@ handle goes out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from log.redact.uri import redact_uri
-from log.values import Handle, Unreadable, Value
+from log.values import CutText, Handle, Unreadable, Value
 from probes.internals.gobject import OBJECTS, URI
 from probes.plans import values
 from probes.plans.plan import Builder, Constants, Offsets, Read, read_text, u64
@@ -45,6 +45,7 @@ _PARENT = {
     kind: one.parent[0] for kind, one in OBJECTS.items() if one.parent and "conn" not in one.fields
 }
 DRIVER_NAME = 64  # bytes of it, at most
+URI_PART = 256  # bytes of a host, a path, ..., at most, whatever is kept of other strings
 
 
 def read_uuid(build: Builder, at: int) -> Read:
@@ -76,9 +77,8 @@ def _copy_connect(build: Builder, source: int, offsets: Offsets, mark: int) -> R
     block = build.block(source, first, place["driver"] + 8 - first)
     driver = block + place["driver"] - first
     uri = build.block(block + place["uri"] - first, 0, 48)
-    keep = min(256, build.limits.string)
     parts = {
-        name: build.text(uri + at, keep=keep, mark=mark)
+        name: build.text(uri + at, keep=URI_PART, mark=mark)
         for name, at in URI.items()
         if name != "port"
     }
@@ -95,7 +95,9 @@ def _copy_connect(build: Builder, source: int, offsets: Offsets, mark: int) -> R
             part: values.string_value(texts[index], redact=False) for part, index in parts.items()
         }
         joined = _join_uri(text, port) if text["scheme"] else None
-        fields: dict[str, Value] = {"uri": redact_uri(joined) if joined and redact else joined}
+        shown = redact_uri(joined) if joined and redact else joined
+        cut = [value for value in text.values() if isinstance(value, CutText)]
+        fields: dict[str, Value] = {"uri": _cut_uri(shown, cut) if shown and cut else shown}
         fields["driver"] = values.string_value(texts[name])
         if raw[block] & 1:
             fields["readonly"] = True
@@ -119,6 +121,13 @@ def _join_uri(part: Mapping[str, Value], port: int) -> str:
     return f"{text['scheme']}://{authority}{text['path']}" + (
         f"?{text['query']}" if text["query"] else ""
     )
+
+
+def _cut_uri(shown: str, cut: Sequence[CutText]) -> CutText:
+    """It is as much longer as its parts are."""
+    more = [None if one.length is None else one.length - len(one.text.encode()) for one in cut]
+    lacks = [count for count in more if count is not None]
+    return CutText(shown, len(shown.encode()) + sum(lacks) if len(lacks) == len(more) else None)
 
 
 def read_handle(build: Builder, source: int, kind: str, offsets: Offsets) -> Read:

@@ -16,7 +16,7 @@ from tests.bench.runs import Command, Programs, Rounds, remove
 from tests.bench.table import Row
 
 PART = "many processes"
-COUNTS, QUICK_COUNTS = (0, 1000, 5000), (0, 100)
+COUNTS, QUICK_COUNTS = (1000, 5000), (100,)
 IDLE_S, IDLE_QUICK_S = 10, 2
 
 

@@ -74,6 +74,7 @@ def functions(result):
     ],
 )
 def test_object_globs_choose_by_name(trace, work, glob, names):
+    """By the whole name, however much of it is shown."""
     tracer = trace("--object", glob, *work.only)
     work.do()
     result = tracer.stop()
@@ -82,6 +83,23 @@ def test_object_globs_choose_by_name(trace, work, glob, names):
         assert {call["args"]["domain"]["name"] for call in calls} == names
         assert len(calls) == 23 * len(names)
     assert {call["ret"]["name"] for call in result.calls("virDomainDefineXML")} == names
+
+
+def test_a_name_that_is_shown_cut_chooses_whole(trace, work):
+    tracer = trace("-s", "3", "--object", "web22", *work.only)
+    work.do()
+    calls = tracer.stop().calls()
+    assert sum(call["function"] == "virDomainCreate" for call in calls) == 23
+    cut = {"text": "web", "length": 5, "cut": True}
+    handles = [
+        value
+        for call in calls
+        for value in (*call["args"].values(), call["ret"])
+        if isinstance(value, dict)
+    ]
+    assert {str(one["name"]) for one in handles if one.get("type") == "domain"} == {str(cut)}
+    # of what a connection is called nothing is cut out of the middle
+    assert {one["uri"] for one in handles if one.get("type") == "connect"} == {"test:///default"}
 
 
 @pytest.mark.other_kernels

@@ -22,7 +22,7 @@ from probes.internals.elf import read_elf
 from probes.kernel import abi, bpf
 from tests.kernel.conftest import CALLS, TRACER, Run, Steps
 from tests.needs import PATIENCE, PYTHON, ROOT
-from tests.tracing import Tracer
+from tests.tracing import Event, Tracer
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 BREAKPOINT = 0xCC  # int3
@@ -339,6 +339,30 @@ def test_the_first_call_after_attaching_and_the_one_inside_it_know_their_connect
         ("virDomainCreateXML", 1, conn, "Test"),
         ("virDomainCreateLinux", 0, conn, "Test"),
     ]
+
+
+def test_a_process_whose_main_thread_has_ended_is_known_as_before(caller, trace) -> None:
+    """What is sent once for a process, such as its driver's name, is sent before that."""
+    with subprocess.Popen(
+        [caller("ended_main")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as step:
+        assert step.stdin and step.stdout and step.stdout.readline() == "ready\n"
+        tracer = trace("-p", str(step.pid))
+
+        def is_call(event: Event) -> bool:
+            return event.get("function") == "virDomainGetName"
+
+        for number in range(1, 4):
+            step.stdin.write(f"{number}\n")
+            step.stdin.flush()
+            assert step.stdout.readline() == f"{number}\n"
+            tracer.wait_for(is_call, count=number)
+    calls = tracer.stop().calls("virDomainGetName")
+    assert step.returncode == 0
+    assert len({call["tid"] for call in calls}) == 2
+    assert {(call["args"]["domain"].get("driver"), call["exe"]) for call in calls} == {
+        ("Test", str(caller("ended_main")))
+    }
 
 
 def test_a_reader_that_leaves_harms_nobody(steps) -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.values import Handle, Unreadable, Value
+from log.values import CutText, Handle, Unreadable, Value
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
 from probes.plans import handles
@@ -137,6 +137,21 @@ def test_connections(is_readonly: bool) -> None:
         assert Reader("connect")(connection.c_pointer()) == Handle(
             "connect", {"uri": "test:///default", "driver": "Test", **more}
         )
+    finally:
+        connection.close()
+
+
+def test_a_uri_with_a_long_part_is_cut_and_says_so(tmp_path) -> None:
+    path = tmp_path.joinpath(*["x" * 200] * 2)
+    path.mkdir(parents=True)
+    (path / "node.xml").write_text("<node/>")
+    uri = f"test://{path}/node.xml"
+    connection = libvirt.open(uri)
+    try:
+        found = Reader("connect")(connection.c_pointer())
+        assert isinstance(found, Handle)
+        cut = found.fields["uri"]
+        assert isinstance(cut, CutText) and cut.text == uri[: len("test://") + 256]
     finally:
         connection.close()
 
