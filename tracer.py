@@ -77,7 +77,7 @@ def do(arguments: Sequence[str]) -> int:
             "export": commands.export_record,
         }[verb](words)
     if verb in ("ps", "stuck"):
-        from enforcer.coverage import GUARD
+        from enforcer.guard import GUARD
         from probes.commands import show_processes, show_stuck
 
         return (show_processes if verb == "ps" else show_stuck)(words, GUARD)
@@ -92,7 +92,7 @@ def trace(arguments: Sequence[str]) -> int:
         options, command = parse_record(arguments[1:])
     else:
         options, command = parse_tracing(arguments)
-    from enforcer.coverage import GUARD
+    from enforcer.guard import GUARD
     from probes import live
 
     return (live.record if arguments[:1] == ["record"] else live.trace)(options, command, GUARD)

@@ -15,11 +15,9 @@ environment that it was started with.
 from __future__ import annotations
 
 import fcntl
-import itertools
 import os
 import re
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +27,6 @@ from enforcer.policy.files import MEMORY_FILE, RUN_FOLDER, SYSTEM_POLICY
 from log.recent import Recent
 from log.trust import ROOT, is_only_of
 from probes.api.undescribed import NO_STUB
-from probes.covering import Guard
 from probes.host import maps
 from probes.host.daemons import Daemons
 from probes.host.opening import open_file
@@ -45,15 +42,7 @@ MOST_ENVIRONMENT = 1 << 20  # bytes of a process's environment that are looked a
 # so many refresh() after the last enforced process has gone calls may be told of it; a process
 # without policies is looked at again
 KEPT, AGAIN = 3, 8
-_NAME = re.compile(re.escape(f"/memfd:{MEMORY_FILE}".encode()))
-_MAPPED = re.compile(
-    (
-        rb"([0-9a-f]+-[0-9a-f]+) \S+ \S+ \S+ [0-9]+ "
-        rb"+"
-    )
-    + _NAME.pattern
-    + rb"(?: \(deleted\))?"
-)
+_MAPPED = re.compile(rb"([0-9a-f]+-[0-9a-f]+) \S+ \S+ \S+ [0-9]+ +/memfd:([^/ ]+)(?: \(deleted\))?")
 _NAMED = re.compile(rb"(?:^|\0)LIBVIRT_TRACE_POLICY=(/[^\0]*)")
 _ENFORCER_FOLDER = Path(__file__).resolve().parent
 
@@ -71,7 +60,7 @@ def host_enforcers() -> list[Path]:
 
 def policies_of(pid: int, proc: Path = Path("/proc")) -> Iterator[PolicySummary]:
     """The policies in force in the process."""
-    for place in _places(maps.text(pid, proc, MOST_MAPPINGS)):
+    for place in places_of(maps.text(pid, proc, MOST_MAPPINGS), MEMORY_FILE):
         if (found := _read_sealed(proc / str(pid) / "map_files" / place)) is not None:
             yield found
 
@@ -293,7 +282,7 @@ class Coverage:
             # nothing unloads the library: the process has gone, or is another program by now,
             # and what it did before is still to be told
             return before._replace(until=self._generation + 1)
-        for place in _places(text):
+        for place in places_of(text, MEMORY_FILE):
             path = f"{self._proc}/{pid}/map_files/{place}"
             try:
                 identity = _identity(os.stat(path))
@@ -320,15 +309,6 @@ class Coverage:
         )
 
 
-def _shown_policies(pid: int, proc: Path) -> Iterator[Mapping[str, object]]:
-    for found in policies_of(pid, proc):
-        yield {
-            "origin": found.origin,
-            "mode": found.mode,
-            "age_s": max(0, int(time.time()) - found.made),
-        }
-
-
 def _environment(pid: int, proc: Path) -> bytes:
     try:
         with open(f"{proc}/{pid}/environ", "rb", buffering=0) as file:
@@ -346,14 +326,16 @@ def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _places(text: bytes) -> list[str]:
-    """Where policies are mapped, as the names in map_files."""
-    lines = (_line_at(text, name.start()) for name in _NAME.finditer(text))
-    return [
-        match[1].decode()
-        for line in itertools.islice(lines, MOST_POLICIES)
-        if (match := _MAPPED.fullmatch(line))
-    ]
+def places_of(text: bytes, name: str) -> list[str]:
+    """Where memory files of that name are mapped, as the names in map_files."""
+    sought, at, found = f"/memfd:{name}".encode(), -1, []
+    for _ in range(MOST_POLICIES):
+        if (at := text.find(sought, at + 1)) < 0:
+            break
+        match = _MAPPED.fullmatch(_line_at(text, at))
+        if match and match[2] == name.encode():
+            found.append(match[1].decode())
+    return found
 
 
 def _line_at(text: bytes, at: int) -> bytes:
@@ -376,6 +358,3 @@ def _read_sealed(path: Path) -> PolicySummary | None:
         return None
     finally:
         os.close(fd)
-
-
-GUARD = Guard(Coverage, host_enforcers, _shown_policies, named_policy)

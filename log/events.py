@@ -218,6 +218,8 @@ class End(NamedTuple):
     seconds: float
     details_lost: int = 0
     not_exported: int = 0  # events that an exporter could not send
+    # rule, action ("deny", "audit", "allow") and calls that were told of, the most first
+    rules: tuple[Mapping[str, Value], ...] = ()
 
 
 class Reads(NamedTuple):

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
-from log.events import Call, End, Event, Lost
+from log.events import Call, End, Event, Lost, VerdictInfo
 from log.filter import is_denied
+from log.values import Value
+
+MOST_RULES = 256
 
 
 class Tally:
@@ -15,6 +19,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.calls = self.failed = self.denied = self.lost = self.details_lost = 0
+        # calls by rule and what it did; what is beyond MOST_RULES has no rule's name
+        self.rules: Counter[tuple[str | None, str]] = Counter()
         self.started = time.monotonic()
 
     def add(self, events: Sequence[Event]) -> None:
@@ -22,6 +28,8 @@ class Tally:
         for event in events:
             if type(event) is Call:
                 self.calls += 1
+                if event.verdict is not None and event.verdict.rule:
+                    self._add_verdict(event.verdict)
                 if is_denied(event):
                     self.denied += 1
                 elif event.failed:
@@ -29,6 +37,19 @@ class Tally:
             elif type(event) is Lost:
                 self.lost += event.count
                 self.details_lost += event.details
+
+    def _add_verdict(self, verdict: VerdictInfo) -> None:
+        key = verdict.rule, verdict.action
+        if key in self.rules or len(self.rules) < MOST_RULES:
+            self.rules[key] += 1
+        else:
+            self.rules[None, verdict.action] += 1
+
+    def _by_rule(self) -> Iterator[Mapping[str, Value]]:
+        for (rule, action), calls in sorted(
+            self.rules.items(), key=lambda item: (-item[1], str(item[0]))
+        ):
+            yield {"rule": rule, "action": action, "calls": calls}
 
     def end(self, not_exported: int = 0) -> End:
         """The last event."""
@@ -42,4 +63,5 @@ class Tally:
             seconds,
             self.details_lost,
             not_exported,
+            rules=tuple(self._by_rule()),
         )

@@ -46,7 +46,7 @@ class Covering(Protocol):
         """Looks whether policies have changed."""
 
 
-# of a process: origin, mode, age_s
+# of a process: origin, mode, age_s, digest; rules: rule, action, calls, or None
 Policies = Callable[[int, Path], Iterable[Mapping[str, object]]]
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from log.events import Call, Event
-from log.quote import escape, well_formed
+from log.quote import escape, quote, well_formed
+from log.render.units import plural
 from probes.api.load import load_api
 from probes.covering import Guard
 from probes.host import maps, slow
@@ -44,7 +45,7 @@ class Listed(NamedTuple):
     unit: str | None
     container: str | None
     enforced: bool  # the enforcer's library is loaded too
-    policies: tuple[Mapping[str, object], ...] = ()  # in force there: origin, mode, age_s
+    policies: tuple[Mapping[str, object], ...] = ()  # in force there: origin, mode, age_s, rules
     # public functions of its libvirt that the enforcer has no stub for
     uncovered: tuple[str, ...] = ()
     clients: tuple[Connected, ...] | None = None  # of a daemon; None: it is none, or does not say
@@ -117,6 +118,14 @@ def list_processes(
     return rows
 
 
+def _rules(policy: Mapping[str, object]) -> Iterator[str]:
+    """What the rules of a policy have decided in a process."""
+    rules = policy.get("rules")
+    for rule in rules if isinstance(rules, tuple) else ():
+        calls = plural(rule["calls"], "call")
+        yield f"  rule {quote(rule['rule'])}: {rule['action']}, {rule['calls']} {calls}"
+
+
 def _age(seconds: object) -> str:
     assert isinstance(seconds, int)
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
@@ -149,7 +158,13 @@ def render_table(rows: Sequence[Listed]) -> str:
     ]
     below = [
         [],
-        *([(f"  client of {client.line()}") for client in row.clients or ()] for row in rows),
+        *(
+            [
+                *(f"  client of {client.line()}" for client in row.clients or ()),
+                *(line for policy in row.policies for line in _rules(policy)),
+            ]
+            for row in rows
+        ),
     ]
     return "".join(
         f"{line}\n" for line, more in zip(lines, below, strict=True) for line in (line, *more)

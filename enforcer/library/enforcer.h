@@ -208,11 +208,20 @@ struct identity {		/* of a file */
 	uint64_t device, inode, size;
 	int64_t mtime_ns, ctime_ns;
 };
+struct counts {			/* counts.c: of a policy in force, for who looks from outside */
+	uint64_t policy;	/* inode of its memory file */
+	uint64_t rules;
+	_Atomic(uint64_t) count[];	/* calls that each has decided */
+};
+struct counts *make_counts(uint64_t policy, uint32_t rules, size_t *size);
+void drop_counts(struct counts *counts, size_t size);
 struct held {			/* a policy in force */
 	atomic_int users;	/* -1: the slot is free */
 	const struct head *head;
 	size_t size;		/* mapped bytes */
 	struct identity identity;
+	struct counts *counts;	/* NULL: there is no memory for it */
+	size_t counts_size;
 };
 #define POLICIES 2		/* the system's, and the one in the environment */
 extern _Atomic(uint8_t) ruled[FUNCTIONS];	/* whether any policy in force has a rule for it */

@@ -370,11 +370,13 @@ struct decision {
 	const char *rule, *message;
 	bool judged;		/* some policy has rules for the function, or is_partial */
 	bool is_partial;	/* a policy that should be there is not */
+	_Atomic(uint64_t) *count;	/* of the rule's calls; NULL */
 };
 
-static void decide(struct question *ask, struct decision *so_far)
+static void decide(struct question *ask, struct held *held, struct decision *so_far)
 {
 	const struct rule *found = deciding_rule(ask);
+	const struct rule *rules = at(ask->head, ask->head->rules_at);
 
 	so_far->judged = true;
 	if (!found)
@@ -387,6 +389,7 @@ static void decide(struct question *ask, struct decision *so_far)
 		return;		/* what another one audits stays audited */
 	so_far->rule = at(ask->head, found->name);
 	so_far->message = at(ask->head, found->message);
+	so_far->count = held->counts ? held->counts->count + (found - rules) : NULL;
 }
 
 static void ask_policy(struct question *ask, unsigned which, struct held *held,
@@ -395,7 +398,8 @@ static void ask_policy(struct question *ask, unsigned which, struct held *held,
 	if (!held) {
 		if (denies_without_policy(which))
 			*so_far = (struct decision){ SAYS_DENY, "on_error",
-						     "the policy can't be read", true, false };
+						     "the policy can't be read", true, false,
+						     NULL };
 		else if (lacks_policy(which))
 			so_far->judged = so_far->is_partial = true;
 		return;
@@ -414,7 +418,7 @@ static void ask_policy(struct question *ask, unsigned which, struct held *held,
 		unsigned next = next_handle(ask, 0);
 
 		do {
-			decide(ask, so_far);
+			decide(ask, held, so_far);
 		} while (next && so_far->says != SAYS_DENY && (next = next_handle(ask, next)));
 	}
 }
@@ -453,8 +457,11 @@ uint64_t judge(struct call *call)
 		if (decision.says == SAYS_ALLOW) {
 			decision.says = SAYS_AUDIT;
 			decision.rule = decision.message = NULL;
+			decision.count = NULL;
 		}
 	}
+	if (decision.count)
+		atomic_fetch_add_explicit(decision.count, 1, memory_order_relaxed);
 	if (decision.judged) {
 		if (decision.says == SAYS_DENY && ask.head)
 			conn = connection_of(&ask);

@@ -72,11 +72,15 @@ static bool read_all(int fd, void *to, size_t size)
 	return true;
 }
 
-/* A private copy of the open file, which nobody can write to; NULL. */
-static const void *copy_of(int fd, size_t size)
+/*
+ * A private copy of the open file, which nobody can write to; NULL. *inode: of the memory file, 0
+ * if it is in none.
+ */
+static const void *copy_of(int fd, size_t size, uint64_t *inode)
 {
 	int copy = memfd_create(MEMORY_FILE, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	void *data, *sealed = MAP_FAILED;
+	struct stat st;
 
 	if (copy >= 0 && ftruncate(copy, size)) {
 		close(copy);
@@ -99,6 +103,7 @@ static const void *copy_of(int fd, size_t size)
 	} else if (data != MAP_FAILED) {
 		mprotect(data, size, PROT_READ);
 	}
+	*inode = copy >= 0 && !fstat(copy, &st) ? st.st_ino : 0;
 	if (copy >= 0)
 		close(copy);
 	return data == MAP_FAILED ? NULL : data;
@@ -139,6 +144,8 @@ static void give_back(struct held *held, int share)
 	/* the last one: nobody can come, since it is in force no more */
 	if (held->head)
 		munmap((void *)held->head, held->size);
+	drop_counts(held->counts, held->counts_size);
+	held->counts = NULL;
 	atomic_store(&held->users, -1);
 }
 
@@ -239,6 +246,7 @@ static void load(unsigned which)
 	struct identity identity = { 0 };
 	struct held *held, *old;
 	const char *problem;
+	uint64_t inode;
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st)) {
@@ -263,13 +271,14 @@ static void load(unsigned which)
 		goto bad;
 	held->identity = identity;
 	held->size = st.st_size;
-	held->head = copy_of(fd, st.st_size);
+	held->head = copy_of(fd, st.st_size, &inode);
 	problem = "it can't be read";
 	if (!held->head || !check_policy(held->head, held->size, &problem)) {
 		give_back(held, 1 << 30);
 		goto bad;
 	}
 	close(fd);
+	held->counts = make_counts(inode, held->head->rules, &held->counts_size);
 	if (held->head->flags & HEAD_ON_ERROR_DENY)
 		deny_on_error = true;
 	/*

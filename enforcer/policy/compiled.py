@@ -41,6 +41,8 @@ PROGRAM = struct.Struct("<IIIIIIQ")
 BUCKET = struct.Struct("<IIII")
 RULE = struct.Struct("<IIIIII")
 CONDITION = struct.Struct("<HHIIIQ")
+NAME_BYTES = 256  # of a rule, that are looked at from outside
+COUNTS = struct.Struct("<QQ")  # and a u64 for each rule
 PRINCIPAL = struct.Struct("<II")
 SOURCE = struct.Struct("<BBBB")
 ACTIONS = {"allow": 1, "audit": 2, "deny": 3}
@@ -333,6 +335,24 @@ def summary(read: Callable[[int, int], bytes], size: int) -> PolicySummary | Non
     return PolicySummary(
         text.decode(errors="surrogateescape"), made, mode, digest.hex(), covered, on_error
     )
+
+
+def rules_in(data: bytes) -> list[tuple[str, str]]:
+    """Names and actions of a compiled policy's rules, in the library's order. Anything may be
+    there; what is no rule ends them.
+    """
+    _, _, _, _, _, _, _, rules, _, _, rules_at, _, _ = HEAD.unpack_from(data)
+    words = {number: word for word, number in ACTIONS.items()}
+    found = []
+    for at in range(
+        rules_at, min(rules_at + rules * RULE.size, len(data) - RULE.size + 1), RULE.size
+    ):
+        name, _, _, _, action, _ = RULE.unpack_from(data, at)
+        text, end, _ = data[name : name + NAME_BYTES].partition(b"\0")
+        if action not in words or not end:
+            break
+        found.append((text.decode(errors="surrogateescape"), words[action]))
+    return found
 
 
 def without_time(data: bytes) -> bytes:

@@ -18,6 +18,7 @@ FINAL = 0o444  # of a policy that will not change: the library doesn't look at i
 SYSTEM_FOLDER = Path("/etc/libvirt-trace")
 SYSTEM_POLICY = SYSTEM_FOLDER / "policy.bin"
 MEMORY_FILE = "libvirt-trace-policy"  # in which a process has a policy that is in force
+COUNTS_FILE = "libvirt-trace-counts"  # beside it: what its rules have decided there
 RUN_FOLDER = Path("/run/libvirt-trace")
 
 

@@ -460,7 +460,11 @@ def _end(f: Fields, types: Types) -> End:
     )
     unsent = _int(f.get("not_exported", 0))
     seconds = _float(f["seconds"])
-    return End(moment(f["time"]), calls, failed, denied, lost, seconds, details, unsent)
+    rules = tuple(
+        _fields(_dict(rule), f"/rules/{number}", types)
+        for number, rule in enumerate(_list(f.get("rules", [])))
+    )
+    return End(moment(f["time"]), calls, failed, denied, lost, seconds, details, unsent, rules)
 
 
 def _reads(f: Fields, types: Types) -> Reads:

@@ -387,6 +387,9 @@ def _end(event: End) -> str:
     fields = event._asdict()
     if not event.not_exported:
         del fields["not_exported"]
+    fields["rules"] = [dict(rule) for rule in event.rules]
+    if not event.rules:
+        del fields["rules"]
     return _rare("end", fields.pop("time"), fields)
 
 

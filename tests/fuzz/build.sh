@@ -7,11 +7,11 @@ cd "$(dirname "$0")/../.."
 what=$1 output=$2 compiler=$3
 shift 3
 if [ "$what" = policy ]; then
-	set -- "$@" enforcer/library/policy_file.c enforcer/library/check.c enforcer/library/judge.c enforcer/library/objects.c \
-		enforcer/library/connection.c enforcer/library/text.c -Wl,--wrap=take_policy,--wrap=drop_policy
+	set -- "$@" enforcer/library/policy_file.c enforcer/library/counts.c enforcer/library/check.c \
+		enforcer/library/judge.c enforcer/library/objects.c enforcer/library/connection.c enforcer/library/text.c -Wl,--wrap=take_policy,--wrap=drop_policy
 elif [ "$what" = facts ]; then
-	set -- "$@" -shared -fPIC enforcer/library/policy_file.c enforcer/library/check.c enforcer/library/judge.c \
-		enforcer/library/text.c -Wl,--wrap=take_policy,--wrap=drop_policy
+	set -- "$@" -shared -fPIC enforcer/library/policy_file.c enforcer/library/counts.c \
+		enforcer/library/check.c enforcer/library/judge.c enforcer/library/text.c -Wl,--wrap=take_policy,--wrap=drop_policy
 else
 	# shellcheck disable=SC2046
 	set -- "$@" $(pkg-config --cflags --libs libxml-2.0)

@@ -11,7 +11,7 @@ import urllib.parse
 
 import pytest
 
-from enforcer.coverage import GUARD
+from enforcer.guard import GUARD
 from probes.host.admin import _uri
 from probes.host.maps import ENFORCER
 from probes.ps import Listed, list_processes, render_json, render_table

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from enforcer.coverage import GUARD
+from enforcer.guard import GUARD
 from probes.host import maps, opening
 from probes.host.enforcers import NOT_BELIEVED, Enforcers
 from probes.host.modules import Modules

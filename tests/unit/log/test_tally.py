@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.events import Event, Lost, VerdictInfo
-from log.tally import Tally
+from log.tally import MOST_RULES, Tally
 from tests.unit.log_samples import ATTACHED, CLOCK, DESTROY, START, UNATTACHED
 
 DENIED = DESTROY._replace(failed=True, verdict=VerdictInfo("deny", "no"))
@@ -47,3 +47,19 @@ def test_seconds_are_those_since_the_start(monkeypatch: pytest.MonkeyPatch) -> N
     tally = Tally()
     now[0] = 112.34567
     assert (tally.end().time, tally.end().seconds) == (START, 12.346)
+
+
+def test_rules_are_counted_by_what_they_did_and_not_without_end() -> None:
+    tally = Tally()
+    audited = DESTROY._replace(verdict=VerdictInfo("audit", "look"))
+    no_rule = DESTROY._replace(verdict=VerdictInfo("not enforced", ""))
+    tally.add([DENIED, audited, audited, no_rule])
+    assert tally.end().rules == (
+        {"rule": "look", "action": "audit", "calls": 2},
+        {"rule": "no", "action": "deny", "calls": 1},
+    )
+    many = [DESTROY._replace(verdict=VerdictInfo("allow", f"r{n}")) for n in range(300)]
+    tally.add(many)
+    rules = tally.end().rules
+    assert len(rules) == MOST_RULES + 1 and sum(int(str(rule["calls"])) for rule in rules) == 303
+    assert rules[0] == {"rule": None, "action": "allow", "calls": 300 - (MOST_RULES - 2)}
