@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * For each line on standard input: a call of virDomainGetName, then the line on standard output; the
- * first by the main thread, which then ends, the others by another thread.
+ * For each line on standard input: a call of virDomainGetName, then the line on standard output;
+ * the first by the main thread, which then ends, the others by another thread.
  */
 
 #include <pthread.h>
