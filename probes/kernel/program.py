@@ -12,6 +12,7 @@ import pickle
 import re
 import signal
 import struct
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -100,14 +101,15 @@ def _can_load(code: bytes, name: str, *, sleepable: bool) -> bool:
 
 
 class Program:
-    """The programs and everything they share with the reader; they are compiled while the caller
-    goes on.
+    """The programs and everything they share with the reader; they are compiled and loaded while
+    the caller goes on.
 
     `ring_bytes`: size of each of the call rings, a power of two. `way`: SESSION, PAIR or RETS.
     """
 
     def __init__(self, ring_bytes: int, way: str | None = None) -> None:
         self._fds: list[int] = []
+        self._loading: threading.Thread | None = None
         self.multi = has_uprobe_multi()
         self.way = way or (SESSION if has_session() else PAIR)
         self.session = self.way == SESSION
@@ -131,21 +133,37 @@ class Program:
         self._compilation = Compilation(
             {**maps, **places, **loops, kind.upper(): 1}, sleepable=self.sleepable
         )
+        self._names = _names(self.session)
+        self._code: dict[str, bytes] = {}
+        self._loaded: dict[str, int] = {}
+        self._failed: Exception | None = None
+        # the verifier takes a quarter of a second, and a processor of its own where there is one
+        self._loading = threading.Thread(target=self._load_uprobes, name="load", daemon=True)
+        self._loading.start()
 
     def load(self) -> None:
-        """Waits for the compiler and loads the programs: from then on `programs` has them, by
+        """Waits for the compiler and the kernel's verifier: from then on `programs` has them, by
         what they are for, and `tasks` tells.
         """
-        maps, loaded = [*self._maps.values()], dict[str, int]()
-        code = {name: with_maps(raw, maps) for name, raw in self._compilation.result().items()}
+        assert self._loading
+        self._loading.join()
         try:
-            self.tasks.attach(code)
-            for what, name in _names(self.session).items():
-                if name not in loaded:
-                    loaded[name] = self._load_one(code[name], name)
-                self.programs[what] = loaded[name]
+            if self._failed:
+                raise self._failed
+            self.tasks.attach(self._code)
         except OSError as error:
             raise _refused(error) from error
+        self.programs.update({what: self._loaded[name] for what, name in self._names.items()})
+
+    def _load_uprobes(self) -> None:
+        maps = [*self._maps.values()]
+        try:
+            for name, code in self._compilation.result().items():
+                self._code[name] = with_maps(code, maps)
+            for name in dict.fromkeys(self._names.values()):
+                self._loaded[name] = self._load_one(self._code[name], name)
+        except Exception as error:  # whatever it is, who waits is told
+            self._failed = error
 
     def _map(
         self, kind: int, key_size: int, value_size: int, entries: int, flags: int = 0, *, name: str
@@ -243,6 +261,8 @@ class Program:
 
     def close(self) -> None:
         """Gives everything back; links must be gone first."""
+        if self._loading:
+            self._loading.join()
         self.tasks.close()
         for memory in self._memory:
             memory.close()

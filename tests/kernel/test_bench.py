@@ -42,6 +42,11 @@ ROWS = {
     ),
     "the command": (
         'start to "attached"',
+        "bpftrace, one probe: start",
+        "start, against bpftrace's",
+        "libvirt-trace --version",
+        "libvirt-trace --help",
+        "libvirt-trace list",
         "SIGINT to its exit",
         "processor, 2 s idle",
         "peak resident memory, idle",
