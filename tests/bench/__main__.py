@@ -17,7 +17,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from probes.host.targets import Target, Targets, host_libraries
-from tests.bench import asking, choices, command, cost, day, enforcer, linking, links, rate, scale
+from tests.bench import (
+    asking,
+    choices,
+    command,
+    cost,
+    day,
+    enforcer,
+    exports,
+    linking,
+    links,
+    rate,
+    scale,
+)
 from tests.bench.runs import Programs, Rounds, build
 from tests.bench.table import Row, render
 from tests.needs import NEEDS
@@ -33,6 +45,7 @@ PARTS: dict[str, Callable[[Programs, Target, Rounds], list[Row]]] = {
     "enforcer": enforcer.rows,
     "asking": asking.rows,
     "day": day.rows,
+    "exports": exports.rows,
 }
 ROUNDS, QUICK_ROUNDS = 5, 1
 

@@ -97,6 +97,20 @@ ROWS = {
         "zstdgrep",
         r"zstdcat \| jq",
     ),
+    "exports": (
+        "journal: events a second",
+        "an event, of the tracer's own thread",
+        "an event, processor time in all",
+        "syslog: events a second",
+        "an event, of the tracer's own thread",
+        "an event, processor time in all",
+        "otlp: events a second",
+        "an event, of the tracer's own thread",
+        "an event, processor time in all",
+        "prometheus: events a second",
+        "an event, of the tracer's own thread",
+        "an event, processor time in all",
+    ),
 }
 
 
