@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Debian's rsyslog, unpacked and not installed: it listens on ports of this host and writes what
-it has understood of each message as a line of JSON.
+"""Debian's rsyslog, unpacked and not installed: with the configuration that is shipped, but for
+its places, it listens on ports of this host.
 """
 
 from __future__ import annotations
@@ -15,33 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.needs import PATIENCE
+from tests.needs import PATIENCE, ROOT
 from tests.unpacked import LIBRARIES, free_port, unpacked
 
-CONFIG = """
-global(workDirectory="{folder}" defaultNetstreamDriverCAFile="{certificate}"
-       defaultNetstreamDriverCertFile="{certificate}" defaultNetstreamDriverKeyFile="{key}"
-       maxMessageSize="64k" parser.escapeControlCharactersOnReceive="off")
-module(load="mmpstrucdata")
-module(load="imtcp")
-input(type="imtcp" address="127.0.0.1" port="{port}" ruleset="in")
-input(type="imtcp" address="127.0.0.1" port="{tls}" ruleset="in" streamDriver.name="gtls"
-      streamDriver.mode="1" streamDriver.authMode="anon")
-template(name="line" type="list" option.jsonf="on") {{
-  property(outname="message" name="msg" format="jsonf")
-  property(outname="host" name="hostname" format="jsonf")
-  property(outname="app" name="app-name" format="jsonf")
-  property(outname="msgid" name="msgid" format="jsonf")
-  property(outname="severity" name="syslogseverity" format="jsonf")
-  property(outname="facility" name="syslogfacility-text" format="jsonf")
-  property(outname="time" name="timereported" dateFormat="rfc3339" format="jsonf")
-  property(outname="data" name="$!rfc5424-sd" format="jsonf")
-}}
-ruleset(name="in") {{
-  action(type="mmpstrucdata")
-  action(type="omfile" file="{folder}/out" template="line")
-}}
-"""
+CONFIG = ROOT / "integrations" / "rsyslog" / "libvirt-trace.conf"
 
 
 class Rsyslog:
@@ -66,9 +43,18 @@ def rsyslog(folder: Path, certificate: Path, key: Path, tag: str = "unit") -> It
     """A server, for as long as it takes."""
     port, tls = free_port(), free_port()
     config = folder / "rsyslog.conf"
-    config.write_text(
-        CONFIG.format(folder=folder, certificate=certificate, key=key, port=port, tls=tls)
-    )
+    text = CONFIG.read_text()
+    for place, ours in {
+        "/etc/ssl/certs/ca-certificates.crt": certificate,
+        "/etc/rsyslog.d/server.pem": certificate,
+        "/etc/rsyslog.d/server.key": key,
+        "/var/log/libvirt-trace.json": folder / "out",
+        'port="601"': f'address="127.0.0.1" port="{port}"',
+        'port="6514"': f'address="127.0.0.1" port="{tls}"',
+    }.items():
+        assert text.count(place) == 1
+        text = text.replace(place, str(ours))
+    config.write_text(f'global(workDirectory="{folder}")\n{text}')
     process = subprocess.Popen(
         [unpacked("usr/sbin/rsyslogd", tag), "-n", "-f", config, "-i", folder / "pid",
          "-M", LIBRARIES / "rsyslog"],
