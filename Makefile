@@ -37,10 +37,12 @@ ROOT_PACKAGES = debootstrap
 STACKS_PACKAGES = golang-go
 STACKS_TESTS = tests/stacks tests/kernel/test_stacks.py tests/kernel/test_lives.py
 DEB_PACKAGES = debhelper dh-python fakeroot lintian python3-all $(BUILD_PACKAGES) python3-rich
+MACHINE_PACKAGES = e2fsprogs openssh-client qemu-system-x86 $(ROOT_PACKAGES)
+CACHE = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace-ci
 OTHER := $(if $(filter bookworm,$(RELEASE)),trixie,bookworm)
-OTHER_ROOT = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace-ci/$(OTHER)
+OTHER_ROOT = $(CACHE)/$(OTHER)
 # libvirt's modular daemons, which are built from source
-MODULAR = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace-ci/modular
+MODULAR = $(CACHE)/modular
 # releases that a newcomer may have
 ROOTS = bookworm trixie
 OTHER_TESTS = tests/preload tests/kernel tests/system
@@ -101,7 +103,7 @@ define tools
 	@touch $@
 endef
 
-.PHONY: check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-roots check-stacks install uninstall clean
+.PHONY: check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-machine check-roots check-stacks install uninstall clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -199,6 +201,11 @@ deps-roots: deps
 
 check-other: deps-roots ## the tests of preload, kernel and system in a root of Debian 13 (on another release: of Debian 12)
 	@$(RECORDED) $(SUDO) env CLEAN_ROOT="$(OTHER_ROOT)" SUITE=$(OTHER) tests/clean_root.sh test JOBS=$(JOBS) PYTEST_ARGS="$(OTHER_TESTS) $(PYTEST_ARGS)"
+
+check-machine: deps ## libvirtd under the enforcer and the record as services in an emulated Debian 13 with its own kernel, systemd and AppArmor
+	$(call need,$(MACHINE_PACKAGES))
+	@$(SUDO) tests/machine/make.sh "$(CACHE)/machine" $(RUN_PACKAGES) $(BUILD_PACKAGES)
+	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_MACHINE="$(CACHE)/machine" LIBVIRT_TRACE_REQUIRE=machine $(PYTEST) --timeout 3600 tests/machine $(PYTEST_ARGS)
 
 check-roots: deps-roots ## as a newcomer in fresh roots of Debian 12 and 13 (ROOTS): demo, install, README's examples, uninstall
 	@$(RECORDED) sh -euc 'for suite in $(ROOTS); do \

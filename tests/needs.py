@@ -20,6 +20,7 @@ TRIXIE = ROOT / ".cache" / "trixie"
 I386 = ROOT / ".cache" / "i386"
 # libvirt's modular daemons, as `make check-modular` builds them
 MODULAR = Path(os.environ.get("LIBVIRT_TRACE_MODULAR", "/var/cache/libvirt-trace-ci/modular"))
+MACHINE = Path(os.environ.get("LIBVIRT_TRACE_MACHINE", "/var/cache/libvirt-trace-ci/machine"))
 REQUIRED = frozenset(filter(None, os.environ.get("LIBVIRT_TRACE_REQUIRE", "").split(",")))
 # emulated kernels are slow: every time limit of the tests is multiplied by this
 PATIENCE = float(os.environ.get("LIBVIRT_TRACE_PATIENCE", "1"))
@@ -72,6 +73,13 @@ def roots() -> str | None:
     return f"no root {' or '.join(missing)}: `make check-libvirts` makes it" if missing else None
 
 
+def machine() -> str | None:
+    """Why there is no Debian 13 to start, or None."""
+    if (MACHINE / "complete").exists():
+        return None
+    return "no image of a machine: `make check-machine` makes it"
+
+
 def modular() -> str | None:
     """Why the modular daemons can't be used, or None."""
     if (MODULAR / "complete").exists():
@@ -99,6 +107,7 @@ NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
         program("qemu-system-x86_64"),
     ),
     "libvirts": (root, bpf, roots),
+    "machine": (program("qemu-system-x86_64"), program("ssh"), machine),
     "stacks": (root, bpf, program("gcc"), program("go")),
     "kernels": (own_kernel,),
     "modular": (root, bpf, modular, program("qemu-system-x86_64"), program("qemu-img")),
