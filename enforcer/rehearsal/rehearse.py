@@ -7,6 +7,7 @@ A policy in audit mode is rehearsed as if it were enforced: that is what one wan
 
 from __future__ import annotations
 
+import enum
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -42,10 +43,20 @@ _CALLS = (b'{"type":"call"', b'{"type":"unfinished"', b'{"type":"verdict"')
 _SEAL = b'{"type":"seal"'
 _pid = re.compile(rb'"pid":\d+,')
 _EXE, _CMDLINE, _UID, _FUNCTION = b',"exe":', b',"cmdline":', b',"uid":', b',"function":"'
+_ARGS, _OUT, _FAILED, _ERROR_NAME = b',"args":', b',"out":', b',"failed":', b',"name":'
+_VERDICT, _NO_CLIENT, _ACCESS = b'{"type":"verdict"', b',"client":null', b',"access":['
 _TOOK, _CLIENT, _LOGIN = b',"duration_ns":', b',"client":', b',"loginuid":'
 
 
 Alike = tuple[bytes, bytes, bytes]  # what lines of calls that end alike have in common
+
+
+class Needs(enum.Enum):
+    """What of a call on a function tells its outcome, besides for whom it was made."""
+
+    NOTHING = "nothing, where a daemon made it for a client"  # no rule is about it
+    ARGUMENTS = "arguments"
+    RESULT = "arguments and result"  # which tells what was found
 
 
 class Ruling(NamedTuple):
@@ -69,6 +80,9 @@ class Outcome(NamedTuple):
     object: str | None = None
     decider: str | None = None  # the rule that decides it, whether that changes anything or not
     is_sure: bool = True  # that it is this one
+
+
+_NOT_SEEN = Outcome(None)
 
 
 class Use:
@@ -138,7 +152,8 @@ class Rehearsal:
         self.versions: set[str] = set()  # of libvirt
         self.first: int | None = None
         self.last = 0
-        self._lines: dict[Alike, Outcome] = {}
+        self._lines: dict[Alike, Outcome | None] = {}  # None: no policy judges them
+        self._needs: dict[bytes, Needs] = {}  # by function
         self._served: dict[bytes, bytes] = {}  # without what no rule asks for
 
     def add(self, lines: Iterable[Line]) -> None:
@@ -161,8 +176,8 @@ class Rehearsal:
 
     def _add_call(self, line: bytes) -> None:
         key = self._alike(line)
-        outcome = self._lines.get(key) if key is not None else None
-        if outcome is None:
+        outcome = self._lines.get(key, _NOT_SEEN) if key is not None else _NOT_SEEN
+        if outcome is _NOT_SEEN:
             try:
                 event = parse(line)
             except ForeignLine:
@@ -170,12 +185,12 @@ class Rehearsal:
                 return
             assert type(event) is Call
             outcome = self._outcome(event)
-            if outcome is None:
-                return
             if key is not None:
                 if len(self._lines) >= MOST_KNOWN:
                     self._lines.clear()
                 self._lines[key] = outcome
+        if outcome is None:
+            return
         try:
             time = moment(line[line.index(b'"time":"') + 8 :][:30].decode())
         except (ValueError, UnicodeDecodeError):
@@ -185,23 +200,55 @@ class Rehearsal:
         self._count(outcome, function, 1, time, time, line)
 
     def _alike(self, line: bytes) -> Alike | None:
-        """None: it is no line as we write it.
+        """What the outcome depends on; None: it is no line as we write it, or a rare one.
 
         Nothing in a string of JSON looks like a key, as its quotes are escaped. But fields of
-        arguments may be called as ours are, so what comes behind them is looked for from the end.
+        arguments may be called as ours are, so what comes behind them is looked for from the end,
+        and one with words that polkit was told there is never taken for another.
         """
-        caller, took = line.find(_EXE), line.rfind(_TOOK)
-        cmdline, uid = line.find(_CMDLINE, caller), line.find(_UID, caller)
+        took = line.rfind(_TOOK)
+        failed = line.rfind(_FAILED, 0, took)
+        exe = line.find(_EXE)
+        cmdline = line.find(_CMDLINE, exe)
+        uid = line.find(_UID, cmdline)
+        login = line.find(_LOGIN, uid)
+        function = line.find(_FUNCTION, login)
+        args = line.find(_ARGS, function)
         client = line.find(_CLIENT, took)
-        if not 0 <= caller < cmdline < uid < took < client:
+        if not 0 <= exe < cmdline < uid < login < function < args < failed < took < client:
             return None
-        served = line[client:]
+        if line.find(_ACCESS, failed) >= 0:
+            return None
+        served = self._without_ids(line[client:])
+        what = line[function:args]
+        name = what[len(_FUNCTION) : what.index(b'"', len(_FUNCTION))]
+        needs = self._needs.get(name)
+        if needs is None:
+            needs = self._needs[name] = self._needed(name.decode(errors="replace"))
+        if needs is Needs.NOTHING and not (
+            line.startswith(_VERDICT) or served.startswith(_NO_CLIENT)
+        ):
+            return line[:10], what, served
+        end = failed if needs is Needs.RESULT else max(line.rfind(_OUT, args, failed), args)
+        error = line.find(_ERROR_NAME, failed, took)  # its code comes before
+        about = line[function:end] + line[failed : took if error < 0 else error]
+        return line[:10] + line[exe:cmdline] + line[uid:login], about, served
+
+    def _without_ids(self, served: bytes) -> bytes:
         known = self._served.get(served)
         if known is None:
             if len(self._served) >= MOST_KNOWN:
                 self._served.clear()
             known = self._served[served] = _without_ids(served)
-        return line[:10] + line[caller:cmdline], line[uid:took], known
+        return known
+
+    def _needed(self, name: str) -> Needs:
+        """What of a call on it tells its outcome."""
+        function = self._table.by_name.get(name)
+        if function is None or function.result.kind == "handle":
+            return Needs.RESULT
+        is_asked = any(judge.asked(function) for judge in self._judges)
+        return Needs.ARGUMENTS if is_asked else Needs.NOTHING
 
     def _add_other(self, line: bytes) -> None:
         try:

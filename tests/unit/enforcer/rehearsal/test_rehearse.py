@@ -22,6 +22,7 @@ from log.client import OWN
 from log.errors import TraceError
 from log.events import (
     Attached,
+    Call,
     CallError,
     Event,
     Gap,
@@ -307,6 +308,77 @@ def test_lines_that_are_alike_end_as_each_would_alone():
     for key, row in found.rows.items():
         rows[key.rule or ""] += row.calls
     assert rows == alone and len(alone) == 2 and found.calls == 600
+
+
+FORGED: dict[str, Value] = {
+    "permission": "x",
+    "details": {"duration_ns": "1", "client": '"', "failed": ',"name":'},
+    "answer": "denied",
+}
+
+
+def any_call(rand: random.Random, number: int) -> Call:
+    """Of few kinds, so that much is alike but for what must not be taken for the same."""
+    name = rand.choice(("web1", "db", 'x","client":{"uid":0},"y":"'))
+    function = rand.choice(
+        ("virDomainDestroy", "virDomainGetInfo", "virDomainSuspend", "virDomainLookupByName")
+    )
+    tricky: dict[str, Value] = {
+        rand.choice(("out", "failed", "client", "access", "name")): {
+            "out": {},
+            "args": [number % 2],
+        }
+    }
+    args: dict[str, Value] = {"domain": domain(name), "params": tricky}
+    if function == "virDomainLookupByName":
+        args = {
+            "conn": Handle("connect", {"uri": "qemu:///system", "driver": "QEMU"}),
+            "name": name,
+        }
+    call = served(number, function, args=Values(args), out=Values({**tricky, "info": number}))
+    call = call._replace(client=client(*rand.choice((("ci", 1000), ("ann", 1001))), pid=number))
+    if function == "virDomainLookupByName":
+        call = call._replace(ret=domain(rand.choice(("web1", "db"))), returns="pointer")
+    how = rand.randrange(8)
+    if how == 0:
+        call = call._replace(verdict=VerdictInfo("deny", "old"), failed=True, ret=-1)
+    elif how == 1:
+        error = CallError(rand.choice((42, 38)), "A", "B", f'{number},"name":"x')
+        call = call._replace(failed=True, ret=None, returns="pointer", error=error)
+    elif how == 2:
+        call = call._replace(depth=1)
+    elif how == 3:
+        call = call._replace(client=None, caller=CALLER._replace(ppid=number, loginuid=number))
+    elif how == 4:
+        call = call._replace(failed=True, ret=-1, access=(FORGED,), client=OWN)
+    elif how == 5:
+        call = call._replace(unfinished="result lost", failed=False, ret=None)
+    return call
+
+
+@pytest.mark.parametrize("old", [None, rule("o", function=["virDomainSuspend"], object=["db"])])
+def test_lines_are_recognised_by_what_tells_their_outcome_only(old):
+    rand = random.Random(7)
+    lines = [
+        Line(None, jsonl.line(any_call(rand, number)).rstrip("\n").encode())
+        for number in range(1200)
+    ]
+    text = rule("a", function=["virDomainDestroy"], user=["1000"], object=["web*"])
+    text += rule("b", function=["virDomainLookupByName"], object=["db"])
+    before = None if old is None else policy(old)
+    together, alone = Rehearsal(policy(text), TABLE, before), Rehearsal(policy(text), TABLE, before)
+    together.add(lines)
+    for line in lines:
+        alone._lines.clear()
+        alone.add([line])
+    for what in ("judged", "elsewhere", "changed", "worked", "untold"):
+        assert getattr(together, what) == getattr(alone, what), what
+    for found in (together, alone):
+        assert sum(row.calls for row in found.rows.values()) == found.changed.total() > 100
+    assert {key: row.calls for key, row in together.rows.items()} == {
+        key: row.calls for key, row in alone.rows.items()
+    }
+    assert len(together._lines) < len(lines) * 2 // 3  # lookups tell what they found
 
 
 def test_names_do_not_deceive(capsys, tmp_path):
