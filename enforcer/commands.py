@@ -34,7 +34,6 @@ def policy_parser() -> Parser:
     parser = Parser(
         prog="libvirt-trace policy",
         description="Says what a policy means, and puts it in force.",
-        allow_abbrev=False,
     )
     actions = parser.add_subparsers(
         dest="action",
@@ -43,11 +42,9 @@ def policy_parser() -> Parser:
         parser_class=Parser,
     )
     check = actions.add_parser(
-        "check", help=("its mistakes, and the functions that each rule covers"), allow_abbrev=False
+        "check", help=("its mistakes, and the functions that each rule covers")
     )
-    why = actions.add_parser(
-        "explain", help=("which rule decides about a call, and why"), allow_abbrev=False
-    )
+    why = actions.add_parser("explain", help=("which rule decides about a call, and why"))
     rehearse = actions.add_parser(
         "rehearse",
         help="which recorded calls it would have denied",
@@ -55,7 +52,6 @@ def policy_parser() -> Parser:
             "Judges recorded calls as if the policy had been in force, and says which would have "
             "ended otherwise. Exit status 1: one that had not failed would be denied."
         ),
-        allow_abbrev=False,
     )
     rehearsal.add_rehearse(rehearse)
     learn = actions.add_parser(
@@ -65,23 +61,18 @@ def policy_parser() -> Parser:
             "Writes a policy that denies what changes something, but allows what was recorded, "
             "each rule below its evidence. It begins in audit mode."
         ),
-        allow_abbrev=False,
     )
     rehearsal.add_learn(learn)
     asks = actions.add_parser(
         "review",
         help="asks about what was recorded and no rule is about, and adds the rules",
-        allow_abbrev=False,
     )
     rehearsal.add_review(asks)
-    unused = actions.add_parser(
-        "stale", help="which of its rules have decided no recorded call", allow_abbrev=False
-    )
+    unused = actions.add_parser("stale", help="which of its rules have decided no recorded call")
     rehearsal.add_stale(unused)
     apply = actions.add_parser(
         "apply",
         help=f"put it in force in all enforced processes ({SYSTEM_POLICY})",
-        allow_abbrev=False,
     )
     apply.add_argument(
         "--no-rehearsal",
@@ -91,7 +82,6 @@ def policy_parser() -> Parser:
     actions.add_parser(
         "rollback",
         help="put the policy before the last apply in force again",
-        allow_abbrev=False,
     )
     for sub in (check, why, apply):
         sub.add_argument("file", metavar="FILE", type=Path, help="the policy")
@@ -141,7 +131,6 @@ def enforce_parser() -> Parser:
             "       libvirt-trace enforce --service UNIT [--policy FILE | --remove]"
         ),
         description="Runs a command, or a daemon, so that calls that a policy forbids are denied.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--policy",

@@ -17,6 +17,7 @@ from log.usage import (
     add_choice,
     add_outcomes,
     add_views,
+    in_lines,
     repeated,
     string_size,
     whole,
@@ -56,10 +57,7 @@ def log_parser() -> Parser:
             "segments,\nfiles of JSON lines, or -."
         ),
         epilog=EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=26
-        ),
-        allow_abbrev=False,
+        formatter_class=in_lines,
     )
     parser.add_argument(
         "paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"what is read ({DEFAULT})"
@@ -134,10 +132,7 @@ def report_parser() -> Parser:
             "PATH: folders of records, segments, files of JSON lines, or -."
         ),
         epilog=REPORT_EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=26
-        ),
-        allow_abbrev=False,
+        formatter_class=in_lines,
     )
     parser.add_argument(
         "paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"what is read ({DEFAULT})"
@@ -183,7 +178,6 @@ def verify_parser() -> Parser:
             "Says whether a record is intact (nothing was changed, cut or removed) and "
             "complete (if not, when, and why)."
         ),
-        allow_abbrev=False,
     )
     parser.add_argument(
         "folder", metavar="DIR", nargs="?", default=DEFAULT, help=f"where the record is ({DEFAULT})"
@@ -221,10 +215,7 @@ def export_parser() -> Parser:
             "records,\nor files of JSON lines or -, which are sent as a whole."
         ),
         epilog=EXPORT_EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=26
-        ),
-        allow_abbrev=False,
+        formatter_class=in_lines,
     )
     parser.add_argument(
         "paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"what is sent ({DEFAULT})"

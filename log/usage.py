@@ -16,12 +16,18 @@ FORMS_HELP = "text, json, xml; ocsf, ecs, cef or auditd, for a SIEM"
 EXPORTS = "journal, syslog=URL, otlp=URL, prometheus=WHERE"
 
 
+def in_lines(prog: str) -> argparse.HelpFormatter:
+    """Help whose lines stay as they are written."""
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=26)
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, with where to look. What begins like a negative number, as
-    in `--since -2h`, is no option.
+    in `--since -2h`, is no option; options are spelled out.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
+        more.setdefault("allow_abbrev", False)
         super().__init__(*arguments, **more)
         self._negative_number_matcher = re.compile(r"-[0-9]")
 

@@ -20,6 +20,7 @@ from log.usage import (
     add_exports,
     add_outcomes,
     add_views,
+    in_lines,
     number,
     split_command,
     string_size,
@@ -165,10 +166,7 @@ def tracing_parser(version: str) -> Parser:
             "Needs root. Without options: all calls that programs make, save the plumbing."
         ),
         epilog=EXAMPLES,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=26
-        ),
-        allow_abbrev=False,
+        formatter_class=in_lines,
     )
     which = parser.add_argument_group("which calls")
     add_choice(which, _uid)
@@ -276,7 +274,6 @@ def list_parser() -> Parser:
     parser = Parser(
         prog="libvirt-trace list",
         description="Lists libvirt's public functions: class, arguments, result.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "globs", metavar="GLOB", nargs="*", help=("only functions that match one of these")
@@ -290,7 +287,6 @@ def ps_parser() -> Parser:
     parser = Parser(
         prog="libvirt-trace ps",
         description="Lists the processes that have libvirt loaded.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "-d",
@@ -308,7 +304,6 @@ def stuck_parser() -> Parser:
     parser = Parser(
         prog="libvirt-trace stuck",
         description="Lists the calls that are under way, the oldest first, and what they wait for.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "-d",

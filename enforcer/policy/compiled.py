@@ -52,7 +52,6 @@ ACTIONS = {"allow": 1, "audit": 2, "deny": 3}
 ) = range(1, 15)  # fmt: skip
 PRINCIPALS = {"uid": 0, "gid": 1, "sasl": 2, "x509": 3}
 PREFIX_MAX = 32
-ARGUMENTS_MAX = 16
 IN_PARAMS = 0x80  # of an argument: the document is among the typed parameters there
 
 

@@ -47,11 +47,6 @@ class Field(NamedTuple):
         """Whether something hangs on it."""
         return self.ctype not in _SIZES and not self.is_text
 
-    @property
-    def is_signed(self) -> bool:
-        """Whether it is a number that can be negative."""
-        return self.ctype in ("short", "int", "long", "long long")
-
 
 class Struct(NamedTuple):
     """A struct; size in bytes."""

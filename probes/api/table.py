@@ -142,29 +142,6 @@ class ApiTable:
         # shorter name
         return next((known for known in (name, name + "Struct") if known in self.structs), None)
 
-    def with_unknown(self, names_by_library: Mapping[str, Iterable[str]]) -> ApiTable:
-        """The table with functions appended that a library exports publicly and nobody describes.
-
-        `names_by_library` maps a library of LIBRARIES to names; known names are skipped. Nothing is
-        renumbered. Such a function may change something and call back, unless its name says that it
-        only frees or counts references.
-        """
-        added: list[Function] = []
-        for library in sorted(names_by_library):
-            for name in sorted(
-                set(names_by_library[library])
-                - self.by_name.keys()
-                - {function.name for function in added}
-            ):
-                added.append(unknown_function(len(self.functions) + len(added), name, library))
-        if not added:
-            return self
-        return dataclasses.replace(
-            self,
-            functions=self.functions + tuple(added),
-            hash=chain_hash(self.hash, [f"{f.library} {f.name}" for f in added]),
-        )
-
 
 def unknown_function(number: int, name: str, library: str) -> Function:
     """What is to be thought of a function that nobody describes."""

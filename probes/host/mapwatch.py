@@ -95,9 +95,6 @@ class TracepointSource(Protocol):
 class Watch(Protocol):
     """What both ways of watching offer."""
 
-    # looks at /proc now and then for what is mapped, and misses what lives for less than that
-    polls: bool
-
     def poll(self) -> list[Record]:
         """What happened since the last time, oldest first."""
         ...
@@ -180,8 +177,6 @@ def _time(raw: bytes) -> int:
 
 class PerfWatch:
     """Watches every CPU with a perf event; OSError when the kernel does not let us."""
-
-    polls = False
 
     def __init__(self, tracepoints: TracepointSource, symbols: Symbols) -> None:
         self._settling = _Settling(tracepoints, symbols, self._read)
@@ -316,9 +311,9 @@ def _online() -> list[int]:
 
 
 class ProcWatch:
-    """Looks at every process twice a second for new mappings of libvirt."""
-
-    polls = True
+    """Looks at every process twice a second for new mappings of libvirt, and misses what lives for
+    less than that.
+    """
 
     def __init__(
         self,

@@ -28,14 +28,13 @@ MACHINES = {
     258: "loongarch",
 }
 
-PT_LOAD, PT_DYNAMIC, PT_NOTE, PF_X = 1, 2, 4, 1
+PT_LOAD, PT_DYNAMIC, PF_X = 1, 2, 1
 PT_GNU_EH_FRAME = 0x6474E550
 DT_NEEDED, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SONAME = 1, 4, 5, 6, 10, 14
 DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_JMPREL = 2, 7, 8, 23
 DT_GNU_HASH, DT_VERSYM = 0x6FFFFEF5, 0x6FFFFFF0
 DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = range(0x6FFFFFFC, 0x70000000)
 STT_FUNC, VER_FLG_BASE = 2, 1
-NT_GNU_BUILD_ID = 3
 
 # Any container can present a file of its own making. libvirt.so.0 12.8: 10 program headers, 7,071
 # symbols, tables of 200 KB.
@@ -66,7 +65,6 @@ class Elf(NamedTuple):
     bits: int  # 32 or 64
     machine: str  # "x86-64", ...
     soname: str | None
-    build_id: str | None  # hexadecimal
     text: tuple[int, int]  # where its code is in the file: offset, bytes
     versions: tuple[str, ...]  # version nodes that it defines
     needs: tuple[str, ...]  # version nodes that it needs of others
@@ -161,7 +159,7 @@ def read_elf(fd: int, name: str) -> Elf:
     is damaged.
     """
     file, wide, order, machine = _begin(fd, name)
-    dynamic, notes = _program_headers(file, wide, order)
+    dynamic = _program_headers(file, wide, order)
     symbols = _symbols(file, wide, order, dynamic) if DT_SYMTAB in dynamic else b""
     # one character a byte, and decoded at once: names are ASCII, and places in the table stay what
     # they are
@@ -181,7 +179,6 @@ def read_elf(fd: int, name: str) -> Elf:
         bits=64 if wide else 32,
         machine=MACHINES.get(machine, f"machine {machine}"),
         soname=file.text(strings, dynamic[DT_SONAME]) if DT_SONAME in dynamic else None,
-        build_id=_build_id(file, order, notes),
         text=next(((part.offset, part.length) for part in file.segments if part.is_code), (0, 0)),
         versions=tuple(defined.values()),
         needs=needed,
@@ -205,7 +202,7 @@ def imports(fd: int, name: str, begin: bytes) -> bool:
     it costs has a limit, whatever the file.
     """
     file, wide, order, _ = _begin(fd, name)
-    dynamic, _ = _program_headers(file, wide, order)
+    dynamic = _program_headers(file, wide, order)
     if (
         DT_SYMTAB not in dynamic
         or DT_STRTAB not in dynamic
@@ -228,7 +225,7 @@ def slots(fd: int, name: str, symbol: str) -> frozenset[int]:
     through them. TraceError as read_elf.
     """
     file, wide, order, _ = _begin(fd, name)
-    dynamic, _ = _program_headers(file, wide, order)
+    dynamic = _program_headers(file, wide, order)
     if not wide or DT_SYMTAB not in dynamic or DT_STRTAB not in dynamic:
         return frozenset()
     strings = file.at(dynamic[DT_STRTAB], dynamic.get(DT_STRSZ, 0))
@@ -269,12 +266,8 @@ def _begin(fd: int, name: str) -> tuple[File, bool, str, int]:
     return file, ident[4] == 2, order, struct.unpack_from(order + "H", ident, 18)[0]
 
 
-def _program_headers(
-    file: File, wide: bool, order: str
-) -> tuple[dict[int, int], list[tuple[int, int]]]:
-    """The dynamic section as tag -> value (first of a tag), and where notes are (offset,
-    length); fills file.segments and file.frames.
-    """
+def _program_headers(file: File, wide: bool, order: str) -> dict[int, int]:
+    """The dynamic section as tag -> value (first of a tag); fills file.segments and file.frames."""
     # e_phoff, e_phentsize, e_phnum
     header = struct.Struct(order + ("32xQ14xHH" if wide else "28xI10xHH"))
     start, size, count = header.unpack(file.read(0, header.size))
@@ -283,7 +276,6 @@ def _program_headers(
         raise file.bad("its program headers have an unknown size or are too many")
     dynamic: dict[int, int] = {}
     parts: list[tuple[int, int]] = []
-    notes: list[tuple[int, int]] = []
     for fields in entry.iter_unpack(file.read(start, size * count)):
         if wide:
             kind, flags, offset, address, _, length, _, _ = fields
@@ -295,8 +287,6 @@ def _program_headers(
             )
         elif kind == PT_DYNAMIC:
             parts.append((offset, length))
-        elif kind == PT_NOTE:
-            notes.append((offset, length))
         elif kind == PT_GNU_EH_FRAME:
             file.frames = _Segment(address, offset, length, False)
     pair = struct.Struct(order + ("QQ" if wide else "II"))
@@ -305,20 +295,7 @@ def _program_headers(
             if tag == 0:
                 break
             dynamic.setdefault(tag, value)
-    return dynamic, notes
-
-
-def _build_id(file: File, order: str, notes: list[tuple[int, int]]) -> str | None:
-    header = struct.Struct(order + "III")  # length of the name, length of the content, type
-    for start, length in notes:
-        data, at = file.read(start, min(length, 1 << 16)), 0
-        while at + header.size <= len(data):
-            name, content, kind = header.unpack_from(data, at)
-            body = at + header.size + (name + 3 & ~3)
-            if kind == NT_GNU_BUILD_ID and data[at + header.size : body] == b"GNU\0":
-                return data[body : body + content].hex()
-            at = body + (content + 3 & ~3)
-    return None
+    return dynamic
 
 
 def _symbols(file: File, wide: bool, order: str, dynamic: dict[int, int]) -> bytes:

@@ -15,7 +15,7 @@ from tests.enforced import put
 from tests.modular.conftest import NAMES, Modular
 from tests.needs import MODULAR, PYTHON
 from tests.needs import ROOT as TESTS_ROOT
-from tests.system.test_identity import NOBODY
+from tests.system.test_identity import ASKS, NOBODY
 
 POLICY = """
 [[rule]]
@@ -42,17 +42,9 @@ action = "deny"
 class = "write"
 """
 # tries three calls of three daemons, and prints how each ended: "0", or the error's code
-TRIES = """
-import ast, libvirt, sys
-libvirt.registerErrorHandler(lambda *_: None, None)
-connection = (libvirt.openReadOnly if "readonly" in sys.argv else libvirt.open)(sys.argv[1])
-def tried(call):
-    try:
-        call()
-        return 0
-    except libvirt.libvirtError as error:
-        return error.get_error_code()
-claims = ast.literal_eval(sys.argv[2])
+TRIES = (
+    ASKS
+    + """
 if claims:
     print("claim", tried(lambda: connection.setIdentity(claims)), end=" ")
 def guest():
@@ -68,6 +60,7 @@ def secret():
 print("guest", tried(guest), end=" ")
 print("network", tried(network), "secret", tried(secret))
 """
+)
 ALLOWED, DENIED = "guest 0 network 0 secret 0", "guest 88 network 88 secret 88"
 ROOT = {"unix-user-id": 0, "user-name": "root", "unix-group-id": 0}
 BRIDGED = "<network><name>{0}</name><forward mode='bridge'/><bridge name='vt-nosuch'/></network>"

@@ -59,26 +59,31 @@ action = "deny"
 class = "write"
 """
 NOBODY = ("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups")
-# says of itself what its second argument has, and prints how each call on the guest ended: "0", or
-# the error's code
-CLAIM = """
+# a program that says of itself what its second argument has, and tells how a call ended: 0, or the
+# error's code
+ASKS = """
 import ast, libvirt, os, sys
-libvirt.registerErrorHandler(lambda *arguments: None, None)
+libvirt.registerErrorHandler(lambda *_: None, None)
 connection = (libvirt.openReadOnly if "readonly" in sys.argv else libvirt.open)(sys.argv[1])
-domain = connection.lookupByName("web1")
 def tried(call):
     try:
-        return call()
+        return call() or 0
     except libvirt.libvirtError as error:
         return error.get_error_code()
 claims = ast.literal_eval(sys.argv[2])
+"""
+CLAIM = (
+    ASKS
+    + """
 if claims:
     claims.setdefault("process-id", os.getpid())
     print("claim", tried(lambda: connection.setIdentity(claims, 0)))
+domain = connection.lookupByName("web1")
 print("suspend", tried(domain.suspend), "reset", tried(domain.reset), end=" ")
 print("key", tried(lambda: domain.sendKey(0, 0, [30], 1, 0)), end=" ")
 print("nmi", tried(domain.injectNMI))
 """
+)
 
 
 @pytest.fixture(scope="module")

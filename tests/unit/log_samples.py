@@ -25,6 +25,11 @@ NS = 1_000_000_000
 START = 1_700_040_251 * NS + 403_660_789  # 2023-11-15 09:24:11 UTC
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 HOSTILE = "\x1b[31m\n[red]\u202eevil\u2066\x9b\r\x00\x7f\ufeff\u2028\U000e0041"
+# parts of documents, of which many might take a reader the square of their number
+HOSTILE_PARTS = (
+    "<", "<a ", "<!--", "<a>", "<a b='", "<a b=c ", "<a/>", "<a b='c'/>", "<a> </a>", "a" * 10,
+    "<a " + "b" * 50, "<![CDATA[", "&lt;",
+)  # fmt: skip
 
 CALLER = Caller(41207, "/usr/bin/virsh", ("virsh", "destroy", "web1"), 0, "root", 1000, None, None)
 WEB1 = Handle("domain", {"name": "web1", "uuid": UUID})

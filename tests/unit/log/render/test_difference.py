@@ -13,6 +13,7 @@ from log.render import jsonl, printers
 from log.render.abstract import abstract
 from log.render.difference import difference
 from log.values import CutText, Xml
+from tests.unit.log_samples import HOSTILE_PARTS
 
 DOMAIN = """\
 <domain type='kvm'>
@@ -138,21 +139,7 @@ def _alike(tree) -> object:
     return tree[0], sorted(tree[1].items()), [_alike(one) for one in tree[2]]
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        "<",
-        "<a ",
-        "<!--",
-        "<a>",
-        "<a b='",
-        "<a/>",
-        "<a b='c'/>",
-        "<a> </a>",
-        "<a " + "b" * 50,
-        "&lt;",
-    ],
-)
+@pytest.mark.parametrize("part", HOSTILE_PARTS)
 def test_hostile_documents_come_to_an_end(part) -> None:
     # if it took the square of that, pytest would end it
     many = "<domain>" + part * ((1 << 20) // len(part))
