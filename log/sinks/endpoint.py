@@ -21,7 +21,7 @@ import time
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from log import VERSION
-from log.errors import TraceError
+from log.errors import TraceError, UsageError
 from log.quote import name as shown
 from log.sinks.exporter import Refused, Unsent
 
@@ -144,7 +144,7 @@ def _split(url: str) -> SplitResult:
     except ValueError:
         whole = False
     if not whole or not url.isprintable() or " " in url:
-        raise TraceError("that is no URL of a collector: say https://HOST:4318")
+        raise UsageError("that is no URL of a collector: say https://HOST:4318")
     return parts
 
 

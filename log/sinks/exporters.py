@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from log.errors import TraceError
+from log.errors import UsageError
 from log.sinks.exporter import Destination, Exporter
 from log.sinks.output import Sink
 from log.sinks.service import log_line
@@ -56,7 +56,7 @@ def open_target(words: str, *, live: bool) -> Destination:
     """The target of NAME or NAME=WHERE; each is imported where it is used only. TraceError."""
     name, _, where = words.partition("=")
     if name not in NAMES:
-        raise TraceError(f"there is no export to {name!r}: name one of {', '.join(sorted(NAMES))}")
+        raise UsageError(f"there is no export to {name!r}: name one of {', '.join(sorted(NAMES))}")
     return NAMES[name](where, live)
 
 

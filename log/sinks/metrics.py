@@ -21,7 +21,7 @@ from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any, Protocol
 
 from log import VERSION
-from log.errors import TraceError
+from log.errors import TraceError, UsageError
 from log.events import Call, Event, Lost, Reads
 from log.filter import is_denied, object_of
 from log.quote import name as shown
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MOST_SERIES = 500
 MOST_FUNCTIONS = 50  # of functions and drivers, each for calls that change something and others
 MOST_RULES = 30
-OTHER = "other"  # what is beyond that
+OTHER, UNKNOWN = "other", "unknown"  # what is beyond that; what was not learnt
 DRIVERS = ("QEMU", "Test", "LXC", "Xen", "bhyve", "VBOX", "ESX", "VMware", "OPENVZ", "PARALLELS",
            "Hyper-V", "PHYP", "CH", "vz", "remote")  # fmt: skip
 # s: from 10 us to a minute
@@ -135,7 +135,8 @@ class Metering:
             return
         kind = self._known(False, (event.function, _driver(event.object)))
         self._calls[kind] += event.calls
-        self._failed[kind] += event.failed
+        if event.failed:
+            self._failed[kind] += event.failed
         self._durations[False].add(event.total_ns // event.calls, event.calls)
 
     def _kind(self, call: Call) -> Kind:
@@ -258,7 +259,7 @@ class Metering:
 
 def _driver_of(call: Call) -> str:
     if call.args is None:
-        return OTHER
+        return UNKNOWN
     known: str | None = call.args.rendered.get("driver")
     if known is None:
         handle = object_of(call) or next(
@@ -270,6 +271,8 @@ def _driver_of(call: Call) -> str:
 
 def _driver(handle: Handle | None) -> str:
     driver = handle.fields.get("driver") if handle else None
+    if driver is None:
+        return UNKNOWN
     return driver if isinstance(driver, str) and driver in DRIVERS else OTHER
 
 
@@ -336,7 +339,7 @@ class MetricsOfRecord:
     def __init__(self, where: str) -> None:
         need_prometheus_client()
         if not is_file(where):
-            raise TraceError("the numbers of a record go to a file: --to prometheus=FILE.prom")
+            raise UsageError("the numbers of a record go to a file: --to prometheus=FILE.prom")
         self._numbers, self._path = Metering(), where
         self.label = shown(where)
 
@@ -450,7 +453,7 @@ def _address(where: str) -> tuple[str, int]:
         if not (port.isascii() and port.isdecimal() and int(port) < 1 << 16):
             raise ValueError
     except ValueError:
-        raise TraceError(
+        raise UsageError(
             f"{where!r} is no address and port: say 127.0.0.1:9179, [::1]:9179, or a file's path"
         ) from None
     return host, int(port)

@@ -41,7 +41,7 @@ from log.why import why
 SCHEMA = "https://opentelemetry.io/schemas/1.45.0"
 CALLS_WAIT = 10_000_000_000  # ns, for the call that caused them, by the time of events
 OTHERS_WAIT = 600_000_000_000
-MOST_HELD = 20_000  # events
+MOST_HELD, ROOM = 20_000, 32 << 20  # events that wait, characters of their attributes
 ARGS_MAX = 16_384  # characters
 INTERNAL, SERVER, CLIENT = 1, 2, 3
 WARN, INFO = (13, "WARN"), (9, "INFO")
@@ -61,6 +61,7 @@ class Node:
     ended: int  # ns since the epoch
     waits: int  # ns
     begun: int = 0  # ns since the epoch
+    size: int = 0  # characters of its attributes
     below: list[Node] = field(default_factory=list)
 
     def all(self) -> Iterator[Node]:
@@ -85,7 +86,7 @@ class Otlp:
         self._host: str | None = None
         self._waiting: dict[str, list[Node]] = {}  # by the id of the call that caused them
         self._inner: dict[int, list[Node]] = {}  # calls inside another one, by thread
-        self._held = 0
+        self._held = self._size = 0  # events that wait, and characters of theirs
         self._now = 0  # ns: the latest end of an event
         self._ready: list[Node] = []
         self._requests: list[tuple[str, bytes]] = []
@@ -164,19 +165,20 @@ class Otlp:
                 inner.remove(one)
                 one.body["parentSpanId"] = span_id(self._host, id)
                 node.below.append(one)
-        self._held -= sum(1 for one in node.all() if one is not node)
+        for one in node.below:
+            self._count(one, -1)
         if is_denied(call):
             node.below.append(_node_of_denial(self._host, call, id))
         if call.depth:
             self._inner.setdefault(call.tid, []).append(node)
-            self._held += sum(1 for _ in node.all())
+            self._count(node, 1)
         else:
             self._put(call.parent, node, id)
 
     def _put(self, parent: str | None, node: Node, id: str | None = None) -> None:
         if parent is not None:
             self._waiting.setdefault(parent, []).append(node)
-            self._held += sum(1 for _ in node.all())
+            self._count(node, 1)
         else:
             self._finish(node, id or str(node.body.get("spanId", "")))
 
@@ -188,22 +190,30 @@ class Otlp:
                 one.body["traceId"] = trace
             self._ready.append(one)
 
+    def _count(self, node: Node, sign: int) -> None:
+        for one in node.all():
+            self._held += sign
+            self._size += sign * one.size
+
+    def _is_full(self) -> bool:
+        return self._held > MOST_HELD or self._size > ROOM
+
     def _release(self, now: int | None) -> None:
         """What has waited too long, or is too much; None: all."""
         for parent, nodes in list(self._waiting.items()):
             if (
                 now is not None
-                and self._held <= MOST_HELD
+                and not self._is_full()
                 and not any(node.ended + node.waits < now for node in nodes)
             ):
                 continue
             for node in self._waiting.pop(parent):
-                self._held -= sum(1 for _ in node.all())
+                self._count(node, -1)
                 self._finish(node, parent)
         for tid, inner in list(self._inner.items()):
-            if now is None or self._held > MOST_HELD or not inner:
+            if now is None or self._is_full() or not inner:
                 for node in self._inner.pop(tid):
-                    self._held -= sum(1 for _ in node.all())
+                    self._count(node, -1)
                     self._finish(node, str(node.body["spanId"]))
 
     def _make_requests(self) -> None:
@@ -273,7 +283,8 @@ def _node_of_call(host: str | None, call: Call, id: str) -> Node:
     failure = _failure_of(call)
     if failure is not None:
         body["status"] = {"code": 2, "message": well_formed(failure[1])}
-    return Node(_source(call), True, body, ended, CALLS_WAIT, call.time)
+    size = sum(len(one["value"].get("stringValue", "")) for one in body["attributes"])
+    return Node(_source(call), True, body, ended, CALLS_WAIT, call.time, size)
 
 
 def _failure_of(call: Call) -> tuple[str, str] | None:
@@ -356,7 +367,8 @@ def _node_of_command(host: str | None, command: Command) -> Node:
         **_parent(host, command.parent),
     }
     source = ("qemu-guest-agent" if command.to_agent else "qemu", None)
-    return Node(source, True, body, ended, OTHERS_WAIT, command.time)
+    size = len(str(found["libvirt.command"]))
+    return Node(source, True, body, ended, OTHERS_WAIT, command.time, size)
 
 
 def _node_of_denial(host: str | None, call: Call, id: str) -> Node:

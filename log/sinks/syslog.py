@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from log.errors import TraceError
+from log.errors import UsageError
 from log.events import Event
 from log.quote import name as shown
 from log.quote import well_formed
@@ -137,7 +137,7 @@ def _split(url: str) -> SplitResult:
     except ValueError:
         whole = False
     if not whole:
-        raise TraceError("that is no syslog server: say tcp://HOST:601 or tls://HOST:6514")
+        raise UsageError("that is no syslog server: say tcp://HOST:601 or tls://HOST:6514")
     return parts
 
 

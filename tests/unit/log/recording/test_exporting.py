@@ -305,5 +305,5 @@ def test_command_says_what_there_is_to_export_to():
     done = subprocess.run(
         [*TRACER, "export", "--to", "nothing"], capture_output=True, text=True, timeout=SOON
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("libvirt-trace: there is no export to 'nothing': name one of ")

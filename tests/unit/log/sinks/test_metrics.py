@@ -100,8 +100,8 @@ def test_losses_and_counted_reads_are_numbers():
     assert found["libvirt_trace_lost_calls_total", "write"] == 0
     assert found["libvirt_trace_lost_calls_total", "processes"] == 5
     assert found["libvirt_trace_lost_details_total",] == 2
-    assert found["libvirt_calls_total", "other", "virDomainGetInfo"] == 100
-    assert found["libvirt_failed_calls_total", "other", "virDomainGetInfo"] == 3
+    assert found["libvirt_calls_total", "unknown", "virDomainGetInfo"] == 100
+    assert found["libvirt_failed_calls_total", "unknown", "virDomainGetInfo"] == 3
     assert found["libvirt_call_duration_seconds_sum", "read"] == pytest.approx(1.0)
 
 

@@ -232,6 +232,12 @@ def test_what_waits_has_a_limit(collector: Collector, monkeypatch: pytest.Monkey
         assert target.holds() <= 10
     target.flush()
     assert len(collector.spans()) == 30
+    monkeypatch.setattr(spans, "ROOM", 100_000)
+    for at in range(30):
+        target.send("here", [call_on("x" * 15_000)._replace(time=START + at, parent=f"6-{at}")])
+        assert target.holds() < 7
+    target.flush()
+    assert target.holds() == target._size == 0 and len(collector.spans()) == 60
     target.close()
 
 
