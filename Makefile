@@ -50,6 +50,8 @@ LINTERS = ruff==0.17.6 mypy==2.4.1
 VIRTME = virtme-ng==1.42
 # OpenTelemetry's own definition of what it takes
 OTLP = opentelemetry-proto==1.45.2
+# the engines of ClickHouse and DuckDB, and the schema of OCSF; chdb needs pandas for what is not used here
+STORES = --no-deps chdb==4.4.0 chdb-core==26.9.0 duckdb==2.0.1 ocsf-json-schema==1.2.0
 
 SHELL_SCRIPTS = .ci/run $(wildcard tests/*.sh tests/*/*.sh)
 PYTEST = $(PYTHON) -m pytest
@@ -103,7 +105,7 @@ define tools
 	@touch $@
 endef
 
-.PHONY: check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-machine check-roots check-stacks install uninstall clean
+.PHONY: check-integrations check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-machine check-roots check-stacks install uninstall clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -165,6 +167,14 @@ lint: deps .venv/linters ## formatting, types, shell scripts, the man page, lice
 
 .venv/otlp: Makefile
 	$(call tools,$(OTLP))
+
+.venv/stores: Makefile
+	$(call tools,$(STORES))
+
+check-integrations: deps .venv/stores ## a million events of 50 hosts in ClickHouse's engine and DuckDB; rsyslog, dashboards, OCSF's schema
+	$(call need,python3-yaml)
+	@$(RECORDED) env PYTHONPATH="$$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')" LIBVIRT_TRACE_REQUIRE=integrations \
+		$(PYTEST) -s tests/integrations $(PYTEST_ARGS)
 
 test-unit: deps .venv/otlp ## the tests in plain Python
 	@$(PYTEST) -n 2 --dist loadfile tests/unit $(PYTEST_ARGS)

@@ -5,6 +5,7 @@ fail when they are required.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -94,6 +95,11 @@ def own_kernel() -> str | None:
     return "others use this kernel: `make check-kernels` emulates one"
 
 
+def module(name: str) -> Callable[[], str | None]:
+    """A need: the module of Python's can be imported."""
+    return lambda: None if importlib.util.find_spec(name) else f"no module {name}"
+
+
 NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
     "unit": (),
     "preload": (program("gcc"), program("virsh")),
@@ -110,6 +116,7 @@ NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
     "machine": (program("qemu-system-x86_64"), program("ssh"), machine),
     "stacks": (root, bpf, program("gcc"), program("go")),
     "kernels": (own_kernel,),
+    "integrations": tuple(map(module, ("chdb", "duckdb", "ocsf_json_schema"))),
     "modular": (root, bpf, modular, program("qemu-system-x86_64"), program("qemu-img")),
     "bench": (
         root,

@@ -41,7 +41,7 @@ _INFORMATIONAL, _MEDIUM, _HIGH = (1, "Informational"), (3, "Medium"), (4, "High"
 _STATUS = {True: (1, "Success"), False: (2, "Failure"), None: (0, "Unknown")}
 _JUDGED = {DENIED: (2, "Denied"), AUDITED: (3, "Observed"), NOT_ENFORCED: (3, "Observed")}
 _DONE = {DENIED: (2, "Blocked"), NOT_ENFORCED: (99, "Not enforced")}
-_EXECUTABLE, _UNKNOWN = 8, 0  # kinds of files, of devices
+_FILE, _UNKNOWN = 1, 0  # kinds of files, of devices
 _OTHER = 99
 
 
@@ -138,7 +138,7 @@ def _process(who: Who) -> Value:
             "user": _user(who.uid, who.user),
             "file.name": who.program if who.exe else None,
             "file.path": who.exe,
-            "file.type_id": _EXECUTABLE if who.exe else None,
+            "file.type_id": _FILE if who.exe else None,
             "auid": who.loginuid,
             "container.uid": who.container,
         }
