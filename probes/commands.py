@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt-trace list, and libvirt-trace ps: words come in; lines are printed, and the exit
+"""libvirt-trace ps, stuck and what record needs: words come in; lines are printed, and the exit
 status goes out.
 """
 

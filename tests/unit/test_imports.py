@@ -142,6 +142,45 @@ def test_a_class_name_stands_for_one_thing() -> None:
     assert {name: places for name, places in named.items() if len(places) > 1} == {}
 
 
+# what no unit test imports, and the tests that show what it does
+SHOWN_ELSEWHERE = {
+    "enforcer.counting": "kernel/test_counts.py",
+    "enforcer.guard": "kernel/test_ps.py",
+    "enforcer.policy.documents": "preload/test_random_policies.py",
+    "enforcer.rehearsal.commands": "unit/enforcer/rehearsal/test_learn.py",
+    "enforcer.rehearsal.polkit": "unit/enforcer/rehearsal/test_polkit.py",
+    "enforcer.rehearsal.recorded": "unit/enforcer/rehearsal/test_learn.py",
+    "enforcer.rehearsal.review": "unit/enforcer/rehearsal/test_review.py",
+    "enforcer.rehearsal.shown": "unit/enforcer/rehearsal/test_rehearse.py",
+    "log.recording.history": "unit/log/recording/test_history.py",
+    "log.redact.generate_words": "unit/log/redact/test_messages.py",
+    "log.redact.tools": "unit/log/redact/test_tools.py",
+    "log.render.siem.tree": "unit/log/render/siem/test_ecs.py",
+    "log.sinks.exporters": "unit/log/sinks/test_exporter.py",
+    "probes.api.description": "unit/probes/api/test_table.py",
+    "probes.commands": "kernel/test_ps.py",
+    "probes.covering": "unit/enforcer/test_coverage.py",
+    "probes.host.admin": "system/test_clients.py",
+    "probes.host.ask_admin": "system/test_clients.py",
+    "probes.host.before": "system/test_stuck.py",
+    "probes.host.command": "kernel/test_command_line.py",
+    "probes.host.stacks": "kernel/test_slow_files.py",
+    "probes.kernel.tracepoints": "kernel/test_lives.py",
+    "probes.live": "kernel/test_command_line.py",
+    "probes.plans.walk": "unit/probes/plans/test_walks.py",
+    "probes.ps": "kernel/test_ps.py",
+    "probes.session": "kernel/test_command_line.py",
+}
+
+
+def test_every_module_has_a_unit_test_or_one_that_is_named() -> None:
+    tests = [imported(file) for file in (ROOT / "tests/unit").rglob("*.py")]
+    code = {name for name, file in modules().items() if file.name != "__init__.py"}
+    assert code - frozenset().union(*tests) == set(SHOWN_ELSEWHERE)
+    for name, test in SHOWN_ELSEWHERE.items():
+        assert (ROOT / "tests" / test).is_file(), name
+
+
 def floors(graph: Mapping[str, set[str]]) -> dict[str, int]:
     """How many modules stand below each, one on the other."""
     found: dict[str, int] = {}
