@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from log.render.jsonl import value
 from log.values import Value
@@ -20,9 +21,15 @@ def nested(fields: Mapping[str, Value]) -> dict[str, Value]:
     for path, item in fields.items():
         if item is None or item == [] or item == {}:
             continue
-        *places, key = path.split(".")
+        places, key = _parted(path)
         inside = top
         for place in places:
             inside = inside.setdefault(place, {})  # type: ignore[assignment]
         inside[key] = list(item) if isinstance(item, tuple) else item
     return top
+
+
+@lru_cache(maxsize=256)
+def _parted(path: str) -> tuple[list[str], str]:
+    *places, key = path.split(".")
+    return places, key
