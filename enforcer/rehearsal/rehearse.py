@@ -27,7 +27,7 @@ from enforcer.rehearsal.facts import (
 from enforcer.rehearsal.recorded import Span
 from log.events import Attached, Call, Gap, Lost, Reads, Recording, Unattached
 from log.filter import object_of
-from log.recording.parse import ForeignLine, moment, parse
+from log.recording.parse import ForeignLine, arguments, moment, parse
 from log.recording.reader import Line
 from log.recording.report import client_of
 from probes.api.table import ApiTable
@@ -45,10 +45,8 @@ _pid = re.compile(rb'"pid":\d+,')
 _EXE, _CMDLINE, _UID, _FUNCTION = b',"exe":', b',"cmdline":', b',"uid":', b',"function":"'
 _ARGS, _OUT, _FAILED, _ERROR_NAME = b',"args":', b',"out":', b',"failed":', b',"name":'
 _VERDICT, _NO_CLIENT, _ACCESS = b'{"type":"verdict"', b',"client":null', b',"access":['
+_TYPES = b',"types":'
 _TOOK, _CLIENT, _LOGIN = b',"duration_ns":', b',"client":', b',"loginuid":'
-
-
-Alike = tuple[bytes, bytes, bytes]  # what lines of calls that end alike have in common
 
 
 class Needs(enum.Enum):
@@ -57,6 +55,17 @@ class Needs(enum.Enum):
     NOTHING = "nothing, where a daemon made it for a client"  # no rule is about it
     ARGUMENTS = "arguments"
     RESULT = "arguments and result"  # which tells what was found
+
+
+class Alike(NamedTuple):
+    """What lines of calls that end alike have in common."""
+
+    needs: Needs
+    who: bytes
+    what: bytes  # the function
+    args: bytes  # with the result, where that is needed
+    rest: bytes  # how it ended
+    served: bytes
 
 
 class Ruling(NamedTuple):
@@ -154,6 +163,7 @@ class Rehearsal:
         self.last = 0
         self._lines: dict[Alike, Outcome | None] = {}  # None: no policy judges them
         self._needs: dict[bytes, Needs] = {}  # by function
+        self._but_arguments: dict[Alike, Call] = {}
         self._served: dict[bytes, bytes] = {}  # without what no rule asks for
 
     def add(self, lines: Iterable[Line]) -> None:
@@ -179,11 +189,10 @@ class Rehearsal:
         outcome = self._lines.get(key, _NOT_SEEN) if key is not None else _NOT_SEEN
         if outcome is _NOT_SEEN:
             try:
-                event = parse(line)
+                event = self._call(line, key)
             except ForeignLine:
                 self.foreign += 1
                 return
-            assert type(event) is Call
             outcome = self._outcome(event)
             if key is not None:
                 if len(self._lines) >= MOST_KNOWN:
@@ -198,6 +207,24 @@ class Rehearsal:
             return
         function = _function_of(line) if outcome.kind is not None else ""
         self._count(outcome, function, 1, time, time, line)
+
+    def _call(self, line: bytes, key: Alike | None) -> Call:
+        """The call, as far as its outcome depends on it: of one that is like another but for its
+        arguments, only these are read.
+        """
+        if key is None or key.needs is not Needs.ARGUMENTS or _TYPES in key.served:
+            return _whole(line)
+        same = key._replace(args=b"")
+        found = self._but_arguments.get(same)
+        if found is not None:
+            try:
+                return found._replace(args=arguments(key.args))
+            except ForeignLine:  # some of what is behind them is there, too
+                return _whole(line)
+        if len(self._but_arguments) >= MOST_KNOWN:
+            self._but_arguments.clear()
+        found = self._but_arguments[same] = _whole(line)
+        return found
 
     def _alike(self, line: bytes) -> Alike | None:
         """What the outcome depends on; None: it is no line as we write it, or a rare one.
@@ -225,14 +252,17 @@ class Rehearsal:
         needs = self._needs.get(name)
         if needs is None:
             needs = self._needs[name] = self._needed(name.decode(errors="replace"))
-        if needs is Needs.NOTHING and not (
-            line.startswith(_VERDICT) or served.startswith(_NO_CLIENT)
-        ):
-            return line[:10], what, served
-        end = failed if needs is Needs.RESULT else max(line.rfind(_OUT, args, failed), args)
+        if needs is Needs.NOTHING:
+            if not (line.startswith(_VERDICT) or served.startswith(_NO_CLIENT)):
+                return Alike(needs, line[:10], what, b"", b"", served)
+            needs = Needs.ARGUMENTS
+        end = failed if needs is Needs.RESULT else line.rfind(_OUT, args, failed)
+        if end < 0:
+            return None
         error = line.find(_ERROR_NAME, failed, took)  # its code comes before
-        about = line[function:end] + line[failed : took if error < 0 else error]
-        return line[:10] + line[exe:cmdline] + line[uid:login], about, served
+        who = line[:10] + line[exe:cmdline] + line[uid:login]
+        rest = line[failed : took if error < 0 else error]
+        return Alike(needs, who, what, line[args + len(_ARGS) : end], rest, served)
 
     def _without_ids(self, served: bytes) -> bytes:
         known = self._served.get(served)
@@ -367,6 +397,12 @@ def strictest(decisions: Iterable[Decision]) -> Ruling:
         elif found.denies is False and rule and (rule.action == "audit" or not found.rule):
             found = Ruling(False, rule, is_sure=is_sure)
     return found
+
+
+def _whole(line: bytes) -> Call:
+    event = parse(line)
+    assert type(event) is Call
+    return event
 
 
 def _without_ids(served: bytes) -> bytes:

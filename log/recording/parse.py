@@ -59,6 +59,16 @@ _ESCAPED = re.compile(r"\\\\|((?:\\x[0-9a-f]{2})+)")
 _is_second = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}").fullmatch
 _RETURNS = ("pointer", "integer", "void")
 _NONE: Types = {}
+# what comes of lines that are no events
+_DAMAGE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+    RecursionError,
+    OverflowError,
+)
 
 Fields = dict[str, Any]
 
@@ -78,15 +88,7 @@ def parse(line: str | bytes) -> Event | None:
         assert read
         types = fields.get("types", _NONE)
         return read(fields, types if type(types) is dict else _NONE)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        AssertionError,
-        RecursionError,
-        OverflowError,
-    ) as error:
+    except _DAMAGE as error:
         raise ForeignLine(str(error)) from None
 
 
@@ -323,6 +325,15 @@ def _call(f: Fields, types: Types) -> Call:
             for number, asked in enumerate(_list(f.get("access", [])))
         ),
     )
+
+
+def arguments(text: bytes) -> Values | None:
+    """What stands behind "args" in a call's line that has no "types"."""
+    try:
+        fields = json.loads(text)
+        return None if fields is None else Values(_fields(_dict(fields), "/args", _NONE))
+    except _DAMAGE as error:
+        raise ForeignLine(str(error)) from None
 
 
 def _maybe_fields(item: Any, path: str, types: Types) -> Mapping[str, Value] | None:

@@ -370,6 +370,7 @@ def test_lines_are_recognised_by_what_tells_their_outcome_only(old):
     together.add(lines)
     for line in lines:
         alone._lines.clear()
+        alone._but_arguments.clear()
         alone.add([line])
     for what in ("judged", "elsewhere", "changed", "worked", "untold"):
         assert getattr(together, what) == getattr(alone, what), what
