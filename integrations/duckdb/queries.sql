@@ -5,7 +5,7 @@
 SELECT host, user, program, action, count(*) AS times, min(time) AS first, max(time) AS last
 FROM libvirt_events
 WHERE object_type = 'domain' AND object = $domain AND kind = 'api'
-    AND NOT json_contains(types, '"access"') AND (parent = '' OR verdict = 'deny')
+    AND NOT list_contains(types, 'access') AND (parent = '' OR verdict = 'deny')
 GROUP BY ALL ORDER BY ALL;
 
 -- failed calls by host and hour
@@ -22,7 +22,7 @@ SELECT
     count(*) FILTER (verdict = '') AS not_covered,
     1000 * count(*) FILTER (verdict IN ('allow', 'deny', 'audit')) // count(*) AS permille
 FROM libvirt_events
-WHERE kind = 'api' AND NOT json_contains(types, '"access"')
+WHERE kind = 'api' AND NOT list_contains(types, 'access')
 GROUP BY host ORDER BY host;
 
 -- what was denied, by rule

@@ -4,22 +4,33 @@
 
 CREATE VIEW libvirt_events AS
 SELECT DISTINCT
-    coalesce(json ->> '$.host.name', '') AS host,
-    json ->> '$."@timestamp"' AS time,
-    coalesce(json ->> '$.event.category[0]', '') AS kind,
-    coalesce(json ->> '$.event.id', '') AS id,
-    coalesce(json ->> '$.libvirt.parent', '') AS parent,
-    json ->> '$.event.action' AS action,
-    coalesce(json -> '$.event.type', '[]') AS types,
-    json ->> '$.event.outcome' AS outcome,
-    coalesce(json ->> '$.event.reason', '') AS reason,
-    coalesce(json ->> '$.libvirt.verdict', '') AS verdict,
-    coalesce(json ->> '$.rule.name', '') AS rule,
-    coalesce(json ->> '$.user.name', '') AS user,
-    coalesce(json ->> '$.process.name', '') AS program,
-    coalesce(json ->> '$.source.address', '') AS address,
-    coalesce(json ->> '$.libvirt.object.type', '') AS object_type,
-    coalesce(json ->> '$.libvirt.object.name', '') AS object,
-    coalesce(CAST(json ->> '$.event.duration' AS UBIGINT), 0) AS duration_ns,
-    coalesce(CAST(json ->> '$.libvirt.calls' AS UBIGINT), 1) AS calls
-FROM read_json_objects('*.ecs', format = 'newline_delimited');
+    coalesce(host.name, '') AS host,
+    "@timestamp" AS time,
+    coalesce(event.category[1], '') AS kind,
+    coalesce(event.id, '') AS id,
+    coalesce(libvirt.parent, '') AS parent,
+    event.action AS action,
+    coalesce(event.type, []) AS types,
+    event.outcome AS outcome,
+    coalesce(event.reason, '') AS reason,
+    coalesce(libvirt.verdict, '') AS verdict,
+    coalesce(rule.name, '') AS rule,
+    coalesce(user.name, '') AS user,
+    coalesce(process.name, '') AS program,
+    coalesce(source.address, '') AS address,
+    coalesce(libvirt.object.type, '') AS object_type,
+    coalesce(libvirt.object.name, '') AS object,
+    coalesce(event.duration, 0) AS duration_ns,
+    coalesce(libvirt.calls, 1) AS calls
+FROM read_json('*.ecs', format = 'newline_delimited', columns = {
+    '@timestamp': 'VARCHAR',
+    host: 'STRUCT(name VARCHAR)',
+    event: 'STRUCT(category VARCHAR[], id VARCHAR, "action" VARCHAR, "type" VARCHAR[], outcome VARCHAR,
+        reason VARCHAR, duration UBIGINT)',
+    rule: 'STRUCT(name VARCHAR)',
+    user: 'STRUCT(name VARCHAR)',
+    process: 'STRUCT(name VARCHAR)',
+    source: 'STRUCT(address VARCHAR)',
+    libvirt: 'STRUCT(parent VARCHAR, verdict VARCHAR, calls UBIGINT,
+        "object" STRUCT("type" VARCHAR, name VARCHAR))'
+}) AS line;
