@@ -48,13 +48,17 @@ class State:
     def __init__(self, path: str) -> None:
         """TraceError for a file that is none of ours."""
         self._path = path
-        self._saved = 0.0  # s, monotonic
+        self._saved, self._is_new = 0.0, False  # when (s, monotonic); whether it is not written
         self.places: dict[str, Place] = _places_in(path)
 
-    def save(self, *, now: bool) -> None:
-        """Write it, if it is time or has to be `now`; what is there is replaced as a whole."""
-        if now or time.monotonic() >= self._saved + _SAVE_AGAIN:
-            self._saved = time.monotonic()
+    def keep(self, host: str, place: Place, *, now: bool) -> None:
+        """Note it; write it, if it is time or has to be `now`. What is there is replaced as a
+        whole.
+        """
+        self._is_new |= self.places.get(host) != place
+        self.places[host] = place
+        if self._is_new and (now or time.monotonic() >= self._saved + _SAVE_AGAIN):
+            self._saved, self._is_new = time.monotonic(), False
             hosts = {host: place._asdict() for host, place in self.places.items()}
             write_whole(self._path, [json.dumps({"hosts": hosts}), "\n"])
 
@@ -105,7 +109,9 @@ class Exporting:
         self._to, self._target, self._query, self._say = to, target, query, say
         self._state_path, self._wait = state, wait
         self._host: str | None = None
-        self._batch: list[Event] = []
+        self._batch: list[tuple[Event, Place | None]] = []
+        self._seen: Place | None = None  # the last line that was looked at
+        self._reached: Place | None = None  # all up to there was taken
         self._fails = False
         self.sent = self.refused = self._foreign = 0  # events
 
@@ -133,53 +139,65 @@ class Exporting:
         need_zstandard()
         state = State(self._state_path or os.path.join(folder.path, state_name(self._to)))
         self._host, place = host, state.places.get(host) if self._target.resumes else None
+        self._seen = self._reached = place
 
-        def sent() -> None:
+        def keep(*, now: bool) -> None:
+            reached = self._reached
+            if reached is not None and self._target.resumes and not self._target.holds():
+                state.keep(host, reached, now=now)
+
+        def idle() -> None:
             self._deliver()
-            if place is not None and self._target.resumes and not self._target.holds():
-                state.places[host] = place
-                state.save(now=False)
+            keep(now=False)
 
-        for reached, line in self._lines(folder, segments, place, sent):
-            self._take(line)
-            place = reached
-            if len(self._batch) >= AT_ONCE:
-                sent()
-        self._deliver()
-        self._insist(self._target.flush)
-        if place is not None and self._target.resumes:
-            state.places[host] = place
-            state.save(now=True)
+        try:
+            for reached, line in self._lines(folder, segments, place, idle):
+                self._take(line, reached)
+                if len(self._batch) >= AT_ONCE:
+                    idle()
+            self._deliver()
+            self._insist(self._target.flush)
+        finally:
+            keep(now=True)
 
     def _run_file(self, path: str) -> None:
         lines, _ = read([path], Look(Query(alone=True), Indexes(), self._say))
         for _, line, _ in lines:
-            self._take(line)
+            self._take(line, None)
             if len(self._batch) >= AT_ONCE:
                 self._deliver()
         self._deliver()
         self._insist(self._target.flush)
 
-    def _take(self, line: bytes) -> None:
-        if line.startswith(b'{"type":"seal"'):
-            return
-        try:
-            event = parse(line)
-        except ForeignLine:
-            self._foreign += 1
-            return
+    def _take(self, line: bytes, place: Place | None) -> None:
+        event = self._event_of(line)
         if type(event) is Recording and event.host != self._host:
             self._deliver()
             self._host = event.host
+        self._seen = place
         if event is not None and self._target.wants(event) and self._query.keeps(event):
-            self._batch.append(event)
+            self._batch.append((event, place))
+
+    def _event_of(self, line: bytes) -> Event | None:
+        if line.startswith(b'{"type":"seal"'):
+            return None
+        try:
+            return parse(line)
+        except ForeignLine:
+            self._foreign += 1
+            return None
 
     def _deliver(self) -> None:
         """Send the batch; TraceError where that is not possible."""
         while self._batch:
-            batch = self._batch
-            taken = self._insist(partial(self._target.send, self._host, batch))
-            self._batch = batch[taken:] if taken is not None else []
+            events = [event for event, _ in self._batch]
+            taken = self._insist(partial(self._target.send, self._host, events))
+            if taken is not None:
+                self._reached = self._batch[taken - 1][1]
+                self._batch = self._batch[taken:]
+            else:
+                self._batch = []
+        self._reached = self._seen
 
     def _insist(self, do: Callable[[], None]) -> int | None:
         """Do it until it is done (None), or a part of it (how many events)."""
