@@ -2,7 +2,7 @@
 """Makes qmp.json, what words QEMU's monitor knows: QEMU's own description of its protocol comes in.
 
     python3 -m log.redact.generate_qmp --qemu qemu-system-x86_64 [--qemu ...] -o
-    probes/redact/qmp.json
+    log/redact/qmp.json
 
 `keys` are those whose values are numbers, truth values or words of `words` wherever they are used;
 `texts` those that may hold any text. The bundled table is made from QEMU of Debian 12.

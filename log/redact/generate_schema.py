@@ -3,7 +3,7 @@
 schemas of several releases come in.
 
     python3 -m log.redact.generate_schema --schemas DIR [--schemas DIR ...] -o
-    probes/redact/schema.json
+    log/redact/schema.json
 
 A place is an element in its parent, its text or one of its attributes. Where the schema has a
 number, a word of a list or a pattern, the value is harmless unless HIDDEN says otherwise; where it

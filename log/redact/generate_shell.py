@@ -3,7 +3,7 @@
 releases comes in.
 
     python3 -m log.redact.generate_shell --shell virsh virt-admin [--shell ...] -o
-    probes/redact/shell.json
+    log/redact/shell.json
 
 Of each command its options in order, each with its kind (see kinds.py; "" is one without a value).
 "!" behind it: a word that is no option fills it if none before it is open; "...": all further words

@@ -2,7 +2,7 @@
 """Makes words.txt, the words of libvirt's own messages: files of libvirt and of what it uses come
 in.
 
-    python3 -m log.redact.generate_words --file FILE [--file FILE ...] -o probes/redact/words.txt
+    python3 -m log.redact.generate_words --file FILE [--file FILE ...] -o log/redact/words.txt
 
 The bundled list is made from libvirt.so.0, libvirtd, the modules of its drivers and libxml2.so.2 of
 Debian 12, 13 and sid.

@@ -153,7 +153,6 @@ SHOWN_ELSEWHERE = {
     "enforcer.rehearsal.review": "unit/enforcer/rehearsal/test_review.py",
     "enforcer.rehearsal.shown": "unit/enforcer/rehearsal/test_rehearse.py",
     "log.recording.history": "unit/log/recording/test_history.py",
-    "log.redact.generate_words": "unit/log/redact/test_messages.py",
     "log.redact.tools": "unit/log/redact/test_tools.py",
     "log.render.siem.tree": "unit/log/render/siem/test_ecs.py",
     "log.sinks.exporters": "unit/log/sinks/test_exporter.py",

@@ -319,7 +319,7 @@ def test_bundled_table_is_made_with_the_present_exceptions(table, installed, tmp
             )
             for f in (ours, theirs)
         ]
-        assert same[0] == same[1], "make api.json anew: see probes/generate.py"
+        assert same[0] == same[1], "make api.json anew: see probes/api/generate.py"
         assert all(
             mine.enum == other.enum
             for mine, other in zip(ours.params, theirs.params, strict=True)
