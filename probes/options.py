@@ -80,6 +80,8 @@ def parse_tracing(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[st
     options = parser.parse_args(words)
     if "--" in arguments and not command:
         parser.error("no COMMAND after --")
+    if not options.redact and any(not to.startswith("prometheus=") for to in options.exports):
+        parser.error("secrets are sent nowhere: --no-redact is for looking on only")
     return options, command
 
 

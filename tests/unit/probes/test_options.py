@@ -31,6 +31,11 @@ LAST_PID = 1 << 22  # never given to a process: pids end before it
             "--help",
         ),
         ("-w --", "no COMMAND after --; see libvirt-trace --help"),
+        (
+            "--no-redact --otlp http://h",
+            "secrets are sent nowhere: --no-redact is for looking on only; see libvirt-trace "
+            "--help",
+        ),
         ("-p abc", "argument -p: 'abc' is not a process id; see libvirt-trace --help"),
         (
             "-u no-such-user",
