@@ -133,7 +133,7 @@ class Daemon:
         if rules is not None:
             polkit.prepare(folder / "polkit", rules)
             with (folder / "libvirtd.conf").open("a") as configuration:
-                configuration.write('access_drivers = [ "polkit" ]\n')
+                configuration.write('access_drivers = [ "none", "polkit" ]\n')
         self.uri = f"qemu:///system?socket={folder}/libvirt-sock"
         # libvirtd tells whoever started it when it accepts connections, the way systemd asks for
         self._ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

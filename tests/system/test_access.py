@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from log.recording.parse import parse
+from log.render import text
 from log.render.jsonl import line
 from tests.daemon import DOMAIN, Daemon
 from tests.needs import PATIENCE, PYTHON, ROOT
@@ -132,6 +133,8 @@ def test_permission_and_answer_are_told_with_what_was_refused(trace, asking: Dae
         (theirs,) = result.calls(function, pid)
         (ours,) = result.calls(function, asking.pid)
         assert theirs["access"] == ours["access"]
+        shown = parse(json.dumps(theirs))
+        assert shown and f" access {permission}(connect_driver=" in text.line(shown)
         asked = ours["access"][-1]
         assert word in asked.pop("message")
         assert asked == {
@@ -147,7 +150,8 @@ def test_permission_and_answer_are_told_with_what_was_refused(trace, asking: Dae
     (asked,) = opened["access"]
     assert (asked["permission"], asked["action"], asked["answer"]) == (None, CONNECT, "denied")
     (opened,) = result.calls("virConnectOpen", root)
-    (asked,) = opened["access"]
+    first, asked = opened["access"]  # of a stack of drivers
+    assert first == {"permission": "connect", "driver": "none", "answer": "allowed"}
     assert (asked["permission"], asked["answer"]) == ("connect.getattr", "failed")
     assert "Failed to execute" in asked["message"]
     for event in result.calls():
