@@ -33,10 +33,10 @@ from log.render.jsonl import string
 from log.report.page import PageHead, page
 from log.report.perfetto import Trace
 from log.report.story import Story
-from log.sinks.console import make_console, paints
 from log.sinks.exporters import open_target
 from log.sinks.progress import Bar, open_bar
 from log.sinks.summary import Summary
+from log.sinks.terminal import make_console, paints
 from log.sinks.whole import write_whole
 
 _AT_ONCE = 1 << 16  # characters that are printed together

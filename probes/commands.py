@@ -1,25 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt-trace ps, stuck and what record needs: words come in; lines are printed, and the exit
-status goes out.
-"""
+"""libvirt-trace ps and stuck: words come in; lines are printed, and the exit status goes out."""
 
 from __future__ import annotations
 
 import os
 import time
-from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from log import VERSION
 from log.errors import TraceError, say
-from log.events import Recording
-from log.recording.folder import make_folder
-from log.recording.format import need_zstandard
-from log.recording.recorder import Recorder
-from log.recording.writer import Keeping
 from log.render import jsonl, text
-from log.sinks.service import Service
-from probes.api.load import load_api
 from probes.covering import Guard
 from probes.filters import Filters
 from probes.host import maps
@@ -32,48 +22,6 @@ from probes.ps import Counts, count_calls, list_processes, render_json, render_t
 from probes.session import Options, Session
 
 LOOK = 0.05  # s between two looks at the rings
-
-
-def record_sinks(
-    options: Namespace,
-    filters: Filters,
-    slower_ns: int | None,
-    complain: Callable[[str], None],
-    anchor: Callable[[str], None],
-) -> tuple[Recorder, Service]:
-    """What writes the record, and what tells systemd of it; `anchor` keeps a line elsewhere.
-    TraceError where that is not possible.
-    """
-    need_zstandard()
-    about = Recording(
-        time=0,
-        version=VERSION,
-        host=os.uname().nodename,
-        machine=None,
-        boot=None,
-        kernel=os.uname().release,
-        table=load_api().hash,
-        filters={
-            key: list(item) if isinstance(item, tuple) else item
-            for key, item in vars(filters).items()
-            if item
-        },
-        limits={"string": options.string, "reads": options.reads, "slower_ns": slower_ns},
-        clock={},
-        previous=None,
-    )
-    keeping = Keeping(options.keep, options.max_size, options.spare)
-    folder = make_folder(options.folder)
-    recorder = Recorder(
-        folder,
-        about,
-        complain,
-        keeping=keeping,
-        reads=options.reads,
-        slower_ns=slower_ns,
-        anchor=anchor,
-    )
-    return recorder, Service(recorder.is_well, recorder.status)
 
 
 def _counted(seconds: float, guard: Guard) -> Counts:

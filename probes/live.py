@@ -17,11 +17,10 @@ from types import FrameType
 from log import VERSION
 from log.errors import in_words
 from log.events import Call, Event
-from log.sinks.console import need_rich
 from log.sinks.exporter import Gauge
 from log.sinks.exporters import anchor_of, open_exporters
 from log.sinks.fanout import Log
-from probes.commands import record_sinks
+from log.sinks.terminal import need_rich
 from probes.covering import Guard
 from probes.filters import Filters
 from probes.host.allowed import check_tracing, unseen
@@ -29,6 +28,7 @@ from probes.host.command import Launched
 from probes.host.pidfile import PidFile
 from probes.options import filters_of
 from probes.plans.plan import Limits
+from probes.recorded import record_sinks
 from probes.session import Options, Session
 
 # s between two looks at the rings: short while much comes in, longer when nothing does

@@ -26,8 +26,8 @@ from log.recording.report import Report, heading, tables
 from log.report.lines import Line, safe, short
 from log.report.states import STATES
 from log.report.story import GAP, KINDS, Domain, Happening, Story
-from log.sinks.console import THEME
 from log.sinks.summary import Counts
+from log.sinks.terminal import THEME
 
 TOP = 100  # rows of a table
 MOST_LATENCIES = 60  # functions with a plot

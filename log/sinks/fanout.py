@@ -16,11 +16,12 @@ from log.quote import escape
 from log.render.notices import end_summary
 from log.render.text import View
 from log.sinks.channel import Channel, NotRead
-from log.sinks.console import Screen, make_console, open_screen
+from log.sinks.console import Screen, open_screen
 from log.sinks.exporter import PATIENCE as EXPORTERS_PATIENCE
 from log.sinks.exporter import Exporter, Gauge
 from log.sinks.output import FORMATS, GivenUp, Output, Sink, open_file
 from log.sinks.summary import Summary
+from log.sinks.terminal import make_console
 from log.tally import Tally
 
 STDERR = 2

@@ -168,6 +168,7 @@ SHOWN_ELSEWHERE = {
     "probes.live": "kernel/test_command_line.py",
     "probes.plans.walk": "unit/probes/plans/test_walks.py",
     "probes.ps": "kernel/test_ps.py",
+    "probes.recorded": "kernel/test_record.py",
     "probes.session": "kernel/test_command_line.py",
 }
 

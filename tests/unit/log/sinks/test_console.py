@@ -17,9 +17,10 @@ from rich.text import Text
 
 from log.events import Event
 from log.render import text
-from log.sinks.console import Screen, make_console, open_screen
+from log.sinks.console import Screen, open_screen
 from log.sinks.output import Output
 from log.sinks.summary import Summary
+from log.sinks.terminal import make_console
 from tests.unit.log_samples import ATTACHED, DESTROY, END, HOSTILE, LOST, call_on
 
 EVENTS: list[Event] = [

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.events import CallError, VerdictInfo
-from log.sinks.console import make_console
 from log.sinks.summary import Durations, Summary
+from log.sinks.terminal import make_console
 from tests.unit.log_samples import ATTACHED, DESTROY, END, LOST
 
 GET = DESTROY._replace(function="virDomainGetInfo")
