@@ -27,6 +27,7 @@ TEST_PACKAGES = bpftrace btrfs-progs fish zsh $(BUILD_PACKAGES) gcc-aarch64-linu
 README_PACKAGES = $(BUILD_PACKAGES) libvirt-daemon $(DRIVER_PACKAGES) openssl python3-hypothesis python3-pytest python3-pytest-timeout python3-pytest-xdist qemu-system-x86
 # Debian 12's; the compiler's fuzzer is in a package with its version in the name
 FUZZ_PACKAGES = clang libclang-rt-14-dev libxml2-dev
+FUZZER = atheris==3.0.0
 FUZZ_SECONDS = 600
 # programs that tests run: their packages would start them as services, so these are only unpacked
 UNPACKED = libestr0 libfastjson4 prometheus rsyslog rsyslog-gnutls
@@ -162,6 +163,9 @@ lint: deps .venv/linters ## formatting, types, shell scripts, the man page, lice
 .venv/linters: Makefile
 	$(call tools,$(LINTERS))
 
+.venv/fuzzer: Makefile
+	$(call tools,$(FUZZER))
+
 .venv/virtme: Makefile
 	$(call tools,$(VIRTME))
 
@@ -185,12 +189,14 @@ bench: deps enforcer ## the cost of a call, beside other tools, as one table
 soak: deps ## half an hour (SOAK) of three exporters at 100 times their rate: what the record costs, and that nothing is missing
 	@$(AS_ROOT) $(PYTHON) -m tests.bench.soak $(SOAK)
 
-fuzz: deps enforcer ## ten minutes each (FUZZ_SECONDS): the readers of policies and of XML, and the enforcer on random programs
+fuzz: deps enforcer .venv/fuzzer ## ten minutes each (FUZZ_SECONDS): the readers of policies, XML and records, and the enforcer on random programs
 	$(call need,$(FUZZ_PACKAGES))
 	@mkdir -p .cache; for what in xml policy; do \
 		tests/fuzz/build.sh $$what .cache/fuzz-$$what clang -fsanitize=fuzzer,address,undefined && \
 		mkdir -p .cache/fuzzed-$$what && \
 		.cache/fuzz-$$what -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 .cache/fuzzed-$$what tests/fuzz/corpus/$$what || exit 1; done
+	@mkdir -p .cache/fuzzed-record; PYTHONPATH="$$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')" \
+		$(PYTHON) -B -m tests.fuzz.record -max_total_time=$(FUZZ_SECONDS) -timeout=60 -print_final_stats=1 .cache/fuzzed-record tests/fuzz/corpus/record
 	@$(AS_ROOT) $(PYTHON) -m tests.model --seconds $(FUZZ_SECONDS)
 
 check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernels, emulated (KERNELS, PYTEST_ARGS select)
