@@ -16,6 +16,7 @@ from log.recording.entry import entry_of
 from log.recording.folder import Folder
 from log.recording.format import need_zstandard
 from log.recording.writer import Keeping, Writer, boot_id, machine_id
+from log.render.units import clock
 from log.sinks.exporter import Gauge
 
 SLOW = "the disk is too slow"
@@ -78,23 +79,39 @@ class Recorder:
     def status(self) -> str:
         """A line for the service manager."""
         state = f"not writing: {self._writer.cause}" if self._writer.has_failed() else "recording"
-        return (
-            f"{state}; {self.written} calls written, {self.counted} counted, {self.missed} missing"
-        )
+        calls = f"{self.written} calls written, {self.counted} counted, {self.missed} missing"
+        health, length = self._writer.health(), self._bytes()
+        size = "" if length is None else f"; {length / 1e6:.1f} MB"
+        return f"{state}; {calls}{size}; last on disk: frame {health.frames}, {clock(health.last)}"
 
     def gauges(self) -> list[Gauge]:
         """Numbers of it."""
+        health = self._writer.health
         return [
             Gauge("record_written_calls", "Calls in the record.", lambda: self.written, True),
             Gauge("record_counted_calls", "Calls counted there.", lambda: self.counted, True),
             Gauge("record_missing_calls", "Calls not in it.", lambda: self.missed, True),
             Gauge("record_failing", "Whether it is not written now.", self._writer.has_failed),
             Gauge("record_bytes", "How long the record is.", self._bytes),
+            Gauge("record_segments", "Its files.", self._segments),
+            Gauge("record_frames", "Sealed on disk, ever.", lambda: health().frames, True),
+            Gauge("record_waiting_bytes", "What is not on disk.", lambda: health().waiting),
+            Gauge(
+                "record_last_write_seconds",
+                "When a frame came on disk, since the epoch; at least each minute.",
+                lambda: health().last / 1e9,
+            ),
         ]
 
     def _bytes(self) -> float | None:
         try:
             return sum(segment.size for segment in self._folder.segments()[0])
+        except OSError:
+            return None
+
+    def _segments(self) -> float | None:
+        try:
+            return len(self._folder.segments()[0])
         except OSError:
             return None
 

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from log.errors import TraceError
 from log.events import Event, Gap, Recording, Removed
@@ -51,6 +52,14 @@ class Keeping:
     def segment_bytes(self) -> int:
         """How long a segment becomes."""
         return max(min(LARGEST_SEGMENT, self.max_bytes // 8), 1)
+
+
+class Health(NamedTuple):
+    """How a record does."""
+
+    frames: int  # on disk, of all segments
+    last: int  # ns: when the latest of them was written; one is at least each minute
+    waiting: int  # characters of lines that are not on disk yet
 
 
 class Writer:
@@ -112,6 +121,10 @@ class Writer:
     def has_failed(self) -> bool:
         """Whether what was to be written is waiting for the disk."""
         return self._failed
+
+    def health(self) -> Health:
+        """How it does now."""
+        return Health(self._frame, self._sealed, self._size)
 
     def put(self, entries: Sequence[Entry]) -> bool:
         """Have lines written; False where too much waits already."""

@@ -6,6 +6,7 @@ beside them.
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from log.errors import TraceError
 from log.events import End, Event, Gap, Lost, Reads, Recording, Removed
 from log.recording.folder import make_folder
 from log.recording.frames import Content, frames
-from log.recording.index import Indexes
+from log.recording.index import Indexes, tail
 from log.recording.lines import Look
 from log.recording.query import Query
 from log.recording.reader import read
@@ -92,6 +93,35 @@ def test_closed_segment_ends_with_the_seek_table_of_its_frames(folder):
 def test_folder_and_segments_are_ours_alone(folder):
     (segment,) = record(folder)
     assert folder.stat().st_mode & 0o777 == 0o700 and segment.stat().st_mode & 0o777 == 0o600
+
+
+def test_recorder_tells_how_it_does(folder):
+    before = time.time()
+    with recorder(folder) as made:
+        made.write([destroy(1)])
+        made.write([LOST])
+        settle(made)
+        numbers = {gauge.name: gauge.value() for gauge in made.gauges()}
+        status = made.status()
+    (segment,) = segments(folder)
+    sealed = segment.stat().st_size - len(tail(index(segment)))
+    last = numbers.pop("record_last_write_seconds")
+    assert last and before <= last <= time.time()
+    assert numbers == {
+        "record_written_calls": 1,
+        "record_counted_calls": 0,
+        "record_missing_calls": 0,
+        "record_failing": False,
+        "record_bytes": sealed,
+        "record_segments": 1,
+        "record_frames": len(index(segment).rows),
+        "record_waiting_bytes": 0,
+    }
+    assert re.fullmatch(
+        r"recording; 1 calls written, 0 counted, 0 missing; 0\.0 MB; "
+        rf"last on disk: frame {numbers['record_frames']}, [0-9:.]+",
+        status,
+    )
 
 
 def test_second_recorder_says_so_and_stops(folder):
@@ -196,8 +226,8 @@ def test_damaged_frame_costs_itself_only(folder):
     offsets = index(segment).offsets()
     data = bytearray(segment.read_bytes())
     data[(offsets[3] + offsets[4]) // 2] ^= 0xFF
-    for tail in (len(data), offsets[-1]):  # with its index and without
-        segment.write_bytes(data[:tail])
+    for end in (len(data), offsets[-1]):  # with its index and without
+        segment.write_bytes(data[:end])
         found, said = replay(segment)
         assert calls(found) == [destroy(number) for number in (0, 1, 3, 4)]
         assert len(said) == 1
