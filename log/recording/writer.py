@@ -54,7 +54,7 @@ class Keeping:
         return max(min(LARGEST_SEGMENT, self.max_bytes // 8), 1)
 
 
-class Health(NamedTuple):
+class RecordHealth(NamedTuple):
     """How a record does."""
 
     frames: int  # on disk, of all segments
@@ -122,9 +122,9 @@ class Writer:
         """Whether what was to be written is waiting for the disk."""
         return self._failed
 
-    def health(self) -> Health:
+    def health(self) -> RecordHealth:
         """How it does now."""
-        return Health(self._frame, self._sealed, self._size)
+        return RecordHealth(self._frame, self._sealed, self._size)
 
     def put(self, entries: Sequence[Entry]) -> bool:
         """Have lines written; False where too much waits already."""

@@ -16,7 +16,7 @@ from probes.kernel import abi, records
 from probes.plans import values
 from probes.plans.plan import Constants, Plan, PlanRow, u64
 
-CACHED = 16384  # decoded arguments and results kept, by their bytes
+CACHED = 4096  # decoded arguments and results kept, by their bytes: some 5 KB each
 SHORT = 2048  # bytes of a record that is worth keeping
 
 NameOf = Callable[[int, int], str | None]  # of code: a process and an address

@@ -56,8 +56,8 @@ def asked(query: Query) -> None:
     """All views of the answer."""
     report = Report(both=False)
     lines, _ = reader.read([str(FOLDER)], Look(query, Indexes(), lambda line: None))
-    for _, event in events_of(lines, query):
-        event = cut_event(event, 16)
+    for found in events_of(lines, query):
+        event = cut_event(found.event, 16)
         for view in text.View:
             text.line(event, view)
         jsonl.line(event)
