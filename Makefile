@@ -106,7 +106,7 @@ define tools
 	@touch $@
 endef
 
-.PHONY: check-integrations check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-machine check-roots check-stacks install uninstall clean
+.PHONY: check-integrations check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-readme test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-machine check-roots check-stacks install uninstall clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -183,6 +183,10 @@ check-integrations: deps .venv/stores ## a million events of 50 hosts in ClickHo
 test-unit: deps .venv/otlp ## the tests in plain Python
 	@$(PYTEST) -n 2 --dist loadfile tests/unit $(PYTEST_ARGS)
 
+test-readme: deps-demo enforcer ## the examples of the README, with no more packages than these need
+	$(call need,$(README_PACKAGES))
+	@$(AS_ROOT) LIBVIRT_TRACE_REQUIRE=kernel,system $(PYTEST) tests/kernel/test_readme.py tests/system/test_readme.py $(PYTEST_ARGS)
+
 bench: deps enforcer ## the cost of a call, beside other tools, as one table
 	@$(AS_ROOT) $(PYTHON) -m tests.bench
 
@@ -228,8 +232,7 @@ check-roots: deps-roots ## as a newcomer in fresh roots of Debian 12 and 13 (ROO
 		root="$$PWD/.cache/fresh-$$suite"; \
 		echo "Debian $$suite, a fresh root:"; \
 		$(SUDO) rm -rf "$$root"; \
-		$(SUDO) env CLEAN_ROOT="$$root" SUITE=$$suite tests/clean_root.sh demo install test uninstall \
-			"TEST_PACKAGES=\$$(README_PACKAGES)" PYTEST_ARGS="tests/kernel/test_readme.py tests/system/test_readme.py $(PYTEST_ARGS)"; \
+		$(SUDO) env CLEAN_ROOT="$$root" SUITE=$$suite tests/clean_root.sh demo install test-readme uninstall PYTEST_ARGS="$(PYTEST_ARGS)"; \
 		$(SUDO) rm -rf "$$root" "$$root.lock" "$$root.log"; done'
 
 check-modular: deps-roots enforcer ## the enforcer and the tracer on virtqemud and its like, built from Debian's source in 15 minutes

@@ -131,30 +131,33 @@ def comparable(lines: Iterable[str]) -> list[str]:
 
 
 def separate(lines: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
-    """The log, the table of -c sorted by function, and the rest: what else is printed comes
-    between the lines of the log.
+    """The log, the table of -c sorted by function, and the rest, sorted: what else is printed comes
+    between the lines of the log, in two streams.
     """
     log: list[str] = []
     table: list[str] = []
     rest: list[str] = []
     for line in lines:
+        # a flood of other programs here may cost details
+        line = re.sub("; [0-9]+ details? lost$", "", line)
         (log if _EVENT.match(line) else table if _ROW.match(line) else rest).append(line)
-    return comparable(log), sorted(comparable(table)), comparable(rest)
+    return comparable(log), sorted(comparable(table)), sorted(comparable(rest))
 
 
 def run(example: Example, bin_folder: Path) -> list[str]:
-    """What an example that ends by itself prints, standard error included."""
+    """What an example that ends by itself prints, and then what it says on standard error: there, a
+    command may be in the middle of a line when the log is written.
+    """
     result = subprocess.run(
         ["sh", "-c", example.command.removeprefix("sudo ")],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         cwd=ROOT,
         env=_environment(bin_folder, {}),
         timeout=60 * PATIENCE,
     )
-    return result.stdout.splitlines()
+    return [*result.stdout.splitlines(), *result.stderr.splitlines()]
 
 
 def run_meanwhile(

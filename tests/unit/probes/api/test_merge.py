@@ -133,6 +133,15 @@ def test_broken_xml_leaves_the_bundled_table_and_a_warning(table, tmp_path, text
     assert str(tmp_path / "libvirt-api.xml") in loaded.warnings[0]
 
 
+@pytest.mark.parametrize("what", ["version='[^']*'", "value='[^']*'", "FROB_DEEP\\]"])
+def test_absurd_numbers_end_nothing(table, tmp_path, what):
+    absurd = re.sub(what, lambda found: re.sub("[0-9]+|FROB_DEEP", "9" * 5000, found[0]), NEWER)
+    assert absurd != NEWER
+    (tmp_path / "libvirt-api.xml").write_text(absurd)
+    names = [function.name for function in load.load_api([tmp_path]).functions]
+    assert names[: len(table.functions)] == [function.name for function in table.functions]
+
+
 def test_missing_xml_is_fine(table, tmp_path):
     assert load.load_api([tmp_path, tmp_path / "nosuch"]) == table
 
