@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import select
 import signal
 import sys
 import time
@@ -34,6 +36,9 @@ from probes.session import Options, Session
 # s between two looks at the rings: short while much comes in, longer when nothing does
 BUSY, IDLE = 0.005, 0.05
 BUSY_EVENTS = 500  # of one look
+# s after which nothing is looked for until the kernel tells of it, or so long: libraries that are
+# mapped, clocks and processors are not told of
+CALM, ASLEEP = 1.0, 0.25
 BEHIND = 1 << 18  # bytes in the rings that leave no time to sleep
 LONG = 1_000_000_000  # ns that a call has to be under way to be told at the end
 SWITCH = 0.001  # s: threads that write wait no longer for this one
@@ -60,6 +65,8 @@ class Signals:
         signal.signal(signal.SIGTERM, self._note)
         signal.signal(signal.SIGHUP, self._note)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # writing says it
+        self.waker, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
 
     def is_impatient(self) -> bool:
         """Whether readers are not to be waited for."""
@@ -78,6 +85,34 @@ class Signals:
             raise KeyboardInterrupt
 
 
+class Looks:
+    """When to look again: soon while much comes in; when nothing has come for a while, as soon as
+    something does.
+    """
+
+    def __init__(self, session: Session, signals: Signals) -> None:
+        self._poll, self._signals = select.epoll(), signals.waker
+        for fd in (*session.wakers(), signals.waker):
+            self._poll.register(fd, select.EPOLLIN)
+        self._came = time.monotonic()
+
+    def rest(self, events: int, longest: float) -> None:
+        """After a look that found so many events."""
+        now = time.monotonic()
+        if events:
+            self._came = now
+        if now < self._came + CALM:
+            time.sleep(BUSY if events > BUSY_EVENTS else IDLE)
+        elif self._poll.poll(max(min(ASLEEP, longest), 0)):
+            self._came = time.monotonic()
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._signals, 1 << 16)
+
+    def close(self) -> None:
+        """Looks no more."""
+        self._poll.close()
+
+
 def run(
     session: Session,
     log: Log,
@@ -88,6 +123,7 @@ def run(
     """The loop: moves events from the session to the log until it is time to stop."""
     deadline = None if options.seconds is None else time.monotonic() + options.seconds
     left = options.max_events
+    pace = Looks(session, signals)
     while True:
         if command:
             command.reap()
@@ -115,10 +151,11 @@ def run(
         if left == 0:
             session.stop()  # what was made since then was not asked for
         if done or left == 0:
+            pace.close()
             return
         log.tick(session.open_calls())
         if waiting < BEHIND:
-            time.sleep(BUSY if len(events) > BUSY_EVENTS else IDLE)
+            pace.rest(len(events), ASLEEP if deadline is None else deadline - time.monotonic())
 
 
 def do_what_was_asked(session: Session, log: Log, signals: Signals) -> None:

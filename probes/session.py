@@ -246,6 +246,10 @@ class Session:
         """How much was not looked at yet."""
         return self._reader.waiting()
 
+    def wakers(self) -> list[int]:
+        """Descriptors that can be read when there is something for poll()."""
+        return [*self._program.wakers]
+
     def open_calls(self) -> int:
         """How many calls are under way."""
         return self._calls.open_calls()

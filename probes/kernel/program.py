@@ -116,10 +116,12 @@ class Program:
         self.sleepable = has_sleepable()
         self.programs: dict[str, int] = {}
         self.rings: dict[str, Ring] = {}
+        self.wakers: list[int] = []  # descriptors that can be read when something has come
         self._memory: list[RingMemory] = []
         self.tasks = Tracepoints()
         try:
             self.tasks.create_maps()
+            self.wakers += self.tasks.wakers
             self._create_maps(ring_bytes)
         except OSError as error:
             self.close()
@@ -226,6 +228,7 @@ class Program:
                 self._fds.append(rings)
             bpf.update_map(rings, index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
             self._memory.append(memory := RingMemory(fd, size))
+            self.wakers.append(fd)
             self.rings[name] = Ring(
                 memory,
                 size,

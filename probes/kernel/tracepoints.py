@@ -31,6 +31,7 @@ class Tracepoints:
 
     def __init__(self) -> None:
         self.maps: dict[str, int] = {}
+        self.wakers: list[int] = []  # as Program's
         self._fds: list[int] = []
         self._lost: mmap.mmap | None = None
         self._memory: list[RingMemory] = []
@@ -42,6 +43,7 @@ class Tracepoints:
         for name in ("tasks", "users_tasks"):
             fd = self._map(bpf.MAP_RINGBUF, 0, 0, RING_BYTES, name=name)
             self.maps[f"FD_{name.upper()}"] = fd
+            self.wakers.append(fd)
             self._memory.append(memory := RingMemory(fd, RING_BYTES))
             self._rings.append(Ring(memory, RING_BYTES, RING_BYTES))
         self.maps["FD_TASKS_LOST"] = lost = self._map(

@@ -104,6 +104,22 @@ def test_without_return_probes_calls_are_shown_by_their_begin(caller, tmp_path: 
     ] == ["test"] * CALLS
 
 
+SLEEPS = "from probes import live\nlive.CALM, live.ASLEEP = 0.1, 3600"
+
+
+def test_calls_and_signals_wake_a_tracer_that_is_asleep(steps) -> None:
+    step = steps()
+    tracer = Tracer("-p", str(step.pid), before=SLEEPS)
+    try:
+        tracer.wait_attached()
+        for times in range(1, 4):
+            step.call()
+            tracer.wait_for(lambda event: event["type"] == "call", count=times * CALLS)
+        assert tracer.stop().status == 0
+    finally:
+        tracer.kill()
+
+
 def test_the_first_call_of_a_command_is_seen(caller, traced: Callable[..., Run]) -> None:
     run = traced(caller("names"), options=("-a",))
     first = run.calls()[:2]

@@ -142,18 +142,21 @@ ALWAYS bool has_room(const struct thread *t, u32 which, u64 size, bool ends)
 	return true;
 }
 
-/* A record, if there is room; the ring's lock may be out of reach for a moment though there is. */
+/*
+ * A record, if there is room; the ring's lock may be out of reach for a moment though there is.
+ * Only one that finds the ring empty wakes the reader, which sleeps when nothing has come for long.
+ */
 ALWAYS long output_fairly(const struct thread *t, u32 which, void *data, u64 size, bool ends)
 {
 	void *ring = ring_of(t, which);
 
 	if (!ring || !has_room(t, which, size, ends))
 		return -1;
-	if (!ring_output(ring, data, size, BPF_RB_NO_WAKEUP))
+	if (!ring_output(ring, data, size, 0))
 		return 0;
 	if (ring_query(ring, BPF_RB_AVAIL_DATA) + 2 * RECORD > ring_query(ring, BPF_RB_RING_SIZE))
 		return -1;
-	return ring_output(ring, data, size, BPF_RB_NO_WAKEUP);
+	return ring_output(ring, data, size, 0);
 }
 
 #ifdef SLEEPABLE

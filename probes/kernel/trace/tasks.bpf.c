@@ -92,8 +92,7 @@ ALWAYS void send(void *data, u64 size, u32 real_uid)
 	u32 who = !!real_uid;
 	u64 *lost;
 
-	if (!ring_output(real_uid ? MAP(FD_USERS_TASKS) : MAP(FD_TASKS), data, size,
-			 BPF_RB_NO_WAKEUP))
+	if (!ring_output(real_uid ? MAP(FD_USERS_TASKS) : MAP(FD_TASKS), data, size, 0))
 		return;
 	lost = map_lookup(MAP(FD_TASKS_LOST), &who);
 	if (lost)
