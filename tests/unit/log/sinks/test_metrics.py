@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from log.errors import TraceError
 from log.events import Event, Lost, Reads, VerdictInfo
-from log.sinks import metrics as module
+from log.sinks import exposition
 from log.sinks.exporter import Gauge
 from log.sinks.metrics import MOST_SERIES, Metering, Metrics, MetricsOfRecord
 from log.values import Handle, Values
@@ -235,8 +235,8 @@ def get(port: int, path: str = "/metrics") -> str:
 
 
 def test_page_is_answered_beside_clients_that_stall(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_REQUEST_SECONDS", 0.5)
-    monkeypatch.setattr(module, "_LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(exposition, "_REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(exposition, "_LOOK_AGAIN", 0.05)
     port = free_port()
     metrics = Metrics(f"127.0.0.1:{port}")
     metrics.write([WRITE])
