@@ -22,7 +22,7 @@ TEST_PACKAGES = bpftrace btrfs-progs fish zsh $(BUILD_PACKAGES) gcc-aarch64-linu
 	libsasl2-modules libsasl2-modules-db sasl2-bin \
 	chromium-headless-shell dbus-daemon jq libvirt-dev libvirt-l10n libxml2-dev locales ltrace man-db openssl patchelf pkg-config polkitd python3-eventlet python3-gevent \
 	python3-greenlet python3-hypothesis python3-jinja2 python3-jsonschema python3-lxml python3-prometheus-client python3-pytest python3-pytest-timeout python3-pytest-xdist python3-audit python3-venv \
-	libcoro-perl libsys-virt-perl qemu-system-x86 qemu-user qemu-utils ruby ruby-libvirt shellcheck strace util-linux virtinst zstd
+	libcoro-perl libsys-virt-perl qemu-system-x86 qemu-user qemu-utils ruby ruby-libvirt shellcheck strace systemd util-linux virtinst zstd
 # of these the tests of README's examples
 README_PACKAGES = $(BUILD_PACKAGES) libvirt-daemon $(DRIVER_PACKAGES) openssl python3-hypothesis python3-pytest python3-pytest-timeout python3-pytest-xdist qemu-system-x86
 # Debian 12's; the compiler's fuzzer is in a package with its version in the name
