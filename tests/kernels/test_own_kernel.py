@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -89,13 +90,13 @@ def test_processor_that_is_switched_on_later(
 def test_programs_on_a_processor_that_is_switched_on_later(
     trace, caller, switched_off: None, tmp_path: Path
 ) -> None:
-    program = caller("execs")
-    ready = tmp_path / "ready"
-    wait = f"until [ -e {ready} ]; do :; done; exec taskset -c 1 {program} {CALLS}"
+    program, go, count = caller("execs"), tmp_path / "go", 3
+    os.mkfifo(go)
+    wait = f"read go <{go}; exec taskset -c 1 {program} {count}"
     tracer = trace("--cmdline", "full", "-f", "virGetVersion", "--", "sh", "-c", wait)
     CPU.write_text("1")
-    ready.touch()
-    result = tracer.finish()
+    go.write_text("now\n")
+    result = tracer.finish(300)
     assert [(call["exe"], call["cmdline"]) for call in result.calls("virGetVersion")] == [
-        (str(program), [str(program), "call", str(number)]) for number in range(CALLS)
+        (str(program), [str(program), "call", str(number)]) for number in range(count)
     ]
