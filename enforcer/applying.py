@@ -17,7 +17,8 @@ from enforcer.policy.cases import failures
 from enforcer.policy.compiled import compile_policy, read_summary
 from enforcer.policy.files import write_whole
 from enforcer.policy.loading import parse, read_text
-from enforcer.policy.rules import Policy, PolicyError, read_policy
+from enforcer.policy.reading import read_policy
+from enforcer.policy.rules import Policy, PolicyError
 from enforcer.rehearsal.recorded import Span, pass_lines
 from enforcer.rehearsal.rehearse import ALLOWED, DENIED, Rehearsal
 from log.errors import TraceError, say

@@ -7,7 +7,8 @@ import dataclasses
 import os
 from pathlib import Path
 
-from enforcer.policy.rules import Policy, read_policy
+from enforcer.policy.reading import read_policy
+from enforcer.policy.rules import Policy
 from log.errors import TraceError, say
 from probes.api.table import ApiTable
 

@@ -15,7 +15,8 @@ from enforcer.launch.library import table
 from enforcer.policy.files import write_whole
 from enforcer.policy.judge import Judge
 from enforcer.policy.loading import load, parse, read_text
-from enforcer.policy.rules import Policy, read_policy
+from enforcer.policy.reading import read_policy
+from enforcer.policy.rules import Policy
 from enforcer.rehearsal.learn import Measured, Seen, as_toml, said
 from enforcer.rehearsal.polkit import SeenByPolkit, as_rules, measure
 from enforcer.rehearsal.recorded import Span, pass_lines

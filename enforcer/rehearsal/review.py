@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from enforcer.policy.judge import Facts, Judge
-from enforcer.policy.rules import Policy, Rule, conditions, read_policy
+from enforcer.policy.reading import read_policy
+from enforcer.policy.rules import Policy, Rule, conditions
 from enforcer.rehearsal.generalise import Deed, Evidence, is_never, literal, shape_of
 from enforcer.rehearsal.learn import Seen, about, evidence_of, rule_lines
 from enforcer.rehearsal.rehearse import strictest

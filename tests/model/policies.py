@@ -12,7 +12,8 @@ from typing import Any
 
 from enforcer.launch.library import table
 from enforcer.policy.compiled import compile_policy
-from enforcer.policy.rules import PolicyError, read_policy
+from enforcer.policy.reading import read_policy
+from enforcer.policy.rules import PolicyError
 from tests.model.calls import FLAGS, FUNCTIONS, KINDS, NAMES, POOLS, UUIDS, VOLUMES, Call
 
 Policy = Mapping[str, Any]

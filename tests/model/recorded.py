@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from enforcer.launch.library import table
 from enforcer.policy.judge import UNRECORDED, Judge
-from enforcer.policy.rules import read_policy
+from enforcer.policy.reading import read_policy
 from enforcer.rehearsal.facts import facts_of, made_alone
 from enforcer.rehearsal.rehearse import strictest
 from log.events import Call

@@ -20,7 +20,8 @@ from enforcer.launch.library import table
 from enforcer.policy.compiled import IN_PARAMS, compile_policy, document_at
 from enforcer.policy.explain import Called, Supposed, explain_facts, objects_of
 from enforcer.policy.judge import NONE, UNRECORDED, Facts, Judge, Thing
-from enforcer.policy.rules import PolicyError, flag_arguments, flag_constants, read_policy
+from enforcer.policy.reading import read_policy
+from enforcer.policy.rules import PolicyError, flag_arguments, flag_constants
 from enforcer.policy.sources import is_part, names_objects
 from probes.api.table import Function
 from tests.enforced import library

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from enforcer.launch.library import table
 from enforcer.policy.explain import Supposed, explain
-from enforcer.policy.rules import flag_arguments, flag_constants, read_policy
+from enforcer.policy.reading import read_policy
+from enforcer.policy.rules import flag_arguments, flag_constants
 from tests.enforced import enforced_environment, put
 
 NODE = """<node>

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from enforcer.policy.judge import Judge
-from enforcer.policy.rules import read_policy
+from enforcer.policy.reading import read_policy
 from enforcer.rehearsal.facts import facts_of, made_alone
 from enforcer.rehearsal.rehearse import strictest
 from log.events import Call as Recorded

@@ -16,7 +16,7 @@ import subprocess
 import pytest
 
 from enforcer.commands import enforce_parser, policy_parser
-from enforcer.policy.rules import KEYS
+from enforcer.policy.reading import KEYS
 from log.options import export_parser, log_parser, report_parser, verify_parser
 from log.render import jsonl
 from log.usage import split_command

@@ -147,6 +147,7 @@ SHOWN_ELSEWHERE = {
     "enforcer.counting": "kernel/test_counts.py",
     "enforcer.guard": "kernel/test_ps.py",
     "enforcer.policy.documents": "preload/test_random_policies.py",
+    "enforcer.policy.never": "unit/enforcer/policy/test_policy.py",
     "enforcer.rehearsal.commands": "unit/enforcer/rehearsal/test_learn.py",
     "enforcer.rehearsal.polkit": "unit/enforcer/rehearsal/test_polkit.py",
     "enforcer.rehearsal.recorded": "unit/enforcer/rehearsal/test_learn.py",

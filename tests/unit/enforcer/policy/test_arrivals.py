@@ -23,7 +23,7 @@ from enforcer.policy.arrivals import (
     STEPS,
 )
 from enforcer.policy.compiled import covered_names
-from enforcer.policy.rules import read_policy
+from enforcer.policy.reading import read_policy
 from probes.api.load import stub_table
 from tests.needs import lack
 

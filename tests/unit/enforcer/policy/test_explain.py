@@ -9,7 +9,8 @@ import pytest
 
 from enforcer.launch.library import table
 from enforcer.policy.explain import Supposed, explain
-from enforcer.policy.rules import PolicyError, read_policy
+from enforcer.policy.reading import read_policy
+from enforcer.policy.rules import PolicyError
 from log.errors import TraceError
 from tests.enforced import COMMAND
 

@@ -22,7 +22,8 @@ from enforcer.policy.compiled import compile_policy, covered_names, literal_pref
 from enforcer.policy.explain import Supposed, explain
 from enforcer.policy.files import keep_for_command
 from enforcer.policy.loading import load
-from enforcer.policy.rules import KEYS, PolicyError, Rule, read_policy
+from enforcer.policy.reading import KEYS, read_policy
+from enforcer.policy.rules import PolicyError, Rule
 from log.errors import TraceError
 from probes.api.table import ApiTable, Function
 from probes.api.undescribed import NO_STUB

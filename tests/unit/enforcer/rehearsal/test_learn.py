@@ -15,7 +15,7 @@ import pytest
 
 from enforcer import commands
 from enforcer.policy.judge import Judge
-from enforcer.policy.rules import read_policy
+from enforcer.policy.reading import read_policy
 from enforcer.rehearsal import learn
 from enforcer.rehearsal.facts import facts_of, made_alone
 from enforcer.rehearsal.generalise import NEVER, literal, shape_of

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from enforcer import commands
-from enforcer.policy.rules import read_policy
+from enforcer.policy.reading import read_policy
 from enforcer.rehearsal.learn import LAST_RULE
 from tests.needs import PATIENCE
 from tests.recorded import TRACER
