@@ -76,6 +76,11 @@ def do(arguments: Sequence[str]) -> int:
             "verify": commands.verify_record,
             "export": commands.export_record,
         }[verb](words)
+    if verb == "open":
+        from enforcer.guard import GUARD
+        from probes.owed import show_open
+
+        return show_open(words, GUARD)
     if verb in ("ps", "stuck"):
         from enforcer.guard import GUARD
         from probes.commands import show_processes, show_stuck

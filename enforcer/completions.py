@@ -16,7 +16,14 @@ from typing import NamedTuple
 from enforcer.commands import enforce_parser, policy_parser
 from log import VERSION
 from log.options import export_parser, log_parser, report_parser, verify_parser
-from probes.options import list_parser, ps_parser, record_parser, stuck_parser, tracing_parser
+from probes.options import (
+    list_parser,
+    open_parser,
+    ps_parser,
+    record_parser,
+    stuck_parser,
+    tracing_parser,
+)
 
 # what a word is, by its metavar and, where that stands for several things, by its dest
 KINDS = {
@@ -72,6 +79,7 @@ def verbs() -> list[Verb]:
         _verb("list", list_parser()),
         _verb("ps", ps_parser()),
         _verb("stuck", stuck_parser()),
+        _verb("open", open_parser()),
         _verb("record", record_parser(VERSION)),
         _verb("log", log_parser()),
         _verb("report", report_parser()),

@@ -52,7 +52,8 @@ def _cut(item: Any, size: int) -> Value:
             item._replace(shown=shown._replace(whole=None)) if isinstance(shown, CutText) else item
         )
     if isinstance(item, Handle):
-        return Handle(item.type, {key: _cut(inner, size) for key, inner in item.fields.items()})
+        fields = {key: _cut(inner, size) for key, inner in item.fields.items()}
+        return item._replace(fields=fields)
     if isinstance(item, CutList):
         return CutList(_cut(item.items, size), item.total)  # type: ignore[arg-type]
     if type(item) is dict:

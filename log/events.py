@@ -157,6 +157,23 @@ class UnderWay(NamedTuple):
     call: str | None = None  # its id
 
 
+class Owed(NamedTuple):
+    """What a call has begun and no other one has ended: told when the process that owes it has
+    ended, when somebody asks, or as tracing ends.
+    """
+
+    time: int  # ns since the epoch: now
+    since: int  # ns since the epoch
+    what: str  # one of log/owing/pairs.py
+    object: Handle | None
+    detail: Value  # which disk of it
+    by: Mapping[str, Value]  # who, as far as known: pid, exe, uid, user, ...
+    gone: bool  # whether that process has ended
+    call: str | None  # id of the call that began it
+    sure: bool = True  # else it may have been ended by somebody who is not traced, or unseen
+    refers: tuple[str, ...] = ()  # what keeps a connection open that was closed
+
+
 class TargetInfo(NamedTuple):
     """A library file that probes are attached to."""
 
@@ -287,6 +304,7 @@ Event = (
     | Command
     | DomainEvent
     | UnderWay
+    | Owed
     | Attached
     | Unattached
     | Clock

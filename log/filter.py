@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from log.documents import names_in
-from log.events import Call, DomainEvent, Event, Reads
+from log.events import Call, DomainEvent, Event, Owed, Reads
 from log.values import CutText, Handle, Value, Xml
 
 NAME_FIELDS = ("name", "usage", "portdev", "domain")
@@ -58,7 +58,7 @@ def names_of(event: Event) -> Iterable[str] | None:
         return None if event.args is None else names_of_call(event)
     if type(event) is DomainEvent:
         return texts(event.domain.fields.values())
-    if type(event) is Reads:
+    if type(event) is Reads or type(event) is Owed:
         return (
             texts(event.object.fields.get(field) for field in NAME_FIELDS) if event.object else ()
         )
@@ -71,7 +71,7 @@ def uuids_of(event: Event) -> Iterable[str] | None:
         return None if event.args is None else uuids_of_call(event)
     if type(event) is DomainEvent:
         return texts((event.domain.fields.get("uuid"),))
-    if type(event) is Reads:
+    if type(event) is Reads or type(event) is Owed:
         return texts((event.object.fields.get("uuid"),)) if event.object else ()
     return ()
 

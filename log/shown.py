@@ -67,7 +67,8 @@ class Shown:
             and type(event) is not Command
             and type(event) is not DomainEvent
         ):
-            shown.append(event)
+            if self._keeps(event):
+                shown.append(event)
             return
         causes = (event.parent,) if event.parent else getattr(event, "one_of", ())
         for cause in causes:

@@ -41,6 +41,19 @@ class Handle(NamedTuple):
 
     type: str  # "domain", "network", "volume", "connect", ...
     fields: Mapping[str, Value]
+    # where it is in its process, and its connection; as long as it is there, what tells it from
+    # others. Not logged; None: not known
+    address: int | None = None
+    owner: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Handle) and self[:2] == other[:2]
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.type)
 
     @property
     def label(self) -> Value:

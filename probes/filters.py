@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from log.client import Client
-from log.events import Call, Caller, DomainEvent, Event
+from log.events import Call, Caller, DomainEvent, Event, Owed
 from log.filter import ended_so, is_about, is_one_of, names_of, wants_function
 from probes.api.table import Function
 from probes.kernel import records
@@ -156,6 +156,9 @@ class Filters:
 
     def keeps(self, event: Event) -> bool:
         """Whether an event of a wanted process is shown. Always, where `keeps_all`."""
+        if type(event) is Owed:
+            chooses = self.failed or self.slower_ns is not None
+            return not chooses and is_about(names_of(event), self.objects)
         if type(event) is not Call:
             return type(event) is not DomainEvent or is_about(names_of(event), self.objects)
         if self.writes and not event.write:

@@ -165,7 +165,7 @@ def do_what_was_asked(session: Session, log: Log, signals: Signals) -> None:
         log.reopen()
     if signals.show:
         signals.show = False
-        log.write(session.under_way())
+        log.write([*session.under_way(), *session.owed()])
 
 
 def first_calls(events: Sequence[Event], left: int) -> tuple[list[Event], int]:

@@ -22,6 +22,7 @@ from log.usage import (
     add_views,
     in_lines,
     number,
+    repeated,
     split_command,
     string_size,
     whole,
@@ -44,6 +45,7 @@ examples:
   libvirt-trace list '*Migrate*'            functions and their arguments
   libvirt-trace ps                          processes that have libvirt loaded
   libvirt-trace stuck                       calls that hang, and why
+  libvirt-trace open                        what was begun and never ended
   libvirt-trace record                      write a record, for later
   libvirt-trace log -w --since yesterday    what was changed since yesterday
   libvirt-trace enforce --policy keep.toml -- virsh
@@ -154,6 +156,7 @@ def tracing_parser(version: str) -> Parser:
             "       libvirt-trace list [--json] [GLOB...]\n"
             "       libvirt-trace ps [--json] [-d SECONDS]\n"
             "       libvirt-trace stuck [--json] [-d SECONDS]\n"
+            "       libvirt-trace open [--object GLOB] [--json] [-d SECONDS] [PATH...]\n"
             "       libvirt-trace record [OPTIONS] [DIR] [-- COMMAND [ARG...]]\n"
             "       libvirt-trace log [OPTIONS] [PATH...]\n"
             "       libvirt-trace report [OPTIONS] [PATH...]\n"
@@ -315,6 +318,30 @@ def stuck_parser() -> Parser:
         default=1,
         help="how long a call has to last (1)",
     )
+    parser.add_argument("--json", action="store_true", help="as JSON lines")
+    return parser
+
+
+def open_parser() -> Parser:
+    """The options of `open`."""
+    parser = Parser(
+        prog="libvirt-trace open",
+        usage="libvirt-trace open [OPTIONS] [PATH...]",
+        description="Lists what was begun and not ended: guests frozen or paused, block jobs, "
+        "streams, ... PATH: records, as of `log`.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="*", help="what is read (/var/log/libvirt-trace)"
+    )
+    parser.add_argument(
+        "-d",
+        metavar="SECONDS",
+        dest="seconds",
+        type=_seconds,
+        help="instead, trace so long, and list what was begun and not ended since",
+    )
+    repeated(parser.add_argument_group("which"), "--object", "GLOB", "objects", "only of these")
     parser.add_argument("--json", action="store_true", help="as JSON lines")
     return parser
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from log.errors import UsageError
-from log.events import Caller, Event, UnderWay
+from log.events import Caller, Event, Owed, UnderWay
+from log.owing.owing import Owing
+from log.owing.pairs import followed
 from log.shown import Shown
 from probes import ways
 from probes.api.load import load_api
@@ -120,6 +122,11 @@ class Session:
         self._coverage = guard.covering(self._daemons)
         self._modules = Modules()
         self._symbols = Symbols()
+        traced = {one.name: filters.wants(one) for one in table.functions}
+        self._owing = Owing(
+            followed(lambda name: traced.get(name, False), plumbing=filters.plumbing),
+            sure=not filters.by_process,
+        )
         self._watch = watch_maps(self._program.tasks, self._symbols)
         self._calls = Calls(
             self._rows.rows,
@@ -228,6 +235,7 @@ class Session:
         events.extend(self._shown.of(ended))
         if least is not None:
             events.extend(self.under_way(least))
+            events.extend(self.owed())
         events.extend(self._shown.of(self._calls.close()))
         events.extend(self._attachments.last())
         events.extend(self._losses.final(self._calls.ended_without_entry))
@@ -262,6 +270,11 @@ class Session:
     def under_way(self, least: int = 0) -> list[UnderWay]:
         """Calls that have lasted for `least` (ns), the oldest first."""
         return self._calls.under_way(time.monotonic_ns(), least)
+
+    def owed(self) -> list[Owed]:
+        """What was begun and not ended, the oldest first."""
+        owed = self._owing.open(self._clock.epoch(time.monotonic_ns()))
+        return [one for one in owed if self._options.filters.keeps(one)]
 
     def begun_before(self, inside: Sequence[Inside]) -> list[UnderWay]:
         """Of calls that were under way before, those that are so yet, and are seen by nothing
@@ -333,10 +346,10 @@ class Session:
         for record in due:
             before = bisect.bisect_right(raws, key_of(record.time), at, key=time_of)
             if before > at:
-                ended.extend(self._calls.feed(raws[at:before]))
+                ended.extend(self._owing.of(self._calls.feed(raws[at:before])))
                 at = before
             self._happens(record, ended)
-        ended.extend(self._calls.feed(raws[at:]))
+        ended.extend(self._owing.of(self._calls.feed(raws[at:])))
         ended.extend(self._calls.let_go(settled - SETTLED_NS))
         if self._way.name == NONE:
             ended.extend(self._calls.give_up(settled - SETTLED_NS))
@@ -364,6 +377,7 @@ class Session:
             self._before.serves(record.pid, record.tid)
             if record.is_last:
                 self._forget(record.pid)
+                ended.extend(self._owing.process_ended(record.pid, self._clock.epoch(record.time)))
 
     def _sender(self, pid: int, uid: int | None, at: int) -> Caller:
         """Who sent a signal, and may have gone since."""
@@ -387,6 +401,9 @@ class Session:
         for pid, tid in self._calls.open_threads():
             if not os.path.exists(f"/proc/{pid}/task/{tid}"):
                 self._happened.append(Exited(now, pid, tid, not os.path.exists(f"/proc/{pid}")))
+        for pid in self._owing.debtors():
+            if not os.path.exists(f"/proc/{pid}"):
+                self._happened.append(Exited(now, pid, pid, True))
         self._sweeps += 1
         if self._sweeps % SWEEPS_UNUSED == 0:
             self._calls.forget_idle()

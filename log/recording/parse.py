@@ -29,6 +29,7 @@ from log.events import (
     Event,
     Gap,
     Lost,
+    Owed,
     Reads,
     Recording,
     Removed,
@@ -357,6 +358,22 @@ def _under_way(f: Fields, types: Types) -> UnderWay:
     )
 
 
+def _owed(f: Fields, types: Types) -> Owed:
+    refers = _list(f.get("refers", []))
+    return Owed(
+        moment(f["time"]),
+        moment(f["since"]),
+        _plain(f["what"]),
+        _maybe_handle(f["object"], "/object", types),
+        _value(f["detail"], "/detail", types),
+        _fields(_dict(f["by"]), "/by", types),
+        _bool(f["gone"]),
+        _maybe_plain(f["call"]),
+        _bool(f["sure"]),
+        tuple(_text(one, f"/refers/{i}", types) for i, one in enumerate(refers)),
+    )
+
+
 def _maybe_handle(item: Any, path: str, types: Types) -> Handle | None:
     found = _value(item, path, types)
     if not (found is None or isinstance(found, Handle)):
@@ -540,6 +557,7 @@ _KINDS: dict[str, Callable[[Fields, Types], Event]] = {
     "agent": _command,
     "domain": _domain,
     "under_way": _under_way,
+    "owed": _owed,
     "attached": _attached,
     "unattached": lambda f, types: Unattached(
         moment(f["time"]), _text(f["path"], "/path", types), _plain(f["reason"])

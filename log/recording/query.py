@@ -5,13 +5,14 @@ out, the cheapest test first.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from log.client import UNKNOWN, Client
-from log.events import Call, Caller, Command, DomainEvent, Event, Reads
+from log.events import Call, Caller, Command, DomainEvent, Event, Owed, Reads
 from log.filter import (
     ended_so,
     is_about,
@@ -214,7 +215,24 @@ class Query:
                 not (self.is_of_calls or self.objects or self.uuids)
                 and self._of_process(event.caller, event.comm, None)
             )
+        if type(event) is Owed:
+            return self._keeps_owed(event)
         return True
+
+    def _keeps_owed(self, event: Owed) -> bool:
+        pid, user, uid = (event.by.get(key) for key in ("pid", "user", "uid"))
+        exe, address = event.by.get("exe"), event.by.get("address")
+        program = os.path.basename(exe) if isinstance(exe, str) else ""
+        said = [str(it) for it in (pid, user, uid, exe, program, address) if it is not None]
+        return (
+            not (self.functions or self.rules or self.failed or self.slower_ns is not None)
+            and (not self.clients or any(matches(word, self.clients) for word in said))
+            and (not self.pids or pid in self.pids)
+            and (not self.users or str(uid) in self.users or user in self.users)
+            and (not self.comms or is_one_of(program, self.comms))
+            and self.about(event)
+            and self._says(event)
+        )
 
     def _keeps_call(self, call: Call) -> bool:
         if not ended_so(call, failed=self.failed, slower_ns=self.slower_ns):

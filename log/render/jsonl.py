@@ -32,6 +32,7 @@ from log.events import (
     Event,
     Gap,
     Lost,
+    Owed,
     Reads,
     Recording,
     Removed,
@@ -287,6 +288,22 @@ def _under_way(event: UnderWay) -> str:
     return _of_process("under_way", event, fields)
 
 
+def _owed(event: Owed) -> str:
+    fields: dict[str, Value] = {
+        "since": rfc3339(event.since),
+        "what": event.what,
+        "object": event.object,
+        "detail": event.detail,
+        "by": dict(event.by),
+        "gone": event.gone,
+        "call": event.call,
+        "sure": event.sure,
+    }
+    if event.refers:
+        fields["refers"] = list(event.refers)
+    return _rare("owed", event.time, fields)
+
+
 def _of_process(
     kind: str, event: Command | DomainEvent | UnderWay, fields: Mapping[str, Value]
 ) -> str:
@@ -459,6 +476,7 @@ _OTHERS: dict[type, Callable[[Any], str]] = {
     Command: _command,
     DomainEvent: _domain,
     UnderWay: _under_way,
+    Owed: _owed,
     Attached: _attached,
     Unattached: _unattached,
     Clock: _clock_set,

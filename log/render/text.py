@@ -23,6 +23,7 @@ from log.events import (
     Command,
     DomainEvent,
     Event,
+    Owed,
     Reads,
     Recording,
     UnderWay,
@@ -89,6 +90,8 @@ def _pieces(event: Event, view: View) -> list[str]:
         )
     if type(event) is UnderWay:
         return _under_way(event, 0)
+    if type(event) is Owed:
+        return _owed(event)
     if type(event) is Reads:
         return [] if event.caused and view is not View.BOTH else _reads(event)
     if type(event) is Recording:
@@ -285,6 +288,22 @@ def _under_way(event: UnderWay, level: int) -> list[str]:
     ]
 
 
+def _owed(event: Owed) -> list[str]:
+    """What was begun and not ended: "web1: frozen by 4711 backup alice for 41s"."""
+    what = _OWED.get(event.what, escape(event.what))
+    if event.detail is not None:
+        what += f" on {_plain(event.detail)}"
+    refers = f"; {', '.join(map(escape, event.refers))} refer to it yet" if event.refers else ""
+    gone = ", its process has ended" if event.gone else ""
+    doubt = "" if event.sure else ", unless that was ended unseen"
+    who, since = person(event.by) or "somebody", duration(max(event.time - event.since, 0))
+    return [
+        *("time", clock(event.time), "notice", " libvirt-trace: "),
+        *(handle(event.object) if event.object else ("object", "?")),
+        *("notice", f": {what} by {who} for {since}{gone}{doubt}{refers}", "", "\n"),
+    ]
+
+
 def _reads(event: Reads) -> list[str]:
     """Calls that were counted, in the place of their lines."""
     who = _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid) + (
@@ -429,4 +448,11 @@ def _error(error: CallError) -> str:
     return escape(code) if error.message is None else f"{escape(code)} ({escape(error.message)})"
 
 
+# what is owed, as a person says it
+_OWED = {
+    "block job": "block job neither pivoted nor aborted",
+    "stream": "stream held",
+    "interface change": "change of interfaces neither committed nor rolled back",
+    "connection": "closed and yet open",
+}
 _LINES: dict[type, Callable[[Any, int], list[str]]] = {Command: _command, DomainEvent: _domain}

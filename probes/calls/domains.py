@@ -79,9 +79,8 @@ def with_true_name(call: Call, uuid: str, name: Value) -> Call:
             and value.fields.get("uuid") == uuid
             and _differ(value.fields.get("name"), name)
         ):
-            changed[key] = Handle(
-                "domain", {**value.fields, "name": name, "claimed": value.fields.get("name")}
-            )
+            fields = {**value.fields, "name": name, "claimed": value.fields.get("name")}
+            changed[key] = value._replace(fields=fields)
     return call._replace(args=Values({**call.args.values, **changed})) if changed else call
 
 

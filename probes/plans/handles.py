@@ -101,7 +101,7 @@ def _copy_connect(build: Builder, source: int, offsets: Offsets, mark: int) -> R
         fields["driver"] = values.string_value(texts[name])
         if raw[block] & 1:
             fields["readonly"] = True
-        return Handle("connect", fields)
+        return Handle("connect", fields, address)
 
     return read
 
@@ -181,6 +181,6 @@ def read_handle(build: Builder, source: int, kind: str, offsets: Offsets) -> Rea
             return Unreadable(address)
         fields = {name: reader(raw, texts, constants) for name, reader in readers}
         fields["driver"] = driver(raw, texts, constants)
-        return Handle(kind, fields)
+        return Handle(kind, fields, address, u64(raw, connect))
 
     return read

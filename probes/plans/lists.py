@@ -209,7 +209,7 @@ def _handle(reading: Reading, source: int, kind: str) -> TakeElement:
         address = int.from_bytes(data[:8], "little")
         if item.got < 0:
             return Unreadable(address) if address else None
-        return Handle(kind, fields)
+        return Handle(kind, fields, address)
 
     return take
 

@@ -20,7 +20,14 @@ from enforcer.policy.reading import KEYS
 from log.options import export_parser, log_parser, report_parser, verify_parser
 from log.render import jsonl
 from log.usage import split_command
-from probes.options import list_parser, ps_parser, record_parser, stuck_parser, tracing_parser
+from probes.options import (
+    list_parser,
+    open_parser,
+    ps_parser,
+    record_parser,
+    stuck_parser,
+    tracing_parser,
+)
 from tests import readme
 from tests.enforced import library
 from tests.needs import PYTHON, ROOT, lack
@@ -32,6 +39,7 @@ PARSERS = {
     "list": list_parser(),
     "ps": ps_parser(),
     "stuck": stuck_parser(),
+    "open": open_parser(),
     "record": record_parser("0"),
     "log": log_parser(),
     "report": report_parser(),
@@ -119,7 +127,7 @@ def test_manual_describes_every_option_of_an_export():
     assert options_in_manual("EXPORTS") == special
 
 
-@pytest.mark.parametrize("command", ["list", "ps"])
+@pytest.mark.parametrize("command", ["list", "ps", "stuck", "open"])
 def test_manual_has_the_options_of_a_subcommand(command):
     synopsis = MANUAL.read_text().partition(".Sh SYNOPSIS")[2].partition(".Sh")[0]
     lines = synopsis.partition(f".Cm {command}\n")[2].partition(".Nm")[0]

@@ -149,6 +149,8 @@ def comparable(item: Any) -> Any:
     """NaN is not equal to itself, 1 is equal to true, and tuples of any kind to each other."""
     if isinstance(item, Values):
         return comparable(item.values)
+    if isinstance(item, Handle):
+        item = item[:2]  # where it is in its process is not logged
     if isinstance(item, tuple):
         return (type(item).__name__, *map(comparable, item))
     if isinstance(item, list):
@@ -231,5 +233,5 @@ def test_lines_that_are_too_much_for_a_parser_are_foreign(line):
 
 
 def test_unknown_types_and_fields_are_left_out():
-    assert parse('{"type":"owed","what":"frozen"}') is None
+    assert parse('{"type":"weather","what":"frozen"}') is None
     assert parse(json.dumps({**SAMPLE, "new": {"x": 1}})) == DESTROY
