@@ -29,8 +29,9 @@ README_PACKAGES = $(BUILD_PACKAGES) libvirt-daemon $(DRIVER_PACKAGES) openssl py
 FUZZ_PACKAGES = clang libclang-rt-14-dev libxml2-dev
 FUZZER = atheris==3.0.0
 FUZZ_SECONDS = 600
-# programs that tests run: their packages would start them as services, so these are only unpacked
-UNPACKED = libestr0 libfastjson4 prometheus rsyslog rsyslog-gnutls
+# programs that tests run: their packages would start them as services, so these are only unpacked;
+# since Debian 13 promtool has a package of its own
+UNPACKED := libestr0 libfastjson4 prometheus $(if $(filter bookworm,$(RELEASE)),,promtool) rsyslog rsyslog-gnutls
 SOAK = --minutes 30 --times 100
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
