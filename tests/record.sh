@@ -20,7 +20,7 @@ commit=$(git -C "$(dirname "$0")" describe --always --dirty 2>/dev/null || echo 
 		'| target | UTC | commit | result |' '|---|---|---|---|'
 	{
 		sed -n '/^| [a-z]/{/^| target /d;p}' "$matrix" 2>/dev/null | grep -v "^| $target |" || true
-		echo "| $target | $(date -u '+%F %H:%M') | $commit | ${result:-no summary}$([ "$status" = 0 ] || echo " (status $status)") |"
+		echo "| $target | $(date -u '+%F %H:%M') | $commit | ${result:-$([ "$status" = 0 ] && echo passed || echo no summary)}$([ "$status" = 0 ] || echo " (status $status)") |"
 	} | sort
 } >"$folder/matrix"
 cat "$folder/matrix" >"$matrix"
