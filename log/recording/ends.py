@@ -9,7 +9,7 @@ import json
 import os
 from typing import NamedTuple
 
-from log.recording.folder import Folder, opened
+from log.recording.folder import Folder, contents_of, opened
 from log.recording.format import decompress
 from log.recording.frames import Content, frames
 from log.recording.index import FOOTER, seek_table, table_size
@@ -46,18 +46,14 @@ def _end_of(fd: int, name: str) -> LastSeal | None:
     data = _last_content(fd, size)
     first = data
     if data is None:
-        for content in frames(lambda count: os.read(fd, count)):
+        for content in frames(contents_of(fd)):
             if isinstance(content, Content) and not content.skippable and content.size:
                 first = first or content.data
                 if sealed(content.data):
                     data = content.data
     else:
         first = next(
-            (
-                content.data
-                for content in frames(lambda count: os.read(fd, count))
-                if isinstance(content, Content)
-            ),
+            (content.data for content in frames(contents_of(fd)) if isinstance(content, Content)),
             data,
         )
     return None if data is None else _end(data, name, _boot_of(first or b""))

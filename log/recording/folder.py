@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from log.errors import TraceError
@@ -20,6 +20,8 @@ from log.quote import name
 from log.recording.format import SUFFIX
 
 DEFAULT = "/var/log/libvirt-trace"
+HOLE = 1 << 18  # zeros, more than any block of zstd's has, that may be one
+BEGIN = 4096  # bytes of it that are read
 _LOCK = ".lock"
 _NOT_FOUND = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _flock = struct.Struct("hhqqi4x")
@@ -204,3 +206,27 @@ def opened(folder: Folder, file: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def contents_of(fd: int) -> Callable[[int], bytes]:
+    """Reads a file or a pipe on from where it is. Of a hole, which may be as long as any number
+    says, the begin will do.
+    """
+
+    def read(count: int) -> bytes:
+        data = os.read(fd, count)
+        if len(data) < HOLE or data.strip(b"\0"):
+            return data
+        try:
+            at = os.lseek(fd, 0, os.SEEK_CUR)
+            try:
+                after = os.lseek(fd, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                after = os.lseek(fd, 0, os.SEEK_END)  # it goes up to there
+        except OSError:  # a pipe, or a file system that can't tell
+            return data
+        return data if after == at else data[:BEGIN]
+
+    return read

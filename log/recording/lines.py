@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from log.recording.folder import contents_of
 from log.recording.format import LONGEST_LINE, MAGIC, SKIPPABLE, decompress, need_zstandard
 from log.recording.frames import Fault, frames
 from log.recording.index import Index, Indexes
@@ -50,8 +51,10 @@ def lines_of(fd: int, source: Medium) -> Iterator[bytes]:
     """
     label, look = source.label, source.look
 
+    read_on = contents_of(fd)
+
     def following(count: int) -> bytes:
-        while not (data := os.read(fd, count)) and look.wait:
+        while not (data := read_on(count)) and look.wait:
             look.wait()
         look.seen(len(data))
         return data

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from log.errors import TraceError
 from log.quote import name
-from log.recording.folder import Folder, open_folder, opened, order
+from log.recording.folder import Folder, contents_of, open_folder, opened, order
 from log.recording.format import SUFFIX, need_zstandard
 from log.recording.frames import Content, frames
 from log.recording.lines import Look, Medium, Wait, lines_of, walked_lines
@@ -105,7 +105,7 @@ def host_of(folder: Folder, file: str) -> str:
     """The host by the segment's first line, else by its name."""
     try:
         with opened(folder, file) as fd:
-            first = next(frames(lambda count: os.read(fd, count)), None)
+            first = next(frames(contents_of(fd)), None)
         if isinstance(first, Content) and not first.skippable:
             host = json.loads(first.data.partition(b"\n")[0])["host"]
             if isinstance(host, str):

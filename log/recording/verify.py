@@ -20,7 +20,7 @@ from log.events import End, Event, Gap, Lost, Recording, Removed
 from log.quote import escape, name
 from log.recording.ends import sealed
 from log.recording.entry import Summing, entry_of
-from log.recording.folder import Folder, Segment, open_folder, opened
+from log.recording.folder import Folder, Segment, contents_of, open_folder, opened
 from log.recording.format import INDEX, NO_CHAIN, SEEK_TABLE, chained, need_zstandard
 from log.recording.frames import Content, Fault, frames
 from log.recording.index import FrameRow, Index, read_index, tail
@@ -165,7 +165,7 @@ def _segment(folder: Folder, segment: Segment, state: _State, *, is_last: bool) 
     number = 0
     try:
         with opened(folder, label) as fd:
-            for content in frames(lambda count: os.read(fd, count)):
+            for content in frames(contents_of(fd)):
                 if isinstance(content, Fault):
                     _fault(state, label, content, is_last)
                 elif content.skippable == INDEX:

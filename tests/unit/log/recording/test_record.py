@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -18,12 +19,14 @@ from log.client import Client
 from log.errors import TraceError
 from log.events import End, Event, Gap, Lost, Reads, Recording, Removed
 from log.recording.folder import make_folder
+from log.recording.format import INDEX, compress, skippable
 from log.recording.frames import Content, frames
 from log.recording.index import Indexes, tail
 from log.recording.lines import Look
 from log.recording.query import Query
 from log.recording.reader import read
 from log.recording.recorder import Recorder
+from log.recording.verify import verify
 from log.recording.writer import Keeping
 from log.render import jsonl
 from tests.needs import ROOT
@@ -219,6 +222,50 @@ def test_garbage_in_place_of_a_segment_is_one_line(folder, size):
     found, said = replay(folder)
     assert calls(found) == [destroy(1)]
     assert len(said) == 1 and "is empty" in said[0] if size == 0 else len(said) == 1
+
+
+@pytest.mark.parametrize("begin", [b"", b"{}\n", bytes.fromhex("28b52ffd00")])
+def test_file_of_100_gb_that_are_not_there_is_a_line(folder, begin):
+    """It would take minutes to read: by who asks, who checks, and who records there next."""
+    record(folder, [destroy(1)])
+    hollow = folder / "host-20260101T000000Z.jsonl.zst"
+    hollow.write_bytes(begin)
+    os.truncate(hollow, 100 << 30)
+    found, said = replay(folder)
+    assert calls(found) == [destroy(1)] and len(said) == 1 and len(said[0]) < 200
+    assert not verify(str(folder), None).is_intact
+    hollow.rename(folder / "host-20991231T000000Z.jsonl.zst")
+    record(folder, [destroy(2)])
+    assert calls(replay(folder)[0]) == [destroy(1), destroy(2)]
+
+
+def test_segment_of_a_newer_version_is_read(folder):
+    """Without its index, where that is another one; what is not known here is passed over."""
+    (segment,) = record(folder, [destroy(1)], [destroy(2)])
+    data, end = segment.read_bytes(), index(segment).offsets()[-1]
+    new = b'{"type":"owed","time":"2999-01-01T00:00:00.000000000Z","what":{"x":[1]}}\n'
+    line = jsonl.line(destroy(3)).replace("}\n", ',"new":{"y":2}}\n').encode()
+    rows = json.dumps({"version": 99, "columns": {}}).encode()
+    segment.write_bytes(data[:end] + compress(new + line) + skippable(INDEX, compress(rows)))
+    found, said = replay(folder)
+    assert calls(found) == [destroy(1), destroy(2), destroy(3)] and not said
+
+
+def test_folder_that_may_not_be_read_is_one_line(folder, monkeypatch):
+    record(folder, [destroy(1)])
+    (folder / "other").mkdir()
+    opens = os.open
+
+    def refuse(path: Any, *rest: Any, **more: Any) -> int:
+        if str(path).endswith("other"):
+            raise PermissionError(13, "Permission denied")
+        return opens(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    found, said = replay(folder)
+    assert calls(found) == [destroy(1)] and said == [f"{folder}/other: permission denied"]
+    with pytest.raises(TraceError, match="other: permission denied"):
+        replay(folder / "other")
 
 
 def test_damaged_frame_costs_itself_only(folder):
