@@ -208,10 +208,11 @@ def test_change_of_interfaces(place: Place):
     client.end()
 
 
-def test_connection_that_was_closed_and_is_open():
+def test_connection_that_was_closed_and_is_open(tmp_path: Path):
     """`open -d` looks on for a while, and tells what still refers to it."""
     command = [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "open", "--json", "-d", "2"]
-    looking = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with (tmp_path / "shown").open("w") as shown_to:  # a pipe would have to be read meanwhile
+        looking = subprocess.Popen(command, stdout=shown_to)
     client = Client().do("kept = []")
     while looking.poll() is None:
         client.do(
@@ -223,10 +224,10 @@ def test_connection_that_was_closed_and_is_open():
             "assert conn.close() == 1",
             "del gone",
         )
-    shown = [json.loads(line) for line in looking.communicate()[0].splitlines()]
+    shown = [json.loads(line) for line in (tmp_path / "shown").read_text().splitlines()]
     client.end()
     assert looking.returncode == 0
     mine = [one for one in shown if one["by"].get("pid") == client.pid]
-    # the last one may just have been closed
-    assert {one["what"] for one in mine} == {"connection"} and mine
-    assert [one["refers"] for one in mine[:-1]] == [["domain test"]] * (len(mine) - 1)
+    assert {one["what"] for one in mine} == {"connection"} and len(mine) > 2
+    # what refers to the first may have been made before
+    assert ("domain test",) in {tuple(one["refers"]) for one in mine}
