@@ -243,7 +243,7 @@ def test_segment_of_a_newer_version_is_read(folder):
     """Without its index, where that is another one; what is not known here is passed over."""
     (segment,) = record(folder, [destroy(1)], [destroy(2)])
     data, end = segment.read_bytes(), index(segment).offsets()[-1]
-    new = b'{"type":"owed","time":"2999-01-01T00:00:00.000000000Z","what":{"x":[1]}}\n'
+    new = b'{"type":"of tomorrow","time":"2999-01-01T00:00:00.000000000Z","what":{"x":[1]}}\n'
     line = jsonl.line(destroy(3)).replace("}\n", ',"new":{"y":2}}\n').encode()
     rows = json.dumps({"version": 99, "columns": {}}).encode()
     segment.write_bytes(data[:end] + compress(new + line) + skippable(INDEX, compress(rows)))
@@ -306,7 +306,7 @@ def test_lines_of_other_programs_are_counted_and_left_out(tmp_path):
         '{"level":"info","msg":"x"}',
         "not json",
         '{"type":"call"}',
-        '{"type":"owed","what":"paused"}',
+        '{"type":"of tomorrow","what":"paused"}',
         "",
     ]
     path.write_text(jsonl.line(destroy(1)) + "\n".join(foreign) + "\n" + jsonl.line(destroy(2)))
