@@ -114,7 +114,9 @@ def of_type(kind: Any, name: str) -> st.SearchStrategy[Any]:
         return named if origin is not dict else st.dictionaries(words, words | numbers, max_size=2)
     if kind is Client:
         alone = any_event(kind)
-        both = {"peer": st.none() | alone, "claims": st.none() | alone}
+        # of the whole client it is said that it is unproved, not of what it says itself
+        inner = st.none() | alone.map(lambda one: one._replace(unproved=False))
+        both = {"peer": inner, "claims": inner}
         return st.just(client.OWN) | st.builds(
             lambda one, more: one._replace(**more), alone, st.fixed_dictionaries(both)
         )
