@@ -115,8 +115,8 @@ def of_type(kind: Any, name: str) -> st.SearchStrategy[Any]:
     if kind is Client:
         alone = any_event(kind)
         # of the whole client it is said that it is unproved, not of what it says itself
-        inner = st.none() | alone.map(lambda one: one._replace(unproved=False))
-        both = {"peer": inner, "claims": inner}
+        within = st.none() | alone.map(lambda one: one._replace(unproved=False))
+        both = {"peer": within, "claims": within}
         return st.just(client.OWN) | st.builds(
             lambda one, more: one._replace(**more), alone, st.fixed_dictionaries(both)
         )
