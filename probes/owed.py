@@ -61,7 +61,10 @@ def _traced(seconds: float, guard: Guard) -> list[Owed]:
             session.poll()
             time.sleep(LOOK)
         session.poll()
-        return session.owed()
+        found = session.owed()
+        for warning in session.take_warnings():
+            say(warning)
+        return found
     finally:
         session.stop()
 
@@ -77,6 +80,9 @@ def _recorded(paths: list[str]) -> list[Owed]:
             boots[host] = event.boot
         owing.setdefault(host, Owing()).of([event])
     now = time.time_ns()
+    for kept in owing.values():
+        if left_out := kept.left_out():
+            say(left_out)
     found = [
         one
         for host, kept in owing.items()

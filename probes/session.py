@@ -95,7 +95,9 @@ class Session:
                 f"process {', '.join(map(str, risky[:MOST_NAMED]))} has coroutines, which return "
                 "probes may kill before Linux 6.13: leave out --returns=probe"
             )
-        self._rows = Rows(self._program, table, options.filters, options.limits, way=way.name)
+        # which object it is matters only where all is seen that gives references up
+        limits = options.limits._replace(tells_apart=options.filters.plumbing)
+        self._rows = Rows(self._program, table, options.filters, limits, way=way.name)
         self._daemons = Daemons()
         # to processes, in their records' order
         self._happened: list[Happened] = []
@@ -273,6 +275,8 @@ class Session:
 
     def owed(self) -> list[Owed]:
         """What was begun and not ended, the oldest first."""
+        if left_out := self._owing.left_out():
+            self.warnings.append(left_out)
         owed = self._owing.open(self._clock.epoch(time.monotonic_ns()))
         return [one for one in owed if self._options.filters.keeps(one)]
 

@@ -65,6 +65,7 @@ class Owing:
         self._meant = frozenset({*self._begins, *self._ends})
         self._sure = sure
         self._debts: dict[_Key, _Debt] = {}
+        self._of: dict[int, dict[_Key, None]] = {}  # a process has begun it, or it is in there
         self._users: Counter[Value] = Counter()
         self.more = 0  # that there was no room for
         self._ended: Recent[int, int] = Recent(MOST_ENDED)  # processes, and when, ns
@@ -102,7 +103,8 @@ class Owing:
         if self._references:
             self._references.forget(pid)
         gone: list[Event] = []
-        for key, debt in list(self._debts.items()):
+        for key in list(self._of.get(pid, ())):
+            debt = self._debts[key]
             if key[1] == ("process", pid):
                 self._end(key)
             if debt.owed.by.get("pid") != pid or debt.began > time or debt.gone:
@@ -118,6 +120,15 @@ class Owing:
         """All that is owed at that time, the oldest first."""
         debts = sorted(self._debts.values(), key=lambda debt: debt.owed.since)
         return [self._state(debt, now) for debt in debts]
+
+    def left_out(self) -> str | None:
+        """What the limits cost, in words."""
+        if not self.more:
+            return None
+        return (
+            f"{self.more} more that were begun are not followed: {MOST_OF_A_USER} of a user are, "
+            f"and {MOST} in all"
+        )
 
     def debtors(self) -> set[int]:
         """Processes that owe something, and are not known to have ended."""
@@ -171,6 +182,8 @@ class Owing:
             self.more += 1
             return []
         self._debts[key] = debt
+        for concerned in _processes(key, owed):
+            self._of.setdefault(concerned, {})[key] = None
         self._users[user] += 1
         pid = by.get("pid")
         gone = self._ended.get(pid) if isinstance(pid, int) else None
@@ -209,6 +222,10 @@ class Owing:
 
     def _end(self, key: _Key) -> None:
         if debt := self._debts.pop(key, None):
+            for pid in _processes(key, debt.owed):
+                self._of[pid].pop(key)
+                if not self._of[pid]:
+                    del self._of[pid]
             user = debt.owed.by.get("uid")
             self._users[user] -= 1
             if not self._users[user]:
@@ -230,6 +247,13 @@ class Owing:
         for debt in self._debts.values():
             if (debt.owed.what, debt.owed.call) == (event.what, event.call):
                 debt.gone = debt.gone or bool(event.gone)
+
+
+def _processes(key: _Key, owed: Owed) -> set[int]:
+    """Whose end matters to it."""
+    where, number = key[1]
+    pid = owed.by.get("pid")
+    return ({number} if where == "process" else set()) | ({pid} if isinstance(pid, int) else set())
 
 
 def _is_meant(pair: Pair, call: Call) -> bool:

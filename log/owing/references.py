@@ -6,10 +6,11 @@ go out.
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
+from functools import lru_cache
 from typing import NamedTuple
 
 from log.events import Call
-from log.recent import Recent
 from log.values import Handle, Value
 
 MOST, MOST_NAMED = 16384, 8
@@ -17,6 +18,17 @@ _frees = re.compile(r"vir\w+Free").fullmatch
 _refers = re.compile(r"vir(?!ConnectRef)\w+Ref").fullmatch
 _registers = re.compile(r"virConnect\w*(?<!De)Register(?:Any|CloseCallback)?").fullmatch
 _deregisters = re.compile(r"virConnect\w*(?:Deregister(?:Any)?|UnregisterCloseCallback)").fullmatch
+
+
+@lru_cache(maxsize=2048)
+def _does(function: str) -> str:
+    """What of all this a function does."""
+    if _registers(function):
+        return "registers"
+    if _deregisters(function):
+        return "deregisters"
+    return "refers" if _refers(function) else "frees" if _frees(function) else ""
+
 
 _Key = tuple[int, int | str]  # process; address of an object, or which callback
 
@@ -31,7 +43,8 @@ class References:
     """Objects and callbacks that hold connections, of all processes."""
 
     def __init__(self) -> None:
-        self._kept: Recent[_Key, _Reference] = Recent(MOST)
+        self._kept: OrderedDict[_Key, _Reference] = OrderedDict()
+        self._of: dict[int, dict[_Key, None]] = {}  # by process
 
     def learn(self, call: Call) -> int | None:
         """From a call that is over; the connection that is referred to once less now, if any."""
@@ -47,14 +60,15 @@ class References:
         first = next(iter(args.values()), None)
         if not isinstance(first, Handle) or not first.address:
             return None
-        if _registers(call.function) or _deregisters(call.function):
+        does = _does(call.function)
+        if does in ("registers", "deregisters"):
             return self._callback(call, first.address)
-        if _refers(call.function) and (known := self._kept.get((pid, first.address))):
-            self._kept.put((pid, first.address), known._replace(times=known.times + 1))
-        elif _frees(call.function):
-            known = self._kept.pop((pid, first.address))
+        if does == "refers" and (known := self._kept.get((pid, first.address))):
+            self._keep((pid, first.address), known._replace(times=known.times + 1))
+        elif does == "frees":
+            known = self._drop((pid, first.address))
             if known and known.times > 1:
-                self._kept.put((pid, first.address), known._replace(times=known.times - 1))
+                self._keep((pid, first.address), known._replace(times=known.times - 1))
                 return None
             return first.owner or (known.connection if known else None)
         return None
@@ -63,25 +77,25 @@ class References:
         connection = handle.owner or connection
         if handle.address and connection:
             name = f"{handle.type} {handle.label}" if handle.type != "stream" else handle.type
-            self._kept.put((pid, handle.address), _Reference(connection, name, 1))
+            self._keep((pid, handle.address), _Reference(connection, name, 1))
 
     def _callback(self, call: Call, connection: int) -> int | None:
         pid, args = call.caller.pid, list(call.args.values.values()) if call.args else []
-        if _registers(call.function):
+        if _does(call.function) == "registers":
             number = call.ret if call.function.endswith("Any") else "callback"
-            self._kept.put(
+            self._keep(
                 (pid, f"{connection} {number}"), _Reference(connection, "callback of events", 1)
             )
             return None
         number = args[1] if call.function.endswith("Any") and len(args) > 1 else "callback"
-        return connection if self._kept.pop((pid, f"{connection} {number}")) else None
+        return connection if self._drop((pid, f"{connection} {number}")) else None
 
     def of(self, pid: int, connection: int, count: int) -> list[Value]:
         """What refers to it, of so many references."""
         found: list[Value] = [
-            one.name
-            for (owner, _), one in self._kept.items()
-            if (owner, one.connection) == (pid, connection)
+            self._kept[key].name
+            for key in self._of.get(pid, ())
+            if self._kept[key].connection == connection
         ]
         named = found[:MOST_NAMED]
         if count > len(named):
@@ -90,9 +104,25 @@ class References:
 
     def forget(self, pid: int) -> None:
         """The process has ended."""
-        for key, _ in self._kept.items():
-            if key[0] == pid:
-                self._kept.pop(key)
+        for key in list(self._of.get(pid, ())):
+            self._drop(key)
+
+    def _keep(self, key: _Key, reference: _Reference) -> None:
+        """In place of the one that was not touched for longest."""
+        self._kept[key] = reference
+        self._kept.move_to_end(key)
+        self._of.setdefault(key[0], {})[key] = None
+        if len(self._kept) > MOST:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: _Key) -> _Reference | None:
+        dropped = self._kept.pop(key, None)
+        if dropped is not None:
+            of_process = self._of[key[0]]
+            del of_process[key]
+            if not of_process:
+                del self._of[key[0]]
+        return dropped
 
 
 def _connection(args: dict[str, Value]) -> int:

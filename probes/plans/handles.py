@@ -143,6 +143,8 @@ def read_handle(build: Builder, source: int, kind: str, offsets: Offsets) -> Rea
     block = build.block(source, first, end - first)
     build.follows(source)
     build.follows(block + owner - first)
+    if limits.tells_apart or kind == "stream":  # streams have nothing else
+        build.shows(source, 8)
     readers: list[tuple[str, Read]] = []
     for field, how, is_name in shown:
         at = block + place[field] - first

@@ -61,6 +61,7 @@ class Limits(NamedTuple):
 
     string: int
     redact: bool
+    tells_apart: bool = False  # whether it matters which of several alike objects it is
 
 
 class WriteCondition(NamedTuple):

@@ -164,7 +164,10 @@ def test_a_user_can_have_so_many_and_takes_no_room_from_others(clock: Clock):
     for number in range(MOST_OF_A_USER + 3):
         guest = GUEST._replace(fields={**GUEST.fields, "uuid": str(number)})
         owing.of([clock.call("virDomainFSFreeze", args=Values({"dom": guest}))])
-    assert len(owing.open(0)) == MOST_OF_A_USER and owing.more == 3
+    assert len(owing.open(0)) == MOST_OF_A_USER
+    assert owing.left_out() == (
+        "3 more that were begun are not followed: 512 of a user are, and 8192 in all"
+    )
     owing.of([clock.call("virDomainSuspend", client=ALICE._replace(uid=0))])
     assert owed(owing, clock)[-1] == "paused"
 
@@ -203,6 +206,22 @@ def test_connection_is_owed_until_the_last_that_refers_to_it_is_freed(clock: Clo
     assert [one.refers for one in owing.open(clock.now)] == [("1 more",)]
     owing.of([clock.call("virStreamFree", **here, args=Values({"stream": STREAM}))])
     assert owed(owing, clock) == []
+
+
+def test_nothing_is_kept_of_processes_that_have_ended(clock: Clock):
+    owing = Owing()
+    for number in range(1, 101):
+        caller = DAEMON._replace(pid=number)
+        here = {"client": None, "caller": caller}
+        conn = Values({"conn": CONNECT})
+        owing.of([clock.call("virDomainLookupByName", **here, ret=GUEST, args=conn)])
+        owing.of([clock.call("virConnectClose", **here, ret=1)])
+        assert [one.refers for one in owing.open(clock.now)] == [("domain web1",)]
+        owing.process_ended(number, clock.now)
+        assert owed(owing, clock) == [] and not owing.debtors()
+    refers = owing._references
+    assert refers is not None
+    assert not any((owing._debts, owing._of, owing._users, refers._kept, refers._of))
 
 
 def test_pairs_of_which_an_end_is_not_traced_are_left_out():

@@ -105,6 +105,21 @@ def test_unused_registers_are_not_in_the_key(function):
     assert (plan.key(bytes(raw)) == plan.key(bytes(other))) == (function != "virDomainCreateXML")
 
 
+@pytest.mark.parametrize(
+    ("function", "is_stream"), [("virDomainFree", False), ("virStreamFinish", True)]
+)
+def test_alike_objects_are_told_apart_where_that_matters(function, is_stream):
+    """Two streams of a connection look the same; of domains it matters which one is freed, if it is
+    looked for what refers to a connection.
+    """
+    for limits, told in ((LIMITS, is_stream), (LIMITS._replace(tells_apart=True), True)):
+        plan = entry_plan(TABLE.by_name[function], TABLE, OFFSETS, limits, 0)
+        raw = record(plan, random.Random(3))
+        other = bytearray(raw)
+        other[records.ENTRY_ARGS + 1] ^= 1
+        assert (plan.key(bytes(raw)) != plan.key(bytes(other))) == told
+
+
 def test_a_version_of_constants_is_used_once():
     first, second = Constants(), Constants()
     seen = {first.version, second.version}
