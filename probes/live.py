@@ -257,6 +257,7 @@ def trace_until_end(
     log.know(Gauge("open_call_age_seconds", "Of the oldest call under way.", session.oldest_call))
     if not options.redact:
         log.complain("secrets are shown, because of --no-redact")
+    log.know(Gauge("owed", "What was begun and not ended.", session.count_owed))
     with log.starting(status=command is None):
         attached = session.start(log.complain)
         for warning in (*session.take_warnings(), unseen()):

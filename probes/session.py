@@ -269,6 +269,10 @@ class Session:
         oldest = self._calls.oldest()
         return 0.0 if oldest is None else (time.monotonic_ns() - oldest) / 1e9
 
+    def count_owed(self) -> int:
+        """How much was begun and not ended."""
+        return len(self._owing)
+
     def under_way(self, least: int = 0) -> list[UnderWay]:
         """Calls that have lasted for `least` (ns), the oldest first."""
         return self._calls.under_way(time.monotonic_ns(), least)

@@ -121,6 +121,9 @@ class Owing:
         debts = sorted(self._debts.values(), key=lambda debt: debt.owed.since)
         return [self._state(debt, now) for debt in debts]
 
+    def __len__(self) -> int:
+        return len(self._debts)
+
     def left_out(self) -> str | None:
         """What the limits cost, in words."""
         if not self.more:

@@ -39,6 +39,7 @@ try:
     domain.resume()
 except libvirt.libvirtError:
     pass
+domain.suspend()
 print("done", flush=True)
 input()
 """
@@ -141,6 +142,7 @@ def test_real_prometheus_and_journal_get_what_happens(
         assert float(ask("sum(libvirt_trace_lost_calls_total)")[0][1]) == 0
         assert ask('up{job="libvirt-trace"}')[0][1] == "1"
         assert ask("libvirt_open_call_age_seconds")
+        assert ask("sum(libvirt_owed)") == [({}, "1")]  # the domain is paused
     found = journal.wait_for(23, "LIBVIRT_FUNCTION=virDomainSetMemory")
     result = tracer.stop()
     made = {call["id"] for call in result.calls("virDomainSetMemory")}
