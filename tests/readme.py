@@ -18,6 +18,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from log.recording.parse import parse
+from log.render import text
 from tests.needs import PATIENCE, PYTHON, ROOT
 
 README = ROOT / "README.md"
@@ -55,6 +57,7 @@ _VARYING = (
     (re.compile(r"(?<=\(libvirt )[0-9.]+(?=, )"), "VERSION"),
     (re.compile(r"(?<==virsh\+)0x[0-9a-f]+"), "PLACE"),
 )
+_NUMBER = re.compile(r"\b[0-9]+(?:\.[0-9]+)?(?:[num]?s)?\b")
 _ROW = re.compile(r"\w+(?: +[0-9]+){3} +[0-9.]+[num]?s")  # of the table of -c
 _SPAN = re.compile(r" +[0-9.]+(?:ns|us|ms|s)\b")
 _VARYING_FIELDS = frozenset(
@@ -128,6 +131,19 @@ def comparable(lines: Iterable[str]) -> list[str]:
             continue
         found.append(_comparable(line, pids))
     return found
+
+
+def quotes(event: Mapping[str, object], begin: str, names: Mapping[str, str]) -> bool:
+    """Whether the README's prose has the line that tells the event, from where it begins so;
+    `names`: what stands there for names that only a test has. Numbers are others each time.
+    """
+    told = parse(json.dumps(event).encode() + b"\n")
+    assert told is not None
+    line = text.line(told).rstrip("\n")
+    for name, shown in names.items():
+        line = line.replace(name, shown)
+    prose = " ".join(README.read_text().split())
+    return _NUMBER.sub("N", line[line.index(begin) :]) in _NUMBER.sub("N", prose)
 
 
 def separate(lines: Iterable[str]) -> tuple[list[str], list[str], list[str]]:

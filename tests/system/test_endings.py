@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests import readme
 from tests.cgroups import limited_cgroup
 from tests.daemon import DOMAIN, Daemon, Guest
 from tests.needs import PATIENCE, PYTHON
@@ -275,7 +276,7 @@ def test_daemon_that_starts_again(tmp_path: Path):
         daemon.virsh("autostart", "starts-by-itself")
         done_before = "/run/libvirt/qemu/autostarted"
         enter = ("nsenter", "-t", str(guest.pid), "-m")
-        tracer = Tracer("-w")
+        tracer = Tracer("-w", "--object", "left", "--object", "starts-by-itself")
         try:
             tracer.wait_attached()
             daemon.restart(lambda: run(*enter, "rm", "-f", done_before))
@@ -286,4 +287,5 @@ def test_daemon_that_starts_again(tmp_path: Path):
         finally:
             tracer.kill()
     assert seen(stopped, "signal", "pid") == {"kind": "signal", "signal": "SIGKILL", "pid": sender}
+    assert readme.quotes(stopped, "domain web1", {"left": "web1"})
     assert (stopped["qemu_pid"], stopped["pid"]) == (guest.pid, daemon.pid)

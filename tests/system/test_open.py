@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests import readme
 from tests.daemon import Daemon
 from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.tracing import Event, Tracer
@@ -165,6 +166,9 @@ def test_what_a_client_leaves_behind(place: Place, what: str):
     assert owed["detail"] == ("vda" if what == "block job" else None)
     begun = place.tracer.wait_for(lambda one: one.get("id") == owed["call"])
     assert begun["client"]["pid"] == pid and owed["since"] >= begun["time"]
+    if what == "frozen":
+        by = f"{os.path.basename(os.path.realpath(PYTHON))} root"
+        assert readme.quotes(owed, "web1: ", {place.name: "web1", by: "backup alice"})
     # a record tells the same
     recorded = [one for one in listed(str(place.log)) if one["call"] == owed["call"]]
     assert [(one["what"], one["gone"]) for one in recorded] == [(what, True)]

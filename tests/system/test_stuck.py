@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from probes.host.stacks import Inside, Stacks
+from tests import readme
 from tests.daemon import Daemon, Guest
 from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.tracing import Event, Tracer
@@ -100,6 +101,18 @@ def test_who_waits_for_whom(trace, hanging: Clients, libvirtd: Daemon, guest: Gu
     assert waiting["held_by"]["function"] == "virDomainSuspend"
     assert waiting["held_by"]["pid"] == first.pid
     assert waiting["object"]["name"] == guest.name
+    names = {
+        guest.name: "web1",
+        os.path.basename(os.path.realpath(PYTHON)): "virsh",
+        "python3": "virsh",
+    }
+    assert readme.quotes(asking, "waiting for", names)
+    of_client = next(
+        one
+        for one in tracer.events
+        if one["type"] == "under_way" and one["pid"] == others[0].pid and one["held_by"]
+    )
+    assert readme.quotes(of_client, str(others[0].pid), names)
     for client in others:
         output, _ = client.communicate(timeout=90 * PATIENCE)
         assert output.strip() == TIMED_OUT
