@@ -81,6 +81,11 @@ def do(arguments: Sequence[str]) -> int:
         from probes.owed import show_open
 
         return show_open(words, GUARD)
+    if verb == "top":
+        from enforcer.guard import GUARD
+        from probes.busy import show_top
+
+        return show_top(words, GUARD)
     if verb in ("ps", "stuck"):
         from enforcer.guard import GUARD
         from probes.commands import show_processes, show_stuck

@@ -22,6 +22,7 @@ from probes.options import (
     ps_parser,
     record_parser,
     stuck_parser,
+    top_parser,
     tracing_parser,
 )
 
@@ -80,6 +81,7 @@ def verbs() -> list[Verb]:
         _verb("ps", ps_parser()),
         _verb("stuck", stuck_parser()),
         _verb("open", open_parser()),
+        _verb("top", top_parser()),
         _verb("record", record_parser(VERSION)),
         _verb("log", log_parser()),
         _verb("report", report_parser()),

@@ -46,6 +46,7 @@ examples:
   libvirt-trace ps                          processes that have libvirt loaded
   libvirt-trace stuck                       calls that hang, and why
   libvirt-trace open                        what was begun and never ended
+  libvirt-trace top --sort queue            who waits the longest for a daemon
   libvirt-trace record                      write a record, for later
   libvirt-trace log -w --since yesterday    what was changed since yesterday
   libvirt-trace enforce --policy keep.toml -- virsh
@@ -157,6 +158,7 @@ def tracing_parser(version: str) -> Parser:
             "       libvirt-trace ps [--json] [-d SECONDS]\n"
             "       libvirt-trace stuck [--json] [-d SECONDS]\n"
             "       libvirt-trace open [--object GLOB] [--json] [-d SECONDS] [PATH...]\n"
+            "       libvirt-trace top [--sort BY] [--rows N] [--once] [--json] [-d SECONDS]\n"
             "       libvirt-trace record [OPTIONS] [DIR] [-- COMMAND [ARG...]]\n"
             "       libvirt-trace log [OPTIONS] [PATH...]\n"
             "       libvirt-trace report [OPTIONS] [PATH...]\n"
@@ -346,6 +348,44 @@ def open_parser() -> Parser:
     return parser
 
 
+def top_parser() -> Parser:
+    """The options of `top`."""
+    # only here: who traces to the screen need not wait for it
+    from log.recording.busiest import SORTS
+
+    parser = Parser(
+        prog="libvirt-trace top",
+        description="Shows which clients, functions and domains keep libvirt busy, and how long "
+        "calls wait until a daemon begins.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "-d",
+        metavar="SECONDS",
+        dest="seconds",
+        type=_look,
+        default=2,
+        help="how long each look takes (2)",
+    )
+    parser.add_argument(
+        "--sort",
+        metavar="BY",
+        choices=tuple(SORTS),
+        default="calls",
+        help=f"what is first: the most {', '.join(SORTS)} (calls)",
+    )
+    parser.add_argument(
+        "--rows",
+        metavar="N",
+        type=_rows,
+        default=10,
+        help="rows of a table, at most, where there is no screen to fill; 0: all (10)",
+    )
+    parser.add_argument("--once", action="store_true", help="one look")
+    parser.add_argument("--json", action="store_true", help="as JSON lines, every row")
+    return parser
+
+
 def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
     """The filters that the options ask for. TraceError for a process that is not there."""
     from probes.filters import Filters
@@ -395,6 +435,14 @@ def _uid(user: str) -> int:
 
 def _count(text: str) -> int:
     return whole(text, "a number of calls", 1, 1 << 62)
+
+
+def _rows(text: str) -> int:
+    return whole(text, "a number of rows", 0, 1 << 31)
+
+
+def _look(text: str) -> float:
+    return number(text, "a time in seconds, 0.1 or more", 0.1, 1e9)
 
 
 def _buffer_size(text: str) -> int:

@@ -89,7 +89,7 @@ class Report:
     def _rows(self, event: Call | Reads, about: Handle | None) -> Iterable[Counts]:
         yield self.all
         client = client_of(event.comm, event.caller, event.client)
-        words = () if about is None else (about.type, _said(about.label))
+        words = () if about is None else (about.type, said(about.label))
         for table, key in (
             ("client", client),
             ("object", words or ("", "")),
@@ -111,7 +111,7 @@ class Report:
         how = f"{event.event}: {event.detail}"
         self.endings[at] = Ending(
             event.time,
-            _said(event.domain.label),
+            said(event.domain.label),
             uuid if isinstance(uuid, str) else None,
             how,
             cause_of(event),
@@ -148,7 +148,8 @@ def client_of(comm: str, caller: Caller, client: Client | None) -> Key:
     return client.program or client.address or "?", client.name or "?"
 
 
-def _said(label: Value) -> str:
+def said(label: Value) -> str:
+    """What an object is called, as far as that is known."""
     if isinstance(label, CutText):
         return label.whole or f"{label.text}..."
     return label if isinstance(label, str) else "?"
@@ -180,7 +181,8 @@ def heading(report: Report) -> str:
     )
 
 
-def _label(title: str, key: Key) -> str:
+def label_of(title: str, key: Key) -> str:
+    """A row's name, for people."""
     if not key:
         return "(others)"
     if title == "object" and not key[0]:
@@ -193,7 +195,7 @@ def _table(title: str, rows: Mapping[Key, Counts], top: int) -> Table:
         rows.items(), key=lambda item: (-item[1].durations.total, -item[1].calls, item[0])
     )
     shown = longest[: top or None]
-    cells = [(_label(title, key), *_cells(counts)) for key, counts in shown]
+    cells = [(label_of(title, key), *_cells(counts)) for key, counts in shown]
     if rest := longest[len(shown) :]:
         sums = [sum(counts.numbers()[column] for _, counts in rest) for column in range(3)]
         total = duration(sum(counts.durations.total for _, counts in rest))
@@ -214,7 +216,7 @@ def _places(rows: Mapping[Key, Shares], top: int) -> Table:
     known = [(key, counts) for key, counts in rows.items() if counts.spent[PLACES[0]].count]
     known.sort(key=lambda item: (-item[1].durations.total, item[0]))
     cells = [
-        (_label("function", key), place, str(durations.count), *map(duration, _times(durations)))
+        (label_of("function", key), place, str(durations.count), *map(duration, _times(durations)))
         for key, counts in known[: top or None]
         for place, durations in counts.spent.items()
     ]
@@ -238,7 +240,7 @@ def _endings(report: Report, top: int) -> Table:
 
 
 def _cause(one: Ending) -> str:
-    return f"{escape(one.cause)}, {_label('client', one.by)}" if one.by else one.cause
+    return f"{escape(one.cause)}, {label_of('client', one.by)}" if one.by else one.cause
 
 
 def differences(before: Report, after: Report) -> list[Table]:
@@ -251,7 +253,7 @@ def differences(before: Report, after: Report) -> list[Table]:
         for key, old, new in _changed(before.tables[title], after.tables[title]):
             cells.append(
                 (
-                    _label(title, key),
+                    label_of(title, key),
                     *map(_change, _cells(old or Counts()), _cells(new or Counts())),
                 )
             )
@@ -316,7 +318,7 @@ def as_json(report: Report) -> str:
         "gaps": report.gaps,
         "endings_left_out": report.endings_left_out,
     }
-    return _dump({"type": "report", **span, **sums, **lists, "endings": ended})
+    return as_line({"type": "report", **span, **sums, **lists, "endings": ended})
 
 
 def differences_as_json(before: Report, after: Report) -> str:
@@ -324,7 +326,7 @@ def differences_as_json(before: Report, after: Report) -> str:
     lists = {
         f"{title}s": [
             {
-                title: _words(title, key),
+                title: words_of(title, key),
                 "before": old and _numbers(old),
                 "after": new and _numbers(new),
             }
@@ -336,11 +338,11 @@ def differences_as_json(before: Report, after: Report) -> str:
         dict(zip(("domain", "how", "by", "before", "after"), (*key, old, new), strict=True))
         for key, old, new in _ended(before, after)
     ]
-    return _dump({"type": "difference", **lists, "endings": ended})
+    return as_line({"type": "difference", **lists, "endings": ended})
 
 
 def _row(title: str, key: Key, counts: Shares) -> dict[str, Any]:
-    return {title: _words(title, key), **_numbers(counts), **_shares(counts)}
+    return {title: words_of(title, key), **_numbers(counts), **_shares(counts)}
 
 
 def _shares(counts: Shares) -> dict[str, Any]:
@@ -359,17 +361,17 @@ def _shares(counts: Shares) -> dict[str, Any]:
     }
 
 
-def _words(title: str, key: Key) -> Any:
+def words_of(title: str, key: Key) -> Any:
     """How a row is called; null: what is on no object. "others" is true for what there was no
     row for.
     """
     if not key:
         return {"others": True}
-    if title == "function":
-        return key[0]
+    if title == "client":
+        return dict(zip(("program", "user"), key, strict=True))
     if title == "object":
         return dict(zip(("type", "name"), key, strict=True)) if key[0] else None
-    return dict(zip(("program", "user"), key, strict=True))
+    return key[0]
 
 
 def _numbers(counts: Counts) -> dict[str, int | None]:
@@ -383,7 +385,7 @@ def _numbers(counts: Counts) -> dict[str, int | None]:
 
 def _ending(one: Ending) -> dict[str, Any]:
     event, _, detail = one.how.partition(": ")
-    by = _words("client", one.by) if one.by else None
+    by = words_of("client", one.by) if one.by else None
     domain = {"name": one.domain, "uuid": one.uuid}
     return {
         "time": rfc3339(one.time),
@@ -395,7 +397,8 @@ def _ending(one: Ending) -> dict[str, Any]:
     }
 
 
-def _dump(fields: dict[str, Any]) -> str:
+def as_line(fields: dict[str, Any]) -> str:
+    """JSON, whatever the texts are."""
     return json.dumps(_well_formed(fields), separators=(",", ":")) + "\n"
 
 

@@ -174,3 +174,38 @@ def test_end_of_a_run_tells_what_hangs(trace, hanging: Clients, libvirtd: Daemon
     assert (last["call"], last["where"]) == (unfinished["id"], "waiting for the monitor")
     assert unfinished["reason"] == "still running"
     assert result.events.index(last) < result.events.index(unfinished)
+
+
+# defines a domain of that name, asks for it and takes it away: 25 calls on it
+ASKING = """
+import sys, libvirt
+conn = libvirt.open(sys.argv[1])
+domain = conn.defineXML(sys.argv[2])
+for _ in range(23):
+    domain.isActive()
+domain.undefine()
+"""
+
+
+def test_top_tells_waiting_from_work(libvirtd: Daemon):
+    """Who asks waits until the daemon takes it, for each call anew."""
+    looking = subprocess.Popen(
+        [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "top", "--once", "--json", "-d", "600"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert looking.stderr and "counting calls" in looking.stderr.readline()
+    name = f"counted-{os.getpid()}"
+    defined = (
+        f"<domain type='qemu'><name>{name}</name><memory>1024</memory>"
+        "<os><type>hvm</type></os></domain>"
+    )
+    subprocess.run([PYTHON, "-c", ASKING, libvirtd.uri, defined], check=True)
+    looking.send_signal(signal.SIGINT)
+    output, complaints = looking.communicate(timeout=60 * PATIENCE)
+    assert looking.returncode == 0, complaints
+    (row,) = [row for row in json.loads(output)["domains"] if row["domain"] == name]
+    assert (row["calls"], row["queued"], row["failed"]) == (25, 25, 0)
+    assert 0 < row["longest_queue_ns"] < row["queue_ns"]
+    assert row["daemon_ns"] > 0 and row["queue_ns"] + row["daemon_ns"] < row["total_ns"]

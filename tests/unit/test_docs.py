@@ -26,6 +26,7 @@ from probes.options import (
     ps_parser,
     record_parser,
     stuck_parser,
+    top_parser,
     tracing_parser,
 )
 from tests import readme
@@ -40,6 +41,7 @@ PARSERS = {
     "ps": ps_parser(),
     "stuck": stuck_parser(),
     "open": open_parser(),
+    "top": top_parser(),
     "record": record_parser("0"),
     "log": log_parser(),
     "report": report_parser(),
@@ -127,7 +129,7 @@ def test_manual_describes_every_option_of_an_export():
     assert options_in_manual("EXPORTS") == special
 
 
-@pytest.mark.parametrize("command", ["list", "ps", "stuck", "open"])
+@pytest.mark.parametrize("command", ["list", "ps", "stuck", "open", "top"])
 def test_manual_has_the_options_of_a_subcommand(command):
     synopsis = MANUAL.read_text().partition(".Sh SYNOPSIS")[2].partition(".Sh")[0]
     lines = synopsis.partition(f".Cm {command}\n")[2].partition(".Nm")[0]

@@ -159,6 +159,7 @@ SHOWN_ELSEWHERE = {
     "log.render.siem.tree": "unit/log/render/siem/test_ecs.py",
     "log.sinks.exporters": "unit/log/sinks/test_exporter.py",
     "probes.api.description": "unit/probes/api/test_table.py",
+    "probes.busy": "kernel/test_top.py",
     "probes.commands": "kernel/test_ps.py",
     "probes.covering": "unit/enforcer/test_coverage.py",
     "probes.host.admin": "system/test_clients.py",
