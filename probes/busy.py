@@ -8,30 +8,42 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from log import VERSION
 from log.errors import say
-from log.recording.busiest import TITLES, Busiest, as_json, heading, tables
-from log.sinks.redrawn import Redrawn
-from log.sinks.terminal import need_rich
+from log.recording.busiest import SORTS, TITLES, Busiest, as_json, heading, tables
+from log.sinks.redrawn import BEGIN, END, Redrawn
+from log.sinks.terminal import is_dumb, need_rich
 from probes.covering import Guard
 from probes.filters import Filters
 from probes.host.allowed import check_tracing, unseen
+from probes.host.keyboard import Keyboard, is_keyboard, is_ours
 from probes.live import BEHIND, Looks, Signals
 from probes.options import AUTO, top_parser
 from probes.plans.plan import Limits
 from probes.session import Options, Session
 
+KEYS = {by[0]: by for by in SORTS}
 MOST_NOTES = 3  # lines of what went wrong, the last ones
-Show = Callable[[Busiest, float, Sequence[str]], None]  # seconds, what went wrong
+
+
+class Shows(Protocol):
+    """What shows the looks."""
+
+    def show(self, busiest: Busiest, seconds: float, notes: Sequence[str]) -> None:
+        """One look, how long it was, and what went wrong."""
+
+    def heed(self) -> None:
+        """Do what was asked meanwhile."""
 
 
 def show_top(arguments: Sequence[str], guard: Guard) -> int:
     """libvirt-trace top: a look after the other, or one."""
     options = top_parser().parse_args(arguments)
     check_tracing()
-    is_screen = not (options.once or options.json) and sys.stdout.isatty()
+    is_screen = not (options.once or options.json) and is_keyboard() and not is_dumb()
     if is_screen:
         need_rich()
     signals = Signals(reopens=False, patience=2)
@@ -42,12 +54,14 @@ def show_top(arguments: Sequence[str], guard: Guard) -> int:
         if not is_screen:
             say(f"counting calls for {options.seconds:g} s{'' if options.once else ' each time'}")
         with contextlib.ExitStack() as stack:
-            show: Show = (
-                _on_screen(stack.enter_context(Redrawn(sys.stdout)), session, options.sort)
-                if is_screen
-                else _in_lines(session, options.sort, options.rows, as_lines=options.json)
-            )
-            _look_on(session, signals, options.seconds, options.once, notes, show)
+            shows: Shows
+            if is_screen:
+                screen = stack.enter_context(Redrawn(sys.stdout))
+                keys = stack.enter_context(Keyboard(BEGIN, END))
+                shows = OnScreen(screen, session, options.sort, keys)
+            else:
+                shows = InLines(session, options.sort, options.rows, as_json=options.json)
+            _look_on(session, signals, options.seconds, options.once, notes, shows)
     finally:
         session.stop()
     return 0
@@ -59,23 +73,25 @@ def _look_on(
     seconds: float,
     once: bool,
     notes: list[str],
-    show: Show,
+    shows: Shows,
 ) -> None:
     """Until it is time to stop, which may be asked for within a look."""
     while True:
-        busiest, took = _look(session, signals, seconds)
+        busiest, took = _look(session, signals, seconds, shows)
         is_last = once or signals.stop > 0
         if is_last:
             session.detach()
             busiest.add(session.stop())
         notes += [*session.take_warnings(), *busiest.left_out()]
-        show(busiest, took, notes)
+        shows.show(busiest, took, notes)
         notes.clear()
         if is_last:
             return
 
 
-def _look(session: Session, signals: Signals, seconds: float) -> tuple[Busiest, float]:
+def _look(
+    session: Session, signals: Signals, seconds: float, shows: Shows
+) -> tuple[Busiest, float]:
     """What ended within that time, and how long that was."""
     busiest, begun = Busiest(), time.monotonic()
     pace = Looks(session, signals)
@@ -83,6 +99,7 @@ def _look(session: Session, signals: Signals, seconds: float) -> tuple[Busiest, 
         while not signals.stop and (left := begun + seconds - time.monotonic()) > 0:
             events = session.poll()
             busiest.add(events)
+            shows.heed()
             if session.waiting_bytes() < BEHIND:
                 pace.rest(len(events), left)
         took = time.monotonic() - begun
@@ -92,28 +109,57 @@ def _look(session: Session, signals: Signals, seconds: float) -> tuple[Busiest, 
         pace.close()
 
 
-def _in_lines(session: Session, sort: str, rows: int, *, as_lines: bool) -> Show:
-    def show(busiest: Busiest, seconds: float, notes: Sequence[str]) -> None:
+class InLines:
+    """Text or JSON on standard output, a look after the other."""
+
+    def __init__(self, session: Session, sort: str, rows: int, *, as_json: bool) -> None:
+        self._session, self._sort, self._rows, self._as_json = session, sort, rows, as_json
+
+    def show(self, busiest: Busiest, seconds: float, notes: Sequence[str]) -> None:
+        """Print it."""
         for note in notes:
             say(note)
-        if as_lines:
-            text = as_json(busiest, seconds, sort, session.open_calls())
+        under_way = self._session.open_calls()
+        if self._as_json:
+            text = as_json(busiest, seconds, self._sort, under_way)
         else:
-            parts = [heading(busiest, seconds, session.open_calls())]
-            parts += [table.plain() for table in tables(busiest, seconds, sort, rows) if table.rows]
-            text = "\n".join([*parts, ""])
+            found = tables(busiest, seconds, self._sort, self._rows)
+            parts = [heading(busiest, seconds, under_way)]
+            text = "\n".join([*parts, *(table.plain() for table in found if table.rows), ""])
         print(text, end="", flush=True)
 
-    return show
+    def heed(self) -> None:
+        """Nobody asks."""
 
 
-def _on_screen(screen: Redrawn, session: Session, sort: str) -> Show:
-    last: list[str] = []
+class OnScreen:
+    """The last look on a terminal, sorted by what the keys say."""
 
-    def show(busiest: Busiest, seconds: float, notes: Sequence[str]) -> None:
-        last[:] = [*last, *(note for note in notes if note not in last)][-MOST_NOTES:]
-        lines = [heading(busiest, seconds, session.open_calls()), *last]
-        room = screen.room(len(TITLES), len(lines))
-        screen.show(lines, tables(busiest, seconds, sort, room))
+    def __init__(self, screen: Redrawn, session: Session, sort: str, keys: Keyboard) -> None:
+        self._screen, self._session, self._keys = screen, session, keys
+        self._sort = sort
+        self._notes: list[str] = []
+        self._last: tuple[Busiest, float] | None = None
 
-    return show
+    def show(self, busiest: Busiest, seconds: float, notes: Sequence[str]) -> None:
+        """Draw it."""
+        fresh = [note for note in notes if note not in self._notes]
+        self._notes = [*self._notes, *fresh][-MOST_NOTES:]
+        self._last = busiest, seconds
+        if not is_ours():
+            return  # a shell has the screen
+        lines = [
+            heading(busiest, seconds, self._session.open_calls()),
+            f"sorted by {self._sort}, keys {', '.join(KEYS)} change that",
+            *self._notes,
+        ]
+        room = self._screen.room(len(TITLES), len(lines))
+        self._screen.show(lines, tables(busiest, seconds, self._sort, room))
+
+    def heed(self) -> None:
+        """A key sorts what is shown anew."""
+        pressed = self._keys.pressed()
+        for key in pressed.lower():
+            self._sort = KEYS.get(key, self._sort)
+        if pressed and self._last:
+            self.show(*self._last, ())

@@ -27,6 +27,7 @@ from probes.covering import Guard
 from probes.filters import Filters
 from probes.host.allowed import check_tracing, unseen
 from probes.host.command import Launched
+from probes.host.keyboard import Keyboard, is_keyboard
 from probes.host.pidfile import PidFile
 from probes.options import filters_of
 from probes.plans.plan import Limits
@@ -60,6 +61,7 @@ class Signals:
         self.terminate = False
         self.reopen = False
         self.show = False  # what is under way
+        self.keys: Keyboard | None = None  # `s` asks for the same
         signal.signal(signal.SIGINT, self._note)
         signal.signal(signal.SIGUSR1, self._note)
         signal.signal(signal.SIGTERM, self._note)
@@ -163,6 +165,8 @@ def do_what_was_asked(session: Session, log: Log, signals: Signals) -> None:
     if signals.reopen:
         signals.reopen = False
         log.reopen()
+    if signals.keys and "s" in signals.keys.pressed().lower():
+        signals.show = True
     if signals.show:
         signals.show = False
         log.write([*session.under_way(), *session.owed()])
@@ -226,7 +230,9 @@ def trace_to(
 ) -> int:
     """Traces into a log; the exit status is COMMAND's, if there is one."""
     pid_file = PidFile(options.pid_file) if options.pid_file else contextlib.nullcontext()
-    with pid_file:
+    with pid_file, contextlib.ExitStack() as stack:
+        if log.shows and not argv and is_keyboard():  # COMMAND would share it
+            signals.keys = stack.enter_context(Keyboard())
         return trace_until_end(options, filters, argv, log, signals, guard)
 
 

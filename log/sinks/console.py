@@ -16,7 +16,7 @@ from log.filter import is_denied
 from log.render import text
 from log.sinks.channel import NotRead, Weight
 from log.sinks.output import FORMATS, NOTHING, Complain, GivenUp, Output, weight_of
-from log.sinks.terminal import ERASE, make_console, paints
+from log.sinks.terminal import ERASE, is_dumb, make_console, paints
 
 _REDRAW = 0.2  # s between two status lines when nothing is logged
 
@@ -36,7 +36,7 @@ def open_screen(
     """
     if form != "text":
         return Output(file.fileno(), "standard output", FORMATS[form], complain)
-    if not file.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
+    if not file.isatty() or is_dumb():
         return Output(
             file.fileno(),
             "standard output",

@@ -63,7 +63,7 @@ class Log:
 
     def __init__(self, options: Form, signals: Asked, *, quiet: bool = False) -> None:
         """`quiet`: nothing is shown on standard output."""
-        self._signals, self._quiet = signals, quiet
+        self._signals, self.shows = signals, not quiet
         self._screen: Output | None = None
         self._errors = Channel(STDERR)
         self.tally = Tally()
@@ -100,7 +100,7 @@ class Log:
         """While the tracer gets ready, which the status line says; then events are shown and
         the time counts.
         """
-        if not self._quiet:
+        if self.shows:
             self._screen = open_screen(sys.stdout, self._form, self.complain, status, self._view)
             self._sinks.append(self._screen)
         if self.summary:
@@ -156,7 +156,7 @@ class Log:
         for sink in self._sinks:
             sink.close(given_up)
         self._screen = None
-        if self.summary and (self._form != "text" or self._quiet):
+        if self.summary and (self._form != "text" or not self.shows):
             self._last_words(f"{table}\n", given_up)
         self._last_words(f"libvirt-trace: {escape(end_summary(end))}\n", given_up)
 

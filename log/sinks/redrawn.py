@@ -14,6 +14,8 @@ from log.sinks.terminal import make_console
 if TYPE_CHECKING:
     import rich.table
 
+# to a screen of its own without a cursor, and back
+BEGIN, END = b"\x1b[?1049h\x1b[H\x1b[?25l", b"\x1b[?1049l\x1b[?25h"
 _AROUND = 3  # lines of a table that are no rows: headings, a rule, a blank
 _LEAST = 3  # rows that are shown where there is no room: the last table is cut then
 

@@ -42,6 +42,11 @@ def need_rich() -> None:
         ) from error
 
 
+def is_dumb() -> bool:
+    """Whether the terminal can't move its cursor."""
+    return os.environ.get("TERM", "dumb") in ("dumb", "unknown", "")
+
+
 def make_console(file: TextIO) -> rich.console.Console:
     """A rich console for `file` that adds styles to text and changes nothing else; no styles
     with NO_COLOR set.

@@ -6,15 +6,16 @@ until Ctrl-C.
 from __future__ import annotations
 
 import json
-import os
-import pty
 import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 from tests.kernel.conftest import CALLS, TRACER, Steps
+from tests.kernel.jobs import Terminal, terminal
 from tests.needs import PATIENCE
+
+__all__ = ["terminal"]  # a fixture
 
 
 def test_calls_of_a_program_are_counted_exactly(caller, tmp_path: Path) -> None:
@@ -46,27 +47,30 @@ def test_calls_of_a_program_are_counted_exactly(caller, tmp_path: Path) -> None:
     assert (shown["type"], shown["lost"], mine[0]["queue_ns"]) == ("top", 0, None)
 
 
-def test_screen_is_drawn_until_it_is_interrupted(caller, tmp_path: Path) -> None:
+def test_screen_is_drawn_and_sorted_by_keys_until_it_is_interrupted(
+    caller, terminal, tmp_path: Path
+) -> None:
     program = tmp_path / "drawn-calls"
     shutil.copy(caller("steps"), program)
     step = Steps(program)
-    screen, terminal = pty.openpty()
-    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "60"}
-    looking = subprocess.Popen(
-        [*TRACER, "top", "-d", "0.2"], stdin=terminal, stdout=terminal, stderr=terminal, env=env
-    )
-    os.close(terminal)
-    drawn = b""
-    while b"drawn-calls root" not in drawn:
+    screen: Terminal = terminal("top", "-d", "0.2")
+    before = screen.settings
+    screen.wait_for("sorted by calls", "keys c, d, e, q")
+    assert screen.is_taken()
+    while "drawn-calls root" not in screen.shown:
         step.call(1)
-        drawn += os.read(screen, 1 << 16)
-    looking.send_signal(signal.SIGINT)
-    drawn = b""
-    try:
-        while got := os.read(screen, 1 << 16):
-            drawn += got
-    except OSError:  # nobody has it any more
-        pass
-    assert (looking.wait(60 * PATIENCE), step.end()) == (0, 0), drawn
-    assert b"\x1b[?1049l" in drawn  # the screen that was there before
-    os.close(screen)
+        screen.read()
+    screen.press("e")
+    screen.wait_for("sorted by errors", "keys")
+    screen.press("\x1a")  # Ctrl-Z
+    assert "\x1b[?1049l" in screen.wait_for("has stopped") and screen.settings == before
+    screen.press("bg\n")
+    screen.wait_for("the shell has read bg")
+    step.call()
+    screen.press("\n")
+    assert "sorted by" not in screen.wait_for("the shell has read \r\n")
+    screen.press("fg\n")
+    assert "\x1b[?1049h" in screen.wait_for("sorted by errors", "keys")
+    screen.press("\x03")
+    assert "\x1b[?1049l" in screen.wait_for("the job has ended with 0")  # the screen before
+    assert screen.settings == before and step.end() == 0
