@@ -22,6 +22,15 @@ from tests.readme import README
 from tests.recorded import TRACER, ask, lines_of, run_record
 
 # reads, writes, failures, long strings and hostile names of several threads; prints nothing
+# a change for each line of standard input
+STEPS = """
+import libvirt
+steps = libvirt.open("test:///default").lookupByName("test")
+for _ in range(3):
+    input()
+    steps.setMemoryFlags(8192)
+    print(flush=True)
+"""
 WORK = """
 import ctypes, libvirt, threading
 libvirt.registerErrorHandler(lambda *_: None, None)
@@ -166,12 +175,20 @@ def test_hangup_begins_another_segment_and_ends_nothing(tmp_path: Path, caller) 
     """What systemctl reload and logrotate send; the terminal may be gone, too."""
     folder, unit = tmp_path / "record", (ROOT / "libvirt-trace.service").read_text()
     assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in unit
-    work = [PYTHON, "-c", f"for _ in range(3):\n    input()\n    print(flush=True)\n{WORK}"]
+    work = [PYTHON, "-c", STEPS + WORK]
     program = subprocess.Popen(work, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     recorder = subprocess.Popen(
         [*TRACER, "record", folder, "-p", str(program.pid)], stderr=subprocess.PIPE, text=True
     )
-    assert program.stdin and program.stdout
+
+    def step() -> None:
+        assert program.stdin and program.stdout
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == "\n"
+
+    def segments() -> int:
+        return len(list(folder.glob("*.zst")))
 
     def closed() -> int:
         heads = [file.read_bytes()[-4:] for file in folder.glob("*.zst")] if folder.exists() else []
@@ -179,17 +196,12 @@ def test_hangup_begins_another_segment_and_ends_nothing(tmp_path: Path, caller) 
 
     try:
         wait_until(lambda: folder.exists() and b"attached to" in ask("log", folder).stdout)
-        for number in range(2):
+        for number in (1, 2):
+            step()
+            wait_until(lambda count=number: segments() == count)
             recorder.send_signal(signal.SIGHUP)
-            wait_until(
-                lambda count=number + 1: (
-                    closed() == count and len(list(folder.glob("*.zst"))) > count
-                )
-            )
-        for _ in range(3):
-            program.stdin.write("\n")
-            program.stdin.flush()
-            assert program.stdout.readline() == "\n"
+            wait_until(lambda count=number: closed() == count)
+        step()
         assert program.wait(20 * PATIENCE) == 0
         recorder.send_signal(signal.SIGTERM)
         assert recorder.wait(20 * PATIENCE) == 0

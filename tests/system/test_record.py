@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.neighbours import readable
 from tests.recorded import ask, lines_of, run_record
 
 
@@ -122,8 +123,7 @@ def test_what_a_users_own_daemon_says_of_its_clients_chooses_nothing(tmp_path):
     """Live and recorded: that root has asked it is told, and marked as its word."""
     place = tmp_path / "own"
     place.mkdir()
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    readable(place)
     shutil.copy("/usr/sbin/libvirtd", place / "libvirtd")
     (place / "libvirtd.conf").write_text(f'unix_sock_dir = "{place}"\nauth_unix_rw = "none"\n')
     for path in (place, *place.iterdir()):
