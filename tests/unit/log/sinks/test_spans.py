@@ -265,14 +265,9 @@ def test_hostile_text_is_valid(calls: list[tuple[str, Values, str]]):
     send(collector.url, events)
     assert len(collector.spans()) == len(events)
     for _, _, body in collector.requests:
-        assert "\\ud" not in body.decode().lower() or _pairs(body.decode())
+        # halves of surrogates can't be encoded
+        assert json.dumps(json.loads(body), ensure_ascii=False).encode()
     collector.close()
-
-
-def _pairs(text: str) -> bool:
-    """Whether each surrogate in the JSON has its other half."""
-    rest = re.sub(r"\\ud[89ab]..\\ud[c-f]..", "", text.lower())
-    return "\\ud" not in rest.replace("\\\\ud", "")
 
 
 def test_retried_until_taken_and_nothing_is_missing_or_doubled(collector: Collector):
