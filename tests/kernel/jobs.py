@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import select
+import signal
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,8 @@ SHELL = """
 import os, resource, signal, sys
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # who runs the tests may ignore these
+    signal.signal(number, signal.SIG_DFL)
 job = os.fork()
 if not job:
     os.setpgid(0, 0)
@@ -95,7 +99,11 @@ class Terminal:
             time.sleep(0.005)
 
     def end(self) -> None:
+        job = os.tcgetpgrp(self._screen)
         os.close(self._screen)  # hangs up
+        if job not in (0, self.shell):  # the terminal was the job's: a test has failed
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(job, signal.SIGKILL)
         os.waitpid(self.shell, 0)
 
 
