@@ -39,7 +39,7 @@ BUSY, IDLE = 0.005, 0.05
 BUSY_EVENTS = 500  # of one look
 # s after which nothing is looked for until the kernel tells of it, or so long: libraries that are
 # mapped, clocks and processors are not told of
-CALM, ASLEEP = 1.0, 0.25
+CALM, ASLEEP = 1.0, 0.05
 BEHIND = 1 << 18  # bytes in the rings that leave no time to sleep
 LONG = 1_000_000_000  # ns that a call has to be under way to be told at the end
 SWITCH = 0.001  # s: threads that write wait no longer for this one
