@@ -215,9 +215,10 @@ class Lost(NamedTuple):
 
     time: int
     count: int  # type: ignore[assignment]  # hides tuple.count
-    ring: str  # "write" or "read"; "processes": of the kernel's events about these
-    # "buffer full"; "buffer full, in a daemon": for whom is lost, so it may not have been asked
-    # for; "no memory"
+    # "write" or "read"; "processes", "mappings": of the kernel's events about these
+    ring: str
+    # begins with "buffer full"; "buffer full, in a daemon": for whom is lost, so it may not have
+    # been asked for; or "no memory"
     reason: str
     uid: int | None = None  # whose; None: of several users, or not known
     user: str | None = None

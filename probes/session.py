@@ -335,7 +335,7 @@ class Session:
                 "there in the moment before are looked for"
             )
         else:
-            self._losses.dropped(record.records)
+            self._losses.unseen(record.records)
         if not self._detached:
             self._attachments.missed()
 

@@ -58,11 +58,6 @@ def _attached(event: Attached) -> str:
 
 
 def _lost(event: Lost) -> str:
-    remedy = (
-        "; a larger --buffer-size or fewer functions (-f) may help"
-        if event.reason.startswith("buffer full")
-        else ""
-    )
     whose = f" of {escape(event.user or str(event.uid))}" if event.uid is not None else ""
     what = f"{event.count} {escape(event.ring)} {plural(event.count, 'call')}{whose}"
     if not event.count:
@@ -70,8 +65,11 @@ def _lost(event: Lost) -> str:
             f"{event.details} {plural(event.details, 'detail')} of {escape(event.ring)} "
             f"calls{whose}"
         )
-        if event.ring == "processes":
-            what = f"{event.details} {plural(event.details, 'event')} about processes"
+    remedy = ""
+    if event.ring in ("processes", "mappings"):
+        what = f"{event.details} {plural(event.details, 'event')} about {event.ring}"
+    elif event.reason.startswith("buffer full"):
+        remedy = "; a larger --buffer-size or fewer functions (-f) may help"
     return f"lost {what}: {escape(event.reason)}{remedy}"
 
 

@@ -43,7 +43,7 @@ CLIENT_SECONDS = 300  # that a process counts as a client after its last call
 MOST_CLIENTS = 4096
 _BOUNDS_NS = tuple(round(bound * 1e9) for bound in BOUNDS)
 _LOOK_AGAIN = 1.0  # s
-_RINGS = ("write", "read", "processes")
+_RINGS = ("write", "read", "processes", "mappings")
 _ACTIONS = ("deny", "audit", "allow", "not enforced")
 Kind = tuple[str, str]  # function, driver
 

@@ -18,6 +18,10 @@ SELDOM_NS = 10 * EVERY_NS  # pieces of long strings are no change of the setting
 MOST_TOLD = 16  # users, one by one; the others in one sum
 FULL, IN_DAEMON, NO_MEMORY = "buffer full", "buffer full, in a daemon", "no memory"
 REASONS = (FULL, IN_DAEMON, NO_MEMORY)
+UNSEEN = (
+    "buffer full: libraries that are new to the tracer are looked for, and calls through them are "
+    "missed until they are found"
+)
 DETAILS = ("chunk", "private", "task")
 _RINGS = ("read", "write")
 _WIDTH = len(records.COUNTERS)
@@ -46,18 +50,24 @@ class Losses:
         self._told_at = self._looked_at = 0
         self._told: Counter[Key] = Counter()  # calls
         self._told_details: Counter[Key] = Counter()
-        self._dropped = 0  # of the kernel's events about processes, not told
+        # of the kernel's events about processes and about what these map, not told
+        self._dropped = self._unseen = 0
 
     def dropped(self, count: int) -> None:
         """So many events about processes were lost."""
         self._dropped += count
+
+    def unseen(self, count: int) -> None:
+        """So many events about what processes map were lost."""
+        self._unseen += count
 
     def events(self, now: int) -> list[Lost]:
         """What was lost since the last time, `now` (ns) and then once a second."""
         if now < self._told_at + EVERY_NS:
             return []
         changes = int.from_bytes(self._settings[records.LOSSES : records.LOSSES + 8], "little")
-        if changes == self._seen and not self._dropped and now < self._looked_at + SELDOM_NS:
+        dropped = self._dropped or self._unseen
+        if changes == self._seen and not dropped and now < self._looked_at + SELDOM_NS:
             return []
         self._seen, self._told_at, self._looked_at = changes, now, now
         return self._tell(*self._count(Counter()))
@@ -108,7 +118,9 @@ class Losses:
                     events.append(Lost(now, sums[0], ring_name, reason, None, None, sums[1]))
         if self._dropped:
             events.append(Lost(now, 0, "processes", FULL, None, None, self._dropped))
-            self._dropped = 0
+        if self._unseen:
+            events.append(Lost(now, 0, "mappings", UNSEEN, None, None, self._unseen))
+        self._dropped = self._unseen = 0
         return events
 
 

@@ -94,8 +94,10 @@ def test_events_about_processes_are_details():
     losses = losses_of(Kernel())
     losses.dropped(5)
     losses.dropped(2)
+    losses.unseen(3)
     assert [(lost.count, lost.ring, lost.details) for lost in losses.events(EVERY_NS)] == [
-        (0, "processes", 7)
+        (0, "processes", 7),
+        (0, "mappings", 3),
     ]
     assert losses.events(3 * EVERY_NS) == []
 
