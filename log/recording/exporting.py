@@ -5,6 +5,7 @@ in a small file beside the record.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -43,13 +44,22 @@ class Place(NamedTuple):
 
 
 class State:
-    """The file that says how far it was."""
+    """The file that says how far it was; while this is open, for one run alone."""
 
     def __init__(self, path: str) -> None:
-        """TraceError for a file that is none of ours."""
+        """TraceError for a file that is none of ours, or that another run goes on with."""
         self._path = path
+        self._lock = _locked(f"{path}.lock")
         self._saved, self._is_new = 0.0, False  # when (s, monotonic); whether it is not written
-        self.places: dict[str, Place] = _places_in(path)
+        try:
+            self.places: dict[str, Place] = _places_in(path)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def close(self) -> None:
+        """Another run may have it."""
+        os.close(self._lock)
 
     def keep(self, host: str, place: Place, *, now: bool) -> None:
         """Note it; write it, if it is time or has to be `now`. What is there is replaced as a
@@ -61,6 +71,25 @@ class State:
             self._saved, self._is_new = time.monotonic(), False
             hosts = {host: place._asdict() for host, place in self.places.items()}
             write_whole(self._path, [json.dumps({"hosts": hosts}), "\n"])
+
+
+def _locked(path: str) -> int:
+    """The descriptor of a file that is locked until it is closed. The state itself is replaced."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        fd = os.open(path, flags, 0o600)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise TraceError(f"{name(path)}: can't lock it: {reason}") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise TraceError(
+            f"{name(path)}: another export sends this record there; end it first, or name a state "
+            "of your own with --state"
+        ) from None
+    return fd
 
 
 def _places_in(path: str) -> dict[str, Place]:
@@ -158,7 +187,10 @@ class Exporting:
             self._deliver()
             self._insist(self._target.flush)
         finally:
-            keep(now=True)
+            try:
+                keep(now=True)
+            finally:
+                state.close()
 
     def _run_file(self, path: str) -> None:
         lines, _ = read([path], Look(Query(alone=True), Indexes(), self._say))

@@ -244,6 +244,19 @@ def test_state_of_others_is_not_believed(folder: Path, tmp_path: Path):
         State(str(state))
 
 
+def test_one_run_at_a_time_goes_on_from_a_state(folder: Path, tmp_path: Path):
+    record(folder, [destroy(1)])
+    state = State(str(folder / state_name("fake")))
+    target = Taker()
+    with pytest.raises(TraceError, match="another export sends this record there; end it first"):
+        export(folder, target)
+    assert target.taken == []
+    export(folder, target, state=str(tmp_path / "own"))
+    state.close()
+    export(folder, target)
+    assert len(target.taken) == 2
+
+
 def test_record_is_followed_across_segments(folder: Path):
     events = [destroy(number) for number in range(30)]
     target = Taker()
