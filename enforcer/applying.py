@@ -14,11 +14,12 @@ from pathlib import Path
 from enforcer.launch.library import table
 from enforcer.policy import files
 from enforcer.policy.cases import failures
-from enforcer.policy.compiled import compile_policy, read_summary
+from enforcer.policy.compiled import compile_policy
 from enforcer.policy.files import write_whole
 from enforcer.policy.loading import parse, read_text
 from enforcer.policy.reading import read_policy
 from enforcer.policy.rules import Policy, PolicyError
+from enforcer.policy.summary import read_summary
 from enforcer.rehearsal.recorded import Span, pass_lines
 from enforcer.rehearsal.rehearse import ALLOWED, DENIED, Rehearsal
 from log.errors import TraceError, say

@@ -18,16 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from enforcer.coverage import MOST_MAPPINGS, SEALS, places_of
-from enforcer.policy.compiled import (
-    COUNTS,
-    RULE,
-    SIZE_MAX,
-    PolicySummary,
-    rules_in,
-    summary,
-    without_time,
-)
 from enforcer.policy.files import COUNTS_FILE, MEMORY_FILE
+from enforcer.policy.layout import COUNTS, RULE, SIZE_MAX
+from enforcer.policy.summary import PolicySummary, rules_in, summary, without_time
 from probes.host import maps
 from probes.host.opening import open_file
 

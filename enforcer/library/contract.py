@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from enforcer.policy import compiled, files
+from enforcer.policy import files, layout
 from enforcer.policy.sources import KINDS, TYPES
 from probes.api.table import ApiTable
 from probes.internals import gobject
@@ -18,30 +18,25 @@ from probes.kernel.contract import VERDICT, Shape, asserts
 NAMES = {"nwfilterbinding": "BINDING"}
 _PLACES = {"pool": "IN_POOL"}
 SHAPES = (
+    Shape("head", layout.HEAD, " ".join(layout.Head._fields)),
+    Shape("row", layout.ROW, "program sources source_count pad"),
     Shape(
-        "head",
-        compiled.HEAD,
-        "magic size check table_hash made flags rows rules conditions rows_at rules_at "
-        "conditions_at origin",
+        "program", layout.PROGRAM, "all all_count general general_count table table_bits lengths"
     ),
-    Shape("row", compiled.ROW, "program sources source_count pad"),
-    Shape(
-        "program", compiled.PROGRAM, "all all_count general general_count table table_bits lengths"
-    ),
-    Shape("bucket", compiled.BUCKET, "hash rules count used"),
-    Shape("rule", compiled.RULE, "name message first count action pad"),
-    Shape("counts", compiled.COUNTS, "policy rules"),
-    Shape("condition", compiled.CONDITION, "kind argument items yes no value"),
-    Shape("principal", compiled.PRINCIPAL, "kind value"),
-    Shape("source", compiled.SOURCE, "kind argument type second"),
+    Shape("bucket", layout.BUCKET, "hash rules count used"),
+    Shape("rule", layout.RULE, "name message first count action pad"),
+    Shape("counts", layout.COUNTS, "policy rules"),
+    Shape("condition", layout.CONDITION, "kind argument items yes no value"),
+    Shape("principal", layout.PRINCIPAL, "kind value"),
+    Shape("source", layout.SOURCE, "kind argument type second"),
     VERDICT,
 )
 _SAME = re.compile("IS_.+|FLAGS_.+|ARG_.+|CONTAINS.*|HAS_ELEMENT|PREFIX_MAX|IN_PARAMS")
 NUMBERS = {
     **{f"sizeof(struct {shape.struct})": shape.format.size for shape in SHAPES},
-    **{name: value for name, value in vars(compiled).items() if _SAME.fullmatch(name)},
-    **{name.upper(): number for name, number in compiled.ACTIONS.items()},
-    **{name.upper(): number for name, number in compiled.PRINCIPALS.items()},
+    **{name: value for name, value in vars(layout).items() if _SAME.fullmatch(name)},
+    **{name.upper(): number for name, number in layout.ACTIONS.items()},
+    **{name.upper(): number for name, number in layout.PRINCIPALS.items()},
     **{NAMES.get(name, name.upper()): number for number, name in enumerate(TYPES)},
     "OBJECT_TYPES": len(TYPES),
     **{
@@ -50,9 +45,9 @@ NUMBERS = {
         if name
     },
     "SOURCE_KINDS": len(KINDS),
-    "HEAD_AUDIT": compiled.AUDIT_MODE,
-    "HEAD_ON_ERROR_DENY": compiled.DENY_ON_ERROR,
-    "HEAD_MEANS_UNKNOWN": compiled.MEANS_UNKNOWN,
+    "HEAD_AUDIT": layout.AUDIT_MODE,
+    "HEAD_ON_ERROR_DENY": layout.DENY_ON_ERROR,
+    "HEAD_MEANS_UNKNOWN": layout.MEANS_UNKNOWN,
     "SAYS_ALLOW": records.VERDICT_ALLOW,
     "SAYS_AUDIT": records.VERDICT_AUDIT,
     "SAYS_DENY": records.VERDICT_DENY,
@@ -64,8 +59,8 @@ def definitions(table: ApiTable) -> list[str]:
     """Lines of what the library has from here alone."""
     connect = gobject.OBJECTS["connect"].fields
     lines = [
-        f'#define MAGIC "{"".join(_escaped(byte) for byte in compiled.MAGIC)}"',
-        f"#define POLICY_BYTES_MAX {compiled.SIZE_MAX}",
+        f'#define MAGIC "{"".join(_escaped(byte) for byte in layout.MAGIC)}"',
+        f"#define POLICY_BYTES_MAX {layout.SIZE_MAX}",
         "#ifndef SYSTEM_POLICY",
         f'#define SYSTEM_POLICY "{files.SYSTEM_POLICY}"',
         "#endif",

@@ -20,8 +20,8 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from enforcer.policy import compiled
-from enforcer.policy.compiled import Condition, variants_for
+from enforcer.policy import layout
+from enforcer.policy.conditions import Condition, variants_for
 from enforcer.policy.documents import has_element, is_plain
 from enforcer.policy.rules import Policy, Principal, Rule
 from probes.api.table import ApiTable, Function
@@ -354,7 +354,7 @@ def _in_text(
 def _contains(condition: Condition, text: str) -> bool | None:
     if any(str(sought) in text for sought in condition.yes):
         return True
-    is_sure = condition.kind == compiled.CONTAINS or all(
+    is_sure = condition.kind == layout.CONTAINS or all(
         is_plain(text, str(sought)) for sought in condition.yes
     )
     return False if is_sure else None
@@ -367,30 +367,30 @@ def _has_element(condition: Condition, text: str) -> bool | None:
 
 _32_BITS = (1 << 32) - 1  # the library compares no more
 _KINDS: dict[int, Callable[[Condition, Facts, str], Answer]] = {
-    compiled.IS_OBJECT: _things(_object),
-    compiled.IS_UUID: _things(_uuid),
-    compiled.IS_USER: _user,
-    compiled.IS_URI: _uri,
-    compiled.IS_READONLY: _readonly,
-    compiled.IS_EXE: _exe,
-    compiled.FLAGS_ANY: _number(lambda number, bits: bool(number & bits)),
-    compiled.FLAGS_ALL: _number(lambda number, bits: number & bits == bits),
-    compiled.FLAGS_NONE: _number(lambda number, bits: not number & bits),
-    compiled.ARG_EQUALS: _number(lambda number, value: number == value),
-    compiled.ARG_DIFFERS: _number(lambda number, value: number != value),
-    compiled.CONTAINS: _in_text(_contains),
-    compiled.CONTAINS_XML: _in_text(_contains),
-    compiled.HAS_ELEMENT: _in_text(_has_element),
+    layout.IS_OBJECT: _things(_object),
+    layout.IS_UUID: _things(_uuid),
+    layout.IS_USER: _user,
+    layout.IS_URI: _uri,
+    layout.IS_READONLY: _readonly,
+    layout.IS_EXE: _exe,
+    layout.FLAGS_ANY: _number(lambda number, bits: bool(number & bits)),
+    layout.FLAGS_ALL: _number(lambda number, bits: number & bits == bits),
+    layout.FLAGS_NONE: _number(lambda number, bits: not number & bits),
+    layout.ARG_EQUALS: _number(lambda number, value: number == value),
+    layout.ARG_DIFFERS: _number(lambda number, value: number != value),
+    layout.CONTAINS: _in_text(_contains),
+    layout.CONTAINS_XML: _in_text(_contains),
+    layout.HAS_ELEMENT: _in_text(_has_element),
 }
 KEYS = {  # what a condition is about, in the words of policies
-    compiled.IS_OBJECT: "object",
-    compiled.IS_UUID: "uuid",
-    compiled.IS_USER: "user",
-    compiled.IS_URI: "uri",
-    compiled.IS_READONLY: "readonly",
-    compiled.IS_EXE: "exe",
-    **dict.fromkeys((compiled.FLAGS_ANY, compiled.FLAGS_ALL, compiled.FLAGS_NONE), "flags"),
-    **dict.fromkeys((compiled.ARG_EQUALS, compiled.ARG_DIFFERS), "flags"),
-    **dict.fromkeys((compiled.CONTAINS, compiled.CONTAINS_XML), "text"),
-    compiled.HAS_ELEMENT: "element",
+    layout.IS_OBJECT: "object",
+    layout.IS_UUID: "uuid",
+    layout.IS_USER: "user",
+    layout.IS_URI: "uri",
+    layout.IS_READONLY: "readonly",
+    layout.IS_EXE: "exe",
+    **dict.fromkeys((layout.FLAGS_ANY, layout.FLAGS_ALL, layout.FLAGS_NONE), "flags"),
+    **dict.fromkeys((layout.ARG_EQUALS, layout.ARG_DIFFERS), "flags"),
+    **dict.fromkeys((layout.CONTAINS, layout.CONTAINS_XML), "text"),
+    layout.HAS_ELEMENT: "element",
 }

@@ -16,8 +16,9 @@ from pathlib import Path
 from statistics import median
 
 from enforcer.launch.library import library_path, table
-from enforcer.policy.compiled import CHECK_AT, CHECKED_FROM, MADE_AT, SIZE_MAX, compile_policy
+from enforcer.policy.compiled import compile_policy
 from enforcer.policy.files import write_whole
+from enforcer.policy.layout import CHECK_AT, CHECKED_FROM, MADE_AT, SIZE_MAX
 from enforcer.policy.reading import read_policy
 from probes.host.targets import Target
 from tests.bench.runs import Programs, Rounds, call

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from enforcer.launch.library import table
 from enforcer.policy import judge
-from enforcer.policy.compiled import document_at
+from enforcer.policy.conditions import document_at
 from enforcer.policy.explain import Supposed, explain_facts, facts_of, objects_of
 from enforcer.policy.rules import Policy, flag_arguments
 from tests.model.rules import Facts, Person, Thing

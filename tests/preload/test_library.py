@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from enforcer.launch.library import open_elf
-from enforcer.policy.compiled import CHECK_AT, CHECKED_FROM, SIZE_MAX
 from enforcer.policy.files import FINAL, write_whole
+from enforcer.policy.layout import CHECK_AT, CHECKED_FROM, SIZE_MAX
 from probes.api.load import load_api, stub_table
 from tests.enforced import KEEP_TEST, compiled, enforced_environment, library, put, run
 from tests.needs import PATIENCE

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from enforcer import coverage
 from enforcer.coverage import Coverage, policies_of
-from enforcer.policy import compiled
+from enforcer.policy import layout, summary
 from enforcer.policy.files import MEMORY_FILE
 from probes.api.undescribed import NO_STUB
 from probes.host.daemons import Daemons
@@ -31,7 +31,7 @@ POLICY = (
 OTHER = (
     '[[rule]]\nname = "none"\naction = "deny"\nfunction = ["virDomainReboot"]\nobject = "web*"\n'
 )
-READ_MOST = compiled.HEAD.size + compiled.ROWS_MAX * compiled.ROW.size + compiled.ORIGIN_MAX
+READ_MOST = layout.HEAD.size + layout.ROWS_MAX * layout.ROW.size + layout.ORIGIN_MAX
 
 
 @contextlib.contextmanager
@@ -279,14 +279,14 @@ def test_policies_of_nobody_cost_nothing(nothing):
 
 def test_a_big_policy_is_read_in_part():
     data = compile_text(POLICY)
-    data = data[:8] + struct.pack("<I", compiled.SIZE_MAX) + data[12:]
+    data = data[:8] + struct.pack("<I", layout.SIZE_MAX) + data[12:]
     read: list[int] = []
 
     def give(at: int, length: int) -> bytes:
         read.append(length)
         return data[at : at + length]
 
-    found = compiled.summary(give, compiled.SIZE_MAX)
+    found = summary.summary(give, layout.SIZE_MAX)
     assert found is not None and len(found.covered) == 2
     assert sum(read) <= READ_MOST
 
@@ -324,7 +324,7 @@ def test_a_damaged_policy_of_the_host_covers_nothing(tmp_path, monkeypatch):
 
 
 WHOLE = compile_text(POLICY)
-PLACES = st.one_of(st.integers(0, compiled.HEAD.size - 1), st.integers(0, len(WHOLE) - 1))
+PLACES = st.one_of(st.integers(0, layout.HEAD.size - 1), st.integers(0, len(WHOLE) - 1))
 VALUES = st.one_of(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]), st.integers(0, 255))
 
 
@@ -341,11 +341,11 @@ def test_a_forged_policy_is_read_within_limits_or_refused(changes, length, is_cu
         data[place] = value
     if is_cut:
         del data[length:]
-    if is_fitted and len(data) >= compiled.HEAD.size:  # as who wants to be believed makes it
-        data[:8] = compiled.MAGIC
+    if is_fitted and len(data) >= layout.HEAD.size:  # as who wants to be believed makes it
+        data[:8] = layout.MAGIC
         struct.pack_into("<I", data, 8, len(data))
-    if len(data) >= compiled.HEAD.size:
-        struct.pack_into("<I", data, compiled.CHECK_AT, zlib.crc32(data[compiled.CHECKED_FROM :]))
+    if len(data) >= layout.HEAD.size:
+        struct.pack_into("<I", data, layout.CHECK_AT, zlib.crc32(data[layout.CHECKED_FROM :]))
     read: list[int] = []
 
     def give(at: int, count: int) -> bytes:
@@ -353,13 +353,13 @@ def test_a_forged_policy_is_read_within_limits_or_refused(changes, length, is_cu
         read.append(count)
         return bytes(data[at : at + count])
 
-    found = compiled.summary(give, len(data))
+    found = summary.summary(give, len(data))
     assert sum(read) <= READ_MOST
-    assert found == compiled.read_summary(bytes(data))
+    assert found == summary.read_summary(bytes(data))
     if found is not None:
         assert (
-            found.covered <= frozenset(range(NO_STUB, compiled.ROWS_MAX))
-            and len(found.origin) <= compiled.ORIGIN_MAX
+            found.covered <= frozenset(range(NO_STUB, layout.ROWS_MAX))
+            and len(found.origin) <= layout.ORIGIN_MAX
         )
         assert found.mode in ("audit", "enforce") and found.on_error in ("allow", "deny")
 
@@ -391,5 +391,5 @@ def test_functions_without_a_stub_are_covered_where_everything_is_meant(
 @settings(max_examples=100)
 @given(st.binary(max_size=200))
 def test_garbage_is_no_policy(garbage):
-    assert compiled.read_summary(garbage) is None
-    compiled.read_summary(compiled.MAGIC + garbage)
+    assert summary.read_summary(garbage) is None
+    summary.read_summary(layout.MAGIC + garbage)

@@ -22,7 +22,7 @@ from enforcer.policy.arrivals import (
     STANDS_FOR,
     STEPS,
 )
-from enforcer.policy.compiled import covered_names
+from enforcer.policy.conditions import covered_names
 from enforcer.policy.reading import read_policy
 from probes.api.load import stub_table
 from tests.needs import lack

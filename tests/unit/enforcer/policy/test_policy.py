@@ -17,13 +17,15 @@ from hypothesis import strategies as st
 
 from enforcer import commands
 from enforcer.launch.library import table, uncovered_rules
-from enforcer.policy import compiled, files
-from enforcer.policy.compiled import compile_policy, covered_names, literal_prefix, read_summary
+from enforcer.policy import conditions, files, layout
+from enforcer.policy.compiled import compile_policy, literal_prefix
+from enforcer.policy.conditions import covered_names
 from enforcer.policy.explain import Supposed, explain
 from enforcer.policy.files import keep_for_command
 from enforcer.policy.loading import load
 from enforcer.policy.reading import KEYS, read_policy
 from enforcer.policy.rules import PolicyError, Rule
+from enforcer.policy.summary import read_summary
 from log.errors import TraceError
 from probes.api.table import ApiTable, Function
 from probes.api.undescribed import NO_STUB
@@ -445,7 +447,7 @@ def test_ten_thousand_names_are_not_too_many():
         '"virDomainUndefine*"]\nobject = "web-{0:04d}*"\n'
     )
     policy = read_policy("".join(rule.format(i) for i in range(10_000)), "p.toml", TABLE)
-    assert len(compile_policy(policy, TABLE, 1)) <= compiled.SIZE_MAX
+    assert len(compile_policy(policy, TABLE, 1)) <= layout.SIZE_MAX
 
 
 def test_what_is_too_big_for_the_library_is_refused(tmp_path, monkeypatch):
@@ -568,15 +570,15 @@ def test_one_policy_is_one_file_for_commands_whenever_it_was_compiled(tmp_path, 
 def test_functions_that_are_alike_are_looked_at_together(monkeypatch, more):
     """Or thousands of rules about whatever changes something would take minutes."""
     looked: list[str] = []
-    real = compiled.variants_for
+    real = conditions.variants_for
 
     def counted(
         rule: Rule, function: Function, table: ApiTable
-    ) -> list[tuple[compiled.Condition, ...]]:
+    ) -> list[tuple[conditions.Condition, ...]]:
         looked.append(rule.name)
         return real(rule, function, table)
 
-    monkeypatch.setattr(compiled, "variants_for", counted)
+    monkeypatch.setattr(conditions, "variants_for", counted)
     text = "".join(
         (f'[[rule]]\nname = "{i}"\naction = "deny"\nclass = "write"\nobject = "vm{i}"\n{more}')
         for i in range(100)
