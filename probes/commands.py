@@ -18,7 +18,7 @@ from probes.host.stacks import Stacks
 from probes.internals.unwind import can_unwind
 from probes.options import AUTO, ps_parser, stuck_parser
 from probes.plans.plan import Limits
-from probes.ps import Counts, count_calls, list_processes, render_json, render_table
+from probes.ps import CountedCalls, Counts, list_processes, render_json, render_table
 from probes.session import Options, Session
 
 LOOK = 0.05  # s between two looks at the rings
@@ -30,11 +30,14 @@ def _counted(seconds: float, guard: Guard) -> Counts:
     session = Session(Options(Filters(), Limits(0, True), 8 << 20, AUTO, (), VERSION), guard)
     session.start()
     say(f"counting calls for {seconds:g} s")
-    deadline, events = time.monotonic() + seconds, []
+    deadline, counted = time.monotonic() + seconds, CountedCalls()
     while time.monotonic() < deadline:
-        events += session.poll()
+        counted.add(session.poll())
         time.sleep(LOOK)
-    return count_calls(events + session.stop())
+    counted.add(session.stop())
+    for note in (*session.take_warnings(), *counted.notes()):
+        say(note)
+    return counted.counts
 
 
 def show_stuck(arguments: Sequence[str], guard: Guard) -> int:

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from log.events import Call, Event
+from log.events import Call, Event, Lost
 from log.quote import escape, quote, well_formed
-from log.render.units import plural
+from log.render.units import counted, plural
 from probes.api.load import load_api
 from probes.covering import Guard
 from probes.host import maps, slow
@@ -54,15 +54,40 @@ class Listed(NamedTuple):
 
 # calls by daemon and client: the pid of its process, or its address
 Counts = Mapping[tuple[int, int | str | None], int]
+MOST_COUNTED = 65_536  # of these pairs
 
 
-def count_calls(events: Iterable[Event]) -> Counts:
-    """The calls that daemons made for others."""
-    return Counter(
-        (event.caller.pid, event.client.pid or event.client.address)
-        for event in events
-        if isinstance(event, Call) and event.client is not None
-    )
+class CountedCalls:
+    """The calls that daemons make for others: counted as they come, since nothing is known of how
+    many there will be.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[int, int | str | None]] = Counter()
+        self._lost = self._left_out = 0
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Count those among the events."""
+        for event in events:
+            if isinstance(event, Lost):
+                self._lost += event.count
+            elif isinstance(event, Call) and event.client is not None:
+                key = event.caller.pid, event.client.pid or event.client.address
+                if key in self.counts or len(self.counts) < MOST_COUNTED:
+                    self.counts[key] += 1
+                else:
+                    self._left_out += 1
+
+    def notes(self) -> list[str]:
+        """What the numbers lack."""
+        notes = []
+        if self._lost:
+            notes.append(f"{counted(self._lost, 'call')} lost: some numbers are too small")
+        if self._left_out:
+            notes.append(
+                f"{counted(self._left_out, 'call')} of clients beyond {MOST_COUNTED} not counted"
+            )
+        return notes
 
 
 def list_processes(

@@ -4,8 +4,8 @@
  * another: `stacks WAY ROUNDS`, 0 rounds: until the standard input ends. WAY: fibers (swapcontext),
  * above, below (a signal handler on a stack that is higher or lower), longjmp (for good), deeper
  * (likewise, from five depths of the stack, and makes the others at three), copies (by longjmp, and
- * comes back: the stack was copied away meanwhile), nested (no other stack). Each result is
- * checked; prints [rounds, calls back].
+ * comes back: the stack was copied away meanwhile), nested (no other stack), abyss (likewise, a
+ * hundred calls deep). Each result is checked; prints [rounds, calls back].
  */
 
 #define _GNU_SOURCE
@@ -101,9 +101,9 @@ static void on_error_call(void *data, virErrorPtr error)
 		longjmp(out, 1);
 	} else if (!strcmp(way, "copies")) {
 		leave_by_copying();
-	} else if (!strcmp(way, "nested")) {
+	} else if (!strcmp(way, "nested") || !strcmp(way, "abyss")) {
 		call_another();
-		if (depth++ < 3)
+		if (depth++ < (*way == 'a' ? 99 : 3))
 			fail();
 		depth--;
 	} else {

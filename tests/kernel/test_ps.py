@@ -8,13 +8,18 @@ import os
 import subprocess
 import sys
 import urllib.parse
+import weakref
 
 import pytest
 
 from enforcer.guard import GUARD
+from log.client import UNKNOWN
+from log.events import Lost
+from probes import commands, ps
 from probes.host.admin import _uri
 from probes.host.maps import ENFORCER
 from probes.ps import Listed, list_processes, render_json, render_table
+from tests.unit.log_samples import DESTROY, START
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 LOAD = (
@@ -131,4 +136,49 @@ def test_socket_that_a_process_has_chosen_is_no_more_than_a_path():
     query = urllib.parse.urlsplit(_uri("/proc/1/root/a?b=c&mode=x#\udcff d-admin-sock")).query
     assert urllib.parse.parse_qsl(query, errors="surrogateescape") == [
         ("socket", "/proc/1/root/a?b=c&mode=x#\udcff d-admin-sock")
+    ]
+
+
+class Something:
+    """An event of which one can tell whether somebody keeps it."""
+
+
+class Busy:
+    """A session in which a new client calls with each look, and calls are lost at the end."""
+
+    def __init__(self, *_: object) -> None:
+        self.looks = 0
+        self.told: list[weakref.ref[Something]] = []
+
+    def start(self) -> None:
+        pass
+
+    def poll(self) -> list[object]:
+        assert not any(one() for one in self.told), "what was counted is not kept"
+        self.looks += 1
+        event = Something()
+        self.told.append(weakref.ref(event))
+        return [event, DESTROY._replace(client=UNKNOWN._replace(pid=self.looks // 2 + 1))]
+
+    def stop(self) -> list[object]:
+        return [Lost(START, 3, "write", "buffer full")]
+
+    def take_warnings(self) -> list[str]:
+        return ["it is cold"]
+
+
+def test_calls_are_counted_as_they_come(monkeypatch, capsys):
+    """However many there are, also of clients; what the numbers lack is said."""
+    monkeypatch.setattr(commands, "Session", Busy)
+    monkeypatch.setattr(commands, "LOOK", 0)
+    monkeypatch.setattr(ps, "MOST_COUNTED", 2)
+    clock = iter(range(9))
+    monkeypatch.setattr(commands.time, "monotonic", lambda: next(clock))
+    counts = commands._counted(8, GUARD)
+    pid = DESTROY.caller.pid
+    assert counts == {(pid, 1): 1, (pid, 2): 2}
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "libvirt-trace: it is cold",
+        "libvirt-trace: 3 calls lost: some numbers are too small",
+        "libvirt-trace: 4 calls of clients beyond 2 not counted",
     ]

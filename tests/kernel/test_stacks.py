@@ -297,6 +297,26 @@ def test_nested_callbacks(caller, compare, way: str, options: tuple[str, ...]) -
     assert outermost == expected
 
 
+@pytest.mark.parametrize(
+    ("way", "options"),
+    [(WAYS[0], ()), (RETS, ()), (RETS, ("--returns=probe",))],
+    indirect=["way"],
+)
+def test_a_hundred_calls_inside_each_other(
+    caller, compare, way: str, options: tuple[str, ...]
+) -> None:
+    """More than the kernel, or the tracer, keeps the ends of: each is there once."""
+    run = compare(caller("stacks"), "abyss", CALLS, options=options)
+    made = Counter(call["function"] for call in run.calls())
+    assert run.facts == ["ready", [CALLS, 100 * CALLS]]
+    assert made == {
+        "virConnectOpen": 1,
+        "virDomainLookupByName": 100 * CALLS,
+        "virConnectNumOfDomains": 101 * CALLS,  # and one outside
+    }
+    assert run.result.end["calls"] == sum(made.values())
+
+
 @both_ways
 def test_greenlets(compare, way: str) -> None:
     run = compare(PYTHON, "-c", GREEN, SLOW_ROUNDS)
