@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from probes.session import PRIORITY
 from tests.needs import PATIENCE, PYTHON, ROOT
 
 TRACER = [PYTHON, "-E", "-s", str(ROOT / "tracer.py")]
@@ -54,6 +55,14 @@ def on_terminal(*words: str, **environment: str) -> str:
 @pytest.mark.parametrize("status", [0, 7])
 def test_exit_status_is_that_of_the_command(status):
     assert run("--", "sh", "-c", f"exit {status}").returncode == status
+
+
+def test_tracer_goes_before_others_and_its_command_does_not():
+    """Busy neighbours would fill the buffers that nobody reads meanwhile."""
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    done = run("-f", "virDomainSuspend", "--", "sh", "-c", "nice; cut -d' ' -f19 /proc/$PPID/stat")
+    numbers = [int(line) for line in done.stdout.splitlines() if line.lstrip("-").isdigit()]
+    assert numbers == [mine, min(mine, PRIORITY)]
 
 
 def test_command_that_can_not_be_started_is_said_and_the_log_has_an_end():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.parse
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
@@ -170,10 +171,9 @@ class Busy:
 def test_calls_are_counted_as_they_come(monkeypatch, capsys):
     """However many there are, also of clients; what the numbers lack is said."""
     monkeypatch.setattr(commands, "Session", Busy)
-    monkeypatch.setattr(commands, "LOOK", 0)
     monkeypatch.setattr(ps, "MOST_COUNTED", 2)
-    clock = iter(range(9))
-    monkeypatch.setattr(commands.time, "monotonic", lambda: next(clock))
+    clock = SimpleNamespace(monotonic=iter(range(9)).__next__, sleep=lambda seconds: None)
+    monkeypatch.setattr(commands, "time", clock)
     counts = commands._counted(8, GUARD)
     pid = DESTROY.caller.pid
     assert counts == {(pid, 1): 1, (pid, 2): 2}
