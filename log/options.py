@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The command lines of `log`, `report` and `verify`: words come in, a question to a record goes
-out.
+"""The command lines of `log`, `report`, `verify` and `export`: words come in, a question to a
+record goes out.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ from log.recording.folder import DEFAULT
 from log.recording.query import Query
 from log.usage import (
     EXPORTS,
-    FORMS,
-    FORMS_HELP,
+    STRING_USUAL,
     Parser,
+    add_both,
     add_choice,
+    add_debug,
+    add_form,
+    add_json,
     add_outcomes,
+    add_string,
     add_views,
     in_lines,
     repeated,
-    string_size,
-    whole,
+    rows,
 )
 from log.when import EXAMPLES, parse_time
 
@@ -35,7 +38,6 @@ examples:
 See also libvirt-trace(8).
 """
 
-
 REPORT_EPILOG = """\
 examples:
   libvirt-trace report --since yesterday           who did what, how often, and how long it took
@@ -46,54 +48,50 @@ examples:
 See also libvirt-trace(8).
 """
 
+EXPORT_EPILOG = """\
+examples:
+  libvirt-trace export --to journal                   this host's record, to its journal
+  libvirt-trace export --to journal -w --since -2h    changes of the last two hours
+
+A second run goes on where the first one stopped. See also libvirt-trace(8).
+"""
+
 
 def log_parser() -> Parser:
     """The options of `log`."""
-    parser = Parser(
-        prog="libvirt-trace log",
-        usage="libvirt-trace log [OPTIONS] [PATH...]",
-        description=(
-            "Shows what was recorded, as if one had looked on. PATH: folders of records, "
-            "segments,\nfiles of JSON lines, or -."
-        ),
-        epilog=EPILOG,
-        formatter_class=in_lines,
-    )
-    parser.add_argument(
-        "paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"what is read ({DEFAULT})"
+    parser = _reader(
+        "log",
+        "Shows what was recorded, as if one had looked on. PATH: folders of records, "
+        "segments,\nfiles of JSON lines, or -.",
+        EPILOG,
     )
     _add_filters(parser.add_argument_group("which calls"))
     how = parser.add_argument_group("what is shown")
-    how.add_argument(
-        "-s",
-        metavar="BYTES",
-        dest="string",
-        type=string_size,
-        default=256,
-        help="bytes of a string to show (256)",
-    )
-    how.add_argument(
-        "--both",
-        action="store_true",
-        help="what a daemon does for a call on lines of its own, too",
-    )
+    add_string(how, f"show ({STRING_USUAL})")
+    add_both(how)
     add_views(how)
-    how.add_argument(
-        "--format",
-        metavar="FORMAT",
-        choices=FORMS,
-        default="text",
-        help=f"{FORMS_HELP} (text)",
-    )
-    how.add_argument(
-        "--json",
-        dest="format",
-        action="store_const",
-        const="json",
-        help="the same as --format json",
-    )
+    add_form(how, "text", "text")
     how.add_argument("--follow", action="store_true", help="go on with what is being recorded")
-    how.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    add_debug(how)
+    return parser
+
+
+def _reader(
+    verb: str, description: str, epilog: str, *, needed: str = "", what: str = "what is read"
+) -> Parser:
+    """A parser of a verb that goes through records. `needed`: an option that there has to be;
+    `what` its PATHs are.
+    """
+    parser = Parser(
+        prog=f"libvirt-trace {verb}",
+        usage=f"libvirt-trace {verb} {needed}[OPTIONS] [PATH...]",
+        description=description,
+        epilog=epilog,
+        formatter_class=in_lines,
+    )
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"{what} ({DEFAULT})"
+    )
     return parser
 
 
@@ -123,19 +121,12 @@ def time_option(which: argparse._ActionsContainer, word: str, text: str) -> None
 
 def report_parser() -> Parser:
     """The options of `report`."""
-    parser = Parser(
-        prog="libvirt-trace report",
-        usage="libvirt-trace report [OPTIONS] [PATH...]",
-        description=(
-            "Tables of what was recorded: calls by client, by object and by function, and how "
-            "domains have ended.\n"
-            "PATH: folders of records, segments, files of JSON lines, or -."
-        ),
-        epilog=REPORT_EPILOG,
-        formatter_class=in_lines,
-    )
-    parser.add_argument(
-        "paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"what is read ({DEFAULT})"
+    parser = _reader(
+        "report",
+        "Tables of what was recorded: calls by client, by object and by function, and how "
+        "domains have ended.\n"
+        "PATH: folders of records, segments, files of JSON lines, or -.",
+        REPORT_EPILOG,
     )
     _add_filters(parser.add_argument_group("which calls"))
     how = parser.add_argument_group("what is shown")
@@ -145,7 +136,7 @@ def report_parser() -> Parser:
     how.add_argument(
         "--top",
         metavar="ROWS",
-        type=_rows,
+        type=rows,
         default=20,
         help="rows of a table, at most; 0: all (20)",
     )
@@ -154,7 +145,7 @@ def report_parser() -> Parser:
         metavar="OTHER",
         help="only what differs from this record, which is the one before",
     )
-    how.add_argument("--json", action="store_true", help="one object of JSON, with every row")
+    add_json(how, "one object of JSON, with every row")
     how.add_argument(
         "--html",
         metavar="FILE",
@@ -165,7 +156,7 @@ def report_parser() -> Parser:
         metavar="FILE",
         help="instead, a trace for Perfetto: threads, domains, who caused what",
     )
-    how.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    add_debug(how)
     parser.set_defaults(format="text")
     return parser
 
@@ -192,33 +183,19 @@ def verify_parser() -> Parser:
             "(-: standard input)"
         ),
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    add_debug(parser)
     return parser
-
-
-EXPORT_EPILOG = """\
-examples:
-  libvirt-trace export --to journal                   this host's record, to its journal
-  libvirt-trace export --to journal -w --since -2h    changes of the last two hours
-
-A second run goes on where the first one stopped. See also libvirt-trace(8).
-"""
 
 
 def export_parser() -> Parser:
     """The options of `export`."""
-    parser = Parser(
-        prog="libvirt-trace export",
-        usage="libvirt-trace export --to NAME[=WHERE] [OPTIONS] [PATH...]",
-        description=(
-            "Sends what was recorded elsewhere, from where the last run stopped. PATH: folders of "
-            "records,\nor files of JSON lines or -, which are sent as a whole."
-        ),
-        epilog=EXPORT_EPILOG,
-        formatter_class=in_lines,
-    )
-    parser.add_argument(
-        "paths", metavar="PATH", nargs="*", default=[DEFAULT], help=f"what is sent ({DEFAULT})"
+    parser = _reader(
+        "export",
+        "Sends what was recorded elsewhere, from where the last run stopped. PATH: folders of "
+        "records,\nor files of JSON lines or -, which are sent as a whole.",
+        EXPORT_EPILOG,
+        needed="--to NAME[=WHERE] ",
+        what="what is sent",
     )
     where = parser.add_argument_group("where it goes")
     where.add_argument("--to", metavar="NAME", required=True, help=EXPORTS)
@@ -228,7 +205,7 @@ def export_parser() -> Parser:
         help="keep there how far it was sent (a file in the record's folder)",
     )
     where.add_argument("--follow", action="store_true", help="go on with what is being recorded")
-    where.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    add_debug(where)
     _add_filters(parser.add_argument_group("which calls"))
     parser.set_defaults(format="json", both=True)
     return parser
@@ -261,7 +238,3 @@ def _time(text: str) -> int:
         return parse_time(text)
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r} is no time; {EXAMPLES}") from None
-
-
-def _rows(text: str) -> int:
-    return whole(text, "a number of rows", 0, 1 << 20)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-STRING_MAX = 65536
+STRING_MAX, STRING_USUAL = 65536, 256  # bytes
 # of a log, by their names (log/render/forms.py)
 FORMS = ("text", "json", "xml", "ocsf", "ecs", "cef", "auditd")
 FORMS_HELP = "text, json, xml; ocsf, ecs, cef or auditd, for a SIEM"
@@ -96,6 +96,70 @@ def add_views(how: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_string(how: argparse._ArgumentGroup, what: str) -> None:
+    """How much of a string `what` says."""
+    how.add_argument(
+        "-s",
+        metavar="BYTES",
+        dest="string",
+        type=string_size,
+        default=STRING_USUAL,
+        help=f"bytes of a string to {what}",
+    )
+
+
+def add_form(how: argparse._ArgumentGroup, default: str | None, usual: str) -> None:
+    """In which form events are written; `usual`: where, if nothing is said."""
+    how.add_argument(
+        "--format",
+        metavar="FORMAT",
+        choices=FORMS,
+        default=default,
+        help=f"{FORMS_HELP} ({usual})",
+    )
+    how.add_argument(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        help="the same as --format json",
+    )
+
+
+def add_both(how: argparse._ArgumentGroup) -> None:
+    """Whether a daemon's calls stand beside the clients' that they are made for."""
+    how.add_argument(
+        "--both", action="store_true", help="what a daemon does for a call on lines of its own, too"
+    )
+
+
+def add_seconds(
+    where: argparse._ActionsContainer,
+    text: str,
+    default: float | None = None,
+    kind: Callable[[str], float] | None = None,
+) -> None:
+    """How long something takes; `kind`: what a word becomes, if not just any time."""
+    where.add_argument(
+        "-d",
+        metavar="SECONDS",
+        dest="seconds",
+        type=kind or seconds,
+        default=default,
+        help=text,
+    )
+
+
+def add_json(where: argparse._ActionsContainer, text: str) -> None:
+    """Whether a table is for programs; `text` says how it is then."""
+    where.add_argument("--json", action="store_true", help=text)
+
+
+def add_debug(how: argparse._ActionsContainer) -> None:
+    """What tracer.py looks for when a command fails."""
+    how.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+
+
 def add_exports(how: argparse._ArgumentGroup) -> None:
     """Where else events go."""
     repeated(how, "--export", "NAME", "exports", f"send events there, too: {EXPORTS}")
@@ -156,6 +220,16 @@ def pid(text: str) -> int:
 def string_size(text: str) -> int:
     """Bytes of a string."""
     return whole(text, f"a number of bytes up to {STRING_MAX}", 0, STRING_MAX)
+
+
+def rows(text: str) -> int:
+    """So many rows of a table; 0: all."""
+    return whole(text, "a number of rows", 0, 1 << 31)
+
+
+def seconds(text: str) -> float:
+    """A time, in seconds."""
+    return number(text, "a time in seconds", 0, 1e9)
 
 
 def milliseconds(text: str) -> int:

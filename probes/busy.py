@@ -21,9 +21,10 @@ from probes.filters import Filters
 from probes.host.allowed import check_tracing, unseen
 from probes.host.keyboard import Keyboard, is_keyboard, is_ours
 from probes.live import BEHIND, Looks, Signals
-from probes.options import AUTO, top_parser
+from probes.options import AUTO
 from probes.plans.plan import Limits
 from probes.session import Options, Session
+from probes.verbs import top_parser
 
 KEYS = {by[0]: by for by in SORTS}
 MOST_NOTES = 3  # lines of what went wrong, the last ones

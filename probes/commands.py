@@ -16,10 +16,11 @@ from probes.host import maps
 from probes.host.allowed import check_tracing, is_in_first_pid_namespace, unseen
 from probes.host.stacks import Stacks
 from probes.internals.unwind import can_unwind
-from probes.options import AUTO, ps_parser, stuck_parser
+from probes.options import AUTO
 from probes.plans.plan import Limits
 from probes.ps import CountedCalls, Counts, list_processes, render_json, render_table
 from probes.session import Options, Session
+from probes.verbs import ps_parser, stuck_parser
 
 LOOK = 0.05  # s between two looks at the rings
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The command line of tracing: words come in, checked options go out."""
+"""The command lines of tracing and of `record`: words come in, checked options go out."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from typing import TYPE_CHECKING
 from log import VERSION
 from log.errors import TraceError
 from log.usage import (
-    FORMS,
-    FORMS_HELP,
     STRING_MAX,
+    STRING_USUAL,
     Parser,
+    add_both,
     add_choice,
+    add_debug,
     add_exports,
+    add_form,
     add_outcomes,
+    add_seconds,
+    add_string,
     add_views,
     in_lines,
     number,
-    repeated,
     split_command,
-    string_size,
     whole,
 )
 
 # what knows the kernel is imported where it is used: --help and --version are there at once
 if TYPE_CHECKING:
     from probes.filters import Filters
-
 EXAMPLES = """\
 examples:
   libvirt-trace                             every libvirt call on this host
@@ -62,8 +63,6 @@ DAY_NS = 24 * 3600 * 10**9
 SPANS = {"h": DAY_NS // 24, "d": DAY_NS, "w": 7 * DAY_NS}  # ns
 SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}  # bytes
 BUFFER_MAX = 1024
-
-
 RECORDING = """\
 examples:
   libvirt-trace record                      all calls on this host, in /var/log/libvirt-trace
@@ -178,11 +177,7 @@ def tracing_parser(version: str) -> Parser:
     which = parser.add_argument_group("which calls")
     add_choice(which, _uid)
     add_outcomes(which)
-    which.add_argument(
-        "--both",
-        action="store_true",
-        help="what a daemon does for a call on lines of its own, too",
-    )
+    add_both(which)
     which.add_argument(
         "-a",
         "--all",
@@ -193,28 +188,9 @@ def tracing_parser(version: str) -> Parser:
         "--all-processes", action="store_true", help=("with COMMAND: all other processes too")
     )
     how = parser.add_argument_group("what is shown, and where")
-    how.add_argument(
-        "-s",
-        metavar="BYTES",
-        dest="string",
-        type=string_size,
-        default=256,
-        help=f"bytes of a string to keep (256; at most {STRING_MAX})",
-    )
+    add_string(how, f"keep ({STRING_USUAL}; at most {STRING_MAX})")
     add_views(how)
-    how.add_argument(
-        "--format",
-        metavar="FORMAT",
-        choices=FORMS,
-        help=f"{FORMS_HELP} (text; json in the -o file)",
-    )
-    how.add_argument(
-        "--json",
-        dest="format",
-        action="store_const",
-        const="json",
-        help="the same as --format json",
-    )
+    add_form(how, None, "text; json in the -o file")
     how.add_argument(
         "-o", "--output", metavar="FILE", type=Path, help=("write there too (SIGHUP: reopen it)")
     )
@@ -238,9 +214,7 @@ def tracing_parser(version: str) -> Parser:
         help="show passwords and other secrets",
     )
     when = parser.add_argument_group("when to stop")
-    when.add_argument(
-        "-d", metavar="SECONDS", dest="seconds", type=_seconds, help="stop after that long"
-    )
+    add_seconds(when, "stop after that long")
     when.add_argument("--max-events", metavar="N", type=_count, help="stop after that many calls")
     tuning = parser.add_argument_group("how it attaches")
     tuning.add_argument(
@@ -271,118 +245,8 @@ def tracing_parser(version: str) -> Parser:
         const=PROBE,
         help="how results are learnt: the safest way (auto), ret, or probe: even where it kills",
     )
-    tuning.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    add_debug(tuning)
     parser.add_argument("--version", action="version", version=f"libvirt-trace {version}")
-    return parser
-
-
-def list_parser() -> Parser:
-    """The options of `list`."""
-    parser = Parser(
-        prog="libvirt-trace list",
-        description="Lists libvirt's public functions: class, arguments, result.",
-    )
-    parser.add_argument(
-        "globs", metavar="GLOB", nargs="*", help=("only functions that match one of these")
-    )
-    parser.add_argument("--json", action="store_true", help="as JSON lines")
-    return parser
-
-
-def ps_parser() -> Parser:
-    """The options of `ps`."""
-    parser = Parser(
-        prog="libvirt-trace ps",
-        description="Lists the processes that have libvirt loaded.",
-    )
-    parser.add_argument(
-        "-d",
-        metavar="SECONDS",
-        dest="seconds",
-        type=_seconds,
-        help="count the calls of daemons' clients for so long",
-    )
-    parser.add_argument("--json", action="store_true", help="as JSON lines")
-    return parser
-
-
-def stuck_parser() -> Parser:
-    """The options of `stuck`."""
-    parser = Parser(
-        prog="libvirt-trace stuck",
-        description="Lists the calls that are under way, the oldest first, and what they wait for.",
-    )
-    parser.add_argument(
-        "-d",
-        metavar="SECONDS",
-        dest="seconds",
-        type=_seconds,
-        default=1,
-        help="how long a call has to last (1)",
-    )
-    parser.add_argument("--json", action="store_true", help="as JSON lines")
-    return parser
-
-
-def open_parser() -> Parser:
-    """The options of `open`."""
-    parser = Parser(
-        prog="libvirt-trace open",
-        usage="libvirt-trace open [OPTIONS] [PATH...]",
-        description="Lists what was begun and not ended: guests frozen or paused, block jobs, "
-        "streams, ... PATH: records, as of `log`.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "paths", metavar="PATH", nargs="*", help="what is read (/var/log/libvirt-trace)"
-    )
-    parser.add_argument(
-        "-d",
-        metavar="SECONDS",
-        dest="seconds",
-        type=_seconds,
-        help="instead, trace so long, and list what was begun and not ended since",
-    )
-    repeated(parser.add_argument_group("which"), "--object", "GLOB", "objects", "only of these")
-    parser.add_argument("--json", action="store_true", help="as JSON lines")
-    return parser
-
-
-def top_parser() -> Parser:
-    """The options of `top`."""
-    # only here: who traces to the screen need not wait for it
-    from log.recording.busiest import SORTS
-
-    parser = Parser(
-        prog="libvirt-trace top",
-        description="Shows which clients, functions and domains keep libvirt busy, and how long "
-        "calls wait until a daemon begins.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "-d",
-        metavar="SECONDS",
-        dest="seconds",
-        type=_look,
-        default=2,
-        help="how long each look takes (2)",
-    )
-    parser.add_argument(
-        "--sort",
-        metavar="BY",
-        choices=tuple(SORTS),
-        default="calls",
-        help=f"what is first: the most {', '.join(SORTS)} (calls)",
-    )
-    parser.add_argument(
-        "--rows",
-        metavar="N",
-        type=_rows,
-        default=10,
-        help="rows of a table, at most, where there is no screen to fill; 0: all (10)",
-    )
-    parser.add_argument("--once", action="store_true", help="one look")
-    parser.add_argument("--json", action="store_true", help="as JSON lines, every row")
     return parser
 
 
@@ -437,18 +301,6 @@ def _count(text: str) -> int:
     return whole(text, "a number of calls", 1, 1 << 62)
 
 
-def _rows(text: str) -> int:
-    return whole(text, "a number of rows", 0, 1 << 31)
-
-
-def _look(text: str) -> float:
-    return number(text, "a time in seconds, 0.1 or more", 0.1, 1e9)
-
-
 def _buffer_size(text: str) -> int:
     size = whole(text, f"a number of MiB up to {BUFFER_MAX}", 1, BUFFER_MAX)
     return 1 << (size - 1).bit_length()  # the kernel wants a power of two
-
-
-def _seconds(text: str) -> float:
-    return number(text, "a time in seconds", 0, 1e9)

@@ -26,9 +26,10 @@ from probes.covering import Guard
 from probes.filters import Filters
 from probes.host.allowed import check_tracing
 from probes.host.processes import began
-from probes.options import AUTO, open_parser
+from probes.options import AUTO
 from probes.plans.plan import Limits
 from probes.session import Options, Session
+from probes.verbs import open_parser
 
 LOOK = 0.05  # s between two looks at the rings
 

@@ -29,7 +29,7 @@ from log.quote import name, quote
 from log.recording.folder import DEFAULT
 from log.recording.reader import STDIN
 from log.recording.writer import machine_id
-from log.usage import whole
+from log.usage import add_json, whole
 
 _MOST = 1 << 40
 _DAY = 86400 * 10**9  # ns
@@ -58,7 +58,7 @@ def add_rehearse(parser: argparse.ArgumentParser) -> None:
         help="so many calls that had not failed may be denied; more are exit status 1 (0)",
     )
     parser.add_argument("--all", action="store_true", help="list all that changes, however much")
-    parser.add_argument("--json", action="store_true", help="one object of JSON")
+    add_json(parser, "one object of JSON")
 
 
 def add_records(parser: argparse.ArgumentParser) -> None:
