@@ -30,9 +30,11 @@ from log.events import (
     VerdictInfo,
     call_id,
 )
+from log.render import otlp
+from log.render.otlp import ARGS_MAX, span_id, trace_id
 from log.sinks import endpoint, exporter, spans
 from log.sinks.exporter import Exporter, Refused, Unsent
-from log.sinks.spans import ARGS_MAX, Otlp, span_id, trace_id
+from log.sinks.spans import Otlp
 from log.values import Values
 from tests.collector import OK, Collector, answer
 from tests.needs import PATIENCE, ROOT
@@ -393,18 +395,6 @@ def test_no_url_is_said_without_showing_it(url: str):
     assert not url or url not in str(caught.value)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Of 127.0.0.1, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out",
-         "cert.pem", "-days", "2", "-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1"],
-        cwd=folder, check=True, capture_output=True,
-    )  # fmt: skip
-    return folder / "cert.pem", folder / "key.pem"
-
-
 def test_certificate_has_to_fit(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
@@ -436,7 +426,7 @@ def test_own_attributes_are_in_the_manual(collector: Collector):
     }
     manual = (ROOT / "tracer.8").read_text().partition(".Sh EXPORTS")[2].partition("\n.Sh ")[0]
     named = set(re.findall(r"libvirt\.[a-z_.]*[a-z]", manual))
-    source = set(re.findall(r'"(libvirt\.[a-z_.]+)"', Path(spans.__file__).read_text()))
+    source = set(re.findall(r'"(libvirt\.[a-z_.]+)"', Path(otlp.__file__).read_text()))
     assert used <= named and source <= named
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
 import threading
 from pathlib import Path
 
@@ -35,18 +34,6 @@ EVENTS: list[Event] = [
     call_on("\u00fcber \u65e5\u672c"),
     call_on("x" * 100_000),
 ]
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Of 127.0.0.1, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out",
-         "cert.pem", "-days", "2", "-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1"],
-        cwd=folder, check=True, capture_output=True,
-    )  # fmt: skip
-    return folder / "cert.pem", folder / "key.pem"
 
 
 def check(server: Rsyslog, url: str) -> None:
