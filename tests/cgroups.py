@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,17 @@ def root_of_all() -> Path:
     if root is None:
         pytest.skip("no cgroup file system of version 2 is mounted: mount -t cgroup2 none FOLDER")
     return Path(root)
+
+
+def remove(group: Path) -> None:
+    """Removes the cgroup of version 2, when its last process has ended."""
+    with (group / "cgroup.events").open() as events:
+        changes = select.poll()
+        changes.register(events, select.POLLPRI | select.POLLERR)
+        while "populated 1" in events.read():
+            changes.poll(1000)
+            events.seek(0)
+    group.rmdir()
 
 
 def limited_cgroup() -> Iterator[Path]:

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from xml.sax.saxutils import escape
 
 from tests import polkit
@@ -156,6 +156,10 @@ class Daemon:
                 pass_fds=fds,
             )
 
+    def _find_pid(self) -> int:
+        """libvirtd's own, however it was started."""
+        return self._process.pid
+
     def restart(self, meanwhile: Callable[[], object] = lambda: None) -> None:
         """End libvirtd and start it again, in the same place; its guests go on."""
         with open(f"/proc/{self.pid}/ns/mnt") as namespace:
@@ -169,7 +173,7 @@ class Daemon:
         self.pid = self._process.pid
         self.wait_ready()
 
-    def __enter__(self) -> Daemon:
+    def __enter__(self) -> Self:
         try:
             self.wait_ready()
         except BaseException:
@@ -192,6 +196,7 @@ class Daemon:
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
                 if b"READY=1" in self._ready.recv(4096):
+                    self.pid = self._find_pid()
                     self._namespace = os.stat(f"/proc/{self.pid}/ns/mnt").st_ino
                     return
             except TimeoutError:

@@ -11,7 +11,8 @@ from log.recent import Recent
 from log.values import CutText, Value
 from probes.calls.open import Message
 from probes.host.lives import NO_ID
-from probes.host.processes import TICKS, Processes, Searches, host_pid, searches
+from probes.host.namespaces import InNamespaces
+from probes.host.processes import TICKS, Processes, host_pid, searches
 from probes.internals.private import MOST_ATTRIBUTES
 from probes.plans.plan import Constants, Plan
 
@@ -84,6 +85,7 @@ class Clients:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self._searches = searches()
+        self.numbers = InNamespaces()  # of processes that made calls
         self._known: Recent[tuple[Client, int | None, int], Identity] = Recent(MOST_CLIENTS)
         self._copied: Recent[Hashable, tuple[Client, int | None]] = Recent(MOST_CLIENTS)
         # as read, and marked: by the former's id
@@ -138,10 +140,20 @@ class Clients:
         # a connection has the same bytes each time, until it claims others
         found, start = self._copied.learn(
             (plan.key(raw), connection, daemon),
-            lambda _: _read(plan.decode(raw, {}, Constants()), connection, daemon, self._searches),
+            lambda _: self._numbered(_read(plan.decode(raw, {}, Constants()), connection), daemon),
         )
         since = 0 if found.pid is None else self._processes.since(found.pid, at)
         return self._known.learn((found, start, since), lambda _: self._describe(found, start, at))
+
+    def _numbered(self, read: tuple[Client, int | None], daemon: int) -> tuple[Client, int | None]:
+        """The same with the number that the process has here."""
+        client, start = read
+        if client.pid is None:
+            return read
+        pid = self.numbers.find(client.pid, daemon, start)
+        if pid is None:
+            pid = host_pid(client.pid, daemon, limit=self._searches)
+        return client._replace(pid=pid), start
 
     def _describe(self, found: Client, start: int | None, at: int) -> Identity:
         if found.pid is None:
@@ -152,11 +164,9 @@ class Clients:
         return Identity(found._replace(peer=found), start, uid)
 
 
-def _read(
-    fields: Mapping[str, Value], connection: Connection, daemon: int, limit: Searches
-) -> tuple[Client, int | None]:
-    """The client, and when its process began (ns, CLOCK_BOOTTIME); None for what the identity
-    does not tell.
+def _read(fields: Mapping[str, Value], connection: Connection) -> tuple[Client, int | None]:
+    """The client, with the number that the daemon has for it, and when its process began (ns,
+    CLOCK_BOOTTIME); None for what the identity does not tell.
     """
     block = fields["block"]
     assert isinstance(block, int)
@@ -172,7 +182,7 @@ def _read(
             texts[_STRINGS[short]] = text.text + "..." if isinstance(text, CutText) else text
     ticks, pid = numbers.get(_START), numbers.get("pid")
     client = Client(
-        None if pid is None else host_pid(pid, daemon, limit=limit),
+        pid,
         numbers.get("uid"),
         texts.get("user"),
         numbers.get("gid"),

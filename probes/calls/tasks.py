@@ -142,9 +142,10 @@ class Tasks:
         )
 
     def _learn_thread(self, raw: bytes, flags: int, time_ns: int, task: int, tgid: int) -> None:
-        start, cgroup, ppid, uid, gid, loginuid, _, size, real_uid, _, comm = (
+        start, cgroup, ppid, uid, gid, loginuid, number, size, real_uid, namespace, comm = (
             records.TASK.unpack_from(raw, records.HEAD.size)
         )
+        self._clients.numbers.note(tgid, namespace, number, start)
         name = comm.partition(b"\0")[0].decode(errors="backslashreplace")
         captured = Captured(
             tgid, ppid, uid, gid, None if loginuid == 0xFFFFFFFF else loginuid, cgroup, start,

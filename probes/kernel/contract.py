@@ -85,7 +85,7 @@ TRACE_SHAPES = (
     Shape(
         "task_record",
         records.TASK,
-        "start cgroup ppid uid gid loginuid ns_pid cmdline real_uid pad comm",
+        "start cgroup ppid uid gid loginuid ns_pid cmdline real_uid pid_ns comm",
         records.HEAD.size,
     ),
     Shape("item", records.ITEM, "got count address"),

@@ -83,7 +83,7 @@ RETURN_FIXED_ARGS = 112  # with PLAN_KEEP_ARGS
 CHUNK = struct.Struct("<Ii")  # at 40: offset, bytes read with their NUL
 CHUNK_TEXT = 48
 # at 40: start, cgroup, ppid, effective uid and gid, loginuid, pid in its namespace, command line's
-# bytes, real uid, padding, comm
+# bytes, real uid, that namespace, comm
 TASK = struct.Struct("<QQIIIIIIII16s")
 TASK_TEXT = 104
 

@@ -252,10 +252,10 @@ struct task_record {
 	u32 uid;		/* 60: effective */
 	u32 gid;		/* 64 */
 	u32 loginuid;		/* 68 */
-	u32 ns_pid;		/* 72: pid as the process sees it */
+	u32 ns_pid;		/* 72: its number in its own pid namespace; 0: not known */
 	u32 cmdline;		/* 76: bytes of it that follow */
 	u32 real_uid;		/* 80 */
-	u32 pad;
+	u32 pid_ns;		/* 84: which that is, by its inode */
 	char comm[16];		/* 88 */
 	char text[CMDLINE];	/* 104 */
 };

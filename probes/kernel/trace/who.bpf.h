@@ -50,6 +50,23 @@ ALWAYS u64 new_id(u64 now)
 	return (now << 8) | (bpf_get_smp_processor_id() & 0xff);
 }
 
+#define UPID 16	/* bytes of struct upid: a number and a pointer */
+
+/* What the process is called in its own pid namespace, the innermost, and which that is. */
+ALWAYS void number_inside(struct task_record *r, void *leader)
+{
+	void *pid = 0, *ns = 0;
+	u32 level = 0;
+
+	if (read_kernel(&pid, sizeof(pid), leader + TASK_THREAD_PID) || !pid ||
+	    read_kernel(&level, sizeof(level), pid + PID_LEVEL))
+		return;
+	pid += PID_NUMBERS + (u64)level * UPID;
+	if (!read_kernel(&ns, sizeof(ns), pid + UPID_NS) &&
+	    !read_kernel(&r->pid_ns, sizeof(r->pid_ns), ns + PID_NS_INUM))
+		read_kernel(&r->ns_pid, sizeof(r->ns_pid), pid + UPID_NR);
+}
+
 /* Says who the thread is, once per thread and again after an exec, a change of user or of name. */
 ALWAYS void describe_task(struct settings *set, struct thread *t, void *task, u32 ring,
 			  u64 pid_tgid, u64 now)
@@ -75,6 +92,7 @@ ALWAYS void describe_task(struct settings *set, struct thread *t, void *task, u3
 		read_kernel(&r->start, sizeof(r->start), leader + TASK_START_BOOTTIME);
 		if (!read_kernel(&parent, sizeof(parent), leader + TASK_REAL_PARENT))
 			read_kernel(&r->ppid, sizeof(r->ppid), parent + TASK_TGID);
+		number_inside(r, leader);
 	}
 	r->loginuid = ~0U;
 #ifdef TASK_LOGINUID

@@ -342,7 +342,33 @@ def test_real_process():
         ),
         (f"/kubepods/besteffort/pod1234/{ID}", Cgroup(None, ID)),
         (f"/kubepods.slice/crio-{ID}.scope/container", Cgroup(None, ID)),
+        # podman with cgroupfs; a guest of KubeVirt, in the pod whose libvirtd has no systemd
+        (f"/libpod_parent/libpod-{ID}", Cgroup(None, ID)),
+        (f"/machine.slice/machine-libpod_pod_{ID[::-1]}.slice/libpod-{ID}.scope", Cgroup(None, ID)),
+        (
+            f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12.slice/cri-containerd-{ID}.scope"
+            "/machine/qemu-1-default_web1.libvirt-qemu/libvirt/emulator",
+            Cgroup(None, ID),
+        ),
+        (f"/kubepods/burstable/pod1234/crio-{ID}", Cgroup(None, ID)),
+        (f"/kubepods.slice/crio-conmon-{ID}.scope", Cgroup(f"crio-conmon-{ID}.scope", None)),
+        # snap and flatpak are in no container: their units say what they are
+        (
+            "/system.slice/snap.multipass.multipassd.service",
+            Cgroup("snap.multipass.multipassd.service", None),
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/snap.virt.virsh-1234.scope",
+            Cgroup("snap.virt.virsh-1234.scope", None),
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice"
+            "/app-flatpak-org.virt_manager.virt-manager-4711.scope",
+            Cgroup("app-flatpak-org.virt_manager.virt-manager-4711.scope", None),
+        ),
         ("/lxc.payload.web", Cgroup(None, "web")),
+        ("/lxc.payload/web", Cgroup(None, "web")),
+        ("/lxc.payload.project_web/init.scope", Cgroup("init.scope", "project_web")),
         ("/lxc.monitor.web", Cgroup(None, None)),
         ("/lxc/web/system.slice/cron.service", Cgroup("cron.service", "web")),
         ("/machine.slice/machine-debian.scope", Cgroup(None, "debian")),
