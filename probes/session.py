@@ -35,6 +35,7 @@ from probes.host.daemons import Daemons
 from probes.host.guests import Guests
 from probes.host.lives import NO_ID, Exec, Exited, Forked, Missed, OutOfMemory, Signalled
 from probes.host.mapwatch import Dropped, Mapped, Online, Record, watch_maps
+from probes.host.memory import give_back
 from probes.host.modules import Modules
 from probes.host.owners import Owners
 from probes.host.processes import Processes
@@ -417,6 +418,7 @@ class Session:
             self._calls.forget_idle()
             if self._attachments.sweep():
                 self._calls.forget_decoded()
+            give_back()
 
     def _learn_tasks(self, raws: Sequence[bytes]) -> None:
         """Who threads are, and for whom they work."""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from log.errors import TraceError
 from log.events import Event, Recording
 from log.quote import name
-from log.recording.folder import Folder, open_folder, opened, order
+from log.recording.folder import Folder, contents_of, open_folder, opened, order
 from log.recording.format import need_zstandard
 from log.recording.frames import Content, frames
 from log.recording.index import Indexes
@@ -296,12 +296,12 @@ class Exporting:
         label, count, rest = name(os.path.join(folder.path, file)), 0, b""
         try:
             with opened(folder, file) as fd:
-                follows = self._wait is not None and file == newest
+                follows, read_on = self._wait is not None and file == newest, contents_of(fd)
 
                 def data(size: int) -> bytes:
-                    while not (found := os.read(fd, size)) and follows:
+                    while not (found := read_on(size)) and follows:
                         if any(order(other) > order(file) for other in _names(folder)):
-                            return os.read(fd, size)
+                            return read_on(size)
                         idle()
                         assert self._wait
                         self._wait()

@@ -153,13 +153,14 @@ def _growing(folder: Folder, file: str, look: Look, picker: Picker, wait: Wait) 
     need_zstandard()
     label = name(os.path.join(folder.path, file))
     with opened(folder, file) as fd:
+        read_on = contents_of(fd)
 
         def grown(count: int) -> bytes:
             while True:
                 has_newer = any(
                     order(segment.name) > order(file) for segment in folder.segments()[0]
                 )
-                data = os.read(fd, count)
+                data = read_on(count)
                 if data or has_newer:
                     return data
                 wait()

@@ -40,8 +40,8 @@ while not ends:
         domain.autostart(); domain.isPersistent(); domain.vcpusFlags(0)
         calls += 8
     due = max(due + every, time.monotonic())
-    while not ends and time.monotonic() < due:
-        time.sleep(min(due - time.monotonic(), 0.2) if due > time.monotonic() else 0)
+    while not ends and (left := due - time.monotonic()) > 0:
+        time.sleep(min(left, 0.2))
 print(json.dumps(calls), flush=True)
 sys.stdin.readline()
 """

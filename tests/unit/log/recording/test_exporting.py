@@ -5,6 +5,7 @@ however that was.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -219,6 +220,24 @@ def test_torn_and_damaged_segments_lose_what_is_damaged_only(folder: Path):
     said = export(folder, target)
     assert "are no frame; skipped" in said[0]
     assert target.events[-1] == destroy(3) and second.exists()
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_segment_of_100_gb_that_are_not_there_is_passed_over(folder: Path, follows: bool):
+    record(folder, [destroy(1)])
+    hollow = folder / "host-20991231T000000Z.jsonl.zst"
+    hollow.write_bytes(b"")
+    os.truncate(hollow, 100 << 30)
+    waits: list[int] = []
+
+    def no_more() -> None:
+        waits.append(1)
+        raise KeyboardInterrupt
+
+    target = Taker()
+    with pytest.raises(KeyboardInterrupt) if follows else contextlib.nullcontext():
+        export(folder, target, wait=no_more if follows else None)
+    assert target.events == [destroy(1)] and len(waits) == follows
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"hosts":{"host":{"segment":1}}}', "{" * 5000])

@@ -224,6 +224,10 @@ def test_garbage_in_place_of_a_segment_is_one_line(folder, size):
     assert len(said) == 1 and "is empty" in said[0] if size == 0 else len(said) == 1
 
 
+def _no_more() -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("begin", [b"", b"{}\n", bytes.fromhex("28b52ffd00")])
 def test_file_of_100_gb_that_are_not_there_is_a_line(folder, begin):
     """It would take minutes to read: by who asks, who checks, and who records there next."""
@@ -235,6 +239,12 @@ def test_file_of_100_gb_that_are_not_there_is_a_line(folder, begin):
     assert calls(found) == [destroy(1)] and len(said) == 1 and len(said[0]) < 200
     assert not verify(str(folder), None).is_intact
     hollow.rename(folder / "host-20991231T000000Z.jsonl.zst")
+    followed = read([str(folder)], Look(Query(nested=True), Indexes(), said.append, _no_more))[0]
+    shown = []
+    with pytest.raises(KeyboardInterrupt):
+        for line in followed:
+            shown.append(line.text)
+    assert shown.count(jsonl.line(destroy(1)).strip().encode()) == 1
     record(folder, [destroy(2)])
     assert calls(replay(folder)[0]) == [destroy(1), destroy(2)]
 
