@@ -20,10 +20,11 @@ from probes.covering import Guard
 from probes.filters import Filters
 from probes.host.allowed import check_tracing, unseen
 from probes.host.keyboard import Keyboard, is_keyboard, is_ours
-from probes.live import BEHIND, Looks, Signals
+from probes.looks import BEHIND, Looks
 from probes.options import AUTO
 from probes.plans.plan import Limits
 from probes.session import Options, Session
+from probes.signals import Signals
 from probes.verbs import top_parser
 
 KEYS = {by[0]: by for by in SORTS}
@@ -95,7 +96,7 @@ def _look(
 ) -> tuple[Busiest, float]:
     """What ended within that time, and how long that was."""
     busiest, begun = Busiest(), time.monotonic()
-    pace = Looks(session, signals)
+    pace = Looks(session.wakers(), signals.waker)
     try:
         while not signals.stop and (left := begun + seconds - time.monotonic()) > 0:
             events = session.poll()

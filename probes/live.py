@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import select
-import signal
+import math
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from log import VERSION
 from log.errors import in_words
@@ -29,90 +26,15 @@ from probes.host.allowed import check_tracing, unseen
 from probes.host.command import Launched
 from probes.host.keyboard import Keyboard, is_keyboard
 from probes.host.pidfile import PidFile
+from probes.looks import BEHIND, IDLE, Looks
 from probes.options import filters_of
 from probes.plans.plan import Limits
 from probes.recorded import record_sinks
 from probes.session import Options, Session
+from probes.signals import Signals
 
-# s between two looks at the rings: short while much comes in, longer when nothing does
-BUSY, IDLE = 0.005, 0.05
-BUSY_EVENTS = 500  # of one look
-# s after which nothing is looked for until the kernel tells of it, or so long: libraries that are
-# mapped, clocks and processors are not told of
-CALM, ASLEEP = 1.0, 0.05
-BEHIND = 1 << 18  # bytes in the rings that leave no time to sleep
 LONG = 1_000_000_000  # ns that a call has to be under way to be told at the end
 SWITCH = 0.001  # s: threads that write wait no longer for this one
-
-
-class Signals:
-    """What was asked of us since the last look."""
-
-    def __init__(self, *, reopens: bool, patience: int) -> None:
-        """`reopens`: there is a file that SIGHUP reopens, or a record of which it ends the segment;
-        else it means that the terminal is gone.
-
-        `patience`: who asks that often does not want to wait any longer for anything.
-        """
-        self._reopens = reopens
-        self._patience = patience
-        self.raises = True  # nothing has been seen yet: who is impatient may have the end at once
-        self.stop = 0
-        self.terminate = False
-        self.reopen = False
-        self.show = False  # what is under way
-        self.keys: Keyboard | None = None  # `s` asks for the same
-        signal.signal(signal.SIGINT, self._note)
-        signal.signal(signal.SIGUSR1, self._note)
-        signal.signal(signal.SIGTERM, self._note)
-        signal.signal(signal.SIGHUP, self._note)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # writing says it
-        self.waker, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-
-    def is_impatient(self) -> bool:
-        """Whether readers are not to be waited for."""
-        return self.stop >= self._patience
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGUSR1:
-            self.show = True
-            return
-        if number == signal.SIGHUP and self._reopens:
-            self.reopen = True
-            return
-        self.stop += 1
-        self.terminate |= number != signal.SIGINT
-        if self.raises and self.is_impatient():
-            raise KeyboardInterrupt
-
-
-class Looks:
-    """When to look again: soon while much comes in; when nothing has come for a while, as soon as
-    something does.
-    """
-
-    def __init__(self, session: Session, signals: Signals) -> None:
-        self._poll, self._signals = select.epoll(), signals.waker
-        for fd in (*session.wakers(), signals.waker):
-            self._poll.register(fd, select.EPOLLIN)
-        self._came = time.monotonic()
-
-    def rest(self, events: int, longest: float) -> None:
-        """After a look that found so many events."""
-        now = time.monotonic()
-        if events:
-            self._came = now
-        if now < self._came + CALM:
-            time.sleep(BUSY if events > BUSY_EVENTS else IDLE)
-        elif self._poll.poll(max(min(ASLEEP, longest), 0)):
-            self._came = time.monotonic()
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._signals, 1 << 16)
-
-    def close(self) -> None:
-        """Looks no more."""
-        self._poll.close()
 
 
 def run(
@@ -125,7 +47,7 @@ def run(
     """The loop: moves events from the session to the log until it is time to stop."""
     deadline = None if options.seconds is None else time.monotonic() + options.seconds
     left = options.max_events
-    pace = Looks(session, signals)
+    pace = Looks(session.wakers(), signals.waker)
     while True:
         if command:
             command.reap()
@@ -157,7 +79,7 @@ def run(
             return
         log.tick(session.open_calls())
         if waiting < BEHIND:
-            pace.rest(len(events), ASLEEP if deadline is None else deadline - time.monotonic())
+            pace.rest(len(events), math.inf if deadline is None else deadline - time.monotonic())
 
 
 def do_what_was_asked(session: Session, log: Log, signals: Signals) -> None:

@@ -104,7 +104,7 @@ def test_without_return_probes_calls_are_shown_by_their_begin(caller, tmp_path: 
     ] == ["test"] * CALLS
 
 
-SLEEPS = "from probes import live\nlive.CALM, live.ASLEEP = 0.1, 3600"
+SLEEPS = "from probes import looks\nlooks.CALM, looks.ASLEEP = 0.1, 3600"
 
 
 def test_calls_and_signals_wake_a_tracer_that_is_asleep(steps) -> None:

@@ -170,11 +170,13 @@ SHOWN_ELSEWHERE = {
     "probes.host.stacks": "kernel/test_slow_files.py",
     "probes.kernel.tracepoints": "kernel/test_lives.py",
     "probes.live": "kernel/test_command_line.py",
+    "probes.looks": "kernel/test_lifecycle.py",
     "probes.owed": "system/test_open.py",
     "probes.plans.walk": "unit/probes/plans/test_walks.py",
     "probes.ps": "kernel/test_ps.py",
     "probes.recorded": "kernel/test_record.py",
     "probes.session": "kernel/test_command_line.py",
+    "probes.signals": "kernel/test_command_line.py",
 }
 
 
