@@ -19,7 +19,7 @@ from log.sinks.terminal import is_dumb, need_rich
 from probes.covering import Guard
 from probes.filters import Filters
 from probes.host.allowed import check_tracing, unseen
-from probes.host.keyboard import Keyboard, is_keyboard, is_ours
+from probes.host.keyboard import Keyboard, is_keyboard
 from probes.looks import BEHIND, Looks
 from probes.options import AUTO
 from probes.plans.plan import Limits
@@ -148,7 +148,7 @@ class OnScreen:
         fresh = [note for note in notes if note not in self._notes]
         self._notes = [*self._notes, *fresh][-MOST_NOTES:]
         self._last = busiest, seconds
-        if not is_ours():
+        if not self._keys.has_terminal():
             return  # a shell has the screen
         lines = [
             heading(busiest, seconds, self._session.open_calls()),

@@ -74,6 +74,11 @@ class Keyboard:
                 return os.read(STDIN, _MOST).decode("ascii", "replace")
         return ""
 
+    def has_terminal(self) -> bool:
+        """Whether the terminal is ours; it is taken first, if it has just become so."""
+        self._take()
+        return self._is_taken
+
     def _take(self) -> None:
         if not is_ours():
             self._is_taken = False  # whoever has it makes it as they like it
