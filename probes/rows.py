@@ -9,7 +9,8 @@ from collections.abc import Collection
 
 from log.errors import TraceError
 from probes.api import undescribed
-from probes.api.table import ApiTable, Function, unknown_function
+from probes.api.table import ApiTable, Function
+from probes.api.undescribed import unknown_function
 from probes.filters import Filters
 from probes.host.maps import ENFORCER
 from probes.host.targets import Target

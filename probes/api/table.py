@@ -9,8 +9,6 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from probes.api.amendments import is_plumbing
-
 LIBRARIES = ("libvirt.so.0", "libvirt-qemu.so.0", "libvirt-lxc.so.0")
 XML_FILES = {
     "libvirt-api.xml": "libvirt.so.0",
@@ -141,20 +139,6 @@ class ApiTable:
         # virDomainBlockStatsPtr points to virDomainBlockStatsStruct, because a function has the
         # shorter name
         return next((known for known in (name, name + "Struct") if known in self.structs), None)
-
-
-def unknown_function(number: int, name: str, library: str) -> Function:
-    """What is to be thought of a function that nobody describes."""
-    return Function(
-        number,
-        name,
-        library,
-        "",
-        Result("", "raw"),
-        (),
-        "plumbing" if is_plumbing(name) else "write",
-        "none",
-    )
 
 
 def chain_hash(base: str, lines: Iterable[str]) -> str:

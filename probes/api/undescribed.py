@@ -5,12 +5,14 @@ in no header and no API description.
 Those of migrations are called in each other's name; a client calls them too, inside
 virDomainMigrate*. Signatures as in src/libvirt_internal.h, the same in 9.0.0 and 11.3.0. With
 virConnectSetIdentityEnsureACL a daemon asks whether its client may say that it is somebody else.
+Of public ones that a newer libvirt brings, the name has to do.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
+from probes.api.amendments import is_plumbing
 from probes.api.passing import IN, OUT
 from probes.api.table import OBJECTS, ApiTable, Function, Param, Result, chain_hash
 
@@ -149,6 +151,20 @@ _NUMBERS = {"int": "i32", "unsigned int": "u32", "unsigned long": "u64"}
 NAMES = frozenset(_SIGNATURES)
 _LIBRARY = "libvirt.so.0"
 NO_STUB = -1  # the number of what the enforcer's library can't judge
+
+
+def unknown_function(number: int, name: str, library: str) -> Function:
+    """What is to be thought of a function that nobody describes."""
+    return Function(
+        number,
+        name,
+        library,
+        "",
+        Result("", "raw"),
+        (),
+        "plumbing" if is_plumbing(name) else "write",
+        "none",
+    )
 
 
 def with_private(table: ApiTable) -> ApiTable:

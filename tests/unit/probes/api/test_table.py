@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.api import amendments, generate, load, passing
+from probes.api import amendments, generate, load, passing, undescribed
 from probes.api import table as api
 from tests import needs
 
@@ -293,7 +293,9 @@ def test_arguments_decide_whether_a_conditional_call_writes(table, function, arg
 
 
 def test_unknown_functions_may_write():
-    unknown, counts = (api.unknown_function(9, name, "x") for name in ("virZap", "virZapRef"))
+    unknown, counts = (
+        undescribed.unknown_function(9, name, "x") for name in ("virZap", "virZapRef")
+    )
     assert (unknown.params, unknown.result.kind, unknown.access) == ((), "raw", "write")
     assert counts.access == "plumbing"
 
