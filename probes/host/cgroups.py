@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from probes.kernel import bpf
+from probes.kernel.libc import libc
 
 FILEID_KERNFS = 0xFE  # linux/exportfs.h: the handle is the 64-bit number that BPF gives, since 5.5
 _DELETED = " (deleted)"
@@ -151,9 +151,7 @@ class Numbers:
                 for part, size in ((8, 4), (FILEID_KERNFS, 4), (number, 8))
             )
         )
-        fd = bpf.libc.open_by_handle_at(
-            self._fd, handle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        )
+        fd = libc.open_by_handle_at(self._fd, handle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if fd < 0:
             return None
         try:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from log.events import Clock as ClockSet
+from probes.kernel.libc import libc
 
 STEP_NS = 1_000_000  # what is less is the noise of looking
 CALM_NS = 100_000  # that reading all clocks may take, to be believed
@@ -25,8 +26,6 @@ TRIES = 16
 MOST_STEPS = 1024
 CLOCK_REALTIME, ABSTIME, CANCEL_ON_SET = 0, 1, 2
 FAR = 1 << 40  # s since the epoch: never
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Sample(NamedTuple):
@@ -96,7 +95,7 @@ class WallClock:
 
     def watch(self) -> None:
         """Is told by the kernel from now on; without this, events() finds out."""
-        self._timer = _libc.timerfd_create(CLOCK_REALTIME, os.O_CLOEXEC)
+        self._timer = libc.timerfd_create(CLOCK_REALTIME, os.O_CLOEXEC)
         if self._timer >= 0:
             self._thread = threading.Thread(target=self._watch, name="clock", daemon=True)
             self._thread.start()
@@ -108,7 +107,7 @@ class WallClock:
         with self._arming:
             self._closed = True
             # wakes the thread
-            _libc.timerfd_settime(self._timer, 0, (ctypes.c_long * 4)(0, 0, 0, 1), None)
+            libc.timerfd_settime(self._timer, 0, (ctypes.c_long * 4)(0, 0, 0, 1), None)
         self._thread.join()
         self._thread = None
         os.close(self._timer)
@@ -127,7 +126,7 @@ class WallClock:
             setting = (ctypes.c_long * 4)(0, 0, FAR, 0)
             return (
                 not self._closed
-                and _libc.timerfd_settime(self._timer, ABSTIME | CANCEL_ON_SET, setting, None) == 0
+                and libc.timerfd_settime(self._timer, ABSTIME | CANCEL_ON_SET, setting, None) == 0
             )
 
     def _look(self) -> _Sample:

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Sequence
 
 from log.errors import TraceError
-from probes.kernel.bpf import libc
+from probes.kernel.libc import libc
 
 PR_SET_CHILD_SUBREAPER = 36
 CANNOT_START = 125

@@ -23,7 +23,8 @@ from typing import NamedTuple, Protocol
 from probes.host import lives, maps
 from probes.host.lives import Exec, Forked, Life, Missed
 from probes.host.symbols import MMAP2, Symbols
-from probes.kernel import abi, bpf, records
+from probes.kernel import abi, records
+from probes.kernel.libc import syscall
 
 # linux/perf_event.h
 PERF_TYPE_SOFTWARE, PERF_COUNT_SW_DUMMY = 1, 9
@@ -261,7 +262,7 @@ class _Ring:
         attr = fields.ljust(92, b"\0") + struct.pack("<i", time.CLOCK_MONOTONIC)
         buffer = ctypes.create_string_buffer(attr.ljust(ATTR_SIZE, b"\0"), ATTR_SIZE)
         arguments = (ctypes.c_long(value) for value in (-1, cpu, -1, PERF_FLAG_FD_CLOEXEC))
-        self._fd = bpf.syscall(abi.HERE.perf_event_open, buffer, *arguments)
+        self._fd = syscall(abi.HERE.perf_event_open, buffer, *arguments)
         self.size = pages * mmap.PAGESIZE
         try:
             self._map = mmap.mmap(self._fd, mmap.PAGESIZE + self.size)

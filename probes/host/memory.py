@@ -5,7 +5,7 @@ for days.
 
 from __future__ import annotations
 
-from probes.kernel.bpf import libc
+from probes.kernel.libc import libc
 
 
 def give_back() -> None:

@@ -18,7 +18,7 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 
 from probes.host import maps
-from probes.kernel import bpf
+from probes.kernel.libc import libc
 
 # linux/magic.h, and those of file systems where looking at a file may wait for another machine or
 # process: NFS, SMB, FUSE, 9p, Ceph, AFS
@@ -38,8 +38,8 @@ LOW = 1 << 16  # the lowest address that may be mapped; programs are above it
 # major, minor, inode, as mappings name a file; on btrfs and overlays stat() tells another device
 Place = tuple[int, int, int]
 
-bpf.libc.mmap.argtypes = [*[ctypes.c_size_t] * 2, *[ctypes.c_int] * 3, ctypes.c_long]
-bpf.libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [*[ctypes.c_size_t] * 2, *[ctypes.c_int] * 3, ctypes.c_long]
+libc.mmap.restype = ctypes.c_void_p
 
 
 def open_file(path: str, *, follow: bool = False) -> int:
@@ -91,7 +91,7 @@ def place_of(fd: int) -> Place:
     """What mappings call the open file: it is mapped here for a moment."""
     if os.fstat(fd).st_size == 0:
         raise OSError(errno.ENODATA, "it is empty")
-    address = bpf.libc.mmap(LOW, mmap.PAGESIZE, mmap.PROT_READ, mmap.MAP_PRIVATE, fd, 0)
+    address = libc.mmap(LOW, mmap.PAGESIZE, mmap.PROT_READ, mmap.MAP_PRIVATE, fd, 0)
     if address in (None, ctypes.c_void_p(-1).value):
         raise OSError(errno.ENODATA, "it can't be mapped")
     try:
@@ -108,7 +108,7 @@ def place_of(fd: int) -> Place:
                         major, _, minor = fields[3].partition(b":")
                         return int(major, 16), int(minor, 16), int(fields[4])
     finally:
-        bpf.libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(mmap.PAGESIZE))
+        libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(mmap.PAGESIZE))
     raise OSError(errno.ENODATA, "it can't be mapped")
 
 
@@ -147,7 +147,7 @@ def only_name(fd: int) -> None:
 
 def _file_system(fd: int) -> int:
     buffer = ctypes.create_string_buffer(256)  # struct statfs begins with its type, a long
-    return ctypes.c_long.from_buffer(buffer).value if bpf.libc.fstatfs(fd, buffer) == 0 else 0
+    return ctypes.c_long.from_buffer(buffer).value if libc.fstatfs(fd, buffer) == 0 else 0
 
 
 def fingerprint(status: os.stat_result) -> tuple[int, int, int, int]:

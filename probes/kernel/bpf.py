@@ -14,6 +14,7 @@ import os
 import struct
 
 from probes.kernel import abi
+from probes.kernel.libc import syscall
 
 MAP_CREATE, MAP_UPDATE, MAP_DELETE, PROG_LOAD, RAW_TRACEPOINT_OPEN, BTF_LOAD, LINK_CREATE = (
     0,
@@ -39,19 +40,6 @@ F_SLEEPABLE = 1 << 4
 TRACE_UPROBE_MULTI, TRACE_UPROBE_SESSION = 48, 57
 PERF_EVENT = 41
 MULTI_RETURN = 1
-
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def syscall(
-    number: int, *args: ctypes.c_long | ctypes.c_ulong | ctypes.Array[ctypes.c_char]
-) -> int:
-    """The result of a system call; OSError with its errno when it failed."""
-    result = int(libc.syscall(ctypes.c_long(number), *args))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
 
 
 def bpf(command: int, attributes: bytes) -> int:

@@ -15,6 +15,7 @@ import signal
 import struct
 
 from probes.kernel import abi, bpf
+from probes.kernel.libc import libc
 from probes.kernel.links import uprobe_pmu
 
 HARMLESS = 17  # exit status of the child that has come back from the call
@@ -71,8 +72,8 @@ def _call_confined(code: int, waiting: int, instructions: bytes) -> None:
         )
         os.read(waiting, 1)
         if (
-            bpf.libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            and bpf.libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, argument, 0, 0) == 0
+            libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            and libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, argument, 0, 0) == 0
         ):
             function()
             os._exit(HARMLESS)

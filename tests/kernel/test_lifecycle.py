@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from probes.internals.elf import read_elf
-from probes.kernel import abi, bpf
+from probes.kernel import abi, bpf, libc
 from tests.kernel.conftest import CALLS, TRACER, Run, Steps
 from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.tracing import Event, Tracer
@@ -202,7 +202,7 @@ def others_trace() -> bool:
         attributes = ctypes.create_string_buffer(number.to_bytes(4, "little"), 128)
         try:
             # BPF_LINK_GET_NEXT_ID
-            bpf.syscall(abi.HERE.bpf, ctypes.c_long(31), attributes, ctypes.c_ulong(128))
+            libc.syscall(abi.HERE.bpf, ctypes.c_long(31), attributes, ctypes.c_ulong(128))
         except OSError:
             return False  # that was the last
         number = int.from_bytes(attributes.raw[4:8], "little")

@@ -168,6 +168,7 @@ SHOWN_ELSEWHERE = {
     "probes.host.command": "kernel/test_command_line.py",
     "probes.host.keyboard": "kernel/test_keyboard.py",
     "probes.host.stacks": "kernel/test_slow_files.py",
+    "probes.kernel.libc": "kernel/test_lifecycle.py",
     "probes.kernel.tracepoints": "kernel/test_lives.py",
     "probes.live": "kernel/test_command_line.py",
     "probes.looks": "kernel/test_lifecycle.py",
