@@ -57,6 +57,8 @@ from probes.rows import Rows
 NOTICED = 0.002
 SWEEP_NS = 1_000_000_000
 SWEEPS_UNUSED = 60
+# processes that ended so long ago are not asked for any more
+ENDED_NS = 60_000_000_000
 REMEMBERING = 0.02  # s at a time
 MOST_NAMED = 4  # processes
 PRIORITY = -10  # others may be busy, and fill the rings
@@ -386,6 +388,7 @@ class Session:
             self._before.serves(record.pid, record.tid)
             if record.is_last:
                 self._forget(record.pid)
+                self._processes.ended(record.pid, record.time)
                 ended.extend(self._owing.process_ended(record.pid, self._clock.epoch(record.time)))
 
     def _sender(self, pid: int, uid: int | None, at: int) -> Caller:
@@ -416,6 +419,7 @@ class Session:
         self._sweeps += 1
         if self._sweeps % SWEEPS_UNUSED == 0:
             self._calls.forget_idle()
+            self._processes.forget_ended(now - ENDED_NS)
             if self._attachments.sweep():
                 self._calls.forget_decoded()
             give_back()

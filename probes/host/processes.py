@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -95,6 +96,8 @@ class Processes:
         self._users: Recent[int, str | None] = Recent(MOST_USERS)
         self._user_name = user_name
         self._paths: Recent[int, str] = Recent(MOST_CGROUPS)
+        # numbers of processes that are not forgotten yet, and when these ended
+        self._ended: deque[tuple[int, int]] = deque(maxlen=MOST_PROCESSES)
 
     def look_around(self) -> None:
         """Notes what there is: what happens to these processes from now on is noticed."""
@@ -151,6 +154,28 @@ class Processes:
         image = self._image(pid, at, start)
         key = captured._replace(comm="", ppid=0), self.since(pid, at), image.exe if image else None
         return self._callers.learn(key, lambda _: self.lookup(pid, start, captured, at))
+
+    def ended(self, pid: int, at: int) -> None:
+        """Notes that the process of that number has ended (ns, CLOCK_MONOTONIC)."""
+        self._ended.append((pid, at))
+
+    def forget_ended(self, before: int) -> None:
+        """Forgets processes that ended before this time (ns, CLOCK_MONOTONIC); not those that have
+        their numbers now.
+        """
+        gone: dict[int, int] = {}
+        while self._ended and self._ended[0][1] < before:
+            pid, at = self._ended.popleft()
+            gone[pid] = at
+            images = self._images.pop(pid, ()) or ()
+            if later := tuple(image for image in images if image.since > at):
+                self._images.put(pid, later)
+        for key in list(self._captured):
+            if key[2] <= gone.get(key[0], -1):
+                self._captured.pop(key)
+        for who in list(self._callers):
+            if who[1] <= gone.get(who[0].pid, -1):
+                self._callers.pop(who)
 
     def name(self, names: Mapping[int, str]) -> dict[int, Caller]:
         """Names of users that are known only now; callers that have one by that, by the

@@ -73,6 +73,24 @@ def who(tmp_path) -> Processes:
     return Processes(tmp_path, Numbers({}))
 
 
+def test_ended_processes_are_forgotten_and_not_who_has_their_number_now(tmp_path: Path) -> None:
+    """A host starts thousands an hour, and a tracer is there for weeks."""
+    found = Processes(tmp_path)
+    for pid in range(100, 200):
+        found.noticed(Forked(1000, pid, 1, 5000))
+        found.noticed(program(2000, pid, "/bin/a"))
+        asked = Captured(pid, 1, 0, 0, None, 0, 5000, b"a\0", "a", "/bin/a")
+        assert found.caller(asked, 3000).exe == "/bin/a"
+        found.ended(pid, 4000)
+    found.noticed(Forked(6000, 107, 1, 9000))
+    found.forget_ended(4000)
+    assert found.lookup(100, at=3000).exe == "/bin/a"
+    found.forget_ended(4001)
+    assert found.lookup(100, at=3000).exe is None
+    assert list(found._images) == [107]
+    assert not found._captured and not found._callers and not found._ended
+
+
 def test_living_process(tmp_path, who):
     make(tmp_path, 7)
     caller = who.lookup(7, 500 * TICK, captured())
