@@ -15,7 +15,8 @@ from log.events import Call, End, Event, Lost
 from log.filter import is_denied
 from log.render import text
 from log.sinks.channel import NotRead, Weight
-from log.sinks.output import FORMATS, NOTHING, Complain, GivenUp, Output, weight_of
+from log.sinks.output import FORMATS, NOTHING, Output, weight_of
+from log.sinks.sink import Complain, GivenUp
 from log.sinks.terminal import ERASE, is_dumb, make_console, paints
 
 _REDRAW = 0.2  # s between two status lines when nothing is logged

@@ -15,6 +15,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from log.events import Call, End, Event
+from log.sinks.sink import Complain
 from log.values import CutText, Handle, Value, Values, Xml
 
 ROOM = 16 << 20  # bytes of events that wait, about; of them half for calls that only read
@@ -96,7 +97,7 @@ class Exporter:
     """The sink of one target."""
 
     def __init__(
-        self, name: str, target: Destination, complain: Callable[[str], None], host: str | None
+        self, name: str, target: Destination, complain: Complain, host: str | None
     ) -> None:
         """`host`: that the events are of."""
         self.name = name

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from log.errors import UsageError
 from log.sinks.exporter import Destination, Exporter
-from log.sinks.output import Sink
 from log.sinks.service import log_line
+from log.sinks.sink import Complain, Sink
 
 if TYPE_CHECKING:
     from log.sinks.metrics import Metrics
@@ -60,7 +60,7 @@ def open_target(words: str, *, live: bool) -> Destination:
     return NAMES[name](where, live)
 
 
-def open_exporters(wanted: Sequence[str], complain: Callable[[str], None]) -> list[Sink]:
+def open_exporters(wanted: Sequence[str], complain: Complain) -> list[Sink]:
     """The sinks that export what happens on this host now."""
     exporters: list[Exporter] = []
     counting: list[Metrics] = []

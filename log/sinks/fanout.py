@@ -19,7 +19,8 @@ from log.sinks.channel import Channel, NotRead
 from log.sinks.console import Screen, open_screen
 from log.sinks.exporter import PATIENCE as EXPORTERS_PATIENCE
 from log.sinks.exporter import Exporter, Gauge
-from log.sinks.output import FORMATS, GivenUp, Output, Sink, open_file
+from log.sinks.output import FORMATS, Output, open_file
+from log.sinks.sink import GivenUp, Sink
 from log.sinks.summary import Summary
 from log.sinks.terminal import make_console
 from log.tally import Tally

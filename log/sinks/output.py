@@ -6,17 +6,14 @@ one write a batch.
 from __future__ import annotations
 
 import bisect
-import errno
 import itertools
 import os
 import re
-import select
 import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 from log.errors import TraceError
 from log.events import Call, Event, Lost
@@ -24,11 +21,9 @@ from log.filter import is_denied
 from log.quote import name
 from log.render.forms import Render, render
 from log.sinks.channel import Batch, Channel, LineWriter, NotRead, Weight, may_block
+from log.sinks.file import open_path, send
+from log.sinks.sink import Complain, GivenUp
 from log.usage import FORMS
-
-Complain = Callable[[str], None]  # takes one line for standard error, without the program's name
-# whether not to wait for a reader any longer, who has taken nothing for so long (s)
-GivenUp = Callable[[float], bool]
 
 FORMATS: dict[str, Render] = {form: render(form, os.uname().nodename) for form in FORMS}
 STDOUT = 1
@@ -41,26 +36,6 @@ _WEIGHTS: dict[bool, Weight] = {True: ("write", 1, 1), False: ("read", 1, 1)}
 # what is open already: to open these again would give the file a second offset, and they are
 # symbolic links
 _own_descriptor = re.compile(r"/dev/(?:(stdout)|(stderr)|fd/([0-9]+))").fullmatch
-
-
-class Sink(Protocol):
-    """Where events go. No method but `close` waits for anybody."""
-
-    def write(self, events: Sequence[Event]) -> None:
-        """Take a batch, in order. BrokenPipeError: nobody reads standard output any more, so
-        the tracer ends.
-        """
-
-    def tick(self, open_calls: int) -> None:
-        """Say what has happened meanwhile; `open_calls` have begun and not returned.
-        BrokenPipeError as for `write`.
-        """
-
-    def reopen(self) -> None:
-        """Let go of a file that was moved away (SIGHUP) and begin a new one."""
-
-    def close(self, given_up: GivenUp) -> None:
-        """No events will follow. Wait for the reader."""
 
 
 class Output:
@@ -130,7 +105,7 @@ class Output:
         if self._path is None or self._channel:
             return  # a pipe is not moved away
         try:
-            fd = _open(self._path, shared=self._shared)
+            fd = open_path(self._path, shared=self._shared)
         except TraceError as error:
             self._complain(f"{error}; still writing to the file that was open")
             return
@@ -281,7 +256,9 @@ def open_file(path: str, render: Render, complain: Complain, *, shared: bool = F
     """
     own = _own_descriptor(path)
     if not own:
-        return Output(_open(path, shared=shared), name(path), render, complain, path, shared=shared)
+        return Output(
+            open_path(path, shared=shared), name(path), render, complain, path, shared=shared
+        )
     number = 1 if own[1] else 2 if own[2] else int(own[3])
     try:
         return Output(os.dup(number), name(path), render, complain)
@@ -289,63 +266,8 @@ def open_file(path: str, render: Render, complain: Complain, *, shared: bool = F
         raise TraceError(f"{name(path)}: no such descriptor is open") from None
 
 
-def send(fd: int, data: bytes) -> tuple[int, OSError | None]:
-    """Write all of `data`; returns the bytes that were taken and, where that is not all, why."""
-    sent = 0
-    while sent < len(data):
-        try:
-            sent += os.write(fd, data[sent:] if sent else data)
-        except BlockingIOError:
-            # another program that shares this pipe or terminal made it non-blocking
-            poll = select.poll()
-            poll.register(fd, select.POLLOUT)
-            poll.poll()
-        except OSError as error:
-            return sent, error
-    return sent, None
-
-
 def weight_of(event: Event) -> Weight:
     """What is missing where the line of this event is."""
     if type(event) is Call:
         return _WEIGHTS[event.write or is_denied(event)]
     return (event.ring, event.count, 0) if type(event) is Lost else NOTHING
-
-
-def _open(path: str, *, shared: bool) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
-    try:
-        # non-blocking, since opening a pipe would wait for its reader
-        fd = os.open(path, flags | os.O_NONBLOCK, 0o600)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise TraceError(f"{name(path)}: is a symbolic link; name the file itself") from None
-        if error.errno == errno.ENXIO:
-            raise TraceError(f"{name(path)}: nobody reads it; start its reader first") from None
-        raise TraceError(
-            f"{name(path)}: can't write there: {os.strerror(error.errno or 0).lower()}"
-        ) from None
-    except ValueError:
-        raise TraceError(f"{name(path)}: is not a file name") from None
-    if reason := refused(os.fstat(fd), shared=shared):
-        os.close(fd)
-        raise TraceError(f"{name(path)}: {reason}")
-    os.set_blocking(fd, True)
-    return fd
-
-
-def refused(status: os.stat_result, *, shared: bool) -> str | None:
-    """Why it should not get the log."""
-    mode = status.st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
-        return "is neither a file nor a pipe nor a terminal; name another file"
-    if shared or stat.S_ISCHR(mode):
-        return None
-    if status.st_uid != os.geteuid():
-        return "belongs to somebody else; name another file, or give --shared-output"
-    if stat.S_ISREG(mode) and mode & 0o077:
-        return (
-            "others may read or write it; chmod it to 600, name another file, or give "
-            "--shared-output"
-        )
-    return None

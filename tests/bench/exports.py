@@ -15,7 +15,7 @@ from pathlib import Path
 from log.events import Event
 from log.sinks.exporter import Exporter
 from log.sinks.exporters import open_exporters
-from log.sinks.output import Sink
+from log.sinks.sink import Sink
 from log.values import Handle, Values
 from probes.host.targets import Target
 from tests.bench.runs import Programs, Rounds

@@ -158,6 +158,7 @@ SHOWN_ELSEWHERE = {
     "log.redact.tools": "unit/log/redact/test_tools.py",
     "log.render.siem.tree": "unit/log/render/siem/test_ecs.py",
     "log.sinks.exporters": "unit/log/sinks/test_exporter.py",
+    "log.sinks.file": "unit/log/sinks/test_output.py",
     "probes.api.description": "unit/probes/api/test_table.py",
     "probes.busy": "kernel/test_top.py",
     "probes.commands": "kernel/test_ps.py",
