@@ -23,7 +23,8 @@ from log.errors import TraceError
 from log.events import Event, Lost, Reads, VerdictInfo
 from log.sinks import exposition
 from log.sinks.exporter import Gauge
-from log.sinks.metrics import MOST_SERIES, Metering, Metrics, MetricsOfRecord
+from log.sinks.metering import MOST_SERIES, Metering
+from log.sinks.metrics import Metrics, MetricsOfRecord
 from log.values import Handle, Values
 from tests.needs import PATIENCE, ROOT
 from tests.unit.log_samples import CALLER, DESTROY, HOSTILE, LOST, START, WEB1, any_text
