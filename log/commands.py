@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from log.cut import cut_event
 from log.errors import TraceError, UsageError, say
 from log.events import End
+from log.exports.exporters import open_target
 from log.options import export_parser, log_parser, query_of, report_parser, verify_parser
 from log.quote import name
 from log.recording.exporting import Exporting
@@ -33,7 +34,6 @@ from log.render.jsonl import string
 from log.report.page import PageHead, page
 from log.report.perfetto import Trace
 from log.report.story import Story
-from log.sinks.exporters import open_target
 from log.sinks.progress import Bar, open_bar
 from log.sinks.summary import Summary
 from log.sinks.terminal import make_console, paints

@@ -16,8 +16,8 @@ from pathlib import Path
 from log import VERSION
 from log.errors import in_words
 from log.events import Call, Event
+from log.exports.exporters import anchor_of, open_exporters
 from log.sinks.exporter import Gauge
-from log.sinks.exporters import anchor_of, open_exporters
 from log.sinks.fanout import Log
 from log.sinks.terminal import need_rich
 from probes.covering import Guard

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from log.events import Event
+from log.exports.exporters import open_exporters
 from log.sinks.exporter import Exporter
-from log.sinks.exporters import open_exporters
 from log.sinks.sink import Sink
 from log.values import Handle, Values
 from probes.host.targets import Target

@@ -26,7 +26,7 @@ def panels(name):
 
 
 def test_numbers_are_those_that_the_tracer_has():
-    source = (ROOT / "log/sinks/metrics.py").read_text()
+    source = (ROOT / "log/exports/metrics.py").read_text()
     shipped = (ROOT / "integrations/prometheus/alerts.yml").read_text() + (
         ROOT / "tracer.8"
     ).read_text()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from log.sinks.told import MESSAGE_IDS
+from log.exports.told import MESSAGE_IDS
 from tests.collector import Collector, answer
 from tests.journald import JOURNALD, Journald, journald
 from tests.needs import PATIENCE, PYTHON, ROOT, lack

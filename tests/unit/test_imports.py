@@ -21,6 +21,7 @@ ORDER = (
     "log/redact",
     "log/render",
     "log/sinks",
+    "log/exports",
     "log/recording",
     "log/report",
     "log/options",
@@ -46,7 +47,7 @@ ONLY_IN = {
     "rich": "log/sinks",
     "zstandard": "log/recording",
     "jinja2": "log/report",
-    "prometheus_client": "log/sinks",
+    "prometheus_client": "log/exports",
 }
 
 
@@ -157,7 +158,7 @@ SHOWN_ELSEWHERE = {
     "log.recording.history": "unit/log/recording/test_history.py",
     "log.redact.tools": "unit/log/redact/test_tools.py",
     "log.render.siem.tree": "unit/log/render/siem/test_ecs.py",
-    "log.sinks.exporters": "unit/log/sinks/test_exporter.py",
+    "log.exports.exporters": "unit/log/sinks/test_exporter.py",
     "log.sinks.file": "unit/log/sinks/test_output.py",
     "probes.api.description": "unit/probes/api/test_table.py",
     "probes.busy": "kernel/test_top.py",

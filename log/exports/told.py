@@ -18,6 +18,7 @@ from log.render.jsonl import rfc3339
 from log.values import CutText, Handle, Value
 
 WARNING, NOTICE, INFO = 4, 5, 6  # of syslog
+AUTHPRIV = 10  # its facility of who may do what
 ENDS = ("stopped", "crashed")  # events of a domain that has ceased to run
 # what an entry of a journal's catalog is found by; never given to another kind
 MESSAGE_IDS = {

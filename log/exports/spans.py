@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from log.events import Call, Command, DomainEvent, Event, Gap, Lost, Unattached, call_id
+from log.exports.endpoint import Endpoint, refused_in
 from log.filter import is_denied
 from log.render.otlp import (
     Node,
@@ -22,7 +23,6 @@ from log.render.otlp import (
     span_id,
     trace_id,
 )
-from log.sinks.endpoint import Endpoint, refused_in
 from log.sinks.exporter import Refused
 
 MOST_HELD, ROOM = 20_000, 32 << 20  # events that wait, characters of their attributes

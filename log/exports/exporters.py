@@ -15,29 +15,29 @@ from log.sinks.service import log_line
 from log.sinks.sink import Complain, Sink
 
 if TYPE_CHECKING:
-    from log.sinks.metrics import Metrics
+    from log.exports.metrics import Metrics
 
 
 def _otlp(where: str, live: bool) -> Destination:
-    from log.sinks.spans import Otlp
+    from log.exports.spans import Otlp
 
     return Otlp(where, live=live)
 
 
 def _prometheus(where: str, live: bool) -> Destination:
-    from log.sinks.metrics import MetricsOfRecord
+    from log.exports.metrics import MetricsOfRecord
 
     return MetricsOfRecord(where)
 
 
 def _journal(where: str, live: bool) -> Destination:
-    from log.sinks.journal import Journal
+    from log.exports.journal import Journal
 
     return Journal(where, live=live)
 
 
 def _syslog(where: str, live: bool) -> Destination:
-    from log.sinks.syslog import Syslog
+    from log.exports.syslog import Syslog
 
     return Syslog(where)
 
@@ -67,7 +67,7 @@ def open_exporters(wanted: Sequence[str], complain: Complain) -> list[Sink]:
     for words in dict.fromkeys(wanted):
         name, _, where = words.partition("=")
         if name == "prometheus":
-            from log.sinks.metrics import Metrics
+            from log.exports.metrics import Metrics
 
             counting.append(Metrics(where))
         else:

@@ -30,11 +30,12 @@ from log.events import (
     VerdictInfo,
     call_id,
 )
+from log.exports import endpoint, spans
+from log.exports.spans import Otlp
 from log.render import otlp
 from log.render.otlp import ARGS_MAX, span_id, trace_id
-from log.sinks import endpoint, exporter, spans
+from log.sinks import exporter
 from log.sinks.exporter import Exporter, Refused, Unsent
-from log.sinks.spans import Otlp
 from log.values import Values
 from tests.collector import OK, Collector, answer
 from tests.needs import PATIENCE, ROOT

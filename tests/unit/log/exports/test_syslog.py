@@ -16,9 +16,9 @@ from hypothesis import given
 
 from log.errors import TraceError
 from log.events import Event, VerdictInfo
+from log.exports.syslog import ELEMENT, Syslog, framed, message
+from log.exports.told import told_of
 from log.sinks.exporter import Unsent
-from log.sinks.syslog import ELEMENT, Syslog, framed, message
-from log.sinks.told import told_of
 from log.values import Handle, Values
 from tests.needs import PATIENCE
 from tests.rsyslog import Rsyslog, rsyslog
@@ -93,7 +93,7 @@ def test_server_that_comes_back_gets_what_it_did_not_take():
 
 
 def test_server_that_stalls_is_left_with_what_it_took(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("log.sinks.syslog._PATIENCE", 0.3)
+    monkeypatch.setattr("log.exports.syslog._PATIENCE", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         target = Syslog(f"tcp://127.0.0.1:{server.getsockname()[1]}")
         with pytest.raises(Unsent, match="it does not answer") as caught:

@@ -21,10 +21,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from log.errors import TraceError
 from log.events import Event, Lost, Reads, VerdictInfo
-from log.sinks import exposition
+from log.exports import exposition
+from log.exports.metering import MOST_SERIES, Metering
+from log.exports.metrics import Metrics, MetricsOfRecord
 from log.sinks.exporter import Gauge
-from log.sinks.metering import MOST_SERIES, Metering
-from log.sinks.metrics import Metrics, MetricsOfRecord
 from log.values import Handle, Values
 from tests.needs import PATIENCE, ROOT
 from tests.unit.log_samples import CALLER, DESTROY, HOSTILE, LOST, START, WEB1, any_text

@@ -15,13 +15,12 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from log.errors import UsageError
 from log.events import Event
+from log.exports.endpoint import reason, tls_context
+from log.exports.told import AUTHPRIV, Told, is_told, told_of
 from log.quote import name as shown
 from log.quote import well_formed
 from log.render.jsonl import rfc3339
-from log.sinks.endpoint import reason, tls_context
 from log.sinks.exporter import Unsent
-from log.sinks.journal import AUTHPRIV
-from log.sinks.told import Told, is_told, told_of
 
 PORTS = {"tcp": 601, "tls": 6514}
 # a number for examples (RFC 5612), as there is none for this program

@@ -15,12 +15,11 @@ from collections.abc import Mapping, Sequence
 
 from log.errors import TraceError
 from log.events import Event
+from log.exports.told import AUTHPRIV, INFO, MESSAGE_IDS, Told, is_told, told_of
 from log.quote import name
 from log.sinks.exporter import Unsent
-from log.sinks.told import INFO, MESSAGE_IDS, Told, is_told, told_of
 
 SOCKET = "/run/systemd/journal/socket"
-AUTHPRIV = 10  # the facility
 _PATIENCE = 2.0  # s
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from log.client import Client
 from log.errors import TraceError
 from log.events import CallError, DomainEvent, Event, Gap, VerdictInfo
+from log.exports.journal import Journal, encoded
+from log.exports.told import MESSAGE_IDS, is_told, told_of
 from log.sinks.exporter import Unsent
-from log.sinks.journal import Journal, encoded
-from log.sinks.told import MESSAGE_IDS, is_told, told_of
 from log.values import Handle, Values
 from tests.needs import PATIENCE, ROOT
 from tests.unit.log_samples import (
@@ -192,7 +192,7 @@ def test_several_lines_are_told_with_their_length():
 def test_journal_that_does_not_read_or_is_gone_is_waited_for_elsewhere(
     receiver: Receiver, place: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("log.sinks.journal._PATIENCE", 0.05)
+    monkeypatch.setattr("log.exports.journal._PATIENCE", 0.05)
     journal = Journal(str(place), live=True)
     with pytest.raises(Unsent, match="it does not read") as caught:
         journal.send("here", [CONNECT_CALL] * 10_000)

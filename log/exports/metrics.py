@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from log.errors import TraceError, UsageError
 from log.events import Call, Event, Lost, Reads
+from log.exports.exposition import is_file, place_of
+from log.exports.metering import Metering
 from log.quote import name as shown
 from log.sinks.exporter import Gauge
-from log.sinks.exposition import is_file, place_of
-from log.sinks.metering import Metering
 from log.sinks.whole import write_whole
 
 _LOOK_AGAIN = 1.0  # s
