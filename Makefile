@@ -208,8 +208,9 @@ check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernel
 	$(call need,$(KERNEL_PACKAGES))
 	@$(RECORDED) tests/kernels/run.sh $(PYTEST_ARGS)
 
-check-libvirts: deps-roots ## trace virsh and Python of Debian 13, with libvirt 11.3, and a 32-bit virsh
-	@$(SUDO) tests/roots/make.sh trixie .cache/trixie libvirt-clients libvirt-daemon python3-libvirt
+check-libvirts: deps-roots ## trace virsh, Python and libvirtd of libvirt 7.0, 11.3 and the newest (Debian 11, 13, sid), and a 32-bit virsh
+	@for suite in bullseye trixie sid; do \
+		$(SUDO) tests/roots/make.sh $$suite .cache/$$suite libvirt-clients libvirt-daemon python3-libvirt || exit 1; done
 	@$(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients gcc libc6-dev libvirt-dev
 	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_REQUIRE=libvirts $(PYTEST) tests/libvirts $(PYTEST_ARGS)
 

@@ -17,7 +17,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"
-TRIXIE = ROOT / ".cache" / "trixie"
+# with libvirts older and newer than this machine's, and a 32-bit one
+OTHERS = [ROOT / ".cache" / name for name in ("bullseye", "trixie", "sid")]
 I386 = ROOT / ".cache" / "i386"
 # libvirt's modular daemons, as `make check-modular` builds them
 MODULAR = Path(os.environ.get("LIBVIRT_TRACE_MODULAR", "/var/cache/libvirt-trace-ci/modular"))
@@ -70,7 +71,7 @@ def bpf() -> str | None:
 
 def roots() -> str | None:
     """Why the other Debian roots can't be used, or None."""
-    missing = [root.name for root in (TRIXIE, I386) if not (root / "complete").exists()]
+    missing = [root.name for root in (*OTHERS, I386) if not (root / "complete").exists()]
     return f"no root {' or '.join(missing)}: `make check-libvirts` makes it" if missing else None
 
 

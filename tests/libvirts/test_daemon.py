@@ -3,7 +3,12 @@
 them, is known all the same.
 """
 
+# libvirtd 7.0 dies where there is no user for its guests, whom no package of its has added here
 SERVE = r"""
+grep -q ^libvirt-qemu: /etc/passwd || {
+    echo libvirt-qemu:x:64055:64055::/nonexistent:/usr/sbin/nologin >>/etc/passwd
+    echo libvirt-qemu:x:64055: >>/etc/group
+}
 mkdir /tmp/sockets
 cat >/tmp/sockets/libvirtd.conf <<END
 unix_sock_dir = "/tmp/sockets"
@@ -13,24 +18,22 @@ END
 libvirtd --config /tmp/sockets/libvirtd.conf --pid-file /tmp/sockets/pid -d 2>/dev/null
 trap 'kill $(cat /tmp/sockets/pid)' EXIT
 until [ -S /tmp/sockets/libvirt-sock ]; do sleep 0.1; done
-setpriv --reuid=65534 --clear-groups \\
+HOME=/tmp setpriv --reuid=65534 --clear-groups \
     virsh -r -c 'test+unix:///default?socket=/tmp/sockets/libvirt-sock-ro' domstate test
 virsh -c 'test+unix:///default?socket=/tmp/sockets/libvirt-sock' 'suspend test; destroy nosuch'
 """
 
 
-def test_calls_of_a_daemon_are_linked(trace, trixie):
-    tracer = trace(
-        "-n",
-        "virsh",
-        "-n",
-        "libvirtd",
-        "--library",
-        str(trixie.path / "usr/lib/x86_64-linux-gnu/libvirt.so.0"),
-    )
-    done = trixie.run("sh", "-euc", SERVE)
-    assert "Domain 'test' suspended" in done.stdout
-    result = tracer.stop()
+OPENED = ("virConnectOpen", "virConnectOpenAuth")  # what 7.0 makes of the latter
+
+
+def test_calls_of_a_daemon_are_linked(trace, release):
+    result = trace(
+        *("--both", "--library", str(release.installed), "--"),
+        *(*release.entering, "sh", "-euc", SERVE),
+        attached=False,
+    ).finish(60)
+    assert "Domain 'test' suspended" in result.output
     (suspend,) = (
         call
         for call in result.calls("virDomainSuspend")
@@ -44,10 +47,11 @@ def test_calls_of_a_daemon_are_linked(trace, trixie):
     assert {
         (call["client"]["uid"], call["client"]["user"], call["client"]["readonly"])
         for call in served
-    } == {(0, "root", False)}
+    } == {(0, "root", None if release.version == "7.0.0" else False)}
     origins = {call["id"]: call for call in result.calls() if call["pid"] == suspend["pid"]}
     names = [(call["function"], origins[call["parent"]]["function"]) for call in served]
-    assert all(mine == theirs for mine, theirs in names)
+    others = {pair for pair in names if pair[0] != pair[1]}
+    assert others == ({OPENED} if release.version == "7.0.0" else set())
     assert [mine for mine, _ in names if "Domain" in mine] == [
         "virDomainLookupByName",
         "virDomainSuspend",
@@ -68,4 +72,5 @@ def test_calls_of_a_daemon_are_linked(trace, trixie):
         for call in result.calls("virDomainGetState")
         if call["client"] and call["client"].get("uid") == 65534
     )
-    assert (state["client"]["readonly"], state["client"]["address"]) == (True, None)
+    readonly = None if release.version == "7.0.0" else True  # it keeps that elsewhere
+    assert (state["client"]["readonly"], state["client"]["address"]) == (readonly, None)
