@@ -17,11 +17,13 @@ from enforcer.policy.judge import Judge
 from enforcer.policy.loading import load, parse, read_text
 from enforcer.policy.reading import read_policy
 from enforcer.policy.rules import Policy
-from enforcer.rehearsal.learn import Measured, Seen, as_toml, said
+from enforcer.rehearsal.evidence import Measured, said
+from enforcer.rehearsal.learn import as_toml
 from enforcer.rehearsal.polkit import SeenByPolkit, as_rules, measure
 from enforcer.rehearsal.recorded import Span, pass_lines
 from enforcer.rehearsal.rehearse import DENIED, Rehearsal
 from enforcer.rehearsal.review import FINISH, Unruled, listed, review
+from enforcer.rehearsal.seen import Seen
 from enforcer.rehearsal.shown import as_json, as_text, stale
 from log.errors import TraceError, say
 from log.options import time_option

@@ -14,13 +14,20 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from enforcer.rehearsal.evidence import (
+    MOST_LISTED,
+    Measured,
+    evidence_of,
+    heading,
+    not_learned,
+    reasons,
+)
 from enforcer.rehearsal.facts import DAEMON
 from enforcer.rehearsal.generalise import Deed, Learned, generalise, is_never
-from enforcer.rehearsal.learn import MOST_LISTED, UNSPELLED, Measured, Seen, evidence_of, said
 from enforcer.rehearsal.recorded import Span
+from enforcer.rehearsal.seen import UNSPELLED, Seen
 from log.events import Call
 from log.quote import escape, name
-from log.render.units import day_and_time
 from log.values import Flags
 from probes.api.permissions import checks, only_reads
 from probes.api.table import ApiTable
@@ -50,6 +57,11 @@ _NAMES = {
     "storage-vol": (("pool_name",), ("vol_name",)),
 }
 _TOKEN = re.compile(r"\[([*?\[])\]|.", re.S)  # of a glob: a character, * stands for any
+_HEAD = (
+    '// for libvirt\'s access driver: access_drivers = [ "polkit" ] in libvirtd.conf',
+    "// who may connect may read (getattr, read, search-*); all else is what is listed",
+    "// once the log says nothing that should not be denied: audit = false",
+)
 _RULE = """\
 var audit = true; // log what would be denied, deny nothing
 var names = {names};
@@ -134,7 +146,7 @@ def measure(before: SeenByPolkit, rest: SeenByPolkit, since: int) -> Measured:
 def as_rules(seen: SeenByPolkit, measured: Measured | None) -> str:
     """The file for /etc/polkit-1/rules.d."""
     lesson = generalise(seen.deeds, _never)
-    lines = list(_head(seen, len(lesson.rules), measured))
+    lines = [*map(_comment, heading(seen, "in daemons", len(lesson.rules), measured)), *_HEAD]
     learned = "".join(_entry(rule) for rule in lesson.rules)
     lines += [_RULE.format(names=json.dumps(_NAMES), learned=learned).rstrip("\n")]
     once = sorted(lesson.once.items(), key=lambda item: item[0])
@@ -147,30 +159,12 @@ def as_rules(seen: SeenByPolkit, measured: Measured | None) -> str:
     if len(once) > MOST_LISTED:
         lines.append(f"// ... and {len(once) - MOST_LISTED:,} more")
     if seen.not_learned:
-        lines += ["", "// not learned from:"]
-    for (why, user, function), calls in seen.not_learned.most_common(MOST_LISTED):
-        lines.append(_comment(f"{calls:,} of {name(user)}: {function}, since {why}"))
+        lines += ["", *map(_comment, not_learned(seen))]
     return "\n".join(lines) + "\n"
 
 
-def _head(seen: SeenByPolkit, rules: int, measured: Measured | None) -> Iterator[str]:
-    assert seen.first is not None
-    yield (
-        f"// learned from {seen.calls:,} calls in daemons, {day_and_time(seen.first)} to "
-        f"{day_and_time(seen.last)}: {rules} rules"
-    )
-    if measured is not None:
-        yield f"// {said(measured)}"
-    if seen.left_out:
-        yield f"// {seen.left_out:,} calls were left out: there are too many different ones"
-    yield '// for libvirt\'s access driver: access_drivers = [ "polkit" ] in libvirtd.conf'
-    yield "// who may connect may read (getattr, read, search-*); all else is what is listed"
-    yield "// once the log says nothing that should not be denied: audit = false"
-
-
 def _entry(rule: Learned) -> str:
-    lines = [_comment(evidence_of(rule.evidence))]
-    lines += [_comment(f"made wider: {escape(step)}") for step in rule.steps]
+    lines = list(map(_comment, reasons(rule)))
     globs = f", name: [{', '.join(map(_regular, rule.globs))}]" if rule.globs else ""
     permissions = json.dumps(list(rule.functions))
     lines.append(f"{{user: {json.dumps(rule.who)}, permission: {permissions}{globs}}},")

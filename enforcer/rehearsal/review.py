@@ -13,9 +13,11 @@ from typing import NamedTuple
 from enforcer.policy.judge import Facts, Judge
 from enforcer.policy.reading import read_policy
 from enforcer.policy.rules import Policy, Rule, conditions
+from enforcer.rehearsal.evidence import about, evidence_of
 from enforcer.rehearsal.generalise import Deed, Evidence, is_never, literal, shape_of
-from enforcer.rehearsal.learn import Seen, about, evidence_of, rule_lines
+from enforcer.rehearsal.learn import rule_lines
 from enforcer.rehearsal.rehearse import strictest
+from enforcer.rehearsal.seen import Seen
 from log.quote import escape
 from probes.api.table import ApiTable
 

@@ -150,6 +150,7 @@ SHOWN_ELSEWHERE = {
     "enforcer.policy.documents": "preload/test_random_policies.py",
     "enforcer.policy.never": "unit/enforcer/policy/test_policy.py",
     "enforcer.rehearsal.commands": "unit/enforcer/rehearsal/test_learn.py",
+    "enforcer.rehearsal.evidence": "unit/enforcer/rehearsal/test_learn.py",
     "enforcer.rehearsal.polkit": "unit/enforcer/rehearsal/test_polkit.py",
     "enforcer.rehearsal.recorded": "unit/enforcer/rehearsal/test_learn.py",
     "enforcer.rehearsal.review": "unit/enforcer/rehearsal/test_review.py",

@@ -16,7 +16,7 @@ import pytest
 from enforcer import commands
 from enforcer.policy.judge import Judge
 from enforcer.policy.reading import read_policy
-from enforcer.rehearsal import learn
+from enforcer.rehearsal import seen
 from enforcer.rehearsal.facts import facts_of, made_alone
 from enforcer.rehearsal.generalise import NEVER, literal, shape_of
 from enforcer.rehearsal.rehearse import strictest
@@ -120,8 +120,8 @@ def test_nobody_is_believed_who_claims_to_be_another_or_is_not_known(tmp_path):
     events = [*twice(served(0, client=claims)), *twice(served(0, client=nobody), 1)]
     events += twice(served(0, client=ROOT._replace(unproved=True)), 5)
     text = learned(tmp_path, *events, *twice(served(0, "virDomainReboot"), 3))
-    assert f"since {learn.CLAIMED}" in text and f"since {learn.NOBODY}" in text
-    assert f"since {learn.UNPROVED}" in text
+    assert f"since {seen.CLAIMED}" in text and f"since {seen.NOBODY}" in text
+    assert f"since {seen.UNPROVED}" in text
     assert not any(allows(text, event) for event in events[::2])
     proved = client("", 0)._replace(uid=None, gid=None, x509="CN=a*[b],O=x")
     text = learned(tmp_path, *twice(served(0, client=proved)))
@@ -135,7 +135,7 @@ def test_names_stay_names(tmp_path):
     text = learned(tmp_path, *events, *twice(served(0, args=on(HOSTILE)), 9))
     assert all(allows(text, call) for call in events)
     assert not allows(text, served(0, args=on("ab"))) and not allows(text, served(0, args=on("x")))
-    assert "\x1b" not in text and "\u202e" not in text and f"since {learn.UNSPELLED}" in text
+    assert "\x1b" not in text and "\u202e" not in text and f"since {seen.UNSPELLED}" in text
 
 
 def test_volumes_and_snapshots_go_by_what_they_belong_to(tmp_path):
@@ -211,6 +211,6 @@ def test_what_can_not_be_done_is_said(tmp_path):
 
 
 def test_memory_has_a_limit_that_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(learn, "MOST_DEEDS", 3)
+    monkeypatch.setattr(seen, "MOST_DEEDS", 3)
     text = learned(tmp_path, *(served(n, args=on(f"web{n}")) for n in range(9)))
     assert "# 6 calls were left out: there are too many different ones" in text
