@@ -5,16 +5,15 @@ out.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-from log.errors import TraceError
 from probes.api import undescribed
 from probes.api.table import ApiTable, Function
 from probes.api.undescribed import unknown_function
 from probes.filters import Filters
 from probes.host.maps import ENFORCER
 from probes.host.targets import Target
-from probes.internals import private, returns
+from probes.internals import private
 from probes.kernel import records
 from probes.kernel.links import Probe
 from probes.kernel.program import NONE, PAIR, RETS, Program
@@ -59,7 +58,7 @@ class Rows:
         self._finds_rets = way == RETS
         # of one file: by the function's offset, where it returns; which of them are told by where
         # their callers go on
-        self._rets: dict[int, tuple[int, ...]] = {}
+        self._rets: Mapping[int, tuple[int, ...]] = {}
         self._after: frozenset[str] = frozenset()
         self._silent = RUN_PROGRAMS | (CALL_BACK if way == PAIR else frozenset())
         self._number: dict[tuple[str | None, str], int] = {}
@@ -78,8 +77,7 @@ class Rows:
         errors; and names that have no room.
         """
         probes, left_out = [], []
-        if self._finds_rets:
-            self._rets, self._after = _returns(target)
+        self._rets, self._after = target.returns, target.told_after
         for name, offset in target.functions:
             function = self._function(name, target.soname)
             if self._filters.probes(function):
@@ -281,25 +279,6 @@ class Rows:
         program.entry_plans[number * size : (number + 1) * size] = row.entry.pack()
         program.return_plans[number * size : (number + 1) * size] = (row.ret or row.entry).pack()
         return number
-
-
-def _returns(target: Target) -> tuple[dict[int, tuple[int, ...]], frozenset[str]]:
-    """By the offset of a function where it returns, if that is known, or where its callers go on;
-    the names of those that have this instead.
-    """
-    places = {*dict(target.functions).values(), *target.private.values()}
-    try:
-        code = returns.LibraryCode(target.fd, target.path)
-        found = {offset: code.returns(offset) for offset in places}
-        after = {
-            name: code.after_calls(name, callers)
-            for name, callers in private.CALLERS.items()
-            if name in target.private and not found[target.private[name]]
-        }
-    except (OSError, TraceError):  # on a file system of others it is open by name only
-        return {}, frozenset()
-    found.update({target.private[name]: places for name, places in after.items()})
-    return {offset: places for offset, places in found.items() if places}, frozenset(after)
 
 
 def cookie(row: int, offset: int, text: tuple[int, int]) -> int:

@@ -48,7 +48,7 @@ from probes.host.users import Users
 from probes.internals.private import DISPATCH
 from probes.kernel import abi, records
 from probes.kernel.links import allow_files
-from probes.kernel.program import NONE, PAIR, Program
+from probes.kernel.program import NONE, PAIR, RETS, Program
 from probes.kernel.reader import SETTLED_NS, Reader, key_of, time_of
 from probes.plans.plan import Limits
 from probes.rows import Rows
@@ -120,7 +120,7 @@ class Session:
         self._owners = Owners()
         self._left = coroutines.Left(self._program.copies_no_stacks, self._owners)
         self._remembering: Turns[int] = Turns()  # processes whose mappings are to be remembered
-        targets = Targets(options.libraries)
+        targets = Targets(options.libraries, finds_returns=way.name == RETS)
         self._attachments = Attachments(
             self._program, self._rows, targets, guard.libraries, options.version, self._owners
         )

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from log.errors import TraceError
@@ -25,7 +25,7 @@ from probes.api import undescribed
 from probes.host import maps, opening
 from probes.host.mapwatch import Mapped
 from probes.host.owners import account_of
-from probes.internals import private
+from probes.internals import private, returns
 from probes.internals.elf import Elf, Symbol, read_elf
 from probes.internals.layouts import Layout, choose_layout, code_of
 from probes.kernel import abi
@@ -79,6 +79,10 @@ class Target:
     layout: Layout
     is_32_bit: bool
     note: str | None = None  # what can't be told of its calls, and why
+    # by the offset of a function where it returns, if that is known, or where its callers go on;
+    # the names of those that have this instead
+    returns: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    told_after: frozenset[str] = frozenset()
 
     @property
     def path_for_kernel(self) -> str:
@@ -91,10 +95,16 @@ class Target:
 
 
 class Targets:
-    """Every target that is known."""
+    """Every target that is known. `finds_returns`: it is to be known where functions return."""
 
-    def __init__(self, libraries: Sequence[Path] = (), proc: Path = Path("/proc")) -> None:
-        self._proc = proc
+    def __init__(
+        self,
+        libraries: Sequence[Path] = (),
+        proc: Path = Path("/proc"),
+        *,
+        finds_returns: bool = False,
+    ) -> None:
+        self._proc, self._finds_returns = proc, finds_returns
         self._given = list(libraries)
         self._known: dict[Hashable, Target] = {}
         self._untold: list[Target] = []  # known, but take() has not returned them
@@ -267,7 +277,7 @@ class Targets:
             self._refuse(key, path, reason)
             raise TraceError(reason)
         try:
-            return _read(fd, status, path)
+            return _read(fd, status, path, finds_returns=self._finds_returns)
         except TraceError as error:
             self._refused.put(key, str(error))
             if not isinstance(error, NotLibvirt):
@@ -360,7 +370,7 @@ def _time_of(path: str) -> int:
         return -1
 
 
-def _read(fd: int, status: os.stat_result, path: str) -> Target:
+def _read(fd: int, status: os.stat_result, path: str, *, finds_returns: bool) -> Target:
     """What there is to know of the file; TraceError when it is not one of libvirt's libraries."""
     elf = read_elf(fd, path)
     functions: tuple[tuple[str, int], ...] = ()
@@ -387,6 +397,12 @@ def _read(fd: int, status: os.stat_result, path: str) -> Target:
     names = [name for name, _ in functions] + list(aliases)
     if len(names) > MOST_FUNCTIONS or sum(map(len, names)) > MOST_NAMES:
         raise TraceError(f"{path} is not libvirt: it has too many functions")
+    # now, as a file of another machine is open by name only when this has been read
+    places, told_after = (
+        returns.of_library(fd, path, {*dict(functions).values(), *inner.values()}, inner)
+        if finds_returns
+        else ({}, frozenset())
+    )
     return Target(
         path=path,
         device=status.st_dev,
@@ -402,6 +418,8 @@ def _read(fd: int, status: os.stat_result, path: str) -> Target:
         layout=layout,
         note="; ".join(filter(None, [layout.reason, *notes])) or None,
         is_32_bit=elf.bits == 32,
+        returns=places,
+        told_after=told_after,
     )
 
 

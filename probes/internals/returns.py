@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from log.errors import TraceError
+from probes.internals import private
 from probes.internals.elf import Elf, read_elf, slots
 from probes.kernel.abi import Instruction, disassembler, linkage_distance
 
@@ -23,6 +25,23 @@ PACKAGE = "python3-capstone"
 MOST_CODE, LONGEST = 1 << 20, 1 << 16
 MOST_RETURNS = 16  # of a function; libvirt's have 3 at most
 MOST_TEXT = 16 << 20
+
+
+def of_library(
+    fd: int, path: str, offsets: Collection[int], inner: Mapping[str, int]
+) -> tuple[Mapping[int, tuple[int, ...]], frozenset[str]]:
+    """By the offset of a function where it returns, if that is known, or where its callers go on;
+    the names of those of the `inner` ones that have this instead.
+    """
+    code = LibraryCode(fd, path)
+    found = {offset: code.returns(offset) for offset in offsets}
+    after = {
+        name: code.after_calls(name, callers)
+        for name, callers in private.CALLERS.items()
+        if name in inner and not found[inner[name]]
+    }
+    found.update({inner[name]: places for name, places in after.items()})
+    return {at: places for at, places in found.items() if places}, frozenset(after)
 
 
 def can_be_found() -> bool:
@@ -39,7 +58,10 @@ class LibraryCode:
         self._fd, self._path = fd, path
         self._elf: Elf = read_elf(fd, path)
         self._start, length = self._elf.text
-        self._bytes = os.pread(fd, min(length, MOST_TEXT), self._start)
+        try:
+            self._bytes = os.pread(fd, min(length, MOST_TEXT), self._start)
+        except OSError as error:
+            raise TraceError(f"can't read {path}: {error.strerror}") from error
         self._sizes = {f.offset: f.size for f in self._elf.functions if f.size}
         self._engine = disassembler(self._elf.machine, self._elf.bits)
         self._left = 0 if self._engine is None else MOST_CODE

@@ -20,6 +20,7 @@ from probes.host.enforcers import NOT_BELIEVED, Enforcers
 from probes.host.modules import Modules
 from probes.host.stacks import Stacks
 from probes.host.symbols import Symbols
+from probes.kernel.program import TWO_LINKS
 from probes.ps import list_processes
 from tests.kernel.conftest import CALLS
 from tests.kernel.test_neighbours import count
@@ -65,6 +66,22 @@ def test_a_library_on_a_file_system_that_hangs(server, trace, steps, tmp_path: P
     )
     count(tracer, waits)
     assert tracer.stop(lost=None).status == 0
+
+
+def test_results_of_a_library_on_such_a_file_system(server, trace, steps, tmp_path: Path) -> None:
+    """Where it returns is found when the file is read, and not later, as that could hang."""
+    path = tmp_path / "slow" / "libvirt.so.0"
+    other = steps(env={"LD_LIBRARY_PATH": str(path.parent)})
+    env = {**os.environ, TWO_LINKS: "1"}
+    tracer = trace("-p", str(other.pid), "-f", "virDomainGetName", env=env)
+    tracer.wait_for(
+        lambda event: (
+            event["type"] == "attached"
+            and str(path) in [target["path"] for target in event["targets"]]
+        )
+    )
+    other.call()
+    assert [call["type"] for call in tracer.stop().calls()] == ["call"] * CALLS
 
 
 def test_tracing_ends_while_a_file_system_hangs(server, trace, steps, tmp_path: Path) -> None:
