@@ -108,6 +108,8 @@ class Filters:
             ),
             0,
             0,
+            0,
+            0,
         )
 
     @property

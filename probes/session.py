@@ -108,7 +108,7 @@ class Session:
         self._detached = self._stopped = False
         filters = options.filters
         self._shown = Shown(None if filters.keeps_all else filters.keeps)
-        self._clock = WallClock()
+        self._clock = WallClock(seen=self._program.settings)
         self._users = Users()
         self._processes = Processes(user_name=self._users.name, full_cmdlines=options.full_cmdlines)
         self._reader = Reader(self._program.rings)

@@ -78,7 +78,7 @@ TRACE_SHAPES = (
         "settings",
         records.SETTINGS,
         "ready self nested pids uids comms tree object writes spare glob_start glob_stay glob_char "
-        "glob_end generation losses",
+        "glob_end generation losses clock clock_set",
     ),
     Shape("head", records.HEAD, "kind depth flags row time task tid seq bad tgid"),
     Shape("chunk", records.CHUNK, "offset got", records.HEAD.size),
@@ -135,6 +135,8 @@ TRACE_NUMBERS = {
     "__builtin_offsetof(struct chunk, text)": records.CHUNK_TEXT,
     "__builtin_offsetof(struct task_record, text)": records.TASK_TEXT,
     "__builtin_offsetof(struct settings, losses)": records.LOSSES,
+    "__builtin_offsetof(struct settings, clock)": records.CLOCK_AT,
+    "__builtin_offsetof(struct settings, clock_set)": records.CLOCK_SET_AT,
     "__builtin_offsetof(struct settings, spare)": records.SPARE.start,
 }
 TASKS_SHAPES = (

@@ -38,6 +38,7 @@ SOURCES = tuple(
 MAY_GOTO = struct.pack(
     "<BBhiBBhiBBhiBBhi", 0xB7, 0, 0, 0, 0xE5, 0, 1, 0, 0x05, 0, -2, 0, 0x95, 0, 0, 0
 )
+TAI_NS = struct.pack("<BBhiBBhi", 0x85, 0, 0, 208, 0x95, 0, 0, 0)
 RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
 TASK_RING_BYTES = 2 << 20  # at least
 RINGS = 6
@@ -76,6 +77,11 @@ def has_sleepable() -> bool:
 def has_may_goto() -> bool:
     """Whether there is the instruction that bounds loops (Linux 6.9)."""
     return _can_load(MAY_GOTO, "try_loop", sleepable=False)
+
+
+def has_tai() -> bool:
+    """Whether programs are told the time of day, by CLOCK_TAI (Linux 6.1)."""
+    return _can_load(TAI_NS, "try_tai", sleepable=False)
 
 
 def _can_link(name: str, *, session: bool) -> bool:
@@ -126,14 +132,14 @@ class Program:
         except OSError as error:
             self.close()
             raise _refused(error) from error
-        loops = {"MAY_GOTO": 1} if has_may_goto() else {}
+        able = {name: 1 for name, has in (("MAY_GOTO", has_may_goto), ("TAI", has_tai)) if has()}
         kind = PAIR if self.way == NONE else self.way
         places = offsets.defines({**offsets.MEMBERS, **(offsets.ARMED if self.session else {})})
         self._maps.update(self.tasks.maps)
         # a descriptor's number is another one each time: the program has its place among all
         maps = {name: place for place, name in enumerate(self._maps)}
         self._compilation = Compilation(
-            {**maps, **places, **loops, kind.upper(): 1}, sleepable=self.sleepable
+            {**maps, **places, **able, kind.upper(): 1}, sleepable=self.sleepable
         )
         self._names = _names(self.session)
         self._code: dict[str, bytes] = {}

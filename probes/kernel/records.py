@@ -59,10 +59,12 @@ PLAN_HEAD = struct.Struct("<IIHBBIQ")
 ALWAYS_SO, ANY_BIT, EQUALS = range(3)
 PLAN_SIZE = PLAN_HEAD.size + MAX_OPS * OP.size
 # ready, self, nested, pids, uids, comms, tree, object, writes, spare, glob start, stay, char,
-# end, generation of connections, losses
-SETTINGS = struct.Struct("<10I6Q")
+# end, generation of connections, losses, clock, when it was set
+SETTINGS = struct.Struct("<10I6QqQ")
 SPARE = slice(36, 40)  # in the settings: no return probes in tasks under seccomp
 LOSSES = 80  # in the settings: how often anything was counted as lost
+CLOCK = struct.Struct("<qQ")  # in the settings at CLOCK_AT: from CLOCK_MONOTONIC to CLOCK_TAI (ns)
+CLOCK_AT, CLOCK_SET_AT = 88, 96  # as the reader knows it; when it was found to be another
 
 HEAD = struct.Struct("<BBHIQQIIII")  # kind, depth, flags, row, time, task, tid, seq, bad, tgid
 RECORD_TIME = 8
@@ -105,7 +107,7 @@ LENGTH_LIMIT = 1 << 20
 
 FRAME_SIZE = 80
 THREAD_SIZE = (
-    136
+    144
     + 40
     + 40
     + 16

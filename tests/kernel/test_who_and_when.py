@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -30,7 +31,13 @@ def find(uid):
 
 session.Users = lambda: users.Users(find)
 set_on = lambda: {hour} * 10**9 if os.path.exists({later!r}) else 0
-session.WallClock = lambda: clock.WallClock(lambda: time.time_ns() + set_on())
+
+def tai():  # as the programs in the kernel see it only when the clock has been set
+    return time.clock_gettime_ns(time.CLOCK_TAI) + set_on() - {hour} * 10**9
+
+session.WallClock = lambda seen: clock.WallClock(
+    lambda: time.time_ns() + set_on(), tai=tai, seen=seen
+)
 """
 
 # the tracer sees another /etc/nsswitch.conf than all others
@@ -88,12 +95,19 @@ def test_names_come_later_and_times_follow_the_clock(caller, steps, tmp_path: Pa
             }
 
             begin, old = time.time(), call(root, 2)
+            between = time.time()
+            os.kill(tracer.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, tracer.pid, os.WSTOPPED)
             later.touch()
+            root.call()  # the reader has not been told
+            os.kill(tracer.pid, signal.SIGCONT)
             told = tracer.wait_for(lambda event: event["type"] == "clock")
             assert abs(told["step_ns"] - HOUR * 10**9) < 10**6
-            new, end = call(root, 3), time.time()
-            assert all(begin <= seconds(event) <= end for event in old)
-            assert all(begin + HOUR <= seconds(event) <= end + HOUR for event in new)
+            new, end = call(root, 4), time.time()
+            assert all(begin <= seconds(event) <= between for event in old)
+            after = tracer.calls("virDomainGetName", root.pid)[-2 * CALLS :]
+            assert after[CALLS:] == new
+            assert all(between + HOUR <= seconds(event) <= end + HOUR for event in after)
             tracer.stop()
         finally:
             tracer.kill()

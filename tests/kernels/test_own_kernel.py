@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -39,16 +40,21 @@ def test_times_are_those_of_a_clock_that_is_set(trace, steps, seconds: float) ->
         told.extend([(begin, time.time_ns())] * CALLS)
 
     call()
+    # told of it late, as who waits for a processor is
+    os.kill(tracer.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, tracer.pid, os.WSTOPPED)
     before = time.time_ns()
     time.clock_settime_ns(time.CLOCK_REALTIME, before + int(seconds * SECOND))
     try:
+        call()
+        os.kill(tracer.pid, signal.SIGCONT)
         clock = tracer.wait_for(lambda event: event["type"] == "clock")
         call()
         result = tracer.stop()
     finally:
         time.clock_settime_ns(time.CLOCK_REALTIME, time.time_ns() - int(seconds * SECOND))
     assert abs(clock["step_ns"] - seconds * SECOND) < NEAR_NS
-    assert len(result.calls()) == 2 * CALLS
+    assert len(result.calls()) == 3 * CALLS
     for call_of, (begin, finish) in zip(result.calls(), told, strict=True):
         assert begin - NEAR_NS <= time_of(call_of) <= finish + NEAR_NS
 

@@ -18,6 +18,9 @@ static long (*read_kernel)(void *dst, u32 size, const void *address) =
 	(void *)BPF_FUNC_probe_read_kernel;
 static u64 (*attach_cookie)(void *ctx) = (void *)BPF_FUNC_get_attach_cookie;
 static u64 (*function_ip)(void *ctx) = (void *)BPF_FUNC_get_func_ip;
+#ifdef TAI
+static u64 (*tai_ns)(void) = (void *)208;	/* ktime_get_tai_ns */
+#endif
 #ifdef SLEEPABLE
 static long (*copy_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_copy_from_user;
 #endif

@@ -306,6 +306,7 @@ struct thread {
 	u64 jump_sp;		/* of one that may end in a jump, and did nothing since; 0: none */
 	u64 inner_lost;		/* when a record of an inner function was lost; ns,
 				   CLOCK_MONOTONIC */
+	u64 clock_seen;		/* when it last looked whether the clock was set; likewise */
 	char comm[16];
 	u32 exec_id;
 	u32 uid;		/* effective */
@@ -379,4 +380,8 @@ struct settings {
 				   written here */
 	u64 losses;		/* how often anything but LOST_CHUNK was counted in `users`; written
 				   here */
+	s64 clock;		/* from CLOCK_MONOTONIC to CLOCK_TAI, as the reader knows it; ns;
+				   0: it does not */
+	u64 clock_set;		/* when it was first found to be another; ns, CLOCK_MONOTONIC;
+				   0: it was not; written here */
 };

@@ -97,6 +97,8 @@ ALWAYS bool enter(struct pt_regs *ctx)
 	t = get_thread(set, ring, wanted ? p->flags : p->flags & ~PLAN_WANTED, pid_tgid, now);
 	if (!t || (!t->wanted && !t->serving && !(p->flags & (PLAN_SERVES | PLAN_ALWAYS))))
 		return false;
+	look_at_clock(set, t, now);
+	FORGET();
 	returns = !(p->flags & PLAN_NO_RETURN);
 #ifdef SESSION
 	armed = armed_at(t, current_task(), p->flags);
@@ -376,6 +378,8 @@ int on_verdict(struct pt_regs *ctx)
 		       pid_tgid, now);
 	if (!t || (!t->wanted && !t->serving))
 		return 0;
+	look_at_clock(set, t, now);
+	FORGET();
 	n = t->frames;
 	f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
 	if (v.action == VERDICT_LOOKING) {

@@ -127,6 +127,30 @@ ALWAYS void describe_task(struct settings *set, struct thread *t, void *task, u3
 	t->known = 1;
 }
 
+#define CLOCK_LOOK 100000	/* ns from one look of a thread to the next */
+#define CLOCK_STEP 5000000	/* ns; what is less, the reader finds out early enough */
+
+/*
+ * Looks whether the clock was set since the reader did: what is called from now on has its new
+ * time, however late the reader is told. `now`: CLOCK_MONOTONIC, a moment ago.
+ */
+ALWAYS void look_at_clock(struct settings *set, struct thread *t, u64 now)
+{
+#ifdef TAI
+	s64 tai, most, least;
+
+	if (!set->clock || now - t->clock_seen < CLOCK_LOOK)
+		return;
+	t->clock_seen = now;
+	tai = tai_ns() - set->clock;
+	most = tai - now;
+	least = tai - bpf_ktime_get_ns();	/* or it waited for a processor in between */
+	if ((least > CLOCK_STEP || most < -CLOCK_STEP) &&
+	    (!set->clock_set || now < set->clock_set))
+		set->clock_set = now;
+#endif
+}
+
 struct comm {
 	u64 half[2];
 };

@@ -6,6 +6,7 @@ are made up.
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import time
 
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 
 from log.render import jsonl
 from probes.host.clock import STEP_NS, WallClock
+from probes.kernel import records
 
 SECOND = 1_000_000_000
+NOTICED = 5 * STEP_NS  # by the programs in the kernel
 
 
 class Host:
@@ -23,9 +26,22 @@ class Host:
 
     def __init__(self) -> None:
         self.mono, self.asleep, self.real_offset = 5 * SECOND, 0, 1_700_000_000 * SECOND
+        self.tai_offset = 37 * SECOND
 
-    def clock(self) -> WallClock:
-        return WallClock(self.real, lambda: self.mono, lambda: self.mono + self.asleep)
+    def clock(self, seen: bytearray | None = None) -> WallClock:
+        return WallClock(
+            self.real,
+            lambda: self.mono,
+            lambda: self.mono + self.asleep,
+            lambda: self.real() + self.tai_offset,
+            seen,
+        )
+
+    def looks(self, seen: bytearray) -> None:
+        """As a program in the kernel does, for a call that begins now."""
+        told, found = records.CLOCK.unpack_from(seen, records.CLOCK_AT)
+        if told and abs(self.real() + self.tai_offset - self.mono - told) > NOTICED and not found:
+            struct.pack_into("<Q", seen, records.CLOCK_SET_AT, self.mono)
 
     def real(self) -> int:
         return self.mono + self.asleep + self.real_offset
@@ -86,6 +102,47 @@ def test_many_steps(steps: list[tuple[int, int]]) -> None:
         clock.events()
         assert abs(clock.epoch(host.mono) - host.real()) < STEP_NS
     clock.epoch(0)
+
+
+@given(st.lists(st.sampled_from(["call", "set", "sleep", "look", "tai"]), max_size=60))
+def test_calls_before_anybody_was_told(what: list[str]) -> None:
+    """Each has the time by the clock as it was, as the first one after the setting tells of it."""
+    host, seen = Host(), bytearray(records.SETTINGS.size)
+    clock = host.clock(seen)
+    clock.check()
+    made, steps, is_news = [], 0, False
+    for number, happens in enumerate(what):
+        host.mono += SECOND // 7
+        if happens == "call":
+            host.looks(seen)
+            made.append((host.mono, host.real()))
+        elif happens == "look" or is_news:  # one that follows another at once is not told apart
+            clock.check()
+            is_news = False
+        elif happens == "set":
+            host.real_offset += (-1) ** number * 3600 * SECOND
+            steps, is_news = steps + 1, True
+        elif happens == "sleep":
+            host.asleep += 60 * SECOND
+            is_news = True
+        else:
+            host.tai_offset += SECOND
+            is_news = True
+    assert len(clock.events()) == steps
+    assert [(when, clock.epoch(when)) for when, _ in made] == made
+
+
+def test_call_that_tells_when_it_is_known_already() -> None:
+    host, seen = Host(), bytearray(records.SETTINGS.size)
+    clock = host.clock(seen)
+    clock.check()
+    host.real_offset += 3600 * SECOND
+    call = host.mono, host.real()
+    host.mono += SECOND
+    clock.check()
+    struct.pack_into("<Q", seen, records.CLOCK_SET_AT, call[0])  # it was interrupted
+    clock.check()
+    assert clock.epoch(call[0]) == call[1]
 
 
 def test_the_real_clocks() -> None:
