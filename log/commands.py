@@ -25,7 +25,6 @@ from log.recording.lines import Look
 from log.recording.linking import Found, events_of
 from log.recording.query import Query
 from log.recording.reader import read
-from log.recording.report import Report, as_json, differences, differences_as_json, heading, tables
 from log.recording.verify import anchors_of, verify
 from log.render import text, units, xml
 from log.render.forms import ON_A_HOST
@@ -33,6 +32,7 @@ from log.render.jsonl import line as json_line
 from log.render.jsonl import string
 from log.report.page import PageHead, page
 from log.report.perfetto import Trace
+from log.report.report import Report, as_json, differences, differences_as_json, heading, tables
 from log.report.story import Story
 from log.sinks.progress import Bar, open_bar
 from log.sinks.summary import Summary

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from log import VERSION
 from log.errors import say
-from log.recording.busiest import SORTS, TITLES, Busiest, as_json, heading, tables
+from log.report.busiest import SORTS, TITLES, Busiest, as_json, heading, tables
 from log.sinks.redrawn import BEGIN, END, Redrawn
 from log.sinks.terminal import is_dumb, need_rich
 from probes.covering import Guard

@@ -60,7 +60,7 @@ def open_parser() -> Parser:
 def top_parser() -> Parser:
     """The options of `top`."""
     # only here: the other verbs need not wait for it
-    from log.recording.busiest import SORTS
+    from log.report.busiest import SORTS
 
     parser = Parser(
         prog="libvirt-trace top",

@@ -29,7 +29,7 @@ from log.events import Attached, Call, Gap, Lost, Reads, Recording, Unattached
 from log.filter import object_of
 from log.recording.parse import ForeignLine, arguments, moment, parse
 from log.recording.reader import Line
-from log.recording.report import client_of
+from log.report.report import client_of
 from probes.api.table import ApiTable
 
 MOST_KNOWN = 1 << 16  # kinds of lines whose outcome is kept

@@ -19,7 +19,7 @@ from enforcer.rehearsal.recorded import Span
 from log.events import Call
 from log.recording.parse import ForeignLine, parse
 from log.recording.reader import Line
-from log.recording.report import client_of
+from log.report.report import client_of
 from probes.api.table import ApiTable
 
 MOST_DEEDS = 1 << 16  # that are told apart

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 from log import VERSION
 from log.errors import TraceError
 from log.quote import name
-from log.recording.report import Report, heading, tables
 from log.report.lines import Line, safe, short
+from log.report.report import Report, heading, tables
 from log.report.states import STATES
 from log.report.story import GAP, KINDS, Domain, Happening, Story
 from log.sinks.summary import Counts

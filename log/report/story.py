@@ -21,9 +21,9 @@ from log.events import (
 )
 from log.filter import object_of
 from log.recent import Recent
-from log.recording.report import Key, cause_of, client_of, was_denied
 from log.report.bounded import Fair, Grid, Scale
 from log.report.lines import STRING, Line, line_of, safe
+from log.report.report import Key, cause_of, client_of, was_denied
 from log.report.states import StateSpan, spans, state_after
 from log.values import CutText, Handle
 

@@ -26,9 +26,9 @@ with atheris.instrument_imports(include=["log"]):
     from log.recording.lines import Look
     from log.recording.linking import events_of
     from log.recording.query import Query
-    from log.recording.report import Report, as_json
     from log.recording.verify import verify
     from log.render import jsonl, text, xml
+    from log.report.report import Report, as_json
 
 QUERIES = (
     Query(nested=True, alone=True),

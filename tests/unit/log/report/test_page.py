@@ -23,9 +23,9 @@ from log.commands import show_report
 from log.errors import TraceError, UsageError
 from log.events import Event, Gap, Lost, VerdictInfo, call_id
 from log.quote import name
-from log.recording.report import Report
 from log.render import jsonl
 from log.report.page import PageHead, as_json, page
+from log.report.report import Report
 from log.report.story import Story
 from log.values import Handle, Values
 from tests.needs import PATIENCE, lack

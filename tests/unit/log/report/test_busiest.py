@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from log.client import Client
 from log.events import Call, CallError, Command, Event, VerdictInfo, call_id
-from log.recording import busiest
-from log.recording.busiest import SORTS, TITLES, Busiest
+from log.report import busiest
+from log.report.busiest import SORTS, TITLES, Busiest
 from tests.unit.log_samples import CALLER, DESTROY, HOSTILE, LOST, any_text, call_on
 
 DAEMON = CALLER._replace(pid=2204, exe="/usr/sbin/libvirtd")

@@ -11,7 +11,9 @@ from typing import Any
 
 from log.events import Call, Event, Lost
 from log.filter import object_of
-from log.recording.report import (
+from log.render.jsonl import rfc3339
+from log.render.units import clock, duration
+from log.report.report import (
     MOST_ROWS,
     Key,
     as_line,
@@ -21,9 +23,7 @@ from log.recording.report import (
     was_denied,
     words_of,
 )
-from log.recording.spent import spent
-from log.render.jsonl import rfc3339
-from log.render.units import clock, duration
+from log.report.spent import spent
 from log.sinks.summary import Table
 
 COLUMNS = ("calls/s", "calls", "errors", "denied", "total", "daemon", "queue")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.events import Command
-from log.recording.spent import Shares, spent
+from log.report.spent import Shares, spent
 from tests.unit.log_samples import CALLER, DESTROY
 
 

@@ -15,7 +15,7 @@ import pytest
 from log.client import Client
 from log.commands import show_report
 from log.events import BY_CALL, NO_CALL, Caller, Command, DomainEvent, Event, VerdictInfo, call_id
-from log.recording import report as reporting
+from log.report import report as reporting
 from log.render import jsonl
 from log.values import Handle
 from tests.unit.log_samples import CALLER, DESTROY, END, HOSTILE, NS, START, call_on

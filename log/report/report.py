@@ -15,9 +15,9 @@ from log.events import Call, Caller, DomainEvent, Event, Gap, Lost, Reads, call_
 from log.filter import is_denied, object_of
 from log.quote import escape, name, well_formed
 from log.recent import Recent
-from log.recording.spent import PLACES, Shares
 from log.render.jsonl import rfc3339
 from log.render.units import day_and_time, duration
+from log.report.spent import PLACES, Shares
 from log.sinks.summary import Counts, Durations, Table
 from log.values import CutText, Handle, Value
 from log.why import why
