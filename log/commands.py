@@ -30,10 +30,13 @@ from log.render import text, units, xml
 from log.render.forms import ON_A_HOST
 from log.render.jsonl import line as json_line
 from log.render.jsonl import string
+from log.report.differences import differences, differences_as_json
+from log.report.in_json import as_json
 from log.report.page import PageHead, page
 from log.report.perfetto import Trace
-from log.report.report import Report, as_json, differences, differences_as_json, heading, tables
+from log.report.report import Report
 from log.report.story import Story
+from log.report.tables import heading, tables
 from log.sinks.progress import Bar, open_bar
 from log.sinks.summary import Summary
 from log.sinks.terminal import make_console, paints

@@ -13,17 +13,10 @@ from log.events import Call, Event, Lost
 from log.filter import object_of
 from log.render.jsonl import rfc3339
 from log.render.units import clock, duration
-from log.report.report import (
-    MOST_ROWS,
-    Key,
-    as_line,
-    client_of,
-    label_of,
-    said,
-    was_denied,
-    words_of,
-)
+from log.report.in_json import as_line, words_of
+from log.report.report import MOST_ROWS, Key, client_of, said, was_denied
 from log.report.spent import spent
+from log.report.tables import label_of
 from log.sinks.summary import Table
 
 COLUMNS = ("calls/s", "calls", "errors", "denied", "total", "daemon", "queue")

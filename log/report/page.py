@@ -23,9 +23,10 @@ from log import VERSION
 from log.errors import TraceError
 from log.quote import name
 from log.report.lines import Line, safe, short
-from log.report.report import Report, heading, tables
+from log.report.report import Report
 from log.report.states import STATES
 from log.report.story import GAP, KINDS, Domain, Happening, Story
+from log.report.tables import heading, tables
 from log.sinks.summary import Counts
 from log.sinks.terminal import THEME
 

@@ -66,3 +66,8 @@ class Shares(Counts):
         if found := spent(call):
             for place, ns in zip(PLACES, found, strict=True):
                 self.spent[place].add(ns)
+
+
+def times_of(durations: Durations) -> list[int]:
+    """In all, by percentile and at most, as report.TIMES has them (ns)."""
+    return [durations.total, *map(durations.percentile, (50, 95, 99)), durations.max]

@@ -28,7 +28,8 @@ with atheris.instrument_imports(include=["log"]):
     from log.recording.query import Query
     from log.recording.verify import verify
     from log.render import jsonl, text, xml
-    from log.report.report import Report, as_json
+    from log.report.in_json import as_json
+    from log.report.report import Report
 
 QUERIES = (
     Query(nested=True, alone=True),
