@@ -7,9 +7,7 @@ is optional.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -78,7 +76,7 @@ def _bundled() -> ApiTable:
         },
         structs={name: tuple(fields.items()) for name, fields in document["structs"].items()},
         field_enums=document["field_enums"],
-        hash=hashlib.sha256(data).hexdigest(),
+        content=data,
         bundled=len(functions),
     )
 
@@ -92,9 +90,8 @@ def _add_installed(table: ApiTable, directory: Path) -> ApiTable:
         if not any(_has_news(path.read_bytes(), known) for path in files if path.is_file()):
             return table
     except OSError as error:
-        return dataclasses.replace(
-            table, warnings=(*table.warnings, f"can't read libvirt's API description: {error}")
-        )
+        complaint = f"can't read libvirt's API description: {error}"
+        return table._replace(warnings=(*table.warnings, complaint))
     # only here: the XML parser takes as long to import as the table to load
     from probes.api.merge import merge_xml
 
@@ -107,7 +104,7 @@ def _add_installed(table: ApiTable, directory: Path) -> ApiTable:
         RecursionError,
     ) as error:  # of a release whose description is built in another way
         complaint = f"{directory}: {error}; what it adds to the bundled API table is not decoded"
-        return dataclasses.replace(table, warnings=(*table.warnings, complaint))
+        return table._replace(warnings=(*table.warnings, complaint))
 
 
 def _has_news(xml: bytes, known: set[bytes]) -> bool:

@@ -5,13 +5,12 @@ directory come in, a table goes out.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 from probes.api import description
 from probes.api.structs import is_known
-from probes.api.table import ApiTable, Enum, Function, Param, chain_hash
+from probes.api.table import ApiTable, Enum, Function, Param
 
 
 def merge_xml(table: ApiTable, directory: Path) -> ApiTable:
@@ -47,8 +46,7 @@ def merge_xml(table: ApiTable, directory: Path) -> ApiTable:
         for name, enum in enums.items()
         if table.enums.get(name) != enum
     ]
-    return dataclasses.replace(
-        table,
+    return table._replace(
         functions=tuple(functions),
         enums=enums,
         structs={
@@ -56,7 +54,7 @@ def merge_xml(table: ApiTable, directory: Path) -> ApiTable:
             **table.structs,
         },
         field_enums={**description.field_enums(described), **table.field_enums},
-        hash=chain_hash(table.hash, news) if news else table.hash,
+        added=(*table.added, news) if news else table.added,
         warnings=warnings,
     )
 

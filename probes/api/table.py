@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 LIBRARIES = ("libvirt.so.0", "libvirt-qemu.so.0", "libvirt-lxc.so.0")
@@ -112,19 +110,31 @@ class Function(NamedTuple):
         return self.access in ("write", "conditional")
 
 
-@dataclasses.dataclass(frozen=True)
-class ApiTable:
-    """All functions (index == number), and the enums and structs that their arguments use."""
-
+class _Table(NamedTuple):
     functions: tuple[Function, ...]
     enums: Mapping[str, Enum]
     # name -> (field, C type) in order; "char[80]" is an array, "union" 8 bytes
     structs: Mapping[str, tuple[tuple[str, str], ...]]
     field_enums: Mapping[str, str]  # "virDomainInfo.state" -> key of enums
-    hash: str  # SHA-256 in hexadecimal; equal hashes mean equal numbers, signatures and constants
+    content: bytes  # what it was made of, and what was added to it then, a list of lines each
+    added: tuple[Sequence[str], ...] = ()
     warnings: tuple[str, ...] = ()  # for the user: which installed XML could not be used, and why
     # how many functions come with libvirt-trace: the numbers below mean the same on every host
     bundled: int = 0
+
+
+class ApiTable(_Table):
+    """All functions (index == number), and the enums and structs that their arguments use."""
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """SHA-256 in hexadecimal; equal hashes mean equal numbers, signatures and constants."""
+        from hashlib import sha256  # whoever wants an answer at once does not ask for it
+
+        digest = sha256(self.content).hexdigest()
+        for lines in self.added:
+            digest = sha256("\n".join([digest, *lines]).encode()).hexdigest()
+        return digest
 
     @functools.cached_property
     def by_name(self) -> dict[str, Function]:
@@ -139,11 +149,6 @@ class ApiTable:
         # virDomainBlockStatsPtr points to virDomainBlockStatsStruct, because a function has the
         # shorter name
         return next((known for known in (name, name + "Struct") if known in self.structs), None)
-
-
-def chain_hash(base: str, lines: Iterable[str]) -> str:
-    """The hash of a table that is `base` (a hash) plus what `lines` say; SHA-256 in hexadecimal."""
-    return hashlib.sha256("\n".join([base, *lines]).encode()).hexdigest()
 
 
 def is_write_call(function: Function, args: Mapping[str, int]) -> bool:

@@ -10,11 +10,9 @@ Of public ones that a newer libvirt brings, the name has to do.
 
 from __future__ import annotations
 
-import dataclasses
-
 from probes.api.amendments import is_plumbing
 from probes.api.passing import IN, OUT
-from probes.api.table import OBJECTS, ApiTable, Function, Param, Result, chain_hash
+from probes.api.table import OBJECTS, ApiTable, Function, Param, Result
 
 _START = ("virTypedParameterPtr params", "int nparams")
 _COOKIE = ("const char * cookie", "int cookielen")
@@ -177,9 +175,7 @@ def with_private(table: ApiTable) -> ApiTable:
         return table
     added = tuple(_function(start + index, name) for index, name in enumerate(missing))
     lines = [f"{f.name} {f.result.ctype} {[(p.ctype, p.name) for p in f.params]}" for f in added]
-    return dataclasses.replace(
-        table, functions=table.functions + added, hash=chain_hash(table.hash, lines)
-    )
+    return table._replace(functions=table.functions + added, added=(*table.added, lines))
 
 
 def stub_number(table: ApiTable, function: Function) -> int:
