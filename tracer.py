@@ -102,10 +102,14 @@ def trace(arguments: Sequence[str]) -> int:
         options, command = parse_record(arguments[1:])
     else:
         options, command = parse_tracing(arguments)
+    from probes.loading import Loading
+
+    loading = Loading(options.buffer_size << 20, options.returns)
     from enforcer.guard import GUARD
     from probes import live
 
-    return (live.record if arguments[:1] == ["record"] else live.trace)(options, command, GUARD)
+    begin = live.record if arguments[:1] == ["record"] else live.trace
+    return begin(options, command, GUARD, loading)
 
 
 def open_streams() -> None:

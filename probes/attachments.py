@@ -26,6 +26,7 @@ from probes.host.mapwatch import Mapped
 from probes.host.owners import Owners, account_of
 from probes.host.refusals import Refusals
 from probes.host.targets import Target, Targets, as_mapping
+from probes.host.writes import Writes
 from probes.kernel.links import Links, Probe
 from probes.kernel.program import Program
 from probes.rows import ROW, Rows, cookie
@@ -90,6 +91,7 @@ class Attachments:
         self._finder = Finder(targets, Enforcers(enforcers), owners, self._refusals)
         self._links: dict[Target | Enforcer, Links] = {}
         self._states: dict[Target | Enforcer, FileState] = {}
+        self._writes = Writes()
         self._checked = 0  # ns
         # files of other users than root are attached to by a thread: they may be mapped by
         # thousands of processes
@@ -143,6 +145,14 @@ class Attachments:
         """A process has mapped a library; check() attaches to it."""
         self._finder.mapped(as_mapping(record), record.time)
         self._checked = 0
+
+    def wakers(self) -> list[int]:
+        """Descriptors that can be read when there is something to check()."""
+        return self._writes.wakers
+
+    def is_settled(self) -> bool:
+        """Whether nothing is left to check() before."""
+        return self._finder.is_done() and not self._pending and self._done.empty()
 
     def missed(self) -> None:
         """Mappings have been missed: every process is to be looked at."""
@@ -202,6 +212,7 @@ class Attachments:
             links.close()
         self._links.clear()
         self._states.clear()
+        self._writes.close()
 
     def close(self) -> None:
         """Lets go of the files."""
@@ -209,6 +220,7 @@ class Attachments:
 
     def _let_go(self, file: Target | Enforcer) -> None:
         self._states.pop(file, None)
+        self._writes.remove(file.fd)
         if links := self._links.pop(file, None):
             links.close()
 
@@ -216,11 +228,13 @@ class Attachments:
         """Lets go of files that were written to: the kernel goes on with the instructions that
         it has read before.
         """
+        self._writes.forget()
         for file, state in list(self._states.items()):
             try:
                 stamp = _stamp(file.fd)
             except OSError:  # its file system has gone: nobody writes there
                 del self._states[file]
+                self._writes.remove(file.fd)
                 continue
             if stamp == state.stamp:
                 continue
@@ -317,14 +331,14 @@ class Attachments:
     def _link(
         self, file: Target | Enforcer, probes: list[Probe], entry: str, ret: str
     ) -> tuple[Links, FileState]:
-        programs, offsets = self._program.programs, tuple(probe.offset for probe in probes)
+        offsets = tuple(probe.offset for probe in probes)
         state = FileState(_stamp(file.fd), offsets, _sum(file.fd, offsets))
         session = self._program.session and isinstance(file, Target)
         return Links(
             file.path_for_kernel,
             probes,
-            programs[entry],
-            programs[ret],
+            self._program.of(entry),
+            self._program.of(ret),
             multi=self._program.multi,
             session=session,
         ), state
@@ -333,6 +347,7 @@ class Attachments:
         self._links[file] = links
         if not opening.is_remote(file.fd):
             self._states[file] = state
+            self._writes.add(file.fd)
 
     def _lacks(self, done: Iterable[Done]) -> Iterator[tuple[Target, str]]:
         """Files of which not everything is seen, and why."""

@@ -18,10 +18,10 @@ from log.sinks.redrawn import BEGIN, END, Redrawn
 from log.sinks.terminal import is_dumb, need_rich
 from probes.covering import Guard
 from probes.filters import Filters
-from probes.host.allowed import check_tracing, unseen
+from probes.host.allowed import unseen
 from probes.host.keyboard import Keyboard, is_keyboard
+from probes.loading import Loading
 from probes.looks import BEHIND, Looks
-from probes.options import AUTO
 from probes.plans.plan import Limits
 from probes.session import Options, Session
 from probes.signals import Signals
@@ -44,12 +44,12 @@ class Shows(Protocol):
 def show_top(arguments: Sequence[str], guard: Guard) -> int:
     """libvirt-trace top: a look after the other, or one."""
     options = top_parser().parse_args(arguments)
-    check_tracing()
+    loading = Loading()
     is_screen = not (options.once or options.json) and is_keyboard() and not is_dumb()
     if is_screen:
         need_rich()
     signals = Signals(reopens=False, patience=2)
-    session = Session(Options(Filters(), Limits(256, True), 8 << 20, AUTO, (), VERSION), guard)
+    session = Session(Options(Filters(), Limits(256, True), (), VERSION), guard, loading)
     session.start()
     try:
         notes = [note for note in (unseen(),) if note]
@@ -59,7 +59,7 @@ def show_top(arguments: Sequence[str], guard: Guard) -> int:
             shows: Shows
             if is_screen:
                 screen = stack.enter_context(Redrawn(sys.stdout))
-                keys = stack.enter_context(Keyboard(BEGIN, END))
+                keys = signals.keys = stack.enter_context(Keyboard(BEGIN, END))
                 shows = OnScreen(screen, session, options.sort, keys)
             else:
                 shows = InLines(session, options.sort, options.rows, as_json=options.json)
@@ -96,7 +96,7 @@ def _look(
 ) -> tuple[Busiest, float]:
     """What ended within that time, and how long that was."""
     busiest, begun = Busiest(), time.monotonic()
-    pace = Looks(session.wakers(), signals.waker)
+    pace = Looks(session, signals.waker, keys=signals.keys is not None)
     try:
         while not signals.stop and (left := begun + seconds - time.monotonic()) > 0:
             events = session.poll()

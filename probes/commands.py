@@ -16,7 +16,7 @@ from probes.host import maps
 from probes.host.allowed import check_tracing, is_in_first_pid_namespace, unseen
 from probes.host.stacks import Stacks
 from probes.internals.unwind import can_unwind
-from probes.options import AUTO
+from probes.loading import Loading
 from probes.plans.plan import Limits
 from probes.ps import CountedCalls, Counts, list_processes, render_json, render_table
 from probes.session import Options, Session
@@ -27,8 +27,7 @@ LOOK = 0.05  # s between two looks at the rings
 
 def _counted(seconds: float, guard: Guard) -> Counts:
     """The calls that daemons make within that time."""
-    check_tracing()
-    session = Session(Options(Filters(), Limits(0, True), 8 << 20, AUTO, (), VERSION), guard)
+    session = Session(Options(Filters(), Limits(0, True), (), VERSION), guard, Loading())
     session.start()
     say(f"counting calls for {seconds:g} s")
     deadline, counted = time.monotonic() + seconds, CountedCalls()
@@ -49,7 +48,7 @@ def show_stuck(arguments: Sequence[str], guard: Guard) -> int:
         raise TraceError(
             "Python's module elftools is missing: install the package python3-pyelftools"
         )
-    session = Session(Options(Filters(), Limits(256, True), 8 << 20, AUTO, (), VERSION), guard)
+    session = Session(Options(Filters(), Limits(256, True), (), VERSION), guard, Loading())
     stacks = Stacks()
     session.start()
     try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -22,14 +21,14 @@ from log.sinks.fanout import Log
 from log.sinks.terminal import need_rich
 from probes.covering import Guard
 from probes.filters import Filters
-from probes.host.allowed import check_tracing, unseen
+from probes.host.allowed import unseen
 from probes.host.command import Launched
 from probes.host.keyboard import Keyboard, is_keyboard
 from probes.host.pidfile import PidFile
-from probes.looks import BEHIND, IDLE, Looks
+from probes.loading import Loading
+from probes.looks import ASLEEP, BEHIND, IDLE, Looks
 from probes.options import filters_of
 from probes.plans.plan import Limits
-from probes.recorded import record_sinks
 from probes.session import Options, Session
 from probes.signals import Signals
 
@@ -47,7 +46,7 @@ def run(
     """The loop: moves events from the session to the log until it is time to stop."""
     deadline = None if options.seconds is None else time.monotonic() + options.seconds
     left = options.max_events
-    pace = Looks(session.wakers(), signals.waker)
+    pace = Looks(session, signals.waker, keys=signals.keys is not None)
     while True:
         if command:
             command.reap()
@@ -79,7 +78,10 @@ def run(
             return
         log.tick(session.open_calls())
         if waiting < BEHIND:
-            pace.rest(len(events), math.inf if deadline is None else deadline - time.monotonic())
+            longest = IDLE if command else ASLEEP  # what becomes of COMMAND is not told
+            if deadline is not None:
+                longest = min(longest, deadline - time.monotonic())
+            pace.rest(len(events), longest)
 
 
 def do_what_was_asked(session: Session, log: Log, signals: Signals) -> None:
@@ -106,17 +108,19 @@ def first_calls(events: Sequence[Event], left: int) -> tuple[list[Event], int]:
     return chosen, left
 
 
-def trace(options: argparse.Namespace, argv: list[str], guard: Guard) -> int:
+def trace(options: argparse.Namespace, argv: list[str], guard: Guard, loading: Loading) -> int:
     """Traces; the exit status is COMMAND's, if there is one."""
     filters = filters_of(options, tree=bool(argv) and not options.all_processes)
     signals = begin(options, argv)
     log = Log(options, signals)
     log.add(*open_exporters(options.exports, log.complain))
-    return trace_to(log, options, filters, argv, signals, guard)
+    return trace_to(log, options, filters, argv, signals, guard, loading)
 
 
-def record(options: argparse.Namespace, argv: list[str], guard: Guard) -> int:
+def record(options: argparse.Namespace, argv: list[str], guard: Guard, loading: Loading) -> int:
     """libvirt-trace record: tracing whose log is a record; else as `trace`."""
+    from probes.recorded import record_sinks  # what writes is no one else's
+
     slower, options.slower = options.slower, None  # no filter here
     filters = filters_of(options, tree=bool(argv) and not options.all_processes)
     signals = begin(options, argv, records=True)
@@ -127,7 +131,7 @@ def record(options: argparse.Namespace, argv: list[str], guard: Guard) -> int:
     log.add(recorder, service)
     log.know(*recorder.gauges())
     try:
-        return trace_to(log, options, filters, argv, signals, guard)
+        return trace_to(log, options, filters, argv, signals, guard, loading)
     except BaseException as error:
         recorder.fail(in_words(error))
         raise
@@ -135,7 +139,6 @@ def record(options: argparse.Namespace, argv: list[str], guard: Guard) -> int:
 
 def begin(options: argparse.Namespace, argv: list[str], *, records: bool = False) -> Signals:
     """What comes before anything is opened."""
-    check_tracing()
     need_rich()
     Path("/proc/self/comm").write_text("libvirt-trace")  # for ps, top and pkill
     sys.setswitchinterval(SWITCH)
@@ -149,13 +152,14 @@ def trace_to(
     argv: list[str],
     signals: Signals,
     guard: Guard,
+    loading: Loading,
 ) -> int:
     """Traces into a log; the exit status is COMMAND's, if there is one."""
     pid_file = PidFile(options.pid_file) if options.pid_file else contextlib.nullcontext()
     with pid_file, contextlib.ExitStack() as stack:
         if log.shows and not argv and is_keyboard():  # COMMAND would share it
             signals.keys = stack.enter_context(Keyboard())
-        return trace_until_end(options, filters, argv, log, signals, guard)
+        return trace_until_end(options, filters, argv, log, signals, guard, loading)
 
 
 def trace_until_end(
@@ -165,6 +169,7 @@ def trace_until_end(
     log: Log,
     signals: Signals,
     guard: Guard,
+    loading: Loading,
 ) -> int:
     """The tracing itself."""
     command = Launched(argv) if argv else None
@@ -174,13 +179,12 @@ def trace_until_end(
         Options(
             filters,
             limits,
-            options.buffer_size << 20,
-            options.returns,
             tuple(options.libraries),
             VERSION,
             full,
         ),
         guard,
+        loading,
     )
     log.know(Gauge("open_call_age_seconds", "Of the oldest call under way.", session.oldest_call))
     if not options.redact:

@@ -6,41 +6,68 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sys
 import time
 from collections.abc import Iterable
+from typing import Protocol
 
 # s between two looks: short while much comes in, longer when nothing does
 BUSY, IDLE = 0.005, 0.05
 BUSY_EVENTS = 500  # of one look
-# s after which nothing is looked for until the kernel tells of it, or so long: libraries that are
-# mapped, clocks and processors are not told of
-CALM, ASLEEP = 1.0, 0.05
+# s after which nothing is looked for until the kernel tells of it, or so long: of processors, of
+# events that it could not tell and of the end of who is in a call it does not tell
+CALM, ASLEEP, ASLEEP_IN_CALLS = 1.0, 1.0, 0.25
+SOON = 0.005  # s that what comes first is given for company
 BEHIND = 1 << 18  # bytes in the rings that leave no time to sleep
+
+
+class Looked(Protocol):
+    """What is looked at: the session."""
+
+    def wakers(self) -> Iterable[int]:
+        """Descriptors that can be read when something has come."""
+
+    def is_settled(self) -> bool:
+        """Whether nothing is left to look at before one of these can be read."""
+
+    def open_calls(self) -> int:
+        """How many calls are under way."""
 
 
 class Looks:
     """When to look again: soon while much comes in; when nothing has come for a while, as soon as
-    something does.
+    something does, but not more often.
     """
 
-    def __init__(self, wakers: Iterable[int], signals: int) -> None:
-        """Descriptors that can be read when something has come: the session's, and the pipe that
-        signals write to, which is emptied here.
+    def __init__(self, session: Looked, signals: int, *, keys: bool = False) -> None:
+        """`signals`: the pipe that signals write to, which is emptied here; `keys`: whether
+        standard input has keys for us.
         """
-        self._poll, self._signals = select.epoll(), signals
-        for fd in (*wakers, signals):
-            self._poll.register(fd, select.EPOLLIN)
+        self._session, self._signals = session, signals
+        self._poll, self._asked = select.epoll(), select.poll()
+        self._asked.register(signals, select.POLLIN)
+        # on edges: what is left in a ring has been looked at
+        for fd in (*session.wakers(), signals):
+            self._poll.register(fd, select.EPOLLIN | select.EPOLLET)
+        if keys:
+            self._poll.register(sys.stdin, select.EPOLLIN | select.EPOLLET)
         self._came = time.monotonic()
 
     def rest(self, events: int, longest: float) -> None:
         """After a look that found so many events; `longest`: s that there is time for."""
-        now = time.monotonic()
+        looked = time.monotonic()
         if events:
-            self._came = now
-        if now < self._came + CALM:
-            time.sleep(BUSY if events > BUSY_EVENTS else IDLE)
-        elif self._poll.poll(max(min(ASLEEP, longest), 0)):
-            self._came = time.monotonic()
+            self._came = looked
+        if looked < self._came + CALM or not self._session.is_settled():
+            self._doze(min(BUSY if events > BUSY_EVENTS else IDLE, longest))
+            return
+        asleep = ASLEEP_IN_CALLS if self._session.open_calls() else ASLEEP
+        if self._poll.poll(max(min(asleep, longest), 0)):
+            self._doze(max(SOON, looked + IDLE - time.monotonic()))
+
+    def _doze(self, seconds: float) -> None:
+        """Only a signal ends it before."""
+        if self._asked.poll(max(seconds, 0) * 1000):
             with contextlib.suppress(BlockingIOError):
                 os.read(self._signals, 1 << 16)
 

@@ -24,9 +24,8 @@ from log.recording.writer import boot_id
 from log.render import jsonl, text
 from probes.covering import Guard
 from probes.filters import Filters
-from probes.host.allowed import check_tracing
 from probes.host.processes import began
-from probes.options import AUTO
+from probes.loading import Loading
 from probes.plans.plan import Limits
 from probes.session import Options, Session
 from probes.verbs import open_parser
@@ -52,9 +51,9 @@ def show_open(arguments: Sequence[str], guard: Guard) -> int:
 
 
 def _traced(seconds: float, guard: Guard) -> list[Owed]:
-    check_tracing()
+    loading = Loading()
     filters = Filters(plumbing=True)  # what gives up references tells what still refers
-    session = Session(Options(filters, Limits(256, True), 8 << 20, AUTO, (), VERSION), guard)
+    session = Session(Options(filters, Limits(256, True), (), VERSION), guard, loading)
     session.start()
     try:
         deadline = time.monotonic() + seconds

@@ -18,7 +18,6 @@ from log.events import Caller, Event, Owed, UnderWay
 from log.owing.owing import Owing
 from log.owing.pairs import followed
 from log.shown import Shown
-from probes import ways
 from probes.api.load import load_api
 from probes.attachments import Attachments, listed
 from probes.calls import waits
@@ -46,10 +45,10 @@ from probes.host.tree import Tree
 from probes.host.turns import Turns
 from probes.host.users import Users
 from probes.internals.private import DISPATCH
-from probes.kernel import abi, records
-from probes.kernel.links import allow_files
-from probes.kernel.program import NONE, PAIR, RETS, Program
+from probes.kernel import records
+from probes.kernel.program import NONE, PAIR, RETS
 from probes.kernel.reader import SETTLED_NS, Reader, key_of, time_of
+from probes.loading import Loading
 from probes.plans.plan import Limits
 from probes.rows import Rows
 
@@ -72,22 +71,16 @@ class Options(NamedTuple):
 
     filters: Filters
     limits: Limits
-    ring_bytes: int
-    returns: str  # how it is learnt what calls returned: options.AUTO, or what the user insists on
     libraries: tuple[Path, ...]
     version: str
     full_cmdlines: bool = False  # command lines with all their words
 
 
 class Session:
-    """Everything that is attached, and the calls under way."""
+    """Everything that is attached, and the calls under way; `loading`: what was begun early."""
 
-    def __init__(self, options: Options, guard: Guard) -> None:
-        abi.check_machine()
-        allow_files()
-        way = ways.choose(options.returns)
-        # early: its compiler works in the background
-        self._program = Program(options.ring_bytes, way.name)
+    def __init__(self, options: Options, guard: Guard, loading: Loading) -> None:
+        self._program, way = loading.take()
         self._options, self._way = options, way
         table = load_api()
         self.warnings = [*table.warnings, *([way.warning] if way.warning else [])]
@@ -261,7 +254,21 @@ class Session:
 
     def wakers(self) -> list[int]:
         """Descriptors that can be read when there is something for poll()."""
-        return [*self._program.wakers]
+        return [
+            *self._program.wakers,
+            *self._watch.wakers(),
+            *self._attachments.wakers(),
+        ]
+
+    def is_settled(self) -> bool:
+        """Whether nothing is left for poll() before one of these can be read."""
+        return (
+            not self._reader.waiting()
+            and self._watch.is_settled()
+            and self._attachments.is_settled()
+            and not self._remembering
+            and self._left.is_done()
+        )
 
     def open_calls(self) -> int:
         """How many calls are under way."""

@@ -55,6 +55,10 @@ class Left:
         """Looks at those that wait, for about so long at most."""
         self._asked.run(lambda _, pid: self.look(pid), seconds)
 
+    def is_done(self) -> bool:
+        """Whether none waits."""
+        return not self._asked
+
     def look(self, pid: int) -> None:
         """Looks at a process now."""
         start, pages = began(pid, self._proc), _executable_pages(pid, self._proc)

@@ -122,6 +122,10 @@ class Finder:
         self._polled = time.monotonic_ns()
         return self._take()
 
+    def is_done(self) -> bool:
+        """Whether no work is left for go_on()."""
+        return not (self._walking or self._again or self._turns or self._slow.rest())
+
     def unused(self, pending: Collection[Target]) -> list[Target | Enforcer]:
         """Files that no process maps any more, now forgotten, since all were looked at; but not
         those that are `pending`.

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import mmap
 import os
+import select
 import struct
 import time
 from collections.abc import Callable, Iterable
@@ -30,9 +31,10 @@ from probes.kernel.libc import syscall
 PERF_TYPE_SOFTWARE, PERF_COUNT_SW_DUMMY = 1, 9
 PERF_SAMPLE_TID, PERF_SAMPLE_TIME, PERF_SAMPLE_CPU = 1 << 1, 1 << 2, 1 << 7
 PERF_FLAG_FD_CLOEXEC = 8
-# mmap, watermark (nobody waits, so nobody is woken), sample_id_all, mmap2, use_clockid
+# mmap, watermark, sample_id_all, mmap2, use_clockid
 ATTR_FLAGS = 1 << 8 | 1 << 14 | 1 << 18 | 1 << 23 | 1 << 25
 ATTR_SIZE = 112  # PERF_ATTR_SIZE_VER5
+WATERMARK = 1  # bytes of records that wake who waits: none is too short
 RECORD_LOST, RECORD_MMAP2 = 2, 10
 
 _HEADER = struct.Struct("<IHH")  # kind, misc, size
@@ -98,6 +100,14 @@ class Watch(Protocol):
 
     def poll(self) -> list[Record]:
         """What happened since the last time, oldest first."""
+        ...
+
+    def wakers(self) -> list[int]:
+        """Descriptors that can be read when code was mapped."""
+        ...
+
+    def is_settled(self) -> bool:
+        """Whether no poll is needed before one of these can be read."""
         ...
 
     def close(self) -> None:
@@ -171,6 +181,10 @@ class _Settling:
         lost = self._tracepoints.lost()
         return [*([Missed(lost)] if lost else []), *parse(timed[:end], self._symbols)]
 
+    def is_settled(self) -> bool:
+        """Whether none of them is of code that was mapped in that millisecond."""
+        return all(is_life for _, is_life, _ in self._young)
+
 
 def _time(raw: bytes) -> int:
     return int(_U64.unpack_from(raw, len(raw) - 16)[0])
@@ -183,6 +197,7 @@ class PerfWatch:
         self._settling = _Settling(tracepoints, symbols, self._read)
         self._online: list[Record] = []
         self._rings: dict[int, _Ring] = {}  # by CPU
+        self._wakes = select.epoll()
         self._look_at = 0.0  # s
         cpus = _online()
         pages = LEAST_PAGES
@@ -191,7 +206,7 @@ class PerfWatch:
         self._pages = pages
         try:
             for cpu in cpus:
-                self._rings[cpu] = _Ring(cpu, pages)
+                self._open(cpu)
         except BaseException:
             self.close()
             raise
@@ -201,6 +216,18 @@ class PerfWatch:
         settled = self._settling.settled()
         online, self._online = self._online, []
         return [*online, *settled]
+
+    def wakers(self) -> list[int]:
+        """One for all CPUs, as these come and go."""
+        return [self._wakes.fileno()]
+
+    def is_settled(self) -> bool:
+        """Whether no poll is needed before it can be read."""
+        return self._settling.is_settled() and not self._online
+
+    def _open(self, cpu: int) -> None:
+        self._rings[cpu] = ring = _Ring(cpu, self._pages)
+        self._wakes.register(ring.fd, select.EPOLLIN)
 
     def _read(self) -> list[Raw]:
         timed: list[Raw] = []
@@ -227,7 +254,7 @@ class PerfWatch:
             ring.close()
         for cpu in sorted(online - self._rings.keys()):
             with contextlib.suppress(OSError):  # it has gone again: the next look will see
-                self._rings[cpu] = _Ring(cpu, self._pages)
+                self._open(cpu)
                 self._online.append(Online(cpu))
 
     def close(self) -> None:
@@ -235,6 +262,7 @@ class PerfWatch:
         for ring in self._rings.values():
             ring.close()
         self._rings.clear()
+        self._wakes.close()
 
 
 def _by_time(item: Raw) -> int:
@@ -257,17 +285,17 @@ class _Ring:
             sample,
             0,
             ATTR_FLAGS,
-            0xFFFFFFFF,
+            WATERMARK,
         )
         attr = fields.ljust(92, b"\0") + struct.pack("<i", time.CLOCK_MONOTONIC)
         buffer = ctypes.create_string_buffer(attr.ljust(ATTR_SIZE, b"\0"), ATTR_SIZE)
         arguments = (ctypes.c_long(value) for value in (-1, cpu, -1, PERF_FLAG_FD_CLOEXEC))
-        self._fd = syscall(abi.HERE.perf_event_open, buffer, *arguments)
+        self.fd = syscall(abi.HERE.perf_event_open, buffer, *arguments)
         self.size = pages * mmap.PAGESIZE
         try:
-            self._map = mmap.mmap(self._fd, mmap.PAGESIZE + self.size)
+            self._map = mmap.mmap(self.fd, mmap.PAGESIZE + self.size)
         except BaseException:
-            os.close(self._fd)
+            os.close(self.fd)
             raise
 
     def read(self) -> list[Raw]:
@@ -289,7 +317,7 @@ class _Ring:
     def close(self) -> None:
         """Ends the event."""
         self._map.close()
-        os.close(self._fd)
+        os.close(self.fd)
 
 
 def split_records(data: bytes) -> list[Raw]:
@@ -349,6 +377,14 @@ class ProcWatch:
         self._mapped = set(found)
         self._next = now + self._interval
         return result
+
+    def wakers(self) -> list[int]:
+        """None: nothing is told."""
+        return []
+
+    def is_settled(self) -> bool:
+        """Never, as only looking tells."""
+        return False
 
     def close(self) -> None:
         """Nothing is open."""

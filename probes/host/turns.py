@@ -64,6 +64,10 @@ class Turns(Generic[T]):
             if now - began > seconds:
                 return
 
+    def __bool__(self) -> bool:
+        """Whether any waits."""
+        return bool(self._waiting)
+
     def rest(self) -> list[tuple[int, T]]:
         """What still waits, with whose it is; now forgotten."""
         left = [

@@ -6,7 +6,7 @@ enforcer/library/enter-NAME.S; nothing else knows a machine.
 
 from __future__ import annotations
 
-import platform
+import os
 import re
 import struct
 import sys
@@ -33,7 +33,7 @@ MACHINES = {
     "x86_64": Machine("x86-64", 321, 298, 335, b"\x55\x5d\xc3", is_ordered=True),
 }
 # elsewhere nothing is traced (check_machine): there is no system call -1
-HERE = MACHINES.get(platform.machine(), Machine("unknown", -1, -1, None, b"", is_ordered=False))
+HERE = MACHINES.get(os.uname().machine, Machine("unknown", -1, -1, None, b"", is_ordered=False))
 REGISTERS = 6  # for integers and pointers (System V)
 STACK_AT = 8  # bytes from the stack pointer, at an entry, to the arguments that are not in these
 STACK_POINTER, RETURN_ADDRESS = 7, 16  # as tables of frames number them (DWARF)
@@ -43,7 +43,7 @@ def check_machine(machine: str | None = None, order: str = sys.byteorder) -> Non
     """TraceError on a machine that is not known here, or with another byte order: records are
     read as little-endian.
     """
-    machine = machine or platform.machine()
+    machine = machine or os.uname().machine
     if machine not in MACHINES or order != "little":
         raise TraceError(
             f"tracing works on {' and '.join(MACHINES)} only, and this machine is "

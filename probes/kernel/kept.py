@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Keeps compiled programs, as compiling takes longer than all the rest of a start: what they are
-made of comes in, bytecode goes out.
+"""Keeps compiled programs, as compiling takes longer than all the rest of a start, and what was
+found out about the kernel: what they are made of comes in, bytes go out.
 
-A file is believed if it and its folder are this user's (root's) alone; one that is missing, damaged
-or another's is compiled again.
+A file is believed if it and its folder are this user's (root's) alone; what is missing, damaged or
+another's is made again.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import hashlib
 import importlib.util
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from log.trust import is_only_of
 
 FOLDER = Path("/var/cache/libvirt-trace")
+NOTES = Path("/sys/kernel/notes")  # of the kernel, from its linker
+BUILD_ID = b"GNU\0"  # the name of the one that no two kernels share
 MOST_FILES = 16  # that are kept
 MOST_BYTES = 4 << 20  # of one
 
@@ -44,8 +45,23 @@ def key_of(sources: Iterable[Path], settings: object) -> str | None:
     return digest.hexdigest()
 
 
+def key_of_kernel(question: object, notes: Path = NOTES) -> str | None:
+    """A name for the answer that this very kernel gives; None where it can't be told from
+    others.
+    """
+    try:
+        identity = notes.read_bytes()
+    except OSError:
+        return None
+    if BUILD_ID not in identity:
+        return None
+    host = os.uname()
+    about = identity, host.release, host.version, host.machine, question
+    return hashlib.sha256(repr(about).encode()).hexdigest()
+
+
 def read(key: str | None, folder: Path = FOLDER) -> dict[str, bytes] | None:
-    """Bytecode by the name of the program, if it is kept."""
+    """Bytes by their name, the program's for instance, if they are kept."""
     if key is None:
         return None
     try:
@@ -65,8 +81,8 @@ def read(key: str | None, folder: Path = FOLDER) -> dict[str, bytes] | None:
     return {name: bytes.fromhex(code) for name, code in json.loads(content).items()}
 
 
-def write(key: str | None, programs: Mapping[str, bytes], folder: Path = FOLDER) -> None:
-    """Keeps the bytecode, and lets go of what was kept longest ago; where that is not possible,
+def write(key: str | None, made: Mapping[str, bytes], folder: Path = FOLDER) -> None:
+    """Keeps these bytes, and lets go of what was kept longest ago; where that is not possible,
     nothing is kept.
     """
     if key is None:
@@ -75,7 +91,9 @@ def write(key: str | None, programs: Mapping[str, bytes], folder: Path = FOLDER)
         folder.mkdir(mode=0o700, exist_ok=True)
         if not is_only_of(os.geteuid(), os.stat(folder, follow_symlinks=False)):
             return
-        content = json.dumps({name: code.hex() for name, code in programs.items()}).encode()
+        import tempfile  # seldom used, and long to import
+
+        content = json.dumps({name: code.hex() for name, code in made.items()}).encode()
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             try:
                 file.write(_sum(content) + b"\n" + content)

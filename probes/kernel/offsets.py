@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Mapping
 
 from log.errors import TraceError
-from probes.kernel import btf
+from probes.kernel import btf, kept
 
 # each is the sum of these members' offsets
 MEMBERS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -98,8 +98,19 @@ def defines(members: Mapping[str, tuple[tuple[str, str], ...]] = MEMBERS) -> dic
 
 @functools.cache
 def of_this_kernel() -> dict[tuple[str, str], int]:
-    """Offsets by struct and member: its types are many, and are gone through once."""
+    """Offsets by struct and member: its types are many, and are gone through once for a kernel."""
     wanted: dict[str, tuple[str, ...]] = {}
     for struct, member in itertools.chain(*MEMBERS.values(), *ARMED.values()):
         wanted[struct] = (*wanted.get(struct, ()), member)
-    return btf.member_offsets(wanted)
+    key = kept.key_of_kernel(wanted)
+    if known := kept.read(key):
+        return {place_of(name): int.from_bytes(at, "little") for name, at in known.items()}
+    found = btf.member_offsets(wanted)
+    kept.write(key, {".".join(place): at.to_bytes(8, "little") for place, at in found.items()})
+    return found
+
+
+def place_of(name: str) -> tuple[str, str]:
+    """Struct and member by the name that their offset is kept by."""
+    struct, _, member = name.partition(".")
+    return struct, member

@@ -120,7 +120,6 @@ class Program:
         self.way = way or (SESSION if has_session() else PAIR)
         self.session = self.way == SESSION
         self.sleepable = has_sleepable()
-        self.programs: dict[str, int] = {}
         self.rings: dict[str, Ring] = {}
         self.wakers: list[int] = []  # descriptors that can be read when something has come
         self._memory: list[RingMemory] = []
@@ -145,33 +144,51 @@ class Program:
         self._code: dict[str, bytes] = {}
         self._loaded: dict[str, int] = {}
         self._failed: Exception | None = None
+        # all but verdicts, of which there may be none
+        self._ready, self._is_loaded = threading.Event(), False
         # the verifier takes a quarter of a second, and a processor of its own where there is one
-        self._loading = threading.Thread(target=self._load_uprobes, name="load", daemon=True)
+        self._loading = threading.Thread(target=self._load_all, name="load", daemon=True)
         self._loading.start()
 
     def load(self) -> None:
-        """Waits for the compiler and the kernel's verifier: from then on `programs` has them, by
-        what they are for, and `tasks` tells.
+        """Waits for the compiler and the kernel's verifier: from then on calls can be traced, and
+        `tasks` tells.
         """
-        assert self._loading
-        self._loading.join()
-        try:
-            if self._failed:
-                raise self._failed
-            self.tasks.attach(self._code)
-        except OSError as error:
-            raise _refused(error) from error
-        self.programs.update({what: self._loaded[name] for what, name in self._names.items()})
+        self._ready.wait()
+        if not self._is_loaded:
+            self._raise_what_failed()
 
-    def _load_uprobes(self) -> None:
+    def of(self, what: str) -> int:
+        """The program that is for this; it is waited for."""
+        name = self._names[what]
+        if name not in self._loaded:
+            assert self._loading
+            self._loading.join()
+            self._raise_what_failed()
+        return self._loaded[name]
+
+    def _raise_what_failed(self) -> None:
+        if isinstance(self._failed, OSError):
+            raise _refused(self._failed) from self._failed
+        if self._failed:
+            raise self._failed
+
+    def _load_all(self) -> None:
         maps = [*self._maps.values()]
         try:
             for name, code in self._compilation.result().items():
                 self._code[name] = with_maps(code, maps)
-            for name in dict.fromkeys(self._names.values()):
+            *first, verdicts = dict.fromkeys(self._names.values())
+            for name in first:
                 self._loaded[name] = self._load_one(self._code[name], name)
+            self.tasks.attach(self._code)
+            self._is_loaded = True
+            self._ready.set()
+            self._loaded[verdicts] = self._load_one(self._code[verdicts], verdicts)
         except Exception as error:  # whatever it is, who waits is told
             self._failed = error
+        finally:
+            self._ready.set()
 
     def _map(
         self, kind: int, key_size: int, value_size: int, entries: int, flags: int = 0, *, name: str
@@ -282,7 +299,7 @@ class Program:
 
 
 def _names(session: bool) -> dict[str, str]:
-    """What is compiled, by what it is for."""
+    """What is compiled, by what it is for; verdicts are last."""
     entry, ret = ("on_call", "on_call") if session else ("on_entry", "on_return")
     return {"on_entry": entry, "on_return": ret, "on_verdict": "on_verdict"}
 

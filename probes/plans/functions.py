@@ -108,7 +108,7 @@ def entry_plan(
             and param.kind == "string"
             and param.name in ("name", "usageID", "portdev")
         )
-        text = texts.of_argument(function.name, param.name)
+        text = _what_text(function, param.name, param.kind)
         fields.append(
             (
                 param.name,
@@ -120,6 +120,11 @@ def entry_plan(
     return build.plan(flags, fields)._replace(
         condition=_condition(function, [param.name for param in integers])
     )
+
+
+def _what_text(function: Function, argument: str, kind: str) -> str:
+    """What it is if it is a string: few are, and to ask takes time at each start."""
+    return texts.of_argument(function.name, argument) if kind in ("string", "xml") else texts.HIDDEN
 
 
 def _places(build: Builder, integers: list[Param], args: int, sp: int) -> dict[str, int]:
@@ -152,7 +157,7 @@ def return_plan(
     build = Builder(records.RETURN_FIXED_ARGS if keeps else records.RETURN_FIXED, limits)
     fields: list[tuple[str, Read]] = []
     if function.result.kind != "void":
-        text = texts.of_argument(function.name, "")
+        text = _what_text(function, "", function.result.kind)
         fields.append(
             ("ret", _read_value(build, function.result, records.RETURN_VALUE, table, offsets, text))
         )

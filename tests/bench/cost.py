@@ -179,7 +179,7 @@ class Cost:
         reader.start()
         try:
             with self._linked(
-                program.programs["on_entry"], program.programs["on_return"], session=program.session
+                program.of("on_entry"), program.of("on_return"), session=program.session
             ):
                 yield
         finally:

@@ -6,6 +6,7 @@ overflow, and a kernel without perf events.
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import time
@@ -49,6 +50,14 @@ def poll_until(
             return told
         time.sleep(0.002)  # leaves the processor to whom is waited for
     raise AssertionError(f"not among {len(told)} records")
+
+
+def wait_for(*fds: int) -> None:
+    """Until one of these can be read."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    assert poll.poll(60_000 * PATIENCE), "nobody is woken"
 
 
 def is_exit(pid: int) -> Callable[[Record], bool]:
@@ -106,6 +115,23 @@ def test_short_lived_process_is_told_whole(watch):
     for item in libraries:
         status = os.stat(item.path)
         assert (os.makedev(item.major, item.minor), item.inode) == (status.st_dev, status.st_ino)
+
+
+def test_each_code_that_is_mapped_wakes_who_waits(watch):
+    child = subprocess.Popen(
+        [sys.executable, "-c", f"input(); {LOAD}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdin and child.stdout
+    poll_until(watch, lambda item: isinstance(item, Exec) and item.pid == child.pid)
+    child.stdin.write(b"\n")
+    child.stdin.flush()
+    told: list[Record] = []
+    while not any(isinstance(item, Mapped) and item.pid == child.pid for item in told):
+        if watch.is_settled():  # else it is known that there is more
+            wait_for(*watch.wakers())
+        told += watch.poll()
+    child.communicate()
+    assert child.returncode == 0
 
 
 def test_mapping_is_where_proc_shows_it(watch):

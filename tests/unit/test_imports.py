@@ -177,7 +177,6 @@ SHOWN_ELSEWHERE = {
     "probes.kernel.libc": "kernel/test_lifecycle.py",
     "probes.kernel.tracepoints": "kernel/test_lives.py",
     "probes.live": "kernel/test_command_line.py",
-    "probes.looks": "kernel/test_lifecycle.py",
     "probes.owed": "system/test_open.py",
     "probes.plans.walk": "unit/probes/plans/test_walks.py",
     "probes.ps": "kernel/test_ps.py",

@@ -72,6 +72,7 @@ struct scratch {
 static void *(*map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) =
 	(void *)BPF_FUNC_ringbuf_output;
+static u64 (*ring_query)(void *ring, u64 what) = (void *)BPF_FUNC_ringbuf_query;
 static long (*read_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_probe_read_user;
 static long (*read_kernel)(void *dst, u32 size, const void *address) =
 	(void *)BPF_FUNC_probe_read_kernel;
@@ -86,13 +87,19 @@ static long (*read_kernel_str)(void *dst, u32 size, const void *address) =
 
 struct args { u64 arg[5]; };
 
-/* Root has a ring, and all others have one, so that nobody can fill root's. */
+/*
+ * Root has a ring, and all others have one, so that nobody can fill root's. Processes come and go
+ * all the time: the reader is woken for them only when an eighth of a ring is full.
+ */
 ALWAYS void send(void *data, u64 size, u32 real_uid)
 {
+	void *ring = real_uid ? MAP(FD_USERS_TASKS) : MAP(FD_TASKS);
+	u64 full = ring_query(ring, BPF_RB_RING_SIZE) / 8;
 	u32 who = !!real_uid;
 	u64 *lost;
 
-	if (!ring_output(real_uid ? MAP(FD_USERS_TASKS) : MAP(FD_TASKS), data, size, 0))
+	if (!ring_output(ring, data, size, ring_query(ring, BPF_RB_AVAIL_DATA) < full ?
+			 BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP))
 		return;
 	lost = map_lookup(MAP(FD_TASKS_LOST), &who);
 	if (lost)

@@ -20,7 +20,7 @@ class Made(NamedTuple):
 
 def test_a_thread_that_has_nothing_to_do_is_not_waited_for(monkeypatch) -> None:
     nothing: Any = SimpleNamespace(refused=[], take=list)
-    program: Any = SimpleNamespace(multi=True, programs={})
+    program: Any = SimpleNamespace(multi=True)
     held = Attachments(program, nothing, nothing, list, "1.0", Owners())
     closed: list[int] = []
     links: Any = SimpleNamespace(close=lambda: closed.append(1))

@@ -17,6 +17,7 @@ import pytest
 
 from probes.attachments import Attachments, FileState
 from probes.host import maps, opening
+from probes.host.writes import Writes
 
 IN_OPEN = 0x20
 
@@ -147,11 +148,14 @@ def test_a_file_whose_file_system_has_gone_may_fail_at_any_time(tmp_path: Path) 
     """It can't be asked what it is; a closed file stands for that here."""
     (tmp_path / "file").touch()
     fd = os.open(tmp_path / "file", os.O_RDONLY)
+    writes = Writes()
     assert not opening.is_remote(fd)
     os.close(fd)
     assert opening.is_remote(fd)
     attachments = object.__new__(Attachments)
+    attachments._writes = writes
     file = Gone(fd)
     attachments._states = {file: FileState((0, 0, 0), (), 0)}  # type: ignore[dict-item]
     attachments._written()
     assert not attachments._states, "it is not looked at again"
+    writes.close()

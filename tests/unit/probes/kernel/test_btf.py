@@ -5,6 +5,7 @@ of the same structs.
 
 from __future__ import annotations
 
+import functools
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.errors import TraceError
-from probes.kernel import btf, offsets
+from probes.kernel import btf, kept, offsets
 
 # as the kernel's are: what is inside without a name, bit fields, arrays, a struct and a variable of
 # the same name
@@ -169,6 +170,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[tuple[str, str], in
         }
 
     monkeypatch.setattr(btf, "member_offsets", found)
+    monkeypatch.setattr(kept, "key_of_kernel", lambda question: None)
     offsets.of_this_kernel.cache_clear()
     yield has
     offsets.of_this_kernel.cache_clear()
@@ -192,3 +194,15 @@ def test_what_a_kernel_lacks_is_named(kernel: dict[tuple[str, str], int]) -> Non
     with pytest.raises(TraceError, match=r"^this kernel's qstr has no name: "):
         offsets.defines()
     assert not offsets.has(offsets.ARMED)
+
+
+def test_the_kernel_is_looked_through_once(kernel, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(kept, "key_of_kernel", lambda question: "this one")
+    monkeypatch.setattr(kept, "read", functools.partial(kept.read, folder=tmp_path / "kept"))
+    monkeypatch.setattr(kept, "write", functools.partial(kept.write, folder=tmp_path / "kept"))
+    del kernel["task_struct", "loginuid"]
+    found = offsets.of_this_kernel()
+    assert found == kernel
+    offsets.of_this_kernel.cache_clear()
+    monkeypatch.delattr(btf, "member_offsets")
+    assert offsets.of_this_kernel() == found

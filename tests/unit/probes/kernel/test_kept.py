@@ -114,3 +114,21 @@ def test_key_depends_on_sources_settings_and_compiler(tmp_path, monkeypatch):
     assert kept.key_of([source], 1) not in keys
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert kept.key_of([source], 1) is None
+
+
+def test_an_answer_is_of_one_kernel(tmp_path):
+    notes = tmp_path / "notes"
+    notes.write_bytes(b"\4\0\0\0\x14\0\0\0\3\0\0\0GNU\0 one")
+    key = kept.key_of_kernel("question", notes)
+    assert key and key == kept.key_of_kernel("question", notes)
+    assert key != kept.key_of_kernel("another question", notes)
+    notes.write_bytes(b"\4\0\0\0\x14\0\0\0\3\0\0\0GNU\0 another")
+    assert kept.key_of_kernel("question", notes) not in (None, key)
+
+
+@pytest.mark.parametrize("content", [b"", b"\6\0\0\0\4\0\0\0\1\1\0\0Linux\0\0\0\0\0\0\0", None])
+def test_a_kernel_without_an_identity_is_asked_each_time(tmp_path, content):
+    notes = tmp_path / "notes"
+    if content is not None:
+        notes.write_bytes(content)
+    assert kept.key_of_kernel("question", notes) is None
