@@ -27,7 +27,7 @@ from probes.host.owners import Owners, account_of
 from probes.host.refusals import Refusals
 from probes.host.targets import Target, Targets, as_mapping
 from probes.host.writes import Writes
-from probes.kernel.links import Links, Probe
+from probes.kernel.links import Links, Probe, close_together
 from probes.kernel.program import Program
 from probes.rows import ROW, Rows, cookie
 
@@ -208,11 +208,9 @@ class Attachments:
             )
         for target in self._pending:
             self._refusals.add(target.path, NOT_ATTACHED, account_of(target.owner))
-        for links in self._links.values():
-            links.close()
+        close_together([*(links.close for links in self._links.values()), self._writes.close])
         self._links.clear()
         self._states.clear()
-        self._writes.close()
 
     def close(self) -> None:
         """Lets go of the files."""

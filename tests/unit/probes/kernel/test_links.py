@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 
 import pytest
 
-from probes.kernel.links import Links
+from probes.kernel.links import MOST_TOGETHER, Links, close_together
 
 
 def test_another_process_is_the_last_to_let_go(monkeypatch) -> None:
@@ -38,3 +39,16 @@ def test_another_process_is_the_last_to_let_go(monkeypatch) -> None:
     helper.wait()
     assert os.read(ours, 1) == b"", "nobody has it any more"
     close(ours)
+
+
+def test_all_are_closed_and_together() -> None:
+    close_together([])
+    others = threading.Barrier(MOST_TOGETHER)
+    closed = []
+
+    def close() -> None:
+        others.wait(60)
+        closed.append(1)
+
+    close_together([close] * 3 * MOST_TOGETHER)
+    assert len(closed) == 3 * MOST_TOGETHER
