@@ -34,7 +34,7 @@ from probes.host.daemons import Daemons
 from probes.host.guests import Guests
 from probes.host.lives import NO_ID, Exec, Exited, Forked, Missed, OutOfMemory, Signalled
 from probes.host.mapwatch import Dropped, Mapped, Online, Record, watch_maps
-from probes.host.memory import give_back
+from probes.host.memory import give_back, hold_little
 from probes.host.modules import Modules
 from probes.host.owners import Owners
 from probes.host.processes import Processes
@@ -80,6 +80,7 @@ class Session:
     """Everything that is attached, and the calls under way; `loading`: what was begun early."""
 
     def __init__(self, options: Options, guard: Guard, loading: Loading) -> None:
+        hold_little()
         self._program, way = loading.take()
         self._options, self._way = options, way
         table = load_api()

@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from probes.host.memory import give_back
+from probes.host.memory import give_back, hold_little
 from tests.needs import PYTHON, ROOT
 
 
@@ -29,8 +29,31 @@ def burst() -> None:
     print(held, resident() - before, len(kept))
 
 
-def test_memory_of_a_burst_is_given_back():
-    words = [PYTHON, "-c", f"from {__name__} import burst; burst()"]
+def bursts_of_large_pieces(*, holds_little: bool) -> None:
+    """Prints what it holds after them (kB)."""
+    if holds_little:
+        hold_little()
+    before = resident()
+    bytes(20_000_000)
+    pieces = [b"x" * 500_000 for _ in range(70)]
+    last = b"x" * 500_000
+    del pieces, last
+    print(resident() - before)
+
+
+def run(call: str) -> list[int]:
+    """The numbers that it prints in a process of its own."""
+    words = [PYTHON, "-c", f"from {__name__} import *; {call}"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    held, left, _ = map(int, done.stdout.split())
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_no_more_is_held_for_a_large_piece_that_is_gone():
+    (held,) = run("bursts_of_large_pieces(holds_little=False)")
+    (little,) = run("bursts_of_large_pieces(holds_little=True)")
+    assert held > 30_000 and little < 5_000, (held, little)
+
+
+def test_memory_of_a_burst_is_given_back():
+    held, left, _ = run("burst()")
     assert held > 30_000 and left < 5_000, (held, left)
