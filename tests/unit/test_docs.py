@@ -164,6 +164,23 @@ def test_every_way_in_has_a_test():
         assert named and set(named) <= tests, row
 
 
+def test_what_is_promised_has_a_test():
+    """Each row of README's table names a file of tests or a target that there is."""
+    table = (
+        readme.README.read_text().partition("| promised | tested by |\n")[2].partition("\n\n")[0]
+    )
+    rows = table.splitlines()[1:]
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert len(rows) > 8
+    for row in rows:
+        named = re.findall(r"`make ([a-z-]+)", row)
+        files = re.findall(r"`(tests/[^`]+)`", row)
+        assert (named or files) and set(named) <= targets, row
+        assert all((ROOT / name).is_file() for name in files), row
+    how = (ROOT / "PLATFORMS.md").read_text()
+    assert set(re.findall(r"^\| `(check-[a-z]+)` \|", how, re.M)) <= targets
+
+
 @pytest.mark.parametrize("line", example_lines())
 def test_example_is_understood(line):
     words = shlex.split(line)[1:]
