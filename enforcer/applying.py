@@ -20,8 +20,9 @@ from enforcer.policy.loading import parse, read_text
 from enforcer.policy.reading import read_policy
 from enforcer.policy.rules import Policy, PolicyError
 from enforcer.policy.summary import read_summary
-from enforcer.rehearsal.recorded import Span, pass_lines
+from enforcer.rehearsal.recorded import pass_lines
 from enforcer.rehearsal.rehearse import ALLOWED, DENIED, Rehearsal
+from enforcer.rehearsal.span import Span
 from log.errors import TraceError, say
 from log.quote import name, quote
 from log.recording.folder import DEFAULT

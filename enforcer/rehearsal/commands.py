@@ -20,11 +20,12 @@ from enforcer.policy.rules import Policy
 from enforcer.rehearsal.evidence import Measured, said
 from enforcer.rehearsal.learn import as_toml
 from enforcer.rehearsal.polkit import SeenByPolkit, as_rules, measure
-from enforcer.rehearsal.recorded import Span, pass_lines
+from enforcer.rehearsal.recorded import pass_lines
 from enforcer.rehearsal.rehearse import DENIED, Rehearsal
 from enforcer.rehearsal.review import FINISH, Unruled, listed, review
 from enforcer.rehearsal.seen import Seen
 from enforcer.rehearsal.shown import as_json, as_text, stale
+from enforcer.rehearsal.span import Span
 from log.errors import TraceError, say
 from log.options import time_option
 from log.quote import name, quote

@@ -24,8 +24,8 @@ from enforcer.rehearsal.evidence import (
 )
 from enforcer.rehearsal.facts import DAEMON
 from enforcer.rehearsal.generalise import Deed, Learned, generalise, is_never
-from enforcer.rehearsal.recorded import Span
 from enforcer.rehearsal.seen import UNSPELLED, Seen
+from enforcer.rehearsal.span import Span
 from log.events import Call
 from log.quote import escape, name
 from log.values import Flags

@@ -24,11 +24,11 @@ from enforcer.rehearsal.facts import (
     made_counted,
     place_of,
 )
-from enforcer.rehearsal.recorded import Span
+from enforcer.rehearsal.span import Span
 from log.events import Attached, Call, Gap, Lost, Reads, Recording, Unattached
 from log.filter import object_of
+from log.recording.format import Line
 from log.recording.parse import ForeignLine, arguments, moment, parse
-from log.recording.reader import Line
 from log.report.report import client_of
 from probes.api.table import ApiTable
 

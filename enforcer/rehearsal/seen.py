@@ -15,10 +15,10 @@ from enforcer.policy.judge import NONE, UNRECORDED, Facts
 from enforcer.policy.sources import PARTS, sources_of
 from enforcer.rehearsal.facts import CLIENT, DAEMON, facts_of, made_alone, place_of
 from enforcer.rehearsal.generalise import Deed, Evidence, literal
-from enforcer.rehearsal.recorded import Span
+from enforcer.rehearsal.span import Span
 from log.events import Call
+from log.recording.format import Line
 from log.recording.parse import ForeignLine, parse
-from log.recording.reader import Line
 from log.report.report import client_of
 from probes.api.table import ApiTable
 

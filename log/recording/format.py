@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import sys
+from typing import NamedTuple
 
 from log.errors import TraceError
 
@@ -32,6 +33,14 @@ _HEAD = struct.Struct("<II")  # of a skippable frame: magic number, bytes that f
 LEVEL = 3
 WINDOW = 1 << 27  # bytes
 NO_CHAIN = "0" * 64  # before the first frame of all
+
+
+class Line(NamedTuple):
+    """A line of a record."""
+
+    host: str | None  # where there are several
+    text: bytes
+    on: str | None = None  # the host that it was recorded on, where the record's place tells it
 
 
 def need_zstandard() -> None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from log.errors import TraceError
 from log.quote import name
 from log.recording.folder import Folder, contents_of, open_folder, opened, order
-from log.recording.format import SUFFIX, need_zstandard
+from log.recording.format import SUFFIX, Line, need_zstandard
 from log.recording.frames import Content, frames
 from log.recording.lines import Look, Medium, Wait, lines_of, walked_lines
 from log.recording.parse import ForeignLine, moment
@@ -29,14 +29,6 @@ from log.recording.picking import Picker
 
 STDIN = "-"
 _OWN = (b'{"type":"recording"', b'{"type":"seal"')  # when it was written, not when it happened
-
-
-class Line(NamedTuple):
-    """A line of a record."""
-
-    host: str | None  # where there are several
-    text: bytes
-    on: str | None = None  # the host that it was recorded on, where the record's place tells it
 
 
 class Recorded(NamedTuple):

@@ -155,6 +155,7 @@ SHOWN_ELSEWHERE = {
     "enforcer.rehearsal.recorded": "unit/enforcer/rehearsal/test_learn.py",
     "enforcer.rehearsal.review": "unit/enforcer/rehearsal/test_review.py",
     "enforcer.rehearsal.shown": "unit/enforcer/rehearsal/test_rehearse.py",
+    "enforcer.rehearsal.span": "unit/enforcer/rehearsal/test_learn.py",
     "log.owing.references": "unit/log/owing/test_owing.py",
     "log.recording.history": "unit/log/recording/test_history.py",
     "log.redact.tools": "unit/log/redact/test_tools.py",

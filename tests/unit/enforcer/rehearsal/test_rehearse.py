@@ -32,7 +32,7 @@ from log.events import (
     TargetInfo,
     VerdictInfo,
 )
-from log.recording.reader import Line
+from log.recording.format import Line
 from log.render import jsonl
 from log.values import CutText, Flags, Handle, Redacted, Value, Values, Xml
 from tests.unit.log_samples import CALLER, HOSTILE, NS, START
