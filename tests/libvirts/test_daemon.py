@@ -3,8 +3,12 @@
 them, is known all the same.
 """
 
+import os
+import subprocess
+from pathlib import Path
+
 # libvirtd 7.0 dies where there is no user for its guests, whom no package of its has added here
-SERVE = r"""
+BEGIN = r"""
 grep -q ^libvirt-qemu: /etc/passwd || {
     echo libvirt-qemu:x:64055:64055::/nonexistent:/usr/sbin/nologin >>/etc/passwd
     echo libvirt-qemu:x:64055: >>/etc/group
@@ -18,10 +22,27 @@ END
 libvirtd --config /tmp/sockets/libvirtd.conf --pid-file /tmp/sockets/pid -d 2>/dev/null
 trap 'kill $(cat /tmp/sockets/pid)' EXIT
 until [ -S /tmp/sockets/libvirt-sock ]; do sleep 0.1; done
+"""
+SERVE = (
+    BEGIN
+    + r"""
 HOME=/tmp setpriv --reuid=65534 --clear-groups \
     virsh -r -c 'test+unix:///default?socket=/tmp/sockets/libvirt-sock-ro' domstate test
 virsh -c 'test+unix:///default?socket=/tmp/sockets/libvirt-sock' 'suspend test; destroy nosuch'
 """
+)
+# as a package does it; the daemon goes on with the file that has gone
+UPGRADED = (
+    BEGIN
+    + r"""
+file=$(readlink -f /usr/lib/*/libvirt.so.0)
+cp -p "$file" "$file.new"
+mv "$file.new" "$file"
+echo $(cat /tmp/sockets/pid)
+read -r line
+virsh -c 'test+unix:///default?socket=/tmp/sockets/libvirt-sock' 'suspend test; destroy nosuch'
+"""
+)
 
 
 OPENED = ("virConnectOpen", "virConnectOpenAuth")  # what 7.0 makes of the latter
@@ -74,3 +95,29 @@ def test_calls_of_a_daemon_are_linked(trace, release):
     )
     readonly = None if release.version == "7.0.0" else True  # it keeps that elsewhere
     assert (state["client"]["readonly"], state["client"]["address"]) == (readonly, None)
+
+
+def test_a_daemon_that_was_upgraded_while_it_runs(trace, release):
+    with subprocess.Popen(
+        [*release.entering, "sh", "-euc", UPGRADED],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as shell:
+        assert shell.stdin and shell.stdout
+        pid = int(shell.stdout.readline())
+        library = os.path.realpath(release.installed)
+        mapped = Path(f"/proc/{pid}/maps").read_text()
+        assert f"{os.path.basename(library)} (deleted)" in mapped
+        tracer = trace("-p", str(pid))
+        shell.stdin.write("\n")
+        shell.stdin.close()
+        assert "Domain 'test' suspended" in shell.stdout.read()
+    calls = [call for call in tracer.stop().calls() if "Domain" in call["function"]]
+    assert [(call["function"], call["failed"]) for call in calls] == [
+        ("virDomainLookupByName", False),
+        ("virDomainSuspend", False),
+        ("virDomainLookupByName", True),
+    ]
+    assert calls[1]["args"]["domain"]["name"] == "test"
+    assert {call["client"]["user"] for call in calls} == {"root"}
