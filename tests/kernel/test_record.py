@@ -9,10 +9,14 @@ import collections
 import json
 import os
 import re
+import resource
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +57,7 @@ connection.defineXML(xml).undefine()
 """
 COMMAND = ("--", PYTHON, "-c", WORK)
 TIMES = 3 * 23
+NOBODY = 65534
 
 
 @pytest.mark.parametrize("reads", ["full", "counted", "none"])
@@ -254,7 +259,9 @@ install -d -m 700 "$record" /var/cache/libvirt-trace
 mounts=$(findmnt -rno TARGET | grep -Ev '^/(dev|proc|sys)(/|$)')
 mount -t tmpfs -o mode=700 none /var/cache/libvirt-trace
 mount --bind "$record" "$record"
-for mounted in $mounts; do mount -o remount,bind,ro "$mounted"; done
+for mounted in $mounts; do  # others may be taken away meanwhile
+    mount -o remount,bind,ro "$mounted" || ! mountpoint -q "$mounted"
+done
 mount --bind /dev/null /proc/kallsyms
 test ! -w /tmp -a ! -w /var/tmp -a ! -w "$record/.."
 cd /
@@ -262,61 +269,141 @@ exec "$@"
 """
 
 
-def test_what_the_service_is_left_with_is_enough(tmp_path: Path) -> None:
-    """Its capabilities, and no new ones, and folders; the first start, which compiles; a user's
-    program is traced, and systemd is told of the start, of life and of the end.
-    """
+def _unit(key: str) -> str:
+    """What the service's unit says."""
     unit = (ROOT / "libvirt-trace.service").read_text()
-    (kept,) = re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.M)
-    bounded = ",".join(
-        ["-all", *(f"+{word.removeprefix('CAP_').lower()}" for word in kept.split())]
+    (value,) = re.findall(rf"^{key}=(.*)$", unit, re.M)
+    return str(value)
+
+
+def _left_with(
+    capabilities: Iterable[str], *command: object, within: Iterable[object] = ()
+) -> subprocess.Popen[str]:
+    """The command with these capabilities, and no new ones, and else as the unit has it; `within`:
+    what runs it.
+    """
+    assert _unit("LimitMEMLOCK") == "infinity"
+    unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]  # as far as root may here
+
+    def prepare() -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, int(_unit("Nice")))
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (unlimited, unlimited))
+
+    kept = (f"+{word.removeprefix('CAP_').lower()}" for word in capabilities)
+    bounded = f"--bounding-set={','.join(['-all', *kept])}"
+    return subprocess.Popen(
+        [*map(str, within), "setpriv", "--no-new-privs", bounded, *map(str, command)],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=prepare,
     )
-    folder, path = tmp_path / "record", str(tmp_path / "notify")
+
+
+@pytest.fixture
+def private() -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A user's program, which waits for a line, with a libvirt that only the user may look at."""
+    with tempfile.TemporaryDirectory(prefix="libvirt-trace-private-") as folder:
+        yield from _private(Path(folder) / "libvirt.so.0")
+
+
+def _private(library: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    shutil.copy(os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0"), library)
+    library.chmod(0o600)
+    for path in (library, library.parent):
+        os.chown(path, NOBODY, NOBODY)
     program = subprocess.Popen(
         [
-            "setpriv",
-            "--reuid=65534",
-            "--clear-groups",
-            PYTHON,
-            "-c",
-            f"input()\n{WORK}\nprint('done', flush=True); input()",
+            *("setpriv", f"--reuid={NOBODY}", "--clear-groups", PYTHON, "-c"),
+            f"import libvirt; print(flush=True); input()\n{WORK}\nprint(flush=True); input()",
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, "LD_LIBRARY_PATH": str(library.parent)},
     )
+    try:
+        assert program.stdout and program.stdout.readline() == "\n"
+        yield program, library
+    finally:
+        program.kill()
+        program.wait()
+
+
+def _told(told: socket.socket, recorder: subprocess.Popen[str]) -> bytes:
+    """What systemd is told next."""
+    deadline = time.monotonic() + 60 * PATIENCE
+    while True:
+        try:
+            return told.recv(4096)
+        except TimeoutError:
+            assert time.monotonic() < deadline
+            assert recorder.poll() is None, recorder.communicate()
+
+
+def test_what_the_service_is_left_with_is_enough(tmp_path: Path, private) -> None:
+    """Its capabilities and folders; the first start, which compiles; a user's program is traced,
+    and systemd is told of the start, of life and of the end.
+    """
+    folder, path = tmp_path / "record", str(tmp_path / "notify")
+    program, library = private
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(path)
-        told.settimeout(60 * PATIENCE)
-        command = [
-            *("unshare", "--mount", "sh", "-c", READ_ONLY, "sh", str(folder)),
-            "setpriv",
-            "--no-new-privs",
-            f"--bounding-set={bounded}",
-            *TRACER,
-            "record",
-            str(folder),
-            "-p",
-            str(program.pid),
-        ]
-        recorder = subprocess.Popen(command, env={**os.environ, "NOTIFY_SOCKET": path})
+        told.settimeout(0.2)
+        recorder = _left_with(
+            _unit("CapabilityBoundingSet").split(),
+            *("env", f"NOTIFY_SOCKET={path}", *TRACER, "record", folder, "-p", program.pid),
+            within=("unshare", "--mount", "sh", "-c", READ_ONLY, "sh", folder),
+        )
         try:
-            assert told.recv(4096) == b"READY=1"
-            assert told.recv(4096).startswith(b"WATCHDOG=1\nSTATUS=recording; ")
-            assert program.stdin and program.stdout
+            assert _told(told, recorder) == b"READY=1"
+            assert _told(told, recorder).startswith(b"WATCHDOG=1\nSTATUS=recording; ")
+            assert os.getpriority(os.PRIO_PROCESS, recorder.pid) == -10
+            wait_until(lambda: str(library).encode() in ask("log", folder, "--json").stdout)
             program.stdin.write("\n")
             program.stdin.flush()
-            assert program.stdout.readline() == "done\n"
+            assert program.stdout.readline() == "\n"
             recorder.send_signal(signal.SIGTERM)
-            while (state := told.recv(4096)) != b"STOPPING=1":
+            while (state := _told(told, recorder)) != b"STOPPING=1":
                 assert state.startswith(b"WATCHDOG=1")
             assert recorder.wait(20 * PATIENCE) == 0
         finally:
-            for process in (recorder, program):
-                process.kill()
-                process.wait()
+            recorder.kill()
+            recorder.communicate()
     found = ask("log", folder, "-f", "virDomainSetMemory").stdout.decode()
     assert found.count(" nobody virDomainSetMemory(domain=test, ") == TIMES, found
+
+
+# what a recorder says that lacks one of them
+LACKS = {
+    "CAP_SYS_ADMIN": "run it with --privileged\n",
+    "CAP_SYS_PTRACE": "CAP_SYS_PTRACE is missing\n",
+    "CAP_DAC_READ_SEARCH": " is seen: it can't be opened: Permission denied\n",
+}
+
+
+def test_service_has_no_capability_that_it_could_do_without(tmp_path: Path, private) -> None:
+    kept = _unit("CapabilityBoundingSet").split()
+    assert set(kept) == set(LACKS)
+    recorders = {
+        missing: _left_with(
+            [word for word in kept if word != missing], *TRACER, "record", tmp_path / missing
+        )
+        for missing in kept
+    }
+    try:
+        _, library = private
+        unseen = f"not every call of {library}{LACKS['CAP_DAC_READ_SEARCH']}".encode()
+        folder = tmp_path / "CAP_DAC_READ_SEARCH"
+        wait_until(lambda: folder.exists() and unseen in ask("log", folder).stdout)
+        for missing in ("CAP_SYS_ADMIN", "CAP_SYS_PTRACE"):
+            error = recorders[missing].stderr
+            assert error and any(line.endswith(LACKS[missing]) for line in error)
+    finally:
+        for recorder in recorders.values():
+            recorder.send_signal(signal.SIGTERM)
+        for recorder in recorders.values():
+            recorder.communicate()
 
 
 def test_secrets_are_in_no_record(tmp_path: Path, caller) -> None:
