@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from enforcer import completions
+from enforcer.completions.bash import bash
+from enforcer.completions.fish import fish
+from enforcer.completions.verbs import verbs
+from enforcer.completions.zsh import zsh
 from log import VERSION
 from probes.options import tracing_parser
 
@@ -53,9 +56,9 @@ HOSTILE = "evil$(touch done);touch done;`touch done`"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the scripts and the commands that they ask."""
     folder = tmp_path_factory.mktemp("shells")
-    for shell, name in (("bash", "libvirt-trace.bash"), ("zsh", "_libvirt-trace")):
-        (folder / name).write_text(getattr(completions, shell)())
-    (folder / "libvirt-trace.fish").write_text(completions.fish())
+    (folder / "libvirt-trace.bash").write_text(bash())
+    (folder / "_libvirt-trace").write_text(zsh())
+    (folder / "libvirt-trace.fish").write_text(fish())
     (folder / "a.toml").touch()
     tracer = f'#!/bin/sh\nexec {sys.executable} {ROOT}/tracer.py "$@"\n'
     for name, text in {
@@ -125,4 +128,4 @@ def test_a_name_is_never_run(shell: str, folder: Path) -> None:
 def test_every_verb_is_known() -> None:
     usage = tracing_parser(VERSION).format_usage()
     shown = set(re.findall(r"libvirt-trace ([a-z]+)", usage))
-    assert {verb.words.partition(" ")[0] for verb in completions.verbs()} == shown | {""}
+    assert {verb.words.partition(" ")[0] for verb in verbs()} == shown | {""}

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Command lines that shells complete: the parsers of all verbs come in, what may follow which words
+goes out.
+
+A script knows verbs, options and their choices by itself. Names that only the host knows are asked
+for when they are wanted: functions of `libvirt-trace list`, domains of virsh, services of systemd.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import NamedTuple
+
+from enforcer.commands import enforce_parser, policy_parser
+from log import VERSION
+from log.options import export_parser, log_parser, report_parser, verify_parser
+from probes.options import record_parser, tracing_parser
+from probes.verbs import list_parser, open_parser, ps_parser, stuck_parser, top_parser
+
+# what a word is, by its metavar and, where that stands for several things, by its dest
+KINDS = {
+    "COMM": "program",
+    "DIR": "folder",
+    "FILE": "file",
+    "OTHER": "file",
+    "PATH": "file",
+    "PID": "process",
+    "UNIT": "service",
+    "USER": "user",
+    "functions": "function",
+    "globs": "function",
+    "objects": "domain",
+}
+# commands that print the names of a kind, a line each
+PRINT = {
+    "domain": "timeout 2 virsh -q -r list --all --name 2>/dev/null | grep .",
+    "function": "libvirt-trace list 2>/dev/null"
+    " | sed -n 's/^[^ ]* *\\(vir[A-Za-z0-9]*\\)(.*/\\1/p'",
+    "process": "ps -e -o pid= | tr -d ' '",
+    "program": "ps -e -o comm= | sort -u",
+    "service": "systemctl list-unit-files --no-legend 'libvirtd.service' 'virt*d.service'"
+    " 2>/dev/null | sed 's/ .*//'",
+    "user": "getent passwd | cut -d: -f1",
+}
+
+
+class Word(NamedTuple):
+    """An option, or a position of a command line."""
+
+    names: tuple[str, ...]  # of an option, short ones first
+    help: str
+    kind: str | None  # of its value; "": one that nobody can guess; None: it takes none
+    choices: tuple[str, ...] = ()
+    optional: bool = False  # the value may be left out
+    repeats: bool = False
+
+
+class Verb(NamedTuple):
+    """What may follow the words of a verb ("": none, which traces)."""
+
+    words: str
+    help: str
+    options: tuple[Word, ...]
+    positions: tuple[Word, ...]
+
+
+def verbs() -> list[Verb]:
+    """All that tracer.py understands; sub-verbs of `policy` behind it."""
+    found = [
+        _verb("", tracing_parser(VERSION)),
+        _verb("list", list_parser()),
+        _verb("ps", ps_parser()),
+        _verb("stuck", stuck_parser()),
+        _verb("open", open_parser()),
+        _verb("top", top_parser()),
+        _verb("record", record_parser(VERSION)),
+        _verb("log", log_parser()),
+        _verb("report", report_parser()),
+        _verb("verify", verify_parser()),
+        _verb("export", export_parser()),
+        _verb("enforce", enforce_parser()),
+    ]
+    policy = policy_parser()
+    found.append(Verb("policy", policy.description or "", (_HELP,), ()))
+    for action in policy._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {choice.dest: choice.help for choice in action._choices_actions}
+            for name, parser in action.choices.items():
+                found.append(_verb(f"policy {name}", parser, helps.get(name)))
+    return found
+
+
+_HELP = Word(("-h", "--help"), "show what there is", None)
+
+
+def _verb(words: str, parser: argparse.ArgumentParser, text: str | None = None) -> Verb:
+    options: list[Word] = []
+    positions: list[Word] = []
+    for action in parser._actions:
+        if action.help is argparse.SUPPRESS:
+            continue
+        if isinstance(action, argparse._HelpAction):
+            options.append(_HELP)
+        else:
+            (options if action.option_strings else positions).append(_word(action))
+    text = (text or parser.description or "").partition("\n")[0].rstrip(".")
+    return Verb(words, text, tuple(options), tuple(positions))
+
+
+def _word(action: argparse.Action) -> Word:
+    kind = None
+    if action.nargs != 0:
+        kind = KINDS.get(action.dest, KINDS.get(str(action.metavar), ""))
+    return Word(
+        tuple(sorted(action.option_strings, key=len)),
+        action.help or "",
+        kind,
+        tuple(map(str, action.choices or ())),
+        action.nargs == "?",
+        isinstance(action, argparse._AppendAction) or action.nargs == "*",
+    )
+
+
+def quote(text: str) -> str:
+    """A word of bash or zsh."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def filled(template: str, parts: dict[str, list[str]]) -> str:
+    """The template; a line with a place for lines becomes one for each."""
+    lines = []
+    for line in template.splitlines():
+        name = line.strip().strip("@")
+        if line.strip() == f"@{name}@":
+            lines += [line.replace(f"@{name}@", part) for part in parts[name]]
+        else:
+            for name, part in parts.items():
+                line = line.replace(f"@{name}@", part[0])
+            lines.append(line)
+    return "\n".join([*lines, ""])
+
+
+def first_words(known: list[Verb]) -> list[str]:
+    """What may be the first word."""
+    return [verb.words for verb in known if verb.words and " " not in verb.words]
+
+
+def second_words(known: list[Verb]) -> list[str]:
+    """What may be behind `policy`."""
+    return [verb.words.partition(" ")[2] for verb in known if " " in verb.words]
