@@ -14,6 +14,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from enforcer.policy.files import COUNTS_FILE, MEMORY_FILE
 from enforcer.policy.layout import COUNTS, RULE, SIZE_MAX
 from enforcer.policy.summary import PolicySummary, rules_in, summary, without_time
 from probes.host import maps
+from probes.host.held import LOOKING
 from probes.host.opening import open_file
 
 MOST_SHOWN = 256  # rules of a policy
@@ -45,12 +47,14 @@ def in_force(pid: int, proc: Path = Path("/proc")) -> Iterator[InForce]:
     text = maps.text(pid, proc, MOST_MAPPINGS)
     counted = {}
     for place in places_of(text, COUNTS_FILE):
-        found = _sealed(proc / str(pid) / "map_files" / place, _FIXED, _MOST_BYTES)
+        path = proc / str(pid) / "map_files" / place
+        found = LOOKING.ask(pid, partial(_sealed, path, _FIXED, _MOST_BYTES), None, proc)
         if found is not None and len(found[1]) >= COUNTS.size:
             policy, _ = COUNTS.unpack_from(found[1])
             counted[policy] = found
     for place in places_of(text, MEMORY_FILE):
-        found = _sealed(proc / str(pid) / "map_files" / place, SEALS, SIZE_MAX)
+        path = proc / str(pid) / "map_files" / place
+        found = LOOKING.ask(pid, partial(_sealed, path, SEALS, SIZE_MAX), None, proc)
         if found is None:
             continue
         status, data = found

@@ -18,6 +18,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from log.trust import ROOT, is_only_of
 from probes.api.undescribed import NO_STUB
 from probes.host import maps
 from probes.host.daemons import Daemons
+from probes.host.held import LOOKING
 from probes.host.opening import open_file
 
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -62,7 +64,8 @@ def host_enforcers() -> list[Path]:
 def policies_of(pid: int, proc: Path = Path("/proc")) -> Iterator[PolicySummary]:
     """The policies in force in the process."""
     for place in places_of(maps.text(pid, proc, MOST_MAPPINGS), MEMORY_FILE):
-        if (found := _read_sealed(proc / str(pid) / "map_files" / place)) is not None:
+        path = proc / str(pid) / "map_files" / place
+        if (found := LOOKING.ask(pid, partial(_read_sealed, path), None, proc)) is not None:
             yield found
 
 
@@ -286,14 +289,19 @@ class Coverage:
         for place in places_of(text, MEMORY_FILE):
             path = f"{self._proc}/{pid}/map_files/{place}"
             try:
-                identity = _identity(os.stat(path))
+                status = LOOKING.ask(pid, partial(os.stat, path), None, self._proc)
             except OSError:
                 continue
+            if status is None:
+                continue
+            identity = _identity(status)
             files.append((path, identity))
             # a sealed file never changes; and nobody else gets its number
             covered |= self._files.learn(
                 identity,
-                lambda _, path=path: self._own(_read_sealed(Path(path))),  # type: ignore[misc]
+                lambda _, path=path: self._own(  # type: ignore[misc]
+                    LOOKING.ask(pid, partial(_read_sealed, Path(path)), None, self._proc)
+                ),
             )
         return _Held(covered, self._generation + (1 if files else AGAIN), tuple(files), is_enforced)
 
@@ -311,6 +319,10 @@ class Coverage:
 
 
 def _environment(pid: int, proc: Path) -> bytes:
+    return LOOKING.ask(pid, lambda: _read_environment(pid, proc), b"", proc, only_reads=True)
+
+
+def _read_environment(pid: int, proc: Path) -> bytes:
     try:
         with open(f"{proc}/{pid}/environ", "rb", buffering=0) as file:
             data = b""

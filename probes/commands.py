@@ -14,6 +14,7 @@ from probes.covering import Guard
 from probes.filters import Filters
 from probes.host import maps
 from probes.host.allowed import check_tracing, is_in_first_pid_namespace, unseen
+from probes.host.held import LOOKING
 from probes.host.stacks import Stacks
 from probes.internals.unwind import can_unwind
 from probes.loading import Loading
@@ -64,6 +65,8 @@ def show_stuck(arguments: Sequence[str], guard: Guard) -> int:
     finally:
         session.stop()
         stacks.close()
+    for note in LOOKING.take():
+        say(note)
     render = jsonl.line if options.json else text.line
     print("".join(map(render, found)), end="", flush=True)
     if not found and not options.json:
@@ -80,8 +83,8 @@ def show_processes(arguments: Sequence[str], guard: Guard) -> int:
         guard, counts=None if options.seconds is None else _counted(options.seconds, guard)
     )
     hidden = unseen()
-    if hidden:
-        say(hidden)
+    for note in (*([hidden] if hidden else []), *LOOKING.take()):
+        say(note)
     if not is_in_first_pid_namespace():
         say("in a pid namespace of its own, only its processes are seen")
     if not rows and not options.json:

@@ -32,6 +32,7 @@ from probes.host.before import Before
 from probes.host.clock import WallClock
 from probes.host.daemons import Daemons
 from probes.host.guests import Guests
+from probes.host.held import LOOKING
 from probes.host.lives import NO_ID, Exec, Exited, Forked, Missed, OutOfMemory, Signalled
 from probes.host.mapwatch import Dropped, Mapped, Online, Record, watch_maps
 from probes.host.memory import give_back, hold_little
@@ -246,7 +247,7 @@ class Session:
 
     def take_warnings(self) -> list[str]:
         """What the user should know, since the last time."""
-        warnings, self.warnings = self.warnings, []
+        warnings, self.warnings = self.warnings + LOOKING.take(), []
         return warnings
 
     def waiting_bytes(self) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from log.errors import TraceError
 from probes.host import maps
+from probes.host.held import LOOKING
 
 # inode numbers that the kernel has given to the first namespaces since Linux 3.8
 # (include/linux/proc_ns.h)
@@ -77,6 +78,10 @@ def unseen(proc: Path = Path("/proc")) -> str | None:
 
 def _may_be_read(process: Path) -> bool:
     """Whether its mappings and the files behind them may be looked at."""
+    return LOOKING.ask(int(process.name), lambda: _is_open(process), True, process.parent)
+
+
+def _is_open(process: Path) -> bool:
     try:
         with open(process / "maps", "rb", buffering=0) as file:
             for line in file:

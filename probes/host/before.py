@@ -18,6 +18,7 @@ from pathlib import Path
 
 from log.errors import TraceError
 from probes.host.daemons import Daemons
+from probes.host.held import LOOKING
 from probes.internals.elf import read_elf
 from probes.internals.private import DISPATCH
 
@@ -60,6 +61,9 @@ class Before:
         return pid in self._programs or bool(self._threads.get(pid))
 
     def _serving(self, pid: int) -> set[int]:
+        return LOOKING.ask(pid, lambda: self._look(pid), set(), self._proc)
+
+    def _look(self, pid: int) -> set[int]:
         try:
             threads = {int(tid) for tid in os.listdir(self._proc / str(pid) / "task")}
             dispatcher = self._dispatcher(pid)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from probes.host.held import LOOKING
+
 LIBRARIES = ("libvirt.so", "libvirt-qemu.so", "libvirt-lxc.so")
 # who bundles libraries puts a hash into their names (libvirt-1a2b3c4d.so.0.9000.0), as auditwheel
 # does
@@ -85,6 +87,10 @@ def text(pid: int, proc: Path = Path("/proc"), most: int | None = None) -> bytes
     """What /proc says that a process has mapped, of which that much is read; nothing for one
     that has gone or may not be looked into.
     """
+    return LOOKING.ask(pid, lambda: _text(pid, proc, most), b"", proc, only_reads=True)
+
+
+def _text(pid: int, proc: Path, most: int | None) -> bytes:
     try:
         with open(f"{proc}/{pid}/maps", "rb", buffering=0) as file:
             if most is None:

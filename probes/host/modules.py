@@ -12,6 +12,7 @@ from pathlib import Path
 from log.recent import Recent
 from log.trust import ROOT, is_only_of
 from probes.host import maps, slow
+from probes.host.held import LOOKING
 
 # libvirt's libraries, the drivers and the storage and lock modules of its daemons
 _NAME = re.compile(
@@ -64,10 +65,11 @@ class Modules:
     def _of_root(self, pid: int, place: str) -> range | None:
         try:
             # this very file, whatever its path leads to; nothing is opened
-            status = os.stat(f"{self._proc}/{pid}/map_files/{place}")
+            path = f"{self._proc}/{pid}/map_files/{place}"
+            status = LOOKING.ask(pid, lambda: os.stat(path), None, self._proc)
         except OSError:
             return None
-        if not is_only_of(ROOT, status):
+        if status is None or not is_only_of(ROOT, status):
             return None
         start, _, end = place.partition("-")
         return range(int(start, 16), int(end, 16))

@@ -18,6 +18,7 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 
 from probes.host import maps
+from probes.host.held import HOLDS, LOOKING
 from probes.kernel.libc import libc
 
 # linux/magic.h, and those of file systems where looking at a file may wait for another machine or
@@ -158,13 +159,20 @@ def fingerprint(status: os.stat_result) -> tuple[int, int, int, int]:
 
 def _open_in_process(mapping: maps.Mapping, proc: Path) -> int:
     folder = f"{proc}/{mapping.pid}/map_files"
-    with contextlib.suppress(FileNotFoundError):
-        # a link of the kernel's, which leads to the mapped file itself and nowhere else
-        return open_file(f"{folder}/{mapping.start:x}-{mapping.end:x}", follow=True)
-    for start, end in _parts(mapping, proc):
+
+    def look() -> int:
         with contextlib.suppress(FileNotFoundError):
-            return open_file(f"{folder}/{start:x}-{end:x}", follow=True)
-    raise OSError(errno.ESRCH, "its process has ended")
+            # a link of the kernel's, which leads to the mapped file itself and nowhere else
+            return open_file(f"{folder}/{mapping.start:x}-{mapping.end:x}", follow=True)
+        for start, end in _parts(mapping, proc):
+            with contextlib.suppress(FileNotFoundError):
+                return open_file(f"{folder}/{start:x}-{end:x}", follow=True)
+        raise OSError(errno.ESRCH, "its process has ended")
+
+    fd = LOOKING.ask(mapping.pid, look, -1, proc, drop=close)
+    if fd < 0:
+        raise OSError(errno.EBUSY, HOLDS)
+    return fd
 
 
 def _parts(mapping: maps.Mapping, proc: Path) -> Iterator[tuple[int, int]]:

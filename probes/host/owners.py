@@ -22,6 +22,21 @@ def account_of(uid: int) -> int:
     return uid if uid < SUB_UIDS else uid - (uid - SUB_UIDS) % SUB_UID_BLOCK
 
 
+def account_of_process(pid: int, proc: Path = Path("/proc")) -> int | None:
+    """The account of whoever the process works for; None: it has gone."""
+    try:
+        # the folder's owner would be root for a process that hides its memory, which anybody's can
+        with open(f"{proc}/{pid}/status", "rb", buffering=0) as file:
+            text = file.read(1024)
+    except OSError:
+        return None
+    _, _, ids = text.partition(b"\nUid:")
+    real, effective = [*ids.split(None, 2), b"", b""][:2]
+    if not (real.isdigit() and effective.isdigit()):
+        return None
+    return account_of(int(effective) or int(real))  # a set-uid program works for who runs it
+
+
 class Owners:
     """Whose processes are."""
 
@@ -42,24 +57,10 @@ class Owners:
         """The account; of a process that has gone, its parent's."""
         account = self._looked_up.get(pid)
         if account is None:
-            account = self._look(pid)
+            account = account_of_process(pid, self._proc)
             if account is None:
-                account = self._look(self._parents.get(pid, 0))
+                account = account_of_process(self._parents.get(pid, 0), self._proc)
             if account is None:
                 account = NOBODY_KNOWS
             self._looked_up[pid] = account
         return account
-
-    def _look(self, pid: int) -> int | None:
-        try:
-            # the folder's owner would be root for a process that hides its memory, which anybody's
-            # can
-            with open(f"{self._proc}/{pid}/status", "rb", buffering=0) as file:
-                text = file.read(1024)
-        except OSError:
-            return None
-        _, _, ids = text.partition(b"\nUid:")
-        real, effective = [*ids.split(None, 2), b"", b""][:2]
-        if not (real.isdigit() and effective.isdigit()):
-            return None
-        return account_of(int(effective) or int(real))  # a set-uid program works for who runs it

@@ -20,6 +20,7 @@ from log.events import Caller
 from log.recent import Recent
 from log.redact.cmdline import CUT, redact_cmdline
 from probes.host import cgroups, maps
+from probes.host.held import LOOKING
 from probes.host.lives import NO_ID, Exec, Forked, Missed
 from probes.host.pace import Pace
 from probes.host.users import find_user
@@ -291,7 +292,13 @@ class Processes:
             loginuid = _read(folder, "loginuid", 32)
             return _Shown(
                 exe=_read_link("exe", folder),
-                cmdline=_read(folder, "cmdline", CMDLINE_MOST),
+                cmdline=LOOKING.ask(
+                    pid,
+                    lambda: _read(folder, "cmdline", CMDLINE_MOST),
+                    None,
+                    self._proc,
+                    only_reads=True,
+                ),
                 uid=_effective_uid(_read(folder, "status", 8192)),
                 loginuid=None if loginuid is None or int(loginuid) == NO_ID else int(loginuid),
                 cgroup=None if cgroup is None else cgroup.decode(errors="surrogateescape"),
@@ -330,11 +337,14 @@ def _read_link(path: str, folder: int | None = None) -> str | None:
 
 
 def _cmdline(pid: int, proc: Path) -> bytes | None:
-    try:
-        with open(f"{proc}/{pid}/cmdline", "rb", buffering=0) as file:
-            return file.read(CMDLINE_CAPTURED) or None
-    except OSError:
-        return None
+    def look() -> bytes | None:
+        try:
+            with open(f"{proc}/{pid}/cmdline", "rb", buffering=0) as file:
+                return file.read(CMDLINE_CAPTURED) or None
+        except OSError:
+            return None
+
+    return LOOKING.ask(pid, look, None, proc, only_reads=True)
 
 
 def _read(folder: int, name: str, most: int) -> bytes | None:

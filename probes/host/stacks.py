@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from log.errors import TraceError
 from probes.host import maps, opening, slow
+from probes.host.held import LOOKING
 from probes.internals.elf import Symbol, read_elf
 from probes.internals.private import AGENT, BEGINS_JOB, DISPATCH, MONITOR, SEND
 from probes.internals.unwind import Frame, Unwinder
@@ -120,6 +121,9 @@ class Stacks:
         return found
 
     def _look(self, pid: int, tid: int, mapped: list[_Code]) -> Inside | None:
+        return LOOKING.ask(pid, lambda: self._read(pid, tid, mapped), None, self._proc)
+
+    def _read(self, pid: int, tid: int, mapped: list[_Code]) -> Inside | None:
         folder = self._proc / str(pid) / "task" / str(tid)
         try:
             state = (folder / "syscall").read_text().split()

@@ -174,6 +174,7 @@ SHOWN_ELSEWHERE = {
     "probes.host.ask_admin": "system/test_clients.py",
     "probes.host.before": "system/test_stuck.py",
     "probes.host.command": "kernel/test_command_line.py",
+    "probes.host.held": "kernel/test_withheld_pages.py",
     "probes.host.keyboard": "kernel/test_keyboard.py",
     "probes.host.stacks": "kernel/test_slow_files.py",
     "probes.kernel.libc": "kernel/test_lifecycle.py",
