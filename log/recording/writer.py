@@ -255,6 +255,8 @@ class Writer:
         self._complain(f"{name(self._folder.path)}: the record goes on")
 
     def _write(self, entries: Sequence[Entry]) -> None:
+        if self._fd >= 0 and not os.fstat(self._fd).st_nlink:
+            self._is_removed()
         if self._fd < 0:
             self._begin()
         summing, now = Summing(), time.time_ns()
@@ -273,6 +275,17 @@ class Writer:
         self._index.add(summing.row(len(data), len(content) + len(seal)), summing.marks)
         self._offset += len(data)
         self._frame, self._chain, self._sealed = self._frame + 1, chain, now
+
+    def _is_removed(self) -> None:
+        """Somebody has removed the segment: what went there from now on would be gone."""
+        os.close(self._fd)
+        self._previous, self._fd = self._segment, -1
+        self._complain(
+            f"{name(self._folder.path)}: {self._segment} was removed while it was written; another "
+            "segment begins"
+        )
+        gap = Gap(self._begun, time.time_ns(), "removed while it was written")
+        self._first.append(entry_of(gap))
 
     def _append(self, data: bytes) -> None:
         """Put it at the end of the file and on disk, or leave the file as it was."""

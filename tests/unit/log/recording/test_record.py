@@ -445,6 +445,25 @@ def test_read_that_caused_something_that_is_written_is_written_too(folder):
     ]
 
 
+def test_a_segment_that_is_removed_while_it_is_written_is_a_gap(folder):
+    """What comes does not go to a file that has no name any more."""
+    said: list[str] = []
+    with recorder(folder, said=said) as made:
+        made.write([destroy(0)])
+        settle(made)
+        (removed,) = segments(folder)
+        removed.unlink()
+        made.write([destroy(1)])
+        settle(made)
+    found, _ = replay(folder)
+    assert calls(found) == [destroy(1)]
+    (gap,) = [event for event in found if isinstance(event, Gap)]
+    assert gap.reason == "removed while it was written" and gap.until > gap.time
+    assert said == [
+        f"{folder}: {removed.name} was removed while it was written; another segment begins"
+    ]
+
+
 def test_full_disk_is_a_gap_and_recording_goes_on(tmp_path, monkeypatch):
     mount = tmp_path / "small"
     mount.mkdir()
