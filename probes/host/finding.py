@@ -25,6 +25,7 @@ from probes.host.turns import Turns
 # for looking at all processes: of the time, s at once, and for how long before records are read
 # again
 SCAN_SHARE, SCAN_BURST, SCAN_STEP = 0.1, 0.3, 0.02
+SWEEP_SHARE = 0.0005  # of the time, for that where only files that nobody uses are looked for
 # s, for looking at files: at a time, when tracing begins, and when it ends
 LOOK_STEP, FIRST_LOOK, LAST_LOOK = 0.05, 2.0, 0.5
 LARGE = 1 << 20  # bytes of what a process has mapped: ten times as much as a daemon's
@@ -84,6 +85,7 @@ class Finder:
         # the last go_on(); up to when nothing was missed
         self._polled = self._complete = time.monotonic_ns()
         self._is_swept = False
+        self._took = self._rested = 0.0  # s: of this look at all; when there may be another sweep
 
     def start(self) -> tuple[list[NewFile], int]:
         """All that there is, and how many processes have it mapped."""
@@ -107,8 +109,10 @@ class Finder:
         self._complete = min(self._complete, self._polled) if self._walking else self._polled
 
     def sweep(self) -> None:
-        """Every process is to be looked at, as some files may not be in use any more."""
-        if self._walking is None:
+        """Every process is to be looked at, as some files may not be in use any more: where there
+        are many, not often.
+        """
+        if self._walking is None and time.monotonic() >= self._rested:
             self._again = True
 
     def go_on(self) -> list[NewFile]:
@@ -158,7 +162,7 @@ class Finder:
 
     def _scan(self, seconds: float) -> None:
         """Looks at some more processes."""
-        until = time.monotonic() + seconds
+        until, began = time.monotonic() + seconds, time.thread_time()
         if self._walking is None:
             self._again = False
             self._began = time.monotonic_ns()
@@ -168,7 +172,10 @@ class Finder:
             self._walking = self._walk(self._complete)
         for _ in self._walking:
             if time.monotonic() > until:
+                self._took += time.thread_time() - began
                 return
+        self._took += time.thread_time() - began
+        self._rested, self._took = time.monotonic() + self._took / SWEEP_SHARE, 0.0
         self._walking = None
         if not self._again:
             self._complete = self._began

@@ -105,3 +105,32 @@ def test_a_look_goes_on_in_steps(tmp_path: Path, files: Files, monkeypatch) -> N
         "it takes its share of the time"
     )
     assert files.asked == list(range(10, 110))
+
+
+def test_a_sweep_that_took_long_rests_long(tmp_path: Path, files: Files, monkeypatch) -> None:
+    now, took = [1000.0], [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "thread_time", lambda: took[0])
+    monkeypatch.setattr(
+        maps,
+        "text",
+        lambda pid, proc, most: (
+            took.__setitem__(0, took[0] + 0.1) or (proc / str(pid) / "maps").read_bytes()
+        ),
+    )
+    for pid in (10, 11, 12):
+        process(tmp_path, pid, mappings=1)
+    look = finder(tmp_path, files, Refusals())
+    for ask, wait, looked in (
+        (look.sweep, 0, True),
+        (look.sweep, 0.9 * 0.3 / finding.SWEEP_SHARE, False),
+        (look.missed, 0, True),  # mappings may have been missed: that does not wait
+        (look.sweep, 0.9 * 0.3 / finding.SWEEP_SHARE, False),
+        (look.sweep, 0.2 * 0.3 / finding.SWEEP_SHARE, True),
+    ):
+        files.asked.clear()
+        now[0] += wait
+        ask()
+        look.go_on()
+        assert files.asked == ([10, 11, 12] if looked else []), (ask.__name__, wait)
+        assert look.is_done()
