@@ -7,9 +7,10 @@ Prints its process id, then a line per function: its name and how many calls wer
 
 import ctypes
 import os
+from collections.abc import Iterator
 
 from probes.api.load import load_api
-from probes.api.table import SCALAR_KINDS, Param
+from probes.api.table import SCALAR_KINDS, Function, Param
 
 TIMES = 23
 # these end what the others need, or trust pointers that are not NULL
@@ -46,35 +47,42 @@ def argument(param: Param, handles: dict[str, int]) -> object:
     return BUFFER if param.kind == "pointer" else None
 
 
-def main() -> None:
-    """Makes the calls."""
-    library = ctypes.CDLL("libvirt.so.0")
-    quiet = HANDLERS(lambda data, error: None)
-    library.virSetErrorFunc(None, quiet)
+def make_handles(library: ctypes.CDLL) -> dict[str, int]:
+    """An object of each kind, by its kind: its address."""
     handles: dict[str, int] = {}
     for kind, (name, values) in MADE.items():
-        make = getattr(library, str(name))
+        make = getattr(library, name)
         make.restype = ctypes.c_void_p
-        handle = make(
+        handles[kind] = make(
             *(
                 ctypes.c_void_p(handles[value]) if isinstance(value, str) else value
                 for value in values
             )
         )
-        assert handle, name
-        handles[kind] = handle
-    print(os.getpid())
+        assert handles[kind], name
+    return handles
+
+
+def taking(handles: dict[str, int], library: ctypes.CDLL) -> Iterator[Function]:
+    """The library's functions whose first argument is such an object, and that do no harm."""
     for function in load_api().functions:
-        if (
-            function.access == "plumbing"
-            or function.library != "libvirt.so.0"
-            or not function.params
-        ):
+        first = function.params[0] if function.params else None
+        if function.access == "plumbing" or function.library != "libvirt.so.0":
             continue
-        if function.params[0].kind != "handle" or function.params[0].object not in handles:
+        if first is None or first.kind != "handle" or first.object not in handles:
             continue
-        if any(word in function.name for word in UNFIT) or not hasattr(library, function.name):
-            continue
+        if not any(word in function.name for word in UNFIT) and hasattr(library, function.name):
+            yield function
+
+
+def main() -> None:
+    """Makes the calls."""
+    library = ctypes.CDLL("libvirt.so.0")
+    quiet = HANDLERS(lambda data, error: None)
+    library.virSetErrorFunc(None, quiet)
+    handles = make_handles(library)
+    print(os.getpid())
+    for function in taking(handles, library):
         call = getattr(library, function.name)
         call.restype = ctypes.c_void_p
         for _ in range(TIMES):

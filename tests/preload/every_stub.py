@@ -11,8 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from probes.api.load import load_api
-from tests.kernel.with_handles import BUFFER, HANDLERS, MADE, UNFIT, argument
+from tests.kernel.with_handles import BUFFER, HANDLERS, argument, make_handles, taking
 
 
 def libvirts() -> list[range]:
@@ -32,28 +31,8 @@ def main() -> None:
     found, code = ctypes.CDLL(None), libvirts()
     quiet = HANDLERS(lambda data, error: None)
     own.virSetErrorFunc(None, quiet)
-    handles: dict[str, int] = {}
-    for kind, (name, values) in MADE.items():
-        make = getattr(own, str(name))
-        make.restype = ctypes.c_void_p
-        handles[kind] = make(
-            *(
-                ctypes.c_void_p(handles[value]) if isinstance(value, str) else value
-                for value in values
-            )
-        )
-        assert handles[kind], name
-    for function in load_api().functions:
-        if (
-            function.access == "plumbing"
-            or function.library != "libvirt.so.0"
-            or not function.params
-        ):
-            continue
-        if function.params[0].kind != "handle" or function.params[0].object not in handles:
-            continue
-        if any(word in function.name for word in UNFIT) or not hasattr(own, function.name):
-            continue
+    handles = make_handles(own)
+    for function in taking(handles, own):
         call = getattr(found, function.name)
         is_own = any(ctypes.cast(call, ctypes.c_void_p).value in addresses for addresses in code)
         is_pointer = function.result.kind in ("handle", "pointer", "string")
