@@ -107,6 +107,11 @@ define tools
 	@touch $@
 endef
 
+# a root for 32-bit processors, with a compiler
+define make_i386
+	@$(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients gcc libc6-dev libvirt-dev
+endef
+
 .PHONY: check-integrations check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-readme test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-machine check-roots check-stacks install uninstall clean
 
 help: ## what can be made
@@ -211,12 +216,14 @@ check-kernels: deps .venv/virtme ## kernel tests on Debian's 6.1 and 6.12 kernel
 check-libvirts: deps-roots ## trace virsh, Python and libvirtd of libvirt 7.0, 11.3 and the newest (Debian 11, 13, sid), and a 32-bit virsh
 	@for suite in bullseye trixie sid; do \
 		$(SUDO) tests/roots/make.sh $$suite .cache/$$suite libvirt-clients libvirt-daemon python3-libvirt || exit 1; done
-	@$(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients gcc libc6-dev libvirt-dev
+	$(make_i386)
 	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_REQUIRE=libvirts $(PYTEST) tests/libvirts $(PYTEST_ARGS)
 
-check-stacks: deps ## 10,000 rounds of everything with several stacks, Go's among them, and 10,000 short programs
+# each case takes minutes, on a busy machine an hour
+check-stacks: deps-roots ## 10,000 rounds of everything with several stacks, Go's and 32-bit programs' too, and 10,000 short programs
 	$(call need,$(STACKS_PACKAGES))
-	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_ROUNDS=10007 LIBVIRT_TRACE_REQUIRE=kernel,stacks $(PYTEST) $(STACKS_TESTS) $(PYTEST_ARGS)
+	$(make_i386)
+	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_ROUNDS=10007 LIBVIRT_TRACE_REQUIRE=kernel,stacks $(PYTEST) --timeout 14400 $(STACKS_TESTS) $(PYTEST_ARGS)
 
 deps-roots: deps
 	$(call need,$(ROOT_PACKAGES))

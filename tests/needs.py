@@ -75,6 +75,13 @@ def roots() -> str | None:
     return f"no root {' or '.join(missing)}: `make check-libvirts` makes it" if missing else None
 
 
+def i386() -> str | None:
+    """Why no 32-bit program can be built, or None."""
+    if (I386 / "complete").exists():
+        return None
+    return "no root i386: `make check-stacks` makes it"
+
+
 def machine() -> str | None:
     """Why there is no Debian 13 to start, or None."""
     if (MACHINE / "complete").exists():
@@ -115,7 +122,7 @@ NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
     ),
     "libvirts": (root, bpf, roots),
     "machine": (program("qemu-system-x86_64"), program("ssh"), machine),
-    "stacks": (root, bpf, program("gcc"), program("go")),
+    "stacks": (root, bpf, program("gcc"), program("go"), i386),
     "kernels": (own_kernel,),
     "integrations": tuple(map(module, ("chdb", "duckdb", "ocsf_json_schema"))),
     "modular": (root, bpf, modular, program("qemu-system-x86_64"), program("qemu-img")),

@@ -14,7 +14,6 @@ static int child(const char *number)
 {
 	unsigned long version;
 
-	open_test();
 	check(!virGetVersion(&version, NULL, NULL), "virGetVersion");
 	printf("{\"pid\":%d,\"ppid\":%d,\"number\":%s}\n", getpid(), getppid(), number);
 	fflush(stdout);

@@ -21,7 +21,7 @@ from tests.cgroups import limited_cgroup, root_of_all
 from tests.kernel.conftest import TO_FILE, read_facts
 from tests.needs import PATIENCE, PYTHON, rounds
 
-MANY = rounds(503)
+MANY = rounds(103)
 
 
 def lives_until(tracepoints: Tracepoints, wanted: Callable[[Life], bool]) -> list[Life]:
