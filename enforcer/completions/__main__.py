@@ -7,7 +7,8 @@ import sys
 
 from enforcer.completions.bash import bash
 from enforcer.completions.fish import fish
+from enforcer.completions.verbs import verbs
 from enforcer.completions.zsh import zsh
 
 if __name__ == "__main__":
-    print({"bash": bash, "zsh": zsh, "fish": fish}[sys.argv[1]](), end="")
+    print({"bash": bash, "zsh": zsh, "fish": fish}[sys.argv[1]](verbs()), end="")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from enforcer.completions.verbs import (
+from enforcer.completions.words import (
     PRINT,
     Verb,
     Word,
@@ -13,7 +13,6 @@ from enforcer.completions.verbs import (
     first_words,
     quote,
     second_words,
-    verbs,
 )
 
 # Names come from others: they are compared and quoted, never expanded, as compgen -W would do.
@@ -75,9 +74,8 @@ complete -F _libvirt_trace libvirt-trace
 """
 
 
-def bash() -> str:
+def bash(known: list[Verb]) -> str:
     """The script for bash, 4.4 or later; bash-completion is made use of where it is loaded."""
-    known = verbs()
     parts = {
         "KINDS": [
             f"{kind}) _libvirt_trace_words < <({command}) ;;" for kind, command in PRINT.items()

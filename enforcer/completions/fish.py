@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from enforcer.completions.verbs import PRINT, Verb, Word, filled, first_words, second_words, verbs
+from enforcer.completions.words import PRINT, Verb, Word, filled, first_words, second_words
 
 FISH = """\
 # Completes libvirt-trace in fish; generated from the parsers of its command lines.
@@ -27,9 +27,8 @@ complete -c libvirt-trace -n 'test (__libvirt_trace_verb) = command' -F
 """
 
 
-def fish() -> str:
+def fish(known: list[Verb]) -> str:
     """The script for fish."""
-    known = verbs()
     parts = {
         "FIRST": [" ".join(first_words(known))],
         "SECOND": [" ".join(second_words(known))],

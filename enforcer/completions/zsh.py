@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from enforcer.completions.verbs import PRINT, Verb, Word, filled, first_words, quote, verbs
+from enforcer.completions.words import PRINT, Verb, Word, filled, first_words, quote
 
 ZSH = """\
 #compdef libvirt-trace
@@ -40,9 +40,8 @@ esac
 """
 
 
-def zsh() -> str:
+def zsh(known: list[Verb]) -> str:
     """The script for zsh: a file `_libvirt-trace` of its $fpath."""
-    known = verbs()
     parts = {
         "KINDS": [
             f'_libvirt_trace_{kind}() {{ compadd -- "${{(@f)$({command})}}" }}'

@@ -146,6 +146,7 @@ def test_a_class_name_stands_for_one_thing() -> None:
 # what no unit test imports, and the tests that show what it does
 SHOWN_ELSEWHERE = {
     "enforcer.completions.__main__": "unit/test_install.py",
+    "enforcer.completions.words": "unit/enforcer/test_completions.py",
     "enforcer.counting": "kernel/test_counts.py",
     "enforcer.guard": "kernel/test_ps.py",
     "enforcer.policy.documents": "preload/test_random_policies.py",

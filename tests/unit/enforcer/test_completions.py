@@ -56,9 +56,9 @@ HOSTILE = "evil$(touch done);touch done;`touch done`"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the scripts and the commands that they ask."""
     folder = tmp_path_factory.mktemp("shells")
-    (folder / "libvirt-trace.bash").write_text(bash())
-    (folder / "_libvirt-trace").write_text(zsh())
-    (folder / "libvirt-trace.fish").write_text(fish())
+    (folder / "libvirt-trace.bash").write_text(bash(verbs()))
+    (folder / "_libvirt-trace").write_text(zsh(verbs()))
+    (folder / "libvirt-trace.fish").write_text(fish(verbs()))
     (folder / "a.toml").touch()
     tracer = f'#!/bin/sh\nexec {sys.executable} {ROOT}/tracer.py "$@"\n'
     for name, text in {
