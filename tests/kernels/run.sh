@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # run.sh [PYTEST-ARG...]: boots each of Debian's kernels under software emulation, with this machine's own root file system read-only,
-# and runs the kernel tests in it. KERNELS: packages that depend on the kernel images to try.
+# and runs the kernel tests in it. KERNELS: packages that depend on the kernel images to try, SUITE:PACKAGE
+# of another release.
 set -eu
 cd "$(dirname "$0")/../.."
 PATH=$PWD/.venv/bin:$PATH:/usr/sbin:/sbin
@@ -11,21 +12,36 @@ arguments=$(for argument; do printf " '%s'" "$(printf %s "$argument" | sed "s/'/
 failed=
 mkdir -p "$cache"
 for meta in ${KERNELS:-linux-image-$arch linux-image-6.12-$arch}; do
+	suite=${meta%%:*} inside='' from=$cache
+	if [ "$suite" != "$meta" ]; then
+		root=$PWD/.cache/$suite from=$PWD/.cache/$suite/root
+		tests/roots/make.sh "$suite" "$root" libvirt-clients libvirt-daemon python3-libvirt
+		inside="tests/roots/enter.sh $root"
+		$inside apt-get -qq update
+	fi
+	meta=${meta#*:}
 	apt-cache show "$meta" >/dev/null 2>&1 || apt-get -qq update
-	image=$(apt-cache depends "$meta" | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }')
+	image=$($inside apt-cache depends "$meta" | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }')
 	: "${image:?apt knows no kernel behind $meta: add bookworm-security, then apt-get update}"
 	if [ ! -d "$cache/$image" ]; then
-		(cd "$cache" && apt-get -qq download "$image")
+		# since Linux 7 the kernel itself and its modules have packages of their own
+		parts=$($inside apt-cache depends "$image" | awk '$1 == "Depends:" && $2 ~ /^linux-(binary|modules)-/ { print $2 }')
+		# shellcheck disable=SC2016,SC2086 # the inner shell's; lists
+		$inside sh -euc 'cd "$1"; shift; apt-get -qq download "$@"' sh "$([ "$inside" ] && echo /root || echo "$cache")" $image $parts
 		rm -rf "$cache/unpacked"
-		dpkg-deb -x "$cache/${image}"_*.deb "$cache/unpacked"
-		rm "$cache/${image}"_*.deb
+		for deb in "$from"/linux-*.deb; do
+			dpkg-deb -x "$deb" "$cache/unpacked"
+			rm "$deb"
+		done
+		[ -e "$cache/unpacked/lib" ] || ln -s usr/lib "$cache/unpacked/lib"
 		mv "$cache/unpacked" "$cache/$image"
 	fi
+	kernel=$(find "$cache/$image" -name vmlinuz -o -name "vmlinuz-${image#linux-image-}")
 	echo "== $image"
 	# QEMU opens its standard output anew and would cut off a file there, hence the pipe
 	{
 		status=0
-		nice timeout "${KERNEL_SECONDS:-3600}" vng --run "$cache/$image/boot/vmlinuz-${image#linux-image-}" --disable-kvm \
+		nice timeout "${KERNEL_SECONDS:-3600}" vng --run "$kernel" --disable-kvm \
 			--user root --cpus 2 --memory 3G --exec "tests/kernels/guest.sh$arguments" </dev/null 2>&1 || status=$?
 		echo "$status" >"$cache/status"
 	} | cat
