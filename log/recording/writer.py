@@ -34,6 +34,7 @@ MOST_CONTENT = 1 << 20  # bytes of a frame's lines
 SEAL_NS = 50_000_000_000  # without events, too, so that one is there each minute
 ROOM = 32 << 20  # characters that wait for the disk, at most
 AGAIN = 1.0  # s between two tries
+STALLED = 30.0  # s at the end without a frame on disk: it hangs, which only the kernel can end
 ANCHOR_NS = 15 * 60_000_000_000
 DAY_NS = 24 * 3600 * 1_000_000_000
 _NAMED = "%Y%m%dT%H%M%SZ"
@@ -88,7 +89,7 @@ class Writer:
         self._size = 0  # characters
         self._due: float | None = None  # s, monotonic: when what waits is written
         self._ends = self._given_up = self._failed = self._turns = False
-        self._storing = False
+        self._storing, self._in_hand = False, 0  # lines
         self._gap: Gap | None = None  # that is to be told
         self._since = 0  # ns: when writing failed
         self.cause = ""  # why
@@ -158,18 +159,24 @@ class Writer:
 
     def close(self, given_up: Callable[[float], bool]) -> int:
         """Write all that waits, and end the segment; how many lines could not be written."""
-        begun = time.monotonic()
+        begun = since = time.monotonic()
+        frame = self._frame
         with self._changed:
             self._ends = True
             self._changed.notify_all()
         while self._thread.is_alive():
             self._thread.join(0.05)
+            if self._frame != frame:
+                frame, since = self._frame, time.monotonic()
+            if not self._failed and time.monotonic() - since > STALLED:
+                self.cause = "the disk does not answer"
+                break
             if self._failed and not self._given_up and given_up(time.monotonic() - begun):
                 with self._changed:
                     self._given_up = True
                     self._changed.notify_all()
         with self._changed:
-            return len(self._waiting)
+            return len(self._waiting) + (self._in_hand if self._thread.is_alive() else 0)
 
     def _run(self) -> None:
         while True:
@@ -207,6 +214,7 @@ class Writer:
                 size += len(entries[-1].line)
             self._size -= size
             self._storing = True  # until that is on disk
+            self._in_hand = len(entries)
             self._due = None if not self._waiting else time.monotonic()
             return entries
 

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -461,6 +462,29 @@ def test_a_segment_that_is_removed_while_it_is_written_is_a_gap(folder):
     assert gap.reason == "removed while it was written" and gap.until > gap.time
     assert said == [
         f"{folder}: {removed.name} was removed while it was written; another segment begins"
+    ]
+
+
+def test_a_disk_that_does_not_answer_does_not_keep_the_recorder(folder, monkeypatch):
+    from log.recording import writer
+
+    hangs, answers, said = threading.Event(), threading.Event(), list[str]()
+
+    def hang(fd):
+        hangs.set()
+        answers.wait()
+
+    with recorder(folder, said=said) as made:
+        monkeypatch.setattr(writer, "STALLED", 0.1)
+        monkeypatch.setattr(os, "fdatasync", hang)
+        made.write([destroy(0)])
+        hangs.wait()
+        made.write([destroy(1)])
+    monkeypatch.undo()
+    answers.set()
+    made._writer._thread.join()
+    assert said == [
+        f"{folder}: 2 lines of the record could not be written (the disk does not answer)"
     ]
 
 
