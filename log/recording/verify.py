@@ -278,9 +278,8 @@ def _complete(state: _State, events: list[Event | None], when: int) -> None:
                 if event.count
                 else f"{event.details} details lost"
             )
-            report.missing.append(
-                Missing(state.sealed or event.time, event.time, f"{what}: {escape(event.reason)}")
-            )
+            begin = min(state.sealed or event.time, event.time)
+            report.missing.append(Missing(begin, event.time, f"{what}: {escape(event.reason)}"))
         elif isinstance(event, Removed):
             state.removed[event.segment] = (event.frame, event.chain)
     state.ended = any(isinstance(event, End) for event in events)
