@@ -20,9 +20,9 @@ DEMO_PACKAGES = libvirt-clients python3-libvirt
 DRIVER_PACKAGES := libvirt-daemon-driver-qemu $(if $(filter bookworm,$(RELEASE)),,$(addprefix libvirt-daemon-driver-,network nwfilter secret storage))
 TEST_PACKAGES = bpftrace btrfs-progs fish zsh $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon $(DRIVER_PACKAGES) \
 	libsasl2-modules libsasl2-modules-db sasl2-bin \
-	chromium-headless-shell dbus-daemon jq libvirt-dev libvirt-l10n libxml2-dev locales ltrace man-db openssl patchelf pkg-config polkitd python3-eventlet python3-gevent \
+	chromium-headless-shell dbus-daemon jq libvirt-dev libvirt-l10n libxml2-dev locales ltrace man-db openssh-client openssl patchelf pkg-config polkitd python3-eventlet python3-gevent \
 	python3-greenlet python3-hypothesis python3-jinja2 python3-jsonschema python3-lxml python3-prometheus-client python3-pytest python3-pytest-timeout python3-pytest-xdist python3-audit python3-venv \
-	libcoro-perl libsys-virt-perl qemu-system-x86 qemu-user qemu-utils ruby ruby-libvirt shellcheck strace systemd util-linux virtinst zstd
+	libcoro-perl libsys-virt-perl qemu-system-x86 qemu-user qemu-utils ruby ruby-libvirt shellcheck strace sudo systemd util-linux virtinst zstd
 # of these the tests of README's examples
 README_PACKAGES = $(BUILD_PACKAGES) libvirt-daemon $(DRIVER_PACKAGES) openssl python3-hypothesis python3-pytest python3-pytest-timeout python3-pytest-xdist qemu-system-x86
 # Debian 12's; the compiler's fuzzer is in a package with its version in the name
@@ -31,7 +31,7 @@ FUZZER = atheris==3.0.0
 FUZZ_SECONDS = 600
 # programs that tests run: their packages would start them as services, so these are only unpacked;
 # since Debian 13 promtool has a package of its own
-UNPACKED := libestr0 libfastjson4 prometheus $(if $(filter bookworm,$(RELEASE)),,promtool) rsyslog rsyslog-gnutls
+UNPACKED := libestr0 libfastjson4 libwrap0 openssh-server prometheus $(if $(filter bookworm,$(RELEASE)),,promtool) rsyslog rsyslog-gnutls
 SOAK = --minutes 30 --times 100
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
@@ -120,7 +120,7 @@ help: ## what can be made
 deps: .cache/programs/complete ## install what running, the demo and the tests need
 	$(call need,$(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES))
 
-.cache/programs/complete:
+.cache/programs/complete: Makefile
 	@echo unpacking $(UNPACKED); rm -rf $(@D); mkdir -p $(@D)
 	@$(SUDO) apt-get -q -o Acquire::Retries=5 update >/dev/null
 	@cd $(@D) && apt-get -q -o Acquire::Retries=5 download $(UNPACKED) >/dev/null 2>&1 && \

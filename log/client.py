@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from log.login import Login
 from log.values import Value
 
 
@@ -33,6 +34,7 @@ class Client(NamedTuple):
     claims: Client | None = None  # who it says that it is, without a proof
     unproved: bool = False  # nothing but the word of anybody's program says so
     is_daemon: bool = False  # nobody: the daemon does it by itself
+    session: Login | None = None  # how the user of its process came in, where that is known
 
     @property
     def name(self) -> str | None:
@@ -54,6 +56,7 @@ class Client(NamedTuple):
         return self._replace(
             pid=None,
             cmdline=None,
+            session=None,
             peer=self.peer and self.peer.in_common(),
             claims=self.claims and self.claims.in_common(),
         )
@@ -71,8 +74,9 @@ class Client(NamedTuple):
     def _own_fields(self) -> dict[str, Value]:
         shown: dict[str, Value] = {name: getattr(self, name) for name in WHO}
         process: dict[str, Value] = {name: getattr(self, name) for name in PROCESS}
-        is_process = self.pid is not None or any(it is not None for it in process.values())
-        return {**shown, **process} if is_process else shown
+        if self.pid is not None or any(it is not None for it in process.values()):
+            shown |= process
+        return shown if self.session is None else {**shown, "session": self.session.fields()}
 
 
 WHO = Client._fields[: Client._fields.index("exe")]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from log.client import Client
+from log.login import Login
 from log.values import Handle, Value, Values
 
 
@@ -27,6 +28,7 @@ class Caller(NamedTuple):
     container: str | None  # container id, from the cgroup
     real_uid: int | None = None  # where it is another one
     ppid: int | None = None  # who made it, or was its parent when it was first seen
+    session: Login | None = None  # how its user came in, as far as more than `loginuid` tells
 
 
 class CallError(NamedTuple):

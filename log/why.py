@@ -18,6 +18,7 @@ from log.events import (
     NO_CALL,
     DomainEvent,
 )
+from log.login import short
 from log.quote import escape, name
 from log.values import Value
 
@@ -42,8 +43,9 @@ def person(details: Details) -> str:
         for word in (pid, program, user)
         if word is not None
     ]
-    unit = details.get("unit")
-    return " ".join(words) + (f" in {name(unit)}" if isinstance(unit, str) else "")
+    unit, session = details.get("unit"), details.get("session")
+    came = f" ({short(session)})" if isinstance(session, Mapping) else ""
+    return " ".join(words) + came + (f" in {name(unit)}" if isinstance(unit, str) else "")
 
 
 def _call(details: Details) -> str:

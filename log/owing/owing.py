@@ -311,4 +311,11 @@ def _by(call: Call) -> Mapping[str, Value]:
         known = client.fields()
         return {key: known[key] for key in _BY if known.get(key) is not None}
     by = call.caller
-    return {"pid": by.pid, "comm": call.comm, "exe": by.exe, "uid": by.uid, "user": by.user}
+    who: dict[str, Value] = {
+        "pid": by.pid,
+        "comm": call.comm,
+        "exe": by.exe,
+        "uid": by.uid,
+        "user": by.user,
+    }
+    return who if by.session is None else {**who, "session": by.session.fields()}

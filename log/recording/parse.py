@@ -38,6 +38,7 @@ from log.events import (
     UnderWay,
     VerdictInfo,
 )
+from log.login import Login, LoginStep
 from log.render.jsonl import implied_returns
 from log.shapes import BYTES, DOUBLE, FIELDS, XML, Types, inside, shape_of
 from log.values import (
@@ -257,7 +258,26 @@ def _caller(f: Fields, path: str, types: Types) -> Caller:
         _maybe_text(f["container"], f"{path}/container", types),
         _maybe_int(f.get("real_uid")),
         _maybe_int(f.get("ppid")),
+        _session(f.get("session"), f"{path}/session", types),
     )
+
+
+def _session(item: Any, path: str, types: Types) -> Login | None:
+    if item is None:
+        return None
+    f = _dict(item)
+    ways = [
+        LoginStep(
+            _plain(way["by"]),
+            _int(way["pid"]),
+            _maybe_int(way.get("uid")),
+            _maybe_text(way.get("user"), f"{path}/ways/{i}/user", types),
+            _maybe_text(way.get("peer"), f"{path}/ways/{i}/peer", types),
+        )
+        for i, way in enumerate(map(_dict, _list(f["ways"])))
+    ]
+    login = _maybe_text(f["login"], f"{path}/login", types)
+    return Login(_maybe_int(f["loginuid"]), login, tuple(ways))
 
 
 def _client(item: Any, path: str, types: Types) -> Client | None:
@@ -289,6 +309,7 @@ def _client(item: Any, path: str, types: Types) -> Client | None:
         _client(f.get("peer"), f"{path}/peer", types),
         _client(f.get("claims"), f"{path}/claims", types),
         f.get("unproved") is True,
+        session=_session(f.get("session"), f"{path}/session", types),
     )
 
 

@@ -164,10 +164,12 @@ def _values(values: Values) -> str:
 def _fields_of(caller: Caller) -> dict[str, Value]:
     """Those that are always there, and those that are known."""
     fields: dict[str, Value] = caller._asdict()
+    if caller.session is not None:
+        fields["session"] = caller.session.fields()
     return {
         name: value
         for name, value in fields.items()
-        if value is not None or name not in ("real_uid", "ppid")
+        if value is not None or name not in ("real_uid", "ppid", "session")
     }
 
 
@@ -206,8 +208,7 @@ def _verdict(verdict: VerdictInfo, with_message: bool) -> str:
 def _call_types(call: Call) -> Types:
     """What JSON alone does not say of a call's values, by where they are."""
     found: Types = {}
-    for key, item in call.caller._asdict().items():
-        note_types(item, f"/{key}", found)
+    note_fields(_fields_of(call.caller), "", found)
     note_types(call.comm, "/comm", found)
     for key, values in (("args", call.args), ("out", call.out)):
         if values is not None and values is not NO_VALUES:
@@ -309,7 +310,7 @@ def _of_process(
 ) -> str:
     known = f'"id":"{call_id(event.tid, event.time)}",{_who(event.caller, event.tid, event.comm)}'
     found: Types = {}
-    note_fields({"comm": event.comm, **event.caller._asdict(), **fields}, "", found)
+    note_fields({"comm": event.comm, **_fields_of(event.caller), **fields}, "", found)
     return (
         f'{{"type":"{kind}",{_time(event.time)},{known},{_mapping(fields)[1:-1]}{_types(found)}}}\n'
     )

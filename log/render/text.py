@@ -19,6 +19,7 @@ from log.asking import command_name, only_asks
 from log.client import Client
 from log.events import (
     Call,
+    Caller,
     CallError,
     Command,
     DomainEvent,
@@ -28,7 +29,9 @@ from log.events import (
     Recording,
     UnderWay,
 )
+from log.login import Login, short
 from log.quote import escape, name, quote
+from log.recent import by_identity
 from log.render.notices import notice
 from log.render.printers import arguments, handle, value
 from log.render.units import clock, duration, plural
@@ -279,7 +282,7 @@ def _under_way(event: UnderWay, level: int) -> list[str]:
         where += f": {_plain(event.command)}"
     if event.held_by:
         where += f", {_held(event.held_by)}"
-    who = _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid)
+    who = _who(event.caller, event.comm)
     about = ("", "(", *(handle(event.object) if event.object else ()), "", ")")
     return [
         *("time", clock(event.time), "process", who + (_for(event.client) if event.client else "")),
@@ -306,9 +309,7 @@ def _owed(event: Owed) -> list[str]:
 
 def _reads(event: Reads) -> list[str]:
     """Calls that were counted, in the place of their lines."""
-    who = _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid) + (
-        _for(event.client) if event.client else ""
-    )
+    who = _who(event.caller, event.comm) + (_for(event.client) if event.client else "")
     about = ("", "(", *handle(event.object), "", ")") if event.object else ("", "()")
     failed = f", {event.failed} failed" if event.failed else ""
     by = "" if event.processes == 1 else f" by {event.processes} processes"
@@ -335,7 +336,7 @@ def _clock_and_who(event: Command | DomainEvent) -> tuple[str, ...]:
         "time",
         clock(event.time),
         "process",
-        _who(event.caller.pid, event.comm, event.caller.user, event.caller.uid),
+        _who(event.caller, event.comm),
     )
 
 
@@ -359,7 +360,7 @@ def _parts(call: Call) -> tuple[list[str], list[str]]:
 
 
 def _before(call: Call) -> list[str]:
-    who = _who(call.caller.pid, call.comm, call.caller.user, call.caller.uid)
+    who = _who(call.caller, call.comm)
     if call.client is not None:
         who += _for(call.client)
     indent = INDENT * call.depth if call.depth else ""
@@ -404,9 +405,15 @@ def _after(call: Call) -> list[str]:
     return [*pieces, "", "\n"]
 
 
-@lru_cache(maxsize=1024)
-def _who(pid: int, comm: str, user: str | None, uid: int) -> str:
-    return f" {pid} {name(comm)} {uid if user is None else name(user)} "
+@by_identity(1024)
+def _who(caller: Caller, comm: str) -> str:
+    user = caller.uid if caller.user is None else name(caller.user)
+    return f" {caller.pid} {name(comm)} {user}{_came(caller.session)} "
+
+
+def _came(session: Login | None) -> str:
+    """How a user came in, where that is known."""
+    return "" if session is None else f" ({short(session.fields())})"
 
 
 @lru_cache(maxsize=1024)
@@ -424,7 +431,7 @@ def _whom(client: Client) -> str:
     user = "?" if client.name is None else name(client.name)
     says = f" who says {_whom(client.claims)}" if client.claims else ""
     alone = " (unproved)" if client.unproved else ""
-    return " ".join([*words, user]) + says + alone
+    return " ".join([*words, user]) + _came(client.session) + says + alone
 
 
 # an unknown function's name is what a file in some container says

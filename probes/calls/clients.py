@@ -159,7 +159,12 @@ class Clients:
         if found.pid is None:
             return Identity(found._replace(peer=found), start, None)
         process = self._processes.lookup(found.pid, start, at=at)
-        found = found._replace(exe=process.exe, cmdline=process.cmdline, loginuid=process.loginuid)
+        found = found._replace(
+            exe=process.exe,
+            cmdline=process.cmdline,
+            loginuid=process.loginuid,
+            session=process.session,
+        )
         uid = None if process.uid == NO_ID else process.uid
         return Identity(found._replace(peer=found), start, uid)
 

@@ -255,6 +255,8 @@ def _by_process(daemon: int, guest: Guest | None) -> Cause | None:
         details |= {"pid": by.pid, "comm": killed.comm, "exe": by.exe, "uid": by.uid}
         details |= {"user": by.user, "loginuid": by.loginuid, "unit": by.unit}
         details["container"] = by.container
+        if by.session is not None:
+            details["session"] = by.session.fields()
     return Cause(BY_SIGNAL, details)
 
 

@@ -113,10 +113,10 @@ class Tasks:
         named = self._processes.name(names)
         for known in (self._own, self._serving):
             for number, task in known.items():
-                if task.caller.uid in names and task.caller.user is None:
-                    caller = named.get(id(task.caller)) or task.caller._replace(
-                        user=names[task.caller.uid]
-                    )
+                caller = named.get(id(task.caller))
+                if caller is None and task.caller.uid in names and task.caller.user is None:
+                    caller = task.caller._replace(user=names[task.caller.uid])
+                if caller is not None:
                     known[number] = task._replace(caller=caller)
 
     def find(self, task: int, pid: int, tid: int) -> Task:

@@ -22,6 +22,7 @@ from log.redact.cmdline import CUT, redact_cmdline
 from probes.host import cgroups, maps
 from probes.host.held import LOOKING
 from probes.host.lives import NO_ID, Exec, Forked, Missed
+from probes.host.logins import Logins, Was
 from probes.host.pace import Pace
 from probes.host.users import find_user
 
@@ -99,6 +100,7 @@ class Processes:
         self._paths: Recent[int, str] = Recent(MOST_CGROUPS)
         # numbers of processes that are not forgotten yet, and when these ended
         self._ended: deque[tuple[int, int]] = deque(maxlen=MOST_PROCESSES)
+        self._logins = Logins(self._past, self.user, proc)
 
     def look_around(self) -> None:
         """Notes what there is: what happens to these processes from now on is noticed."""
@@ -124,6 +126,7 @@ class Processes:
         if isinstance(record, Missed):  # any of them may have become another program unseen
             self._images.clear()
             self._callers.clear()
+            self._logins.forget()
         elif isinstance(record, Exec):
             pid, who = record.pid, (record.uid, record.gid, record.loginuid, record.cgroup_id)
             real_uid = None if record.real_uid == record.uid else record.real_uid
@@ -184,8 +187,11 @@ class Processes:
         """
         named: dict[int, Caller] = {}
         for key, caller in self._callers.items():
-            if caller.user is None and caller.uid in names:
-                self._callers[key] = named[id(caller)] = caller._replace(user=names[caller.uid])
+            user = names.get(caller.uid) if caller.user is None else caller.user
+            session = caller.session and caller.session.named(names)
+            if user != caller.user or session is not caller.session:
+                known = caller._replace(user=user, session=session)
+                self._callers[key] = named[id(caller)] = known
         return named
 
     def lookup(
@@ -231,6 +237,7 @@ class Processes:
             container=place.container,
             real_uid=None if captured.real_uid == captured.uid else captured.real_uid,
             ppid=(was.ppid if was else 0) or captured.ppid or None,
+            session=self._logins.of(pid, start, captured.loginuid, at, captured.ppid),
         )
 
     def since(self, pid: int, at: int | None = None) -> int:
@@ -262,6 +269,16 @@ class Processes:
                 if not start_ns or not born or abs(born - start_ns) < NEAR_NS:
                     return image.what
         return None
+
+    def _past(self, pid: int, at: int | None) -> list[Was]:
+        """What the process of that number was up to then, the latest first."""
+        found = []
+        for since, what in reversed(self._images.get(pid, ())):
+            if at is None or since <= at:
+                uid = None if what.uid == NO_ID else what.uid
+                real_uid = uid if what.real_uid is None else what.real_uid
+                found.append(Was(since, what.start_ns, what.ppid, what.exe, uid, real_uid))
+        return found
 
     def _place(self, shown: str | None, number: int) -> cgroups.Cgroup:
         if shown is not None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from log import client, events, values
 from log.client import Client
 from log.events import Call
+from log.login import LoginStep
 from log.recording.parse import ForeignLine, parse
 from log.render import jsonl, text, xml
 from log.values import (
@@ -133,7 +134,7 @@ def of_type(kind: Any, name: str) -> st.SearchStrategy[Any]:
 
 
 def any_event(kind: Any) -> st.SearchStrategy[Any]:
-    hints = typing.get_type_hints(kind, vars(events))
+    hints = typing.get_type_hints(kind, {**vars(events), "LoginStep": LoginStep})
     fields = {
         name: SPECIAL[name] if name in SPECIAL else of_type(hint, name)
         for name, hint in hints.items()
@@ -141,6 +142,8 @@ def any_event(kind: Any) -> st.SearchStrategy[Any]:
     for name in ("comm", "exe", "path", "user"):
         if name in fields:
             fields[name] |= raw
+    if kind is LoginStep:
+        fields["peer"] = st.none() | words | raw
     built = st.builds(kind, **fields)
     if kind is events.DomainEvent:  # nothing is known of a cause that is not
         return built.map(lambda event: event if event.cause else event._replace(known={}))

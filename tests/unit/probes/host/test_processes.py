@@ -105,6 +105,7 @@ def test_living_process(tmp_path, who):
         None,
         None,
         1,
+        None,
     )
 
 
@@ -127,11 +128,12 @@ def test_process_that_has_gone_is_known_by_what_was_captured(who):
         None,
         None,
         1,
+        None,
     )
 
 
 def test_process_of_which_nothing_is_left(who):
-    assert who.lookup(7) == (7, None, None, NO_ID, None, None, None, None, None, None)
+    assert who.lookup(7) == (7, None, None, NO_ID, None, None, None, None, None, None, None)
 
 
 def test_number_of_another_process_is_noticed(tmp_path, who):
