@@ -18,7 +18,7 @@ from log.events import (
     NO_CALL,
     DomainEvent,
 )
-from log.login import short
+from log.login import came
 from log.quote import escape, name
 from log.values import Value
 
@@ -44,8 +44,9 @@ def person(details: Details) -> str:
         if word is not None
     ]
     unit, session = details.get("unit"), details.get("session")
-    came = f" ({short(session)})" if isinstance(session, Mapping) else ""
-    return " ".join(words) + came + (f" in {name(unit)}" if isinstance(unit, str) else "")
+    fields = session if isinstance(session, Mapping) else None
+    how = came(fields, details.get("uid"), unit_is_told=isinstance(unit, str))
+    return " ".join(words) + how + (f" in {name(unit)}" if isinstance(unit, str) else "")
 
 
 def _call(details: Details) -> str:

@@ -77,6 +77,8 @@ _VARYING_FIELDS = frozenset(
 )
 # depends on who runs the test
 _WHENCE = frozenset({"loginuid", "unit", "container"})
+# how a user came in, behind its name
+_SESSION = re.compile(r" \((?:unset|[\w.-]+)(?: via [^()\"]+)?\)(?= (?: *vir\w+\(|for |DENIED))")
 
 
 class Example(NamedTuple):
@@ -137,13 +139,25 @@ def quotes(event: Mapping[str, object], begin: str, names: Mapping[str, str]) ->
     """Whether the README's prose has the line that tells the event, from where it begins so;
     `names`: what stands there for names that only a test has. Numbers are others each time.
     """
-    told = parse(json.dumps(event).encode() + b"\n")
+    told = parse(json.dumps(anonymous(event)).encode() + b"\n")
     assert told is not None
     line = text.line(told).rstrip("\n")
     for name, shown in names.items():
         line = line.replace(name, shown)
     prose = " ".join(README.read_text().split())
     return _NUMBER.sub("N", line[line.index(begin) :]) in _NUMBER.sub("N", prose)
+
+
+def anonymous(value: object) -> object:
+    """An event without how users came in: that is as whoever runs the tests has."""
+    if isinstance(value, Mapping):
+        return {key: anonymous(item) for key, item in value.items() if key != "session"}
+    return value
+
+
+def without_sessions(text: str) -> str:
+    """The same of lines of text."""
+    return _SESSION.sub("", text)
 
 
 def separate(lines: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
@@ -242,9 +256,10 @@ def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
 
 def _comparable(line: str, pids: dict[str, str]) -> str:
     if line.startswith('{"type":'):
-        return json.dumps(
-            {key: _field(key, value, pids) for key, value in json.loads(line).items()}
-        )
+        fields = anonymous(json.loads(line))
+        assert isinstance(fields, dict)
+        return json.dumps({key: _field(key, value, pids) for key, value in fields.items()})
+    line = without_sessions(line)
     for pattern, word in _VARYING:
         line = pattern.sub(word, line)
     if match := _PID.match(line):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from log.events import Call, DomainEvent, End, Event, Gap, Lost, Unattached, call_id
 from log.filter import is_denied, object_of
+from log.login import short
 from log.quote import escape
 from log.render import text
 from log.render.jsonl import rfc3339
@@ -73,6 +74,7 @@ def told_of(event: Event) -> Told:
             "loginuid": caller.loginuid,
             "unit": caller.unit,
             "container": caller.container,
+            "session": None if caller.session is None else short(caller.session.fields()),
         }
     if type(event) is Call:
         found |= _fields_of_call(event)
@@ -116,6 +118,8 @@ def _fields_of_call(call: Call) -> dict[str, Value]:
     if call.client is not None:
         for key in ("pid", "uid", "user", "sasl", "x509", "address", "exe", "loginuid"):
             found[f"client_{key}"] = getattr(call.client, key)
+        session = call.client.session
+        found["client_session"] = None if session is None else short(session.fields())
     return found
 
 

@@ -269,10 +269,12 @@ def _session(item: Any, path: str, types: Types) -> Login | None:
     ways = [
         LoginStep(
             _plain(way["by"]),
-            _int(way["pid"]),
+            _maybe_int(way.get("pid")),
             _maybe_int(way.get("uid")),
-            _maybe_text(way.get("user"), f"{path}/ways/{i}/user", types),
-            _maybe_text(way.get("peer"), f"{path}/ways/{i}/peer", types),
+            *(
+                _maybe_text(way.get(key), f"{path}/ways/{i}/{key}", types)
+                for key in ("user", "peer", "unit", "invocation", "container")
+            ),
         )
         for i, way in enumerate(map(_dict, _list(f["ways"])))
     ]

@@ -19,6 +19,7 @@ from log import VERSION
 from log.asking import command_name
 from log.events import Call, Caller, Command, DomainEvent, Event, Lost, call_id
 from log.filter import is_denied, object_of
+from log.login import short
 from log.quote import well_formed
 from log.render import jsonl
 from log.render.notices import notice
@@ -171,6 +172,7 @@ def _of_call(call: Call, id: str) -> Attributes:
             "libvirt.client.user": client.name,
             "libvirt.client.pid": client.pid,
             "libvirt.client.exe": client.exe,
+            "libvirt.client.session": client.session and short(client.session.fields()),
             "client.address": client.address,
         }
     return found
@@ -287,6 +289,7 @@ def _resource(host: str | None, source: Source) -> Attributes:
             "container.id": caller.container,
             "libvirt.loginuid": caller.loginuid,
             "libvirt.unit": caller.unit,
+            "libvirt.session": caller.session and short(caller.session.fields()),
         }
     return found
 

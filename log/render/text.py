@@ -29,7 +29,7 @@ from log.events import (
     Recording,
     UnderWay,
 )
-from log.login import Login, short
+from log.login import came
 from log.quote import escape, name, quote
 from log.recent import by_identity
 from log.render.notices import notice
@@ -282,10 +282,10 @@ def _under_way(event: UnderWay, level: int) -> list[str]:
         where += f": {_plain(event.command)}"
     if event.held_by:
         where += f", {_held(event.held_by)}"
-    who = _who(event.caller, event.comm)
+    who = _who(event.caller, event.comm, event.client)
     about = ("", "(", *(handle(event.object) if event.object else ()), "", ")")
     return [
-        *("time", clock(event.time), "process", who + (_for(event.client) if event.client else "")),
+        *("time", clock(event.time), "process", who),
         *("function", _function(event.function), *about),
         *("notice", f" {age}, {where}", "", "\n"),
     ]
@@ -309,7 +309,7 @@ def _owed(event: Owed) -> list[str]:
 
 def _reads(event: Reads) -> list[str]:
     """Calls that were counted, in the place of their lines."""
-    who = _who(event.caller, event.comm) + (_for(event.client) if event.client else "")
+    who = _who(event.caller, event.comm, event.client)
     about = ("", "(", *handle(event.object), "", ")") if event.object else ("", "()")
     failed = f", {event.failed} failed" if event.failed else ""
     by = "" if event.processes == 1 else f" by {event.processes} processes"
@@ -336,7 +336,7 @@ def _clock_and_who(event: Command | DomainEvent) -> tuple[str, ...]:
         "time",
         clock(event.time),
         "process",
-        _who(event.caller, event.comm),
+        _process(event.caller, event.comm),
     )
 
 
@@ -360,9 +360,7 @@ def _parts(call: Call) -> tuple[list[str], list[str]]:
 
 
 def _before(call: Call) -> list[str]:
-    who = _who(call.caller, call.comm)
-    if call.client is not None:
-        who += _for(call.client)
+    who = _who(call.caller, call.comm, call.client)
     indent = INDENT * call.depth if call.depth else ""
     pieces = ["process", who, "function", indent + _function(call.function)]
     if call.args is None:
@@ -406,14 +404,23 @@ def _after(call: Call) -> list[str]:
 
 
 @by_identity(1024)
-def _who(caller: Caller, comm: str) -> str:
+def _process(caller: Caller, comm: str) -> str:
     user = caller.uid if caller.user is None else name(caller.user)
-    return f" {caller.pid} {name(comm)} {user}{_came(caller.session)} "
+    return f" {caller.pid} {name(comm)} {user} "
 
 
-def _came(session: Login | None) -> str:
-    """How a user came in, where that is known."""
-    return "" if session is None else f" ({short(session.fields())})"
+@by_identity(1024)
+def _person(caller: Caller, comm: str) -> str:
+    """With how its user came in."""
+    fields = None if caller.session is None else caller.session.fields()
+    return f"{_process(caller, comm)[:-1]}{came(fields, caller.uid)} "
+
+
+def _who(caller: Caller, comm: str, client: Client | None) -> str:
+    """What a daemon does it does for somebody: how that one came in is what matters."""
+    if client is None:
+        return _person(caller, comm)
+    return _process(caller, comm) + _for(client)
 
 
 @lru_cache(maxsize=1024)
@@ -431,7 +438,8 @@ def _whom(client: Client) -> str:
     user = "?" if client.name is None else name(client.name)
     says = f" who says {_whom(client.claims)}" if client.claims else ""
     alone = " (unproved)" if client.unproved else ""
-    return " ".join([*words, user]) + _came(client.session) + says + alone
+    how = came(client.session.fields() if client.session else None, client.uid)
+    return " ".join([*words, user]) + how + says + alone
 
 
 # an unknown function's name is what a file in some container says

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from log.events import Call, Event, Lost, Unattached
+from log.login import short
 from log.quote import as_bytes, is_visible
 from log.values import (
     Code,
@@ -65,6 +66,9 @@ def line(event: Event) -> str:
         what = asked.get("permission") or asked.get("action")
         if asked.get("answer") != "allowed" and isinstance(what, str):
             end += f"<refused>{content(what)}</refused>"
+    by = event.client or event.caller
+    if by.session is not None:
+        end += f"<session>{content(short(by.session.fields()))}</session>"
     function = content(event.function)
     state = _state(event)
     return (

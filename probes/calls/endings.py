@@ -265,7 +265,8 @@ def whose(task: Task) -> dict[str, Value]:
     process.
     """
     by = task.caller if task.believed is UNKNOWN else task.believed
-    return {"pid": by.pid, "exe": by.exe, "uid": by.uid, "user": by.user}
+    who: dict[str, Value] = {"pid": by.pid, "exe": by.exe, "uid": by.uid, "user": by.user}
+    return who if by.session is None else {**who, "session": by.session.fields()}
 
 
 def _signal_name(number: int) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Finds out how the person behind a process came in: the parents of a process come in, as they were
-remembered and as /proc shows them; the programs of root's among them that let somebody in go out.
+remembered and as /proc shows them; the programs of root's among them that let somebody in go out,
+and the container or the unit of systemd's that it was started in.
 
 A process can lie about itself: its name, its variables, its command line. So only what runs as
 root, from a file and a folder that are root's, is believed to be sshd or sudo.
@@ -12,14 +13,16 @@ import contextlib
 import ctypes
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from log.login import Login, LoginStep
+from log.login import CONTAINER, DBUS, SYSTEMD, Login, LoginStep
 from log.recent import Recent
 from log.trust import ROOT, is_only_of
+from probes.host.cgroups import Cgroup
 
 MOST_PARENTS, MOST_KNOWN, MOST_FILES = 64, 4096, 64
 # program -> what it is called
@@ -38,8 +41,12 @@ _PROGRAMS = {
     "atd": "atd",
 }
 _ASKED = frozenset({"sudo", "su", "runuser", "doas", "pkexec"})  # somebody has had them run
+_SERVANT = "libvirt-dbus"  # does what others ask of it over D-Bus, and says to nobody who they are
+_INVOCATIONS = "/run/systemd/units/invocation:"  # links of systemd's, to 32 digits
 _PIDFD_GETFD = 438  # linux/unistd.h, on all machines; since 5.6
 _NS = 1_000_000_000
+NOWHERE = Cgroup(None, None)
+_is_invocation = re.compile(r"[0-9a-f]{32}").fullmatch
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -79,22 +86,33 @@ class Logins:
         user: Callable[[int], str | None],
         proc: Path = Path("/proc"),
         peer: Callable[[int], str | None] | None = None,
+        invocations: str = _INVOCATIONS,
     ) -> None:
         """`past`: what is remembered of a number up to a time (None: now), the latest first."""
         self._past, self._user, self._proc = past, user, proc
         self._peer = peer or find_peer
+        self._invocations = invocations
         # by number, start in ticks and what it was
         self._known: Recent[tuple[int, int, int], tuple[LoginStep, ...]] = Recent(MOST_KNOWN)
 
     def of(
-        self, pid: int, start: int, loginuid: int | None, at: int | None, ppid: int
+        self,
+        pid: int,
+        start: int,
+        loginuid: int | None,
+        at: int | None,
+        ppid: int,
+        place: Cgroup = NOWHERE,
+        *,
+        is_there: bool = True,
     ) -> Login | None:
-        """How the process came to be that began then (ns, CLOCK_BOOTTIME), as of the time `at`;
-        None: none of its parents that are known let anybody in.
+        """How the process came to be that began then (ns, CLOCK_BOOTTIME), as of the time `at`, in
+        that place; None: nothing is known of that. `is_there`: it has not ended.
         """
         ticks = start * _TICKS // _NS if start else 0
         ways = self._ways(_Parent(pid, at, ticks + 1 if ticks else 0), ppid)
-        if not ways:
+        ways += tuple(self._started(place, is_there))
+        if not ways and loginuid is None:
             return None
         login = None if loginuid is None else self._user(loginuid)
         return Login(loginuid, login, ways)
@@ -133,6 +151,21 @@ class Logins:
                 self._known.put(key, rest)
         return rest
 
+    def _started(self, place: Cgroup, is_there: bool) -> Iterator[LoginStep]:
+        """The places that it was started in; a unit may have been started anew without it."""
+        if place.container is not None:
+            yield LoginStep(CONTAINER, container=place.container)
+        if place.unit is not None and place.unit.endswith(".service"):
+            invocation = self._invocation(place.unit) if is_there else None
+            yield LoginStep(SYSTEMD, unit=place.unit, invocation=invocation)
+
+    def _invocation(self, unit: str) -> str | None:
+        try:
+            found = os.readlink(self._invocations + unit)
+        except (OSError, ValueError):
+            return None
+        return found if _is_invocation(found) else None
+
     def _looked(self, who: _Parent) -> tuple[list[Was], _Is | None]:
         now = _look(who.pid, self._proc)
         if now is not None and who.before and now.start > who.before:
@@ -160,8 +193,11 @@ class Logins:
         ways: list[LoginStep] = []
         states = [*([(now.exe, now.uid, now.real_uid)] if now else []), *(was[3:] for was in past)]
         for exe, uid, real_uid in states:
-            by = _PROGRAMS.get(os.path.basename(exe or ""))
-            if by is None or exe is None or uid != ROOT or any(way.by == by for way in ways):
+            name = os.path.basename(exe or "")
+            by = _PROGRAMS.get(name) or (DBUS if name == _SERVANT else None)
+            if by is None or exe is None or any(way.by == by for way in ways):
+                continue
+            if uid != ROOT and by != DBUS:  # that runs as whoever has started it
                 continue
             if not _is_roots(exe, f"{self._proc}/{pid}/root" if now else ""):
                 continue

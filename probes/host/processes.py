@@ -237,7 +237,9 @@ class Processes:
             container=place.container,
             real_uid=None if captured.real_uid == captured.uid else captured.real_uid,
             ppid=(was.ppid if was else 0) or captured.ppid or None,
-            session=self._logins.of(pid, start, captured.loginuid, at, captured.ppid),
+            session=self._logins.of(
+                pid, start, captured.loginuid, at, captured.ppid, place, is_there=is_there
+            ),
         )
 
     def since(self, pid: int, at: int | None = None) -> int:

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.kernel.conftest import CALLS, Steps
 from tests.needs import lack
-from tests.neighbours import NOBODY, readable
+from tests.neighbours import NOBODY
 from tests.tracing import Event
 from tests.unpacked import LIBRARIES, PROGRAMS, free_port, unpacked
 
@@ -63,12 +67,12 @@ def sshd(folder: Path) -> Iterator[tuple[str, ...]]:
             *(program, "-D", "-e", "-f", "/dev/null"),
             *(word for option in options for word in ("-o", option)),
         ],
-        stdin=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert daemon.stderr is not None
     try:
-        assert daemon.stderr is not None
         said = daemon.stderr.readline()
         assert said.startswith("Server listening"), said
         yield (
@@ -78,7 +82,8 @@ def sshd(folder: Path) -> Iterator[tuple[str, ...]]:
         )
     finally:
         daemon.terminate()
-        daemon.communicate()
+        daemon.stderr.close()  # what serves a connection has it, too, and may go on for a while
+        daemon.wait()
 
 
 def is_sound(call: Event, sudo_user: str) -> bool:
@@ -94,15 +99,22 @@ def is_sound(call: Event, sudo_user: str) -> bool:
     return True
 
 
-def test_person_is_found_through_ssh_su_and_sudo(caller, trace, tmp_path: Path) -> None:
-    program, script = tmp_path / NAME, tmp_path / "script"
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that every user can read, whatever other runs do to where theirs are."""
+    with tempfile.TemporaryDirectory(prefix="logins-") as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
+
+
+def test_person_is_found_through_ssh_su_and_sudo(caller, trace, folder: Path) -> None:
+    program, script = folder / NAME, folder / "script"
     shutil.copy(caller("steps"), program)
-    fake = tmp_path / "fake" / "sudo"
+    fake = folder / "fake" / "sudo"
     fake.parent.mkdir()
     shutil.copy("/bin/sh", fake)
     script.write_text(SCRIPT.format(fake=fake))
-    readable(script)
-    with sshd(tmp_path) as ssh:
+    with sshd(folder) as ssh:
         through = (*ssh, "su", "nobody", "-s", "/bin/sh", "--", str(script))
         before = Steps(program, before=through)
         tracer = trace("-n", NAME, "-f", "virDomainGetName")

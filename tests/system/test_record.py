@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.neighbours import readable
+from tests.readme import without_sessions
 from tests.recorded import ask, lines_of, run_record
 
 
@@ -143,7 +144,7 @@ def test_what_a_users_own_daemon_says_of_its_clients_chooses_nothing(tmp_path):
     assert (client["uid"], client["pid"], client["unproved"]) == (0, by_root["pid"], True)
 
     def shown(*words: str) -> list[str]:
-        lines = ask("log", folder, "--both", *words).stdout.decode().splitlines()
+        lines = without_sessions(ask("log", folder, "--both", *words).stdout.decode()).splitlines()
         return [line for line in lines if " virDomainSuspend(" in line]
 
     of_daemon = re.compile(r" nobody for [0-9]+ virsh root \(unproved\) ").search

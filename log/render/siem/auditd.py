@@ -72,6 +72,8 @@ def _what(told: Audited) -> str:
     cmdline = shlex.join(who.cmdline) if who and who.cmdline else None
     if cmdline is not None:
         words.append(f"cmd={_text(cmdline)}")
+    if who is not None and who.session is not None:
+        words.append(f"session={_text(who.session)}")
     words += [
         f"acct={_text(who.account if who else None)}",
         f"exe={_text(who.exe if who else None)}",

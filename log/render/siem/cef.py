@@ -111,7 +111,11 @@ def _who(told: Audited, host: str | None) -> dict[str, str | int | None]:
         "sproc": who.program,
         **_labelled("cs5", "exe", who.exe),
         **_labelled("cn1", "loginuid", who.loginuid),
-        **_labelled("flexString1", "identity", who.sasl or who.x509),
+        # the standard has no more room: who has proved a name came by no session of this host
+        **(
+            _labelled("flexString1", "identity", who.sasl or who.x509)
+            or _labelled("flexString1", "session", who.session)
+        ),
     }
 
 

@@ -113,6 +113,7 @@ def _who(who: Who) -> dict[str, Value]:
         "source.ip": who.ip,
         "source.port": who.port,
         "libvirt.login.id": _id(who.loginuid),
+        "libvirt.login.session": who.session,
         "libvirt.unit": who.unit,
         "libvirt.sasl": who.sasl,
         "libvirt.x509": who.x509,

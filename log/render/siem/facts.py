@@ -18,6 +18,7 @@ from log.client import Client
 from log.documents import names_in
 from log.events import Call, Caller, DomainEvent, Event, Gap, Lost, Reads, Unattached, call_id
 from log.filter import DEFINES, NAME_ARGS
+from log.login import short
 from log.render.notices import notice
 from log.render.printers import arguments, value
 from log.values import CutText, Handle, Value, Xml
@@ -61,6 +62,7 @@ class Who(NamedTuple):
     x509: str | None
     unit: str | None
     container: str | None
+    session: str | None  # how the user came in, in short
 
     @property
     def ip(self) -> str | None:
@@ -249,6 +251,7 @@ def _process(caller: Caller, comm: str) -> Who:
         cmdline=caller.cmdline,
         unit=caller.unit,
         container=caller.container,
+        session=None if caller.session is None else short(caller.session.fields()),
     )
 
 
@@ -258,7 +261,7 @@ _NOBODY = Who(*(None,) * len(Who._fields))
 def _known(fields: Mapping[str, Value]) -> Who | None:
     """Who it is by these fields: a client's, or those of a cause, who has sent the signal, say."""
     host, _, port = (_text(fields.get("address")) or "").rpartition(":")
-    words = fields.get("cmdline")
+    words, session = fields.get("cmdline"), fields.get("session")
     who = Who(
         pid=_number(fields.get("pid")),
         uid=_number(fields.get("uid")),
@@ -274,6 +277,7 @@ def _known(fields: Mapping[str, Value]) -> Who | None:
         x509=_text(fields.get("x509")),
         unit=_text(fields.get("unit")),
         container=_text(fields.get("container")),
+        session=short(session) if isinstance(session, Mapping) else None,
     )
     return None if who == _NOBODY else who
 

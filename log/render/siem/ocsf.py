@@ -187,6 +187,7 @@ def _more(told: Audited) -> dict[str, Value]:
         "unmapped.duration_ns": told.duration_ns,
         "unmapped.daemon": _process(daemon) if daemon else None,
         "unmapped.unit": who.unit if who else None,
+        "unmapped.session": who.session if who else None,
         "unmapped.sasl": who.sasl if who else None,
         "unmapped.x509": who.x509 if who else None,
         "unmapped.claims": dict(told.claims) if told.claims else None,

@@ -13,6 +13,7 @@ import pytest
 
 from log.login import Login, LoginStep
 from probes.host import logins
+from probes.host.cgroups import Cgroup
 from probes.host.lives import Exec, Forked, Missed
 from probes.host.logins import Logins, find_peer
 from probes.host.processes import TICKS, Processes
@@ -30,7 +31,11 @@ class Host:
         self.root = proc / "root of all"
         self.who = Processes(proc, user_name=USERS.get)
         self.who._logins = self.logins = Logins(
-            self.who._past, USERS.get, proc, lambda pid: PEERS.get(pid)
+            self.who._past,
+            USERS.get,
+            proc,
+            lambda pid: PEERS.get(pid),
+            f"{proc}/invocation:",
         )
 
     def file(self, path: str, mode: int = 0o755, owner: int = 0) -> None:
@@ -105,10 +110,42 @@ def test_cron(host: Host):
     assert host.session(13, None) == Login(None, None, (LoginStep("cron", 12),))
 
 
-def test_no_login_is_no_session(host: Host):
+def test_nothing_known_is_no_session(host: Host):
     host.process(11, 1, "/usr/sbin/libvirtd")
-    assert host.session(11) is None
-    assert host.session(99) is None  # nobody has that number
+    assert host.session(11, None) is None
+    assert host.session(99, None) is None  # nobody has that number
+    assert host.session(11) == Login(1000, "alice", ())
+
+
+ID = "0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize(
+    ("link", "is_there", "found"), [(ID, True, ID), ("/etc/passwd", True, None), (ID, False, None)]
+)
+def test_unit_and_its_invocation(host: Host, link: str, is_there: bool, found: str | None):
+    host.process(11, 1, "/usr/sbin/cron")
+    (host.proc / "invocation:cron.service").symlink_to(link)
+    place = Cgroup("cron.service", None)
+    login = host.logins.of(11, 0, None, None, 0, place, is_there=is_there)
+    unit = LoginStep("systemd", unit="cron.service", invocation=found)
+    assert login == Login(None, None, (LoginStep("cron", 11), unit))
+    assert host.logins.of(99, 0, None, None, 0, Cgroup("user.slice", None)) is None
+    gone = host.logins.of(99, 0, None, None, 0, Cgroup("other.service", None))
+    assert gone == Login(None, None, (LoginStep("systemd", unit="other.service"),))
+
+
+def test_container(host: Host):
+    login = host.logins.of(99, 0, None, None, 0, Cgroup("docker.service", "ab12"))
+    places = (LoginStep("container", container="ab12"), LoginStep("systemd", unit="docker.service"))
+    assert login == Login(None, None, places)
+
+
+def test_who_asks_libvirt_dbus_is_not_known(host: Host):
+    """It has a user of its own, and its file is root's."""
+    host.file("/usr/sbin/libvirt-dbus")
+    host.process(11, 1, "/usr/sbin/libvirt-dbus", 1001)
+    assert host.session(11, None) == Login(None, None, (LoginStep("libvirt-dbus", 11),))
 
 
 @pytest.mark.parametrize(
@@ -126,13 +163,13 @@ def test_what_a_user_can_make_up_is_not_believed(host: Host, exe, uid, mode, own
         host.file(exe, mode, owner)
     host.process(20, 1, exe, uid, 1000)
     host.process(30, 20, "/usr/bin/virsh", 1000)
-    assert host.session(30) is None
+    assert host.session(30, None) is None
 
 
 def test_number_of_another_process_is_not_the_parent(host: Host):
     host.process(40, 1, "/usr/bin/sudo", 0, 1001)  # began after its child
     host.process(30, 40, "/usr/bin/virsh", 0)
-    assert host.session(30) is None
+    assert host.session(30, None) is None
 
 
 def test_parents_that_have_ended_are_remembered(host: Host):

@@ -91,10 +91,14 @@ def test_ended_processes_are_forgotten_and_not_who_has_their_number_now(tmp_path
     assert not found._captured and not found._callers and not found._ended
 
 
-def test_living_process(tmp_path, who):
+def test_living_process(tmp_path):
+    who = Processes(tmp_path, Numbers({}), {0: "root", 1000: "alice"}.get)
     make(tmp_path, 7)
     caller = who.lookup(7, 500 * TICK, captured())
-    assert caller == (
+    assert caller.session is not None
+    assert caller.session.login == "alice"
+    assert [way.unit for way in caller.session.ways] == ["libvirtd.service"]
+    assert caller._replace(session=None) == (
         7,
         "/usr/bin/virsh",
         ("virsh", "list"),
