@@ -66,9 +66,11 @@ def test_start_of_a_guest_as_a_tree(libvirtd, tmp_path: Path, options: list[str]
         if event["type"] == "monitor" and not only_asks(text := event["text"])
     ]
     assert all(any(text in line for line in lines) for text in changing) and len(changing) >= 1
+    # up to libvirt 11 qom-get, hundreds of times; later only what a new QEMU is asked
+    most = max(in_json.values())
     if options == ["--tree"]:
-        assert in_json["qom-get"] > 100 and len(lines) < in_json.total() / 4, (in_json, lines)
+        assert most <= 20 or len(lines) < in_json.total() - most + 10, (in_json, lines)
     elif options == ["--tree", "full"]:
-        assert in_json["qom-get"] > 100 and len(lines) == in_json.total()
+        assert len(lines) == in_json.total()
     else:
         assert "qom-get" not in in_json and len(lines) == in_json.total()
