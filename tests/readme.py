@@ -78,7 +78,10 @@ _VARYING_FIELDS = frozenset(
 # depends on who runs the test
 _WHENCE = frozenset({"loginuid", "unit", "container"})
 # how a user came in, behind its name
-_SESSION = re.compile(r" \((?:unset|[\w.-]+)(?: via [^()\"]+)?\)(?= (?: *vir\w+\(|for |DENIED))")
+_SESSION = re.compile(
+    r" \((?!unproved\))(?:unset|[\w.-]+)(?: via [^()\"]+)?\)"
+    r"(?= (?:\(unproved\) )?(?: *vir\w+\(|for |DENIED))"
+)
 
 
 class Example(NamedTuple):
