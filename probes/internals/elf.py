@@ -107,15 +107,12 @@ class File:
             raise self.bad("it is truncated")
         if length > most:
             raise self.bad("a table in it is too large")
-        data = b""
-        while len(data) < length:  # network file systems give less at a time
-            try:
-                part = os.pread(self.fd, length - len(data), offset + len(data))
-            except OSError as error:
-                raise TraceError(f"can't read {self.name}: {error.strerror}") from error
-            if not part:
-                raise self.bad("it is truncated")
-            data += part
+        try:
+            data = bytes_at(self.fd, offset, length)
+        except OSError as error:
+            raise TraceError(f"can't read {self.name}: {error.strerror}") from error
+        if len(data) < length:
+            raise self.bad("it is truncated")
         return data
 
     def locate(self, address: int) -> tuple[int, int]:
@@ -152,6 +149,15 @@ class File:
         if end < 0:
             raise self.bad("a name in it is too long or outside of the string table")
         return strings[offset:end]
+
+
+def bytes_at(fd: int, offset: int, length: int) -> bytes:
+    """These bytes of a file, or what there is of them; OSError as pread()."""
+    data = b""
+    # network file systems give less at a time
+    while len(data) < length and (part := os.pread(fd, length - len(data), offset + len(data))):
+        data += part
+    return data
 
 
 def read_elf(fd: int, name: str) -> Elf:

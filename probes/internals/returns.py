@@ -12,12 +12,11 @@ of the way, ends the program or unwinds its stack.
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Collection, Mapping, Sequence
 
 from log.errors import TraceError
 from probes.internals import private
-from probes.internals.elf import Elf, read_elf, slots
+from probes.internals.elf import Elf, bytes_at, read_elf, slots
 from probes.kernel.abi import Instruction, disassembler, linkage_distance
 
 PACKAGE = "python3-capstone"
@@ -59,7 +58,7 @@ class LibraryCode:
         self._elf: Elf = read_elf(fd, path)
         self._start, length = self._elf.text
         try:
-            self._bytes = os.pread(fd, min(length, MOST_TEXT), self._start)
+            self._bytes = bytes_at(fd, self._start, min(length, MOST_TEXT))
         except OSError as error:
             raise TraceError(f"can't read {path}: {error.strerror}") from error
         self._sizes = {f.offset: f.size for f in self._elf.functions if f.size}
