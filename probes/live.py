@@ -26,7 +26,7 @@ from probes.host.command import Launched
 from probes.host.keyboard import Keyboard, is_keyboard
 from probes.host.pidfile import PidFile
 from probes.loading import Loading
-from probes.looks import ASLEEP, BEHIND, IDLE, Looks
+from probes.looks import ASLEEP, BEHIND, IDLE, SOON, Looks
 from probes.options import filters_of
 from probes.plans.plan import Limits
 from probes.session import Options, Session
@@ -61,6 +61,7 @@ def run(
         )
         if ending:
             session.detach()
+        shows = is_asked_to_show(signals)
         waiting = session.waiting_bytes()
         done = ending and waiting < BEHIND
         events = session.stop(LONG) if done else session.poll()
@@ -70,7 +71,7 @@ def run(
             log.complain(warning)
         if events:
             log.write(events)
-        do_what_was_asked(session, log, signals)
+        do_what_was_asked(session, log, signals, shows=shows)
         if left == 0:
             session.stop()  # what was made since then was not asked for
         if done or left == 0:
@@ -84,15 +85,23 @@ def run(
             pace.rest(len(events), longest)
 
 
-def do_what_was_asked(session: Session, log: Log, signals: Signals) -> None:
-    """By signals that do not end anything."""
+def is_asked_to_show(signals: Signals) -> bool:
+    """Whether what is under way is to be shown, by a signal or by a key; what had begun by then
+    can be read now.
+    """
+    asked, signals.show = signals.show, False
+    if not asked and not (signals.keys and "s" in signals.keys.pressed().lower()):
+        return False
+    time.sleep(SOON)
+    return True
+
+
+def do_what_was_asked(session: Session, log: Log, signals: Signals, *, shows: bool) -> None:
+    """By signals and keys that do not end anything."""
     if signals.reopen:
         signals.reopen = False
         log.reopen()
-    if signals.keys and "s" in signals.keys.pressed().lower():
-        signals.show = True
-    if signals.show:
-        signals.show = False
+    if shows:
         log.write([*session.under_way(), *session.owed()])
 
 
