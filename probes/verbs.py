@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from log.recording.folder import DEFAULT
 from log.usage import Parser, add_json, add_seconds, number, repeated, rows
 
 
@@ -44,6 +43,8 @@ def stuck_parser() -> Parser:
 
 def open_parser() -> Parser:
     """The options of `open`."""
+    from log.recording.folder import DEFAULT  # the other verbs read no record
+
     parser = Parser(
         prog="libvirt-trace open",
         usage="libvirt-trace open [OPTIONS] [PATH...]",

@@ -18,7 +18,6 @@ from probes.host import mapwatch
 from probes.host.lives import Exec, Exited, Forked, Missed
 from probes.host.mapwatch import Dropped, Mapped, Online, PerfWatch, ProcWatch, Record, watch_maps
 from probes.host.symbols import Symbols
-from probes.kernel import bpf
 from probes.kernel import tracepoints as tracepoints_module
 from probes.kernel.program import Program
 from probes.kernel.tracepoints import Tracepoints
@@ -277,7 +276,7 @@ def test_kernel_that_refuses_is_looked_at_through_proc(monkeypatch, tracepoints)
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(bpf, "syscall", refuse)
+    monkeypatch.setattr(mapwatch, "syscall", refuse)
     watch = watch_maps(tracepoints, Symbols())
     assert isinstance(watch, ProcWatch)
     watch.poll()
