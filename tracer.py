@@ -18,7 +18,7 @@ if os.geteuid() == 0 and os.stat(__file__).st_uid != 0:
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from log.errors import TraceError, UsageError, explain, internal_error, say
+from log.errors import TraceError, UsageError, explain, internal_error, say, short_of
 from log.usage import split_command
 
 STDERR = 2
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        say(internal_error(type(error), error.__traceback__))
+        say(short_of(error) or internal_error(type(error), error.__traceback__))
         return 1
     except KeyboardInterrupt:
         return 130

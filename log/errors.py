@@ -38,12 +38,23 @@ def explain(error: OSError) -> str:
     return f"{subject}{reason}{_REMEDIES.get(error.errno or 0, '; --debug shows where')}"
 
 
+def short_of(error: BaseException) -> str | None:
+    """A line about what there was not enough of, if that is what it says."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; raise the limit (ulimit -v)"
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return "can't start a thread; raise the limits (ulimit -u, -v)"
+    return None
+
+
 def in_words(error: BaseException) -> str:
     """Why something could not be done."""
     if isinstance(error, TraceError):
         return "; ".join(map(str, error.args))
     if isinstance(error, OSError):
         return explain(error)
+    if short := short_of(error):
+        return short
     if isinstance(error, Exception):
         return internal_error(type(error), error.__traceback__).partition(";")[0]
     return "interrupted"

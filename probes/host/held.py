@@ -65,7 +65,10 @@ class Looking:
             if self._stuck[account] >= MOST_STUCK or not pace.ready():
                 self._tell(pid)
                 return nothing
-        helper: _Helper = getattr(self._mine, "helper", None) or _Helper()
+        try:
+            helper: _Helper = getattr(self._mine, "helper", None) or _Helper()
+        except RuntimeError:  # no room for a thread: it is not known
+            return nothing
         self._mine.helper = helper
 
         def look() -> T:

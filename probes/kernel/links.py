@@ -168,7 +168,9 @@ class Links:
 
 
 def close_together(closes: Iterable[Callable[[], None]]) -> None:
-    """Closes all of these at once, as the kernel lets each wait for all processors."""
+    """Closes all of these at once, as the kernel lets each wait for all processors; one after the
+    other where there is no room for threads.
+    """
     left = deque(closes)
 
     def work() -> None:
@@ -179,11 +181,13 @@ def close_together(closes: Iterable[Callable[[], None]]) -> None:
                 return
             close()
 
-    threads = [
-        threading.Thread(target=work, name="close") for _ in range(min(len(left), MOST_TOGETHER))
-    ]
-    for thread in threads:
-        thread.start()
+    threads: list[threading.Thread] = []
+    with contextlib.suppress(RuntimeError):
+        for _ in range(min(len(left), MOST_TOGETHER) - 1):
+            thread = threading.Thread(target=work, name="close")
+            thread.start()
+            threads.append(thread)
+    work()
     for thread in threads:
         thread.join()
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from functools import partial
 
 import pytest
 
@@ -52,3 +53,13 @@ def test_all_are_closed_and_together() -> None:
 
     close_together([close] * 3 * MOST_TOGETHER)
     assert len(closed) == 3 * MOST_TOGETHER
+
+
+def test_without_room_for_threads_they_are_closed_one_after_the_other(monkeypatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    closed: list[int] = []
+    close_together([partial(closed.append, number) for number in range(40)])
+    assert closed == [*range(40)]
