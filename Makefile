@@ -30,8 +30,8 @@ FUZZ_PACKAGES = clang libclang-rt-14-dev libxml2-dev
 FUZZER = atheris==3.0.0
 FUZZ_SECONDS = 600
 # programs that tests run: their packages would start them as services, so these are only unpacked;
-# since Debian 13 promtool has a package of its own
-UNPACKED := libestr0 libfastjson4 libwrap0 openssh-server prometheus $(if $(filter bookworm,$(RELEASE)),,promtool) rsyslog rsyslog-gnutls
+# since Debian 13 promtool has a package of its own, and sshd logs in with another library
+UNPACKED := libestr0 libfastjson4 libwrap0 openssh-server prometheus $(if $(filter bookworm,$(RELEASE)),,libwtmpdb0 promtool) rsyslog rsyslog-gnutls
 SOAK = --minutes 30 --times 100
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
