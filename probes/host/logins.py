@@ -23,6 +23,7 @@ from log.login import CONTAINER, DBUS, SYSTEMD, Login, LoginStep
 from log.recent import Recent
 from log.trust import ROOT, is_only_of
 from probes.host.cgroups import Cgroup
+from probes.kernel.libc import syscall
 
 MOST_PARENTS, MOST_KNOWN, MOST_FILES = 64, 4096, 64
 # program -> what it is called
@@ -299,8 +300,9 @@ def _sockets(pid: int) -> Iterator[int]:
 
 
 def _peer(process: int, number: int) -> str | None:
-    fd = ctypes.CDLL(None, use_errno=True).syscall(_PIDFD_GETFD, process, number, 0)
-    if fd < 0:
+    try:
+        fd = syscall(_PIDFD_GETFD, *map(ctypes.c_long, (process, number, 0)))
+    except OSError:
         return None
     with socket.socket(fileno=fd) as copy:
         if copy.family not in (socket.AF_INET, socket.AF_INET6):
