@@ -26,7 +26,7 @@ from log.errors import TraceError, say
 from log.quote import escape, quote
 from log.render.units import counted
 from log.usage import Parser, split_command
-from probes.host import maps
+from probes.host.looking import maps
 
 FEW, SOME = 20, 5  # functions of a rule that are all listed; that stand for more
 

@@ -22,9 +22,9 @@ from enforcer.coverage import MOST_MAPPINGS, SEALS, places_of
 from enforcer.policy.files import COUNTS_FILE, MEMORY_FILE
 from enforcer.policy.layout import COUNTS, RULE, SIZE_MAX
 from enforcer.policy.summary import PolicySummary, rules_in, summary, without_time
-from probes.host import maps
-from probes.host.held import LOOKING
-from probes.host.opening import open_file
+from probes.host.looking import maps
+from probes.host.looking.held import LOOKING
+from probes.host.looking.opening import open_file
 
 MOST_SHOWN = 256  # rules of a policy
 _NUMBER = 8  # bytes

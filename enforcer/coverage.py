@@ -29,10 +29,10 @@ from enforcer.policy.summary import PolicySummary, read_summary, summary
 from log.recent import Recent
 from log.trust import ROOT, is_only_of
 from probes.api.undescribed import NO_STUB
-from probes.host import maps
-from probes.host.daemons import Daemons
-from probes.host.held import LOOKING
-from probes.host.opening import open_file
+from probes.host.daemons.programs import Daemons
+from probes.host.looking import maps
+from probes.host.looking.held import LOOKING
+from probes.host.looking.opening import open_file
 
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 # of a process that are looked at; two are in force, and others may still be in use

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 from log.errors import TraceError
 from log.events import Attached, Event, TargetInfo
-from probes.host import opening
-from probes.host.enforcers import Enforcer, Enforcers
-from probes.host.finding import Finder
-from probes.host.mapwatch import Mapped
-from probes.host.owners import Owners, account_of
-from probes.host.refusals import Refusals
-from probes.host.targets import Target, Targets, as_mapping
+from probes.host.libraries.enforcers import Enforcer, Enforcers
+from probes.host.libraries.finding import Finder
+from probes.host.libraries.mapwatch import Mapped
+from probes.host.libraries.refusals import Refusals
+from probes.host.libraries.targets import Target, Targets, as_mapping
+from probes.host.looking import opening
+from probes.host.looking.owners import Owners, account_of
 from probes.host.writes import Writes
 from probes.kernel.links import Links, Probe, close_together
 from probes.kernel.program import Program

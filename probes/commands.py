@@ -12,10 +12,10 @@ from log.errors import TraceError, say
 from log.render import jsonl, text
 from probes.covering import Guard
 from probes.filters import Filters
-from probes.host import maps
 from probes.host.allowed import check_tracing, is_in_first_pid_namespace, unseen
-from probes.host.held import LOOKING
-from probes.host.stacks import Stacks
+from probes.host.daemons.stacks import Stacks
+from probes.host.looking import maps
+from probes.host.looking.held import LOOKING
 from probes.internals.unwind import can_unwind
 from probes.loading import Loading
 from probes.plans.plan import Limits

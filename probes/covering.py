@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from probes.host.daemons import Daemons
+from probes.host.daemons.programs import Daemons
 
 
 class Covering(Protocol):

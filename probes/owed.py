@@ -24,7 +24,7 @@ from log.recording.writer import boot_id
 from log.render import jsonl, text
 from probes.covering import Guard
 from probes.filters import Filters
-from probes.host.processes import began
+from probes.host.processes.callers import began
 from probes.loading import Loading
 from probes.plans.plan import Limits
 from probes.session import Options, Session

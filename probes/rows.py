@@ -11,8 +11,8 @@ from probes.api import undescribed
 from probes.api.table import ApiTable, Function
 from probes.api.undescribed import unknown_function
 from probes.filters import Filters
-from probes.host.maps import ENFORCER
-from probes.host.targets import Target
+from probes.host.libraries.targets import Target
+from probes.host.looking.maps import ENFORCER
 from probes.internals import private
 from probes.kernel import records
 from probes.kernel.links import Probe

@@ -27,24 +27,25 @@ from probes.calls.losses import Losses
 from probes.calls.tasks import Choice, Task, Tasks
 from probes.covering import Guard
 from probes.filters import Filters
-from probes.host import coroutines, maps
-from probes.host.before import Before
 from probes.host.clock import WallClock
-from probes.host.daemons import Daemons
-from probes.host.guests import Guests
-from probes.host.held import LOOKING
-from probes.host.lives import NO_ID, Exec, Exited, Forked, Missed, OutOfMemory, Signalled
-from probes.host.mapwatch import Dropped, Mapped, Online, Record, watch_maps
+from probes.host.daemons.before import Before
+from probes.host.daemons.guests import Guests
+from probes.host.daemons.programs import Daemons
+from probes.host.daemons.stacks import Inside
+from probes.host.libraries import coroutines
+from probes.host.libraries.mapwatch import Dropped, Mapped, Online, Record, watch_maps
+from probes.host.libraries.modules import Modules
+from probes.host.libraries.symbols import Symbols
+from probes.host.libraries.targets import Targets
+from probes.host.looking import maps
+from probes.host.looking.held import LOOKING
+from probes.host.looking.owners import Owners
+from probes.host.looking.turns import Turns
 from probes.host.memory import give_back, hold_little
-from probes.host.modules import Modules
-from probes.host.owners import Owners
-from probes.host.processes import Processes
-from probes.host.stacks import Inside
-from probes.host.symbols import Symbols
-from probes.host.targets import Targets
-from probes.host.tree import Tree
-from probes.host.turns import Turns
-from probes.host.users import Users
+from probes.host.processes.callers import Processes
+from probes.host.processes.lives import NO_ID, Exec, Exited, Forked, Missed, OutOfMemory, Signalled
+from probes.host.processes.tree import Tree
+from probes.host.processes.users import Users
 from probes.internals.private import DISPATCH
 from probes.kernel import records
 from probes.kernel.program import NONE, PAIR, RETS
@@ -329,7 +330,7 @@ class Session:
             elif isinstance(record, Forked):
                 self._happened.append(record)
                 self._processes.noticed(record)
-                self._owners.forked(record)
+                self._owners.forked(record.pid, record.ppid)
                 if self._tree:
                     self._tree.forked(record)
             elif isinstance(record, Missed):

@@ -16,8 +16,8 @@ from log.errors import TraceError
 from log.quote import quote
 from probes.api.load import stub_table
 from probes.api.table import ApiTable
-from probes.host.maps import ENFORCER
-from probes.host.targets import Targets
+from probes.host.libraries.targets import Targets
+from probes.host.looking.maps import ENFORCER
 from probes.internals.elf import Elf, read_elf
 
 FOLDER = Path(__file__).resolve().parent.parent

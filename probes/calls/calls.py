@@ -24,7 +24,7 @@ from probes.calls.open import NO_RETURN, Extra, Open, OpenCalls, Pieces, why_una
 from probes.calls.pieces import Denial, Returned, clip, is_complete, piece_of
 from probes.calls.tasks import Choice, Task
 from probes.calls.waits import Waits
-from probes.host.guests import Guests
+from probes.host.daemons.guests import Guests
 from probes.internals.private import (
     AGENT,
     BEGINS_JOB,

@@ -10,9 +10,9 @@ from log.client import Client
 from log.recent import Recent
 from log.values import CutText, Value
 from probes.calls.open import Message
-from probes.host.lives import NO_ID
-from probes.host.namespaces import InNamespaces
-from probes.host.processes import TICKS, Processes, host_pid, searches
+from probes.host.processes.callers import TICKS, Processes, host_pid, searches
+from probes.host.processes.lives import NO_ID
+from probes.host.processes.namespaces import InNamespaces
 from probes.internals.private import MOST_ATTRIBUTES
 from probes.plans.plan import Constants, Plan
 

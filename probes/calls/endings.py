@@ -32,7 +32,7 @@ from log.events import (
 from log.recent import Recent
 from log.values import CutText, Flags, Handle, Value
 from probes.calls.tasks import Task
-from probes.host.guests import Guest, Guests
+from probes.host.daemons.guests import Guest, Guests
 from probes.internals.private import CLOSES, TELLS
 
 MOST = 4096

@@ -16,8 +16,8 @@ from log.client import UNKNOWN, Client
 from log.events import Caller
 from log.recent import Recent
 from probes.calls.clients import Clients, Served, dispatched
-from probes.host.daemons import Daemons
-from probes.host.processes import Captured, Processes
+from probes.host.daemons.programs import Daemons
+from probes.host.processes.callers import Captured, Processes
 from probes.internals.private import CLAIM, IDENTITY
 from probes.kernel import records
 from probes.plans.plan import Constants, Plan, u64

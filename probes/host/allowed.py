@@ -9,12 +9,13 @@ import os
 from pathlib import Path
 
 from log.errors import TraceError
-from probes.host import maps
-from probes.host.held import LOOKING
+from probes.host.looking import maps
+from probes.host.looking.held import LOOKING
+from probes.host.processes.namespaces import FIRST
 
 # inode numbers that the kernel has given to the first namespaces since Linux 3.8
 # (include/linux/proc_ns.h)
-FIRST_PID_NAMESPACE = "pid:[4026531836]"
+FIRST_PID_NAMESPACE = f"pid:[{FIRST}]"
 FIRST_USER_NAMESPACE = "user:[4026531837]"
 SYS_PTRACE, SYS_ADMIN, PERFMON, BPF, CHECKPOINT_RESTORE = 19, 21, 38, 39, 40
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from probes.host.targets import Target, Targets, host_libraries
+from probes.host.libraries.targets import Target, Targets, host_libraries
 from tests.bench import (
     asking,
     choices,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from probes.api.load import load_api
 from probes.filters import Filters
-from probes.host.targets import Target
+from probes.host.libraries.targets import Target
 from probes.kernel import bpf, records
 from probes.kernel.links import Links, Probe
 from probes.kernel.program import RETURN_0, Program

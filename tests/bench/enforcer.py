@@ -20,7 +20,7 @@ from enforcer.policy.compiled import compile_policy
 from enforcer.policy.files import write_whole
 from enforcer.policy.layout import CHECK_AT, CHECKED_FROM, MADE_AT, SIZE_MAX
 from enforcer.policy.reading import read_policy
-from probes.host.targets import Target
+from probes.host.libraries.targets import Target
 from tests.bench.runs import Programs, Rounds, call
 from tests.bench.table import Row
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from probes.host import cgroups
-from probes.host.processes import Captured, Processes
+from probes.host.processes import cgroups
+from probes.host.processes.callers import Captured, Processes
 from tests.cgroups import root_of_all
 
 ID = os.urandom(32).hex()  # of this run alone

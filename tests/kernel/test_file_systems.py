@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from probes.host import maps, mapwatch
-from probes.host.enforcers import Enforcers
-from probes.host.symbols import Symbols
-from probes.host.targets import Targets, as_mapping
+from probes.host.libraries import mapwatch
+from probes.host.libraries.enforcers import Enforcers
+from probes.host.libraries.symbols import Symbols
+from probes.host.libraries.targets import Targets, as_mapping
+from probes.host.looking import maps
 from probes.kernel.records import VERDICT_FUNCTION
 from tests.enforced import library
 from tests.kernel.conftest import CALLS, end

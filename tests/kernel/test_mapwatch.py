@@ -14,10 +14,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from probes.host import mapwatch
-from probes.host.lives import Exec, Exited, Forked, Missed
-from probes.host.mapwatch import Dropped, Mapped, Online, PerfWatch, ProcWatch, Record, watch_maps
-from probes.host.symbols import Symbols
+from probes.host.libraries import mapwatch
+from probes.host.libraries.mapwatch import (
+    Dropped,
+    Mapped,
+    Online,
+    PerfWatch,
+    ProcWatch,
+    Record,
+    watch_maps,
+)
+from probes.host.libraries.symbols import Symbols
+from probes.host.processes.lives import Exec, Exited, Forked, Missed
 from probes.kernel import tracepoints as tracepoints_module
 from probes.kernel.program import Program
 from probes.kernel.tracepoints import Tracepoints

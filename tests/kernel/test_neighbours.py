@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.host import refusals, targets
+from probes.host.libraries import refusals, targets
 from tests.kernel.conftest import CALLS, Steps
 from tests.kernel.test_targets import LIBVIRT
 from tests.needs import PYTHON, ROOT

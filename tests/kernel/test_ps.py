@@ -17,8 +17,8 @@ from enforcer.guard import GUARD
 from log.client import UNKNOWN
 from log.events import Lost
 from probes import commands, ps
-from probes.host.admin import _uri
-from probes.host.maps import ENFORCER
+from probes.host.daemons.admin import _uri
+from probes.host.looking.maps import ENFORCER
 from probes.ps import Listed, list_processes, render_json, render_table
 from tests.unit.log_samples import DESTROY, START
 

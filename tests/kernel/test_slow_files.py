@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from enforcer.guard import GUARD
-from probes.host import maps, opening
-from probes.host.enforcers import NOT_BELIEVED, Enforcers
-from probes.host.modules import Modules
-from probes.host.stacks import Stacks
-from probes.host.symbols import Symbols
+from probes.host.daemons.stacks import Stacks
+from probes.host.libraries.enforcers import NOT_BELIEVED, Enforcers
+from probes.host.libraries.modules import Modules
+from probes.host.libraries.symbols import Symbols
+from probes.host.looking import maps, opening
 from probes.kernel.program import TWO_LINKS
 from probes.ps import list_processes
 from tests.kernel.conftest import CALLS

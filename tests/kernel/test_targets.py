@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from log.errors import TraceError
-from probes.host import maps, mapwatch, targets
-from probes.host.symbols import Symbols
-from probes.host.targets import Target, Targets, as_mapping
+from probes.host.libraries import mapwatch, targets
+from probes.host.libraries.symbols import Symbols
+from probes.host.libraries.targets import Target, Targets, as_mapping
+from probes.host.looking import maps
 from probes.internals import private
 from probes.internals.elf import read_elf
 from tests.kernel.conftest import CALLS, end

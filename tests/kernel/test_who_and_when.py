@@ -19,7 +19,8 @@ HOUR = 3600
 CAROL = 70000  # a user that this host's own list does not have
 MADE_UP = """
 import os, time
-from probes.host import clock, users
+from probes.host import clock
+from probes.host.processes import users
 from probes import session
 
 assert session.Users is users.Users and session.WallClock is clock.WallClock

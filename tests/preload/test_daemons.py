@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.host.daemons import Daemons
+from probes.host.daemons.programs import Daemons
 from tests.enforced import enforced_environment, put
 
 POLICY = '[[rule]]\nname = "none"\naction = "deny"\nclass = "write"\n'
@@ -70,6 +70,8 @@ def test_nothing_is_read_twice(tmp_path, monkeypatch):
     (tmp_path / "7" / "exe").symlink_to("/bin/true")
     daemons = Daemons(tmp_path)
     assert daemons.is_daemon(7) is False
-    monkeypatch.setattr("probes.host.daemons.imports", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(
+        "probes.host.daemons.programs.imports", lambda *_: pytest.fail("read again")
+    )
     assert daemons.is_daemon(7) is False
     assert daemons.is_daemon(8) is False

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from probes.host.maps import ENFORCER
+from probes.host.looking.maps import ENFORCER
 from tests.daemon import Daemon
 from tests.enforced import in_daemon, put
 from tests.needs import PATIENCE, PYTHON, ROOT

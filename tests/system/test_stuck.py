@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from probes.host.stacks import Inside, Stacks
+from probes.host.daemons.stacks import Inside, Stacks
 from tests import readme
 from tests.daemon import Daemon, Guest
 from tests.needs import PATIENCE, PYTHON, ROOT

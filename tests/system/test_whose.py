@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from probes.host.before import Before
-from probes.host.daemons import Daemons
+from probes.host.daemons.before import Before
+from probes.host.daemons.programs import Daemons
 from tests.daemon import DOMAIN, START, Daemon
 from tests.needs import PATIENCE, PYTHON
 

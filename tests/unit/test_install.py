@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.host.maps import ENFORCER
+from probes.host.looking.maps import ENFORCER
 from tests.needs import PYTHON, ROOT, lack
 
 

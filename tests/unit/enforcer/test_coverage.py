@@ -21,7 +21,7 @@ from enforcer.coverage import Coverage, policies_of
 from enforcer.policy import layout, summary
 from enforcer.policy.files import MEMORY_FILE
 from probes.api.undescribed import NO_STUB
-from probes.host.daemons import Daemons
+from probes.host.daemons.programs import Daemons
 from tests.enforced import compiled as compile_text
 from tests.enforced import put
 
@@ -223,7 +223,7 @@ def test_what_is_known_is_not_read_again(nothing, monkeypatch):
     covered.enforced(os.getpid())
     with in_force(compile_text(POLICY)):
         before = covered.covered_for(os.getpid())
-        for place in ("probes.host.maps.text", "enforcer.coverage._read_sealed"):
+        for place in ("probes.host.looking.maps.text", "enforcer.coverage._read_sealed"):
             monkeypatch.setattr(place, lambda *_: pytest.fail("read again"))
         for _ in range(5):
             covered.refresh()

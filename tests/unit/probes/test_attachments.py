@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from probes.attachments import Attachments, Done, Job
-from probes.host.owners import Owners
+from probes.host.looking.owners import Owners
 
 
 class Made(NamedTuple):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from probes import rows
 from probes.api.load import load_api
 from probes.filters import Filters
-from probes.host.targets import Target
+from probes.host.libraries.targets import Target
 from probes.internals.layouts import LAYOUTS, Layout
 from probes.kernel import records
 from probes.plans.plan import Limits

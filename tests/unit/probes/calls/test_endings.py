@@ -10,7 +10,7 @@ import pytest
 from log.events import Caller, DomainEvent
 from log.values import Handle, Value
 from probes.calls.endings import Cause, Endings
-from probes.host.guests import Guest, Guests, Killed
+from probes.host.daemons.guests import Guest, Guests, Killed
 
 ID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 DAEMON, MONITOR, VM_THREAD, WORKER = 7, 0x7F00, 71, 72

@@ -11,7 +11,7 @@ from log.events import Call, VerdictInfo
 from log.render import jsonl, text
 from probes.calls.calls import Calls
 from probes.calls.verdicts import NOT_ENFORCED
-from probes.host.maps import ENFORCER
+from probes.host.looking.maps import ENFORCER
 from probes.kernel import records
 from probes.kernel.records import VERDICT_FUNCTION
 from probes.plans.functions import verdict_plan

@@ -14,9 +14,9 @@ from log.events import Caller
 from probes.calls.clients import Connection, Served
 from probes.calls.open import Message
 from probes.calls.tasks import Task, Tasks
-from probes.host.daemons import Daemons
-from probes.host.lives import Exec, Missed
-from probes.host.processes import Captured, Processes
+from probes.host.daemons.programs import Daemons
+from probes.host.processes.callers import Captured, Processes
+from probes.host.processes.lives import Exec, Missed
 from probes.kernel import records
 
 CMDLINE = b"virsh\0list\0"

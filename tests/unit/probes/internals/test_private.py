@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from probes.host.targets import host_libraries
+from probes.host.libraries.targets import host_libraries
 from probes.internals import private
 from probes.internals.elf import read_elf
 from probes.internals.layouts import code_of
