@@ -19,7 +19,7 @@ if os.geteuid() == 0 and os.stat(__file__).st_uid != 0:
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from log.errors import TraceError, UsageError, explain, internal_error, say, short_of
-from log.usage import split_command
+from log.verbs.usage import split_command
 
 STDERR = 2
 
@@ -68,7 +68,7 @@ def do(arguments: Sequence[str]) -> int:
 
         return (run_policy if verb == "policy" else run_enforce)(words)
     if verb in ("log", "report", "verify", "export"):
-        from log import commands
+        from log.verbs import commands
 
         return {
             "log": commands.show_log,

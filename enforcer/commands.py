@@ -25,7 +25,7 @@ from enforcer.rehearsal import commands as rehearsal
 from log.errors import TraceError, say
 from log.quote import escape, quote
 from log.render.units import counted
-from log.usage import Parser, split_command
+from log.verbs.usage import Parser, split_command
 from probes.host.looking import maps
 
 FEW, SOME = 20, 5  # functions of a rule that are all listed; that stand for more

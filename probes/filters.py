@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from log.client import Client
 from log.events import Call, Caller, DomainEvent, Event, Owed
-from log.filter import ended_so, is_about, is_one_of, names_of, wants_function
+from log.filters.about import ended_so, is_about, is_one_of, names_of, wants_function
 from probes.api.table import Function
 from probes.kernel import records
 from probes.kernel.globs import compile_globs

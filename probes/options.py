@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from log import VERSION
 from log.errors import TraceError
-from log.usage import (
+from log.verbs.usage import (
     STRING_MAX,
     STRING_USUAL,
     Parser,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from log import VERSION
 from log.errors import TraceError, say
 from log.events import Owed, Recording
-from log.filter import is_about, names_of
+from log.filters.about import is_about, names_of
 from log.owing.owing import Owing
 from log.recording.folder import DEFAULT
 from log.recording.index import Indexes

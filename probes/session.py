@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from log.errors import UsageError
 from log.events import Caller, Event, Owed, UnderWay
+from log.filters.shown import Shown
 from log.owing.owing import Owing
 from log.owing.pairs import followed
-from log.shown import Shown
 from probes.api.load import load_api
 from probes.attachments import Attachments, listed
 from probes.calls import waits

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from log.usage import Parser, add_json, add_seconds, number, repeated, rows
+from log.verbs.usage import Parser, add_json, add_seconds, number, repeated, rows
 
 
 def list_parser() -> Parser:

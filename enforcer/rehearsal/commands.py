@@ -27,12 +27,12 @@ from enforcer.rehearsal.seen import Seen
 from enforcer.rehearsal.shown import as_json, as_text, stale
 from enforcer.rehearsal.span import Span
 from log.errors import TraceError, say
-from log.options import time_option
 from log.quote import name, quote
 from log.recording.folder import DEFAULT
 from log.recording.reader import STDIN
 from log.recording.writer import machine_id
-from log.usage import add_json, whole
+from log.verbs.options import time_option
+from log.verbs.usage import add_json, whole
 
 _MOST = 1 << 40
 _DAY = 86400 * 10**9  # ns

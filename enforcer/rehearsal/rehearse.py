@@ -26,7 +26,7 @@ from enforcer.rehearsal.facts import (
 )
 from enforcer.rehearsal.span import Span
 from log.events import Attached, Call, Gap, Lost, Reads, Recording, Unattached
-from log.filter import object_of
+from log.filters.about import object_of
 from log.recording.format import Line
 from log.recording.parse import ForeignLine, arguments, moment, parse
 from log.report.report import client_of

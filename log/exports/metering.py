@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from log import VERSION
 from log.events import Call, Event, Lost, Reads
-from log.filter import is_denied, object_of
+from log.filters.about import is_denied, object_of
 from log.quote import well_formed
 from log.sinks.exporter import Exporter, Gauge
 from log.values import Handle

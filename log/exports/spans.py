@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from log.events import Call, Command, DomainEvent, Event, Gap, Lost, Unattached, call_id
 from log.exports.endpoint import Endpoint, refused_in
-from log.filter import is_denied
+from log.filters.about import is_denied
 from log.render.otlp import (
     Node,
     node_of_call,

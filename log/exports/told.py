@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 from log.events import Call, DomainEvent, End, Event, Gap, Lost, Unattached, call_id
-from log.filter import is_denied, object_of
+from log.filters.about import is_denied, object_of
 from log.login import short
 from log.quote import escape
 from log.render import text

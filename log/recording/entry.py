@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from log.client import Client
 from log.events import Call, Caller, Command, DomainEvent, Event, Gap, Reads
-from log.filter import is_denied, names_of, uuids_of
+from log.filters.about import is_denied, names_of, uuids_of
 from log.recording.index import (
     CAUSED,
     DENIED,

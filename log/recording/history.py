@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from log.documents import names_in
 from log.events import Call, DomainEvent, Event
-from log.filter import DEFINES, matches, texts
+from log.filters.about import DEFINES, matches, texts
 from log.recent import Recent
 from log.recording.index import Indexes
 from log.recording.lines import Look

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from log.events import Call, Command, DomainEvent, Event, Recording, call_id
+from log.filters.shown import Shown
 from log.recent import Recent
 from log.recording.alike import LineParser
 from log.recording.format import Line
 from log.recording.parse import ForeignLine
 from log.recording.query import Query
-from log.shown import Shown
 
 MOST_CHILDREN = 1000  # of a call that are shown below it
 MOST_PARENTS = 65536  # that are waited for

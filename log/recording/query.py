@@ -13,7 +13,7 @@ from functools import cached_property
 
 from log.client import UNKNOWN, Client
 from log.events import Call, Caller, Command, DomainEvent, Event, Owed, Reads
-from log.filter import (
+from log.filters.about import (
     ended_so,
     is_about,
     is_one_of,

@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from log.events import Event
-from log.render import jsonl, text, xml
+from log.render import FORMS, jsonl, text, xml
 from log.render.siem import auditd, cef, ecs, ocsf
-from log.usage import FORMS
 
 Render = Callable[[Event], str]
 # lines of their own tell the host, too

@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from log import VERSION
-from log.asking import command_name
 from log.events import Call, Caller, Command, DomainEvent, Event, Lost, call_id
-from log.filter import is_denied, object_of
+from log.filters.about import is_denied, object_of
+from log.filters.asking import command_name
 from log.login import short
 from log.quote import well_formed
 from log.render import jsonl
 from log.render.notices import notice
+from log.render.why import why
 from log.values import Handle, Value
-from log.why import why
 
 SCHEMA = "https://opentelemetry.io/schemas/1.45.0"
 CALLS_WAIT = 10_000_000_000  # ns, for the call that caused them, by the time of events

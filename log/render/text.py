@@ -15,7 +15,6 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-from log.asking import command_name, only_asks
 from log.client import Client
 from log.events import (
     Call,
@@ -29,19 +28,20 @@ from log.events import (
     Recording,
     UnderWay,
 )
+from log.filters.asking import command_name, only_asks
 from log.login import came
 from log.quote import escape, name, quote
 from log.recent import by_identity
 from log.render.notices import notice
 from log.render.printers import arguments, handle, value
 from log.render.units import clock, duration, plural
+from log.render.why import person, why
 from log.values import (
     NO_VALUES,
     CutText,
     Value,
     Values,
 )
-from log.why import person, why
 
 INDENT = "  "  # a level of nesting
 _JUDGED = {"deny": "DENIED", "audit": "AUDITED"}

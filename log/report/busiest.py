@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from log.events import Call, Event, Lost
-from log.filter import object_of
+from log.filters.about import object_of
 from log.render.jsonl import rfc3339
 from log.render.units import clock, duration
 from log.report.in_json import as_line, words_of

@@ -5,8 +5,8 @@ their roles, and no longer than a page can bear.
 
 from __future__ import annotations
 
-from log.cut import cut_event
 from log.events import Event
+from log.filters.cut import cut_event
 from log.quote import escape
 from log.render import text
 

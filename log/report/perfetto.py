@@ -14,9 +14,9 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
-from log.asking import command_name
 from log.events import Call, Caller, Command, DomainEvent, Event, Gap, Lost, Reads, call_id
-from log.filter import is_denied, object_of
+from log.filters.about import is_denied, object_of
+from log.filters.asking import command_name
 from log.recording.linking import Found
 from log.render.jsonl import rfc3339
 from log.report.lines import line_of, safe, short

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from log.client import Client
 from log.events import Call, Caller, DomainEvent, Event, Gap, Lost, Reads, call_id
-from log.filter import is_denied, object_of
+from log.filters.about import is_denied, object_of
 from log.recent import Recent
+from log.render.why import why
 from log.report.spent import Shares
 from log.sinks.summary import Counts
 from log.values import CutText, Handle, Value
-from log.why import why
 
 MOST_ROWS = 4096  # of a table; what comes then is counted together
 MOST_ENDINGS = 16384

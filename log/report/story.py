@@ -19,7 +19,7 @@ from log.events import (
     Unattached,
     call_id,
 )
-from log.filter import object_of
+from log.filters.about import object_of
 from log.recent import Recent
 from log.report.bounded import Fair, Grid, Scale
 from log.report.lines import STRING, Line, line_of, safe

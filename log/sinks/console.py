@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from log.events import Call, End, Event, Lost
-from log.filter import is_denied
+from log.filters.about import is_denied
 from log.render import text
 from log.sinks.channel import NotRead, Weight
 from log.sinks.output import FORMATS, NOTHING, Output, weight_of

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from log.events import Event
+from log.filters.tally import Tally
 from log.quote import escape
 from log.render.notices import end_summary
 from log.render.text import View
@@ -23,7 +24,6 @@ from log.sinks.output import FORMATS, Output, open_file
 from log.sinks.sink import GivenUp, Sink
 from log.sinks.summary import Summary
 from log.sinks.terminal import make_console
-from log.tally import Tally
 
 STDERR = 2
 STDERR_PATIENCE = 0.1  # s that a line on standard error may take

@@ -17,13 +17,13 @@ from collections.abc import Sequence
 
 from log.errors import TraceError
 from log.events import Call, Event, Lost
-from log.filter import is_denied
+from log.filters.about import is_denied
 from log.quote import name
+from log.render import FORMS
 from log.render.forms import Render, render
 from log.sinks.channel import Batch, Channel, LineWriter, NotRead, Weight, may_block
 from log.sinks.file import open_path, send
 from log.sinks.sink import Complain, GivenUp
-from log.usage import FORMS
 
 FORMATS: dict[str, Render] = {form: render(form, os.uname().nodename) for form in FORMS}
 STDOUT = 1

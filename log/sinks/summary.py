@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from log.events import Call, Event, Reads
-from log.filter import is_denied
+from log.filters.about import is_denied
 from log.quote import name
 from log.render.units import duration
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from log.asking import only_asks
 from log.events import BY_CALL, NO_CALL, Command, DomainEvent, Event
+from log.filters.asking import only_asks
 from log.redact.json import redact_message, without_newline
 from log.values import Handle, Value
 from probes.api.table import ApiTable, Function

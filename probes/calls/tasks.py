@@ -50,7 +50,7 @@ class Task(NamedTuple):
 
 class Choice(NamedTuple):
     """What of the user's choice matters while calls are under way; which events are shown in the
-    end is for log/shown.py.
+    end is for log/filters/shown.py.
 
     Which processes are wanted is decided when a call begins, since what it causes is as wanted as
     it is.

@@ -17,8 +17,8 @@ from pathlib import Path
 import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
 with atheris.instrument_imports(include=["log"]):
-    from log.cut import cut_event
     from log.errors import TraceError
+    from log.filters.cut import cut_event
     from log.recording import reader
     from log.recording.folder import segment_name
     from log.recording.format import INDEX, SEEK_TABLE, compress, skippable

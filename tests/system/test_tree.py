@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from log.asking import only_asks
+from log.filters.asking import only_asks
 from tests.daemon import DOMAIN
 from tests.needs import PATIENCE, PYTHON, ROOT
 

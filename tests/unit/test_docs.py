@@ -17,9 +17,9 @@ import pytest
 
 from enforcer.commands import enforce_parser, policy_parser
 from enforcer.policy.reading import KEYS
-from log.options import export_parser, log_parser, report_parser, verify_parser
 from log.render import jsonl
-from log.usage import split_command
+from log.verbs.options import export_parser, log_parser, report_parser, verify_parser
+from log.verbs.usage import split_command
 from probes.options import record_parser, tracing_parser
 from probes.verbs import list_parser, open_parser, ps_parser, stuck_parser, top_parser
 from tests import readme

@@ -18,14 +18,14 @@ ROOT = Path(__file__).parents[2]
 # above it
 ORDER = (
     "log",
+    "log/filters",
     "log/redact",
     "log/render",
     "log/sinks",
     "log/exports",
     "log/recording",
     "log/report",
-    "log/options",
-    "log/commands",
+    "log/verbs",
     "probes/api",
     "probes/kernel",
     "probes/internals",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 
-from log.usage import split_command
+from log.verbs.usage import split_command
 from probes.options import record_parser
 from tests.needs import ROOT
 

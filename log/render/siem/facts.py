@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 from log.client import Client
 from log.documents import names_in
 from log.events import Call, Caller, DomainEvent, Event, Gap, Lost, Reads, Unattached, call_id
-from log.filter import DEFINES, NAME_ARGS
+from log.filters.about import DEFINES, NAME_ARGS
 from log.login import short
 from log.render.notices import notice
 from log.render.printers import arguments, value
+from log.render.why import why
 from log.values import CutText, Handle, Value, Xml
-from log.why import why
 
 CALL, READS, DOMAIN, LOSS = "call", "reads", "domain", "loss"  # kinds of facts
 CREATE, READ, UPDATE, DELETE = "create", "read", "update", "delete"

@@ -13,8 +13,8 @@ from log.login import Login, LoginStep, short
 from log.recording.parse import parse
 from log.render import jsonl, text, xml
 from log.render.siem import auditd, cef, ecs, ocsf
+from log.render.why import person
 from log.values import Value
-from log.why import person
 from tests.unit.log_samples import CALLER, DESTROY
 
 SUDO = LoginStep("sudo", 41, 1000, "alice")

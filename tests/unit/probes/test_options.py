@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tracer
-from log.usage import split_command
+from log.verbs.usage import split_command
 from probes.filters import Filters
 from probes.options import tracing_parser
 

@@ -8,10 +8,10 @@ import os
 
 import pytest
 
-from log.commands import show_log, show_report
 from log.events import Call, DomainEvent, Event, VerdictInfo, call_id
 from log.render import jsonl
 from log.values import Handle, Values, Xml
+from log.verbs.commands import show_log, show_report
 from tests.unit.log_samples import CALLER, CONNECT, DESTROY, NS, START, UUID
 from tests.unit.recording_samples import record
 

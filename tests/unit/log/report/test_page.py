@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.commands import show_report
 from log.errors import TraceError, UsageError
 from log.events import Event, Gap, Lost, VerdictInfo, call_id
 from log.quote import name
@@ -28,6 +27,7 @@ from log.report.page import PageHead, as_json, page
 from log.report.report import Report
 from log.report.story import Story
 from log.values import Handle, Values
+from log.verbs.commands import show_report
 from tests.needs import PATIENCE, lack
 from tests.unit.log.report.test_story import LIBVIRTD, change
 from tests.unit.log_samples import CALLER, DESTROY, HOSTILE, NS, START, any_text, call_on

@@ -11,13 +11,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from log.commands import show_report
 from log.events import Command, Event, Gap, Lost, call_id
 from log.recording.linking import Found
 from log.render import jsonl
 from log.report import perfetto
 from log.report.perfetto import Trace
 from log.values import Handle
+from log.verbs.commands import show_report
 from tests.unit.log.report.test_page import hostile_events
 from tests.unit.log.report.test_story import LIBVIRTD, change
 from tests.unit.log_samples import CALLER, DESTROY, NS, START, WEB1, call_on

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from log.client import Client
-from log.commands import show_report
 from log.events import BY_CALL, NO_CALL, Caller, Command, DomainEvent, Event, VerdictInfo, call_id
 from log.render import jsonl
 from log.report import report as reporting
 from log.values import Handle
+from log.verbs.commands import show_report
 from tests.unit.log_samples import CALLER, DESTROY, END, HOSTILE, NS, START, call_on
 from tests.unit.recording_samples import READ, destroy, record
 

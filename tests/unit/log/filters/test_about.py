@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from log.filter import ended_so, is_about, is_one_of, names_of, uuids_of, wants_function
+from log.filters.about import ended_so, is_about, is_one_of, names_of, uuids_of, wants_function
 from log.values import CutText, Values
 from tests.unit.log_samples import DESTROY, END, UUID
 

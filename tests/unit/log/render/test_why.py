@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from log.events import CAUSES, Caller, DomainEvent
+from log.render.why import why
 from log.values import Handle, Value
-from log.why import why
 
 CALLER = Caller(7, "/usr/sbin/libvirtd", None, 0, "root", None, None, None)
 EVENT = DomainEvent(1, 1, "x", CALLER, Handle("domain", {}), "stopped", "failed", None)

@@ -9,7 +9,7 @@ import argparse
 
 from log.recording.folder import DEFAULT
 from log.recording.query import Query
-from log.usage import (
+from log.verbs.usage import (
     EXPORTS,
     STRING_USUAL,
     Parser,
@@ -25,7 +25,7 @@ from log.usage import (
     repeated,
     rows,
 )
-from log.when import EXAMPLES, parse_time
+from log.verbs.when import EXAMPLES, parse_time
 
 EPILOG = """\
 examples:

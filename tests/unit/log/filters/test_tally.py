@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.events import Event, Lost, VerdictInfo
-from log.tally import MOST_RULES, Tally
+from log.filters.tally import MOST_RULES, Tally
 from tests.unit.log_samples import ATTACHED, CLOCK, DESTROY, START, UNATTACHED
 
 DENIED = DESTROY._replace(failed=True, verdict=VerdictInfo("deny", "no"))

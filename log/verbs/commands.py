@@ -12,11 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from log.cut import cut_event
 from log.errors import TraceError, UsageError, say
 from log.events import End
 from log.exports.exporters import open_target
-from log.options import export_parser, log_parser, query_of, report_parser, verify_parser
+from log.filters.cut import cut_event
 from log.quote import name
 from log.recording.exporting import Exporting
 from log.recording.history import Documents, with_renames
@@ -41,6 +40,7 @@ from log.sinks.progress import Bar, open_bar
 from log.sinks.summary import Summary
 from log.sinks.terminal import make_console, paints
 from log.sinks.whole import write_whole
+from log.verbs.options import export_parser, log_parser, query_of, report_parser, verify_parser
 
 _AT_ONCE = 1 << 16  # characters that are printed together
 _QUARTER_HOUR = 900 * 10**9  # ns: no zone's days begin within one

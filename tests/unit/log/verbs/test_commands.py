@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from log import commands
-from log.commands import show_log, show_report
 from log.events import Event
 from log.render import jsonl
 from log.render.forms import ON_A_HOST
 from log.sinks.progress import Bar, open_bar
 from log.sinks.terminal import ERASE
+from log.verbs import commands
+from log.verbs.commands import show_log, show_report
 from tests.needs import PATIENCE
 from tests.recorded import TRACER
 from tests.unit.log_samples import DESTROY, END, NS, START, call_on

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from log.events import BY_CALL, Call, Command, DomainEvent, Event, call_id
-from log.shown import Shown
+from log.filters.shown import Shown
 from tests.unit.log_samples import CALLER, DESTROY, LOST, START, WEB1
 
 ID = call_id(DESTROY.tid, START)

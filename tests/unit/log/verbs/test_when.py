@@ -7,7 +7,7 @@ import datetime
 
 import pytest
 
-from log.when import parse_time
+from log.verbs.when import parse_time
 
 NOW = datetime.datetime(2026, 11, 25, 21, 30, 15)
 AT = datetime.datetime

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from log.events import Call, End, Event, Lost, VerdictInfo
-from log.filter import is_denied
+from log.filters.about import is_denied
 from log.values import Value
 
 MOST_RULES = 256

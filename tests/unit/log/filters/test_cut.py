@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.cut import cut_event
 from log.events import Command
+from log.filters.cut import cut_event
 from log.values import CutList, CutText, Handle, Values, Xml
 from tests.unit.log_samples import CALLER, DESTROY, END, any_text, any_value
 

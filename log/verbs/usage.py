@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from log.render import FORMS
+
 STRING_MAX, STRING_USUAL = 65536, 256  # bytes
-# of a log, by their names (log/render/forms.py)
-FORMS = ("text", "json", "xml", "ocsf", "ecs", "cef", "auditd")
 FORMS_HELP = "text, json, xml; ocsf, ecs, cef or auditd, for a SIEM"
 EXPORTS = "journal, syslog=URL, otlp=URL, prometheus=WHERE"
 

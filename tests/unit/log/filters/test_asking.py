@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from log.asking import command_name, only_asks
+from log.filters.asking import command_name, only_asks
 from log.values import CutText, Unreadable, Value
 
 
