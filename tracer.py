@@ -60,7 +60,7 @@ def do(arguments: Sequence[str]) -> int:
     """What the first word says; the exit status."""
     verb, words = (arguments[0], arguments[1:]) if arguments else ("", [])
     if verb == "list":
-        from probes.functions import show_functions
+        from probes.verbs.functions import show_functions
 
         return show_functions(words)
     if verb in ("policy", "enforce"):
@@ -78,35 +78,40 @@ def do(arguments: Sequence[str]) -> int:
         }[verb](words)
     if verb == "open":
         from enforcer.guard import GUARD
-        from probes.owed import show_open
+        from probes.verbs.open import show_open
 
         return show_open(words, GUARD)
     if verb == "top":
         from enforcer.guard import GUARD
-        from probes.busy import show_top
+        from probes.verbs.top import show_top
 
         return show_top(words, GUARD)
-    if verb in ("ps", "stuck"):
+    if verb == "ps":
         from enforcer.guard import GUARD
-        from probes.commands import show_processes, show_stuck
+        from probes.verbs.ps import show_processes
 
-        return (show_processes if verb == "ps" else show_stuck)(words, GUARD)
+        return show_processes(words, GUARD)
+    if verb == "stuck":
+        from enforcer.guard import GUARD
+        from probes.verbs.stuck import show_stuck
+
+        return show_stuck(words, GUARD)
     return trace(arguments)
 
 
 def trace(arguments: Sequence[str]) -> int:
     """Traces, to the screen or to a record; the exit status is COMMAND's, if there is one."""
-    from probes.options import parse_record, parse_tracing
+    from probes.verbs.options import parse_record, parse_tracing
 
     if arguments[:1] == ["record"]:
         options, command = parse_record(arguments[1:])
     else:
         options, command = parse_tracing(arguments)
-    from probes.loading import Loading
+    from probes.tracing.loading import Loading
 
     loading = Loading(options.buffer_size << 20, options.returns)
     from enforcer.guard import GUARD
-    from probes import live
+    from probes.verbs import live
 
     begin = live.record if arguments[:1] == ["record"] else live.trace
     return begin(options, command, GUARD, loading)

@@ -5,6 +5,6 @@ from __future__ import annotations
 
 from enforcer.counting import shown
 from enforcer.coverage import Coverage, host_enforcers, named_policy
-from probes.covering import Guard
+from probes.tracing.covering import Guard
 
 GUARD = Guard(Coverage, host_enforcers, shown, named_policy)

@@ -14,8 +14,8 @@ from enforcer.commands import enforce_parser, policy_parser
 from enforcer.completions.words import Verb, Word
 from log import VERSION
 from log.verbs.options import export_parser, log_parser, report_parser, verify_parser
-from probes.options import record_parser, tracing_parser
-from probes.verbs import list_parser, open_parser, ps_parser, stuck_parser, top_parser
+from probes.verbs.options import record_parser, tracing_parser
+from probes.verbs.parsers import list_parser, open_parser, ps_parser, stuck_parser, top_parser
 
 # what a word is, by its metavar and, where that stands for several things, by its dest
 KINDS = {

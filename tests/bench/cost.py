@@ -17,13 +17,13 @@ from statistics import median
 from typing import NamedTuple
 
 from probes.api.load import load_api
-from probes.filters import Filters
 from probes.host.libraries.targets import Target
 from probes.kernel import bpf, records
 from probes.kernel.links import Links, Probe
 from probes.kernel.program import RETURN_0, Program
 from probes.plans import functions as plans
 from probes.plans.plan import Limits, Plan
+from probes.tracing.filters import Filters
 from tests.bench.runs import Command, Programs, Rounds, call, remove
 from tests.bench.table import Row
 from tests.needs import PATIENCE

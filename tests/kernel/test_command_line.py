@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.session import PRIORITY
+from probes.tracing.session import PRIORITY
 from tests.needs import PATIENCE, PYTHON, ROOT
 
 TRACER = [PYTHON, "-E", "-s", str(ROOT / "tracer.py")]

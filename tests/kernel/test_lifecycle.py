@@ -64,7 +64,7 @@ def names(tracer: Tracer, pid: int) -> list[object]:
 # as on a kernel whose return probes kill processes under seccomp
 NO_RETURNS = """
 import sys
-from probes import ways
+from probes.tracing import ways
 ways.has_session = ways.returns.can_be_found = lambda: False
 import tracer
 sys.exit(tracer.main(sys.argv[1:]))
@@ -104,7 +104,7 @@ def test_without_return_probes_calls_are_shown_by_their_begin(caller, tmp_path: 
     ] == ["test"] * CALLS
 
 
-SLEEPS = "from probes import looks\nlooks.CALM, looks.ASLEEP = 0.1, 3600"
+SLEEPS = "from probes.verbs import looks\nlooks.CALM, looks.ASLEEP = 0.1, 3600"
 
 
 def test_calls_and_signals_wake_a_tracer_that_is_asleep(steps) -> None:

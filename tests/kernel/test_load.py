@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from probes import attachments
 from probes.internals.elf import read_elf
 from probes.kernel import bpf, links
 from probes.kernel.program import RETURN_0, has_uprobe_multi
+from probes.tracing import attachments
 from tests.kernel.conftest import CALLS, TO_FILE, TRACER, read_facts
 from tests.needs import PYTHON
 from tests.neighbours import made_up

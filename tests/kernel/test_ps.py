@@ -16,10 +16,12 @@ import pytest
 from enforcer.guard import GUARD
 from log.client import UNKNOWN
 from log.events import Lost
-from probes import commands, ps
 from probes.host.daemons.admin import _uri
 from probes.host.looking.maps import ENFORCER
-from probes.ps import Listed, list_processes, render_json, render_table
+from probes.verbs import looking_on
+from probes.verbs import processes as ps
+from probes.verbs import ps as show
+from probes.verbs.processes import Listed, list_processes, render_json, render_table
 from tests.unit.log_samples import DESTROY, START
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
@@ -170,11 +172,11 @@ class Busy:
 
 def test_calls_are_counted_as_they_come(monkeypatch, capsys):
     """However many there are, also of clients; what the numbers lack is said."""
-    monkeypatch.setattr(commands, "Session", Busy)
+    monkeypatch.setattr(looking_on, "Session", Busy)
     monkeypatch.setattr(ps, "MOST_COUNTED", 2)
     clock = SimpleNamespace(monotonic=iter(range(9)).__next__, sleep=lambda seconds: None)
-    monkeypatch.setattr(commands, "time", clock)
-    counts = commands._counted(8, GUARD)
+    monkeypatch.setattr(looking_on, "time", clock)
+    counts = show._counted(8, GUARD)
     pid = DESTROY.caller.pid
     assert counts == {(pid, 1): 1, (pid, 2): 2}
     assert capsys.readouterr().err.splitlines()[1:] == [

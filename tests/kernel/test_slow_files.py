@@ -21,7 +21,7 @@ from probes.host.libraries.modules import Modules
 from probes.host.libraries.symbols import Symbols
 from probes.host.looking import maps, opening
 from probes.kernel.program import TWO_LINKS
-from probes.ps import list_processes
+from probes.verbs.processes import list_processes
 from tests.kernel.conftest import CALLS
 from tests.kernel.test_neighbours import count
 from tests.kernel.test_targets import LIBVIRT

@@ -21,7 +21,7 @@ MADE_UP = """
 import os, time
 from probes.host import clock
 from probes.host.processes import users
-from probes import session
+from probes.tracing import session
 
 assert session.Users is users.Users and session.WallClock is clock.WallClock
 

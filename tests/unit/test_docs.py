@@ -20,8 +20,8 @@ from enforcer.policy.reading import KEYS
 from log.render import jsonl
 from log.verbs.options import export_parser, log_parser, report_parser, verify_parser
 from log.verbs.usage import split_command
-from probes.options import record_parser, tracing_parser
-from probes.verbs import list_parser, open_parser, ps_parser, stuck_parser, top_parser
+from probes.verbs.options import record_parser, tracing_parser
+from probes.verbs.parsers import list_parser, open_parser, ps_parser, stuck_parser, top_parser
 from tests import readme
 from tests.enforced import library
 from tests.needs import PYTHON, ROOT, lack

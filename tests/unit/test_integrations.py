@@ -6,7 +6,7 @@ from __future__ import annotations
 import shlex
 
 from log.verbs.usage import split_command
-from probes.options import record_parser
+from probes.verbs.options import record_parser
 from tests.needs import ROOT
 
 

@@ -19,7 +19,7 @@ from enforcer.completions.fish import fish
 from enforcer.completions.verbs import verbs
 from enforcer.completions.zsh import zsh
 from log import VERSION
-from probes.options import tracing_parser
+from probes.verbs.options import tracing_parser
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.unit

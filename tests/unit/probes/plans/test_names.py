@@ -9,10 +9,10 @@ from log.events import Call
 from log.render import jsonl, text
 from log.values import CutText, Handle, Unreadable, Value, Values
 from probes.calls.domains import with_true_name
-from probes.filters import Filters
 from probes.kernel import records
 from probes.plans.plan import NAME, Builder, Limits
 from probes.plans.values import Copied, string_value
+from probes.tracing.filters import Filters
 from tests.unit.log_samples import DESTROY, UUID
 
 LONG = "x" * 300

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import pytest
 
-from probes.attachments import Attachments, FileState
 from probes.host.looking import maps, opening
 from probes.host.writes import Writes
+from probes.tracing.attachments import Attachments, FileState
 
 IN_OPEN = 0x20
 

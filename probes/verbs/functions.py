@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from log.errors import TraceError
 from probes.api import listing
 from probes.api.load import load_api
-from probes.verbs import list_parser
+from probes.verbs.parsers import list_parser
 
 
 def show_functions(arguments: Sequence[str]) -> int:

@@ -19,14 +19,11 @@ from log.filters.shown import Shown
 from log.owing.owing import Owing
 from log.owing.pairs import followed
 from probes.api.load import load_api
-from probes.attachments import Attachments, listed
 from probes.calls import waits
 from probes.calls.calls import Calls
 from probes.calls.endings import Endings
 from probes.calls.losses import Losses
 from probes.calls.tasks import Choice, Task, Tasks
-from probes.covering import Guard
-from probes.filters import Filters
 from probes.host.clock import WallClock
 from probes.host.daemons.before import Before
 from probes.host.daemons.guests import Guests
@@ -50,9 +47,12 @@ from probes.internals.private import DISPATCH
 from probes.kernel import records
 from probes.kernel.program import NONE, PAIR, RETS
 from probes.kernel.reader import SETTLED_NS, Reader, key_of, time_of
-from probes.loading import Loading
 from probes.plans.plan import Limits
-from probes.rows import Rows
+from probes.tracing.attachments import Attachments, listed
+from probes.tracing.covering import Guard
+from probes.tracing.filters import Filters
+from probes.tracing.loading import Loading
+from probes.tracing.rows import Rows
 
 # s: as long after it, at most, it is known that a process began or became another program
 NOTICED = 0.002

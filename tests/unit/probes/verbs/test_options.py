@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import tracer
 from log.verbs.usage import split_command
-from probes.filters import Filters
-from probes.options import tracing_parser
+from probes.tracing.filters import Filters
+from probes.verbs.options import tracing_parser
 
 LAST_PID = 1 << 22  # never given to a process: pids end before it
 
@@ -203,7 +203,7 @@ def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, error, said):
     def refused(words):
         raise error
 
-    monkeypatch.setattr("probes.functions.show_functions", refused)
+    monkeypatch.setattr("probes.verbs.functions.show_functions", refused)
     assert tracer.main(["list"]) == 1
     assert capsys.readouterr() == ("", f"libvirt-trace: {said}\n")
     with pytest.raises(type(error)):
@@ -214,7 +214,7 @@ def test_a_fault_of_ours_is_one_line_without_what_it_says(monkeypatch, capsys):
     def broken(words):
         raise ValueError("a secret")
 
-    monkeypatch.setattr("probes.functions.show_functions", broken)
+    monkeypatch.setattr("probes.verbs.functions.show_functions", broken)
     assert tracer.main(["list"]) == 1
     out, err = capsys.readouterr()
     assert out == "" and "secret" not in err
@@ -224,7 +224,7 @@ def test_a_fault_of_ours_is_one_line_without_what_it_says(monkeypatch, capsys):
 FAILS_IN_A_THREAD = """
 import sys, threading
 sys.path.insert(0, {root!r})
-import probes.functions, tracer
+import probes.verbs.functions, tracer
 def fail():
     raise KeyError("hunter2")
 def functions(arguments):
@@ -232,7 +232,7 @@ def functions(arguments):
     thread.start()
     thread.join()
     return 0
-probes.functions.show_functions = functions
+probes.verbs.functions.show_functions = functions
 tracer.main(["list"])
 """
 

@@ -29,10 +29,11 @@ from log.verbs.usage import (
     split_command,
     whole,
 )
+from probes.tracing import AUTO, PROBE, RET
 
 # what knows the kernel is imported where it is used: --help and --version are there at once
 if TYPE_CHECKING:
-    from probes.filters import Filters
+    from probes.tracing.filters import Filters
 EXAMPLES = """\
 examples:
   libvirt-trace                             every libvirt call on this host
@@ -57,8 +58,6 @@ exit status: COMMAND's, if there is one (125: it could not be started); else 0,
 1 after a failure, 2 for wrong usage. Ctrl-C ends tracing with 0.
 See also libvirt-trace(8).
 """
-# how results are learnt (probes/ways.py)
-AUTO, PROBE, RET = "auto", "probe", "ret"
 DAY_NS = 24 * 3600 * 10**9
 SPANS = {"h": DAY_NS // 24, "d": DAY_NS, "w": 7 * DAY_NS}  # ns
 SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}  # bytes
@@ -252,7 +251,7 @@ def tracing_parser(version: str) -> Parser:
 
 def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
     """The filters that the options ask for. TraceError for a process that is not there."""
-    from probes.filters import Filters
+    from probes.tracing.filters import Filters
 
     for pid in options.pids:
         if not Path(f"/proc/{pid}").exists():

@@ -17,7 +17,7 @@ from log.errors import TraceError
 from probes.internals import returns
 from probes.kernel.confined import returns_kill_confined
 from probes.kernel.program import CONFINED, NONE, PAIR, RETS, SESSION, has_session
-from probes.options import PROBE, RET
+from probes.tracing import PROBE, RET
 
 
 class Way(NamedTuple):

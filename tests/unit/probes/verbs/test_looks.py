@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from probes import looks
-from probes.looks import Looks
+from probes.verbs import looks
+from probes.verbs.looks import Looks
 
 NEVER = 1e6  # s
 

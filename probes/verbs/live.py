@@ -19,18 +19,18 @@ from log.exports.exporters import anchor_of, open_exporters
 from log.sinks.exporter import Gauge
 from log.sinks.fanout import Log
 from log.sinks.terminal import need_rich
-from probes.covering import Guard
-from probes.filters import Filters
 from probes.host.allowed import unseen
 from probes.host.command import Launched
 from probes.host.keyboard import Keyboard, is_keyboard
 from probes.host.pidfile import PidFile
-from probes.loading import Loading
-from probes.looks import ASLEEP, BEHIND, IDLE, SOON, Looks
-from probes.options import filters_of
 from probes.plans.plan import Limits
-from probes.session import Options, Session
-from probes.signals import Signals
+from probes.tracing.covering import Guard
+from probes.tracing.filters import Filters
+from probes.tracing.loading import Loading
+from probes.tracing.session import Options, Session
+from probes.verbs.looks import ASLEEP, BEHIND, IDLE, SOON, Looks
+from probes.verbs.options import filters_of
+from probes.verbs.signals import Signals
 
 LONG = 1_000_000_000  # ns that a call has to be under way to be told at the end
 SWITCH = 0.001  # s: threads that write wait no longer for this one
@@ -128,7 +128,7 @@ def trace(options: argparse.Namespace, argv: list[str], guard: Guard, loading: L
 
 def record(options: argparse.Namespace, argv: list[str], guard: Guard, loading: Loading) -> int:
     """libvirt-trace record: tracing whose log is a record; else as `trace`."""
-    from probes.recorded import record_sinks  # what writes is no one else's
+    from probes.verbs.recorded import record_sinks  # what writes is no one else's
 
     slower, options.slower = options.slower, None  # no filter here
     filters = filters_of(options, tree=bool(argv) and not options.all_processes)

@@ -6,10 +6,9 @@ from __future__ import annotations
 import pytest
 
 from log.errors import TraceError
-from probes import ways
 from probes.internals import returns
 from probes.kernel.program import CONFINED, NONE, PAIR, RETS, SESSION
-from probes.options import PROBE, RET
+from probes.tracing import PROBE, RET, ways
 
 
 @pytest.mark.parametrize(

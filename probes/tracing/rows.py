@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping
 from probes.api import undescribed
 from probes.api.table import ApiTable, Function
 from probes.api.undescribed import unknown_function
-from probes.filters import Filters
 from probes.host.libraries.targets import Target
 from probes.host.looking.maps import ENFORCER
 from probes.internals import private
@@ -21,6 +20,7 @@ from probes.kernel.records import VERDICT_FUNCTION
 from probes.plans import functions as plans
 from probes.plans.functions import verdict_plan
 from probes.plans.plan import Limits, PlanRow
+from probes.tracing.filters import Filters
 
 ROW = 0xFFFF  # bits of a cookie that are the plan row
 NO_NUMBER = records.MAX_VERDICT_ROWS  # the enforcer has no stub for functions that nobody describes

@@ -11,21 +11,19 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from log import VERSION
 from log.errors import say
 from log.report.busiest import SORTS, TITLES, Busiest, as_json, heading, tables
 from log.sinks.redrawn import BEGIN, END, Redrawn
 from log.sinks.terminal import is_dumb, need_rich
-from probes.covering import Guard
-from probes.filters import Filters
 from probes.host.allowed import unseen
 from probes.host.keyboard import Keyboard, is_keyboard
-from probes.loading import Loading
-from probes.looks import BEHIND, Looks
-from probes.plans.plan import Limits
-from probes.session import Options, Session
-from probes.signals import Signals
-from probes.verbs import top_parser
+from probes.tracing.covering import Guard
+from probes.tracing.loading import Loading
+from probes.tracing.session import Session
+from probes.verbs.looking_on import begin
+from probes.verbs.looks import BEHIND, Looks
+from probes.verbs.parsers import top_parser
+from probes.verbs.signals import Signals
 
 KEYS = {by[0]: by for by in SORTS}
 MOST_NOTES = 3  # lines of what went wrong, the last ones
@@ -49,7 +47,7 @@ def show_top(arguments: Sequence[str], guard: Guard) -> int:
     if is_screen:
         need_rich()
     signals = Signals(reopens=False, patience=2)
-    session = Session(Options(Filters(), Limits(256, True), (), VERSION), guard, loading)
+    session = begin(guard, loading)
     session.start()
     try:
         notes = [note for note in (unseen(),) if note]

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 
-from log import VERSION
 from log.errors import TraceError, say
 from log.events import Owed, Recording
 from log.filters.about import is_about, names_of
@@ -22,15 +21,11 @@ from log.recording.query import Query
 from log.recording.reader import read
 from log.recording.writer import boot_id
 from log.render import jsonl, text
-from probes.covering import Guard
-from probes.filters import Filters
 from probes.host.processes.callers import began
-from probes.loading import Loading
-from probes.plans.plan import Limits
-from probes.session import Options, Session
-from probes.verbs import open_parser
-
-LOOK = 0.05  # s between two looks at the rings
+from probes.tracing.covering import Guard
+from probes.tracing.filters import Filters
+from probes.verbs.looking_on import begin, look_on
+from probes.verbs.parsers import open_parser
 
 
 def show_open(arguments: Sequence[str], guard: Guard) -> int:
@@ -51,15 +46,11 @@ def show_open(arguments: Sequence[str], guard: Guard) -> int:
 
 
 def _traced(seconds: float, guard: Guard) -> list[Owed]:
-    loading = Loading()
-    filters = Filters(plumbing=True)  # what gives up references tells what still refers
-    session = Session(Options(filters, Limits(256, True), (), VERSION), guard, loading)
+    # what gives up references tells what still refers
+    session = begin(guard, filters=Filters(plumbing=True))
     session.start()
     try:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            session.poll()
-            time.sleep(LOOK)
+        look_on(session, seconds)
         session.poll()
         found = session.owed()
         for warning in session.take_warnings():

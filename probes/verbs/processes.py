@@ -16,13 +16,13 @@ from log.events import Call, Event, Lost
 from log.quote import escape, quote, well_formed
 from log.render.units import counted, plural
 from probes.api.load import load_api
-from probes.covering import Guard
 from probes.host.daemons.admin import Connected, clients
 from probes.host.daemons.programs import Daemons
 from probes.host.libraries.targets import Targets
 from probes.host.looking import maps, slow
 from probes.host.looking.pace import Pace
 from probes.host.processes.callers import Processes
+from probes.tracing.covering import Guard
 
 _DELETED = " (deleted)"
 MOST_READING = 5.0  # s, for files that others may have made

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given as having
 from hypothesis import strategies as st
 
-from probes import rows
 from probes.api.load import load_api
-from probes.filters import Filters
 from probes.host.libraries.targets import Target
 from probes.internals.layouts import LAYOUTS, Layout
 from probes.kernel import records
 from probes.plans.plan import Limits
-from probes.rows import ROW, Rows, cookie
+from probes.tracing import rows
+from probes.tracing.filters import Filters
+from probes.tracing.rows import ROW, Rows, cookie
 
 TABLE = load_api(())
 

@@ -8,12 +8,11 @@ So little is imported here, and what went wrong is told when the program is want
 from __future__ import annotations
 
 from log.errors import TraceError
-from probes import ways
 from probes.host.allowed import check_tracing
 from probes.kernel import abi
 from probes.kernel.links import allow_files
 from probes.kernel.program import Program
-from probes.options import AUTO
+from probes.tracing import AUTO, ways
 
 RING_BYTES = 8 << 20  # where the user does not say
 
@@ -21,7 +20,7 @@ RING_BYTES = 8 << 20  # where the user does not say
 class Loading:
     """A program on its way into the kernel. TraceError where no tracing is possible.
 
-    `returns`: how it is learnt what calls returned, options.AUTO or what the user insists on.
+    `returns`: how it is learnt what calls returned, AUTO or what the user insists on.
     """
 
     def __init__(self, ring_bytes: int = RING_BYTES, returns: str = AUTO) -> None:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from log.errors import TraceError
-from probes.functions import show_functions
+from probes.verbs.functions import show_functions
 
 
 def test_functions_by_glob(capsys) -> None:

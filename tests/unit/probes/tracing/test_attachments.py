@@ -7,8 +7,8 @@ import time
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from probes.attachments import Attachments, Done, Job
 from probes.host.looking.owners import Owners
+from probes.tracing.attachments import Attachments, Done, Job
 
 
 class Made(NamedTuple):

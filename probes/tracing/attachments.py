@@ -29,7 +29,7 @@ from probes.host.looking.owners import Owners, account_of
 from probes.host.writes import Writes
 from probes.kernel.links import Links, Probe, close_together
 from probes.kernel.program import Program
-from probes.rows import ROW, Rows, cookie
+from probes.tracing.rows import ROW, Rows, cookie
 
 NAMED = 5  # functions that are left out
 PATIENCE = 1.0  # s, for the thread when tracing ends

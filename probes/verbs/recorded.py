@@ -17,7 +17,7 @@ from log.recording.recorder import Recorder
 from log.recording.writer import Keeping
 from log.sinks.service import Service
 from probes.api.load import load_api
-from probes.filters import Filters
+from probes.tracing.filters import Filters
 
 
 def record_sinks(

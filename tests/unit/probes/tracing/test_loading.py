@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 
 from log.errors import TraceError
-from probes import loading, ways
-from probes.loading import Loading
-from probes.ways import Way
+from probes.tracing import loading, ways
+from probes.tracing.loading import Loading
+from probes.tracing.ways import Way
 
 
 def test_the_program_and_its_way_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""libvirt-trace stuck: words come in; calls under way are printed, and the exit status goes out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from log.errors import TraceError, say
+from log.render import jsonl, text
+from probes.host.allowed import check_tracing
+from probes.host.daemons.stacks import Stacks
+from probes.host.looking import maps
+from probes.host.looking.held import LOOKING
+from probes.internals.unwind import can_unwind
+from probes.tracing.covering import Guard
+from probes.verbs.looking_on import begin, look_on
+from probes.verbs.parsers import stuck_parser
+
+
+def show_stuck(arguments: Sequence[str], guard: Guard) -> int:
+    """libvirt-trace stuck: of calls that began before tracing what their stacks tell."""
+    options = stuck_parser().parse_args(arguments)
+    check_tracing()
+    if not can_unwind():
+        raise TraceError(
+            "Python's module elftools is missing: install the package python3-pyelftools"
+        )
+    session = begin(guard)
+    stacks = Stacks()
+    session.start()
+    try:
+        pids = sorted({mapping.pid for mapping in maps.scan()} - {os.getpid()})
+        before = stacks.scan(pids)
+        look_on(session, options.seconds)
+        least = int(options.seconds * 1e9 / 2)
+        found = session.begun_before([one for one in before if stacks.is_still(one)])
+        found += session.under_way(least)
+    finally:
+        session.stop()
+        stacks.close()
+    for note in LOOKING.take():
+        say(note)
+    render = jsonl.line if options.json else text.line
+    print("".join(map(render, found)), end="", flush=True)
+    if not found and not options.json:
+        say("no call is under way for long")
+    return 0
