@@ -11,15 +11,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from enforcer.compiled import files
+from enforcer.compiled.files import write_whole
+from enforcer.compiled.summary import read_summary
+from enforcer.compiled.writer import compile_policy
+from enforcer.judging.cases import failures
 from enforcer.launch.library import table
-from enforcer.policy import files
-from enforcer.policy.cases import failures
-from enforcer.policy.compiled import compile_policy
-from enforcer.policy.files import write_whole
 from enforcer.policy.loading import parse, read_text
 from enforcer.policy.reading import read_policy
 from enforcer.policy.rules import Policy, PolicyError
-from enforcer.policy.summary import read_summary
 from enforcer.rehearsal.recorded import pass_lines
 from enforcer.rehearsal.rehearse import ALLOWED, DENIED, Rehearsal
 from enforcer.rehearsal.span import Span

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from enforcer import applying
+from enforcer.compiled.conditions import covered_names
+from enforcer.compiled.files import SYSTEM_POLICY
+from enforcer.compiled.summary import read_summary
+from enforcer.compiled.writer import compile_policy
+from enforcer.judging.cases import failures
+from enforcer.judging.explain import Supposed, explain
 from enforcer.launch import command as launch
 from enforcer.launch import service
 from enforcer.launch.library import table, uncovered, uncovered_rules
-from enforcer.policy.cases import failures
-from enforcer.policy.compiled import compile_policy
-from enforcer.policy.conditions import covered_names
-from enforcer.policy.explain import Supposed, explain
-from enforcer.policy.files import SYSTEM_POLICY
 from enforcer.policy.loading import load, parse, read_text
 from enforcer.policy.notes import notes
 from enforcer.policy.rules import Policy
-from enforcer.policy.summary import read_summary
 from enforcer.rehearsal import commands as rehearsal
 from log.errors import TraceError, say
 from log.quote import escape, quote

@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from enforcer.compiled.files import COUNTS_FILE, MEMORY_FILE
+from enforcer.compiled.layout import COUNTS, RULE, SIZE_MAX
+from enforcer.compiled.summary import PolicySummary, rules_in, summary, without_time
 from enforcer.coverage import MOST_MAPPINGS, SEALS, places_of
-from enforcer.policy.files import COUNTS_FILE, MEMORY_FILE
-from enforcer.policy.layout import COUNTS, RULE, SIZE_MAX
-from enforcer.policy.summary import PolicySummary, rules_in, summary, without_time
 from probes.host.looking import maps
 from probes.host.looking.held import LOOKING
 from probes.host.looking.opening import open_file

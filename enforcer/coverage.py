@@ -22,10 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from enforcer.compiled.files import MEMORY_FILE, RUN_FOLDER, SYSTEM_POLICY
+from enforcer.compiled.layout import SIZE_MAX
+from enforcer.compiled.summary import PolicySummary, read_summary, summary
 from enforcer.launch.library import table
-from enforcer.policy.files import MEMORY_FILE, RUN_FOLDER, SYSTEM_POLICY
-from enforcer.policy.layout import SIZE_MAX
-from enforcer.policy.summary import PolicySummary, read_summary, summary
 from log.recent import Recent
 from log.trust import ROOT, is_only_of
 from probes.api.undescribed import NO_STUB

@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from enforcer.compiled.files import write_whole
+from enforcer.compiled.writer import compile_policy
 from enforcer.launch.library import library_path, table
-from enforcer.policy.compiled import compile_policy
-from enforcer.policy.files import write_whole
 from enforcer.policy.reading import read_policy
 from tests.needs import PATIENCE, PYTHON, ROOT
 

@@ -13,8 +13,8 @@ import subprocess
 from pathlib import Path
 from typing import NoReturn
 
+from enforcer.compiled.files import keep_for_command
 from enforcer.launch.library import library_path, open_elf
-from enforcer.policy.files import keep_for_command
 from log.errors import TraceError
 
 SCRIPTS_DEEP = 4  # the kernel follows as many #! lines

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from enforcer.compiled.files import FINAL, SYSTEM_FOLDER, write_whole
 from enforcer.launch.command import check_library, check_program
 from enforcer.launch.library import library_path
-from enforcer.policy.files import FINAL, SYSTEM_FOLDER, write_whole
 from enforcer.policy.rules import nearest
 from log.errors import TraceError
 from log.quote import quote

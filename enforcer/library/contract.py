@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from enforcer.policy import files, layout
+from enforcer.compiled import files, layout
 from enforcer.policy.sources import KINDS, TYPES
 from probes.api.table import ApiTable
 from probes.internals import gobject

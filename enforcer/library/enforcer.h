@@ -105,8 +105,8 @@ bool imports(const struct link_map *map, const char *begin);
 extern atomic_bool objects_due;		/* libraries may have been loaded */
 
 /*
- * policy_file.c: a compiled policy, which compiled.py writes; contract.h has the compiler look
- * whether both mean the same. Offsets are bytes from the start.
+ * policy_file.c: a compiled policy, which enforcer/compiled/writer.py writes; contract.h has the
+ * compiler look whether both mean the same. Offsets are bytes from the start.
  */
 struct head {
 	char magic[8];

@@ -92,7 +92,7 @@ def header(table: ApiTable) -> str:
 
 
 def _crc32_tables() -> list[list[int]]:
-    """What the CRC-32 of zlib, of which compiled.py makes use, does to each byte; then with 1
+    """What the CRC-32 of zlib, of which writer.py makes use, does to each byte; then with 1
     to 7 bytes behind it.
     """
     # with a sum of all ones before it, a byte meets its own complement

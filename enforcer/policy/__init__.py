@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Policies: TOML, its rules, what is compiled of them, and what they say of a call."""
+"""Policies as they are written: TOML comes in, rules go out."""

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from enforcer.compiled.files import write_whole
+from enforcer.judging.judge import Judge
 from enforcer.launch.library import table
-from enforcer.policy.files import write_whole
-from enforcer.policy.judge import Judge
 from enforcer.policy.loading import load, parse, read_text
 from enforcer.policy.reading import read_policy
 from enforcer.policy.rules import Policy

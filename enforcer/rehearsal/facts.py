@@ -13,9 +13,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from enforcer.policy.documents import identity
-from enforcer.policy.judge import NONE, UNRECORDED, Facts, NotKnown, Thing, Unrecorded
-from enforcer.policy.layout import IN_PARAMS
+from enforcer.compiled.layout import IN_PARAMS
+from enforcer.judging.documents import identity
+from enforcer.judging.judge import NONE, UNRECORDED, Facts, NotKnown, Thing, Unrecorded
 from enforcer.policy.sources import Source, sources_of
 from log.client import Client
 from log.events import Call, Caller, Reads

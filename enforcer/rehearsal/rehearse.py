@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from enforcer.policy.judge import UNRECORDED, Decision, Judge, Unrecorded
+from enforcer.judging.judge import UNRECORDED, Decision, Judge, Unrecorded
 from enforcer.policy.rules import Policy, Rule
 from enforcer.rehearsal.facts import (
     CLIENT_OF_DAEMON,

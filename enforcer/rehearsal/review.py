@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from enforcer.policy.judge import Facts, Judge
+from enforcer.judging.judge import Facts, Judge
 from enforcer.policy.reading import read_policy
 from enforcer.policy.rules import Policy, Rule, conditions
 from enforcer.rehearsal.evidence import about, evidence_of

@@ -11,7 +11,7 @@ import pwd
 from collections import Counter
 from collections.abc import Iterable
 
-from enforcer.policy.judge import NONE, UNRECORDED, Facts
+from enforcer.judging.judge import NONE, UNRECORDED, Facts
 from enforcer.policy.sources import PARTS, sources_of
 from enforcer.rehearsal.facts import CLIENT, DAEMON, facts_of, made_alone, place_of
 from enforcer.rehearsal.generalise import Deed, Evidence, literal

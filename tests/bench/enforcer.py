@@ -15,10 +15,10 @@ import zlib
 from pathlib import Path
 from statistics import median
 
+from enforcer.compiled.files import write_whole
+from enforcer.compiled.layout import CHECK_AT, CHECKED_FROM, MADE_AT, SIZE_MAX
+from enforcer.compiled.writer import compile_policy
 from enforcer.launch.library import library_path, table
-from enforcer.policy.compiled import compile_policy
-from enforcer.policy.files import write_whole
-from enforcer.policy.layout import CHECK_AT, CHECKED_FROM, MADE_AT, SIZE_MAX
 from enforcer.policy.reading import read_policy
 from probes.host.libraries.targets import Target
 from tests.bench.runs import Programs, Rounds, call

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from enforcer.policy.layout import CHECK_AT, CHECKED_FROM, HEAD
+from enforcer.compiled.layout import CHECK_AT, CHECKED_FROM, HEAD
 from tests.enforced import compiled, enforced_environment, library
 from tests.kernel.conftest import CALLS, TRACER
 from tests.needs import PATIENCE, PYTHON

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from enforcer.compiled.conditions import document_at
+from enforcer.judging import judge
+from enforcer.judging.explain import Supposed, explain_facts, facts_of, objects_of
 from enforcer.launch.library import table
-from enforcer.policy import judge
-from enforcer.policy.conditions import document_at
-from enforcer.policy.explain import Supposed, explain_facts, facts_of, objects_of
 from enforcer.policy.rules import Policy, flag_arguments
 from tests.model.rules import Facts, Person, Thing
 

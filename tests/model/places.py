@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from enforcer.policy.files import write_whole
+from enforcer.compiled.files import write_whole
 from tests.daemon import CLIENT_NAME, Daemon
 from tests.enforced import compiled, enforced_environment, library
 from tests.model.calls import Call

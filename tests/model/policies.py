@@ -10,8 +10,8 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from enforcer.compiled.writer import compile_policy
 from enforcer.launch.library import table
-from enforcer.policy.compiled import compile_policy
 from enforcer.policy.reading import read_policy
 from enforcer.policy.rules import PolicyError
 from tests.model.calls import FLAGS, FUNCTIONS, KINDS, NAMES, POOLS, UUIDS, VOLUMES, Call

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from enforcer.judging.judge import UNRECORDED, Judge
 from enforcer.launch.library import table
-from enforcer.policy.judge import UNRECORDED, Judge
 from enforcer.policy.reading import read_policy
 from enforcer.rehearsal.facts import facts_of, made_alone
 from enforcer.rehearsal.rehearse import strictest

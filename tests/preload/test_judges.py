@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from enforcer.compiled.conditions import document_at
+from enforcer.compiled.layout import IN_PARAMS
+from enforcer.compiled.writer import compile_policy
+from enforcer.judging.explain import Called, Supposed, explain_facts, objects_of
+from enforcer.judging.judge import NONE, UNRECORDED, Facts, Judge, Thing
 from enforcer.launch.library import table
-from enforcer.policy.compiled import compile_policy
-from enforcer.policy.conditions import document_at
-from enforcer.policy.explain import Called, Supposed, explain_facts, objects_of
-from enforcer.policy.judge import NONE, UNRECORDED, Facts, Judge, Thing
-from enforcer.policy.layout import IN_PARAMS
 from enforcer.policy.reading import read_policy
 from enforcer.policy.rules import PolicyError, flag_arguments, flag_constants
 from enforcer.policy.sources import is_part, names_objects

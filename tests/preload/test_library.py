@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from enforcer.compiled.files import FINAL, write_whole
+from enforcer.compiled.layout import CHECK_AT, CHECKED_FROM, SIZE_MAX
 from enforcer.launch.library import open_elf
-from enforcer.policy.files import FINAL, write_whole
-from enforcer.policy.layout import CHECK_AT, CHECKED_FROM, SIZE_MAX
 from probes.api.load import load_api, stub_table
 from tests.enforced import KEEP_TEST, compiled, enforced_environment, library, put, run
 from tests.needs import PATIENCE

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from enforcer.judging.explain import Supposed, explain
 from enforcer.launch.library import table
-from enforcer.policy.explain import Supposed, explain
 from enforcer.policy.reading import read_policy
 from enforcer.policy.rules import PolicyError
 from log.errors import TraceError

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from enforcer.policy.documents import identity
+from enforcer.judging.documents import identity
 from tests.enforced import library
 from tests.needs import ROOT
 

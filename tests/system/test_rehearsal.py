@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from enforcer.policy.judge import Judge
+from enforcer.judging.judge import Judge
 from enforcer.policy.reading import read_policy
 from enforcer.rehearsal.facts import facts_of, made_alone
 from enforcer.rehearsal.rehearse import strictest

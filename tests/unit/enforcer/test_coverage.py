@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from enforcer import coverage
+from enforcer.compiled import layout, summary
+from enforcer.compiled.files import MEMORY_FILE
 from enforcer.coverage import Coverage, policies_of
-from enforcer.policy import layout, summary
-from enforcer.policy.files import MEMORY_FILE
 from probes.api.undescribed import NO_STUB
 from probes.host.daemons.programs import Daemons
 from tests.enforced import compiled as compile_text

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from enforcer.compiled.conditions import covered_names
 from enforcer.policy.arrivals import (
     CLIENT_ONLY,
     IN_ITS_LOOP,
@@ -22,7 +23,6 @@ from enforcer.policy.arrivals import (
     STANDS_FOR,
     STEPS,
 )
-from enforcer.policy.conditions import covered_names
 from enforcer.policy.reading import read_policy
 from probes.api.load import stub_table
 from tests.needs import lack

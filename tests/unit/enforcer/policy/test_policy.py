@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enforcer import commands
+from enforcer.compiled import conditions, files, layout
+from enforcer.compiled.conditions import covered_names
+from enforcer.compiled.files import keep_for_command
+from enforcer.compiled.summary import read_summary
+from enforcer.compiled.writer import compile_policy, literal_prefix
+from enforcer.judging.explain import Supposed, explain
 from enforcer.launch.library import table, uncovered_rules
-from enforcer.policy import conditions, files, layout
-from enforcer.policy.compiled import compile_policy, literal_prefix
-from enforcer.policy.conditions import covered_names
-from enforcer.policy.explain import Supposed, explain
-from enforcer.policy.files import keep_for_command
 from enforcer.policy.loading import load
 from enforcer.policy.reading import KEYS, read_policy
 from enforcer.policy.rules import PolicyError, Rule
-from enforcer.policy.summary import read_summary
 from log.errors import TraceError
 from probes.api.table import ApiTable, Function
 from probes.api.undescribed import NO_STUB
@@ -453,7 +453,7 @@ def test_ten_thousand_names_are_not_too_many():
 def test_what_is_too_big_for_the_library_is_refused(tmp_path, monkeypatch):
     with pytest.raises(TraceError, match=r"^/dev/zero is larger than 16 MiB$"):
         load(Path("/dev/zero"), TABLE)
-    monkeypatch.setattr("enforcer.policy.compiled.SIZE_MAX", 1000)
+    monkeypatch.setattr("enforcer.compiled.writer.SIZE_MAX", 1000)
     with pytest.raises(
         TraceError,
         match=(
@@ -549,7 +549,7 @@ def test_check_lists_the_functions_of_each_rule(tmp_path):
 
 def test_one_policy_is_one_file_for_commands_whenever_it_was_compiled(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr("enforcer.policy.files.RUN_FOLDER", tmp_path / "libvirt-trace")
+    monkeypatch.setattr("enforcer.compiled.files.RUN_FOLDER", tmp_path / "libvirt-trace")
     policy = read_policy(POLICY, "p.toml", TABLE)
     first = keep_for_command(compile_policy(policy, TABLE, 1000))
     for made in (1001, 2000):

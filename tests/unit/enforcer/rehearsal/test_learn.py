@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from enforcer import commands
-from enforcer.policy.judge import Judge
+from enforcer.judging.judge import Judge
 from enforcer.policy.reading import read_policy
 from enforcer.rehearsal import seen
 from enforcer.rehearsal.facts import facts_of, made_alone

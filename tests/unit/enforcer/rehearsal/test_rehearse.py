@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from enforcer import commands
-from enforcer.policy.judge import Judge
+from enforcer.judging.judge import Judge
 from enforcer.rehearsal import rehearse
 from enforcer.rehearsal.facts import facts_of, made_alone
 from enforcer.rehearsal.rehearse import DENIED, Rehearsal, strictest

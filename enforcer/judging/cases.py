@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from enforcer.policy.explain import Supposed, decide, explain
+from enforcer.judging.explain import Supposed, decide, explain
 from enforcer.policy.rules import Case, Policy
 from log.errors import TraceError
 from log.quote import quote

@@ -10,7 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from enforcer.policy.summary import read_summary, without_time
+from enforcer.compiled.summary import read_summary, without_time
 from log.errors import TraceError
 from log.trust import is_only_of
 

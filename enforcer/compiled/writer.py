@@ -13,8 +13,8 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from enforcer.policy.conditions import Condition, asked
-from enforcer.policy.layout import (
+from enforcer.compiled.conditions import Condition, asked
+from enforcer.compiled.layout import (
     ACTIONS,
     AUDIT_MODE,
     BUCKET,

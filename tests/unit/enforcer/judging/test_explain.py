@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
+from enforcer.judging.explain import Supposed, explain
 from enforcer.launch.library import table
-from enforcer.policy.explain import Supposed, explain
 from enforcer.policy.reading import read_policy
 from enforcer.policy.rules import PolicyError
 from log.errors import TraceError

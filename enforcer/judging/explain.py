@@ -16,10 +16,10 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from enforcer.policy.conditions import Condition, document_at, is_of_class, variants_for
-from enforcer.policy.documents import identity
-from enforcer.policy.judge import KEYS, NONE, Facts, Judge, Thing, holds
-from enforcer.policy.layout import IN_PARAMS, IS_OBJECT, IS_UUID
+from enforcer.compiled.conditions import Condition, document_at, is_of_class, variants_for
+from enforcer.compiled.layout import IN_PARAMS, IS_OBJECT, IS_UUID
+from enforcer.judging.documents import identity
+from enforcer.judging.judge import KEYS, NONE, Facts, Judge, Thing, holds
 from enforcer.policy.rules import Policy, Rule, flag_arguments, flag_constants, nearest
 from enforcer.policy.sources import NAMING, PARTS, Source, may_have_uuid, role_of, sources_of
 from log.errors import TraceError

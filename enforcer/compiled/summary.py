@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from enforcer.policy.layout import (
+from enforcer.compiled.layout import (
     ACTIONS,
     AUDIT_MODE,
     CHECK_AT,

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from enforcer import applying, commands
+from enforcer.compiled import files
+from enforcer.compiled.summary import read_summary
+from enforcer.judging.cases import failures
 from enforcer.launch.library import table
-from enforcer.policy import files
-from enforcer.policy.cases import failures
 from enforcer.policy.reading import read_policy
 from enforcer.policy.rules import PolicyError
-from enforcer.policy.summary import read_summary
 from log.errors import TraceError
 from log.events import VerdictInfo
 from tests.unit.log_samples import NS

@@ -14,8 +14,7 @@ import itertools
 import operator
 from typing import NamedTuple
 
-from enforcer.policy.arrivals import INCOMING, only_where_it_stays
-from enforcer.policy.layout import (
+from enforcer.compiled.layout import (
     ARG_DIFFERS,
     ARG_EQUALS,
     CONTAINS,
@@ -33,6 +32,7 @@ from enforcer.policy.layout import (
     IS_UUID,
     ROWS_MAX,
 )
+from enforcer.policy.arrivals import INCOMING, only_where_it_stays
 from enforcer.policy.rules import ALL_IF_NONE, Rule, flag_arguments
 from enforcer.policy.sources import names_objects, sources_of
 from log.recent import by_identity

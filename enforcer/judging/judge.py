@@ -20,9 +20,9 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from enforcer.policy import layout
-from enforcer.policy.conditions import Condition, variants_for
-from enforcer.policy.documents import has_element, is_plain
+from enforcer.compiled import layout
+from enforcer.compiled.conditions import Condition, variants_for
+from enforcer.judging.documents import has_element, is_plain
 from enforcer.policy.rules import Policy, Principal, Rule
 from probes.api.table import ApiTable, Function
 
