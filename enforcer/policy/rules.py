@@ -12,6 +12,7 @@ from log.errors import TraceError
 from log.quote import quote
 from probes.api.table import ApiTable, Function
 
+ACTIONS = ("deny", "audit", "allow")
 # arguments that are flags of what is asked for: who sets none asks for everything
 ALL_IF_NONE = frozenset({"stats", "types"})
 
@@ -68,7 +69,7 @@ class Case(NamedTuple):
     """A test: a call, and what the policy is expected to say of it."""
 
     line: int
-    fields: Mapping[str, Any]  # by the keys of reading.py
+    fields: Mapping[str, Any]  # by the keys of tests.py
 
 
 @dataclass(frozen=True)
