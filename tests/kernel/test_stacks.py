@@ -68,31 +68,54 @@ ENDLESS = (
         1,
     )
 )
-# tasks that take turns there, with a loop of their own; 0 rounds: until the standard input ends
+# tasks that take turns there and in callbacks of libvirt's own event loop, which is one of them;
+# 0 rounds: until the standard input ends
 LOOP = """
 import {module}, libvirt, select, sys
-connection, left = libvirt.open("test:///default"), 0
+libvirt.virEventRegisterDefaultImpl()
+connection, left, told = libvirt.open("test:///default"), 0, 0
+domain = connection.lookupByName("test")
 def handler(*_):
     global left
     left += 1
     {module}.sleep(0)
 libvirt.registerErrorHandler(handler, None)
+def on_event(*_):
+    global told
+    told += connection.numOfDomains()
+    {module}.sleep(0)
+    told += connection.numOfDomains()
+connection.domainEventRegister(on_event, None)
+libvirt.virEventAddTimeout(0, lambda *_: None, None)  # or the loop waits
+def loop():
+    while True:
+        libvirt.virEventRunDefaultImpl()
+        {module}.sleep(0)
 def goes_on(done, rounds):
     return done < rounds if rounds else not select.select([0], [], [], 0)[0]
+def change(rounds):
+    done = 0
+    while goes_on(done, rounds):
+        done += 1
+        domain.suspend()
+        domain.resume()
+        while told < 4 * done:
+            {module}.sleep(0)
+    return 0
 def work(rounds):
     failed = done = 0
     while goes_on(done, rounds):
         done += 1
         try:
             connection.lookupByName("nosuch")
-        except libvirt.libvirtError as error:
-            failed += error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN
-        failed += connection.numOfDomains() - 1
+        except libvirt.libvirtError:
+            failed += connection.numOfDomains()
     return failed
 if sys.argv[1] == "0":
     print('"ready"', flush=True)
-tasks = [{module}.spawn(work, int(sys.argv[1]) // 3) for _ in range(3)]
-print([{results}, left])
+{module}.spawn(loop)
+tasks = [{module}.spawn(what, int(sys.argv[1]) // 3) for what in (change, work, work, work)]
+print([{results}, left, told])
 """
 RUBY = """
 require "fiber"
@@ -332,16 +355,18 @@ def test_greenlets(compare, way: str) -> None:
     )
 
 
-@pytest.mark.parametrize("program", LOOPS)
-def test_loops_of_coroutines(compare, program: tuple[str, ...]) -> None:
-    rounds = SLOW_ROUNDS // 3 * 3
-    run = compare(*program, rounds)
-    assert run.facts[0][1] == rounds
-    assert (
-        len(run.calls("virDomainLookupByName"))
-        == len(run.calls("virConnectNumOfDomains"))
-        == rounds
-    )
+@pytest.mark.parametrize(
+    ("program", "options"),
+    zip(LOOPS, [(), ("--all",)], strict=True),  # with all, the loop is shown
+)
+def test_loops_of_coroutines(compare, program: tuple[str, ...], options: tuple[str, ...]) -> None:
+    rounds = SLOW_ROUNDS // 3
+    run = compare(*program, 3 * rounds, options=options)
+    assert run.facts == [[3 * rounds, 3 * rounds, 4 * rounds]]
+    made = Counter(call["function"] for call in run.calls())
+    assert made["virDomainSuspend"] == made["virDomainResume"] == rounds
+    assert made["virDomainLookupByName"] == 1 + 3 * rounds
+    assert made["virConnectNumOfDomains"] == 7 * rounds
 
 
 @pytest.mark.parametrize("program", LANGUAGES)
@@ -460,8 +485,8 @@ def test_tracing_that_begins_and_ends_in_the_middle(
 def test_loops_whose_tracing_begins_and_ends_in_the_middle(
     own: Path, trace, endless, program: tuple[str, ...]
 ) -> None:
-    _, left = begin_and_end_in_the_middle(own, trace, endless(*program, 0))
-    assert left > 0
+    failed, left, told = begin_and_end_in_the_middle(own, trace, endless(*program, 0))
+    assert failed == left > 0 and told > 0
 
 
 @pytest.mark.parametrize("program", LANGUAGES)

@@ -4,16 +4,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from probes.kernel.program import SESSION
 from tests.kernel.conftest import logged
-from tests.kernel.test_stacks import IN_ANOTHER, LEFT, SWITCHED, WAYS
+from tests.kernel.test_stacks import (
+    IN_ANOTHER,
+    LEFT,
+    SWITCHED,
+    begin_and_end_in_the_middle,
+    both_ways,
+)
 from tests.kernel.test_stacks import SLOW_ROUNDS as ROUNDS
 from tests.libvirts.conftest import OtherRoot, i386
 from tests.needs import I386, PATIENCE, ROOT
@@ -21,42 +29,53 @@ from tests.needs import I386, PATIENCE, ROOT
 __all__ = ["i386"]
 
 
-@pytest.fixture(scope="module")
-def stacks() -> Iterator[tuple[str, ...]]:
+class Stacks(NamedTuple):
     """The program with a libvirt of its own, as a command in the 32-bit root."""
-    folder = I386 / "root" / "stacks"
-    shutil.rmtree(folder, ignore_errors=True)
+
+    own: Path
+    words: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def stacks() -> Iterator[Stacks]:
+    name = f"stacks-{os.getpid()}"  # others may test side by side
+    folder = I386 / "root" / name
     folder.mkdir()
-    for name in ("stacks.c", "caller.h"):
-        shutil.copy(ROOT / "tests" / "callers" / name, folder)
+    for source in ("stacks.c", "caller.h"):
+        shutil.copy(ROOT / "tests" / "callers" / source, folder)
     flags = ("-O2", "-g", "-pthread", "-Wall", "-Wextra", "-Werror")
     built = OtherRoot(I386).run(
         "sh",
         "-euc",
-        'cd /root/stacks; cp /usr/lib/i386-linux-gnu/libvirt.so.0 own.so; exec "$@"',
-        "sh",
+        'cd "$0"; cp /usr/lib/i386-linux-gnu/libvirt.so.0 own.so; exec "$@"',
+        f"/root/{name}",
         "gcc",
         *flags,
         *("-o", "stacks", "stacks.c", "-lvirt"),
     )
     assert built.returncode == 0, built.stderr
-    yield ("env", "LD_PRELOAD=/root/stacks/own.so", "/root/stacks/stacks")
+    yield Stacks(
+        folder / "own.so", ("env", f"LD_PRELOAD=/root/{name}/own.so", f"/root/{name}/stacks")
+    )
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("way", WAYS, indirect=True)
-@pytest.mark.parametrize("what", ["fibers", "above", "below", "longjmp", "copies", "nested"])
+each_case = pytest.mark.parametrize(
+    "what", ["fibers", "above", "below", "longjmp", "copies", "nested"]
+)
+
+
+@both_ways
+@each_case
 def test_stacks_of_a_32bit_program(
-    trace, i386, stacks: tuple[str, ...], tmp_path: Path, way: str, what: str
+    trace, i386, stacks: Stacks, tmp_path: Path, way: str, what: str
 ) -> None:
-    words = (*stacks, what, str(ROUNDS))
+    words = (*stacks.words, what, str(ROUNDS))
     alone = i386.run(*words)
     log, facts = tmp_path / "log.json", tmp_path / "facts"
-    own = i386.path / "root" / "stacks" / "own.so"
-    enter = ROOT / "tests" / "roots" / "enter.sh"
     traced = trace(
-        *("--library", str(own), "-o", str(log), "--", "sh", "-c", 'exec "$@" >"$0"'),
-        *(str(facts), str(enter), str(i386.path), *words),
+        *("--library", str(stacks.own), "-o", str(log), "--", "sh", "-c", 'exec "$@" >"$0"'),
+        *(str(facts), *i386.entering, *words),
         attached=False,
     ).finish(60 * PATIENCE, lost=None)
     assert (alone.returncode, traced.status) == (0, 0), traced.stderr
@@ -91,3 +110,13 @@ def test_stacks_of_a_32bit_program(
             ("virDomainLookupByName", "process exited"): 1,
             ("virConnectNumOfDomains", SWITCHED if way == SESSION else 1): ROUNDS,
         }
+
+
+@both_ways
+@each_case
+def test_tracing_of_a_32bit_program_that_begins_and_ends_in_the_middle(
+    trace, endless, i386, stacks: Stacks, way: str, what: str
+) -> None:
+    process = endless(*i386.entering, *stacks.words, what, 0)
+    rounds, backs = begin_and_end_in_the_middle(stacks.own, trace, process)
+    assert backs == (4 if what == "nested" else 1) * rounds
