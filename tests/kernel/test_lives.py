@@ -21,7 +21,9 @@ from tests.cgroups import limited_cgroup, root_of_all
 from tests.kernel.conftest import TO_FILE, read_facts
 from tests.needs import PATIENCE, PYTHON, rounds
 
-MANY = rounds(103)
+MANY = rounds(103 if PATIENCE < 10 else 23)  # emulated
+
+pytestmark = pytest.mark.other_kernels
 
 
 def lives_until(tracepoints: Tracepoints, wanted: Callable[[Life], bool]) -> list[Life]:
