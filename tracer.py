@@ -101,7 +101,7 @@ def do(arguments: Sequence[str]) -> int:
 
 def trace(arguments: Sequence[str]) -> int:
     """Traces, to the screen or to a record; the exit status is COMMAND's, if there is one."""
-    from probes.verbs.options import parse_record, parse_tracing
+    from probes.verbs.options import only_counts, parse_record, parse_tracing
 
     if arguments[:1] == ["record"]:
         options, command = parse_record(arguments[1:])
@@ -109,7 +109,7 @@ def trace(arguments: Sequence[str]) -> int:
         options, command = parse_tracing(arguments)
     from probes.tracing.loading import Loading
 
-    loading = Loading(options.buffer_size << 20, options.returns)
+    loading = Loading(options.buffer_size << 20, options.returns, counts=only_counts(options))
     from enforcer.guard import GUARD
     from probes.verbs import live
 

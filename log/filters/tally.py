@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from log.counted import Counted
 from log.events import Call, End, Event, Lost, VerdictInfo
 from log.filters.about import is_denied
 from log.values import Value
@@ -22,6 +23,11 @@ class Tally:
         # calls by rule and what it did; what is beyond MOST_RULES has no rule's name
         self.rules: Counter[tuple[str | None, str]] = Counter()
         self.started = time.monotonic()
+
+    def count(self, counted: Sequence[Counted]) -> None:
+        """Adds calls that were only counted."""
+        self.calls += sum(one.calls for one in counted)
+        self.failed += sum(one.failed for one in counted)
 
     def add(self, events: Sequence[Event]) -> None:
         """Counts a batch."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from log.counted import Counted
 from log.events import Event
 from log.filters.tally import Tally
 from log.quote import escape
@@ -21,6 +22,7 @@ from log.sinks.console import Screen, open_screen
 from log.sinks.exporter import PATIENCE as EXPORTERS_PATIENCE
 from log.sinks.exporter import Exporter, Gauge
 from log.sinks.output import FORMATS, Output, open_file
+from log.sinks.quiet import Quiet
 from log.sinks.sink import GivenUp, Sink
 from log.sinks.summary import Summary
 from log.sinks.terminal import make_console
@@ -62,9 +64,11 @@ class Knowing(Protocol):
 class Log:
     """All sinks, and the numbers of what went through."""
 
-    def __init__(self, options: Form, signals: Asked, *, quiet: bool = False) -> None:
-        """`quiet`: nothing is shown on standard output."""
-        self._signals, self.shows = signals, not quiet
+    def __init__(
+        self, options: Form, signals: Asked, *, quiet: bool = False, calls: bool = True
+    ) -> None:
+        """`quiet`: nothing is shown on standard output; `calls`: whether calls are."""
+        self._signals, self.shows, self._shows_calls = signals, not quiet, calls
         self._screen: Output | None = None
         self._errors = Channel(STDERR)
         self.tally = Tally()
@@ -102,8 +106,9 @@ class Log:
         the time counts.
         """
         if self.shows:
+            status = status and self._shows_calls  # it has their numbers
             self._screen = open_screen(sys.stdout, self._form, self.complain, status, self._view)
-            self._sinks.append(self._screen)
+            self._sinks.append(self._screen if self._shows_calls else Quiet(self._screen))
         if self.summary:
             self._sinks.append(self.summary)
         try:
@@ -132,6 +137,12 @@ class Log:
         """Passes a batch on to every sink; the loss of one is no loss of the others."""
         self.tally.add(events)
         self._each(lambda sink: sink.write(events))
+
+    def count(self, counted: Sequence[Counted]) -> None:
+        """Adds calls that were only counted, all that there were."""
+        self.tally.count(counted)
+        if self.summary:
+            self.summary.count(counted)
 
     def tick(self, open_calls: int) -> None:
         """Keeps the status line up to date, and says what has gone wrong."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from log.counted import Counted
 from log.events import Call, Event, Reads
 from log.filters.about import is_denied
 from log.quote import name
@@ -51,6 +52,18 @@ class Durations:
         bucket = _bucket(ns)
         self._buckets[bucket] = self._buckets.get(bucket, 0) + count
 
+    def buckets(self) -> dict[int, int]:
+        """How many there are in each bucket."""
+        return self._buckets
+
+    def add_buckets(self, counted: Counted) -> None:
+        """Count durations of which the buckets are known."""
+        self.count += sum(counted.durations.values())
+        self.total += counted.total_ns
+        self.max = max(self.max, counted.max_ns)
+        for bucket, number in counted.durations.items():
+            self._buckets[bucket] = self._buckets.get(bucket, 0) + number
+
     def percentile(self, percent: int) -> int:
         """The duration in ns that `percent` of all did not exceed (nearest rank); 0 if there is
         none.
@@ -85,6 +98,12 @@ class Counts:
         self.calls += event.calls
         self.errors += event.failed
         self.durations.add_many(event.calls, event.total_ns, event.max_ns)
+
+    def add_counted(self, counted: Counted) -> None:
+        """Count calls that were only counted."""
+        self.calls += counted.calls
+        self.errors += counted.failed
+        self.durations.add_buckets(counted)
 
     def numbers(self) -> tuple[int, int, int]:
         """Calls, errors, denied ones."""
@@ -182,6 +201,11 @@ class Summary:
                 self._of(event.function).add_reads(event)
             elif type(event) is Call and (self._both or event.parent is None):
                 self._of(event.function).add(event, denied=is_denied(event))
+
+    def count(self, counted: Sequence[Counted]) -> None:
+        """Add calls that were only counted."""
+        for one in counted:
+            self._of(one.function).add_counted(one)
 
     def _of(self, name: str) -> Counts:
         counts = self._functions.get(name)

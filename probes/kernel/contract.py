@@ -72,7 +72,7 @@ TRACE_SHAPES = (
     Shape(
         "plan",
         records.PLAN_HEAD,
-        "flags fixed condition condition_arg walk condition_bits objects",
+        "flags fixed condition condition_arg walk condition_bits objects counts fails",
     ),
     Shape(
         "settings",
@@ -89,15 +89,19 @@ TRACE_SHAPES = (
         records.HEAD.size,
     ),
     Shape("item", records.ITEM, "got count address"),
+    Shape("counts", records.COUNTS, "total max failed left"),
+    Shape("begun", records.BEGUN, "tid time place"),
     Shape("plain", records.PLAIN, "start code"),
     Shape("user", records.USER, "uid lost[16]"),
     VERDICT,
 )
 # names that are the same in both; and what has another name, or none, in C
-_SAME = re.compile(r"(OP|REC|PLAN|STR|WALK|USER|VERDICT)_[A-Z0-9_]+|NEAR|FIXED|RECORD|MAX_.*")
+_SAME = re.compile(
+    r"(OP|REC|PLAN|STR|WALK|USER|VERDICT|FAILS|COUNT)_[A-Z0-9_]+|NEAR|FIXED|RECORD|MAX_.*"
+)
 _PYTHON_ONLY = frozenset(
     {"PLAN_SIZE", "PLAN_HEAD", "REC_LEVELS", "VERDICT_AT", "VERDICT_ALLOW", "VERDICT_AUDIT"}
-    | {"MAX_PLANS", "MAX_VERDICT_ROWS", "VERDICT_FUNCTION"}
+    | {"MAX_PLANS", "MAX_VERDICT_ROWS", "MAX_COUNTS", "VERDICT_FUNCTION"}
 )
 TRACE_NUMBERS = {
     **{
@@ -118,6 +122,9 @@ TRACE_NUMBERS = {
     "sizeof(struct entry)": records.ENTRY_FIXED,
     "sizeof(struct ret)": records.RETURN_FIXED_ARGS,
     "sizeof(struct item)": records.ITEM.size,
+    "sizeof(struct counts)": records.COUNTS_SIZE,
+    "__builtin_offsetof(struct counts, calls)": records.COUNTS.size,
+    "sizeof(struct begun)": records.BEGUN.size,
     "sizeof(struct plain)": records.PLAIN.size,
     "sizeof(struct user)": records.USER.size,
     "sizeof(struct verdict)": records.VERDICT.size,

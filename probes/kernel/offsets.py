@@ -16,6 +16,7 @@ from probes.kernel import btf, kept
 MEMBERS: dict[str, tuple[tuple[str, str], ...]] = {
     "TASK_PID": (("task_struct", "pid"),),
     "TASK_TGID": (("task_struct", "tgid"),),
+    "TASK_COMM": (("task_struct", "comm"),),
     "TASK_REAL_PARENT": (("task_struct", "real_parent"),),
     "TASK_GROUP_LEADER": (("task_struct", "group_leader"),),
     "TASK_START_BOOTTIME": (("task_struct", "start_boottime"),),
@@ -67,6 +68,7 @@ ARMED: dict[str, tuple[tuple[str, str], ...]] = {
     "UTASK_RETURNS": (("uprobe_task", "return_instances"),),
     "RETURN_STACK": (("return_instance", "stack"),),
     "RETURN_NEXT": (("return_instance", "next"),),
+    "RETURN_ADDRESS": (("return_instance", "orig_ret_vaddr"),),
 }
 OPTIONAL = ("TASK_LOGINUID", "TASK_SECCOMP")  # not in a kernel without auditing, or seccomp
 

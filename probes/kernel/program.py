@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import pickle
 import re
@@ -45,6 +46,7 @@ RINGS = 6
 # in our own memory, of writes and tasks: times a ring's size, and bytes, unless the ring is larger;
 # of reads as much as a ring
 BACKLOG, BACKLOG_BYTES = 8, 64 << 20
+MOST_STRIPES = 4  # of what is counted
 
 
 CONTRACTS = {
@@ -111,14 +113,20 @@ class Program:
     the caller goes on.
 
     `ring_bytes`: size of each of the call rings, a power of two. `way`: SESSION, PAIR or RETS.
+    `counts`: calls that only read are counted in the kernel, where that is possible.
     """
 
-    def __init__(self, ring_bytes: int, way: str | None = None) -> None:
+    def __init__(self, ring_bytes: int, way: str | None = None, *, counts: bool = False) -> None:
         self._fds: list[int] = []
         self._loading: threading.Thread | None = None
         self.multi = has_uprobe_multi()
         self.way = way or (SESSION if has_session() else PAIR)
         self.session = self.way == SESSION
+        # of each function that is counted, and calls under way of these
+        self.counts: mmap.mmap | None = None
+        self.begun: mmap.mmap | None = None
+        processors = os.cpu_count() or 1
+        self.stripes = min(1 << (processors - 1).bit_length(), MOST_STRIPES)
         self.sleepable = has_sleepable()
         self.rings: dict[str, Ring] = {}
         self.wakers: list[int] = []  # descriptors that can be read when something has come
@@ -128,10 +136,15 @@ class Program:
             self.tasks.create_maps()
             self.wakers += self.tasks.wakers
             self._create_maps(ring_bytes)
+            # a pair of return probes tells of calls inside of others, too
+            if counts and self.way in (SESSION, RETS):
+                self._create_counts()
         except OSError as error:
             self.close()
             raise _refused(error) from error
         able = {name: 1 for name, has in (("MAY_GOTO", has_may_goto), ("TAI", has_tai)) if has()}
+        if self.counts:
+            able |= {"COUNTING": 1, "STRIPES": self.stripes}
         kind = PAIR if self.way == NONE else self.way
         places = offsets.defines({**offsets.MEMBERS, **(offsets.ARMED if self.session else {})})
         self._maps.update(self.tasks.maps)
@@ -237,6 +250,14 @@ class Program:
             "FD_COMMS": self.filters["comms"],
             "FD_PLAIN": self._plain,
         }
+
+    def _create_counts(self) -> None:
+        size, entries = records.COUNTS_SIZE, records.MAX_COUNTS * self.stripes
+        counts = self._array(size, entries, "counts")
+        begun = self._array(records.BEGUN.size, records.MAX_BEGUN, "begun")
+        self.counts = bpf.map_array(counts, size * entries)
+        self.begun = bpf.map_array(begun, records.BEGUN.size * records.MAX_BEGUN)
+        self._maps |= {"FD_COUNTS": counts, "FD_BEGUN": begun}
 
     def _create_rings(self, ring_bytes: int) -> int:
         """Those of root, and in the same order those of all others; the map that has them all."""

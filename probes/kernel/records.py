@@ -54,8 +54,10 @@ USER_ROOT, USER_SERVED, USER_FIRST, USER_OTHERS = 0, 1, 2, MAX_USERS - 1
 USER = struct.Struct("<I4x16Q96x")  # effective uid; of reads and of writes, COUNTERS; flows
 
 OP = struct.Struct("<BBHHHiI")  # kind, then, src, dst, len, off, keep
-# flags, fixed, condition, its argument, first operation of the walk, condition's bits, objects
-PLAN_HEAD = struct.Struct("<IIHBBIQ")
+# flags, fixed, condition, its argument, first operation of the walk, condition's bits, objects,
+# place in the counts, FAILS_*
+PLAN_HEAD = struct.Struct("<IIHBBIQII")
+FAILS_NEVER, FAILS_NEGATIVE, FAILS_MINUS_ONE, FAILS_ZERO = range(4)
 ALWAYS_SO, ANY_BIT, EQUALS = range(3)
 PLAN_SIZE = PLAN_HEAD.size + MAX_OPS * OP.size
 # ready, self, nested, pids, uids, comms, tree, object, writes, spare, glob start, stay, char,
@@ -94,6 +96,12 @@ VERDICT = struct.Struct("<6QQIIQQQQQ")
 VERDICT_AT = 104  # of its copy in a REC_VERDICT
 VERDICT_ALLOW, VERDICT_AUDIT, VERDICT_DENY, VERDICT_LOOKING = range(1, 5)
 
+COUNT_STEPS, COUNT_BUCKETS = 6, 2368  # as log/sinks/summary.py has them
+COUNTS = struct.Struct("<QQQQ")  # total, max (ns), failed, left; buckets follow
+COUNTS_SIZE = COUNTS.size + 8 * COUNT_BUCKETS
+MAX_COUNTS, MAX_BEGUN = 320, 4096  # functions; calls under way
+BEGUN = struct.Struct("<QQI4x")  # tid, time (ns), place
+
 PLAIN = struct.Struct("<QQ")  # of a process that copies no stacks: start in ticks, executable pages
 
 NEAR = 1 << 17  # bytes of stack between a call and one inside of it, at most
@@ -107,7 +115,7 @@ LENGTH_LIMIT = 1 << 20
 
 FRAME_SIZE = 80
 THREAD_SIZE = (
-    144
+    168
     + 40
     + 40
     + 16

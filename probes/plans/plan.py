@@ -109,13 +109,24 @@ class Plan(NamedTuple):
     walk: bytes = b""  # operations that follow once the record was sent
     walks: tuple[tuple[str, Take], ...] = ()  # what these copy, in their order
     omits: bool = False  # whether some values may be left out
+    # of calls that the kernel may count: their place there, from 1; records.FAILS_*
+    counts: int = 0
+    fails: int = records.FAILS_NEVER
 
     def pack(self) -> bytes:
         """A row of the plan map."""
         kind, argument, bits = self.condition
         first = len(self.ops) + 1 if self.walk else 0
         row = records.PLAN_HEAD.pack(
-            self.flags, self.fixed, kind, argument, first, bits, self.objects
+            self.flags,
+            self.fixed,
+            kind,
+            argument,
+            first,
+            bits,
+            self.objects,
+            self.counts,
+            self.fails,
         )
         row += b"".join(op.pack() for op in self.ops)
         return (row + (bytes(records.OP.size) + self.walk if first else b"")).ljust(

@@ -118,6 +118,11 @@ class Filters:
         return not (self.failed or self.slower_ns is not None or self.writes or self.objects)
 
     @property
+    def is_known_at_entry(self) -> bool:
+        """Whether the kernel can tell which calls are wanted when they begin."""
+        return self.keeps_all and not self.has_wild_names
+
+    @property
     def has_wild_names(self) -> bool:
         """Whether threads are chosen by names that the kernel can't compare."""
         return any(_WILD & set(comm) for comm in self.comms)

@@ -20,17 +20,20 @@ RING_BYTES = 8 << 20  # where the user does not say
 class Loading:
     """A program on its way into the kernel. TraceError where no tracing is possible.
 
-    `returns`: how it is learnt what calls returned, AUTO or what the user insists on.
+    `returns`: how it is learnt what calls returned, AUTO or what the user insists on; `counts`:
+    whether reads are only counted, where the kernel can do that.
     """
 
-    def __init__(self, ring_bytes: int = RING_BYTES, returns: str = AUTO) -> None:
+    def __init__(
+        self, ring_bytes: int = RING_BYTES, returns: str = AUTO, *, counts: bool = False
+    ) -> None:
         check_tracing()
         self._failed: TraceError | OSError | None = None
         try:
             abi.check_machine()
             allow_files()
             self._way = ways.choose(returns)
-            self._program = Program(ring_bytes, self._way.name)
+            self._program = Program(ring_bytes, self._way.name, counts=counts)
         except (TraceError, OSError) as error:
             self._failed = error
 

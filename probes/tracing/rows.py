@@ -18,6 +18,7 @@ from probes.kernel.links import Probe
 from probes.kernel.program import NONE, PAIR, RETS, Program
 from probes.kernel.records import VERDICT_FUNCTION
 from probes.plans import functions as plans
+from probes.plans import values
 from probes.plans.functions import verdict_plan
 from probes.plans.plan import Limits, PlanRow
 from probes.tracing.filters import Filters
@@ -36,6 +37,10 @@ CALL_BACK = frozenset(
 JUMPS = ("virDomainCreateLinux", "virDomainCreateXML")
 
 
+# calls that are told one by one in any case
+_TOLD = records.PLAN_WRITE_RING | records.PLAN_OPENS | records.PLAN_JUMPS | records.PLAN_32BIT
+
+
 class Rows:
     """The plan rows in use; targets of one layout share them. `way`: how it is learnt what they
     return.
@@ -50,6 +55,7 @@ class Rows:
     ) -> None:
         self.rows: list[PlanRow] = []
         self.undecoded: list[str] = []  # functions whose description can't be made a plan of
+        self.counted: list[str] = []  # functions whose calls the kernel counts, by their place
         self._program = program
         self._table = undescribed.with_private(table)
         self._filters = filters
@@ -235,6 +241,9 @@ class Rows:
             if kind in ("string", "handle", "pointer", "callback")
             else "integer"
         )
+        if has_return and (counts := self._counts(function, flags)):
+            entry = entry._replace(counts=counts)
+            ret = ret._replace(counts=counts, fails=_fails(function) or records.FAILS_NEVER)
         stub = undescribed.stub_number(self._table, function)
         return self._add(
             key,
@@ -242,6 +251,22 @@ class Rows:
                 function, None, function.library, entry, ret if has_return else None, returns, stub
             ),
         )
+
+    def _counts(self, function: Function, flags: int) -> int:
+        """The place, from 1, where the kernel counts the function's calls; 0: it does not."""
+        if (
+            self._program.counts is None
+            or flags & _TOLD
+            or not flags & records.PLAN_WANTED
+            or function.name not in self._table.by_name
+            or _fails(function) is None
+        ):
+            return 0
+        if function.name not in self.counted:
+            if len(self.counted) >= records.MAX_COUNTS:
+                return 0
+            self.counted.append(function.name)
+        return self.counted.index(function.name) + 1
 
     def _private(self, inner: private.Private, target: Target, offset: int) -> int:
         key = self._key(target, inner.key, offset)
@@ -289,3 +314,16 @@ def cookie(row: int, offset: int, text: tuple[int, int]) -> int:
     # in pages, of which nothing else is on the last one: what is mapped next to it may be the
     # program's own code
     return row | (offset - start & 0xFFFFFFFF) << 16 | min(end - start + 0xFFF >> 12, 0xFFFF) << 48
+
+
+def _fails(function: Function) -> int | None:
+    """How the kernel can tell by the result that a call failed, one of records.FAILS_*; None: it
+    can't. Where only a raised error tells, the call is told as a whole.
+    """
+    failure, kind = function.failure, function.result.kind
+    if failure in ("negative", "minus_one"):
+        told = records.FAILS_NEGATIVE if failure == "negative" else records.FAILS_MINUS_ONE
+        return told if kind == "i32" else None
+    if failure in ("null", "zero"):
+        return records.FAILS_ZERO if values.SIZES.get(kind, 8) == 8 else None
+    return records.FAILS_NEVER

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from log.counted import Counted
 from log.errors import UsageError
 from log.events import Caller, Event, Owed, UnderWay
 from log.filters.shown import Shown
@@ -21,6 +22,7 @@ from log.owing.pairs import followed
 from probes.api.load import load_api
 from probes.calls import waits
 from probes.calls.calls import Calls
+from probes.calls.counted import KernelCounts
 from probes.calls.endings import Endings
 from probes.calls.losses import Losses
 from probes.calls.tasks import Choice, Task, Tasks
@@ -98,6 +100,13 @@ class Session:
         limits = options.limits._replace(tells_apart=options.filters.plumbing)
         self._rows = Rows(self._program, table, options.filters, limits, way=way.name)
         self._daemons = Daemons()
+        program = self._program
+        self._counts = (
+            KernelCounts(program.counts, program.begun, self._rows.counted, program.stripes)
+            if program.counts and program.begun
+            else None
+        )
+        self.counted: list[Counted] = []  # in the end, calls that were only counted
         # to processes, in their records' order
         self._happened: list[Happened] = []
         self._swept = self._sweeps = 0
@@ -240,6 +249,8 @@ class Session:
         events.extend(self._shown.of(self._calls.close()))
         events.extend(self._attachments.last())
         events.extend(self._losses.final(self._calls.ended_without_entry))
+        if self._counts:
+            self.counted = self._counts.found()
         self._clock.close()
         self._watch.close()
         self._attachments.close()
@@ -395,6 +406,8 @@ class Session:
             self._coverage.forked(record.pid, record.ppid)
         elif isinstance(record, Exited):
             ended.extend(self._calls.thread_exited(record.tid))
+            if self._counts:
+                self._counts.thread_ended(record.tid, record.time)
             self._before.serves(record.pid, record.tid)
             if record.is_last:
                 self._forget(record.pid)

@@ -121,7 +121,7 @@ def trace(options: argparse.Namespace, argv: list[str], guard: Guard, loading: L
     """Traces; the exit status is COMMAND's, if there is one."""
     filters = filters_of(options, tree=bool(argv) and not options.all_processes)
     signals = begin(options, argv)
-    log = Log(options, signals)
+    log = Log(options, signals, calls=not options.quiet)
     log.add(*open_exporters(options.exports, log.complain))
     return trace_to(log, options, filters, argv, signals, guard, loading)
 
@@ -221,6 +221,7 @@ def trace_until_end(
         pass
     except Exception as error:
         failure = failure or error
+    log.count(session.counted)
     log.close()
     if failure:
         raise failure

@@ -79,6 +79,8 @@ def parse_tracing(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[st
     words, command = split_command(arguments)
     parser = tracing_parser(VERSION)
     options = parser.parse_args(words)
+    if options.quiet and not (options.summary or options.output or options.exports):
+        parser.error("-q shows no calls: it goes with -c, -o, --export or --metrics")
     if "--" in arguments and not command:
         parser.error("no COMMAND after --")
     if not options.redact and any(not to.startswith("prometheus=") for to in options.exports):
@@ -102,7 +104,7 @@ def record_parser(version: str) -> Parser:
     from log.recording.counting import COUNTED, MODES
     from log.recording.folder import DEFAULT as FOLDER
 
-    parser = tracing_parser(version)
+    parser = tracing_parser(version, records=True)
     parser.prog = "libvirt-trace record"
     parser.usage = "libvirt-trace record [OPTIONS] [DIR] [-- COMMAND [ARG...]]"
     parser.description = (
@@ -146,8 +148,8 @@ def record_parser(version: str) -> Parser:
     return parser
 
 
-def tracing_parser(version: str) -> Parser:
-    """The options of tracing; COMMAND is split off before."""
+def tracing_parser(version: str, *, records: bool = False) -> Parser:
+    """The options of tracing; COMMAND is split off before. `records`: those of `record`, too."""
     parser = Parser(
         prog="libvirt-trace",
         usage=(
@@ -189,6 +191,13 @@ def tracing_parser(version: str) -> Parser:
     how = parser.add_argument_group("what is shown, and where")
     add_string(how, f"keep ({STRING_USUAL}; at most {STRING_MAX})")
     add_views(how)
+    if not records:
+        how.add_argument(
+            "-q",
+            "--quiet",
+            action="store_true",
+            help="show no calls: with -c, they are only counted",
+        )
     add_form(how, None, "text; json in the -o file")
     how.add_argument(
         "-o", "--output", metavar="FILE", type=Path, help=("write there too (SIGHUP: reopen it)")
@@ -268,6 +277,18 @@ def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
         nested=options.nested,
         plumbing=options.all,
         tree=tree,
+    )
+
+
+def only_counts(options: argparse.Namespace) -> bool:
+    """Whether of calls that only read nothing is wanted but their numbers and how long they took,
+    and the kernel knows which are wanted.
+    """
+    return (
+        getattr(options, "quiet", False)
+        and not (options.output or options.exports or options.max_events)
+        and not options.nested
+        and filters_of(options, tree=False).is_known_at_entry
     )
 
 

@@ -63,16 +63,17 @@ ALWAYS u64 slot_of(struct pt_regs *ctx, u64 entry)
 }
 
 /*
- * Whether the function was called by the library that it is in; cookie: plan row, offset in the
- * text, size of the text. A return address there is not enough: a callback of the program that ends
- * in a jump to the function leaves libvirt's, but libvirt called something else: the callback, or
- * an inner function that ended in a jump to it. So the instruction there must be a call of this
- * very function, but for plumbing, which inner functions end in a jump to as well.
+ * Whether the function was called by the library that it is in; caller: its return address;
+ * cookie: plan row, offset in the text, size of the text. A return address there is not enough: a
+ * callback of the program that ends in a jump to the function leaves libvirt's, but libvirt called
+ * something else: the callback, or an inner function that ended in a jump to it. So the instruction
+ * there must be a call of this very function, but for plumbing, which inner functions end in a jump
+ * to as well.
  */
-ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
+ALWAYS bool library_calls(struct pt_regs *ctx, u64 function, u64 caller, u64 cookie,
+			  u32 plan_flags)
 {
-	u64 text = IP(ctx) - (u32)(cookie >> 16), size = (cookie >> 48) << 12;
-	u64 caller = return_address(ctx, plan_flags);
+	u64 text = function - (u32)(cookie >> 16), size = (cookie >> 48) << 12;
 	u64 slot, target;
 	struct {
 		u8 zero, prefix, code, mode;
@@ -84,7 +85,7 @@ ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 	target = caller + call.distance;
 	if (call.mode == 0xe8) {
 		/* call function: a local one or its entry in the linkage table */
-		if (target == IP(ctx))
+		if (target == function)
 			return true;
 		if (target - text >= size)
 			return false;
@@ -102,5 +103,11 @@ ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
 	target = 0;
 	if (!slot || read_user(&target, plan_flags & PLAN_32BIT ? 4 : 8, slot))
 		return false;
-	return target == IP(ctx);
+	return target == function;
+}
+
+/* The same at the function's entry. */
+ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
+{
+	return library_calls(ctx, IP(ctx), return_address(ctx, plan_flags), cookie, plan_flags);
 }

@@ -150,7 +150,17 @@ struct plan {
 	u8 walk;		/* its first operation; 0: none */
 	u32 condition_bits;
 	u64 objects;		/* bit n: operation n copies a name for the object filter */
+	u32 counts;		/* of a function whose calls may be counted here: its place in
+				   `counts`, from 1; 0: they may not */
+	u32 fails;		/* of these, at the return: FAILS_* */
 	struct op ops[MAX_OPS];
+};
+
+enum fails {			/* what a function returns when it fails; the error of others tells */
+	FAILS_NEVER,
+	FAILS_NEGATIVE,		/* an s32 */
+	FAILS_MINUS_ONE,	/* an s32 */
+	FAILS_ZERO,		/* a u64 */
 };
 
 struct frame {
@@ -163,8 +173,9 @@ struct frame {
 	u8 ring;
 	u8 record_flags;	/* REC_CALLER, REC_UNARMED */
 	u8 returns;		/* has a return probe */
-	u8 pad[3];
-	u64 args[6];
+	u8 counted;		/* has no records, but is counted at its return */
+	u8 pad[2];
+	u64 args[6];		/* of what is counted: the function's address and its cookie */
 };
 #define FRAME_WANTED 1		/* has records */
 #define FRAME_ENTRY_LOST 2
@@ -307,6 +318,8 @@ struct thread {
 	u64 inner_lost;		/* when a record of an inner function was lost; ns,
 				   CLOCK_MONOTONIC */
 	u64 clock_seen;		/* when it last looked whether the clock was set; likewise */
+	u64 judged_sp;		/* of the call that the enforcer let pass last */
+	u64 seen_comm[2];	/* what is behind its name, where the kernel has that, may be anything */
 	char comm[16];
 	u32 exec_id;
 	u32 uid;		/* effective */
@@ -352,6 +365,27 @@ struct user {
 	u32 pad;
 	u64 lost[2 * COUNTERS];	/* of RING_READ, RING_WRITE */
 	struct flow flow[RINGS + 1];	/* the last one only for the verifier, which knows masks */
+};
+
+/*
+ * How long calls took, in buckets that are exact below 128 ns and 1/64 of their power of two wide
+ * above, up to 2^42 ns.
+ */
+#define COUNT_STEPS 6
+#define COUNT_BUCKETS 2368
+struct counts {			/* of a function's calls that were counted here */
+	u64 total;		/* ns */
+	u64 max;		/* ns */
+	u64 failed;
+	u64 left;		/* that did not return */
+	u64 calls[COUNT_BUCKETS];
+};
+#define MAX_BEGUN 4096
+struct begun {			/* a call under way that will be counted here */
+	u64 tid;		/* 0: none */
+	u64 time;		/* ns, CLOCK_MONOTONIC */
+	u32 place;		/* in `counts`, from 0 */
+	u32 pad;
 };
 
 struct plain {			/* a process that copies no stacks */

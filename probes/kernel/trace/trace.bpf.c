@@ -29,6 +29,7 @@
 #include "send.bpf.h"
 #include "frames.bpf.h"
 #include "abi-MACHINE.bpf.h"
+#include "count.bpf.h"
 
 /*
  * Whether a function that is entered inside the call of frame f was called by libvirt, or by the
@@ -69,7 +70,9 @@ ALWAYS bool only_reads(const struct plan *p, struct pt_regs *ctx)
 /* At the entry of a function; whether its return is wanted. */
 ALWAYS bool enter(struct pt_regs *ctx)
 {
-	u64 cookie = attach_cookie(ctx), pid_tgid = bpf_get_current_pid_tgid(), now;
+	void *task = current_task();
+	u64 cookie = attach_cookie(ctx), now;
+	u64 pid_tgid = (u64)*(u32 *)(task + TASK_TGID) << 32 | *(u32 *)(task + TASK_PID);
 	u32 row = cookie & 0xffff, n, flags = 0, record_flags = 0, ring, wanted, zero = 0;
 	struct settings *set = map_lookup(MAP(FD_SETTINGS), &zero);
 	struct plan *p = map_lookup(MAP(FD_ENTRY_PLANS), &row);
@@ -94,17 +97,17 @@ ALWAYS bool enter(struct pt_regs *ctx)
 			wanted = 0;
 	}
 	now = bpf_ktime_get_ns();
-	t = get_thread(set, ring, wanted ? p->flags : p->flags & ~PLAN_WANTED, pid_tgid, now);
+	t = get_thread(set, task, ring, wanted ? p->flags : p->flags & ~PLAN_WANTED, pid_tgid, now);
 	if (!t || (!t->wanted && !t->serving && !(p->flags & (PLAN_SERVES | PLAN_ALWAYS))))
 		return false;
 	look_at_clock(set, t, now);
 	FORGET();
 	returns = !(p->flags & PLAN_NO_RETURN);
 #ifdef SESSION
-	armed = armed_at(t, current_task(), p->flags);
+	armed = armed_at(t, task, p->flags);
 	drop_dead_frames(t, SP(ctx), armed);
 #elif defined(RETS)
-	drop_dead_frames(t, current_task(), SP(ctx));
+	drop_dead_frames(t, task, SP(ctx));
 #else
 	drop_dead_frames(t, SP(ctx), p->flags);
 #endif
@@ -117,7 +120,22 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		t->serving = 0;		/* its return had no probe, or was not seen */
 	e = (void *)t->buf;
 	e->caller = 0;
+#ifdef COUNTING
+#ifdef SESSION
+	if (!armed)
+#endif
+	if (wanted && begin_counted(ctx, set, t, p, task, cookie, now))
+		return true;
+	t->judged_sp = 0;
+#endif
 	f = enclosing(t, SP(ctx), p->flags);
+#ifdef COUNTING
+	if (f && f->counted && p->flags & PLAN_PRIVATE) {
+		tell_counted(ctx, set, t, f, task);
+		e->caller = 0;
+	}
+	FORGET();
+#endif
 	if (f) {
 		flags = f->flags & FRAME_INSIDE;
 		depth = f->depth + !(f->flags & FRAME_PRIVATE);
@@ -161,7 +179,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 #else
 	returns = returns && n < MAX_FRAMES && (flags & FRAME_WANTED || p->flags & PLAN_OPENS);
 #ifdef SESSION
-	confined = set->spare && is_confined(current_task());
+	confined = set->spare && is_confined(task);
 	returns = returns && !confined &&
 		may_arm(set, t, f, SP(ctx), armed, p->flags, depth);
 #else
@@ -190,6 +208,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 	f->flags = flags;
 	f->record_flags = record_flags;
 	f->returns = returns;
+	f->counted = 0;
 	FORGET();		/* or each way to here would go on as a state of its own */
 	ring = f->ring;
 	flags = f->flags;
@@ -285,6 +304,12 @@ ALWAYS void come_back(struct pt_regs *ctx)
 #endif
 	if (!f || !(f->flags & FRAME_WANTED))
 		return;
+#ifdef COUNTING
+	if (f->counted) {
+		count_call(ctx, t, p, f);
+		return;
+	}
+#endif
 	r = (void *)t->buf;
 	r->h.kind = REC_RETURN;
 	r->h.depth = f->depth;
@@ -374,8 +399,8 @@ int on_verdict(struct pt_regs *ctx)
 	if (!call)
 		return 0;
 	/* a call that goes on is counted at its own entry */
-	t = get_thread(set, RING_WRITE, v.action == VERDICT_DENY ? call->flags & PLAN_WANTED : 0,
-		       pid_tgid, now);
+	t = get_thread(set, current_task(), RING_WRITE,
+		       v.action == VERDICT_DENY ? call->flags & PLAN_WANTED : 0, pid_tgid, now);
 	if (!t || (!t->wanted && !t->serving))
 		return 0;
 	look_at_clock(set, t, now);
@@ -393,6 +418,7 @@ int on_verdict(struct pt_regs *ctx)
 		f->args[1] = (cookie >> 48) << 12;
 		f->depth = n ? t->frame[(n - 1) & (MAX_FRAMES - 1)].depth : 0;
 		f->flags = 0;
+		f->counted = 0;
 		t->frames = n + 1;
 		return 0;
 	}
@@ -400,6 +426,7 @@ int on_verdict(struct pt_regs *ctx)
 		t->frames = n - 1;
 	if (!(call->flags & PLAN_WANTED))
 		return 0;
+	t->judged_sp = v.action != VERDICT_DENY ? v.sp : 0;
 	e = (void *)t->buf;
 	e->h.kind = REC_VERDICT;
 	e->h.depth = 0;

@@ -159,30 +159,33 @@ struct comm {
  * The thread's state, up to date with who it is, which is told if it is wanted or the plan asks for
  * it; NULL: nothing to do for this hit.
  */
-ALWAYS struct thread *get_thread(struct settings *set, u32 ring, u32 plan_flags, u64 pid_tgid,
-				 u64 now)
+ALWAYS struct thread *get_thread(struct settings *set, void *task, u32 ring, u32 plan_flags,
+				 u64 pid_tgid, u64 now)
 {
-	void *task = current_task(), *cred;
+	void *cred;
 	struct thread *t = task_storage(MAP(FD_THREADS), task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	struct comm comm, *old;
+	u64 first, second;
 	u32 exec_id, uid, real_uid;
 
-	bpf_get_current_comm(&comm, sizeof(comm));
+	/* as the credentials, loaded without a helper, which takes as long as all the rest */
+	first = *(u64 *)(task + TASK_COMM);
+	second = *(u64 *)(task + TASK_COMM + 8);
 	exec_id = *(u32 *)(task + TASK_EXEC_ID);
 	cred = *(void **)(task + TASK_CRED);
 	/* the host's number, and 70 ns less than the helper */
 	uid = *(u32 *)(cred + CRED_EUID);
 	real_uid = *(u32 *)(cred + CRED_UID);
 	if (!t) {
+		bpf_get_current_comm(&comm, sizeof(comm));
 		if ((plan_flags & (PLAN_WANTED | PLAN_PRIVATE)) == PLAN_WANTED &&
 		    passes(set, task, (void *)&comm, pid_tgid >> 32, uid))
 			count(set, USER_OTHERS, ring, LOST_THREAD, 1);
 		return 0;
 	}
 	plan_flags &= PLAN_SERVES | PLAN_ALWAYS;
-	old = (void *)t->comm;
 	if (t->known && t->exec_id == exec_id && t->uid == uid && t->real_uid == real_uid &&
-	    old->half[0] == comm.half[0] && old->half[1] == comm.half[1] &&
+	    t->seen_comm[0] == first && t->seen_comm[1] == second &&
 	    (t->task || !plan_flags))
 		return t;
 	if (t->exec_id != exec_id) {
@@ -197,6 +200,10 @@ ALWAYS struct thread *get_thread(struct settings *set, u32 ring, u32 plan_flags,
 	t->rings = uid ? RINGS : 0;
 	t->tid = (u32)pid_tgid;
 	t->tgid = pid_tgid >> 32;
+	t->seen_comm[0] = first;
+	t->seen_comm[1] = second;
+	bpf_get_current_comm(&comm, sizeof(comm));
+	old = (void *)t->comm;
 	*old = comm;
 	t->wanted = passes(set, task, t->comm, pid_tgid >> 32, uid);
 	t->known = 1;

@@ -6,6 +6,7 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
+from log.counted import Counted
 from log.events import CallError, VerdictInfo
 from log.sinks.summary import Durations, Summary
 from log.sinks.terminal import make_console
@@ -94,3 +95,35 @@ def test_memory_does_not_grow_with_the_calls():
         for step in range(512):
             durations.add((1 << exponent) + (step << exponent >> 9))
     assert len(durations._buckets) <= 3776
+
+
+@given(st.lists(st.integers(0, 1 << 42)), st.lists(st.integers(1, 1 << 41)))
+def test_calls_that_were_only_counted_are_as_good_as_others(seen, counted):
+    """Percentiles are the same, wherever a duration came from."""
+    whole, parts, rest = Durations(), Durations(), Durations()
+    for ns in seen:
+        whole.add(ns)
+        parts.add(ns)
+    for ns in counted:
+        whole.add(ns)
+        rest.add(ns)
+    parts.add_buckets(Counted("f", rest.count, 0, rest.total, rest.max, rest.buckets()))
+    assert (parts.count, parts.total, parts.max) == (whole.count, whole.total, whole.max)
+    for percent in (50, 95, 99):
+        assert parts.percentile(percent) == whole.percentile(percent)
+
+
+def test_the_table_of_calls_that_were_only_counted():
+    each, counted = Summary(), Summary()
+    each.write([GET._replace(duration_ns=ns) for ns in (100, 200, 300)] + [FAILED, UNFINISHED])
+    counted.write([FAILED])
+    some = Durations()
+    for ns in (100, 200, 300):
+        some.add(ns)
+    counted.count(
+        [
+            Counted("virDomainGetInfo", 3, 0, some.total, some.max, some.buckets()),
+            Counted("virDomainDestroyFlags", 1, 0, 0, 0, {}),
+        ]
+    )
+    assert counted.table() == each.table()

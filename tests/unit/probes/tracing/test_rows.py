@@ -30,6 +30,7 @@ def given() -> Rows:
         entry_plans=bytearray(size),
         return_plans=bytearray(size),
         verdict_rows=bytearray(8 * records.MAX_VERDICT_ROWS),
+        counts=None,
     )
     return Rows(program, TABLE, Filters(plumbing=True), Limits(256, True), way="pair")
 
@@ -171,3 +172,23 @@ def test_a_probe_knows_where_the_code_is_to_the_page(
     begin, length = offset - (packed >> 16 & 0xFFFFFFFF), (packed >> 48) << 12
     assert (packed & ROW, packed < 1 << 64) == (row, True)
     assert (begin, begin + length) == (start // 4096 * 4096, -(-(start + size) // 4096) * 4096)
+
+
+def test_only_what_reads_is_counted(given: Rows):
+    """With all that the kernel has to know of its result; each layout in the same place."""
+    given._program.counts = bytearray(1)  # type: ignore[assignment]
+    names = [function.name for function in TABLE.functions if function.library == "libvirt.so.0"]
+    for layout in (*LAYOUTS, None):
+        given.probes(target(names, owner=0, layout=layout))
+    counted = {row.function.name: row for row in given.rows if row.function and row.entry.counts}
+    for row in given.rows:
+        if row.function is None:
+            continue
+        reads = row.function.access in ("read", "plumbing") and row.ret is not None
+        assert bool(row.entry.counts) <= reads, row.function.name
+        if row.entry.counts:
+            assert row.ret and row.ret.counts == row.entry.counts
+            assert given.counted[row.entry.counts - 1] == row.function.name
+    assert counted["virDomainGetInfo"].ret.fails == records.FAILS_NEGATIVE  # type: ignore[union-attr]
+    assert counted["virDomainGetName"].ret.fails == records.FAILS_ZERO  # type: ignore[union-attr]
+    assert len(counted) > 200 and "virConnectOpen" not in counted
