@@ -31,18 +31,24 @@ class Tally:
 
     def add(self, events: Sequence[Event]) -> None:
         """Counts a batch."""
+        calls = failed = 0
         for event in events:
             if type(event) is Call:
-                self.calls += 1
-                if event.verdict is not None and event.verdict.rule:
+                calls += 1
+                if event.verdict is None:
+                    failed += event.failed or 0
+                    continue
+                if event.verdict.rule:
                     self._add_verdict(event.verdict)
                 if is_denied(event):
                     self.denied += 1
-                elif event.failed:
-                    self.failed += 1
+                else:
+                    failed += event.failed or 0
             elif type(event) is Lost:
                 self.lost += event.count
                 self.details_lost += event.details
+        self.calls += calls
+        self.failed += failed
 
     def _add_verdict(self, verdict: VerdictInfo) -> None:
         key = verdict.rule, verdict.action

@@ -78,10 +78,10 @@ class Owing:
     def of(self, events: list[Event]) -> list[Event]:
         """The events, in their order, and what they leave to owe of processes that have ended."""
         found: list[Event] | None = None
+        meant, everything = self._meant, self._references is not None
         for at, event in enumerate(events):
             if type(event) is Call:
-                is_meant = event.function in self._meant or self._references
-                if is_meant and (owed := self._called(event)):
+                if (event.function in meant or everything) and (owed := self._called(event)):
                     found = events[:at] if found is None else found
                     found += [event, *owed]
                     continue

@@ -70,17 +70,18 @@ def line(event: Event) -> str:
     if type(event) is not Call:
         return _OTHERS[type(event)](event)
     start, duration, alike = event[0], event[1], event[-1]
-    parts: _Parts | None = None
-    if alike is not None:
-        parts = alike.get("json")
-    if parts is None:
+    parts: _Parts
+    if alike is None:
         parts = _parts(event)
-        if alike is not None:
-            alike["json"] = parts
+    elif "json" in alike:
+        parts = alike["json"]
+    else:
+        parts = alike["json"] = _parts(event)
     before, upto_id, middle, after = parts
-    digits = f"{start:010}"  # made once, for the second, its fraction and the id
+    number = str(start)  # made once, for the second, its fraction and the id
+    digits = number if start >= _SECOND else f"{start:010}"
     took = "null" if duration is None else duration
-    return f"{before}{_clock(digits[:-9])}.{digits[-9:]}{upto_id}{start}{middle}{took}{after}"
+    return f"{before}{_clock(digits[:-9])}.{digits[-9:]}{upto_id}{number}{middle}{took}{after}"
 
 
 def value(item: Value) -> str:

@@ -61,7 +61,21 @@ def line(event: Event, view: View = View.FOLD) -> str:
     """The event as a line of plain text with its newline; several of a tree, "" for what is
     folded away.
     """
+    if type(event) is Call and event.alike is not None and event.duration_ns is not None:
+        return _again(event, event.alike)
     return "".join(_pieces(event, view)[1::2])
+
+
+def _again(call: Call, alike: dict[str, Any]) -> str:
+    """The same of a call that has company only in calls that are alike: nothing caused it, and it
+    caused nothing.
+    """
+    texts: tuple[str, str] | None = alike.get("text line")
+    if texts is None:
+        head, end = _parts(call)
+        texts = alike["text line"] = "".join(head[1::2]), "".join(end[1::2])
+    before, after = texts
+    return f"{clock(call.time)}{before} <{duration(call.duration_ns or 0)}>{after}"
 
 
 def segments(event: Event, view: View = View.FOLD) -> Iterator[tuple[str, str]]:

@@ -9,9 +9,11 @@ from functools import lru_cache
 
 def duration(ns: int) -> str:
     """A time span with two or three digits and its unit: `850ns`, `4.1ms`, `212us`, `65s`."""
-    scaled, unit = float(ns), "ns"
     if ns < 1000:
         return f"{ns}ns"
+    if ns < 9950:
+        return f"{ns / 1000:.1f}us"
+    scaled, unit = float(ns), "ns"
     for unit in ("us", "ms", "s"):
         scaled /= 1000
         if scaled < 999.5 or unit == "s":

@@ -121,7 +121,7 @@ class Screen(Output):
     def close(self, given_up: GivenUp = lambda idle: False) -> None:
         """Take the status line away."""
         if self._status:
-            self._put([ERASE], [NOTHING])
+            self._put([ERASE], lambda: [NOTHING])
             self._status = ""
         super().close(given_up)
 
@@ -136,7 +136,7 @@ class Screen(Output):
         if not lines and before == status:
             return []
         left_out = self._put(
-            [ERASE if before else "", *lines, status], [NOTHING, *weights, NOTHING]
+            [ERASE if before else "", *lines, status], lambda: [NOTHING, *weights, NOTHING]
         )
         if NOTHING not in left_out:
             self._status = status

@@ -13,7 +13,7 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from log.errors import TraceError
 from log.events import Call, Event, Lost
@@ -85,7 +85,7 @@ class Output:
         lines = [self._render(event) for event in events]
         self._put(
             lines,
-            [
+            lambda: [
                 weight_of(event) if line else NOTHING
                 for event, line in zip(events, lines, strict=True)
             ],
@@ -94,7 +94,7 @@ class Output:
 
     def message(self, lines: str) -> None:
         """Write lines that are no event."""
-        self._put([f"{lines}\n"], [NOTHING])
+        self._put([f"{lines}\n"], lambda: [NOTHING])
 
     def tick(self, open_calls: int) -> None:
         """Complain, if there is something to complain of. BrokenPipeError as for `write`."""
@@ -135,37 +135,43 @@ class Output:
 
     def _begin(self) -> None:
         self._channel = Channel(self._fd) if may_block(self._fd) else None
-        self._writer = LineWriter(self._send) if self._channel else None
+        self._writer = (
+            LineWriter(lambda batch: self._send(batch.lines, lambda: batch.weights))
+            if self._channel
+            else None
+        )
 
-    def _put(self, lines: list[str], weights: list[Weight]) -> list[Weight]:
-        """Have lines written; those that there is no room for."""
-        batch = Batch(lines, weights)
+    def _put(self, lines: list[str], weigh: Callable[[], list[Weight]]) -> list[Weight]:
+        """Have lines written; those that there is no room for. `weigh`: what they weigh, which is
+        only asked where it matters.
+        """
         if self._writer is None:
-            self._send(batch)
+            self._send(lines, weigh)
             return []
-        left_out = self._writer.put(batch)
+        left_out = self._writer.put(Batch(lines, weigh()))
         if left_out:
             self._leave_out(left_out)
             self._fails(NOT_READ)
         return left_out
 
-    def _send(self, batch: Batch) -> None:
+    def _send(self, lines: list[str], weigh: Callable[[], list[Weight]]) -> None:
         """Write lines, in the thread if there is one."""
         sent, error = self._hand_over(self._rest)
         self._rest = self._rest[sent:]
-        data, sent = "".join(batch.lines).encode(), 0
+        data, sent = "".join(lines).encode(), 0
         if error is None:
             sent, error = self._hand_over(data)
         if error is None:
             return
-        ends = list(itertools.accumulate(len(line.encode()) for line in batch.lines))
+        weights = weigh()
+        ends = list(itertools.accumulate(len(line.encode()) for line in lines))
         whole = data.rfind(b"\n", 0, sent) + 1
         if sent > whole:
             whole = self._mend(data, whole, sent)
             last = bisect.bisect_left(ends, whole)
             # else of one that is left out as a whole
-            self._rest_weight = batch.weights[last] if ends[last] == whole else NOTHING
-        self._leave_out(batch.weights[bisect.bisect_right(ends, whole) :])
+            self._rest_weight = weights[last] if ends[last] == whole else NOTHING
+        self._leave_out(weights[bisect.bisect_right(ends, whole) :])
         self._gone |= self._is_gone(error)
         if isinstance(error, NotRead):
             self._fails(NOT_READ)

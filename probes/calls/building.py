@@ -5,12 +5,12 @@ alike are built once.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Hashable
 
 from log.client import OWN, UNKNOWN, Client
 from log.events import Call, CallError
 from log.values import NO_VALUES, Value, Values
+from probes.calls.again import Again, Alike
 from probes.calls.causes import Causes
 from probes.calls.decode import CACHED, Decoder, is_shared
 from probes.calls.errors import RaisedErrors
@@ -20,8 +20,6 @@ from probes.calls.tasks import Task
 from probes.calls.verdicts import error_of
 from probes.kernel import records
 from probes.plans.plan import PlanRow
-
-_RETURN = struct.Struct("<8xQ24xQ")  # of a return record: its time, the entry's
 
 
 class Building:
@@ -39,17 +37,19 @@ class Building:
         self._rows = decoder.rows
         self._decoder, self._calls, self._causes, self._errors = decoder, calls, causes, errors
         self._find_task, self._epoch = find_task, epoch
-        self._alike: dict[Hashable, tuple[object, ...]] = {}
+        self._alike: dict[Hashable, Alike] = {}
+        self.again = Again()
 
     def forget_rows(self) -> None:
         """They stand for other functions from now on."""
         self._alike.clear()
+        self.again.clear()
 
     def returned(self, call: Open, raw: bytes, ret_pieces: Pieces | None, tid: int) -> Call:
         """A call that has returned; `raw`: its return record."""
         entry, number, seq, depth, task, tgid, _ = call
         row = self._rows[number]
-        until, started = _RETURN.unpack_from(raw)
+        until, started = records.TIMES.unpack_from(raw)
         extra = self._calls.take_extra(tid, seq)
         key: Hashable = None
         if entry is not None and extra is None and ret_pieces is None:
@@ -58,7 +58,9 @@ class Building:
             key = (constants.version, number, tid, task, depth, entry_key(entry), ret_key(raw))
             alike = self._alike.get(key)
             if alike is not None:
-                return tuple.__new__(Call, (self._epoch(started), until - started, *alike))
+                self.again.learn(entry, raw, tid, constants, row, alike)
+                again = (self._epoch(started), until - started) + alike  # noqa: RUF005
+                return tuple.__new__(Call, again)
         result: Value = None
         fails, error, out = False, None, NO_VALUES
         failed: bool | None = False

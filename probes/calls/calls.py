@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 
-from log.events import Event, UnderWay
+from log.events import Call, Event, UnderWay
 from log.values import Value
 from probes.api.table import ApiTable
 from probes.calls.access import Access, keep
+from probes.calls.again import HEAD, KIND, PLAIN, SEQ, WHOSE, Thread
 from probes.calls.building import Building
 from probes.calls.causes import Causes, sent
 from probes.calls.changes import Changes
@@ -82,7 +83,7 @@ class Calls:
         self.rows = rows
         self.ended_without_entry: Counter[tuple[int, int]] = Counter()  # by ring and user
         self.covering = True  # whether there may be a policy anywhere
-        self._find_task, self._choice = find_task, choice
+        self._find_task, self._choice, self._epoch = find_task, choice, epoch
         self._is_own, self._with_inner, self._left = is_own, nested, left
         self._waiting: dict[int, Returned | Denial] = {}  # by thread
         # begin (ns), thread and number of open calls without return probe
@@ -115,6 +116,58 @@ class Calls:
     def feed(self, raws: Iterable[bytes]) -> list[Event]:
         """The calls that these records end, and what else they tell."""
         ended: list[Event] = []
+        if self.covering or self._choice.asks:
+            self._follow(raws, ended)
+            return ended
+        threads, opened, epoch = self._building.again.threads, self._open.stacks, self._epoch
+        times, new = records.TIMES.unpack_from, tuple.__new__
+        whose, head, kind, seq = WHOSE, HEAD, KIND, SEQ
+        begun: dict[Thread, bytes] = {}  # entry records of calls that were made before
+        others: list[bytes] = []  # all of these were before those
+        quiet = self._is_quiet()
+        for raw in raws:
+            thread = threads.get(raw[whose])
+            if thread is not None:
+                entry = begun.get(thread)
+                if entry is None:
+                    begins = thread.calls.get(raw[head])
+                    ends = begins and begins.known.get(begins.key(raw))
+                    if ends:
+                        if others:
+                            self._follow(others, ended)
+                            others.clear()
+                            quiet = self._is_quiet()
+                        if (
+                            quiet
+                            and not opened[thread.tid]
+                            and thread.version == thread.constants.version
+                        ):
+                            thread.ends, begun[thread] = ends, raw
+                            continue
+                elif entry[seq] == raw[seq] and raw[kind] in PLAIN:
+                    ends = thread.ends
+                    alike = ends.known.get(ends.key(raw))
+                    if alike is not None:
+                        del begun[thread]
+                        until, since = times(raw)
+                        # the constructor, and unpacking into the tuple, cost twice as much
+                        again = (epoch(since), until - since) + alike  # noqa: RUF005
+                        ended.append(new(Call, again))
+                        continue
+            if begun:  # whatever it is, it may have to do with these
+                others += begun.values()
+                begun.clear()
+            others.append(raw)
+        others += begun.values()
+        self._follow(others, ended)
+        return ended
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing waits that the end of a call might tell more of."""
+        return not (self._waiting or self._judged or self._changes.pending)
+
+    def _follow(self, raws: Iterable[bytes], ended: list[Event]) -> None:
+        """From record to record."""
         unpack, rows, opened, waiting = (
             records.HEAD.unpack_from,
             self.rows,
@@ -175,7 +228,6 @@ class Calls:
                 waiting[tid] = Returned(call, raw, {})
             else:
                 self._finish(call, raw, None, tid, ended)
-        return ended
 
     def _begin(
         self, call: Open, flags: int, tid: int, stack: list[Open], ended: list[Event]

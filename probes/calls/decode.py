@@ -107,7 +107,8 @@ class Decoder:
 
     def forget_process(self, pid: int) -> None:
         """Nothing more comes from it, or from what it was."""
-        self.constants.pop(pid, None)
+        if constants := self.constants.pop(pid, None):
+            constants.retire()
 
     def forget_gone(self) -> None:
         """Of processes whose end was not told nothing is kept."""

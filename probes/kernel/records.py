@@ -80,6 +80,7 @@ CALLER_LEFT, CALLER_CONFINED = 1 << 63, 1 << 62
 ENTRY_FIXED = 104
 RETURN_TIME = 40  # of the entry
 RETURN_VALUE = 48
+TIMES = struct.Struct("<8xQ24xQ")  # of a return record: its own, the entry's
 RETURN_ARGS = 56
 RETURN_FIXED = 56
 RETURN_SP = 104

@@ -14,9 +14,10 @@ from typing import Protocol
 
 from probes.kernel.abi import fence
 
+# a record's header is its length, with these bits, and four bytes for the kernel; all is aligned
+# to eight bytes
 _BUSY, _DISCARDED, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1
 _POSITION = struct.Struct("<Q")
-_HEADER = struct.Struct("<I")
 
 
 Positions = mmap.mmap | bytearray
@@ -84,44 +85,45 @@ class Ring:
         Whether some stays for lack of room.
         """
         memory = self._memory
-        data, mask, unpack = memory.producer, self._size - 1, _HEADER.unpack_from
+        data = memory.producer
         consumed: int = _POSITION.unpack_from(memory.consumer)[0]
-        position = consumed
         produced: int = _POSITION.unpack_from(data)[0]
         fence()
-        end = min(produced, consumed + self._most - self._bytes)
-        while position < end:
-            length = unpack(data, mmap.PAGESIZE + (position & mask))[0]
-            if length & _BUSY:
-                break
-            position += ((length & _LENGTH) + 15) & ~7
-        if position == consumed:
-            return end < produced
-        fence()
-        start = mmap.PAGESIZE + (consumed & mask)
-        self._moved.append(bytes(data[start : start + position - consumed]))
-        self._bytes += position - consumed
-        fence()
-        _POSITION.pack_into(memory.consumer, 0, position)
-        return end < produced
+        room = self._most - self._bytes
+        start = at = mmap.PAGESIZE + (consumed & (self._size - 1))
+        end = start + min(produced - consumed, room)
+        with memoryview(data).cast("I") as words:
+            while at < end:
+                length = words[at >> 2]
+                if length & _BUSY:
+                    break
+                at += (length & _LENGTH) + 15 & ~7
+        if at > start:
+            fence()
+            self._moved.append(bytes(data[start:at]))
+            self._bytes += at - start
+            fence()
+            _POSITION.pack_into(memory.consumer, 0, consumed + at - start)
+        return room < produced - consumed
 
     def take(self, most: int | None = None) -> list[bytes]:
         """Records of the backlog, in order: all, or with the one that reaches so many bytes it
         ends.
         """
         found: list[bytes] = []
-        add, unpack = found.append, _HEADER.unpack_from
+        add = found.append
         left = self._bytes if most is None else most
         while left > 0 and self._moved:
             data = self._moved[0]
             start = at = self._at
             end = min(len(data), start + left)
-            while at < end:
-                length = unpack(data, at)[0]
-                size = length & _LENGTH
-                if not length & _DISCARDED:
-                    add(data[at + 8 : at + 8 + size])
-                at += (size + 15) & ~7
+            with memoryview(data).cast("I") as words:
+                while at < end:
+                    length = words[at >> 2]
+                    after = at + 8 + (length & _LENGTH)
+                    if length < _DISCARDED:
+                        add(data[at + 8 : after])
+                    at = after + 7 & ~7
             left -= at - start
             self._bytes -= at - start
             self._at = at

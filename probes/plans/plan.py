@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple
 
 from log.recent import Recent
@@ -49,11 +49,16 @@ class Constants:
     def learn(self, key: tuple[int, int], value: Value) -> None:
         """Another connection may be at the address now."""
         if self._values.get(key) != value:
-            self.version = next(self._versions)
+            self.retire()
             self._values.put(key, value)
+
+    def retire(self) -> None:
+        """What was decoded with them is not right any more."""
+        self.version = next(self._versions)
 
 
 Read = Callable[[bytes, list[values.Copied], Constants], Value]
+Key = Callable[[bytes], Hashable]
 
 
 class Limits(NamedTuple):
@@ -103,7 +108,7 @@ class Plan(NamedTuple):
     ops: tuple[Op, ...]
     texts: tuple[values.TextSlot, ...]
     fields: tuple[tuple[str, Read], ...]
-    key: Callable[[bytes], Hashable]  # what of a record the values depend on, if is_told_by_key()
+    key: Key  # what of a record the values depend on, if is_told_by_key()
     present: tuple[int, ...] = ()  # where addresses are that are no NULL then
     condition: WriteCondition = WriteCondition()
     walk: bytes = b""  # operations that follow once the record was sent
@@ -327,12 +332,18 @@ class Builder:
         )
 
 
-def key_of(fixed: int, shown: Sequence[slice]) -> Callable[[bytes], Hashable]:
+def key_of(fixed: int, shown: Iterable[slice]) -> Key:
     """A Plan.key of these bytes, of which operations failed, and of the texts behind the fixed
-    part; in one piece, as thousands are kept.
+    part.
     """
-    pieces, join = operator.itemgetter(records.BAD, *shown, slice(fixed, None)), b"".join
-    return lambda raw: join(pieces(raw))
+    pieces: list[slice] = []
+    for piece in sorted([records.BAD, *shown, slice(fixed, None)], key=lambda piece: piece.start):
+        if pieces and pieces[-1].stop is not None and piece.start <= pieces[-1].stop:
+            end = None if piece.stop is None else max(piece.stop, pieces[-1].stop)
+            pieces[-1] = slice(pieces[-1].start, end)
+        else:
+            pieces.append(piece)
+    return operator.itemgetter(*pieces)
 
 
 def u64(raw: bytes, at: int) -> int:

@@ -51,7 +51,9 @@ def row(name: str) -> PlanRow:
 
 
 def new_calls(rows: list[PlanRow]) -> Calls:
-    return Calls(rows, TABLE, lambda task, pid, tid: TASK, lambda when: when)
+    calls = Calls(rows, TABLE, lambda task, pid, tid: TASK, lambda when: when)
+    calls.covering = False
+    return calls
 
 
 def calls_of(events: list[Event]) -> list[Call]:

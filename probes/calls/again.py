@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Calls that a thread makes again: a call's records and its event come in; for records that tell
+the same, what the event says but its time and duration goes out.
+
+Most programs that poll ask the same of the same objects, thousands of times: of these calls
+neither is it followed what is under way nor is anything decoded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from log.events import Call
+from probes.calls.endings import REMEMBERED
+from probes.kernel import records
+from probes.plans.plan import Constants, Key, PlanRow
+
+MOST = 4096  # calls that are known, of all threads
+WHOSE = slice(16, 28)  # of a record: a task and a thread
+SEQ = slice(28, 32)
+HEAD, KIND = slice(8), slice(4)  # KIND and row; kind, depth and flags
+# of entries and returns that tell nothing but this, and that nobody is asked about
+PLAIN = frozenset(
+    bytes((kind, 0)) + flags.to_bytes(2, "little")
+    for kind in (records.REC_ENTRY, records.REC_RETURN)
+    for flags in (
+        0,
+        records.REC_WANTED,
+        records.REC_WRITE_RING,
+        records.REC_WANTED | records.REC_WRITE_RING,
+    )
+)
+
+Alike = tuple[Any, ...]  # a Call but for its first two fields
+_FUNCTION = Call._fields.index("function") - 2
+
+
+class Ends:
+    """How calls ended that began alike, by the key of the return record."""
+
+    __slots__ = ("key", "known")
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.known: dict[object, Alike] = {}
+
+
+class Begins:
+    """Calls of a function, by the key of the entry record."""
+
+    __slots__ = ("key", "known")
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.known: dict[object, Ends] = {}
+
+
+class Thread:
+    """A thread and the calls that it makes again, by HEAD of their entry records."""
+
+    __slots__ = ("calls", "constants", "ends", "tid", "version")
+
+    def __init__(self, tid: int, constants: Constants) -> None:
+        self.tid, self.constants, self.version = tid, constants, constants.version
+        self.calls: dict[bytes, Begins] = {}
+        self.ends = Ends(bytes)  # of the call that has begun
+
+
+class Again:
+    """All such threads, by WHOSE of their records."""
+
+    def __init__(self) -> None:
+        self.threads: dict[bytes, Thread] = {}
+        self._count = 0
+
+    def learn(
+        self, entry: bytes, raw: bytes, tid: int, constants: Constants, row: PlanRow, call: Alike
+    ) -> None:
+        """A call, by its records, that was made before."""
+        if entry[KIND] not in PLAIN or raw[KIND] not in PLAIN or call[_FUNCTION] in REMEMBERED:
+            return
+        if self._count >= MOST:
+            self.clear()
+        thread = self.threads.get(raw[WHOSE])
+        if thread is None or thread.version != constants.version:
+            thread = self.threads[raw[WHOSE]] = Thread(tid, constants)
+        begins = thread.calls.get(entry[HEAD])
+        if begins is None:
+            begins = thread.calls[entry[HEAD]] = Begins(row.entry.key)
+        ends = begins.known.get(begins.key(entry))
+        if ends is None:
+            ends = begins.known[begins.key(entry)] = Ends(row.ret.key if row.ret else bytes)
+        ends.known[ends.key(raw)] = call
+        self._count += 1
+
+    def clear(self) -> None:
+        """None is known."""
+        self.threads.clear()
+        self._count = 0
