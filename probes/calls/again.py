@@ -55,7 +55,7 @@ class Begins:
         self.known: dict[object, Ends] = {}
 
 
-class Thread:
+class Repeating:
     """A thread and the calls that it makes again, by HEAD of their entry records."""
 
     __slots__ = ("calls", "constants", "ends", "tid", "version")
@@ -70,7 +70,7 @@ class Again:
     """All such threads, by WHOSE of their records."""
 
     def __init__(self) -> None:
-        self.threads: dict[bytes, Thread] = {}
+        self.threads: dict[bytes, Repeating] = {}
         self._count = 0
 
     def learn(
@@ -83,7 +83,7 @@ class Again:
             self.clear()
         thread = self.threads.get(raw[WHOSE])
         if thread is None or thread.version != constants.version:
-            thread = self.threads[raw[WHOSE]] = Thread(tid, constants)
+            thread = self.threads[raw[WHOSE]] = Repeating(tid, constants)
         begins = thread.calls.get(entry[HEAD])
         if begins is None:
             begins = thread.calls[entry[HEAD]] = Begins(row.entry.key)

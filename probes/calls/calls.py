@@ -10,7 +10,7 @@ from log.events import Call, Event, UnderWay
 from log.values import Value
 from probes.api.table import ApiTable
 from probes.calls.access import Access, keep
-from probes.calls.again import HEAD, KIND, PLAIN, SEQ, WHOSE, Thread
+from probes.calls.again import HEAD, KIND, PLAIN, SEQ, WHOSE, Repeating
 from probes.calls.building import Building
 from probes.calls.causes import Causes, sent
 from probes.calls.changes import Changes
@@ -122,7 +122,7 @@ class Calls:
         threads, opened, epoch = self._building.again.threads, self._open.stacks, self._epoch
         times, new = records.TIMES.unpack_from, tuple.__new__
         whose, head, kind, seq = WHOSE, HEAD, KIND, SEQ
-        begun: dict[Thread, bytes] = {}  # entry records of calls that were made before
+        begun: dict[Repeating, bytes] = {}  # entry records of calls that were made before
         others: list[bytes] = []  # all of these were before those
         quiet = self._is_quiet()
         for raw in raws:

@@ -80,11 +80,12 @@ def fresh(*, follows_all: bool) -> Calls:
 def test_what_is_known_is_told_as_if_it_were_not(
     steps: list[tuple[int, str, bool, int, int]], batch: int
 ) -> None:
-    raws, stacks, time = known(), {1: [], 2: [], 3: []}, 10_000
+    raws, time = known(), 10_000
+    stacks: dict[int, list[tuple[int, int]]] = {1: [], 2: [], 3: []}
     seqs = dict.fromkeys(stacks, 10)
     for tid, what, lost, number, flags in steps:
         time += 1
-        stack: list[tuple[int, int]] = stacks[tid]
+        stack = stacks[tid]
         if what == "enter":
             seqs[tid] += 1
             raw = entry(time, tid, seqs[tid], number, len(stack), flags)
