@@ -74,7 +74,7 @@ def system_policy() -> PolicySummary | None:
     try:
         with os.fdopen(open_file(str(SYSTEM_POLICY), follow=True), "rb") as file:
             status = os.fstat(file.fileno())
-            # as is_trusted() in policy_file.c
+            # as is_trusted() in policy_copy.c
             if not is_only_of(ROOT, status) or status.st_size > SIZE_MAX:
                 return None
             return read_summary(file.read(status.st_size))

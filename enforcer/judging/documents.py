@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reads of an XML document what rules ask for, and which object it is about, as xml_name.c does;
-None: it can't be told.
+"""Reads of an XML document what rules ask for, and which object it is about, as xml_has.c and
+xml_name.c do; None: it can't be told.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 """Judges as the library does: a policy and what is known of a call come in; the rule that decides
 goes out, or that it can't be told which.
 
-This says again what judge.c says, and nothing else does: `policy explain`, rehearsal and tests in
-policies all ask it. tests/preload/test_judges.py and tests/system/test_rehearsal.py hold both to
-the same answers.
+This says again what judge.c and conditions.c say, and nothing else does: `policy explain`,
+rehearsal and tests in policies all ask it. tests/preload/test_judges.py and
+tests/system/test_rehearsal.py hold both to the same answers.
 
 Two things are not known. What the library itself can't tell it settles against the caller; that is
 None. What a record has not kept the library would have known; that is UNRECORDED.
@@ -43,8 +43,8 @@ _URI = re.compile(
     r"(?P<scheme>[^+:/]+)(?P<transport>\+[^:/]*)?://(?:[^/?#@]*@)?(?P<server>[^/?#]*)(?P<path>[^?#]*)",
     re.S,
 )
-# as uri_matches() in judge.c has them: drivers that are one for a host, and the functions that are
-# theirs
+# as uri_matches() in conditions.c has them: drivers that are one for a host, and the functions that
+# are theirs
 SCHEMES = (
     "qemu",
     "lxc",

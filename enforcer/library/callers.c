@@ -15,24 +15,17 @@
  * where they return to, provided that the instruction before that place is a call through that
  * object's own table slot for this very function, which a jump out of a callback can't leave there.
  * Then the object's table is changed as well.
- *
- * An object belongs to libvirt when it is a shared library that defines or needs libvirt's private
- * symbols and lies in the folder of libvirt.so.0 or below: anybody can use those symbols, not
- * everybody can put a file there. Programs that need them (virsh, libvirtd) are programs.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
-#include "enforcer.h"
+#include "tables.h"
 
 #define OBJECTS_KNOWN 128
-#define PRIVATE_NODE "LIBVIRT_PRIVATE_"
 
 atomic_bool objects_due = true;
 
@@ -44,140 +37,6 @@ static atomic_uint ours_count;
 static _Atomic(uint64_t) seen_added, seen_removed;
 /* thread that goes through the objects: where its errno is; 0: none */
 static _Atomic(uint64_t) scanning;
-
-struct tables {
-	uint64_t base;
-	const char *strings;
-	const ElfW(Sym) *symbols;
-	const ElfW(Rela) *rela[2];
-	uint64_t rela_size[2];
-	const ElfW(Verneed) *needs;
-	const ElfW(Verdef) *defines;
-};
-
-static void read_tables(uint64_t base, const ElfW(Dyn) *dynamic, struct tables *t)
-{
-	memset(t, 0, sizeof(*t));
-	t->base = base;
-	for (const ElfW(Dyn) *d = dynamic; d->d_tag != DT_NULL; d++) {
-		uint64_t value = d->d_un.d_ptr;
-		const void *address = (const void *)(value < base ? value + base : value);
-
-		switch (d->d_tag) {
-		case DT_STRTAB:
-			t->strings = address;
-			break;
-		case DT_SYMTAB:
-			t->symbols = address;
-			break;
-		case DT_RELA:
-			t->rela[0] = address;
-			break;
-		case DT_RELASZ:
-			t->rela_size[0] = value;
-			break;
-		case DT_JMPREL:
-			t->rela[1] = address;
-			break;
-		case DT_PLTRELSZ:
-			t->rela_size[1] = value;
-			break;
-		case DT_VERNEED:
-			t->needs = address;
-			break;
-		case DT_VERDEF:
-			t->defines = address;
-			break;
-		}
-	}
-}
-
-static bool has_private_symbols(const struct tables *t)
-{
-	if (!t->strings)
-		return false;
-	for (const ElfW(Verdef) *v = t->defines; v;) {
-		const ElfW(Verdaux) *aux = (const void *)((const char *)v + v->vd_aux);
-
-		if (!strncmp(t->strings + aux->vda_name, PRIVATE_NODE, sizeof(PRIVATE_NODE) - 1))
-			return true;
-		v = v->vd_next ? (const void *)((const char *)v + v->vd_next) : NULL;
-	}
-	for (const ElfW(Verneed) *v = t->needs; v;) {
-		const ElfW(Vernaux) *aux = (const void *)((const char *)v + v->vn_aux);
-
-		for (unsigned i = 0; i < v->vn_cnt; i++) {
-			if (!strncmp(t->strings + aux->vna_name, PRIVATE_NODE,
-				     sizeof(PRIVATE_NODE) - 1))
-				return true;
-			aux = (const void *)((const char *)aux + aux->vna_next);
-		}
-		v = v->vn_next ? (const void *)((const char *)v + v->vn_next) : NULL;
-	}
-	return false;
-}
-
-static struct stat folder;	/* of libvirt.so.0; st_ino 0: not known */
-
-/* Cuts the last part of the path; false: there is none. */
-static bool go_up(char *path)
-{
-	char *slash = strrchr(path, '/');
-
-	if (!slash || slash == path)
-		return false;
-	*slash = 0;
-	return true;
-}
-
-void remember_folder(const char *libvirt)
-{
-	char path[1024];
-
-	if (append(path, sizeof(path), 0, libvirt) < sizeof(path) - 1 && go_up(path) &&
-	    stat(path, &folder))
-		folder.st_ino = 0;
-}
-
-/* Whether the file is in libvirt's folder or a little below, where its drivers are. */
-static bool is_in_folder(const char *file)
-{
-	char path[1024];
-	struct stat one;
-
-	if (!folder.st_ino)
-		return true;
-	if (append(path, sizeof(path), 0, file) >= sizeof(path) - 1)
-		return false;
-	for (unsigned i = 0; i < 3 && go_up(path); i++)
-		if (!stat(path, &one) && one.st_dev == folder.st_dev && one.st_ino == folder.st_ino)
-			return true;
-	return false;
-}
-
-static bool is_libvirts(const char *file, const struct tables *t)
-{
-	return file && file[0] && has_private_symbols(t) && is_in_folder(file);
-}
-
-/* Whether the object wants a function whose name begins like that from others. */
-bool imports(const struct link_map *map, const char *begin)
-{
-	size_t length = strlen(begin);
-	struct tables t;
-
-	read_tables(map->l_addr, map->l_ld, &t);
-	for (unsigned i = 0; t.symbols && t.strings && i < 2; i++)
-		for (size_t j = 0; j < t.rela_size[i] / sizeof(*t.rela[i]); j++) {
-			unsigned symbol = ELF64_R_SYM(t.rela[i][j].r_info);
-
-			const char *name = t.strings + t.symbols[symbol].st_name;
-
-			if (symbol && !strncmp(name, begin, length))
-				return true;
-		}
-	return false;
-}
 
 /* The number of the stub at that address; -1: there is none. */
 static int stub_at(uint64_t address)
@@ -338,53 +197,22 @@ static bool leads_to(uint64_t slot, unsigned number)
 	       (value && value == real_of(number));
 }
 
-#ifdef __x86_64__
+/*
+ * Whether the instruction before `back` calls that function through the table of the object, by its
+ * slot or by the table's entry.
+ */
 static bool is_call_through_table(uint64_t back, unsigned number)
 {
-	const uint8_t *code = (const uint8_t *)back;
-	int32_t distance;
+	uint64_t slot = called_slot(back), entry;
 
-	memcpy(&distance, code - 4, 4);
-	if (code[-6] == 0xff && code[-5] == 0x15)	/* call *slot(%rip) */
-		return leads_to(back + distance, number);
-	if (code[-5] != 0xe8)				/* call table entry */
-		return false;
-	code = (const uint8_t *)(back + distance);
-	if (!is_ours((uint64_t)code))
-		return false;
-	if (!memcmp(code, "\xf3\x0f\x1e\xfa", 4))	/* endbr64 */
-		code += 4;
-	code += *code == 0xf2;				/* bnd */
-	if (code[0] != 0xff || code[1] != 0x25)		/* jmp *slot(%rip) */
-		return false;
-	memcpy(&distance, code + 2, 4);
-	return leads_to((uint64_t)code + 6 + distance, number);
+	if (!slot) {
+		entry = called_code(back);
+		if (!entry || !is_ours(entry))
+			return false;
+		slot = slot_of_entry(entry);
+	}
+	return slot && leads_to(slot, number);
 }
-#else
-static bool is_call_through_table(uint64_t back, unsigned number)
-{
-	uint32_t branch, adrp, load;
-	const uint32_t *code;
-	int64_t page;
-
-	memcpy(&branch, (const void *)(back - 4), 4);
-	if (branch >> 26 != 0x25)			/* bl table entry */
-		return false;
-	code = (const uint32_t *)(back - 4 + (int64_t)(int32_t)(branch << 6) / 16);
-	if (!is_ours((uint64_t)code))
-		return false;
-	code += *code == 0xd503245f;			/* bti c */
-	adrp = code[0];
-	load = code[1];
-	/* adrp x16; ldr x17, [x16, #] */
-	if ((adrp & 0x9f00001f) != 0x90000010 || (load & 0xffc003ff) != 0xf9400211)
-		return false;
-	page = (int64_t)(int32_t)((adrp >> 5 & 0x7ffff) << 13) >> 13;
-	page = page * 4 + (adrp >> 29 & 3);
-	return leads_to(((uint64_t)code & -4096ULL) + page * 4096 + (load >> 10 & 0xfff) * 8,
-			number);
-}
-#endif
 
 /* Whether the code at that address is of an object of libvirt that was loaded a moment ago. */
 static bool is_new_of_libvirt(uint64_t address)

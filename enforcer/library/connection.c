@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "objects.h"
+#include "handles.h"
 
 /*
  * A struct _virURI, joined the way libvirt does, without the fragment; `bare`: also without what

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/types.h>
 #include "table.h"
 
@@ -33,18 +34,19 @@ static inline uint64_t *return_slot(struct call *call)
 	return (uint64_t *)(call + 1);
 }
 
+/* what is this machine's */
+#if defined(__x86_64__)
+#include "abi-x86-64.h"
+#elif defined(__aarch64__)
+#include "abi-aarch64.h"
+#else
+#error "this machine has no abi-MACHINE.h and no enter-MACHINE.S"
+#endif
+
 /* The i-th integer argument, those on the stack included. */
 static inline uint64_t argument(struct call *call, unsigned i)
 {
-	if (i < 6)
-		return call->args[i];
-#ifdef __aarch64__
-	if (i < 8)
-		return call->more[i - 6];
-	return *(uint64_t *)((char *)call + 240 + 8 * (i - 8));
-#else
-	return return_slot(call)[i - 5];
-#endif
+	return i < 6 ? call->args[i] : further_argument(call, i);
 }
 
 struct function {
@@ -100,9 +102,11 @@ extern struct inner {
 /* callers.c */
 bool called_by_libvirt(struct call *call);
 void rebind_all(void);
+extern atomic_bool objects_due;		/* libraries may have been loaded */
+
+/* tables.c */
 void remember_folder(const char *libvirt);
 bool imports(const struct link_map *map, const char *begin);
-extern atomic_bool objects_due;		/* libraries may have been loaded */
 
 /*
  * policy_file.c: a compiled policy, which enforcer/compiled/writer.py writes; contract.h has the
@@ -307,9 +311,11 @@ struct xml_identity {
 };
 enum xml_shape { NAME_CHILD, NAME_ATTRIBUTE, PORTDEV_ATTRIBUTE, USAGE, POOL_NAME };
 struct xml_identity read_xml_identity(const char *xml, enum xml_shape shape);
+bool read_uuid(const char *text, size_t length, uint8_t uuid[16]);
+
+/* xml_has.c */
 bool is_plain_xml(const char *xml, const char *sought);
 enum certainty has_element(const char *xml, const char *sought);
-bool read_uuid(const char *text, size_t length, uint8_t uuid[16]);
 
 /* client.c: who is behind the thread */
 extern bool is_daemon;
@@ -318,6 +324,9 @@ void find_user(struct who *who);
 void forget_who(struct question *ask);
 const char *find_exe(struct question *ask, struct who *who);
 void speak_for_peer(struct call *call);
+
+/* conditions.c */
+enum certainty holds(struct question *ask, const struct condition *c, bool allows);
 
 /* judge.c */
 uint64_t judge(struct call *call);

@@ -6,14 +6,17 @@ set -eu
 cd "$(dirname "$0")/../.."
 what=$1 output=$2 compiler=$3
 shift 3
+parts() { printf 'enforcer/library/%s.c ' "$@"; }
+judge="policy_file policy_copy counts check judge conditions handles text"
 if [ "$what" = policy ]; then
-	set -- "$@" enforcer/library/policy_file.c enforcer/library/counts.c enforcer/library/check.c \
-		enforcer/library/judge.c enforcer/library/objects.c enforcer/library/connection.c enforcer/library/text.c -Wl,--wrap=take_policy,--wrap=drop_policy
+	# shellcheck disable=SC2046,SC2086
+	set -- "$@" $(parts $judge objects connection) -Wl,--wrap=take_policy,--wrap=drop_policy
 elif [ "$what" = facts ]; then
-	set -- "$@" -shared -fPIC enforcer/library/policy_file.c enforcer/library/counts.c \
-		enforcer/library/check.c enforcer/library/judge.c enforcer/library/text.c -Wl,--wrap=take_policy,--wrap=drop_policy
+	# shellcheck disable=SC2046,SC2086
+	set -- "$@" -shared -fPIC $(parts $judge) -Wl,--wrap=take_policy,--wrap=drop_policy
 else
 	# shellcheck disable=SC2046
 	set -- "$@" $(pkg-config --cflags --libs libxml-2.0)
 fi
-exec "$compiler" -std=gnu11 -g -O1 -w -Ienforcer/library -Ienforcer/build -o "$output" "tests/fuzz/$what.c" enforcer/library/xml_name.c "$@"
+# shellcheck disable=SC2046
+exec "$compiler" -std=gnu11 -g -O1 -w -Ienforcer/library -Ienforcer/build -o "$output" "tests/fuzz/$what.c" $(parts xml xml_name xml_has) "$@"

@@ -27,7 +27,8 @@ def compiles(generated, folder, old="", new=""):
     assert old in text
     (folder / "enforcer.h").write_text(text.replace(old, new))
     (folder / "a.c").write_text('#include "enforcer.h"\n')
-    command = ["gcc", "-fsyntax-only", f"-I{folder}", f"-I{generated}", folder / "a.c"]
+    include = [f"-I{each}" for each in (folder, generated, HEADER.parent)]
+    command = ["gcc", "-fsyntax-only", *include, folder / "a.c"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 or "as Python has it" in done.stderr, done.stderr
     return done.returncode == 0

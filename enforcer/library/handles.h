@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What objects.c and connection.c know of libvirt's handles. */
-#ifndef OBJECTS_H
-#define OBJECTS_H
+/* handles.c: what is known of libvirt's handles. */
+#ifndef HANDLES_H
+#define HANDLES_H
 #include "enforcer.h"
 
 struct layout {
