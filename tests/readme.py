@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from log.recording.parse import parse
+from log.parsing.parse import parse
 from log.render import text
 from tests.needs import PATIENCE, PYTHON, ROOT
 

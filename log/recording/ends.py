@@ -9,11 +9,11 @@ import json
 import os
 from typing import NamedTuple
 
+from log.parsing.fields import ForeignLine, moment
 from log.recording.folder import Folder, contents_of, opened
 from log.recording.format import decompress
 from log.recording.frames import Content, frames
 from log.recording.index import FOOTER, seek_table, table_size
-from log.recording.parse import ForeignLine, moment
 
 
 class LastSeal(NamedTuple):

@@ -17,13 +17,14 @@ from typing import NamedTuple
 
 from log.errors import TraceError
 from log.events import Event, Recording
+from log.parsing.fields import ForeignLine
+from log.parsing.parse import parse
 from log.quote import name
 from log.recording.folder import Folder, contents_of, open_folder, opened, order
 from log.recording.format import need_zstandard
 from log.recording.frames import Content, frames
 from log.recording.index import Indexes
 from log.recording.lines import Look
-from log.recording.parse import ForeignLine, parse
 from log.recording.query import Query
 from log.recording.reader import host_of, read
 from log.sinks.exporter import AT_ONCE, LONGEST_WAIT, Destination, Refused, Unsent

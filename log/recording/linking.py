@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from log.events import Call, Command, DomainEvent, Event, Recording, call_id
 from log.filters.shown import Shown
+from log.parsing.alike import LineParser
+from log.parsing.fields import ForeignLine
 from log.recent import Recent
-from log.recording.alike import LineParser
 from log.recording.format import Line
-from log.recording.parse import ForeignLine
 from log.recording.query import Query
 
 MOST_CHILDREN = 1000  # of a call that are shown below it

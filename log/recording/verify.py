@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 from log.errors import TraceError
 from log.events import End, Event, Gap, Lost, Recording, Removed
+from log.parsing.fields import ForeignLine, moment
+from log.parsing.parse import parse
 from log.quote import escape, name
 from log.recording.ends import sealed
 from log.recording.entry import Summing, entry_of
@@ -24,7 +26,6 @@ from log.recording.folder import Folder, Segment, contents_of, open_folder, open
 from log.recording.format import INDEX, NO_CHAIN, SEEK_TABLE, chained, need_zstandard
 from log.recording.frames import Content, Fault, frames
 from log.recording.index import FrameRow, Index, read_index, tail
-from log.recording.parse import ForeignLine, moment, parse
 from log.render.units import counted, day_and_time, duration
 
 SILENCE_NS = 90_000_000_000  # a seal a minute, and some patience with the disk

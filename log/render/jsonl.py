@@ -6,7 +6,7 @@ Lines are put together from fragments that are encoded once: the arguments' in V
 caller's and the names' in bounded caches. A dict through `json.dumps` costs several times as much.
 
 A line says all that the event does: where its JSON alone could be taken for another value (a
-document for a string, say), `types` tells, by JSON pointer, what it is. `log/recording/parse.py`
+document for a string, say), `types` tells, by JSON pointer, what it is. `log/parsing/parse.py`
 reads it back.
 """
 

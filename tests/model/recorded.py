@@ -15,7 +15,7 @@ from enforcer.policy.reading import read_policy
 from enforcer.rehearsal.facts import facts_of, made_alone
 from enforcer.rehearsal.rehearse import strictest
 from log.events import Call
-from log.recording.parse import parse
+from log.parsing.parse import parse
 from tests.model.places import Place
 from tests.model.policies import toml
 from tests.model.run import Run, Step, Tally

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from log.recording.parse import parse
+from log.parsing.parse import parse
 from log.render import text
 from log.render.jsonl import line
 from tests.daemon import DOMAIN, Daemon

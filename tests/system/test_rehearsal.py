@@ -20,7 +20,7 @@ from enforcer.policy.reading import read_policy
 from enforcer.rehearsal.facts import facts_of, made_alone
 from enforcer.rehearsal.rehearse import strictest
 from log.events import Call as Recorded
-from log.recording.parse import parse
+from log.parsing.parse import parse
 from tests.model.calls import DOMAIN, NAMES, NETWORK, UUIDS, Call, random_call
 from tests.model.places import ACCESS_DENIED, USERS, Place, User
 from tests.model.policies import ASKED, Policy, compiled, toml

@@ -10,7 +10,7 @@ import pytest
 
 from log.client import Client
 from log.login import Login, LoginStep, short
-from log.recording.parse import parse
+from log.parsing.parse import parse
 from log.render import jsonl, text, xml
 from log.render.siem import auditd, cef, ecs, ocsf
 from log.render.why import person

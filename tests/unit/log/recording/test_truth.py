@@ -28,12 +28,12 @@ from log.events import (
     VerdictInfo,
     call_id,
 )
+from log.parsing.parse import parse
 from log.recording.entry import Summing, entry_of
 from log.recording.folder import segment_name
 from log.recording.format import NO_CHAIN, compress, seal_line
 from log.recording.index import Index, tail
 from log.recording.linking import Linking
-from log.recording.parse import parse
 from log.recording.query import Query
 from log.render.jsonl import rfc3339
 from log.values import Handle, Values

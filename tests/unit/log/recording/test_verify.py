@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from log.events import Removed
+from log.parsing.fields import moment
 from log.recording import verify as module
 from log.recording import writer
 from log.recording.format import NO_CHAIN, compress, seal_line
 from log.recording.frames import Content, frames
 from log.recording.index import Index, tail
-from log.recording.parse import moment
 from log.recording.verify import Anchor, _event, _made, anchors_of, verify
 from tests.unit.log_samples import LOST
 from tests.unit.recording_samples import destroy, index, record, recorder, segments, settle

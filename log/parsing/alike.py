@@ -11,7 +11,8 @@ import re
 from typing import Any
 
 from log.events import Call, Event
-from log.recording.parse import moment, parse
+from log.parsing.fields import moment
+from log.parsing.parse import parse
 
 MOST_KNOWN = 2048
 LONGEST = 4096  # bytes of a line that is remembered

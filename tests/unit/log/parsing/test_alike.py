@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from log.events import Call
-from log.recording import alike
-from log.recording.alike import LineParser
-from log.recording.parse import ForeignLine, parse
+from log.parsing import alike
+from log.parsing.alike import LineParser
+from log.parsing.fields import ForeignLine
+from log.parsing.parse import parse
 from log.render import jsonl
-from tests.unit.log.recording.test_parse import any_event, as_made, comparable, moments
+from tests.unit.log.parsing.test_parse import any_event, as_made, comparable, moments
 from tests.unit.log_samples import DESTROY
 
 LINE = jsonl.line(DESTROY).encode()

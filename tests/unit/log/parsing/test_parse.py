@@ -18,7 +18,8 @@ from log import client, events, values
 from log.client import Client
 from log.events import Call
 from log.login import LoginStep
-from log.recording.parse import ForeignLine, parse
+from log.parsing.fields import ForeignLine
+from log.parsing.parse import parse
 from log.render import jsonl, text, xml
 from log.values import (
     Code,
