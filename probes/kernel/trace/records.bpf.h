@@ -156,7 +156,8 @@ struct plan {
 	struct op ops[MAX_OPS];
 };
 
-enum fails {			/* what a function returns when it fails; the error of others tells */
+enum fails {			/* what a function returns when it fails; of others, their error
+				   tells */
 	FAILS_NEVER,
 	FAILS_NEGATIVE,		/* an s32 */
 	FAILS_MINUS_ONE,	/* an s32 */
@@ -319,7 +320,8 @@ struct thread {
 				   CLOCK_MONOTONIC */
 	u64 clock_seen;		/* when it last looked whether the clock was set; likewise */
 	u64 judged_sp;		/* of the call that the enforcer let pass last */
-	u64 seen_comm[2];	/* what is behind its name, where the kernel has that, may be anything */
+	u64 seen_comm[2];	/* what is behind its name, where the kernel has that, may be
+				   anything */
 	char comm[16];
 	u32 exec_id;
 	u32 uid;		/* effective */
