@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 
-from enforcer.commands import enforce_parser, policy_parser
 from enforcer.completions.words import Verb, Word
+from enforcer.options import enforce_parser, policy_parser
 from log import VERSION
 from log.verbs.options import export_parser, log_parser, report_parser, verify_parser
 from probes.verbs.options import record_parser, tracing_parser

@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 from enforcer.compiled.files import write_whole
@@ -28,49 +27,10 @@ from enforcer.rehearsal.shown import as_json, as_text, stale
 from enforcer.rehearsal.span import Span
 from log.errors import TraceError, say
 from log.quote import name, quote
-from log.recording.folder import DEFAULT
 from log.recording.reader import STDIN
 from log.recording.writer import machine_id
-from log.verbs.options import time_option
-from log.verbs.usage import add_json, whole
 
-_MOST = 1 << 40
 _DAY = 86400 * 10**9  # ns
-
-
-def add_rehearse(parser: argparse.ArgumentParser) -> None:
-    """The options of `policy rehearse`."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="the policy")
-    add_records(parser)
-    parser.add_argument(
-        "--against",
-        metavar="OLD",
-        type=Path,
-        help="compare with what this policy says, not with what happened",
-    )
-    parser.add_argument(
-        "--clients",
-        action="store_true",
-        help="judge calls of a daemon's clients in these, too, as if each program were enforced",
-    )
-    parser.add_argument(
-        "--allow-new-denials",
-        metavar="N",
-        type=lambda text: whole(text, "a number of calls", 0, _MOST),
-        default=0,
-        help="so many calls that had not failed may be denied; more are exit status 1 (0)",
-    )
-    parser.add_argument("--all", action="store_true", help="list all that changes, however much")
-    add_json(parser, "one object of JSON")
-
-
-def add_records(parser: argparse.ArgumentParser) -> None:
-    """What is read, and of which time."""
-    parser.add_argument(
-        "records", metavar="RECORD", nargs="*", default=[DEFAULT], help=f"what is read ({DEFAULT})"
-    )
-    time_option(parser, "--since", "only calls from then on: yesterday, -7d, 2026-11-25 21:30")
-    time_option(parser, "--until", "only calls up to then")
 
 
 def run_rehearse(options: argparse.Namespace) -> int:
@@ -88,20 +48,6 @@ def run_rehearse(options: argparse.Namespace) -> int:
     return 1 if found.worked[DENIED] > options.allow_new_denials else 0
 
 
-def add_stale(parser: argparse.ArgumentParser) -> None:
-    """The options of `policy stale`."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="the policy")
-    add_records(parser)
-    parser.add_argument(
-        "--days",
-        metavar="N",
-        type=lambda text: whole(text, "a number of days", 1, 36500),
-        default=30,
-        help="rules that have decided no call for so long (30)",
-    )
-    parser.add_argument("--all", action="store_true", help="list the other rules, too")
-
-
 def run_stale(options: argparse.Namespace) -> int:
     """libvirt-trace policy stale"""
     policy = load(options.file, table())
@@ -113,19 +59,6 @@ def run_stale(options: argparse.Namespace) -> int:
     say_doubts(found, [policy])
     print("\n".join(stale(found, everything=options.all)), flush=True)
     return 0
-
-
-def add_learn(parser: argparse.ArgumentParser) -> None:
-    """The options of `policy learn`."""
-    add_records(parser)
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, required=True, help="where the policy goes"
-    )
-    parser.add_argument(
-        "--polkit",
-        action="store_true",
-        help="rules of polkit, for libvirt's own access driver, instead of a policy",
-    )
 
 
 def run_learn(options: argparse.Namespace) -> int:
@@ -165,12 +98,6 @@ def _learn_polkit(options: argparse.Namespace, span: Span) -> int:
         say(said(measured))
     say("next: read it, and put it into /etc/polkit-1/rules.d: it denies nothing, but logs")
     return 0
-
-
-def add_review(parser: argparse.ArgumentParser) -> None:
-    """The options of `policy review`."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="the policy, which is changed")
-    add_records(parser)
 
 
 def run_review(options: argparse.Namespace) -> int:

@@ -26,11 +26,10 @@ from enforcer.rehearsal.facts import (
 )
 from enforcer.rehearsal.span import Span
 from log.events import Attached, Call, Gap, Lost, Reads, Recording, Unattached
-from log.filters.about import object_of
+from log.filters.about import client_of, object_of
 from log.parsing.fields import ForeignLine, moment
 from log.parsing.parse import arguments, parse
 from log.recording.format import Line
-from log.report.report import client_of
 from probes.api.table import ApiTable
 
 MOST_KNOWN = 1 << 16  # kinds of lines whose outcome is kept

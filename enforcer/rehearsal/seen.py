@@ -17,10 +17,10 @@ from enforcer.rehearsal.facts import CLIENT, DAEMON, facts_of, made_alone, place
 from enforcer.rehearsal.generalise import Deed, Evidence, literal
 from enforcer.rehearsal.span import Span
 from log.events import Call
+from log.filters.about import client_of
 from log.parsing.fields import ForeignLine
 from log.parsing.parse import parse
 from log.recording.format import Line
-from log.report.report import client_of
 from probes.api.table import ApiTable
 
 MOST_DEEDS = 1 << 16  # that are told apart

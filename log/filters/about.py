@@ -6,12 +6,14 @@ finished events, live and recorded.
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from log.client import Client
 from log.documents import names_in
-from log.events import Call, DomainEvent, Event, Owed, Reads
+from log.events import Call, Caller, DomainEvent, Event, Owed, Reads
 from log.values import CutText, Handle, Value, Xml
 
 NAME_FIELDS = ("name", "usage", "portdev", "domain")
@@ -140,3 +142,13 @@ def object_of(call: Call) -> Handle | None:
         ),
         None,
     )
+
+
+def client_of(comm: str, caller: Caller, client: Client | None) -> tuple[str, str]:
+    """Program and user that a call is made for."""
+    program = os.path.basename(caller.exe or "") or comm
+    if client is None or client.unproved:
+        return program, caller.user or str(caller.uid)
+    if client.is_daemon:
+        return program, "itself"
+    return client.program or client.address or "?", client.name or "?"

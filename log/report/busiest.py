@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from log.events import Call, Event, Lost
-from log.filters.about import object_of
+from log.filters.about import client_of, object_of
 from log.render.jsonl import rfc3339
 from log.render.units import clock, duration
 from log.report.in_json import as_line, words_of
-from log.report.report import MOST_ROWS, Key, client_of, said, was_denied
+from log.report.report import MOST_ROWS, Key, said, was_denied
 from log.report.spent import spent
 from log.report.tables import label_of
 from log.sinks.summary import Table

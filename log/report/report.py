@@ -5,13 +5,11 @@ how domains have ended.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from log.client import Client
-from log.events import Call, Caller, DomainEvent, Event, Gap, Lost, Reads, call_id
-from log.filters.about import is_denied, object_of
+from log.events import Call, DomainEvent, Event, Gap, Lost, Reads, call_id
+from log.filters.about import client_of, is_denied, object_of
 from log.recent import Recent
 from log.render.why import why
 from log.report.spent import Shares
@@ -130,16 +128,6 @@ def was_denied(call: Call, *, both: bool) -> bool:
 def cause_of(event: DomainEvent) -> str:
     """Why a domain has changed, in words, until the call that did it is known."""
     return why(event).removeprefix("by ").removeprefix("cause ")
-
-
-def client_of(comm: str, caller: Caller, client: Client | None) -> Key:
-    """Program and user that a call is made for."""
-    program = os.path.basename(caller.exe or "") or comm
-    if client is None or client.unproved:
-        return program, caller.user or str(caller.uid)
-    if client.is_daemon:
-        return program, "itself"
-    return client.program or client.address or "?", client.name or "?"
 
 
 def said(label: Value) -> str:

@@ -19,11 +19,11 @@ from log.events import (
     Unattached,
     call_id,
 )
-from log.filters.about import object_of
+from log.filters.about import client_of, object_of
 from log.recent import Recent
 from log.report.bounded import Fair, Grid, Scale
 from log.report.lines import STRING, Line, line_of, safe
-from log.report.report import Key, cause_of, client_of, was_denied
+from log.report.report import Key, cause_of, was_denied
 from log.report.states import StateSpan, spans, state_after
 from log.values import CutText, Handle
 

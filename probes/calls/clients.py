@@ -10,9 +10,11 @@ from log.client import Client
 from log.recent import Recent
 from log.values import CutText, Value
 from probes.calls.open import Message
-from probes.host.processes.callers import TICKS, Processes, host_pid, searches
+from probes.host.looking.proc import TICKS
+from probes.host.processes.callers import Processes
 from probes.host.processes.lives import NO_ID
 from probes.host.processes.namespaces import InNamespaces
+from probes.host.processes.numbers import host_pid, searches
 from probes.internals.private import MOST_ATTRIBUTES
 from probes.plans.plan import Constants, Plan
 

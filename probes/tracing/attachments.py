@@ -23,7 +23,7 @@ from probes.host.libraries.enforcers import Enforcer, Enforcers
 from probes.host.libraries.finding import Finder
 from probes.host.libraries.mapwatch import Mapped
 from probes.host.libraries.refusals import Refusals
-from probes.host.libraries.targets import Target, Targets, as_mapping
+from probes.host.libraries.targets import Target, Targets
 from probes.host.looking import opening
 from probes.host.looking.owners import Owners, account_of
 from probes.host.writes import Writes
@@ -143,7 +143,7 @@ class Attachments:
 
     def mapped(self, record: Mapped) -> None:
         """A process has mapped a library; check() attaches to it."""
-        self._finder.mapped(as_mapping(record), record.time)
+        self._finder.mapped(record.mapping, record.time)
         self._checked = 0
 
     def wakers(self) -> list[int]:

@@ -21,7 +21,7 @@ from log.recording.query import Query
 from log.recording.reader import read
 from log.recording.writer import boot_id
 from log.render import jsonl, text
-from probes.host.processes.callers import began
+from probes.host.looking.proc import began
 from probes.tracing.covering import Guard
 from probes.tracing.filters import Filters
 from probes.verbs.looking_on import begin, look_on

@@ -16,7 +16,7 @@ import pytest
 from probes.host.libraries import mapwatch
 from probes.host.libraries.enforcers import Enforcers
 from probes.host.libraries.symbols import Symbols
-from probes.host.libraries.targets import Targets, as_mapping
+from probes.host.libraries.targets import Targets
 from probes.host.looking import maps
 from probes.kernel.records import VERDICT_FUNCTION
 from tests.enforced import library
@@ -86,23 +86,19 @@ def test_a_library_is_found_by_its_path_when_its_process_has_gone(btrfs, load) -
         "else this test shows nothing"
     )
     found = Targets()
-    target = found.of(as_mapping(record))
+    target = found.of(record.mapping)
     assert target and os.path.samestat(os.stat(target.path_for_kernel), status)
     assert found.refused == []
     # and if it can't be found, that is told, once
     assert (
         found.of(
-            as_mapping(
-                record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000)
-            )
+            record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000).mapping
         )
         is None
     )
     assert (
         found.of(
-            as_mapping(
-                record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000)
-            )
+            record._replace(path="/proc/nowhere/libvirt.so.0", inode=record.inode + 1000).mapping
         )
         is None
     )

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from probes.host.looking.pace import Pace
-from probes.host.processes.callers import Searches, host_pid
+from probes.host.processes.numbers import Searches, host_pid
 
 INSIDE = """
 sleep 600 & echo $$ $!

@@ -18,7 +18,7 @@ import pytest
 from log.errors import TraceError
 from probes.host.libraries import mapwatch, targets
 from probes.host.libraries.symbols import Symbols
-from probes.host.libraries.targets import Target, Targets, as_mapping
+from probes.host.libraries.targets import Target, Targets
 from probes.host.looking import maps
 from probes.internals import private
 from probes.internals.elf import read_elf
@@ -296,16 +296,14 @@ def test_mapping_that_is_noticed_becomes_a_target(tmp_path, load, known):
     path = copy(tmp_path)
     load(path)
     record = wait_mapped(watch, str(path))
-    target = known.of(as_mapping(record))
+    target = known.of(record.mapping)
     assert target and is_file(target, path)
-    assert known.knows(as_mapping(record))
+    assert known.knows(record.mapping)
     # one that the loader splits after it was noticed
     second = copy(tmp_path, "libvirt.so.0.second")
     load(second)
     record = wait_mapped(watch, str(second))
-    assert known.of(
-        as_mapping(record._replace(start=record.start - 4096, length=record.length + 8192))
-    )
+    assert known.of(record._replace(start=record.start - 4096, length=record.length + 8192).mapping)
     watch.close()
 
 
@@ -316,8 +314,8 @@ def test_library_of_a_process_that_has_gone_is_found_by_its_path(tmp_path, load,
     record = wait_mapped(watch, str(path))
     other = copy(tmp_path, "libvirt.so.0.other")
     # not the file that was mapped
-    assert known.of(as_mapping(record._replace(path=str(other)))) is None
-    target = known.of(as_mapping(record))
+    assert known.of(record._replace(path=str(other)).mapping) is None
+    target = known.of(record.mapping)
     assert target and is_file(target, path)
     watch.close()
 

@@ -15,7 +15,7 @@ import subprocess
 
 import pytest
 
-from enforcer.commands import enforce_parser, policy_parser
+from enforcer.options import enforce_parser, policy_parser
 from enforcer.policy.reading import KEYS
 from log.render import jsonl
 from log.verbs.options import export_parser, log_parser, report_parser, verify_parser

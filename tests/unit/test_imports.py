@@ -197,6 +197,7 @@ SHOWN_ELSEWHERE = {
     "probes.host.looking.held": "kernel/test_withheld_pages.py",
     "probes.host.keyboard": "kernel/test_keyboard.py",
     "probes.host.daemons.stacks": "kernel/test_slow_files.py",
+    "probes.host.processes.numbers": "kernel/test_pid_namespaces.py",
     "probes.kernel.libc": "kernel/test_lifecycle.py",
     "probes.kernel.tracepoints": "kernel/test_lives.py",
     "probes.verbs.live": "kernel/test_command_line.py",

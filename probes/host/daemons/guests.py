@@ -20,8 +20,8 @@ from typing import NamedTuple
 from log.events import Caller
 from log.recent import Recent
 from probes.host.looking.opening import open_file
-from probes.host.processes.callers import host_pid
 from probes.host.processes.lives import Exec, Exited, Forked, OutOfMemory, Signalled
+from probes.host.processes.numbers import host_pid
 
 MOST_FORKED, MOST_GUESTS = 16384, 4096
 DEEPEST = 3  # processes between a daemon and a guest: it makes one, and that the guest

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from probes.host.looking import maps
 from probes.host.looking.owners import Owners
+from probes.host.looking.proc import NS, TICKS, began, read_status
 from probes.host.looking.turns import Turns
-from probes.host.processes.callers import TICKS, began
 
 _LIBRARY = re.compile(
     rb"/[^/\n]*(?:greenlet|gevent|eventlet|fiber|coro(?!sync)|boost_context|libpth\b|pypy|stackless|guile|continuation\.so)[^/\n]*$",
@@ -20,7 +20,6 @@ _LIBRARY = re.compile(
 )
 _LOADED = re.compile(rb"/Coro/[^\n]*\.so$", re.M)  # Perl's
 _CODE = re.compile(rb"^Vm(?:Exe|Lib):\s+([0-9]+) kB$", re.M)
-_NS = 1_000_000_000
 
 
 def uses_coroutines(mapped: bytes) -> bool:
@@ -72,14 +71,10 @@ class Left:
         ):
             return
         if (began(pid, self._proc), _executable_pages(pid, self._proc)) == (start, pages):
-            self._tell(pid, start * TICKS // _NS, pages)
+            self._tell(pid, start * TICKS // NS, pages)
 
 
 def _executable_pages(pid: int, proc: Path) -> int | None:
     """How much code a process has mapped, in pages of 4 KiB."""
-    try:
-        status = (proc / str(pid) / "status").read_bytes()
-    except OSError:
-        return None
-    found = [int(kilobytes) for kilobytes in _CODE.findall(status)]
+    found = [int(kilobytes) for kilobytes in _CODE.findall(read_status(pid, proc) or b"")]
     return sum(found) // 4 if len(found) == 2 else None

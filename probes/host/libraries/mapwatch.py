@@ -65,6 +65,14 @@ class Mapped(NamedTuple):
     inode: int
     path: str  # as the kernel names it there; may end in " (deleted)"
 
+    @property
+    def mapping(self) -> maps.Mapping:
+        """What is there now."""
+        end = self.start + self.length
+        return maps.Mapping(
+            self.pid, self.start, end, self.major, self.minor, self.inode, self.path
+        )
+
 
 class Dropped(NamedTuple):
     """So many mappings were lost."""

@@ -22,7 +22,6 @@ from pathlib import Path
 from log.errors import TraceError
 from log.recent import Recent
 from probes.api import undescribed
-from probes.host.libraries.mapwatch import Mapped
 from probes.host.looking import maps, opening
 from probes.host.looking.owners import account_of
 from probes.internals import private, returns
@@ -331,14 +330,6 @@ class Targets:
         self._known.update(dict.fromkeys(remembered, target))
         self._untold.append(target)
         return target
-
-
-def as_mapping(record: Mapped) -> maps.Mapping:
-    """The mapping that was just made."""
-    end = record.start + record.length
-    return maps.Mapping(
-        record.pid, record.start, end, record.major, record.minor, record.inode, record.path
-    )
 
 
 def host_libraries() -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from log.recent import Recent
+from probes.host.looking.proc import PROC, read_status, uids
 
 NOBODY_KNOWS = -1  # the account of processes that have gone
 MOST_PROCESSES = 16384
@@ -21,19 +22,12 @@ def account_of(uid: int) -> int:
     return uid if uid < SUB_UIDS else uid - (uid - SUB_UIDS) % SUB_UID_BLOCK
 
 
-def account_of_process(pid: int, proc: Path = Path("/proc")) -> int | None:
+def account_of_process(pid: int, proc: Path = PROC) -> int | None:
     """The account of whoever the process works for; None: it has gone."""
-    try:
-        # the folder's owner would be root for a process that hides its memory, which anybody's can
-        with open(f"{proc}/{pid}/status", "rb", buffering=0) as file:
-            text = file.read(1024)
-    except OSError:
-        return None
-    _, _, ids = text.partition(b"\nUid:")
-    real, effective = [*ids.split(None, 2), b"", b""][:2]
-    if not (real.isdigit() and effective.isdigit()):
-        return None
-    return account_of(int(effective) or int(real))  # a set-uid program works for who runs it
+    # the folder's owner would be root for a process that hides its memory, which anybody's can
+    whose = uids(read_status(pid, proc))
+    # a set-uid program works for who runs it
+    return None if whose is None else account_of(whose.effective or whose.real)
 
 
 class Owners:

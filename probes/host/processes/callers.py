@@ -9,7 +9,6 @@ start, for those that were there before, and later for the rest.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -21,7 +20,17 @@ from log.recent import Recent
 from log.redact.cmdline import CUT, redact_cmdline
 from probes.host.looking import maps
 from probes.host.looking.held import LOOKING
-from probes.host.looking.pace import Pace
+from probes.host.looking.proc import (
+    NEAR_NS,
+    NS,
+    TICKS,
+    began,
+    folder_of,
+    parse_stat,
+    read,
+    read_link,
+    uids,
+)
 from probes.host.processes import cgroups
 from probes.host.processes.lives import NO_ID, Exec, Forked, Missed
 from probes.host.processes.logins import Logins, Was
@@ -30,13 +39,6 @@ from probes.host.processes.users import find_user
 CMDLINE_CAPTURED = 1024  # of trace.bpf.c and tasks.bpf.c: a longer one is cut there
 CMDLINE_MOST = 16384  # bytes of a command line that are kept
 MOST_PROCESSES, MOST_IMAGES, MOST_USERS, MOST_CGROUPS = 16384, 4, 4096, 4096
-
-# of the time, for what a process in a pid namespace calls others; s at once
-SEARCH_SHARE, SEARCH_BURST = 0.05, 0.5
-
-TICKS = os.sysconf("SC_CLK_TCK")
-_NS = 1_000_000_000
-NEAR_NS = 2 * _NS // TICKS  # a start is told in ticks, by some rounded
 
 
 class Captured(NamedTuple):
@@ -108,7 +110,7 @@ class Processes:
         for pid in maps.pids(self._proc):
             now = time.monotonic_ns()
             start = began(pid, self._proc)
-            exe = _read_link(f"{self._proc}/{pid}/exe")
+            exe = read_link(f"{self._proc}/{pid}/exe")
             if start is not None and exe is not None:
                 self._note(
                     pid,
@@ -210,9 +212,9 @@ class Processes:
         is_there = shown is not _NOTHING
         if at is not None:
             if captured:
-                self._captured.put((pid, start * TICKS // _NS, self.since(pid, at)), captured)
+                self._captured.put((pid, start * TICKS // NS, self.since(pid, at)), captured)
             else:
-                captured = self._captured.get((pid, start * TICKS // _NS, self.since(pid, at)))
+                captured = self._captured.get((pid, start * TICKS // NS, self.since(pid, at)))
             if self.since(pid) > at:  # /proc shows what it became later
                 shown = shown._replace(exe=None, cmdline=None)
         if captured is None:
@@ -295,38 +297,35 @@ class Processes:
     def _show(self, pid: int, start_ns: int) -> _Shown:
         """What /proc shows, if it is the process that began then (0: whichever it is)."""
         try:
-            # by descriptor: it stays with this process, whoever gets its number
-            folder = os.open(f"{self._proc}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
+            with folder_of(pid, self._proc) as folder:
+                return self._show_of(folder, pid, start_ns)
+        except (OSError, ValueError):
             return _NOTHING
-        try:
-            stat = _read(folder, "stat", 4096)
-            fields = stat.rpartition(b")")[2].split() if stat else []
-            if (
-                len(fields) < 20
-                or fields[0] in (b"Z", b"X")
-                or (start_ns and abs(int(fields[19]) - start_ns * TICKS // _NS) > 1)
-            ):
-                return _NOTHING
-            cgroup = _read(folder, "cgroup", 65536)
-            loginuid = _read(folder, "loginuid", 32)
-            return _Shown(
-                exe=_read_link("exe", folder),
-                cmdline=LOOKING.ask(
-                    pid,
-                    lambda: _read(folder, "cmdline", CMDLINE_MOST),
-                    None,
-                    self._proc,
-                    only_reads=True,
-                ),
-                uid=_effective_uid(_read(folder, "status", 8192)),
-                loginuid=None if loginuid is None or int(loginuid) == NO_ID else int(loginuid),
-                cgroup=None if cgroup is None else cgroup.decode(errors="surrogateescape"),
-            )
-        except ValueError:
+
+    def _show_of(self, folder: int, pid: int, start_ns: int) -> _Shown:
+        stat = parse_stat(read("stat", folder, 4096))
+        if (
+            stat is None
+            or stat.state in (b"Z", b"X")
+            or (start_ns and abs(stat.start - start_ns * TICKS // NS) > 1)
+        ):
             return _NOTHING
-        finally:
-            os.close(folder)
+        cgroup = read("cgroup", folder, 65536)
+        loginuid = read("loginuid", folder, 32)
+        whose = uids(read("status", folder))
+        return _Shown(
+            exe=read_link("exe", folder),
+            cmdline=LOOKING.ask(
+                pid,
+                lambda: read("cmdline", folder, CMDLINE_MOST),
+                None,
+                self._proc,
+                only_reads=True,
+            ),
+            uid=None if whose is None else whose.effective,
+            loginuid=None if loginuid is None or int(loginuid) == NO_ID else int(loginuid),
+            cgroup=None if cgroup is None else cgroup.decode(errors="surrogateescape"),
+        )
 
 
 def split_cmdline(data: bytes) -> tuple[str, ...]:
@@ -342,20 +341,6 @@ def split_cmdline(data: bytes) -> tuple[str, ...]:
     return tuple(word.decode(errors="surrogateescape") for word in words)
 
 
-def _effective_uid(status: bytes | None) -> int | None:
-    for line in (status or b"").splitlines():
-        if line.startswith(b"Uid:"):
-            return int(line.split()[2])
-    return None
-
-
-def _read_link(path: str, folder: int | None = None) -> str | None:
-    try:
-        return os.readlink(path, dir_fd=folder)
-    except OSError:
-        return None
-
-
 def _cmdline(pid: int, proc: Path) -> bytes | None:
     def look() -> bytes | None:
         try:
@@ -365,101 +350,3 @@ def _cmdline(pid: int, proc: Path) -> bytes | None:
             return None
 
     return LOOKING.ask(pid, look, None, proc, only_reads=True)
-
-
-def _read(folder: int, name: str, most: int) -> bytes | None:
-    """The beginning of a file of /proc/PID; None when the process has gone or does not let us."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-    except OSError:
-        return None
-    try:
-        data = b""
-        while len(data) < most and (part := os.read(fd, most - len(data))):
-            data += part
-        return data
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-
-
-def began(pid: int, proc: Path = Path("/proc")) -> int | None:
-    """When the process that has the number now began (ns, CLOCK_BOOTTIME; to the tick)."""
-    try:
-        return (
-            int(
-                (proc / str(pid) / "stat")
-                .read_text(errors="replace")
-                .rpartition(")")[2]
-                .split()[19]
-            )
-            * _NS
-            // TICKS
-        )
-    except (OSError, IndexError, ValueError):
-        return None
-
-
-class Searches(NamedTuple):
-    """The share of the time that looking through all processes may take: for processes of
-    root's, and for those of others.
-    """
-
-    of_root: Pace
-    of_others: Pace
-
-
-def searches() -> Searches:
-    """A new one."""
-    return Searches(Pace(SEARCH_SHARE, SEARCH_BURST), Pace(SEARCH_SHARE, SEARCH_BURST))
-
-
-def host_pid(
-    pid: int, seen_by: int, proc: Path = Path("/proc"), limit: Searches | None = None
-) -> int | None:
-    """The number here of the process that the process `seen_by` knows as `pid`.
-
-    None: it has gone, several may be meant, or such questions have taken their share of the time.
-    They differ where that one is in a pid namespace of its own, as a container is.
-    """
-    here = _read_link(f"{proc}/self/ns/pid")
-    there = _read_link(f"{proc}/{seen_by}/ns/pid")
-    if there is None or there == here:
-        return pid
-    if limit is None:
-        return _search(pid, seen_by, there, proc)
-    pace = limit.of_root if _effective_uid(_status(seen_by, proc)) == 0 else limit.of_others
-    if not pace.ready():
-        return None
-    with pace:
-        return _search(pid, seen_by, there, proc)
-
-
-def _search(pid: int, seen_by: int, there: str, proc: Path) -> int | None:
-    level = len(_numbers(seen_by, proc)) - 1
-    found = {
-        other: numbers
-        for other in maps.pids(proc)
-        if len(numbers := _numbers(other, proc)) > level and numbers[level] == pid
-    }
-    if len(found) > 1:  # in namespaces beside it, too
-        found = {
-            other: numbers
-            for other, numbers in found.items()
-            if _read_link(f"{proc}/{other}/ns/pid") == there
-        }
-    return next(iter(found)) if len(found) == 1 else None
-
-
-def _numbers(pid: int, proc: Path) -> list[int]:
-    """The numbers of a process, in the outermost pid namespace first."""
-    lines = (_status(pid, proc) or b"").splitlines()
-    return [int(word) for line in lines if line.startswith(b"NSpid:") for word in line.split()[1:]]
-
-
-def _status(pid: int, proc: Path) -> bytes | None:
-    try:
-        return (proc / str(pid) / "status").read_bytes()
-    except OSError:
-        return None

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from log.login import CONTAINER, DBUS, SYSTEMD, Login, LoginStep
 from log.recent import Recent
 from log.trust import ROOT, is_only_of
+from probes.host.looking.proc import NS, TICKS, folder_of, parse_stat, read, read_link, uids
 from probes.host.processes.cgroups import Cgroup
 from probes.kernel.libc import syscall
 
@@ -45,10 +46,8 @@ _ASKED = frozenset({"sudo", "su", "runuser", "doas", "pkexec"})  # somebody has 
 _SERVANT = "libvirt-dbus"  # does what others ask of it over D-Bus, and says to nobody who they are
 _INVOCATIONS = "/run/systemd/units/invocation:"  # links of systemd's, to 32 digits
 _PIDFD_GETFD = 438  # linux/unistd.h, on all machines; since 5.6
-_NS = 1_000_000_000
 NOWHERE = Cgroup(None, None)
 _is_invocation = re.compile(r"[0-9a-f]{32}").fullmatch
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Was(NamedTuple):
@@ -110,7 +109,7 @@ class Logins:
         """How the process came to be that began then (ns, CLOCK_BOOTTIME), as of the time `at`, in
         that place; None: nothing is known of that. `is_there`: it has not ended.
         """
-        ticks = start * _TICKS // _NS if start else 0
+        ticks = start * TICKS // NS if start else 0
         ways = self._ways(_Parent(pid, at, ticks + 1 if ticks else 0), ppid)
         ways += tuple(self._started(place, is_there))
         if not ways and loginuid is None:
@@ -128,7 +127,7 @@ class Logins:
         rest: tuple[LoginStep, ...] = ()
         for _ in range(MOST_PARENTS):
             past, now = self._looked(who)
-            start = now.start if now else past[0].start * _TICKS // _NS if past else 0
+            start = now.start if now else past[0].start * TICKS // NS if past else 0
             # of the process itself all is asked once: its parents are kept
             key = (who.pid, start, past[0].since if past else 0) if found and start else None
             if key is not None and key in self._known:
@@ -172,12 +171,12 @@ class Logins:
         if now is not None and who.before and now.start > who.before:
             now = None  # another one has its number
         past = self._past(who.pid, who.at)
-        limit = (who.before + 1) * _NS // _TICKS if who.before else 0
+        limit = (who.before + 1) * NS // TICKS if who.before else 0
         if now is not None:
             past = [
                 was
                 for was in past
-                if not was.start or abs(was.start * _TICKS // _NS - now.start) <= 1
+                if not was.start or abs(was.start * TICKS // NS - now.start) <= 1
             ]
             if any(was.since > who.at for was in self._past(who.pid, None) if who.at is not None):
                 now = now._replace(exe=None)  # it has become another program since
@@ -185,7 +184,7 @@ class Logins:
             past = [was for was in past if was.start <= limit]
         # of one life
         first = past[0].start if past else 0
-        return [was for was in past if abs(was.start - first) * _TICKS <= 2 * _NS], now
+        return [was for was in past if abs(was.start - first) * TICKS <= 2 * NS], now
 
     def _own(
         self, pid: int, past: list[Was], now: _Is | None, parent: _Parent | None
@@ -232,35 +231,16 @@ def _parent(past: list[Was], now: _Is | None, start: int, ppid: int) -> _Parent 
 def _look(pid: int, proc: Path, *, always: bool = False) -> _Is | None:
     """Whose it is is read only of what may have let somebody in, or `always`."""
     try:
-        # by descriptor: it stays with this process, whoever gets its number
-        folder = os.open(f"{proc}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with folder_of(pid, proc) as folder:
+            stat, exe = parse_stat(read("stat", folder)), read_link("exe", folder)
+            if not (always or os.path.basename(exe or "") in _PROGRAMS):
+                return None if stat is None else _Is(stat.ppid, stat.start, exe, None, None)
+            whose = uids(read("status", folder))
     except OSError:
         return None
-    try:
-        fields = _read("stat", folder).rpartition(b")")[2].split()
-        exe: str | None = None
-        with contextlib.suppress(OSError):
-            exe = os.readlink("exe", dir_fd=folder)
-        uid = real_uid = None
-        if always or os.path.basename(exe or "") in _PROGRAMS:
-            real_uid, uid = next(
-                (int(line.split()[1]), int(line.split()[2]))
-                for line in _read("status", folder).splitlines()
-                if line.startswith(b"Uid:")
-            )
-        return _Is(int(fields[1]), int(fields[19]), exe, uid, real_uid)
-    except (OSError, ValueError, IndexError, StopIteration):
+    if stat is None or whose is None:
         return None
-    finally:
-        os.close(folder)
-
-
-def _read(name: str, folder: int) -> bytes:
-    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        return os.read(fd, 8192)
-    finally:
-        os.close(fd)
+    return _Is(stat.ppid, stat.start, exe, whose.effective, whose.real)
 
 
 def _is_roots(exe: str, root: str) -> bool:

@@ -6,7 +6,7 @@ numbers here go out, also of those that have gone.
 from __future__ import annotations
 
 from log.recent import Recent
-from probes.host.processes.callers import NEAR_NS
+from probes.host.looking.proc import NEAR_NS
 
 MOST = 16384
 FIRST = 4026531836  # since Linux 3.8 (include/linux/proc_ns.h)

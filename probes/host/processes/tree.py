@@ -9,7 +9,7 @@ from pathlib import Path
 
 from log.recent import Recent
 from probes.host.looking import maps
-from probes.host.processes.callers import NEAR_NS, began
+from probes.host.looking.proc import NEAR_NS, began, read_stat
 from probes.host.processes.lives import Forked
 
 MOST_PROCESSES = 65536
@@ -61,9 +61,8 @@ class Tree:
 
     def _descends(self, pid: int) -> bool:
         while pid > 1 and pid != self._root:
-            try:
-                stat = (self._proc / str(pid) / "stat").read_text(errors="replace")
-                pid = int(stat.rpartition(")")[2].split()[1])
-            except (OSError, IndexError, ValueError):
+            stat = read_stat(pid, self._proc)
+            if stat is None:
                 return False
+            pid = stat.ppid
         return pid == self._root

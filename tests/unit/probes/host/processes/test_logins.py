@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from log.login import Login, LoginStep
+from probes.host.looking.proc import TICKS
 from probes.host.processes import logins
-from probes.host.processes.callers import TICKS, Processes
+from probes.host.processes.callers import Processes
 from probes.host.processes.cgroups import Cgroup
 from probes.host.processes.lives import Exec, Forked, Missed
 from probes.host.processes.logins import Logins, find_peer

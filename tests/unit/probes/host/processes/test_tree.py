@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.host.processes.callers import TICKS
+from probes.host.looking.proc import TICKS
 from probes.host.processes.lives import Forked
 from probes.host.processes.tree import MOST_STARTS, Tree
 
