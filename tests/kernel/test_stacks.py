@@ -302,7 +302,7 @@ def test_copied_stacks(caller, compare, way: str) -> None:
 
 @pytest.mark.parametrize(
     ("way", "options"),
-    [(WAYS[0], ()), (WAYS[0], ("--nested",)), (RETS, ("--nested",))],
+    dict.fromkeys([(WAYS[0], ()), (WAYS[0], ("--nested",)), (RETS, ("--nested",))]),
     indirect=["way"],
 )
 def test_nested_callbacks(caller, compare, way: str, options: tuple[str, ...]) -> None:
@@ -322,7 +322,7 @@ def test_nested_callbacks(caller, compare, way: str, options: tuple[str, ...]) -
 
 @pytest.mark.parametrize(
     ("way", "options"),
-    [(WAYS[0], ()), (RETS, ()), (RETS, ("--returns=probe",))],
+    dict.fromkeys([(WAYS[0], ()), (RETS, ()), (RETS, ("--returns=probe",))]),
     indirect=["way"],
 )
 def test_a_hundred_calls_inside_each_other(
