@@ -26,8 +26,8 @@ from enforcer.rehearsal.seen import Seen
 from enforcer.rehearsal.shown import as_json, as_text, stale
 from enforcer.rehearsal.span import Span
 from log.errors import TraceError, say
+from log.query.reader import STDIN
 from log.quote import name, quote
-from log.recording.reader import STDIN
 from log.recording.writer import machine_id
 
 _DAY = 86400 * 10**9  # ns

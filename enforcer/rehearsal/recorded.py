@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 from enforcer.rehearsal.span import Span
 from log.errors import say
+from log.query.lines import Look
+from log.query.query import Query
+from log.query.reader import read
 from log.recording.format import Line
 from log.recording.index import Indexes
-from log.recording.lines import Look
-from log.recording.query import Query
-from log.recording.reader import read
 from log.sinks.progress import open_bar
 
 

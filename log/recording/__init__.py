@@ -1,4 +1,2 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The record: events come in and are kept in sealed segments; questions to it come in, and the
-events that answer them go out.
-"""
+"""The record: events come in and are kept in sealed segments, which can be verified."""

@@ -16,14 +16,14 @@ from log.errors import TraceError, UsageError, say
 from log.events import End
 from log.exports.exporters import open_target
 from log.filters.cut import cut_event
+from log.query.exporting import Exporting
+from log.query.history import Documents, with_renames
+from log.query.lines import Look
+from log.query.linking import Found, events_of
+from log.query.query import Query
+from log.query.reader import read
 from log.quote import name
-from log.recording.exporting import Exporting
-from log.recording.history import Documents, with_renames
 from log.recording.index import Indexes
-from log.recording.lines import Look
-from log.recording.linking import Found, events_of
-from log.recording.query import Query
-from log.recording.reader import read
 from log.recording.verify import anchors_of, verify
 from log.render import text, units, xml
 from log.render.forms import ON_A_HOST

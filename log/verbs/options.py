@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 
+from log.query.query import Query
 from log.recording.folder import DEFAULT
-from log.recording.query import Query
 from log.verbs.usage import (
     EXPORTS,
     STRING_USUAL,

@@ -13,12 +13,12 @@ from log.errors import TraceError, say
 from log.events import Owed, Recording
 from log.filters.about import is_about, names_of
 from log.owing.owing import Owing
+from log.query.lines import Look
+from log.query.linking import events_of
+from log.query.query import Query
+from log.query.reader import read
 from log.recording.folder import DEFAULT
 from log.recording.index import Indexes
-from log.recording.lines import Look
-from log.recording.linking import events_of
-from log.recording.query import Query
-from log.recording.reader import read
 from log.recording.writer import boot_id
 from log.render import jsonl, text
 from probes.host.looking.proc import began

@@ -19,13 +19,13 @@ import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 with atheris.instrument_imports(include=["log"]):
     from log.errors import TraceError
     from log.filters.cut import cut_event
-    from log.recording import reader
+    from log.query import reader
+    from log.query.lines import Look
+    from log.query.linking import events_of
+    from log.query.query import Query
     from log.recording.folder import segment_name
     from log.recording.format import INDEX, SEEK_TABLE, compress, skippable
     from log.recording.index import SEEKABLE, Indexes
-    from log.recording.lines import Look
-    from log.recording.linking import events_of
-    from log.recording.query import Query
     from log.recording.verify import verify
     from log.render import jsonl, text, xml
     from log.report.in_json import as_json

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from log.events import Call, Event, Recording
+from log.query.lines import Look
+from log.query.linking import Found, events_of
+from log.query.query import Query
+from log.query.reader import read
 from log.recording.folder import make_folder
 from log.recording.index import Index, Indexes
-from log.recording.lines import Look
-from log.recording.linking import Found, events_of
-from log.recording.query import Query
-from log.recording.reader import read
 from log.recording.recorder import Recorder
 from log.recording.writer import Keeping
 from tests.unit.log_samples import DESTROY, END, call_on

@@ -19,13 +19,13 @@ import pytest
 from log.client import Client
 from log.errors import TraceError
 from log.events import End, Event, Gap, Lost, Reads, Recording, Removed
+from log.query.lines import Look
+from log.query.query import Query
+from log.query.reader import read
 from log.recording.folder import make_folder
 from log.recording.format import INDEX, compress, skippable
 from log.recording.frames import Content, frames
 from log.recording.index import Indexes, tail
-from log.recording.lines import Look
-from log.recording.query import Query
-from log.recording.reader import read
 from log.recording.recorder import Recorder
 from log.recording.verify import verify
 from log.recording.writer import Keeping
@@ -326,7 +326,7 @@ def test_lines_of_other_programs_are_counted_and_left_out(tmp_path):
 
 
 def test_line_without_end_is_no_end_of_memory(tmp_path, monkeypatch):
-    from log.recording import lines
+    from log.query import lines
 
     monkeypatch.setattr(lines, "LONGEST_LINE", 10000)
     monkeypatch.setattr(lines, "_READ", 1000)

@@ -29,12 +29,12 @@ from log.events import (
     call_id,
 )
 from log.parsing.parse import parse
+from log.query.linking import Linking
+from log.query.query import Query
 from log.recording.entry import Summing, entry_of
 from log.recording.folder import segment_name
 from log.recording.format import NO_CHAIN, compress, seal_line
 from log.recording.index import Index, tail
-from log.recording.linking import Linking
-from log.recording.query import Query
 from log.render.jsonl import rfc3339
 from log.values import Handle, Values
 from tests.unit.log_samples import CALLER, DESTROY, START

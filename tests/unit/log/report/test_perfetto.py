@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from log.events import Command, Event, Gap, Lost, call_id
-from log.recording.linking import Found
+from log.query.linking import Found
 from log.render import jsonl
 from log.report import perfetto
 from log.report.perfetto import Trace

@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 from log.errors import TraceError
 from log.parsing.fields import ForeignLine, moment
+from log.query.lines import Look, Medium, Wait, lines_of, walked_lines
+from log.query.picking import Picker
 from log.quote import name
 from log.recording.folder import Folder, contents_of, open_folder, opened, order
 from log.recording.format import SUFFIX, Line, need_zstandard
 from log.recording.frames import Content, frames
-from log.recording.lines import Look, Medium, Wait, lines_of, walked_lines
-from log.recording.picking import Picker
 
 STDIN = "-"
 _OWN = (b'{"type":"recording"', b'{"type":"seal"')  # when it was written, not when it happened

@@ -17,9 +17,9 @@ import pytest
 
 from log.errors import TraceError
 from log.events import Call, Event, call_id
-from log.recording import exporting
-from log.recording.exporting import Exporting, State, state_name
-from log.recording.query import Query
+from log.query import exporting
+from log.query.exporting import Exporting, State, state_name
+from log.query.query import Query
 from log.recording.writer import Keeping
 from log.render import jsonl
 from log.sinks.exporter import Refused, Unsent

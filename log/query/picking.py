@@ -12,11 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from log.query.past import Closed, Past, Window
+from log.query.query import CALLS, CAUSED, COMMANDS, Query
 from log.recent import Recent
 from log.recording.index import CAUSED as HAS_CAUSED
 from log.recording.index import NOTICES
-from log.recording.past import Closed, Past, Window
-from log.recording.query import CALLS, CAUSED, COMMANDS, Query
 
 Lines = list[tuple[int, bytes]]  # where each begins, and its bytes
 MOST_GIVEN = 1 << 17  # ids of lines that are remembered, not to give them twice

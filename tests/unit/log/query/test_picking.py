@@ -6,9 +6,9 @@ them; that answers are those of a look at each line is tested in test_truth.
 from __future__ import annotations
 
 from log.events import Command, call_id
-from log.recording.past import MOST_KEPT, Past, Window
-from log.recording.picking import Picker
-from log.recording.query import Query
+from log.query.past import MOST_KEPT, Past, Window
+from log.query.picking import Picker
+from log.query.query import Query
 from log.render import jsonl
 from tests.unit.log_samples import CALLER, DESTROY, START, call_on
 

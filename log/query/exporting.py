@@ -19,14 +19,14 @@ from log.errors import TraceError
 from log.events import Event, Recording
 from log.parsing.fields import ForeignLine
 from log.parsing.parse import parse
+from log.query.lines import Look
+from log.query.query import Query
+from log.query.reader import host_of, read
 from log.quote import name
 from log.recording.folder import Folder, contents_of, open_folder, opened, order
 from log.recording.format import need_zstandard
 from log.recording.frames import Content, frames
 from log.recording.index import Indexes
-from log.recording.lines import Look
-from log.recording.query import Query
-from log.recording.reader import host_of, read
 from log.sinks.exporter import AT_ONCE, LONGEST_WAIT, Destination, Refused, Unsent
 from log.sinks.whole import write_whole
 

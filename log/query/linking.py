@@ -12,9 +12,9 @@ from log.events import Call, Command, DomainEvent, Event, Recording, call_id
 from log.filters.shown import Shown
 from log.parsing.alike import LineParser
 from log.parsing.fields import ForeignLine
+from log.query.query import Query
 from log.recent import Recent
 from log.recording.format import Line
-from log.recording.query import Query
 
 MOST_CHILDREN = 1000  # of a call that are shown below it
 MOST_PARENTS = 65536  # that are waited for

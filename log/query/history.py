@@ -14,12 +14,12 @@ from collections.abc import Callable
 from log.documents import names_in
 from log.events import Call, DomainEvent, Event
 from log.filters.about import DEFINES, matches, texts
+from log.query.lines import Look
+from log.query.linking import events_of
+from log.query.query import Query
+from log.query.reader import STDIN, read
 from log.recent import Recent
 from log.recording.index import Indexes
-from log.recording.lines import Look
-from log.recording.linking import events_of
-from log.recording.query import Query
-from log.recording.reader import STDIN, read
 from log.values import Handle, Value, Values, Xml
 
 RENAME = "virDomainRename"

@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from log.query.past import Closed, Open, Window
+from log.query.picking import Picker
+from log.query.query import Query
 from log.recording.folder import contents_of
 from log.recording.format import LONGEST_LINE, MAGIC, SKIPPABLE, decompress, need_zstandard
 from log.recording.frames import Fault, frames
 from log.recording.index import Index, Indexes
-from log.recording.past import Closed, Open, Window
-from log.recording.picking import Picker
-from log.recording.query import Query
 
 _READ = 1 << 20  # bytes
 Say = Callable[[str], None]
