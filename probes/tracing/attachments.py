@@ -21,9 +21,10 @@ from log.errors import TraceError
 from log.events import Attached, Event, TargetInfo
 from probes.host.libraries.enforcers import Enforcer, Enforcers
 from probes.host.libraries.finding import Finder
+from probes.host.libraries.library import Target
 from probes.host.libraries.mapwatch import Mapped
 from probes.host.libraries.refusals import Refusals
-from probes.host.libraries.targets import Target, Targets
+from probes.host.libraries.targets import Targets
 from probes.host.looking import opening
 from probes.host.looking.owners import Owners, account_of
 from probes.host.writes import Writes

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from probes.api import undescribed
 from probes.api.table import ApiTable, Function
 from probes.api.undescribed import unknown_function
-from probes.host.libraries.targets import Target
+from probes.host.libraries.library import Target
 from probes.host.looking.maps import ENFORCER
 from probes.internals import private
 from probes.kernel import records

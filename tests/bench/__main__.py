@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from probes.host.libraries.targets import Target, Targets, host_libraries
+from probes.host.libraries.library import Target
+from probes.host.libraries.targets import Targets, host_libraries
 from tests.bench import (
     asking,
     choices,

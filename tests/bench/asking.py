@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from log.values import Flags, Handle, Values
-from probes.host.libraries.targets import Target
+from probes.host.libraries.library import Target
 from tests.bench.runs import Programs, Rounds
 from tests.bench.table import Row
 from tests.needs import PYTHON, ROOT

@@ -10,7 +10,7 @@ import os
 from statistics import median
 from typing import NamedTuple
 
-from probes.host.libraries.targets import Target
+from probes.host.libraries.library import Target
 from probes.internals import returns
 from probes.kernel import bpf
 from probes.kernel.links import Links, Probe

@@ -9,7 +9,7 @@ import subprocess
 import time
 from statistics import median
 
-from probes.host.libraries.targets import Target
+from probes.host.libraries.library import Target
 from tests.bench.runs import Command, Programs, Rounds, remove
 from tests.bench.table import Row
 from tests.needs import PYTHON, ROOT

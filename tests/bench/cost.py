@@ -17,7 +17,7 @@ from statistics import median
 from typing import NamedTuple
 
 from probes.api.load import load_api
-from probes.host.libraries.targets import Target
+from probes.host.libraries.library import Target
 from probes.kernel import bpf, records
 from probes.kernel.links import Links, Probe
 from probes.kernel.program import RETURN_0, Program

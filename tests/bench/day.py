@@ -21,7 +21,7 @@ from log.recording.format import NO_CHAIN, compress, seal_line
 from log.recording.index import MOST_FRAMES, Index, tail
 from log.recording.writer import LARGEST_SEGMENT
 from log.render.jsonl import rfc3339
-from probes.host.libraries.targets import Target
+from probes.host.libraries.library import Target
 from tests.bench.runs import Programs, Rounds
 from tests.bench.table import Row
 from tests.needs import PYTHON, ROOT

@@ -17,7 +17,7 @@ from log.exports.exporters import open_exporters
 from log.sinks.exporter import Exporter
 from log.sinks.sink import Sink
 from log.values import Handle, Values
-from probes.host.libraries.targets import Target
+from probes.host.libraries.library import Target
 from tests.bench.runs import Programs, Rounds
 from tests.bench.table import Row
 from tests.needs import PYTHON

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from statistics import median
 
-from probes.host.libraries.targets import Target
+from probes.host.libraries.library import Target
 from tests.bench.runs import CALLER, Command, Programs, Rounds, call, remove
 from tests.bench.table import Row
 from tests.daemon import Daemon

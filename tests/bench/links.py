@@ -10,7 +10,7 @@ import subprocess
 import time
 from statistics import median
 
-from probes.host.libraries.targets import Target
+from probes.host.libraries.library import Target
 from probes.kernel import bpf
 from probes.kernel.links import Links, Probe
 from probes.kernel.program import RETURN_0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from probes.host.libraries.targets import Target
+from probes.host.libraries.library import Target
 from tests.bench.runs import CALLER, Command, Ended, Programs, Rounds, call, remove
 from tests.bench.table import Row
 

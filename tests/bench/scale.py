@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from probes.host.libraries.targets import Target
+from probes.host.libraries.library import Target
 from tests.bench.command import CALM_S
 from tests.bench.runs import Command, Programs, Rounds, remove
 from tests.bench.table import Row

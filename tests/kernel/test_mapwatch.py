@@ -26,6 +26,7 @@ from probes.host.libraries.mapwatch import (
 )
 from probes.host.libraries.symbols import Symbols
 from probes.host.processes.lives import Exec, Exited, Forked, Missed
+from probes.kernel import perf
 from probes.kernel import tracepoints as tracepoints_module
 from probes.kernel.program import Program
 from probes.kernel.tracepoints import Tracepoints
@@ -284,7 +285,7 @@ def test_kernel_that_refuses_is_looked_at_through_proc(monkeypatch, tracepoints)
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(mapwatch, "syscall", refuse)
+    monkeypatch.setattr(perf, "syscall", refuse)
     watch = watch_maps(tracepoints, Symbols())
     assert isinstance(watch, ProcWatch)
     watch.poll()
@@ -327,7 +328,7 @@ def test_a_cpu_that_is_switched_on_later_is_watched_then(monkeypatch, tracepoint
     if len(allowed) == 1:
         late = online.pop()  # none is watched at first
         online = [late]
-    monkeypatch.setattr(mapwatch, "_online", lambda: list(online))
+    monkeypatch.setattr(mapwatch, "online", lambda: list(online))
     monkeypatch.setattr(mapwatch, "LOOK_AT_CPUS", 0)
     before = len(os.listdir("/proc/self/fd"))
     watch = PerfWatch(tracepoints, Symbols())

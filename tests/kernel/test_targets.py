@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from log.errors import TraceError
-from probes.host.libraries import mapwatch, targets
+from probes.host.libraries import library, mapwatch, targets
+from probes.host.libraries.library import Target
 from probes.host.libraries.symbols import Symbols
-from probes.host.libraries.targets import Target, Targets
+from probes.host.libraries.targets import Targets
 from probes.host.looking import maps
 from probes.internals import private
 from probes.internals.elf import read_elf
@@ -122,7 +123,7 @@ def test_functions_are_those_that_nm_lists_as_public():
         # in the driver; exported by no release that was looked at
         elsewhere = {"qemuMonitorSend", private.TELLS, private.CLOSES, *private.AGENT}
         elsewhere |= {f"virAccessManagerCheck{what}" for what in ("NWFilterBinding", "NetworkPort")}
-        inner = targets.PRIVATE_NAMES - elsewhere if target.soname == "libvirt.so.0" else set()
+        inner = library.PRIVATE_NAMES - elsewhere if target.soname == "libvirt.so.0" else set()
         assert {name.partition(",")[0] for name in target.private} - elsewhere == inner
         assert private.DISPATCH + private.ELSEWHERE not in target.private and target.note is None
         assert all(target.text[0] <= offset < sum(target.text) for _, offset in target.functions)
@@ -339,7 +340,7 @@ def test_32_bit_library_is_said_to_be_one(tmp_path):
 
 
 def test_library_with_absurdly_many_functions_is_refused(tmp_path):
-    names = [f"vir{number}" for number in range(targets.MOST_FUNCTIONS + 1)]
+    names = [f"vir{number}" for number in range(library.MOST_FUNCTIONS + 1)]
     (tmp_path / "more.h").write_text(
         "".join((f"int {name}(void) {{ return {number}; }}\n") for number, name in enumerate(names))
     )

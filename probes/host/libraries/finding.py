@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from probes.host.libraries.enforcers import Enforcer, Enforcers
+from probes.host.libraries.library import Target
 from probes.host.libraries.refusals import Refusals
-from probes.host.libraries.targets import Target, Targets
+from probes.host.libraries.targets import Targets
 from probes.host.looking import maps
 from probes.host.looking.owners import Owners
 from probes.host.looking.pace import Pace

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import ctypes
-import mmap
 import os
 import select
 import struct
@@ -25,24 +23,14 @@ from probes.host.libraries.symbols import MMAP2, Symbols
 from probes.host.looking import maps
 from probes.host.processes import lives
 from probes.host.processes.lives import Exec, Forked, Life, Missed
-from probes.kernel import abi, records
-from probes.kernel.libc import syscall
+from probes.kernel import records
+from probes.kernel.perf import HEADER, SAMPLE_ID, Raw, CpuRing, online
 
 # linux/perf_event.h
-PERF_TYPE_SOFTWARE, PERF_COUNT_SW_DUMMY = 1, 9
-PERF_SAMPLE_TID, PERF_SAMPLE_TIME, PERF_SAMPLE_CPU = 1 << 1, 1 << 2, 1 << 7
-PERF_FLAG_FD_CLOEXEC = 8
-# mmap, watermark, sample_id_all, mmap2, use_clockid
-ATTR_FLAGS = 1 << 8 | 1 << 14 | 1 << 18 | 1 << 23 | 1 << 25
-ATTR_SIZE = 112  # PERF_ATTR_SIZE_VER5
-WATERMARK = 1  # bytes of records that wake who waits: none is too short
 RECORD_LOST, RECORD_MMAP2 = 2, 10
 
-_HEADER = struct.Struct("<IHH")  # kind, misc, size
-_SAMPLE_ID = 24  # at the end of every record: u32 pid, tid; u64 time; u32 cpu, reserved
 _U64 = struct.Struct("<Q")
 _LOST = struct.Struct("<8xQQ")  # event, count
-_HEAD_AT, _TAIL_AT = 1024, 1032  # struct perf_event_mmap_page: data_head, data_tail
 
 # starting a process writes 0.5 to 5 KiB of records, so a CPU may start hundreds between two polls
 MOST_PAGES, LEAST_PAGES, ALL_PAGES = 128, 16, 4096  # of a ring, of a ring, of all rings
@@ -89,7 +77,6 @@ class Online(NamedTuple):
 
 
 Record = Mapped | Dropped | Online | Life
-Raw = tuple[int, bool, bytes]  # time; whether it is of a tracepoint; the record
 
 
 class TracepointSource(Protocol):
@@ -149,8 +136,8 @@ def parse(raws: Iterable[Raw], symbols: Symbols) -> list[Record]:
             if life is not None:
                 result.append(life)
             continue
-        kind, _, size = _HEADER.unpack_from(raw)
-        if kind == RECORD_MMAP2 and size >= MMAP2.size + _SAMPLE_ID:
+        kind, _, size = HEADER.unpack_from(raw)
+        if kind == RECORD_MMAP2 and size >= MMAP2.size + SAMPLE_ID:
             symbols.note(int.from_bytes(raw[8:12], "little"), raw)
             _mapped(raw, result)
         elif kind == RECORD_LOST and size >= _LOST.size:
@@ -162,7 +149,7 @@ def _mapped(raw: bytes, result: list[Record]) -> None:
     if b"/libvirt" not in raw and b"/memfd:libvirt" not in raw:
         return
     pid, tid, start, length, _, major, minor, inode, _, _, _ = MMAP2.unpack_from(raw)
-    path = os.fsdecode(raw[MMAP2.size : len(raw) - _SAMPLE_ID].split(b"\0", 1)[0])
+    path = os.fsdecode(raw[MMAP2.size : len(raw) - SAMPLE_ID].split(b"\0", 1)[0])
     if maps.is_library(path) or maps.is_enforcer(path):
         result.append(Mapped(_time(raw), pid, tid, start, length, major, minor, inode, path))
 
@@ -205,10 +192,10 @@ class PerfWatch:
     def __init__(self, tracepoints: TracepointSource, symbols: Symbols) -> None:
         self._settling = _Settling(tracepoints, symbols, self._read)
         self._online: list[Record] = []
-        self._rings: dict[int, _Ring] = {}  # by CPU
+        self._rings: dict[int, CpuRing] = {}  # by CPU
         self._wakes = select.epoll()
         self._look_at = 0.0  # s
-        cpus = _online()
+        cpus = online()
         pages = LEAST_PAGES
         while 2 * pages <= min(MOST_PAGES, ALL_PAGES // len(cpus)):
             pages *= 2
@@ -223,8 +210,8 @@ class PerfWatch:
     def poll(self) -> list[Record]:
         """What happened since the last time, oldest first, except for the last millisecond."""
         settled = self._settling.settled()
-        online, self._online = self._online, []
-        return [*online, *settled]
+        switched_on, self._online = self._online, []
+        return [*switched_on, *settled]
 
     def wakers(self) -> list[int]:
         """One for all CPUs, as these come and go."""
@@ -235,7 +222,7 @@ class PerfWatch:
         return self._settling.is_settled() and not self._online
 
     def _open(self, cpu: int) -> None:
-        self._rings[cpu] = ring = _Ring(cpu, self._pages)
+        self._rings[cpu] = ring = CpuRing(cpu, self._pages)
         self._wakes.register(ring.fd, select.EPOLLIN)
 
     def _read(self) -> list[Raw]:
@@ -254,14 +241,14 @@ class PerfWatch:
             return
         self._look_at = now + LOOK_AT_CPUS
         try:
-            online = set(_online())
+            found = set(online())
         except (OSError, ValueError):
             return
-        for cpu in self._rings.keys() - online:
+        for cpu in self._rings.keys() - found:
             ring = self._rings.pop(cpu)
             timed.extend(ring.read())
             ring.close()
-        for cpu in sorted(online - self._rings.keys()):
+        for cpu in sorted(found - self._rings.keys()):
             with contextlib.suppress(OSError):  # it has gone again: the next look will see
                 self._open(cpu)
                 self._online.append(Online(cpu))
@@ -276,76 +263,6 @@ class PerfWatch:
 
 def _by_time(item: Raw) -> int:
     return item[0]
-
-
-class _Ring:
-    """The records of one CPU."""
-
-    def __init__(self, cpu: int, pages: int) -> None:
-        sample = PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU
-        # type, size, config, period, sample_type, read_format, flags, wakeup_watermark, ...,
-        # clockid
-        fields = struct.pack(
-            "<IIQQQQQI",
-            PERF_TYPE_SOFTWARE,
-            ATTR_SIZE,
-            PERF_COUNT_SW_DUMMY,
-            0,
-            sample,
-            0,
-            ATTR_FLAGS,
-            WATERMARK,
-        )
-        attr = fields.ljust(92, b"\0") + struct.pack("<i", time.CLOCK_MONOTONIC)
-        buffer = ctypes.create_string_buffer(attr.ljust(ATTR_SIZE, b"\0"), ATTR_SIZE)
-        arguments = (ctypes.c_long(value) for value in (-1, cpu, -1, PERF_FLAG_FD_CLOEXEC))
-        self.fd = syscall(abi.HERE.perf_event_open, buffer, *arguments)
-        self.size = pages * mmap.PAGESIZE
-        try:
-            self._map = mmap.mmap(self.fd, mmap.PAGESIZE + self.size)
-        except BaseException:
-            os.close(self.fd)
-            raise
-
-    def read(self) -> list[Raw]:
-        """Every record that is there, with its time; their room is given back."""
-        head, tail = (
-            _U64.unpack_from(self._map, _HEAD_AT)[0],
-            _U64.unpack_from(self._map, _TAIL_AT)[0],
-        )
-        if head == tail:
-            return []
-        abi.fence()
-        first = mmap.PAGESIZE + tail % self.size
-        data = self._map[first : first + min(head - tail, mmap.PAGESIZE + self.size - first)]
-        data += self._map[mmap.PAGESIZE : mmap.PAGESIZE + head - tail - len(data)]
-        abi.fence()
-        _U64.pack_into(self._map, _TAIL_AT, head)
-        return split_records(data)
-
-    def close(self) -> None:
-        """Ends the event."""
-        self._map.close()
-        os.close(self.fd)
-
-
-def split_records(data: bytes) -> list[Raw]:
-    """The records in what a ring held, each with its time."""
-    result, at, end = list[Raw](), 0, len(data)
-    while at + _HEADER.size + _SAMPLE_ID <= end:
-        size = data[at + 6] | data[at + 7] << 8
-        if size < _HEADER.size + _SAMPLE_ID or at + size > end:
-            break
-        result.append((_U64.unpack_from(data, at + size - 16)[0], False, data[at : at + size]))
-        at += size
-    return result
-
-
-def _online() -> list[int]:
-    """The numbers of the CPUs that run, from a list such as 0-3,8."""
-    text = Path("/sys/devices/system/cpu/online").read_text().strip()
-    ranges = (part.partition("-") for part in text.split(","))
-    return [cpu for first, _, last in ranges for cpu in range(int(first), int(last or first) + 1)]
 
 
 class ProcWatch:

@@ -12,7 +12,7 @@ from hypothesis import given as having
 from hypothesis import strategies as st
 
 from probes.api.load import load_api
-from probes.host.libraries.targets import Target
+from probes.host.libraries.library import Target
 from probes.internals.layouts import LAYOUTS, Layout
 from probes.kernel import records
 from probes.plans.plan import Limits

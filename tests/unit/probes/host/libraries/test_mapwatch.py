@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.host.libraries import mapwatch
-from probes.host.libraries.mapwatch import Dropped, Mapped, ProcWatch, split_records
+from probes.host.libraries.mapwatch import Dropped, Mapped, ProcWatch
 from probes.host.libraries.symbols import Symbols
 from probes.host.looking import maps
 from probes.host.processes.lives import Exec, Exited, Forked, Missed
+from probes.kernel.perf import split_records
 from tests.lives import Told, ended, executed, forked
 
 
