@@ -70,7 +70,7 @@ MACHINE := $(patsubst x86_64,x86-64,$(shell uname -m))
 BUILD = enforcer/build
 STRIP = -s
 GENERATED = $(addprefix $(BUILD)/,stubs.S table.h contract.h)
-GENERATED_FROM = $(wildcard enforcer/library/*.py) enforcer/policy/sources.py $(addprefix enforcer/compiled/,layout.py files.py) probes/internals/gobject.py \
+GENERATED_FROM = $(wildcard enforcer/library/*.py) enforcer/policy/sources.py $(addprefix enforcer/compiled/,layout.py files.py) probes/internals/gobject.py probes/host/looking/maps.py \
 	$(addprefix probes/kernel/,contract.py records.py) $(addprefix probes/api/,api.json load.py table.py undescribed.py)
 ENFORCER_SOURCES = $(wildcard enforcer/library/*.c) enforcer/library/enter-$(MACHINE).S $(BUILD)/stubs.S
 ENFORCER_FLAGS = $(CPPFLAGS) -std=gnu11 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -I$(BUILD) -Ienforcer/library $(CFLAGS)

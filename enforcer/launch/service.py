@@ -267,7 +267,7 @@ def _confinement(program: str, library: Path, root: Path) -> list[str]:
         if str(library) not in text and not re.search(r"^\s*/\*\*\s+\w*m\w*", text, re.M):
             said.append(
                 f"AppArmor confines {program}: its profile {profile} must allow {library} "
-                "mr, and /etc/libvirt-trace/* r"
+                f"mr, and {SYSTEM_FOLDER}/* r"
             )
     try:
         if (root / "sys/fs/selinux/enforce").read_text().strip() == "1":

@@ -10,6 +10,7 @@ import re
 from enforcer.compiled import files, layout
 from enforcer.policy.sources import KINDS, TYPES
 from probes.api.table import ApiTable
+from probes.host.looking.maps import ENFORCER
 from probes.internals import gobject
 from probes.kernel import records
 from probes.kernel.contract import VERDICT, Shape, asserts
@@ -66,6 +67,7 @@ def definitions(table: ApiTable) -> list[str]:
         "#endif",
         f'#define MEMORY_FILE "{files.MEMORY_FILE}"',
         f'#define COUNTS_FILE "{files.COUNTS_FILE}"',
+        f'#define LIBRARY_FILE "{ENFORCER}"',
         f"#define PARAM_BYTES {gobject.PARAMETER}",
         f"#define PARAM_TYPE {gobject.PARAMETER_TYPE}",
         f"#define PARAM_VALUE {gobject.PARAMETER_VALUE}",

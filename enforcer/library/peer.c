@@ -89,7 +89,7 @@ static bool is_daemon_file(const struct stat *file)
 /* Whether the process, one of libvirt's daemons, has this library. */
 static bool has_this_library(int pid)
 {
-	static const char name[] = "/libvirt-trace-enforcer.so";
+	static const char name[] = "/" LIBRARY_FILE;
 	char path[48], part[4096];
 	bool found = false;
 	size_t kept = 0;

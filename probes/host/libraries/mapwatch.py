@@ -24,7 +24,7 @@ from probes.host.looking import maps
 from probes.host.processes import lives
 from probes.host.processes.lives import Exec, Forked, Life, Missed
 from probes.kernel import records
-from probes.kernel.perf import HEADER, SAMPLE_ID, Raw, CpuRing, online
+from probes.kernel.perf import HEADER, SAMPLE_ID, CpuRing, Raw, online
 
 # linux/perf_event.h
 RECORD_LOST, RECORD_MMAP2 = 2, 10

@@ -38,19 +38,19 @@ enum plan_flag {
 	PLAN_JUMPS = 16,	/* one of libvirt's that ends in a jump to another such one, or that
 				   other one */
 	PLAN_KEEP_ARGS = 32,	/* the return plan needs the entry's argument registers */
+	PLAN_NO_OBJECT = 64,	/* the object is known at return only: the object filter can't
+				   decide at entry */
 	PLAN_OPENS = 128,	/* makes a connection: what is at an address may have become another
 				   one */
+	PLAN_32BIT = 256,	/* of a 32-bit library: return addresses have four bytes */
 	PLAN_SERVES = 512,	/* PRIVATE: what runs in it is done for somebody else: its record,
 				   in the ring of tasks, begins to say for whom */
 	PLAN_SERVED = 1024,	/* PRIVATE: its record, in the ring of tasks, goes on to say so,
 				   unless its first argument is NULL */
 	PLAN_ALWAYS = 2048,	/* PRIVATE: recorded outside of calls too, and of every process */
-	PLAN_32BIT = 256,	/* of a 32-bit library: return addresses have four bytes */
-	PLAN_NO_OBJECT = 64,	/* the object is known at return only: the object filter can't
-				   decide at entry */
-	PLAN_AFTER = 8192,	/* of returns: told of by where its callers go on */
 	PLAN_PLUMBING = 4096,	/* changes nothing: where it can't be told who called it, it was
 				   libvirt */
+	PLAN_AFTER = 8192,	/* of returns: told of by where its callers go on */
 };
 enum record_flag {
 	REC_WRITE_RING = 1,
@@ -58,13 +58,13 @@ enum record_flag {
 	REC_UNARMED = 2,	/* on entry: has no return probe */
 	REC_LONG = 4,		/* chunks of long strings follow, unless they were lost */
 	REC_TRUNCATED = 8,	/* the variable part was full before the plan's end */
-	REC_SERVING = 32,	/* made for somebody else: `task` is that of a PLAN_SERVES */
 	REC_ONCE = 16,		/* has something that is sent once: calls inside this one rely on
 				   it, and end before it */
-	REC_INNER_LOST = 128,	/* a record that belongs to the call was lost: on entry its verdict,
-				   on return one of an inner function */
+	REC_SERVING = 32,	/* made for somebody else: `task` is that of a PLAN_SERVES */
 	REC_CALLER = 64,	/* made inside another call, not by the function's own library:
 				   `caller` says by whom */
+	REC_INNER_LOST = 128,	/* a record that belongs to the call was lost: on entry its verdict,
+				   on return one of an inner function */
 	/*
 	 * REC_ENTRY, in six bits of the upper byte: calls around it that were probed; those on its
 	 * level or above will not return
