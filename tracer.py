@@ -109,7 +109,12 @@ def trace(arguments: Sequence[str]) -> int:
         options, command = parse_tracing(arguments)
     from probes.tracing.loading import Loading
 
-    loading = Loading(options.buffer_size << 20, options.returns, counts=only_counts(options))
+    loading = Loading(
+        options.buffer_size << 20,
+        options.returns,
+        counts=only_counts(options),
+        spill=options.spill << 20,
+    )
     from enforcer.guard import GUARD
     from probes.verbs import live
 

@@ -64,6 +64,7 @@ class Screen(Output):
         self._status = ""  # as it stands on the screen
         self._note = ""  # what it says instead of numbers
         self._open = 0
+        self.behind = 0  # bytes that were not looked at yet
         self._calls = self._denied = self._lost = 0
         self._drawn = self._rated = time.monotonic()
         self._rate = 0.0
@@ -160,6 +161,7 @@ class Screen(Output):
         parts = []
         for role, piece in (
             ("status", f"{self._rate:,.0f} calls/s, {self._open:,} open, "),
+            ("notice", f"{self.behind >> 20:,} MiB wait, " if self.behind >> 20 else ""),
             ("denied" if self._denied else "status", f"{self._denied:,} denied"),
             ("status", ", "),
             ("notice" if self._lost else "status", f"{self._lost:,} lost"),

@@ -144,8 +144,12 @@ class Log:
         if self.summary:
             self.summary.count(counted)
 
-    def tick(self, open_calls: int) -> None:
-        """Keeps the status line up to date, and says what has gone wrong."""
+    def tick(self, open_calls: int, behind: int = 0) -> None:
+        """Keeps the status line up to date, and says what has gone wrong. `behind`: bytes of
+        records that wait.
+        """
+        if isinstance(self._screen, Screen):
+            self._screen.behind = behind
         self._each(lambda sink: sink.tick(open_calls))
 
     def reopen(self) -> None:

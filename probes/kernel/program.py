@@ -21,6 +21,7 @@ from log.errors import TraceError, explain
 from probes.kernel import abi, bpf, contract, kept, offsets, records
 from probes.kernel.bytecode import with_jumps_back, with_maps
 from probes.kernel.ring import Ring, RingMemory
+from probes.kernel.spill import Spill
 from probes.kernel.tracepoints import TRACEPOINTS, Tracepoints
 
 # how it is learnt what calls returned: a program that decides whether there is a return probe,
@@ -116,7 +117,9 @@ class Program:
     `counts`: calls that only read are counted in the kernel, where that is possible.
     """
 
-    def __init__(self, ring_bytes: int, way: str | None = None, *, counts: bool = False) -> None:
+    def __init__(
+        self, ring_bytes: int, way: str | None = None, *, counts: bool = False, spill: int = 0
+    ) -> None:
         self._fds: list[int] = []
         self._loading: threading.Thread | None = None
         self.multi = has_uprobe_multi()
@@ -131,11 +134,12 @@ class Program:
         self.rings: dict[str, Ring] = {}
         self.wakers: list[int] = []  # descriptors that can be read when something has come
         self._memory: list[RingMemory] = []
+        self._spills: list[Spill] = []
         self.tasks = Tracepoints()
         try:
             self.tasks.create_maps()
             self.wakers += self.tasks.wakers
-            self._create_maps(ring_bytes)
+            self._create_maps(ring_bytes, spill)
             # a pair of return probes tells of calls inside of others, too
             if counts and self.way in (SESSION, RETS):
                 self._create_counts()
@@ -213,7 +217,7 @@ class Program:
     def _array(self, value_size: int, entries: int, name: str) -> int:
         return self._map(bpf.MAP_ARRAY, 4, value_size, entries, bpf.F_MMAPABLE, name=name)
 
-    def _create_maps(self, ring_bytes: int) -> None:
+    def _create_maps(self, ring_bytes: int, spill: int) -> None:
         settings = self._array(records.SETTINGS.size, 1, "settings")
         entry_plans = self._array(records.PLAN_SIZE, records.MAX_PLANS, "entry_plans")
         return_plans = self._array(records.PLAN_SIZE, records.MAX_PLANS, "return_plans")
@@ -233,7 +237,7 @@ class Program:
             "comms": self._map(bpf.MAP_HASH, 16, 1, 4096, name="comms"),
         }
         self._plain = self._map(bpf.MAP_LRU_HASH, 4, records.PLAIN.size, 4096, name="plain")
-        rings = self._create_rings(ring_bytes)
+        rings = self._create_rings(ring_bytes, spill)
         threads = bpf.create_task_storage(records.THREAD_SIZE, "threads")
         self._fds.append(threads)
         self._maps = {
@@ -259,8 +263,9 @@ class Program:
         self.begun = bpf.map_array(begun, records.BEGUN.size * records.MAX_BEGUN)
         self._maps |= {"FD_COUNTS": counts, "FD_BEGUN": begun}
 
-    def _create_rings(self, ring_bytes: int) -> int:
+    def _create_rings(self, ring_bytes: int, spill: int) -> int:
         """Those of root, and in the same order those of all others; the map that has them all."""
+        self._spills = [Spill(spill // 2), Spill(spill // 2)] if spill else []
         rings = -1
         for index, name in enumerate(
             f"{whose}{what}" for whose in ("", "users_") for what in ("read", "write", "task")
@@ -279,6 +284,9 @@ class Program:
                 max(size, min(BACKLOG * size, BACKLOG_BYTES))
                 if not name.endswith("read")
                 else size,
+                self._spills[name.startswith("users_")]
+                if spill and not name.endswith("task")
+                else None,
             )
         return rings
 
@@ -313,6 +321,8 @@ class Program:
         self.tasks.close()
         for memory in self._memory:
             memory.close()
+        for spill in self._spills:
+            spill.close()
         self._memory.clear()
         for fd in self._fds:
             os.close(fd)

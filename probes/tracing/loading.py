@@ -21,11 +21,17 @@ class Loading:
     """A program on its way into the kernel. TraceError where no tracing is possible.
 
     `returns`: how it is learnt what calls returned, AUTO or what the user insists on; `counts`:
-    whether reads are only counted, where the kernel can do that.
+    whether reads are only counted, where the kernel can do that; `spill`: bytes of records that may
+    wait in a file.
     """
 
     def __init__(
-        self, ring_bytes: int = RING_BYTES, returns: str = AUTO, *, counts: bool = False
+        self,
+        ring_bytes: int = RING_BYTES,
+        returns: str = AUTO,
+        *,
+        counts: bool = False,
+        spill: int = 0,
     ) -> None:
         check_tracing()
         self._failed: TraceError | OSError | None = None
@@ -33,7 +39,7 @@ class Loading:
             abi.check_machine()
             allow_files()
             self._way = ways.choose(returns)
-            self._program = Program(ring_bytes, self._way.name, counts=counts)
+            self._program = Program(ring_bytes, self._way.name, counts=counts, spill=spill)
         except (TraceError, OSError) as error:
             self._failed = error
 

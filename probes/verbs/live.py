@@ -79,7 +79,7 @@ def run(
         if done or left == 0:
             pace.close()
             return
-        log.tick(session.open_calls())
+        log.tick(session.open_calls(), waiting)
         if waiting < BEHIND:
             longest = IDLE if command else ASLEEP  # what becomes of COMMAND is not told
             if deadline is not None:

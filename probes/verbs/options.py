@@ -62,6 +62,7 @@ DAY_NS = 24 * 3600 * 10**9
 SPANS = {"h": DAY_NS // 24, "d": DAY_NS, "w": 7 * DAY_NS}  # ns
 SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}  # bytes
 BUFFER_MAX = 1024
+SPILL_MAX = 1 << 16
 RECORDING = """\
 examples:
   libvirt-trace record                      all calls on this host, in /var/log/libvirt-trace
@@ -242,6 +243,13 @@ def tracing_parser(version: str, *, records: bool = False) -> Parser:
         help="size of each buffer (8; at most 1024)",
     )
     tuning.add_argument(
+        "--spill",
+        metavar="MIB",
+        type=_spill,
+        default=0,
+        help="more records that may wait, in a file (0: none; at most 65536)",
+    )
+    tuning.add_argument(
         "--pid-file", metavar="PATH", type=Path, help=("write the process id there (for kill -HUP)")
     )
     tuning.add_argument(
@@ -319,6 +327,10 @@ def _uid(user: str) -> int:
 
 def _count(text: str) -> int:
     return whole(text, "a number of calls", 1, 1 << 62)
+
+
+def _spill(text: str) -> int:
+    return whole(text, f"a number of MiB up to {SPILL_MAX}", 0, SPILL_MAX)
 
 
 def _buffer_size(text: str) -> int:

@@ -115,6 +115,12 @@ def test_status_line_follows_the_open_calls(terminal, monkeypatch):
     screen.tick(3)
     assert COLOUR.sub("", terminal.read(screen)) == "\r\x1b[2K15 calls/s, 3 open, 0 denied, 0 lost"
     now[0] += 2
+    screen.behind = (1200 << 20) + 4711
+    screen.tick(3)
+    shown = COLOUR.sub("", terminal.read(screen))
+    assert shown == "\r\x1b[2K0 calls/s, 3 open, 1,200 MiB wait, 0 denied, 0 lost"
+    screen.behind = 0
+    now[0] += 2
     screen.tick(3)
     terminal.read(screen)
     now[0] += 2

@@ -5,15 +5,20 @@ it is emptied.
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from log.errors import TraceError
 from probes.kernel import ring as rings
 from probes.kernel.reader import SETTLED_NS, Reader
 from probes.kernel.ring import Ring
+from probes.kernel.spill import Spill
 
 SIZE = 4096
 BUSY, DISCARDED = 1 << 31, 1 << 30
@@ -215,3 +220,61 @@ def test_stores_of_the_kernel_that_are_seen_late_are_waited_for(monkeypatch):
     ring = Ring(written, SIZE, SIZE)
     assert not ring.drain()
     assert (ring.take(), seen, written.free()) == ([b"record"], [], SIZE)
+
+
+# what there is no memory for
+
+
+def test_what_memory_has_no_room_for_waits_in_a_file_and_keeps_its_order(tmp_path):
+    written = Written()
+    spill = Spill(64 << 10, str(tmp_path))
+    ring = Ring(written, SIZE, SIZE // 2, spill)
+    sent: list[bytes] = []
+    got: list[bytes] = []
+    for turn in range(40):
+        for _ in range(20):
+            record = len(sent).to_bytes(4, "little") * (1 + turn % 9)
+            assert written.write(record)
+            sent.append(record)
+        assert not ring.drain()
+        assert written.free() == SIZE
+        if turn % 5 == 4:
+            got += ring.take(1000)
+    assert ring.waiting() == ring.backlog() > 3 * SIZE
+    assert not list(tmp_path.iterdir())  # it has no name
+    got += ring.take()
+    assert got == sent
+    assert ring.waiting() == 0
+    assert os.fstat(spill._file.fileno()).st_size == 0
+    spill.close()
+
+
+@pytest.mark.parametrize("disk_full", [False, True])
+def test_what_the_file_has_no_room_for_stays_in_the_ring(tmp_path, monkeypatch, disk_full):
+    written = Written()
+    spill = Spill(1 << 20 if disk_full else SIZE, str(tmp_path))
+    if disk_full:
+        monkeypatch.setattr(os, "pwrite", full)
+    ring = Ring(written, SIZE, SIZE // 2, spill)
+    sent: list[bytes] = []
+    got: list[bytes] = []
+    for _ in range(3):
+        while written.write(record := len(sent).to_bytes(4, "little") * 14):
+            sent.append(record)
+        ring.drain()
+    assert written.free() < SIZE
+    assert ring.backlog() == (SIZE // 2 if disk_full else SIZE + SIZE // 2)
+    while ring.waiting():
+        got += ring.take()
+        ring.drain()
+    assert got == sent
+    spill.close()
+
+
+def full(fd: int, data: bytes, at: int) -> int:
+    raise OSError(errno.ENOSPC, "")
+
+
+def test_a_folder_that_takes_no_file_is_said(tmp_path):
+    with pytest.raises(TraceError, match=r"--spill: can't make a file in .*: no such file"):
+        Spill(SIZE, str(tmp_path / "nowhere"))

@@ -14,7 +14,9 @@ from probes.tracing.ways import Way
 def test_the_program_and_its_way_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "check_tracing", lambda: None)
     monkeypatch.setattr(ways, "choose", lambda asked: Way(f"of {asked}"))
-    monkeypatch.setattr(loading, "Program", lambda size, way, counts: f"{size} {way} {counts}")
+    monkeypatch.setattr(
+        loading, "Program", lambda size, way, counts, spill: f"{size} {way} {counts}"
+    )
     program, way = Loading(4096, "ret").take()
     assert (str(program), way) == ("4096 of ret False", Way("of ret"))
 

@@ -59,6 +59,11 @@ LAST_PID = 1 << 22  # never given to a process: pids end before it
             "argument --buffer-size: '1025' is not a number of MiB up to 1024; see "
             "libvirt-trace --help",
         ),
+        (
+            "--spill 65537",
+            "argument --spill: '65537' is not a number of MiB up to 65536; see "
+            "libvirt-trace --help",
+        ),
         ("--wri", "unrecognized arguments: --wri; see libvirt-trace --help"),
         ("list --all", "unrecognized arguments: --all; see libvirt-trace list --help"),
         ("ps 1", "unrecognized arguments: 1; see libvirt-trace ps --help"),
