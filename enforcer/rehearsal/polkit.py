@@ -22,8 +22,8 @@ from enforcer.rehearsal.evidence import (
     not_learned,
     reasons,
 )
-from enforcer.rehearsal.facts import DAEMON
 from enforcer.rehearsal.generalise import Deed, Learned, generalise, is_never
+from enforcer.rehearsal.made import DAEMON
 from enforcer.rehearsal.seen import UNSPELLED, Seen
 from enforcer.rehearsal.span import Span
 from log.events import Call

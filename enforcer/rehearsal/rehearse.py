@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from enforcer.judging.judge import UNRECORDED, Decision, Judge, Unrecorded
 from enforcer.policy.rules import Policy, Rule
-from enforcer.rehearsal.facts import (
+from enforcer.rehearsal.facts import facts_of
+from enforcer.rehearsal.made import (
     CLIENT_OF_DAEMON,
     ITSELF,
     Made,
-    facts_of,
     made_alone,
     made_counted,
     place_of,

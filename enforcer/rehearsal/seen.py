@@ -13,8 +13,9 @@ from collections.abc import Iterable
 
 from enforcer.judging.judge import NONE, UNRECORDED, Facts
 from enforcer.policy.sources import PARTS, sources_of
-from enforcer.rehearsal.facts import CLIENT, DAEMON, facts_of, made_alone, place_of
+from enforcer.rehearsal.facts import facts_of
 from enforcer.rehearsal.generalise import Deed, Evidence, literal
+from enforcer.rehearsal.made import CLIENT, DAEMON, made_alone, place_of
 from enforcer.rehearsal.span import Span
 from log.events import Call
 from log.filters.about import client_of

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from enforcer.policy.rules import Policy
-from enforcer.rehearsal.facts import CLIENT, CLIENT_OF_DAEMON, DAEMON, ITSELF
+from enforcer.rehearsal.made import CLIENT, CLIENT_OF_DAEMON, DAEMON, ITSELF
 from enforcer.rehearsal.rehearse import ALLOWED, COUNTED, DENIED, Changed, Key, Rehearsal
 from log.events import Reads
 from log.parsing.parse import parse

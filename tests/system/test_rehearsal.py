@@ -17,7 +17,8 @@ import pytest
 
 from enforcer.judging.judge import Judge
 from enforcer.policy.reading import read_policy
-from enforcer.rehearsal.facts import facts_of, made_alone
+from enforcer.rehearsal.facts import facts_of
+from enforcer.rehearsal.made import made_alone
 from enforcer.rehearsal.rehearse import strictest
 from log.events import Call as Recorded
 from log.parsing.parse import parse

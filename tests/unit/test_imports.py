@@ -171,6 +171,7 @@ SHOWN_ELSEWHERE = {
     "enforcer.rehearsal.recorded": "unit/enforcer/rehearsal/test_learn.py",
     "enforcer.rehearsal.review": "unit/enforcer/rehearsal/test_review.py",
     "enforcer.rehearsal.shown": "unit/enforcer/rehearsal/test_rehearse.py",
+    "enforcer.rehearsal.things": "unit/enforcer/rehearsal/test_rehearse.py",
     "enforcer.rehearsal.span": "unit/enforcer/rehearsal/test_learn.py",
     "log.owing.references": "unit/log/owing/test_owing.py",
     "log.parsing.calls": "unit/log/parsing/test_parse.py",

@@ -16,7 +16,8 @@ import pytest
 from enforcer import commands
 from enforcer.judging.judge import Judge
 from enforcer.rehearsal import rehearse
-from enforcer.rehearsal.facts import facts_of, made_alone
+from enforcer.rehearsal.facts import facts_of
+from enforcer.rehearsal.made import made_alone
 from enforcer.rehearsal.rehearse import DENIED, Rehearsal, strictest
 from log.client import OWN
 from log.errors import TraceError
