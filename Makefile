@@ -40,6 +40,7 @@ STACKS_PACKAGES = golang-go
 STACKS_TESTS = tests/kernel/test_lives.py tests/stacks tests/kernel/test_stacks.py
 DEB_PACKAGES = debhelper dh-python fakeroot lintian python3-all $(BUILD_PACKAGES) python3-rich
 MACHINE_PACKAGES = e2fsprogs openssh-client qemu-system-x86 $(ROOT_PACKAGES)
+AARCH64_PACKAGES = cpio qemu-system-arm $(ROOT_PACKAGES)
 CACHE = $(or $(XDG_CACHE_HOME),/var/cache)/libvirt-trace-ci
 OTHER := $(if $(filter bookworm,$(RELEASE)),trixie,bookworm)
 OTHER_ROOT = $(CACHE)/$(OTHER)
@@ -112,7 +113,7 @@ define make_i386
 	@$(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients gcc libc6-dev libvirt-dev
 endef
 
-.PHONY: check-integrations check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-readme test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-machine check-roots check-stacks install uninstall clean
+.PHONY: check-aarch64 check-integrations check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-readme test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-machine check-roots check-stacks install uninstall clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -235,6 +236,12 @@ check-machine: deps ## libvirtd under the enforcer and the record as services in
 	$(call need,$(MACHINE_PACKAGES))
 	@$(SUDO) tests/machine/make.sh "$(CACHE)/machine" $(RUN_PACKAGES) $(BUILD_PACKAGES)
 	@$(RECORDED) $(AS_ROOT) LIBVIRT_TRACE_MACHINE="$(CACHE)/machine" LIBVIRT_TRACE_REQUIRE=machine $(PYTEST) --timeout 3600 tests/machine $(PYTEST_ARGS)
+
+check-aarch64: deps ## tracing in an emulated aarch64 machine with Debian's kernels (KERNELS, PYTEST_ARGS select)
+	$(call need,$(AARCH64_PACKAGES))
+	@$(SUDO) tests/aarch64/make.sh "$(CACHE)/aarch64" $(RUN_PACKAGES) $(DEMO_PACKAGES) $(BUILD_PACKAGES) libvirt-dev pkg-config \
+		python3-hypothesis python3-pytest python3-pytest-timeout
+	@$(RECORDED) tests/aarch64/run.sh "$(CACHE)/aarch64" $(PYTEST_ARGS)
 
 check-roots: deps-roots ## as a newcomer in fresh roots of Debian 12 and 13 (ROOTS): demo, install, README's examples, uninstall
 	@$(RECORDED) sh -euc 'for suite in $(ROOTS); do \

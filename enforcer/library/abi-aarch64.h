@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What is aarch64's in the library's C; the rest is in enter-aarch64.S and the stubs. */
 
+/* The stack pointer when the function was called: behind what enter-aarch64.S has put there. */
+static inline uint64_t entry_sp(struct call *call)
+{
+	return (uint64_t)call + 240;
+}
+
 /* An argument beyond the sixth: two more are in registers, the others on the stack. */
 static inline uint64_t further_argument(struct call *call, unsigned i)
 {
 	if (i < 8)
 		return call->more[i - 6];
-	return *(uint64_t *)((char *)call + 240 + 8 * (i - 8));
+	return ((uint64_t *)entry_sp(call))[i - 8];
 }
 
 /* The slot that a call which returns to `back` read its function's address from: none is read. */

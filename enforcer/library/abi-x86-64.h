@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What is x86-64's in the library's C; the rest is in enter-x86-64.S and the stubs. */
 
+/* The stack pointer when the function was called: the return address is there. */
+static inline uint64_t entry_sp(struct call *call)
+{
+	return (uint64_t)return_slot(call);
+}
+
 /* An argument beyond the sixth: on the stack, behind the return address. */
 static inline uint64_t further_argument(struct call *call, unsigned i)
 {

@@ -58,7 +58,6 @@ NUMBERS = {
 
 def definitions(table: ApiTable) -> list[str]:
     """Lines of what the library has from here alone."""
-    connect = gobject.OBJECTS["connect"].fields
     lines = [
         f'#define MAGIC "{"".join(_escaped(byte) for byte in layout.MAGIC)}"',
         f"#define POLICY_BYTES_MAX {layout.SIZE_MAX}",
@@ -72,8 +71,11 @@ def definitions(table: ApiTable) -> list[str]:
         f"#define PARAM_TYPE {gobject.PARAMETER_TYPE}",
         f"#define PARAM_VALUE {gobject.PARAMETER_VALUE}",
         f"#define PARAM_STRING {gobject.STRING_TYPE}",
-        f"#define CONNECT_URI {connect['uri']}",
-        f"#define CONNECT_FLAGS {connect['flags']}",
+        f"#define LOCKED ({gobject.BASE} + sizeof(pthread_mutex_t))",
+        *(
+            f"#define CONNECT_{field.upper()} (LOCKED + {gobject.CONNECT[field]})"
+            for field in ("uri", "flags")
+        ),
         *(f"#define URI_{part.upper()} {offset}" for part, offset in gobject.URI.items()),
         "#define LAYOUTS \\",
     ]

@@ -26,7 +26,8 @@ void say_verdict(struct question *ask, enum verdict_action action, const char *r
 	struct verdict verdict;
 
 	memcpy(verdict.args, ask->call->args, sizeof(verdict.args));
-	verdict.sp = (uint64_t)return_slot(ask->call);
+	memcpy(verdict.more, ask->call->more, sizeof(verdict.more));
+	verdict.sp = entry_sp(ask->call);
 	verdict.number = ask->call->number;
 	verdict.action = action;
 	verdict.function = functions[ask->call->number].name;

@@ -336,7 +336,7 @@ void tell_problem(struct call *call);
 enum verdict_action { SAYS_ALLOW = 1, SAYS_AUDIT, SAYS_DENY, SAYS_LOOKING };
 struct verdict {		/* for the tracer */
 	uint64_t args[6];	/* 0 */
-	uint64_t sp;		/* 48: of the return address's slot */
+	uint64_t sp;		/* 48: stack pointer when the function was called */
 	uint32_t number;	/* 56 */
 	uint32_t action;	/* 60: verdict_action */
 	const char *function;	/* 64 */
@@ -346,6 +346,7 @@ struct verdict {		/* for the tracer */
 	const char *note;	/* 88: about a handle that says something else than its driver, a
 				   claim, a policy's problem */
 	uint64_t result;	/* 96: what the caller gets when the call is denied */
+	uint64_t more[2];	/* 104: aarch64: the seventh and the eighth argument */
 };
 void say_verdict(struct question *ask, enum verdict_action action, const char *rule,
 		 const char *message);

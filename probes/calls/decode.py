@@ -124,7 +124,7 @@ class Decoder:
 
 
 def _registers(function: Function, raw: bytes) -> dict[str, int]:
-    integers = [param for param in function.params if param.kind != "double"][: abi.REGISTERS]
+    integers = [param for param in function.params if param.kind != "double"][: abi.HERE.registers]
     return {
         param.name: values.integer(param.kind, u64(raw, records.ENTRY_ARGS + 8 * i))
         for i, param in enumerate(integers)

@@ -34,7 +34,7 @@ class Said(NamedTuple):
 
 def read_verdict(plan: Plan, raw: bytes) -> Said:
     """What the record says."""
-    *_, sp, number, action, _, _, _, _, result = records.VERDICT.unpack_from(
+    *_, sp, number, action, _, _, _, _, result, _, _ = records.VERDICT.unpack_from(
         raw, records.VERDICT_AT
     )
     texts = {name: _text(value) for name, value in plan.decode(raw, {}, _NO_CONSTANTS).items()}

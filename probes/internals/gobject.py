@@ -10,6 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from probes.kernel import abi
+
+BASE = 24  # bytes of what every object begins with
+# what has a lock, a mutex of POSIX threads, has it next
+LOCKED = BASE + abi.HERE.mutex
+CONNECT = {"flags": 0, "uri": 8, "driver": 16, "err": 80}  # behind its lock
+
 
 class Object(NamedTuple):
     """A kind of object."""
@@ -22,7 +29,7 @@ class Object(NamedTuple):
 
 
 OBJECTS = {
-    "connect": Object({"flags": 64, "uri": 72, "driver": 80, "err": 144}, "virConnect"),
+    "connect": Object({field: LOCKED + at for field, at in CONNECT.items()}, "virConnect"),
     "domain": Object(
         {"conn": 24, "name": 32, "id": 40, "uuid": 44}, "virDomain", "virDomainGetName", "name"
     ),

@@ -18,7 +18,6 @@ from probes.internals import gobject
 from probes.internals.elf import Elf, Symbol
 from probes.internals.gobject import EVIDENCE
 from probes.kernel import abi
-from probes.kernel.abi import displacements
 
 _GOBJECT = {kind: one.fields for kind, one in gobject.OBJECTS.items()}
 _BASE16 = {
@@ -48,7 +47,9 @@ def choose_layout(elf: Elf, fd: int) -> Layout:
         return Layout(
             None, f"it is for {elf.machine}, whose arguments and objects can't be read", {}
         )
-    seen = {f.name: displacements(code_of(fd, f)) for f in elf.functions if f.name in EVIDENCE}
+    seen = {
+        f.name: abi.HERE.displacements(code_of(fd, f)) for f in elf.functions if f.name in EVIDENCE
+    }
     if not seen:
         return Layout(
             None, "it has none of the functions that show where objects keep their names", {}

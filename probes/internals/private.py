@@ -27,8 +27,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from probes.kernel import records
-from probes.kernel.abi import LOADS, displacements
+from probes.internals.gobject import LOCKED, OBJECTS
+from probes.kernel import abi, records
 
 
 class Block(NamedTuple):
@@ -141,18 +141,19 @@ READS: dict[str, tuple[str, frozenset[int]]] = {
 NAMES_DEFINITION, NAMES_IT_TOO = "virDomainEventLifecycleNewFromDef", "virDomainDefGetShortName"
 DEFINITION_NAMES = range(24, 136, 8)
 _HEADER = Block("arg3", 32, 24)
-# the client object: at 80 its socket, at 93 whether it is read-only; the socket: at 400 the peer's
-# address
+# behind the locks: of the client object its socket, and whether it is read-only; of the socket the
+# peer's address
+_SOCKET, _READONLY, _ADDRESS = LOCKED + 16, LOCKED + 29, LOCKED + 336
 _CONNECTION = (
-    Block("arg2", 93, 1, (), "readonly"),
-    Block("arg2", 80, 8, (("socket", 0),), "socket"),
-    Block("socket", 400, 8, (("address", 0),), "pointer"),
+    Block("arg2", _READONLY, 1, (), "readonly"),
+    Block("arg2", _SOCKET, 8, (("socket", 0),), "socket"),
+    Block("socket", _ADDRESS, 8, (("address", 0),), "pointer"),
     InnerText("address", "address"),
 )
-CONNECTION_EVIDENCE = {  # functions, and code that shows where they find it
-    "virNetServerClientRemoteAddrStringURI": LOADS[80],
-    "virNetSocketRemoteAddrStringURI": LOADS[400],
-    "virNetServerClientGetReadonly": LOADS[93],
+CONNECTION_EVIDENCE = {  # functions, and the distance at which they find it
+    "virNetServerClientRemoteAddrStringURI": _SOCKET,
+    "virNetSocketRemoteAddrStringURI": _ADDRESS,
+    "virNetServerClientGetReadonly": _READONLY,
 }
 EVIDENCE = frozenset(
     {reader for reader, _ in READS.values()}
@@ -203,9 +204,9 @@ def _identity(base: str) -> tuple[Block | InnerText, ...]:
     )
 
 
-# the manager: at 64 its driver's table, which begins with a number and the driver's name
+# the manager: behind its lock its driver's table, which begins with a number and the driver's name
 _DRIVER = (
-    Block("arg0", 64, 8, (("driver", 0),), "manager"),
+    Block("arg0", LOCKED, 8, (("driver", 0),), "manager"),
     Block("driver", 8, 8, (("called", 0),), "table"),
     InnerText("driver", "called"),
 )
@@ -219,12 +220,12 @@ PRIVATE = (
         "virErrorMsg", entry=(InnerText("detail", "arg1"),), ret=(InnerText("format", "value"),)
     ),
     Private(
-        # arg3 domain, arg4 code; on the stack: str1, str2, str3, int1, int2, fmt, ...
+        # arg3 domain, arg4 code, arg6 to arg10: str1, str2, str3, int1, int2; arg11: fmt, ...
         "virRaiseErrorFull",
         entry=(
             Block(
                 "sp",
-                48,
+                abi.HERE.stack_at + 8 * (11 - abi.HERE.registers),
                 8 + 8 * MOST_DETAILS,
                 (("fmt", 0), *((f"detail{i}", 8 + 8 * i) for i in range(MOST_DETAILS))),
             ),
@@ -275,14 +276,14 @@ PRIVATE = (
     ),
     # id, name, UUID, what happened (virDomainEventType), in which way. In a client the UUID is that
     # in a handle, with the connection 20 and the name 12 bytes before it, and the connection's
-    # driver, at 80, is called "remote"
+    # driver is called "remote"
     Private(
         LIFECYCLE,
         entry=(
             InnerText("name", "arg1"),
             Block("arg2", 0, 16, (), "uuid"),
             Block("arg2", -20, 16, (("conn", 0),), "handle"),
-            Block("conn", 80, 8, (("driver", 0),), "connection"),
+            Block("conn", OBJECTS["connect"].fields["driver"], 8, (("driver", 0),), "connection"),
             Block("driver", 0, 8, (("called", 0),), "table"),
             InnerText("driver", "called"),
         ),
@@ -323,11 +324,11 @@ def placed(
     """
     result, notes = dict(found), []
     for name, (reader, distances) in READS.items():
-        if name in result and not distances <= displacements(code(reader)):
+        if name in result and not distances <= abi.HERE.displacements(code(reader)):
             del result[name]
             notes.append("what is done for a client can't be told from what is not")
     if DISPATCH in result and not all(
-        evidence in code(name) for name, evidence in CONNECTION_EVIDENCE.items()
+        abi.HERE.loads(code(name), at) for name, at in CONNECTION_EVIDENCE.items()
     ):
         result[DISPATCH + ELSEWHERE] = result.pop(DISPATCH)
         notes.append("clients' addresses, and which are read-only, can't be told")
@@ -344,7 +345,9 @@ def placed(
 
 def _name_of_definition(code: Callable[[str], bytes]) -> int | None:
     """Where a domain's definition has its name; None: it can't be told."""
-    read = displacements(code(NAMES_DEFINITION))
+    read = abi.HERE.displacements(code(NAMES_DEFINITION))
     others = read - {4, 8}
-    is_sure = {4, 8} < read and len(others) == 1 and others <= displacements(code(NAMES_IT_TOO))
+    is_sure = (
+        {4, 8} < read and len(others) == 1 and others <= abi.HERE.displacements(code(NAMES_IT_TOO))
+    )
     return next((at for at in others if at in DEFINITION_NAMES), None) if is_sure else None

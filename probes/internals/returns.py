@@ -17,7 +17,8 @@ from collections.abc import Collection, Mapping, Sequence
 from log.errors import TraceError
 from probes.internals import private
 from probes.internals.elf import Elf, bytes_at, read_elf, slots
-from probes.kernel.abi import Instruction, disassembler, linkage_distance
+from probes.kernel import abi
+from probes.kernel.machines.machine import Instruction
 
 PACKAGE = "python3-capstone"
 # anybody may present a file: libvirt 12.8's functions have 160 KB in all, the largest one 8 KB
@@ -62,8 +63,9 @@ class LibraryCode:
         except OSError as error:
             raise TraceError(f"can't read {path}: {error.strerror}") from error
         self._sizes = {f.offset: f.size for f in self._elf.functions if f.size}
-        self._engine = disassembler(self._elf.machine, self._elf.bits)
-        self._left = 0 if self._engine is None else MOST_CODE
+        is_known = self._elf.machine in abi.HERE.libraries
+        self._disassembled = abi.HERE.disassembler(self._elf.bits) if is_known else None
+        self._left = MOST_CODE
 
     def returns(self, offset: int) -> tuple[int, ...]:
         """The offsets of the `ret` instructions of the function there; none if it may return
@@ -105,12 +107,11 @@ class LibraryCode:
         size = self._sizes.get(offset, 0)
         if not 0 < size <= min(self._left, LONGEST) or offset < self._start:
             return []
+        if self._disassembled is None:
+            return []
         self._left -= size
         code = self._bytes[offset - self._start : offset - self._start + size]
-        lines = [
-            Instruction(at, length, name.split()[-1], operands)
-            for at, length, name, operands in self._engine.disasm_lite(code, offset)
-        ]
+        lines = self._disassembled(code, offset)
         if not lines or lines[-1].end != offset + size:
             return []
         return lines
@@ -134,5 +135,5 @@ class LibraryCode:
     def _pointer(self, offset: int) -> int | None:
         """Of an entry of the linkage table: where the pointer is by which it jumps."""
         at = offset - self._start
-        distance = linkage_distance(self._bytes[at : at + 16] if at >= 0 else b"")
+        distance = abi.HERE.linkage_distance(self._bytes[at : at + 16] if at >= 0 else b"", offset)
         return None if distance is None else offset + distance

@@ -65,7 +65,7 @@ def _literal(value: int) -> str:
 
 
 VERDICT = Shape(
-    "verdict", records.VERDICT, "args[6] sp number action function rule message note result"
+    "verdict", records.VERDICT, "args[6] sp number action function rule message note result more[2]"
 )
 TRACE_SHAPES = (
     Shape("op", records.OP, "kind then src dst len off keep"),
@@ -130,6 +130,7 @@ TRACE_NUMBERS = {
     "sizeof(struct verdict)": records.VERDICT.size,
     "sizeof(struct frame)": records.FRAME_SIZE,
     "sizeof(struct thread)": records.THREAD_SIZE,
+    "sizeof(struct frames)": records.FRAMES_SIZE,
     "__builtin_offsetof(struct plan, ops)": records.PLAN_HEAD.size,
     "__builtin_offsetof(struct head, time)": records.RECORD_TIME,
     "__builtin_offsetof(struct entry, sp)": records.ENTRY_SP,

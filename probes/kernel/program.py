@@ -240,6 +240,8 @@ class Program:
         rings = self._create_rings(ring_bytes, spill)
         threads = bpf.create_task_storage(records.THREAD_SIZE, "threads")
         self._fds.append(threads)
+        frames = bpf.create_task_storage(records.FRAMES_SIZE, "frames")
+        self._fds.append(frames)
         self._maps = {
             "FD_SETTINGS": settings,
             "FD_ENTRY_PLANS": entry_plans,
@@ -249,6 +251,7 @@ class Program:
             "FD_RINGS": rings,
             "FD_VERDICT_ROWS": verdict_rows,
             "FD_THREADS": threads,
+            "FD_FRAMES": frames,
             "FD_PIDS": self.filters["pids"],
             "FD_UIDS": self.filters["uids"],
             "FD_COMMS": self.filters["comms"],
@@ -426,8 +429,8 @@ def _ending(status: int) -> str:
 
 
 def whole(source: Path) -> str:
-    """The program with our headers in it, as BCC compiles a text, which is nowhere; and with what
-    its layouts must be.
+    """The program with this machine's numbers and our headers in it, as BCC compiles a text, which
+    is nowhere; and with what its layouts must be.
     """
     text = re.sub(
         r'^#include "(.+)"$',
@@ -435,7 +438,7 @@ def whole(source: Path) -> str:
         source.read_text(),
         flags=re.M,
     )
-    return text + "\n" + CONTRACTS[source]
+    return f"#define REGISTERS {abi.HERE.registers}\n{text}\n{CONTRACTS[source]}"
 
 
 def _compile(defines: dict[str, int], sleepable: bool) -> dict[str, bytes]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import struct
 
+from probes.kernel import abi
+
 MAX_PLANS = 8192
 MAX_OPS = 32
 MAX_VERDICT_ROWS = 1024  # functions of the bundled table
 FIXED = 512
-RECORD = 8192
+RECORD = 6656
 INLINE_MAX = 1024
 DEEPEST = 64
 
@@ -74,17 +76,18 @@ RECORD_FLAGS = 2  # the low byte of REC_* flags
 BAD = slice(32, 36)
 ENTRY_SP = 40  # PLAN_SERVES: id of the thread's own REC_TASK
 ENTRY_ARGS = 48
-ENTRY_CALLER = 96
+REGISTERS = abi.HERE.registers
+ENTRY_CALLER = ENTRY_ARGS + 8 * REGISTERS
 # in the same, with REC_UNARMED: another call may have been left for good; the task is confined
 CALLER_LEFT, CALLER_CONFINED = 1 << 63, 1 << 62
-ENTRY_FIXED = 104
+ENTRY_FIXED = ENTRY_CALLER + 8
 RETURN_TIME = 40  # of the entry
 RETURN_VALUE = 48
 TIMES = struct.Struct("<8xQ24xQ")  # of a return record: its own, the entry's
 RETURN_ARGS = 56
 RETURN_FIXED = 56
-RETURN_SP = 104
-RETURN_FIXED_ARGS = 112  # with PLAN_KEEP_ARGS
+RETURN_SP = RETURN_ARGS + 8 * REGISTERS
+RETURN_FIXED_ARGS = RETURN_SP + 8  # with PLAN_KEEP_ARGS
 CHUNK = struct.Struct("<Ii")  # at 40: offset, bytes read with their NUL
 CHUNK_TEXT = 48
 # at 40: start, cgroup, ppid, effective uid and gid, loginuid, pid in its namespace, command line's
@@ -92,9 +95,9 @@ CHUNK_TEXT = 48
 TASK = struct.Struct("<QQIIIIIIII16s")
 TASK_TEXT = 104
 
-# args, sp, number, action, function, rule, message, note, result
-VERDICT = struct.Struct("<6QQIIQQQQQ")
-VERDICT_AT = 104  # of its copy in a REC_VERDICT
+# args, sp, number, action, function, rule, message, note, result, more args
+VERDICT = struct.Struct("<6QQIIQQQQQ2Q")
+VERDICT_AT = ENTRY_FIXED  # of its copy in a REC_VERDICT
 VERDICT_ALLOW, VERDICT_AUDIT, VERDICT_DENY, VERDICT_LOOKING = range(1, 5)
 
 COUNT_STEPS, COUNT_BUCKETS = 6, 2368  # as log/sinks/summary.py has them
@@ -111,23 +114,12 @@ STR_UNREADABLE, STR_NO_ROOM, STR_SAME, STR_NULL = -1, -2, -3, -4
 ITEM = struct.Struct("<iIQ")  # of a walk: bytes or elements, elements in all, address
 WALK_MORE, WALK_LAST = MAX_OPS, MAX_OPS + 1  # in place of an operation
 WALK_PIECE = 2032
-CHUNK_BYTES = 4096
+CHUNK_BYTES = 4088
 LENGTH_LIMIT = 1 << 20
 
-FRAME_SIZE = 80
-THREAD_SIZE = (
-    168
-    + 40
-    + 40
-    + 16
-    + MAX_OPS
-    + 32
-    + (DEEPEST + 1) * FRAME_SIZE
-    + RECORD
-    + 2 * INLINE_MAX
-    + 48
-    + 4096
-)
+FRAME_SIZE = 32 + 8 * REGISTERS
+FRAMES_SIZE = (DEEPEST + 1) * FRAME_SIZE
+THREAD_SIZE = 168 + 40 + 40 + 16 + MAX_OPS + 32 + RECORD + INLINE_MAX + 16
 
 # tasks.bpf.c; the time is at RECORD_TIME, too
 TASK_FORK, TASK_EXEC, TASK_EXIT, TASK_SIGNAL, TASK_OOM = range(1, 6)

@@ -131,10 +131,10 @@ def _places(build: Builder, integers: list[Param], args: int, sp: int) -> dict[s
     """Where the record has each of these parameters: as registers from `args` on, the others
     copied from the stack that `sp` has the address of.
     """
-    behind = len(integers) - abi.REGISTERS
-    stack = build.block(sp, abi.STACK_AT, 8 * behind) if behind > 0 else 0
+    behind = len(integers) - abi.HERE.registers
+    stack = build.block(sp, abi.HERE.stack_at, 8 * behind) if behind > 0 else 0
     return {
-        param.name: args + 8 * i if i < abi.REGISTERS else stack + 8 * (i - abi.REGISTERS)
+        param.name: args + 8 * i if i < abi.HERE.registers else stack + 8 * (i - abi.HERE.registers)
         for i, param in enumerate(integers)
     }
 

@@ -141,7 +141,7 @@ class Stacks:
     def _walk(
         self, thread: Thread, memory: int, state: list[str], mapped: list[_Code]
     ) -> Inside | None:
-        registers = {abi.STACK_POINTER: int(state[-2], 16)}
+        registers = {abi.HERE.stack_pointer: int(state[-2], 16)}
         code, slot = int(state[-1], 16), 0
         public: tuple[str, int] | None = None
         waits, serves = None, False
@@ -154,10 +154,10 @@ class Stacks:
                 offset = code - place.mapping.start + place.offset - (depth > 0)
                 named = file.function(offset)
                 frame = file.frames.frame(offset) if file.frames else None
-                if frame and abi.RETURN_ADDRESS not in frame.saved:
+                if frame and abi.HERE.return_address not in frame.saved:
                     break  # the thread began there
                 after = _caller(frame, registers, memory) if frame else None
-            after = after or _next_return(registers[abi.STACK_POINTER], mapped, memory)
+            after = after or _next_return(registers[abi.HERE.stack_pointer], mapped, memory)
             if after is None:
                 break
             code, slot, registers = after
@@ -198,8 +198,8 @@ def _caller(
         if word is None:
             return None
         before[register] = word
-    before[abi.STACK_POINTER] = base
-    return before.pop(abi.RETURN_ADDRESS), base + frame.saved[abi.RETURN_ADDRESS], before
+    before[abi.HERE.stack_pointer] = base
+    return before.pop(abi.HERE.return_address), base + frame.saved[abi.HERE.return_address], before
 
 
 def _next_return(
@@ -213,10 +213,10 @@ def _next_return(
     except (OSError, OverflowError):
         return None
     for i, (word,) in enumerate(struct.iter_unpack("<Q", words[: len(words) & ~7])):
-        if _place(word, mapped) and abi.ends_with_call(
-            os.pread(memory, abi.CALL_BYTES, word - abi.CALL_BYTES)
+        if _place(word, mapped) and abi.HERE.ends_with_call(
+            os.pread(memory, abi.HERE.call_bytes, word - abi.HERE.call_bytes)
         ):
-            return word, stack + 8 * i, {abi.STACK_POINTER: stack + 8 * i + 8}
+            return word, stack + 8 * i, {abi.HERE.stack_pointer: stack + 8 * i + 8}
     return None
 
 

@@ -28,6 +28,19 @@ ALWAYS u64 return_address(struct pt_regs *ctx, u32 plan_flags)
 	return address;
 }
 
+/*
+ * Whether a call that was entered with that stack pointer, and returns to the kernel's page, can
+ * have been left: nothing of it is on the stack any more.
+ */
+ALWAYS bool was_left(struct pt_regs *ctx, u64 sp, u64 page, u32 plan_flags)
+{
+	u64 slot = 0;
+
+	if (read_user(&slot, plan_flags & PLAN_32BIT ? 4 : 8, sp))
+		return false;
+	return slot - page >= 4096;
+}
+
 /* At a return, which took the return address from the stack: SP() as it was at the entry. */
 ALWAYS u64 entry_sp(struct pt_regs *ctx, u32 plan_flags)
 {

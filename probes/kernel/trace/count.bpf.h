@@ -81,9 +81,9 @@ ALWAYS void note_ended(const struct thread *t)
  * called: to read it takes a tenth of the time.
  */
 ALWAYS bool begin_counted(struct pt_regs *ctx, const struct settings *set, struct thread *t,
-			  const struct plan *p, void *task, u64 cookie, u64 now)
+			  struct frames *fs, const struct plan *p, void *task, u64 cookie, u64 now)
 {
-	struct frame *f = &t->frame[0];
+	struct frame *f = &fs->at[0];
 
 	if (!p->counts || !t->wanted || t->serving || t->frames || t->unarmed_sp ||
 	    t->verdict_lost || t->judged_sp == SP(ctx))

@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
 /* Calls under way in a thread: which one a return belongs to, and which may have a return probe. */
 
+/* Where a call inside n others is kept; no branch, as the verifier would follow both ways. */
+ALWAYS struct frame *place_of(struct frames *fs, u64 n)
+{
+	u64 kept = !!(n & MAX_FRAMES) - 1ULL, i = (n & (MAX_FRAMES - 1)) + 1;
+
+	HIDE(kept);
+	return &fs->deep + (i & kept);
+}
+
 /* The kernel's page, to which functions with a return probe return; 0: there is none. */
 ALWAYS u64 return_page(void)
 {
@@ -14,14 +23,12 @@ ALWAYS u64 return_page(void)
 	return page;
 }
 
-/* Whether the function whose return slot is at `sp` was jumped to by one with a return probe. */
-ALWAYS bool is_tail_call(u64 sp, u32 plan_flags)
+/* Whether the function that is entered was jumped to by one with a return probe. */
+ALWAYS bool is_tail_call(struct pt_regs *ctx, u32 plan_flags)
 {
-	u64 slot = 0, page = return_page();
+	u64 page = return_page();
 
-	if (!page || read_user(&slot, plan_flags & PLAN_32BIT ? 4 : 8, sp))
-		return false;
-	return slot - page < 4096;
+	return page && return_address(ctx, plan_flags) - page < 4096;
 }
 
 #ifndef PAIR
@@ -51,10 +58,10 @@ ALWAYS bool copies_no_stacks(void *task)
  * Frames are those of return probes that the kernel has, and of the enforcer. Where the kernel has
  * none, the call was not armed for lack of memory.
  */
-ALWAYS void drop_dead_frames(struct thread *t, u64 sp, bool armed)
+ALWAYS void drop_dead_frames(struct thread *t, struct frames *fs, u64 sp, bool armed)
 {
 	u32 n = t->frames;
-	struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+	struct frame *f = &fs->at[(n - 1) & (MAX_FRAMES - 1)];
 
 	if (n && f->row == ROW_LOOKING && f->sp <= sp)
 		t->frames = n - 1;
@@ -68,10 +75,11 @@ ALWAYS void drop_dead_frames(struct thread *t, u64 sp, bool armed)
  * address is; 0: there is none. The kernel keeps those that were left until it arms one at their
  * place on the stack or above; where it can't be told whether one was, it is not.
  */
-ALWAYS u64 armed_at(struct thread *t, void *task, u32 plan_flags)
+ALWAYS u64 armed_at(struct pt_regs *ctx, struct thread *t, struct frames *fs, void *task,
+		    u32 plan_flags)
 {
 	void *state = *(void **)(task + TASK_UTASK), *last;
-	u64 at = 0, page, slot;
+	u64 at = 0, page;
 	bool plain;
 	u32 i;
 
@@ -85,12 +93,10 @@ ALWAYS u64 armed_at(struct thread *t, void *task, u32 plan_flags)
 	plain = copies_no_stacks(task);
 	for (i = 0; i < MOST_LEFT; i++) {
 		u32 n = t->frames;
-		struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+		struct frame *f = &fs->at[(n - 1) & (MAX_FRAMES - 1)];
 
 		at = *(u64 *)(last + RETURN_STACK);
-		slot = 0;
-		if (!page || read_user(&slot, plan_flags & PLAN_32BIT ? 4 : 8, at) ||
-		    slot - page < 4096)
+		if (!page || !was_left(ctx, at, page, plan_flags))
 			return at;
 		if (!plain) {
 			t->left = 1;
@@ -128,13 +134,15 @@ ALWAYS bool may_arm(const struct settings *set, const struct thread *t, struct f
 	return set->nested && depth && !(f->flags & FRAME_CROSSED);
 }
 
-/* The call that the one at sp is inside of, as far as can be seen; NULL: none. */
-ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
+/* The call that the one that is entered is inside of, as far as can be seen; NULL: none. */
+ALWAYS struct frame *enclosing(struct pt_regs *ctx, struct thread *t, struct frames *fs,
+			       u32 plan_flags)
 {
+	u64 sp = SP(ctx);
 	u32 n = t->frames;
-	struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+	struct frame *f = &fs->at[(n - 1) & (MAX_FRAMES - 1)];
 
-	if (!n || f->sp < sp || (f->sp == sp && !is_tail_call(sp, plan_flags)))
+	if (!n || f->sp < sp || (f->sp == sp && !is_tail_call(ctx, plan_flags)))
 		return 0;		/* on another stack, or dead */
 	return f;
 }
@@ -143,12 +151,12 @@ ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
  * Takes away the frame of the call that returns, and what is above it; NULL: it is none that was
  * seen to begin.
  */
-ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
+ALWAYS struct frame *pop_frame(struct thread *t, struct frames *fs, u64 sp, u32 row)
 {
 	u32 i, n = t->frames;
 
 	for (i = 0; i < MAX_FRAMES; i++) {
-		struct frame *f = &t->frame[--n & (MAX_FRAMES - 1)];
+		struct frame *f = &fs->at[--n & (MAX_FRAMES - 1)];
 
 		if (n >= MAX_FRAMES)
 			break;
@@ -166,7 +174,7 @@ ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
  * above it, has left it for good; or it copies stacks: then another call may return there as well,
  * and none of the thread can be told any more.
  */
-ALWAYS void drop_dead_frames(struct thread *t, void *task, u64 sp)
+ALWAYS void drop_dead_frames(struct thread *t, struct frames *fs, void *task, u64 sp)
 {
 	bool plain = false;
 	u32 i;
@@ -181,7 +189,7 @@ ALWAYS void drop_dead_frames(struct thread *t, void *task, u64 sp)
 		t->frames = 0;		/* on stacks that are no more */
 	for (i = 0; i < MAX_FRAMES; i++) {
 		u32 n = t->frames;
-		struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+		struct frame *f = &fs->at[(n - 1) & (MAX_FRAMES - 1)];
 
 		if (!n)
 			break;
@@ -201,13 +209,15 @@ ALWAYS void drop_dead_frames(struct thread *t, void *task, u64 sp)
 	FORGET();
 }
 
-/* The call that the one at sp is inside of; NULL: none. */
-ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
+/* The call that the one that is entered is inside of; NULL: none. */
+ALWAYS struct frame *enclosing(struct pt_regs *ctx, struct thread *t, struct frames *fs,
+			       u32 plan_flags)
 {
+	u64 sp = SP(ctx);
 	u32 i, n = t->frames;
 
 	for (i = 0; i < MOST_LEFT; i++) {
-		struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+		struct frame *f = &fs->at[(n - 1) & (MAX_FRAMES - 1)];
 
 		if (!n)
 			break;
@@ -220,13 +230,13 @@ ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
 
 /* Ends the frame of the call that returns, and drops those inside of it; NULL: it is none that was
  * seen to begin. */
-ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
+ALWAYS struct frame *pop_frame(struct thread *t, struct frames *fs, u64 sp, u32 row)
 {
 	u32 i, n = t->frames, top = n;
-	u64 last = t->frame[(top - 1) & (MAX_FRAMES - 1)].sp;
+	u64 last = fs->at[(top - 1) & (MAX_FRAMES - 1)].sp;
 
 	for (i = 0; i < MAX_FRAMES; i++) {
-		struct frame *f = &t->frame[--n & (MAX_FRAMES - 1)];
+		struct frame *f = &fs->at[--n & (MAX_FRAMES - 1)];
 
 		if (n >= MAX_FRAMES)
 			break;
@@ -241,27 +251,30 @@ ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
 	return 0;
 }
 #else
-ALWAYS struct frame *enclosing(struct thread *t, u64 sp, u32 plan_flags)
+ALWAYS struct frame *enclosing(struct pt_regs *ctx, struct thread *t, struct frames *fs,
+			       u32 plan_flags)
 {
-	return t->frames ? &t->frame[(t->frames - 1) & (MAX_FRAMES - 1)] : 0;
+	return t->frames ? &fs->at[(t->frames - 1) & (MAX_FRAMES - 1)] : 0;
 }
 
 /*
  * Drops the frames of calls that will not return: the stack is above them, or another call uses
  * their place on it.
  */
-ALWAYS void drop_dead_frames(struct thread *t, u64 sp, u32 plan_flags)
+ALWAYS void drop_dead_frames(struct pt_regs *ctx, struct thread *t, struct frames *fs,
+			     u32 plan_flags)
 {
+	u64 sp = SP(ctx);
 	u32 i;
 
 	for (i = 0; i < MAX_FRAMES; i++) {
 		u32 n = t->frames;
-		struct frame *f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+		struct frame *f = &fs->at[(n - 1) & (MAX_FRAMES - 1)];
 
 		if (!n || f->sp > sp)
 			break;
 		if (f->sp == sp && f->row != ROW_LOOKING) {
-			if (is_tail_call(sp, plan_flags))
+			if (is_tail_call(ctx, plan_flags))
 				break;
 		}
 		t->frames = n - 1;
@@ -274,13 +287,13 @@ ALWAYS void drop_dead_frames(struct thread *t, u64 sp, u32 plan_flags)
  * Pops the frame of the call that returns, and those of inner calls that did not; NULL: it is none
  * that was seen to begin.
  */
-ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
+ALWAYS struct frame *pop_frame(struct thread *t, struct frames *fs, u64 sp, u32 row)
 {
 	u32 i, found = 0;
 
 	for (i = 0; i < MAX_FRAMES; i++) {
 		u32 n = t->frames - 1;
-		struct frame *f = &t->frame[n & (MAX_FRAMES - 1)];
+		struct frame *f = &fs->at[n & (MAX_FRAMES - 1)];
 
 		if (n >= MAX_FRAMES || f->sp > sp)
 			break;
@@ -292,6 +305,6 @@ ALWAYS struct frame *pop_frame(struct thread *t, u64 sp, u32 row)
 		}
 	}
 	FORGET();
-	return found ? &t->frame[t->frames & (MAX_FRAMES - 1)] : 0;
+	return found ? &fs->at[t->frames & (MAX_FRAMES - 1)] : 0;
 }
 #endif

@@ -8,20 +8,18 @@
 ALWAYS s32 take_string(struct thread *t, u64 address, u32 keep)
 {
 	struct capture *c = &t->capture;
-	u32 at = c->pos;
+	u64 at = c->pos, room = keep;
 	long n;
 
+	HIDE(at);
 	if (at > RECORD - INLINE_MAX - 16) {
 		c->flags |= REC_TRUNCATED;
 		return STR_NO_ROOM;
 	}
-	HIDE(at);
-	at &= RECORD - 1;
-	if (keep > INLINE_MAX)
-		keep = INLINE_MAX;
-	HIDE(keep);
-	keep &= 2 * INLINE_MAX - 1;
-	n = read_string(t->buf + at, keep + 1, address);
+	HIDE(room);
+	if (room > INLINE_MAX)
+		room = INLINE_MAX;
+	n = read_string(t->buf + at, room + 1, address);
 	if (n < 0)
 		return STR_UNREADABLE;
 	if (n > 0)

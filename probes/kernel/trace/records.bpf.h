@@ -7,8 +7,9 @@
 #define MAX_OPS 32
 #define MAX_FRAMES 64		/* the kernel nests at most 64 return probes */
 #define FIXED 512		/* bytes of a record at places known from the plan alone */
-#define RECORD 8192		/* bytes of a record, at most; with strings behind the fixed part */
-#define CHUNK 4096
+#define RECORD 6656		/* bytes of a record, at most; with strings behind the fixed part */
+#define CHUNK 4088		/* bytes of text in a chunk, at most */
+#define CHUNK_MASK 4095
 #define MAX_NAMES 8
 #define INLINE_MAX 1024		/* bytes of a string in its call's own record, at most */
 
@@ -176,7 +177,7 @@ struct frame {
 	u8 returns;		/* has a return probe */
 	u8 counted;		/* has no records, but is counted at its return */
 	u8 pad[2];
-	u64 args[6];		/* of what is counted: the function's address and its cookie */
+	u64 args[REGISTERS];	/* of what is counted: the function's address and its cookie */
 };
 #define FRAME_WANTED 1		/* has records */
 #define FRAME_ENTRY_LOST 2
@@ -207,8 +208,8 @@ struct entry {
 	struct head h;
 	u64 sp;			/* 40; of a PLAN_SERVES instead: id of the REC_TASK that describes
 				   the thread itself */
-	u64 args[6];		/* 48 */
-	u64 caller;		/* 96: return address, with REC_CALLER; and CALLER_* */
+	u64 args[REGISTERS];	/* 48 */
+	u64 caller;		/* return address, with REC_CALLER; and CALLER_* */
 };
 #define CALLER_LEFT (1ULL << 63)	/* with REC_UNARMED: as another call may have been left for
 					   good, which the reader can tell */
@@ -217,8 +218,8 @@ struct ret {
 	struct head h;
 	u64 entry_time;		/* 40 */
 	u64 value;		/* 48 */
-	u64 args[6];		/* 56: if PLAN_KEEP_ARGS */
-	u64 sp;			/* 104: likewise; of the return address's slot */
+	u64 args[REGISTERS];	/* 56: if PLAN_KEEP_ARGS */
+	u64 sp;			/* likewise; of the return address's slot */
 };
 struct chunk {
 	struct head h;		/* row = operation */
@@ -239,6 +240,8 @@ struct verdict {
 	u64 message;		/* 80 */
 	u64 note;		/* 88 */
 	u64 result;		/* 96: what the caller of a denied call gets */
+	u64 more[2];		/* 104: arguments seven and eight of a machine that has
+				   registers for them */
 };
 #define VERDICT_DENY 3
 #define VERDICT_LOOKING 4	/* the enforcer is about to call libvirt itself */
@@ -343,9 +346,19 @@ struct thread {
 	struct walk walk;
 	u8 longs[MAX_OPS];	/* operations */
 	u32 names[MAX_NAMES];	/* where in `buf` the strings are that the object filter looks at */
-	struct frame frame[MAX_FRAMES + 1];	/* the last one: of a call too deep to be kept */
-	struct chunk chunk;
-	u8 buf[RECORD + 2 * INLINE_MAX];	/* behind RECORD: for the verifier */
+	u8 buf[RECORD + INLINE_MAX + 16];	/* behind RECORD: for the verifier */
+};
+
+/* What is sent after the call's own record, of which the fixed part is still needed. */
+#define CHUNK_OF(t) ((struct chunk *)((t)->buf + FIXED))
+
+/*
+ * Calls under way in a thread, beside struct thread: since about Linux 6.19 the kernel has no
+ * memory for more than 8 KiB of a task's at once.
+ */
+struct frames {
+	struct frame deep;	/* of a call too deep to be kept */
+	struct frame at[MAX_FRAMES];
 };
 
 #define MAX_USERS 4096

@@ -15,11 +15,15 @@ ALWAYS bool object_matches(const struct settings *set, struct thread *t)
 	w->address = set->glob_start;
 	FOR_STEPS(t, MAX_NAMES * 64) {
 		u32 byte;
-		u64 *accepts, stay;
+		u64 *accepts, stay, at;
 
 		if (w->next >= t->capture.names)
 			return false;
-		byte = t->buf[w->offset++ & (RECORD - 1)];
+		at = w->offset++;
+		HIDE(at);
+		if (at >= RECORD)
+			return true;
+		byte = t->buf[at];
 		if (!byte) {
 			if (w->address & set->glob_end)
 				return true;
@@ -61,7 +65,8 @@ ALWAYS long send(struct thread *t, u32 ring, u32 plan_flags, bool ends)
 	u64 size = t->capture.pos;
 
 	HIDE(size);
-	size &= RECORD - 1;
+	if (size > RECORD)
+		size = RECORD;
 	if (output_fairly(t, plan_flags & (PLAN_SERVES | PLAN_SERVED) ? RING_TASK : ring & 1,
 			  t->buf, size, ends))
 		return -1;

@@ -27,8 +27,8 @@
 #include "plan.bpf.h"
 #include "walk.bpf.h"
 #include "send.bpf.h"
-#include "frames.bpf.h"
 #include "abi-MACHINE.bpf.h"
+#include "frames.bpf.h"
 #include "count.bpf.h"
 
 /*
@@ -77,6 +77,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 	struct settings *set = map_lookup(MAP(FD_SETTINGS), &zero);
 	struct plan *p = map_lookup(MAP(FD_ENTRY_PLANS), &row);
 	struct thread *t;
+	struct frames *fs;
 	struct frame *f;
 	struct entry *e;
 	bool returns, jumped = false;
@@ -100,16 +101,19 @@ ALWAYS bool enter(struct pt_regs *ctx)
 	t = get_thread(set, task, ring, wanted ? p->flags : p->flags & ~PLAN_WANTED, pid_tgid, now);
 	if (!t || (!t->wanted && !t->serving && !(p->flags & (PLAN_SERVES | PLAN_ALWAYS))))
 		return false;
+	fs = frames_of_task(set, t, ring, p->flags);
+	if (!fs)
+		return false;
 	look_at_clock(set, t, now);
 	FORGET();
 	returns = !(p->flags & PLAN_NO_RETURN);
 #ifdef SESSION
-	armed = armed_at(t, task, p->flags);
-	drop_dead_frames(t, SP(ctx), armed);
+	armed = armed_at(ctx, t, fs, task, p->flags);
+	drop_dead_frames(t, fs, SP(ctx), armed);
 #elif defined(RETS)
-	drop_dead_frames(t, task, SP(ctx));
+	drop_dead_frames(t, fs, task, SP(ctx));
 #else
-	drop_dead_frames(t, SP(ctx), p->flags);
+	drop_dead_frames(ctx, t, fs, p->flags);
 #endif
 #ifndef PAIR
 	jumped = t->jump_sp == SP(ctx) && p->flags & PLAN_JUMPS;
@@ -124,11 +128,11 @@ ALWAYS bool enter(struct pt_regs *ctx)
 #ifdef SESSION
 	if (!armed)
 #endif
-	if (wanted && begin_counted(ctx, set, t, p, task, cookie, now))
+	if (wanted && begin_counted(ctx, set, t, fs, p, task, cookie, now))
 		return true;
 	t->judged_sp = 0;
 #endif
-	f = enclosing(t, SP(ctx), p->flags);
+	f = enclosing(ctx, t, fs, p->flags);
 #ifdef COUNTING
 	if (f && f->counted && p->flags & PLAN_PRIVATE) {
 		tell_counted(ctx, set, t, f, task);
@@ -190,7 +194,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		if (!returns && !t->unarmed_sp)
 			t->unarmed_sp = SP(ctx);
 		if (!returns && !depth && n)
-			t->frame[(n - 1) & (MAX_FRAMES - 1)].flags |= FRAME_CROSSED;
+			fs->at[(n - 1) & (MAX_FRAMES - 1)].flags |= FRAME_CROSSED;
 		if (!returns && p->flags & PLAN_OPENS)
 			__sync_fetch_and_add(&set->generation, 1);
 	}
@@ -199,7 +203,7 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		record_flags |= REC_UNARMED;
 	FORGET();
 	n = t->frames;
-	f = &t->frame[n & (2 * MAX_FRAMES - 1)];
+	f = place_of(fs, n);
 	f->sp = SP(ctx);
 	f->time = now;
 	f->row = row;
@@ -285,12 +289,13 @@ ALWAYS void come_back(struct pt_regs *ctx)
 	struct settings *set = map_lookup(MAP(FD_SETTINGS), &zero);
 	struct plan *p = map_lookup(MAP(FD_RETURN_PLANS), &row);
 	struct thread *t = task_storage(MAP(FD_THREADS), current_task(), 0, 0);
+	struct frames *fs = task_storage(MAP(FD_FRAMES), current_task(), 0, 0);
 	struct frame *f;
 	struct ret *r;
 
 	OWN_STACK();
 	/* no thread: the call was under way when the probes came, or before a fork */
-	if (!set || !p || !t)
+	if (!set || !p || !t || !fs)
 		return;
 	if (p->flags & PLAN_OPENS)
 		__sync_fetch_and_add(&set->generation, 1);
@@ -298,9 +303,9 @@ ALWAYS void come_back(struct pt_regs *ctx)
 		t->serving = 0;
 #ifdef RETS
 	/* the instruction that returns is yet to come; or it has been */
-	f = pop_frame(t, p->flags & PLAN_AFTER ? entry_sp(ctx, 0) : SP(ctx), row);
+	f = pop_frame(t, fs, p->flags & PLAN_AFTER ? entry_sp(ctx, 0) : SP(ctx), row);
 #else
-	f = pop_frame(t, entry_sp(ctx, p->flags), row);
+	f = pop_frame(t, fs, entry_sp(ctx, p->flags), row);
 #endif
 	if (!f || !(f->flags & FRAME_WANTED))
 		return;
@@ -381,6 +386,7 @@ int on_verdict(struct pt_regs *ctx)
 	struct plan *p = map_lookup(MAP(FD_ENTRY_PLANS), &row), *call;
 	struct verdict v;
 	struct thread *t;
+	struct frames *fs;
 	struct frame *f;
 	struct entry *e;
 
@@ -403,20 +409,23 @@ int on_verdict(struct pt_regs *ctx)
 		       v.action == VERDICT_DENY ? call->flags & PLAN_WANTED : 0, pid_tgid, now);
 	if (!t || (!t->wanted && !t->serving))
 		return 0;
+	fs = frames_of_task(set, t, RING_WRITE, call->flags);
+	if (!fs)
+		return 0;
 	look_at_clock(set, t, now);
 	FORGET();
 	n = t->frames;
-	f = &t->frame[(n - 1) & (MAX_FRAMES - 1)];
+	f = &fs->at[(n - 1) & (MAX_FRAMES - 1)];
 	if (v.action == VERDICT_LOOKING) {
 		/* a frame for the enforcer: the calls that it makes are inside of it */
 		if (n >= MAX_FRAMES)
 			return 0;
-		f = &t->frame[n & (MAX_FRAMES - 1)];
+		f = &fs->at[n & (MAX_FRAMES - 1)];
 		f->sp = v.sp;
 		f->row = ROW_LOOKING;
 		f->args[0] = IP(ctx) - (u32)(cookie >> 16);
 		f->args[1] = (cookie >> 48) << 12;
-		f->depth = n ? t->frame[(n - 1) & (MAX_FRAMES - 1)].depth : 0;
+		f->depth = n ? fs->at[(n - 1) & (MAX_FRAMES - 1)].depth : 0;
 		f->flags = 0;
 		f->counted = 0;
 		t->frames = n + 1;
@@ -451,12 +460,10 @@ int on_verdict(struct pt_regs *ctx)
 	e->h.kind = REC_DENIED;
 	e->h.flags = REC_WRITE_RING | (t->serving ? REC_SERVING : 0) | (t->wanted ? REC_WANTED : 0);
 	e->h.row = row;
-	e->args[0] = v.args[0];
-	e->args[1] = v.args[1];
-	e->args[2] = v.args[2];
-	e->args[3] = v.args[3];
-	e->args[4] = v.args[4];
-	e->args[5] = v.args[5];
+	__builtin_memcpy(e->args, v.args, sizeof(v.args));
+#if REGISTERS > 6
+	__builtin_memcpy(e->args + 6, v.more, sizeof(v.more));
+#endif
 	run_plan(set, t, call);
 	e->h.bad = t->capture.bad;
 	e->h.flags |= t->capture.flags;

@@ -41,7 +41,7 @@ ALWAYS s64 pick(s64 mask, s64 a, s64 b)
 ALWAYS void account(const struct thread *t)
 {
 	u32 user = t->follow.user, loser = t->follow.loser;
-	u32 ring = t->chunk.h.flags & REC_WRITE_RING;
+	u32 ring = CHUNK_OF(t)->h.flags & REC_WRITE_RING;
 	struct user *u = map_lookup(MAP(FD_USERS), &user), *l = map_lookup(MAP(FD_USERS), &loser);
 
 	if (u)
@@ -58,7 +58,7 @@ ALWAYS void account(const struct thread *t)
 ALWAYS void follow_strings(struct thread *t, const struct plan *p, u32 ring)
 {
 	struct follow *w = &t->follow;
-	struct chunk *c = &t->chunk;
+	struct chunk *c = CHUNK_OF(t);
 	void *out = ring_of(t, ring & 1);
 
 	__builtin_memcpy(&c->h, t->buf, sizeof(c->h));
@@ -90,9 +90,10 @@ ALWAYS void follow_strings(struct thread *t, const struct plan *p, u32 ring)
 		w->address &= more;
 		if (more && !data)
 			continue;
-		data = (data + __builtin_offsetof(struct chunk, text) + 7) & ~7U;
+		data = (data + 7) & ~7U;
 		HIDE(data);
-		data &= 2 * CHUNK - 1;
+		data &= CHUNK_MASK;
+		data += __builtin_offsetof(struct chunk, text);
 		w->bytes += data;
 		w->lost -= if_negative(ring_output(out, c, data, BPF_RB_NO_WAKEUP));
 	}
@@ -102,7 +103,7 @@ ALWAYS void follow_strings(struct thread *t, const struct plan *p, u32 ring)
 ALWAYS void send_walked(struct thread *t, void *out, u32 row)
 {
 	struct walk *w = &t->walk;
-	struct chunk *c = &t->chunk;
+	struct chunk *c = CHUNK_OF(t);
 	u64 size = w->pos;
 
 	c->h.row = row;
@@ -110,9 +111,9 @@ ALWAYS void send_walked(struct thread *t, void *out, u32 row)
 	c->got = size;
 	w->sent += size;
 	w->pos = 0;
-	size += __builtin_offsetof(struct chunk, text);
 	HIDE(size);
-	size &= 2 * CHUNK - 1;
+	size &= CHUNK_MASK;
+	size += __builtin_offsetof(struct chunk, text);
 	t->follow.bytes += size;
 	t->follow.lost -= if_negative(ring_output(out, c, size, BPF_RB_NO_WAKEUP));
 }
@@ -124,7 +125,7 @@ ALWAYS void send_walked(struct thread *t, void *out, u32 row)
 ALWAYS void walk(struct thread *t, const struct plan *p, u32 ring)
 {
 	struct walk *w = &t->walk;
-	struct chunk *c = &t->chunk;
+	struct chunk *c = CHUNK_OF(t);
 	void *out = ring_of(t, ring & 1);
 
 	__builtin_memcpy(&c->h, t->buf, sizeof(c->h));

@@ -155,6 +155,25 @@ struct comm {
 	u64 half[2];
 };
 
+/* What the task's storage could not be had for is lost. */
+ALWAYS void count_thread(struct settings *set, u32 user, u32 ring, u32 plan_flags)
+{
+	if ((plan_flags & (PLAN_WANTED | PLAN_PRIVATE)) == PLAN_WANTED)
+		count(set, user, ring, LOST_THREAD, 1);
+}
+
+/* Calls under way in the thread; NULL: there is no memory for them. */
+ALWAYS struct frames *frames_of_task(struct settings *set, struct thread *t, u32 ring,
+				     u32 plan_flags)
+{
+	struct frames *fs = task_storage(MAP(FD_FRAMES), current_task(), 0,
+					 BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!fs && t->wanted)
+		count_thread(set, loser(t), ring, plan_flags);
+	return fs;
+}
+
 /*
  * The thread's state, up to date with who it is, which is told if it is wanted or the plan asks for
  * it; NULL: nothing to do for this hit.
@@ -178,9 +197,8 @@ ALWAYS struct thread *get_thread(struct settings *set, void *task, u32 ring, u32
 	real_uid = *(u32 *)(cred + CRED_UID);
 	if (!t) {
 		bpf_get_current_comm(&comm, sizeof(comm));
-		if ((plan_flags & (PLAN_WANTED | PLAN_PRIVATE)) == PLAN_WANTED &&
-		    passes(set, task, (void *)&comm, pid_tgid >> 32, uid))
-			count(set, USER_OTHERS, ring, LOST_THREAD, 1);
+		if (passes(set, task, (void *)&comm, pid_tgid >> 32, uid))
+			count_thread(set, USER_OTHERS, ring, plan_flags);
 		return 0;
 	}
 	plan_flags &= PLAN_SERVES | PLAN_ALWAYS;

@@ -41,7 +41,7 @@ def end(time: int, seq: int, began: int, value: int = 0, flags: int = 0) -> byte
 
 
 def verdict(time: int, seq: int, action: int, sp: int = SP, number: int = SUSPEND.stub) -> bytes:
-    body = records.VERDICT.pack(*(0,) * 6, sp, number, action, 0, 0, 0, 0, MASK)
+    body = records.VERDICT.pack(*(0,) * 6, sp, number, action, 0, 0, 0, 0, MASK, 0, 0)
     raw = head(records.REC_VERDICT, records.REC_WRITE_RING, 1, time, seq)
     return (raw.ljust(records.VERDICT_AT, b"\0") + body).ljust(VERDICTS.entry.fixed, b"\0")
 

@@ -47,7 +47,7 @@ def said(
     addresses = [0 if text is None else 0x1000 + i for i, text in enumerate(texts)]
     records.HEAD.pack_into(raw, 0, records.REC_VERDICT, 0, 0, 0, 1, 0, tid, 1, 0, PID)
     records.VERDICT.pack_into(
-        raw, records.VERDICT_AT, *range(6), sp, number, action, 0, *addresses, result
+        raw, records.VERDICT_AT, *range(6), sp, number, action, 0, *addresses, result, 0, 0
     )
     for place, text in zip(PLAN.texts, texts, strict=True):
         length = len(text) if isinstance(text, bytes) else records.STR_UNREADABLE if text else 0
@@ -80,10 +80,10 @@ def test_the_struct_is_the_librarys(tmp_path: Path) -> None:
     ]
     *_, rule, message, note, result, size, allow, audit, deny = compiled
     # each number of the record has its place for its value
-    starts = records.VERDICT.unpack(struct.pack("<13Q", *range(0, 104, 8)))
+    starts = records.VERDICT.unpack(struct.pack("<15Q", *range(0, 120, 8)))
     assert [0, *starts[6:7]] == compiled[:2]
     assert compiled[2:4] == [56, 60]
-    assert list(starts[9:]) == [compiled[4], rule, message, note, result]
+    assert list(starts[9:14]) == [compiled[4], rule, message, note, result]
     assert (size, allow, audit, deny) == (
         records.VERDICT.size,
         records.VERDICT_ALLOW,

@@ -16,7 +16,7 @@ import pytest
 from probes.internals.elf import read_elf
 from probes.internals.gobject import EVIDENCE
 from probes.internals.layouts import LAYOUTS, choose_layout
-from probes.kernel.abi import displacements
+from probes.kernel.machines.x86_64 import displacements
 
 HOST = "/usr/lib/x86_64-linux-gnu"
 GOBJECT = LAYOUTS["gobject"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from log.errors import TraceError
 from probes.internals.elf import read_elf
 from probes.internals.unwind import Unwinder
-from probes.kernel.abi import RETURN_ADDRESS, STACK_POINTER
+from probes.kernel import abi
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 
@@ -44,8 +44,8 @@ def test_frame_grows_with_what_is_pushed(library: int):
             continue
         offset = int(found[1], 16) - function.address + function.offset
         frame = unwinder.frame(offset)
-        assert frame and (frame.register, frame.offset) == (STACK_POINTER, 8 + 8 * pushed)
-        assert frame.saved[RETURN_ADDRESS] == -8
+        assert frame and (frame.register, frame.offset) == (abi.HERE.stack_pointer, 8 + 8 * pushed)
+        assert frame.saved[abi.HERE.return_address] == -8
         if found[2] == "push":
             pushed += 1
         elif found[2] != "endbr64":  # what newer compilers begin with

@@ -67,3 +67,10 @@ def test_every_shared_number_is_compared():
         *contract.TRACE_NUMBERS
     }
     assert contract.TRACE_NUMBERS["USER_OTHERS"] == records.USER_OTHERS
+
+
+def test_what_is_kept_for_a_task_is_little_enough_for_kernels_to_come():
+    """Since about Linux 6.19 what a program keeps for a task is from caches that have 8 KiB at
+    most, the kernel's own 136 bytes of it included.
+    """
+    assert max(records.THREAD_SIZE, records.FRAMES_SIZE) <= 8192 - 136
