@@ -113,7 +113,7 @@ define make_i386
 	@$(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients gcc libc6-dev libvirt-dev
 endef
 
-.PHONY: check-aarch64 check-integrations check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-readme test-unit bench enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-machine check-roots check-stacks install uninstall clean
+.PHONY: check-aarch64 check-integrations check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-readme test-unit bench bench-quick enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-machine check-roots check-stacks install uninstall clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -196,6 +196,9 @@ test-readme: deps-demo enforcer ## the examples of the README, with no more pack
 
 bench: deps enforcer ## the cost of a call, beside other tools, as one table
 	@$(AS_ROOT) $(PYTHON) -m tests.bench
+
+bench-quick: deps enforcer ## the same table from one short round each: whether everything works
+	@$(AS_ROOT) $(PYTHON) -m tests.bench --quick
 
 soak: deps ## half an hour (SOAK) of three exporters at 100 times their rate: what the record costs, and that nothing is missing
 	@$(AS_ROOT) $(PYTHON) -m tests.bench.soak $(SOAK)

@@ -139,7 +139,8 @@ int main(int argc, char **argv)
 
 	if (!domain)
 		return 1;
-	pin();
+	if (!getenv("BENCH_FREE"))
+		pin();
 	if (getenv("BENCH_CONFINED") && confine())
 		return 1;
 	virDomainGetName(domain);	/* the first call costs more */

@@ -63,12 +63,14 @@ ROWS = {
         "traced in client and daemon, not linked",
         "traced in client and daemon, linked",
         "linking, of the time untraced",
+        "linking: more",
     ),
     "load": (
         "JSON lines to a file: 1 s without loss",
         "JSON lines to a file: processor time of the reader",
         "text to a pipe: 1 s without loss",
         "text to a pipe: processor time of the reader",
+        "two callers flat out, --spill: lost",
         "peak resident memory",
     ),
     "enforcer": (
