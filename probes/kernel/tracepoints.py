@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import time
 
 from probes.kernel import bpf, records
 from probes.kernel.ring import Ring, RingMemory
@@ -22,6 +23,7 @@ TRACEPOINTS = {
 }
 NEEDED = ("on_fork", "on_exec", "on_exit")
 RING_BYTES = 4 << 20  # of either: some ten thousand short programs
+WAIT, MOST_WAITS = 0.001, 20  # s, for a record that is being written
 
 
 class Tracepoints:
@@ -66,10 +68,20 @@ class Tracepoints:
                 self._fds.append(bpf.attach_tracepoint(program, tracepoint))
 
     def read(self) -> list[bytes]:
-        """The records since the last time; of each ring in their order."""
+        """The records since the last time; of each ring in their order.
+
+        One that is being written is waited for, as an exec behind it may be that of a process
+        whose calls have come already. Nothing takes the processor away from who writes it, but
+        for the host of a virtual machine.
+        """
         found: list[bytes] = []
         for ring in self._rings:
             ring.drain()
+            for _ in range(MOST_WAITS):
+                if not ring.is_stuck:
+                    break
+                time.sleep(WAIT)
+                ring.drain()
             found += ring.take()
         return found
 

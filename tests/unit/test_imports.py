@@ -202,7 +202,6 @@ SHOWN_ELSEWHERE = {
     "probes.host.processes.numbers": "kernel/test_pid_namespaces.py",
     "probes.kernel.libc": "kernel/test_lifecycle.py",
     "probes.kernel.machines.machine": "unit/probes/kernel/machines/test_aarch64.py",
-    "probes.kernel.tracepoints": "kernel/test_lives.py",
     "probes.verbs.live": "kernel/test_command_line.py",
     "probes.verbs.open": "system/test_open.py",
     "probes.plans.walk": "unit/probes/plans/test_walks.py",
