@@ -15,8 +15,8 @@ from probes.calls.building import Building
 from probes.calls.causes import Causes, sent
 from probes.calls.changes import Changes
 from probes.calls.decode import Decoder, NameOf
-from probes.calls.domains import uuid_of
-from probes.calls.endings import REMEMBERED, Endings
+from probes.calls.domains import REMEMBERED, uuid_of
+from probes.calls.endings import Endings
 from probes.calls.errors import RaisedErrors
 from probes.calls.jobs import Jobs
 from probes.calls.judged import Judged

@@ -11,6 +11,15 @@ from probes.api.table import ApiTable
 from probes.plans import values
 
 _EVENT = "VIR_DOMAIN_EVENT_"
+# calls that are remembered (endings.py), as they may bind a domain to their connection
+REMEMBERED = frozenset(
+    {
+        "virDomainCreateWithFiles",
+        "virDomainCreateWithFlags",
+        "virDomainCreateXML",
+        "virDomainCreateXMLWithFiles",
+    }
+)
 
 
 class Lifecycle:

@@ -54,15 +54,6 @@ _DETAILS: dict[tuple[str, str], tuple[str, str]] = {
     ("crashed", "panicked"): (BY_GUEST, "guest-panic"),
 }
 ENDINGS = ("stopped", "shutdown", "crashed")
-# calls that are remembered, if they have that flag
-REMEMBERED = frozenset(
-    {
-        "virDomainCreateWithFiles",
-        "virDomainCreateWithFlags",
-        "virDomainCreateXML",
-        "virDomainCreateXMLWithFiles",
-    }
-)
 _AUTODESTROY = "VIR_DOMAIN_START_AUTODESTROY"
 # what monitors and agents are told that ends a guest, or asks it to end
 _asks_guest = re.compile(
