@@ -21,6 +21,7 @@ from probes.plans import functions as plans
 from probes.plans import values
 from probes.plans.functions import verdict_plan
 from probes.plans.plan import Limits, PlanRow
+from probes.plans.prepared import Prepared
 from probes.tracing.filters import Filters
 
 ROW = 0xFFFF  # bits of a cookie that are the plan row
@@ -60,6 +61,7 @@ class Rows:
         self._table = undescribed.with_private(table)
         self._filters = filters
         self._limits = limits
+        self._prepared = Prepared(self._table, limits)
         self._returns = way != NONE
         self._finds_rets = way == RETS
         # of one file: by the function's offset, where it returns; which of them are told by where
@@ -73,6 +75,10 @@ class Rows:
         self._is_roots: dict[int, bool] = {}  # the same rows: which of the two parts they are of
         self._free: list[int] = []
         self._resting: list[int] = []  # free, but records of them may still come
+
+    def keep(self) -> None:
+        """What the next start need not make again."""
+        self._prepared.keep()
 
     def names(self) -> Collection[str]:
         """Every function that is known."""
@@ -207,7 +213,6 @@ class Rows:
                 param.kind == "handle" for param in function.params
             )
             flags |= records.PLAN_OPENS if opens else records.PLAN_NO_OBJECT
-        limits, table, offsets = self._limits, self._table, target.layout.offsets
         if target.is_32_bit:
             flags |= records.PLAN_32BIT
             entry, ret = (
@@ -221,8 +226,7 @@ class Rows:
             )
         else:
             try:
-                entry = plans.entry_plan(function, table, offsets, limits, flags)
-                ret = plans.return_plan(function, table, offsets, limits, flags)
+                entry, ret = self._prepared.of(function, target.layout, flags)
             except (
                 ValueError,
                 LookupError,

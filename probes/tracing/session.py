@@ -171,6 +171,7 @@ class Session:
         program.settings[: len(settings)] = settings
         program.settings[records.SPARE] = self._way.spares_confined.to_bytes(4, "little")
         events = self._attachments.start(say)
+        self._rows.keep()
         unknown = filters.unknown(self._rows.names())
         if unknown and filters.wants_none_of(self._rows.names()):
             raise UsageError(*unknown)

@@ -97,13 +97,13 @@ ALWAYS bool enter(struct pt_regs *ctx)
 		if (set->writes)
 			wanted = 0;
 	}
-	now = bpf_ktime_get_ns();
-	t = get_thread(set, task, ring, wanted ? p->flags : p->flags & ~PLAN_WANTED, pid_tgid, now);
+	t = get_thread(set, task, ring, wanted ? p->flags : p->flags & ~PLAN_WANTED, pid_tgid);
 	if (!t || (!t->wanted && !t->serving && !(p->flags & (PLAN_SERVES | PLAN_ALWAYS))))
 		return false;
 	fs = frames_of_task(set, t, ring, p->flags);
 	if (!fs)
 		return false;
+	now = bpf_ktime_get_ns();	/* those that nobody wants need not wait for it */
 	look_at_clock(set, t, now);
 	FORGET();
 	returns = !(p->flags & PLAN_NO_RETURN);
@@ -401,17 +401,17 @@ int on_verdict(struct pt_regs *ctx)
 		return 0;
 	row = *of_function;
 	call = map_lookup(MAP(FD_ENTRY_PLANS), &row);
-	now = bpf_ktime_get_ns();
 	if (!call)
 		return 0;
 	/* a call that goes on is counted at its own entry */
 	t = get_thread(set, current_task(), RING_WRITE,
-		       v.action == VERDICT_DENY ? call->flags & PLAN_WANTED : 0, pid_tgid, now);
+		       v.action == VERDICT_DENY ? call->flags & PLAN_WANTED : 0, pid_tgid);
 	if (!t || (!t->wanted && !t->serving))
 		return 0;
 	fs = frames_of_task(set, t, RING_WRITE, call->flags);
 	if (!fs)
 		return 0;
+	now = bpf_ktime_get_ns();
 	look_at_clock(set, t, now);
 	FORGET();
 	n = t->frames;

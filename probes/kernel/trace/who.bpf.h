@@ -179,7 +179,7 @@ ALWAYS struct frames *frames_of_task(struct settings *set, struct thread *t, u32
  * it; NULL: nothing to do for this hit.
  */
 ALWAYS struct thread *get_thread(struct settings *set, void *task, u32 ring, u32 plan_flags,
-				 u64 pid_tgid, u64 now)
+				 u64 pid_tgid)
 {
 	void *cred;
 	struct thread *t = task_storage(MAP(FD_THREADS), task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -227,6 +227,6 @@ ALWAYS struct thread *get_thread(struct settings *set, void *task, u32 ring, u32
 	t->known = 1;
 	t->task = 0;
 	if (t->wanted || plan_flags)
-		describe_task(set, t, task, ring, pid_tgid, now);
+		describe_task(set, t, task, ring, pid_tgid, bpf_ktime_get_ns());
 	return t;
 }
