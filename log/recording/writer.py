@@ -11,6 +11,7 @@ from __future__ import annotations
 import calendar
 import contextlib
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -38,6 +39,7 @@ STALLED = 30.0  # s at the end without a frame on disk: it hangs, which only the
 ANCHOR_NS = 15 * 60_000_000_000
 DAY_NS = 24 * 3600 * 1_000_000_000
 _NAMED = "%Y%m%dT%H%M%SZ"
+_TIME = re.compile(r"(\d{4})(0[1-9]|1[0-2])(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
 LARGEST_SEGMENT = 64 << 20  # bytes
 
 
@@ -430,10 +432,9 @@ def gap_since(end: LastSeal | None, now: int) -> Gap | None:
 
 
 def _second(segment: str) -> int | None:
-    try:
-        return calendar.timegm(time.strptime(time_of(segment), _NAMED))
-    except ValueError:
-        return None
+    digits = _TIME.fullmatch(time_of(segment))
+    # strptime would load a module: an upgrade may have taken it away since this began
+    return calendar.timegm(tuple(map(int, digits.groups()))) if digits else None
 
 
 def boot_id() -> str | None:

@@ -62,6 +62,12 @@ def _arguments(program: str, words: list[str]) -> list[str]:
     return _unknown(words)
 
 
+def read_tables() -> None:
+    """Reads what is needed to tell which words are harmless."""
+    commands()
+    _vocabulary()
+
+
 @functools.cache
 def commands() -> dict[str, dict[str, dict[str, str]]]:
     """The commands of virsh and its like: see generate_shell.py."""

@@ -142,6 +142,12 @@ def _is_known(chunk: str, more: frozenset[str]) -> bool:
     return all(word.lower() in words() or word.lower() in more for word in re.split(r"[-/]", core))
 
 
+def read_tables() -> None:
+    """Reads what is needed to tell which words are libvirt's own."""
+    for read in (words, translated, _functions, _places):
+        read()
+
+
 @functools.cache
 def words() -> frozenset[str]:
     """libvirt's words, in lower case."""

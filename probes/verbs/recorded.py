@@ -15,6 +15,7 @@ from log.recording.folder import make_folder
 from log.recording.format import need_zstandard
 from log.recording.recorder import Recorder
 from log.recording.writer import Keeping
+from log.redact.tables import read_all
 from log.sinks.service import Service
 from probes.api.load import load_api
 from probes.tracing.filters import Filters
@@ -31,6 +32,7 @@ def record_sinks(
     TraceError where that is not possible.
     """
     need_zstandard()
+    read_all()
     about = Recording(
         time=0,
         version=VERSION,

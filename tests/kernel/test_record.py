@@ -185,15 +185,24 @@ def test_follow_shows_what_comes_also_in_the_next_segment(tmp_path: Path) -> Non
         assert follower.wait(20 * PATIENCE) in (0, 130)
 
 
-def test_hangup_begins_another_segment_and_ends_nothing(tmp_path: Path, caller) -> None:
-    """What systemctl reload and logrotate send; the terminal may be gone, too."""
+def test_neither_a_hangup_nor_an_upgrade_ends_a_record(tmp_path: Path, caller) -> None:
+    """A hangup is what systemctl reload and logrotate send, and begins another segment. An upgrade
+    of this program or of Python takes files away that were not loaded until then.
+    """
     folder, unit = tmp_path / "record", (ROOT / "libvirt-trace.service").read_text()
     assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in unit
     work = [PYTHON, "-c", STEPS + WORK]
     program = subprocess.Popen(work, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    recorder = subprocess.Popen(
-        [*TRACER, "record", folder, "-p", str(program.pid)], stderr=subprocess.PIPE, text=True
-    )
+    own, said = tmp_path / "own", tmp_path / "said"
+    for name in ("log", "probes", "enforcer"):
+        shutil.copytree(ROOT / name, own / name)
+    shutil.copy(ROOT / "tracer.py", own)
+    with said.open("w") as stderr:
+        recorder = subprocess.Popen(
+            [PYTHON, "-E", "-s", "-X", "importtime", own / "tracer.py", "record", folder, "-p",
+             str(program.pid)],
+            stderr=stderr,
+        )  # fmt: skip
 
     def step() -> None:
         assert program.stdin and program.stdout
@@ -210,6 +219,8 @@ def test_hangup_begins_another_segment_and_ends_nothing(tmp_path: Path, caller) 
 
     try:
         wait_until(lambda: folder.exists() and b"attached to" in ask("log", folder).stdout)
+        loaded = said.read_text().count("import time:")
+        shutil.rmtree(own)
         for number in (1, 2):
             step()
             wait_until(lambda count=number: segments() == count)
@@ -223,7 +234,8 @@ def test_hangup_begins_another_segment_and_ends_nothing(tmp_path: Path, caller) 
         for process in (recorder, program):
             process.kill()
             process.wait()
-    assert recorder.stderr and " 0 lost in " in recorder.stderr.read()
+    told = said.read_text()
+    assert " 0 lost in " in told and told.count("import time:") == loaded, told[-500:]
     found = ask("log", folder, "-f", "virDomainSetMemory").stdout.decode()
     assert found.count(" virDomainSetMemory(") == TIMES and "nothing was recorded" not in found
     verdict = ask("verify", folder).stdout.decode()
