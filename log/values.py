@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 
@@ -133,11 +133,20 @@ class Values:
     equal arguments are rendered once.
     """
 
-    __slots__ = ("rendered", "values")
+    __slots__ = ("_known", "rendered")
 
-    def __init__(self, values: dict[str, Value]) -> None:
-        self.values = values
+    def __init__(self, values: dict[str, Value] | Callable[[], dict[str, Value]]) -> None:
+        """`values`: what gives them, where they may never be asked for."""
+        self._known = values
         self.rendered: dict[str, Any] = {}
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """All of them."""
+        known = self._known
+        if callable(known):
+            known = self._known = known()
+        return known
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Values) and self.values == other.values

@@ -9,10 +9,11 @@ from collections.abc import Callable, Hashable
 
 from log.client import OWN, UNKNOWN, Client
 from log.events import Call, CallError
+from log.recent import Recent
 from log.values import NO_VALUES, Value, Values
 from probes.calls.again import Again, Alike
 from probes.calls.causes import Causes
-from probes.calls.decode import CACHED, Decoder, is_shared
+from probes.calls.decode import Decoder, is_shared
 from probes.calls.errors import RaisedErrors
 from probes.calls.open import NO_RETURN, Extra, Open, OpenCalls, Pieces
 from probes.calls.pieces import Denial
@@ -20,6 +21,10 @@ from probes.calls.tasks import Task
 from probes.calls.verdicts import error_of
 from probes.kernel import records
 from probes.plans.plan import PlanRow
+
+MOST_ALIKE = 8192  # calls, some 1 KB each: 100 domains that three programs ask for ten things
+# where they are in an event but for its times
+_OUT, _RETURNS = Call._fields.index("out") - 2, Call._fields.index("returns") - 2
 
 
 class Building:
@@ -37,7 +42,9 @@ class Building:
         self._rows = decoder.rows
         self._decoder, self._calls, self._causes, self._errors = decoder, calls, causes, errors
         self._find_task, self._epoch = find_task, epoch
-        self._alike: dict[Hashable, Alike] = {}
+        # by what the call began with: what the last one of these returned with, if others may share
+        # it, and the event but for its times
+        self._alike: Recent[Hashable, tuple[Hashable, Alike]] = Recent(MOST_ALIKE)
         self.again = Again()
 
     def forget_rows(self) -> None:
@@ -55,11 +62,17 @@ class Building:
         if entry is not None and extra is None and ret_pieces is None:
             constants = self._decoder.constants.get(tgid) or self._decoder.constants_of(tgid)
             entry_key, ret_key = self._decoder.keys.get(number) or self._decoder.keys_of(number)
-            key = (constants.version, number, tid, task, depth, entry_key(entry), ret_key(raw))
+            key = (constants.version, number, tid, task, depth, entry_key(entry))
+            result_key = ret_key(raw)
             alike = self._alike.get(key)
+            if alike is not None and alike[0] == result_key:
+                self.again.learn(entry, raw, tid, constants, row, alike[1])
+            elif alike is not None:
+                alike = self._with_result(alike[1], call, raw)
+                if alike is not None:
+                    self._alike[key] = alike
             if alike is not None:
-                self.again.learn(entry, raw, tid, constants, row, alike)
-                again = (self._epoch(started), until - started) + alike  # noqa: RUF005
+                again = (self._epoch(started), until - started) + alike[1]
                 return tuple.__new__(Call, again)
         result: Value = None
         fails, error, out = False, None, NO_VALUES
@@ -86,11 +99,19 @@ class Building:
             return built
         if not is_shared(row.entry, entry) or not (row.ret is None or is_shared(row.ret, raw)):
             return built
-        if len(self._alike) >= CACHED:
-            self._alike.clear()
         built = built._replace(alike={})
-        self._alike[key] = built[2:]
+        self._alike.put(key, (result_key, built[2:]))
         return built
+
+    def _with_result(self, alike: Alike, call: Open, raw: bytes) -> tuple[Hashable, Alike] | None:
+        """As it is kept, the same call with what it returns now; None where that takes more."""
+        found = self._decoder.returned(call.row, raw, call.tgid)
+        ret = self._rows[call.row].ret
+        if found is None or ret is None:
+            return None
+        result, out = found
+        key = ret.key(raw) if is_shared(ret, raw) else None
+        return key, (*alike[:_OUT], out, result, *alike[_RETURNS:-1], {})
 
     def unfinished(self, call: Open, extra: Extra | None, tid: int, reason: str) -> Call:
         """A call whose end was not seen."""

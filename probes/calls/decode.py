@@ -9,6 +9,7 @@ import functools
 import os
 from collections.abc import Callable, Hashable, Mapping
 
+from log.recent import Recent
 from log.values import NO_VALUES, Value, Values
 from probes.api.table import Function, is_write_call
 from probes.calls.open import Open, Pieces
@@ -31,7 +32,7 @@ class Decoder:
         self.rows, self._name_of = rows, name_of
         self.constants: dict[int, Constants] = {}
         self._gone: set[int] = set()  # processes, the last time that it was looked
-        self._cache: dict[tuple[int, int, Hashable], tuple[Values, bool, Values]] = {}
+        self._cache: Recent[tuple[int, int, Hashable], tuple[Values, bool, Values]] = Recent(CACHED)
         # of plans, by row
         self.keys: dict[int, tuple[Callable[[bytes], Hashable], Callable[[bytes], Hashable]]] = {}
 
@@ -73,10 +74,32 @@ class Decoder:
             fields = {"ret": result}
         decoded = Values(fields)
         if not pieces and is_shared(plan, raw):
-            if len(self._cache) >= CACHED:
-                self._cache.clear()
-            self._cache[key] = decoded, fails, out
+            self._cache.put(key, (decoded, fails, out))
         return decoded, fails, out
+
+    def returned(self, number: int, raw: bytes, tgid: int) -> tuple[Value, Values] | None:
+        """The result of a call that did not fail, and outputs that are decoded when they are
+        asked for; None: not of this function, or this record.
+        """
+        row = self.rows[number]
+        plan, function = row.ret, row.function
+        if plan is None or function is None or row.returns != "integer":
+            return None
+        if plan.texts or plan.walks or len(raw) < plan.fixed or _is_failure(function, raw):
+            return None
+        constants = self.constants_of(tgid)
+        name, read = plan.fields[0]
+        assert name == "ret"
+        result = read(raw, [], constants)
+        if len(plan.fields) == 1 or _left_alone(function, result):
+            return result, NO_VALUES
+
+        def outputs() -> dict[str, Value]:
+            fields = plan.decode(raw, NO_PIECES, constants)
+            del fields["ret"]
+            return fields
+
+        return result, Values(outputs)
 
     def learn_once(self, call: Open, flags: int) -> None:
         """What calls inside this one rely on."""

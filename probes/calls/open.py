@@ -188,7 +188,7 @@ class OpenCalls:
 
     def is_hidden(self, tid: int, number: int) -> bool:
         """Whether the call is one that nobody asked for."""
-        extra = self.extra_of(tid, number)
+        extra = self._extras.get((tid, number)) if self._extras else None
         return extra is not None and extra.hidden
 
     def id(self, call: Open, tid: int) -> str:

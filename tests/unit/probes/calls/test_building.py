@@ -5,12 +5,14 @@ alike are no less true.
 
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
 
 from log.client import OWN, UNKNOWN
 from log.events import Caller
+from log.render import jsonl
 from probes.calls import building
 from probes.calls.building import Building
 from probes.calls.causes import Causes
@@ -23,7 +25,13 @@ from tests.unit.probes.calls.test_calls import MASK, TABLE, row
 
 EPOCH = 1_000_000
 REMOVE = row("virEventRemoveTimeout")
-ROWS = [REMOVE, row("virDomainDestroy")]
+ROWS = [
+    REMOVE,
+    row("virDomainDestroy"),
+    row("virDomainGetInfo"),
+    row("virDomainGetState"),
+    row("virDomainIsActive"),
+]
 CALLER = Task(Caller(1, None, None, 0, "root", None, None, None), "caller")
 
 
@@ -53,6 +61,19 @@ def call(number: int = 0, argument: int = 7, flags: int = 0) -> Open:
         1,
         0,
     )
+
+
+def on_domain(number: int) -> Open:
+    """A call on a domain, of whose connection was told before."""
+    plan, begun = ROWS[number].entry, call(number)
+    assert begun.raw
+    raw = bytearray(begun.raw[: records.HEAD.size].ljust(plan.fixed, b"\1"))
+    raw[records.BAD] = bytes(len(raw[records.BAD]))
+    for text in plan.texts:
+        raw[text.slot : text.slot + 4] = (3).to_bytes(4, "little")
+        if text.mark:
+            raw[text.mark : text.mark + 4] = records.STR_SAME.to_bytes(4, "little", signed=True)
+    return begun._replace(raw=bytes(raw) + b"vm1".ljust(8, b"\0"))
 
 
 def end(number: int, value: int, flags: int = 0) -> bytes:
@@ -114,8 +135,28 @@ def test_why_an_end_was_not_seen() -> None:
     )
 
 
+@pytest.mark.parametrize("number", range(2, len(ROWS)))
+def test_what_calls_that_begin_alike_return_is_their_own(number: int) -> None:
+    chance, house = random.Random(number), made()
+    shared = set()
+    for _ in range(300):
+        raw = bytearray(end(number, chance.choice([0, 0, 0, 1, -1])))
+        outputs = range(records.RETURN_VALUE + 8, len(raw))
+        raw[outputs.start :] = bytes(chance.choice([0, 1, 1, 1]) for _ in outputs)
+        raw[records.BAD] = bytes(len(raw[records.BAD]))
+        if chance.random() < 0.1:
+            raw[records.BAD.start] = 1
+        once, again, alone = (
+            one.returned(on_domain(number), bytes(raw), None, 1) for one in (house, house, made())
+        )
+        assert jsonl.line(once) == jsonl.line(again) == jsonl.line(alone)
+        assert once[:-1] == again[:-1] == alone[:-1]
+        shared.add(once.alike is not None and once.alike is again.alike)
+    assert True in shared
+
+
 def test_calls_that_are_alike_are_kept_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "CACHED", 10)
+    monkeypatch.setattr(building, "MOST_ALIKE", 10)
     house = made()
     for argument in range(1, 36):
         for _ in range(2):
