@@ -20,6 +20,9 @@ MOST_PIDS = 32  # of processes that are counted together, which are told
 # failed and slow reads of a group that are written out, between two times that it is
 MOST_IN_FULL = 100
 MOST_HELD = 65536  # events that wait for the call that they were made for
+# ns: the span that is told is as many longer, as digits that differ on each line are half of what
+# the lines take on disk
+_ROUND = 1_000_000
 NO_PROBE = "no return probe"  # `unfinished` of all calls on some kernels
 
 
@@ -45,23 +48,24 @@ class _Group:
         if caller is not call.caller and caller.cmdline != call.caller.cmdline:
             self.caller = caller._replace(cmdline=None)
 
-    def add(self, call: Call) -> None:
-        """Count one in."""
-        took = call.duration_ns or 0
-        self.first = min(self.first, call.time)
-        self.last = max(self.last, call.time + took)
+    def add(self, begun: int, took: int) -> None:
+        """Count one in that did not fail."""
+        if begun < self.first:
+            self.first = begun
+        if begun + took > self.last:
+            self.last = begun + took
         self.calls += 1
-        self.failed += bool(call.failed)
         self.total += took
-        self.longest = max(self.longest, took)
+        if took > self.longest:
+            self.longest = took
 
     def event(self) -> Reads:
         """What is written of them."""
         several = len(self.pids) > 1
         client = self.client.in_common() if several and self.client else self.client
         return Reads(
-            self.first,
-            self.last,
+            self.first // _ROUND * _ROUND,
+            -(-self.last // _ROUND) * _ROUND,
             self.caller,
             self.comm,
             client,
@@ -85,6 +89,7 @@ class Counting:
         self._mode = mode
         self._slower = slower_ns
         self._groups: dict[Hashable, _Group] = {}
+        self._round = object()  # another one with each time that is told of
         # the same by who makes them, by identity, as that is quick; both are held for that
         self._known: dict[Hashable, tuple[_Group, Caller, object]] = {}
         # by the id of the call that they were made for
@@ -101,7 +106,15 @@ class Counting:
             return events
         kept: list[Event] = []
         for event in events:
-            if type(event) is Call or type(event) is Command:
+            if type(event) is Call:
+                known = event.alike and event.alike.get("counted")
+                if known and known[0] is self._round and not (self._held or self._wanted):
+                    took = event.duration_ns or 0
+                    if self._slower is None or took < self._slower:
+                        known[1].add(event.time, took)
+                        continue
+                self._sort(event, kept)
+            elif type(event) is Command:
                 self._sort(event, kept)
             else:
                 if type(event) is DomainEvent:
@@ -171,7 +184,11 @@ class Counting:
             self._want(call.parent)
             kept.append(call)
         else:
-            self._group_of(call).add(call)
+            group = self._group_of(call)
+            group.add(call.time, call.duration_ns or 0)
+            group.failed += bool(call.failed)
+            if call.alike is not None:  # so are those that follow, at most slower
+                call.alike["counted"] = self._round, group
 
     def _has_room(self, call: Call) -> bool:
         group = self._group_of(call)
@@ -203,6 +220,7 @@ class Counting:
 
     def _events(self) -> Iterable[Event]:
         groups, self._groups, self._known = self._groups, {}, {}
+        self._round = object()
         if self._mode == NONE:
             for group in groups.values():
                 self.left_out[group.function] += group.calls

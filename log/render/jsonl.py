@@ -345,28 +345,50 @@ def _clock_set(event: Clock) -> str:
 
 
 def _reads(event: Reads) -> str:
-    caller: dict[str, Value] = {
-        "pid": event.caller.pid,
-        "comm": event.comm,
-        **_fields_of(event.caller),
-    }
-    client = None if event.client is None else event.client.fields()
-    counts: dict[str, Value] = {"caused": True} if event.caused else {}
-    counts |= {
-        "calls": event.calls,
-        "failed": event.failed,
-        "total_ns": event.total_ns,
-        "max_ns": event.max_ns,
-    }
+    """Thousands come at once, of few callers and on the same objects each time."""
+    caller, types = _counted_caller(event.caller, event.comm)
+    client, client_types = _NULL if event.client is None else _counted_client(event.client)
+    found, object_types = _NULL if event.object is None else _counted_object(event.object)
+    types = {**types, **client_types}
+    note_types(event.function, "/function", types)
+    types.update(object_types)
+    several = ""
     if event.processes != 1 or event.pids:
-        counts |= {"processes": event.processes, "pids": list(event.pids)}
-    head: dict[str, Value] = {
-        "caller": caller,
-        "client": client,
-        "function": event.function,
-        "object": event.object,
-    }
-    return _rare("reads", event.time, {"until": rfc3339(event.until), **head, **counts})
+        several = f',"processes":{event.processes},"pids":{_list(event.pids)}'
+    return (
+        f'{{"type":"reads",{_time(event.time)},"until":"{rfc3339(event.until)}",'
+        f'"caller":{caller},"client":{client},"function":{_word(event.function)},'
+        f'"object":{found},{_CAUSED if event.caused else ""}"calls":{event.calls},'
+        f'"failed":{event.failed},"total_ns":{event.total_ns},"max_ns":{event.max_ns}'
+        f"{several}{_types(types)}}}\n"
+    )
+
+
+_CAUSED = '"caused":true,'
+_NULL: tuple[str, Types] = "null", {}
+
+
+@by_identity(_MOST_SHARED)
+def _counted_caller(caller: Caller, comm: str) -> tuple[str, Types]:
+    fields: dict[str, Value] = {"pid": caller.pid, "comm": comm, **_fields_of(caller)}
+    return _noted(fields, "/caller")
+
+
+@by_identity(_MOST_SHARED)
+def _counted_client(client: Client) -> tuple[str, Types]:
+    return _noted(client.fields(), "/client")
+
+
+@by_identity(_MOST_SHARED)
+def _counted_object(found: Handle) -> tuple[str, Types]:
+    return _noted(found, "/object")
+
+
+def _noted(item: Value, place: str) -> tuple[str, Types]:
+    """Its JSON, and what that does not say of it."""
+    types: Types = {}
+    note_types(item, place, types)
+    return value(item), types
 
 
 def _gap(event: Gap) -> str:
