@@ -33,6 +33,8 @@ FUZZ_SECONDS = 600
 # since Debian 13 promtool has a package of its own, and sshd logs in with another library
 UNPACKED := libestr0 libfastjson4 libwrap0 openssh-server prometheus $(if $(filter bookworm,$(RELEASE)),,libwtmpdb0 promtool) rsyslog rsyslog-gnutls
 SOAK = --minutes 30 --times 100
+# parts of it: BENCH=day is a question to a day of 10 million calls, BENCH="--quick day" to few
+BENCH =
 # virtme-ng makes an initramfs of a static busybox and finds its serial ports through udev
 KERNEL_PACKAGES = busybox-static kmod qemu-system-x86 udev
 ROOT_PACKAGES = debootstrap
@@ -195,7 +197,7 @@ test-readme: deps-demo enforcer ## the examples of the README, with no more pack
 	@$(AS_ROOT) LIBVIRT_TRACE_REQUIRE=kernel,system $(PYTEST) tests/kernel/test_readme.py tests/system/test_readme.py $(PYTEST_ARGS)
 
 bench: deps enforcer ## the cost of a call, beside other tools, as one table
-	@$(AS_ROOT) $(PYTHON) -m tests.bench
+	@$(AS_ROOT) $(PYTHON) -m tests.bench $(BENCH)
 
 bench-quick: deps enforcer ## the same table from one short round each: whether everything works
 	@$(AS_ROOT) $(PYTHON) -m tests.bench --quick
