@@ -129,7 +129,7 @@ def test_denied_call_is_denied_and_others_pass(guarded):
 
 
 def test_guest_of_an_enforced_daemon_is_confined_as_ever(guarded):
-    (pid,) = guarded.run("pgrep -f guest=web1").stdout.split()
+    (pid,) = guarded.run("pgrep -f guest=[w]eb1").stdout.split()
     uuid = guarded.run(f"sudo {VIRSH} domuuid web1").stdout.strip()
     assert (
         guarded.run(f"sudo cat /proc/{pid}/attr/current").stdout.strip("\n\0")
@@ -189,7 +189,7 @@ def test_record_is_a_service_that_says_how_it_is(guarded):
     assert_recorded(guarded)
     status = guarded.run("systemctl status libvirt-trace.service").stdout
     assert re.search(r"Active: active \(running\)", status), status
-    assert re.search(r'Status: "[0-9]+ calls', status), status
+    assert re.search(r'Status: "recording; [0-9]+ calls written, ', status), status
 
 
 def test_record_goes_on_when_it_is_reloaded_and_restarted(guarded):
