@@ -146,7 +146,8 @@ class UnderWay(NamedTuple):
     """A call that has not ended: told when somebody asks, or tracing ends."""
 
     time: int  # ns since the epoch: now
-    age_ns: int | None  # None: it began before tracing did
+    # None: it began before tracing did, and nothing tells since when
+    age_ns: int | None
     tid: int
     comm: str
     caller: Caller
@@ -156,7 +157,12 @@ class UnderWay(NamedTuple):
     where: str  # where the time goes: "waiting for the monitor"
     command: Value = None  # that the monitor, or the agent, has not answered
     held_by: Mapping[str, Value] | None = None  # the call that has the job which is waited for
-    call: str | None = None  # its id
+    call: str | None = None  # its id; None: it began before tracing did
+    connection: str | None = None  # its URI, where that is known
+    # it began before tracing did: `age_ns` is at least so long, since it has, or waits for, a job
+    before: bool = False
+    # of a daemon, that is reached and keeps it waiting: `limit`, `most`, `pid`
+    limit: Mapping[str, Value] | None = None
 
 
 class Owed(NamedTuple):

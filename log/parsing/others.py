@@ -98,6 +98,9 @@ def _under_way(f: Fields, types: Types) -> UnderWay:
         value(f["command"], "/command", types),
         maybe_fields(f["held_by"], "/held_by", types),
         maybe_plain(f["call"]),
+        maybe_text(f.get("connection"), "/connection", types),
+        boolean(f.get("before", f["age_ns"] is None)),
+        maybe_fields(f.get("limit"), "/limit", types),
     )
 
 

@@ -280,12 +280,15 @@ def _under_way(event: UnderWay) -> str:
     fields: dict[str, Value] = {
         "function": event.function,
         "object": event.object,
+        "connection": event.connection,
         "age_ns": event.age_ns,
         "where": event.where,
         "command": event.command,
         "held_by": None if event.held_by is None else dict(event.held_by),
         "client": None if event.client is None else event.client.fields(),
         "call": event.call,
+        "before": event.before,
+        "limit": None if event.limit is None else dict(event.limit),
     }
     return _of_process("under_way", event, fields)
 

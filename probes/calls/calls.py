@@ -24,7 +24,7 @@ from probes.calls.losses import SERVED
 from probes.calls.open import NO_RETURN, Extra, Open, OpenCalls, Pieces, why_unarmed
 from probes.calls.pieces import Denial, Returned, clip, is_complete, piece_of
 from probes.calls.tasks import Choice, Task
-from probes.calls.waits import Waits
+from probes.calls.waits import Elder, Waits
 from probes.host.daemons.guests import Guests
 from probes.internals.private import (
     AGENT,
@@ -58,6 +58,7 @@ class Calls:
     of errors. `is_own`: whether libvirt's code is at an address of a process: calls by one of its
     modules are inner ones. `nested`: whether inner calls are wanted.
     `endings`: what is known of how guests end; None: nothing is.
+    `elder`: knows of calls that began before tracing did.
     `left`: is told of processes in which a call may have been left for good, if they do not copy
     stacks.
     """
@@ -79,6 +80,7 @@ class Calls:
         is_own: Callable[[int, int], bool] = lambda pid, address: False,
         nested: bool = True,
         left: Callable[[int], None] = lambda pid: None,
+        elder: Elder | None = None,
     ) -> None:
         self.rows = rows
         self.ended_without_entry: Counter[tuple[int, int]] = Counter()  # by ring and user
@@ -108,7 +110,7 @@ class Calls:
             redact=redact,
         )
         self._jobs = Jobs()
-        self._waits = Waits(self._decoder, self._open, self._jobs, find_task, epoch)
+        self._waits = Waits(self._decoder, self._open, self._jobs, find_task, epoch, elder)
         self._building = Building(
             self._decoder, self._open, self._causes, self._errors, find_task, epoch
         )
@@ -432,9 +434,10 @@ class Calls:
         elif call and entered:
             self._in_call(name, call, tid, time, fields)
         elif call and name == BEGINS_JOB:
-            failed = bool(u64(raw, records.RETURN_VALUE) & 0x80000000)
-            if held := self._jobs.begun(tid, time, failed=failed):
-                self._open.extra(tid, call).held_by = self._waits.by(held)
+            if not u64(raw, records.RETURN_VALUE) & 0x80000000:
+                self._jobs.begun(tid, time)
+            elif held_by := self._waits.gave_up(tid, time):
+                self._open.extra(tid, call).held_by = held_by
         elif call:
             self._changes.answered(call, tid, time, ended)
 
@@ -478,6 +481,12 @@ class Calls:
     def under_way(self, now: int, least: int = 0) -> list[UnderWay]:
         """Calls that have lasted for `least` (ns) at the time `now` (ns, CLOCK_MONOTONIC)."""
         return self._waits.under_way(now, least)
+
+    def unexplained(self, before: int) -> list[tuple[int, int]]:
+        """Daemons and threads of theirs that wait for a domain's job since before that time (ns),
+        which nobody is known to have.
+        """
+        return self._waits.unexplained(before)
 
     def has_called(self, tid: int) -> bool:
         """Whether the thread was seen to call since tracing began, lately at least."""

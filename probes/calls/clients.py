@@ -128,6 +128,11 @@ class Clients:
         self._claims.pop((daemon, served.end))  # another connection is there by now
         return identity
 
+    def read(self, fields: Mapping[str, Value], daemon: int) -> Identity:
+        """The client that an identity in the daemon's memory says, now."""
+        read = _read(fields, Connection(None, None))
+        return self._describe(*self._numbered(read, daemon), None)
+
     def unproved(self, client: Client) -> Client:
         """The same, marked as what nothing but a program's word says."""
         known = self._unproved.get(id(client))
@@ -157,7 +162,7 @@ class Clients:
             pid = host_pid(client.pid, daemon, limit=self._searches)
         return client._replace(pid=pid), start
 
-    def _describe(self, found: Client, start: int | None, at: int) -> Identity:
+    def _describe(self, found: Client, start: int | None, at: int | None) -> Identity:
         if found.pid is None:
             return Identity(found._replace(peer=found), start, None)
         process = self._processes.lookup(found.pid, start, at=at)

@@ -15,9 +15,9 @@ from log.recent import Recent
 from log.values import Value
 from probes.calls.open import Open
 from probes.internals.private import ENDS_JOB
+from probes.internals.waiting import AGENT_JOB, JOB, LONG_JOB
 
 MOST = 4096
-JOB, AGENT_JOB, LONG_JOB = "job", "agent", "async"
 
 Place = tuple[int, Value, str]  # process, address of the domain in it, which of its jobs
 
@@ -51,15 +51,14 @@ class Jobs:
         kind = LONG_JOB if long else AGENT_JOB if agent and not job else JOB
         self._waiting[tid] = Waiting((call.tgid, fields["arg0"], kind), call.seq, time)
 
-    def begun(self, tid: int, time: int, *, failed: bool) -> Holder | None:
-        """It has it; or it has not, and who has is returned."""
-        waiting = self._waiting.pop(tid, None)
-        if waiting is None:
-            return None
-        if failed:
-            return self.holder(waiting)
-        self._held.put(waiting.wants, Holder(tid, waiting.number, time))
-        return None
+    def begun(self, tid: int, time: int) -> None:
+        """It has it."""
+        if waiting := self._waiting.pop(tid, None):
+            self._held.put(waiting.wants, Holder(tid, waiting.number, time))
+
+    def gave_up(self, tid: int) -> Waiting | None:
+        """It has waited in vain, for that."""
+        return self._waiting.pop(tid, None)
 
     def ends(self, pid: int, name: str, fields: Mapping[str, Value]) -> None:
         """A job is over."""
@@ -68,6 +67,10 @@ class Jobs:
     def waiting(self, tid: int) -> Waiting | None:
         """What the thread waits for."""
         return self._waiting.get(tid)
+
+    def all_waiting(self) -> list[tuple[int, Waiting]]:
+        """Every thread that waits."""
+        return list(self._waiting.items())
 
     def holder(self, waiting: Waiting) -> Holder | None:
         """Who has what is waited for, if that is known."""

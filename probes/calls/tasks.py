@@ -15,7 +15,9 @@ from typing import NamedTuple
 from log.client import UNKNOWN, Client
 from log.events import Caller
 from log.recent import Recent
-from probes.calls.clients import Clients, Served, dispatched
+from log.values import Value
+from probes.calls.clients import Clients, Connection, Served, dispatched
+from probes.calls.open import Message
 from probes.host.daemons.programs import Daemons
 from probes.host.processes.callers import Captured, Processes
 from probes.internals.private import CLAIM, IDENTITY
@@ -23,6 +25,7 @@ from probes.kernel import records
 from probes.plans.plan import Constants, Plan, u64
 
 MOST = 65536
+_NO_MESSAGE = Message(0, 0, 0)
 
 
 class Task(NamedTuple):
@@ -107,6 +110,24 @@ class Tasks:
             known = known._replace(served=served)
             shown = client if known.believed is client else self._clients.unproved(client)
             self._serving.put(task, known._replace(served=served._replace(shown=shown)))
+
+    def seen(
+        self, pid: int, comm: str, identity: Mapping[str, Value] | None, *, serves: bool
+    ) -> Task:
+        """A thread that nothing was told of: what it is now, and whom it serves, by the client's
+        identity in its memory.
+        """
+        daemon = self._daemons.is_daemon(pid)
+        task = Task(self._processes.lookup(pid), comm, None, daemon, self._daemons.is_roots(pid))
+        if not serves:
+            return task
+        client, start, uid = (
+            self._clients.read(identity, pid) if identity else (UNKNOWN, None, None)
+        )
+        served = Served(_NO_MESSAGE, Connection(None, None), client, 0, start, uid)
+        task = task._replace(served=served, is_daemon=True)
+        shown = client if task.believed is client else client._replace(unproved=True)
+        return task._replace(served=served._replace(shown=shown))
 
     def name(self, names: Mapping[int, str]) -> None:
         """Names of users that are known only now."""

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from log.client import UNKNOWN
 from log.events import UnderWay
 from log.values import Handle, Value
 from probes.calls.decode import Decoder
 from probes.calls.endings import whose
-from probes.calls.jobs import AGENT_JOB, Holder, Jobs
+from probes.calls.jobs import Holder, Jobs, Waiting
 from probes.calls.open import Open, OpenCalls
 from probes.calls.tasks import Task
 from probes.internals.private import BEGINS_JOB, MONITOR, SEND
+from probes.internals.waiting import AGENT_JOB
+from probes.plans.handles import ONCE_CONNECT
 
 CLIENT, DAEMON = "in the client", "in the daemon"
 FOR_DAEMON = "waiting for the daemon"
@@ -47,6 +49,13 @@ class Where(NamedTuple):
     held_by: Mapping[str, Value] | None = None
 
 
+class Elder(Protocol):
+    """Knows of calls that began before tracing did."""
+
+    def holder(self, pid: int, tid: int) -> Mapping[str, Value] | None:
+        """Which of them has the job that the thread waits for, or has just waited for."""
+
+
 class Waits:
     """Looks at the calls under way; `epoch`: the time since the epoch of one on CLOCK_MONOTONIC."""
 
@@ -57,9 +66,10 @@ class Waits:
         jobs: Jobs,
         find_task: Callable[[int, int, int], Task],
         epoch: Callable[[int], int],
+        elder: Elder | None = None,
     ) -> None:
         self._decoder, self._calls, self._jobs = decoder, calls, jobs
-        self._find_task, self._epoch = find_task, epoch
+        self._find_task, self._epoch, self._elder = find_task, epoch, elder
 
     def under_way(self, now: int, least: int = 0) -> list[UnderWay]:
         """Calls that have lasted for `least` (ns) at the time `now` (ns, CLOCK_MONOTONIC)."""
@@ -78,8 +88,29 @@ class Waits:
         asked.sort(key=lambda one: one[1].started)
         return [self._describe(one, served, now) for one in asked]
 
-    def by(self, held: Holder) -> dict[str, Value] | None:
-        """Who has a job: the call, for whom it is made, and since when."""
+    def unexplained(self, before: int) -> list[tuple[int, int]]:
+        """Daemons and threads of theirs that wait for a job since before that time (ns), which
+        nobody is known to have.
+        """
+        return [
+            (waiting.wants[0], tid)
+            for tid, waiting in self._jobs.all_waiting()
+            if waiting.since < before and self._jobs.holder(waiting) is None
+        ]
+
+    def gave_up(self, tid: int, time: int) -> Mapping[str, Value] | None:
+        """Who has the job that the thread has just waited for in vain (ns)."""
+        waiting = self._jobs.gave_up(tid)
+        return self._holder(waiting, tid, time) if waiting else None
+
+    def _holder(self, waiting: Waiting, tid: int, now: int) -> Mapping[str, Value] | None:
+        held = self._jobs.holder(waiting)
+        if held is not None:
+            return self._by(held, now)
+        return self._elder.holder(waiting.wants[0], tid) if self._elder else None
+
+    def _by(self, held: Holder, now: int) -> dict[str, Value] | None:
+        """Who has a job: the call, for whom it is made, and for how long."""
         call = self._call(held.tid, held.number)
         if call is None:
             return None
@@ -87,7 +118,7 @@ class Waits:
         function = self._decoder.rows[call.row].function
         name: Value = function.name if function else "?"
         about = {"id": self._calls.id(call, held.tid), "function": name}
-        return {**about, **whose(task)}
+        return {**about, **whose(task), "age_ns": max(now - held.since, 0)}
 
     def _call(self, tid: int, number: int) -> Open | None:
         return next((call for call in self._calls.stacks.get(tid, ()) if call.seq == number), None)
@@ -98,7 +129,8 @@ class Waits:
         tid, call = one
         task = self._find_task(call.task, call.tgid, tid)
         function = self._decoder.rows[call.row].function
-        where = self._where(one, served, 0)
+        where = self._where(one, served, 0, now)
+        about = self._object(call)
         return UnderWay(
             self._epoch(now),
             now - call.started,
@@ -107,12 +139,21 @@ class Waits:
             task.caller,
             (task.served.shown or UNKNOWN) if task.served else None,
             function.name if function else "?",
-            self._object(call),
+            about,
             where.place,
             where.command,
             where.held_by,
             self._calls.id(call, tid),
+            self._connection(about, call.tgid),
         )
+
+    def _connection(self, about: Handle | None, pid: int) -> str | None:
+        """The URI of what it is on, if the process was seen to have it."""
+        if about is not None and about.type != "connect":
+            known = self._decoder.constants_of(pid).get((ONCE_CONNECT, about.owner or 0))
+            about = known if isinstance(known, Handle) else None
+        uri = about.fields.get("uri") if about else None
+        return uri if isinstance(uri, str) else None
 
     def _object(self, call: Open) -> Handle | None:
         """What it is about: no connection, if there is anything else."""
@@ -123,14 +164,15 @@ class Waits:
         about = [value for value in handles if value.type != "connect"] or handles
         return about[0] if about else None
 
-    def _where(self, one: _One, served: Mapping[tuple[int, int], list[_One]], deep: int) -> Where:
+    def _where(
+        self, one: _One, served: Mapping[tuple[int, int], list[_One]], deep: int, now: int
+    ) -> Where:
         tid, call = one
         if deep < DEEPEST and (done := served.get((tid, call.seq))):
-            return self._where(done[-1], served, deep + 1)
+            return self._where(done[-1], served, deep + 1, now)
         if waiting := self._jobs.waiting(tid):
-            held = self._jobs.holder(waiting)
             place = FOR_AGENT_JOB if waiting.wants[2] == AGENT_JOB else FOR_JOB
-            return Where(place, None, self.by(held) if held else None)
+            return Where(place, None, self._holder(waiting, tid, now))
         for inner in reversed(self._calls.stacks[tid]):
             extra = self._calls.extra_of(tid, inner.seq)
             if extra and extra.command:

@@ -94,6 +94,7 @@ DISPATCH, SEND, IDENTITY = (
     "virIdentitySetCurrent",
 )
 CLAIM = "virNetServerClientSetIdentity"
+SENDS = "virNetClientSendWithReply"  # client, message: what SEND calls, and waits in
 CHECK, LIFECYCLE, MONITOR = (
     "virAccessManagerCheckDomain",
     "virDomainEventLifecycleNew",

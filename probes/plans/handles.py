@@ -17,7 +17,7 @@ ONCE_DRIVER, ONCE_CONNECT = range(2)
 
 # what a handle shows, in order: the field, how it is read ("text", "uuid"), whether the object
 # filter looks at it
-_FIELDS: dict[str, tuple[tuple[str, str, bool], ...]] = {
+FIELDS: dict[str, tuple[tuple[str, str, bool], ...]] = {
     "domain": (("name", "text", True), ("uuid", "uuid", False)),
     "network": (("name", "text", True), ("uuid", "uuid", False)),
     "pool": (("name", "text", True), ("uuid", "uuid", False)),
@@ -38,10 +38,10 @@ SHOWN_IN_LISTS: dict[str, tuple[tuple[str, str], ...]] = {
     kind: tuple(
         (field, how) for field, how, _ in fields if field in ("name", "uuid", "usageID", "portdev")
     )
-    for kind, fields in _FIELDS.items()
+    for kind, fields in FIELDS.items()
 }
 # the field with the object that it is named by
-_PARENT = {
+PARENT = {
     kind: one.parent[0] for kind, one in OBJECTS.items() if one.parent and "conn" not in one.fields
 }
 DRIVER_NAME = 64  # bytes of it, at most
@@ -94,7 +94,7 @@ def _copy_connect(build: Builder, source: int, offsets: Offsets, mark: int) -> R
         text = {
             part: values.string_value(texts[index], redact=False) for part, index in parts.items()
         }
-        joined = _join_uri(text, port) if text["scheme"] else None
+        joined = join_uri(text, port) if text["scheme"] else None
         shown = redact_uri(joined) if joined and redact else joined
         cut = [value for value in text.values() if isinstance(value, CutText)]
         fields: dict[str, Value] = {"uri": _cut_uri(shown, cut) if shown and cut else shown}
@@ -106,7 +106,7 @@ def _copy_connect(build: Builder, source: int, offsets: Offsets, mark: int) -> R
     return read
 
 
-def _join_uri(part: Mapping[str, Value], port: int) -> str:
+def join_uri(part: Mapping[str, Value], port: int) -> str:
     """As libvirt's virURIFormat puts it together."""
     text = {
         name: value if isinstance(value, str) else getattr(value, "text", "") or ""
@@ -134,10 +134,10 @@ def read_handle(build: Builder, source: int, kind: str, offsets: Offsets) -> Rea
     """Copies what identifies the object whose address is at `source`."""
     if kind == "connect":
         return read_connect(build, source, offsets)
-    place, shown, limits = offsets[kind], _FIELDS[kind], build.limits
+    place, shown, limits = offsets[kind], FIELDS[kind], build.limits
     wanted = [place[field] + (16 if how == "uuid" else 8) for field, how, _ in shown]
     starts = [place[field] for field, _, _ in shown]
-    parent = _PARENT.get(kind)
+    parent = PARENT.get(kind)
     owner = place[parent] if parent else place["conn"]
     first, end = min([owner, *starts]), max([owner + 8, *wanted])
     block = build.block(source, first, end - first)

@@ -20,17 +20,18 @@ from log.filters.shown import Shown
 from log.owing.owing import Owing
 from log.owing.pairs import followed
 from probes.api.load import load_api
-from probes.calls import waits
 from probes.calls.calls import Calls
 from probes.calls.counted import KernelCounts
 from probes.calls.endings import Endings
 from probes.calls.losses import Losses
 from probes.calls.tasks import Choice, Task, Tasks
+from probes.hanging.hanging import Hanging
+from probes.hanging.witnesses import Witnesses
 from probes.host.clock import WallClock
 from probes.host.daemons.before import Before
 from probes.host.daemons.guests import Guests
 from probes.host.daemons.programs import Daemons
-from probes.host.daemons.stacks import Inside
+from probes.host.daemons.stacks import Inside, Stacks
 from probes.host.libraries import coroutines
 from probes.host.libraries.mapwatch import Dropped, Mapped, Online, Record, watch_maps
 from probes.host.libraries.modules import Modules
@@ -60,6 +61,8 @@ from probes.tracing.rows import Rows
 NOTICED = 0.002
 SWEEP_NS = 1_000_000_000
 SWEEPS_UNUSED = 60
+# who waits so long for what nobody is known to have waits for what began before tracing
+WAITS_NS = 1_000_000_000
 # processes that ended so long ago are not asked for any more
 ENDED_NS = 60_000_000_000
 REMEMBERING = 0.02  # s at a time
@@ -87,7 +90,8 @@ class Session:
         hold_little()
         self._program, way = loading.take()
         self._options, self._way = options, way
-        table = load_api()
+        self._table = table = load_api()
+        self._witnesses = Witnesses(self._hanging)
         self.warnings = [*table.warnings, *([way.warning] if way.warning else [])]
         if way.name == PAIR and (
             risky := coroutines.find(sorted({mapping.pid for mapping in maps.scan()}))
@@ -158,6 +162,7 @@ class Session:
             is_own=self._modules.has,
             nested=options.filters.nested,
             left=self._left.ask if way.believes else lambda pid: None,
+            elder=self._witnesses,
         )
 
     def start(self, say: Callable[[str], None] = lambda text: None) -> list[Event]:
@@ -313,16 +318,16 @@ class Session:
         """Of calls that were under way before, those that are so yet, and are seen by nothing
         else.
         """
-        now = self._clock.epoch(time.monotonic_ns())
-        found = []
-        for one in inside:
-            if not self._calls.has_called(one.tid):
-                caller = self._processes.lookup(one.pid)
-                where = waits.place_of(one.waits_for, serves=one.serves)
-                found.append(
-                    UnderWay(now, None, one.tid, one.comm, caller, None, one.function, None, where)
-                )
-        return found
+        unseen = [one for one in inside if not self._calls.has_called(one.tid)]
+        found = self._hanging().describe(unseen, self._clock.epoch(time.monotonic_ns()))
+        return [one for one in found if self._options.filters.keeps(one)]
+
+    def look_at_waiting(self) -> None:
+        """Finds out who has the jobs that calls wait for, if that began before tracing."""
+        self._witnesses.watch_now(self._calls.unexplained(time.monotonic_ns()))
+
+    def _hanging(self) -> Hanging:
+        return Hanging(Stacks(), self._table, self._tasks.seen, redact=self._options.limits.redact)
 
     def _notice(self, seen: Sequence[Record]) -> None:
         """Processes that begin and end, and libraries that they load."""
@@ -434,6 +439,8 @@ class Session:
         now = time.monotonic_ns()
         self._coverage.refresh()
         self._modules.refresh()
+        if unexplained := self._calls.unexplained(now - WAITS_NS):
+            self._witnesses.watch(unexplained)
         for pid, tid in self._calls.open_threads():
             if not os.path.exists(f"/proc/{pid}/task/{tid}"):
                 self._happened.append(Exited(now, pid, tid, not os.path.exists(f"/proc/{pid}")))

@@ -12,6 +12,8 @@ from probes.host.allowed import check_tracing
 from probes.host.daemons.stacks import Stacks
 from probes.host.looking import maps
 from probes.host.looking.held import LOOKING
+from probes.internals.returns import PACKAGE as DISASSEMBLER
+from probes.internals.returns import can_be_found as can_disassemble
 from probes.internals.unwind import can_unwind
 from probes.tracing.covering import Guard
 from probes.verbs.looking_on import begin, look_on
@@ -34,12 +36,16 @@ def show_stuck(arguments: Sequence[str], guard: Guard) -> int:
         before = stacks.scan(pids)
         look_on(session, options.seconds)
         least = int(options.seconds * 1e9 / 2)
+        session.look_at_waiting()
         found = session.begun_before([one for one in before if stacks.is_still(one)])
         found += session.under_way(least)
     finally:
         session.stop()
         stacks.close()
-    for note in LOOKING.take():
+    notes = LOOKING.take()
+    if any(one.before for one in found) and not can_disassemble():
+        notes.append(f"on what calls are that began before is not known: install {DISASSEMBLER}")
+    for note in notes:
         say(note)
     render = jsonl.line if options.json else text.line
     print("".join(map(render, found)), end="", flush=True)

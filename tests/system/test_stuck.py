@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pytest
 
@@ -18,7 +20,7 @@ from probes.host.daemons.stacks import Inside, Stacks
 from tests import readme
 from tests.daemon import Daemon, Guest
 from tests.needs import PATIENCE, PYTHON, ROOT
-from tests.tracing import Event, Tracer
+from tests.tracing import WITH, Event, Result, Tracer
 
 # with a time limit of its own, so that the last one gives up before the tests do
 CLIENT = """
@@ -78,87 +80,169 @@ def inside(pid: int, function: str, count: int = 1) -> Inside:
         stacks.close()
 
 
-def under_way(tracer: Tracer, function: str) -> Event:
-    """It, told when asked for."""
-    told = sum(one["type"] == "under_way" for one in tracer.events)
-    os.kill(tracer.pid, signal.SIGUSR1)
-    tracer.wait_for(lambda one: one["type"] == "under_way", count=told + 1)
-    return tracer.wait_for(lambda one: one["type"] == "under_way" and one["function"] == function)
+def under_way(tracer: Tracer, function: str, is_wanted: Callable[[Event], bool] = bool) -> Event:
+    """It, told when asked for, as often as it takes until it is as wanted."""
+
+    def is_it(one: Event) -> bool:
+        return bool(one["type"] == "under_way" and one["function"] == function)
+
+    while True:
+        told = sum(map(is_it, tracer.events))
+        os.kill(tracer.pid, signal.SIGUSR1)
+        found = tracer.wait_for(is_it, count=told + 1)
+        if is_wanted(found):
+            return found
 
 
-def test_who_waits_for_whom(trace, hanging: Clients, libvirtd: Daemon, guest: Guest):
-    tracer = trace("--object", guest.name)
-    first = hanging.call("suspend")
-    inside(libvirtd.pid, "virDomainSuspend")
-    asking = under_way(tracer, "virDomainSuspend")
-    assert asking["where"] == "waiting for the monitor"
+class Hung(NamedTuple):
+    """A guest that stands still, and what is told of the calls on it, which hang."""
+
+    daemon: int
+    guest: Guest
+    uri: str
+    first: int  # the client that has the job
+    others: list[int]  # three that wait for it
+    last: int  # one more, that came when the later tracer was there
+    took: float  # s since the first call began, when it was looked
+    asking: Event  # of the first, asked of a tracer that was there before
+    waiting: Event  # of the others
+    stuck: list[Event]  # what `stuck` says, which came later
+    lines: list[str]  # the same as text
+    later: Event  # of the last one, asked of a tracer that came later
+    result: Result
+    later_result: Result
+    gave_up: list[str]  # what clients say that waited for the job
+
+
+@pytest.fixture(scope="module")
+def hung(libvirtd: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hung]:
+    """Clients wait for a job for 30 s: all that can be seen meanwhile is looked at, at once."""
+    guest = libvirtd.create(f"hung-{os.getpid()}")
+    go = tmp_path_factory.mktemp("hung") / "go"
+    os.mkfifo(go)
+    # these have begun, and look when they are told to
+    ready = f"import capstone, probes.tracing.session\nopen({str(go)!r}).read()"
+    before = Tracer("--object", guest.name)
+    later = Tracer("--object", guest.name, before=ready)
+    stuck = [later_stuck(ready, "--json"), later_stuck(ready)]
+    clients = Clients(libvirtd, guest)
+    try:
+        before.wait_attached()
+        os.kill(guest.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        first = clients.call("suspend")
+        inside(libvirtd.pid, "virDomainSuspend")
+        asking = under_way(before, "virDomainSuspend")
+        others = [clients.call("reset") for _ in range(3)]
+        inside(libvirtd.pid, "virDomainReset", len(others))
+        go.open("w").close()
+        waiting = under_way(before, "virDomainReset")
+        later.wait_attached()
+        last = clients.call("reset")
+        (in_json, errors), (in_text, _) = (one.communicate(timeout=60 * PATIENCE) for one in stuck)
+        took = time.monotonic() - began
+        later_waiting = under_way(later, "virDomainReset", lambda one: one["held_by"] is not None)
+        gave_up = [one.communicate(timeout=90 * PATIENCE)[0].strip() for one in (*others, last)]
+        later_result = later.stop()
+        os.kill(guest.pid, signal.SIGCONT)
+        assert first.wait(60 * PATIENCE) == 0 and stuck[0].returncode == 0, errors
+        pids = [one.pid for one in others]
+        found = [json.loads(line) for line in in_json.splitlines()]
+        ours = {first.pid, *pids, libvirtd.pid}
+        yield Hung(
+            libvirtd.pid, guest, libvirtd.uri, first.pid, pids, last.pid, took, asking, waiting,
+            [one for one in found if one["pid"] in ours], in_text.splitlines(), later_waiting,
+            before.stop(), later_result, gave_up,
+        )  # fmt: skip
+    finally:
+        os.kill(guest.pid, signal.SIGCONT)
+        clients.end()
+        before.kill()
+        later.kill()
+        for one in stuck:
+            one.kill()
+            one.wait()
+        libvirtd.end(guest)
+
+
+def later_stuck(before: str, *options: str) -> subprocess.Popen[str]:
+    """`stuck`, once that is over."""
+    program = WITH.format(before=before, root=str(ROOT))
+    command = [PYTHON, "-E", "-s", "-c", program, "stuck", "-d", "0.5", *options]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"
+    )
+
+
+def test_who_waits_for_whom(hung: Hung):
+    asking, waiting = hung.asking, hung.waiting
+    assert (asking["where"], asking["before"]) == ("waiting for the monitor", False)
     assert json.loads(asking["command"])["execute"] == "stop"
     assert asking["held_by"] is None and asking["age_ns"] > 0
-    others = [hanging.call("reset") for _ in range(3)]
-    inside(libvirtd.pid, "virDomainReset", len(others))
-    waiting = under_way(tracer, "virDomainReset")
     assert waiting["where"] == "waiting for the domain's job"
-    assert waiting["held_by"]["function"] == "virDomainSuspend"
-    assert waiting["held_by"]["pid"] == first.pid
-    assert waiting["object"]["name"] == guest.name
+    assert waiting["object"]["name"] == hung.guest.name and waiting["connection"] == hung.uri
+    by = waiting["held_by"]
+    assert (by["function"], by["pid"]) == ("virDomainSuspend", hung.first)
+    assert by["age_ns"] > waiting["age_ns"]
     names = {
-        guest.name: "web1",
+        hung.guest.name: "web1",
         os.path.basename(os.path.realpath(PYTHON)): "virsh",
         "python3": "virsh",
     }
     assert readme.quotes(asking, "waiting for", names)
-    of_client = next(
-        one
-        for one in tracer.events
-        if one["type"] == "under_way" and one["pid"] == others[0].pid and one["held_by"]
-    )
-    assert readme.quotes(of_client, str(others[0].pid), names)
-    for client in others:
-        output, _ = client.communicate(timeout=90 * PATIENCE)
-        assert output.strip() == TIMED_OUT
-    os.kill(guest.pid, signal.SIGCONT)
-    assert first.wait(60 * PATIENCE) == 0
-    result = tracer.stop()
-    (held,) = result.calls("virDomainSuspend", libvirtd.pid)
-    for pid in (libvirtd.pid, *(client.pid for client in others)):
-        for call in result.calls("virDomainReset", pid):
+    assert readme.quotes(waiting, str(waiting["pid"]), names)
+
+
+def test_call_that_gives_up_names_who_kept_it_waiting(hung: Hung):
+    assert set(hung.gave_up) == {TIMED_OUT} and len(hung.gave_up) == 4
+    (held,) = hung.result.calls("virDomainSuspend", hung.daemon)
+    everybody = [*hung.others, hung.last]
+    for pid in (hung.daemon, *everybody):
+        for call in hung.result.calls("virDomainReset", pid):
             assert call["error"]["name"] == "VIR_ERR_OPERATION_TIMEOUT"
             by = call["held_by"]
             assert (by["id"], by["function"], by["pid"]) == (
                 held["id"],
                 held["function"],
-                first.pid,
+                hung.first,
             )
-    assert len(result.calls("virDomainReset", libvirtd.pid)) == 3
+    assert len(hung.result.calls("virDomainReset", hung.daemon)) == len(everybody)
     assert "held_by" not in held
 
 
-def test_calls_that_hang_before_anybody_looks(hanging: Clients, libvirtd: Daemon):
-    first, second = hanging.call("suspend"), hanging.call("reset")
-    waits = {
-        (pid, function): inside(pid, function).waits_for
-        for pid in (libvirtd.pid, first.pid, second.pid)
-        for function in ("virDomainSuspend", "virDomainReset")
-        if (pid, function) not in ((first.pid, "virDomainReset"), (second.pid, "virDomainSuspend"))
-    }
-    assert waits[libvirtd.pid, "virDomainSuspend"] == "qemuMonitorSend"
-    assert waits[libvirtd.pid, "virDomainReset"] == "virDomainObjBeginJobInternal"
-    done = subprocess.run([*STUCK, "--json"], capture_output=True, text=True, timeout=60 * PATIENCE)
-    assert done.returncode == 0, done.stderr
-    told = {
-        (one["pid"], one["function"]): (one["where"], one["age_ns"])
-        for one in map(json.loads, done.stdout.splitlines())
-        if one["pid"] in (libvirtd.pid, first.pid, second.pid)
-    }
-    assert told == {
-        (libvirtd.pid, "virDomainSuspend"): ("waiting for the monitor", None),
-        (libvirtd.pid, "virDomainReset"): ("waiting for the domain's job", None),
-        (first.pid, "virDomainSuspend"): ("waiting for the daemon", None),
-        (second.pid, "virDomainReset"): ("waiting for the daemon", None),
-    }
-    shown = subprocess.run(STUCK, capture_output=True, text=True, timeout=60 * PATIENCE).stdout
-    (line,) = (one for one in shown.splitlines() if f" {first.pid} " in one)
-    assert line.endswith(" virDomainSuspend() begun before tracing, waiting for the daemon")
+def test_calls_that_hang_before_anybody_looks(hung: Hung):
+    """All is told of each. What a daemon does is told with its client's call."""
+    told = {one["pid"]: one for one in hung.stuck}
+    assert told.keys() == {hung.first, *hung.others} and len(hung.stuck) == len(told)
+    for one in told.values():
+        assert (one["object"]["name"], one["object"]["uuid"]) == (hung.guest.name, hung.guest.uuid)
+        assert one["connection"] == hung.uri and one["before"] and one["call"] is None
+        assert 0 < one["age_ns"] < hung.took * 1e9
+    asking = told.pop(hung.first)
+    assert (asking["function"], asking["where"]) == ("virDomainSuspend", "waiting for the monitor")
+    assert json.loads(asking["command"])["execute"] == "stop" and asking["held_by"] is None
+    for one in told.values():
+        assert (one["function"], one["where"]) == ("virDomainReset", "waiting for the domain's job")
+        by = one["held_by"]
+        assert (by["id"], by["function"], by["pid"]) == (None, "virDomainSuspend", hung.first)
+        assert by["exe"] == os.path.realpath(PYTHON)
+        assert one["age_ns"] < by["age_ns"] < hung.took * 1e9
+    (line,) = (one for one in hung.lines if f" {hung.others[0]} " in one)
+    held = rf"held by virDomainSuspend of {hung.first} \S+ root( \(.*\))? for [0-9.]+m?s"
+    assert re.search(
+        rf" virDomainReset\({hung.guest.name}\) begun before tracing, at least [0-9.]+m?s ago, "
+        rf"waiting for the domain's job, {held}$",
+        line,
+    ), line
+
+
+def test_job_that_was_begun_before_the_tracer(hung: Hung):
+    """It finds out who has it, as nobody has told it."""
+    assert (hung.later["pid"], hung.later["before"]) == (hung.last, False)
+    calls = hung.later_result.calls("virDomainReset", hung.last)
+    assert [call["error"]["name"] for call in calls] == ["VIR_ERR_OPERATION_TIMEOUT"]
+    for by in (hung.later["held_by"], calls[0]["held_by"]):
+        assert (by["id"], by["function"], by["pid"]) == (None, "virDomainSuspend", hung.first)
 
 
 def test_end_of_a_run_tells_what_hangs(trace, hanging: Clients, libvirtd: Daemon, guest: Guest):

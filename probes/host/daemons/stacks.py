@@ -21,12 +21,20 @@ from typing import NamedTuple
 from log.errors import TraceError
 from probes.host.looking import maps, opening, slow
 from probes.host.looking.held import LOOKING
-from probes.internals.elf import Symbol, read_elf
-from probes.internals.private import AGENT, BEGINS_JOB, DISPATCH, MONITOR, SEND
+from probes.internals.callsites import sites
+from probes.internals.elf import Elf, Symbol, bytes_at, read_elf
+from probes.internals.flow import LONGEST, NOTHING, Flow, follow
+from probes.internals.layouts import choose_layout
+from probes.internals.private import AGENT, BEGINS_JOB, DISPATCH, MONITOR, SEND, SENDS
+from probes.internals.returns import can_be_found as can_disassemble
 from probes.internals.unwind import Frame, Unwinder
+from probes.internals.waiting import places
 from probes.kernel import abi
+from probes.kernel.machines import steps
 
 MOST_HIDDEN = 4096  # bytes of a frame that does not tell of its caller
+MOST_CODE = 1 << 17  # bytes of a file's that are followed: anybody may present one
+_BY_CLOCK = 0x109  # FUTEX_WAIT_BITSET, CLOCK_REALTIME (linux/futex.h): until then, not so long
 MOST_FRAMES, MOST_THREADS, MOST_FILES = 96, 4096, 256
 # in it is every program with an event loop, all the time
 _LOOPS = frozenset({"virEventRunDefaultImpl", "virEventRunDefault"})
@@ -46,6 +54,17 @@ class Inside(NamedTuple):
     at: int  # where its return address is on the stack: the same call has it there
     serves: bool  # a daemon's, for a client
     waits_for: str | None  # one of the inner functions that wait
+    # of the functions that it is in, by name: which arguments they were given, as far as their
+    # code proves that a register has them yet
+    given: Mapping[str, Mapping[int, int]] = {}
+    layout: Mapping[str, Mapping[str, int]] = {}  # of libvirt's objects there; {}: not known
+    places: Mapping[str, int] = {}  # of what is in its private structs, as far as known
+    # where the time is (struct timespec) at which the thread's wait ends, by the clock; 0: none
+    until: int = 0
+
+
+# where a function was called, where that address is on the stack, and the registers there
+Caller = tuple[int, int, dict[int, int]]
 
 
 class _Code(NamedTuple):
@@ -63,14 +82,21 @@ class _File:
         self.frames: Unwinder | None = None
         self.functions: list[Symbol] = []
         self._starts: list[int] = []
+        self._flows: dict[int, Flow] = {}
+        self._left = MOST_CODE
+        self._sites: dict[str, tuple[int, ...]] = {}
+        self.path = mapping.path
+        self._elf: Elf | None = None
+        self._places: Mapping[str, int] | None = None
+        self._layout: Mapping[str, Mapping[str, int]] | None = None
         if slow.may_hang(mapping, proc):
             return
         with contextlib.suppress(TraceError, OSError):
             self.fd = opening.open_mapped(mapping, proc)
             self.frames = Unwinder(self.fd, mapping.path)
             if maps.is_library(mapping.path):
-                found = read_elf(self.fd, mapping.path).functions
-                self.functions = sorted(found, key=lambda one: one.offset)
+                self._elf = read_elf(self.fd, mapping.path)
+                self.functions = sorted(self._elf.functions, key=lambda one: one.offset)
                 self._starts = [one.offset for one in self.functions]
 
     def function(self, offset: int) -> Symbol | None:
@@ -78,6 +104,47 @@ class _File:
         at = bisect_right(self._starts, offset) - 1
         found = self.functions[at] if at >= 0 else None
         return found if found and offset < found.offset + found.size else None
+
+    def flow(self, function: Symbol) -> Flow:
+        """Where that one keeps its arguments; nothing without a disassembler."""
+        known = self._flows.get(function.offset)
+        if known is None:
+            can = can_disassemble() and 0 < function.size <= min(LONGEST, self._left)
+            self._left -= function.size if can else 0
+            known = follow(self._code(function), function.offset) if can else NOTHING
+            self._flows[function.offset] = known
+        return known
+
+    @property
+    def layout(self) -> Mapping[str, Mapping[str, int]]:
+        """Of the objects that its functions work on; {}: not known."""
+        if self._layout is None:
+            self._layout = choose_layout(self._elf, self.fd).offsets if self._elf else {}
+        return self._layout
+
+    @property
+    def places(self) -> Mapping[str, int]:
+        """Of what is in its private structs."""
+        if self._places is None:
+            named = {one.name: one for one in self.functions}
+            self._places = places(
+                named.__contains__,
+                lambda name: self.flow(named[name]),
+                lambda name: self._code(named[name]),
+            )
+        return self._places
+
+    def sites(self, function: str) -> tuple[int, ...]:
+        """The offsets behind its calls of that function of another file."""
+        if function not in self._sites:
+            self._sites[function] = sites(self.fd, self.path, function) if self.fd >= 0 else ()
+        return self._sites[function]
+
+    def _code(self, function: Symbol) -> bytes:
+        try:
+            return bytes_at(self.fd, function.offset, min(function.size, LONGEST))
+        except OSError:
+            return b""
 
 
 class Stacks:
@@ -99,9 +166,13 @@ class Stacks:
             found += filter(None, (self._look(pid, tid, mapped) for tid in tids[:MOST_THREADS]))
         return found
 
+    def look(self, pid: int, tid: int) -> Inside | None:
+        """That thread, if it is in a public function."""
+        return self._look(pid, tid, self._mappings(pid))
+
     def is_still(self, inside: Inside) -> bool:
         """Whether the thread is in that call yet."""
-        now = self._look(inside.pid, inside.tid, self._mappings(inside.pid))
+        now = self.look(inside.pid, inside.tid)
         return now is not None and (now.function, now.at) == (inside.function, inside.at)
 
     def close(self) -> None:
@@ -134,7 +205,8 @@ class Stacks:
         except OSError:
             return None
         try:
-            return self._walk(Thread(pid, tid, comm), memory, state, mapped)
+            found = self._walk(Thread(pid, tid, comm), memory, state, mapped)
+            return found and found._replace(until=_waits_until(state))
         finally:
             os.close(memory)
 
@@ -145,18 +217,28 @@ class Stacks:
         code, slot = int(state[-1], 16), 0
         public: tuple[str, int] | None = None
         waits, serves = None, False
+        given: dict[str, Mapping[int, int]] = {}
+        layout: Mapping[str, Mapping[str, int]] = {}
+        known: dict[str, int] = {}
         for depth in range(MOST_FRAMES):
             place = _place(code, mapped)
             named = after = None
+            here: Mapping[int, int] = {}
             if place is not None:
                 file = self._file(place.mapping)
                 # a return address is behind the call
                 offset = code - place.mapping.start + place.offset - (depth > 0)
                 named = file.function(offset)
+                is_public = named is not None and _is_public(named)
+                if named and depth and (is_public or named.name in _ASKED):
+                    held = file.flow(named).after.get(offset + 1, {})
+                    here = {held[one]: registers[one] for one in held if one in registers}
                 frame = file.frames.frame(offset) if file.frames else None
                 if frame and abi.HERE.return_address not in frame.saved:
                     break  # the thread began there
                 after = _caller(frame, registers, memory) if frame else None
+                if after and named and _place(after[0], mapped) is None:
+                    after = self._unhidden(named.name, after, mapped, memory)
             after = after or _next_return(registers[abi.HERE.stack_pointer], mapped, memory)
             if after is None:
                 break
@@ -166,10 +248,32 @@ class Stacks:
             if named.name in _WAITS:
                 waits = waits or named.name
             serves = serves or named.name == DISPATCH
-            is_public = named.version and _PUBLIC.fullmatch(named.version)
-            if is_public and named.name not in _LOOPS:
-                public = named.name, slot
-        return Inside(*thread, *public, serves, waits) if public else None
+            if is_public or named.name in _ASKED:
+                given[named.name] = here
+                known.update(file.places)
+            if is_public:
+                public, layout = (named.name, slot), file.layout
+        if public is None:
+            return None
+        return Inside(*thread, *public, serves, waits, given, layout, known)
+
+    def _unhidden(
+        self, name: str, after: Caller, mapped: list[_Code], memory: int
+    ) -> Caller | None:
+        """The caller of a function whose return address a tracer has replaced: of all places where
+        the process's program calls it the only one that has a caller itself.
+        """
+        _, slot, registers = after
+        program = mapped[0]  # the kernel maps it first, below all libraries
+        file = self._file(program.mapping)
+        found: list[int] = []
+        for offset in file.sites(name):
+            code = program.mapping.start + offset - program.offset
+            frame = file.frames.frame(offset - 1) if file.frames else None
+            caller = _caller(frame, registers, memory) if frame else None
+            if caller and _place(caller[0], mapped) and _is_behind_call(caller[0], memory):
+                found.append(code)
+        return (found[0], slot, registers) if len(found) == 1 else None
 
     def _file(self, mapping: maps.Mapping) -> _File:
         place = (mapping.major, mapping.minor, mapping.inode)
@@ -181,13 +285,23 @@ class Stacks:
         return known
 
 
+def _waits_until(state: list[str]) -> int:
+    """Where the end of the wait is that the thread is in; 0: it has none by the clock."""
+    if int(state[0]) != steps.FUTEX or int(state[2], 16) & _BY_CLOCK != _BY_CLOCK:
+        return 0
+    return int(state[4], 16)
+
+
+def _is_public(function: Symbol) -> bool:
+    is_one = function.version is not None and _PUBLIC.fullmatch(function.version) is not None
+    return is_one and function.name not in _LOOPS
+
+
 def _place(code: int, mapped: list[_Code]) -> _Code | None:
     return next((one for one in mapped if one.mapping.start <= code < one.mapping.end), None)
 
 
-def _caller(
-    frame: Frame, registers: Mapping[int, int], memory: int
-) -> tuple[int, int, dict[int, int]] | None:
+def _caller(frame: Frame, registers: Mapping[int, int], memory: int) -> Caller | None:
     """Where the function was called, where that address is, and the registers there."""
     if frame.register not in registers:
         return None
@@ -202,9 +316,7 @@ def _caller(
     return before.pop(abi.HERE.return_address), base + frame.saved[abi.HERE.return_address], before
 
 
-def _next_return(
-    stack: int, mapped: list[_Code], memory: int
-) -> tuple[int, int, dict[int, int]] | None:
+def _next_return(stack: int, mapped: list[_Code], memory: int) -> Caller | None:
     """Where a frame hides its caller, as one that a tracer waits for does: the next address on the
     stack that a call can have left there, where it is, and the registers.
     """
@@ -213,11 +325,13 @@ def _next_return(
     except (OSError, OverflowError):
         return None
     for i, (word,) in enumerate(struct.iter_unpack("<Q", words[: len(words) & ~7])):
-        if _place(word, mapped) and abi.HERE.ends_with_call(
-            os.pread(memory, abi.HERE.call_bytes, word - abi.HERE.call_bytes)
-        ):
+        if _place(word, mapped) and _is_behind_call(word, memory):
             return word, stack + 8 * i, {abi.HERE.stack_pointer: stack + 8 * i + 8}
     return None
+
+
+def _is_behind_call(code: int, memory: int) -> bool:
+    return abi.HERE.ends_with_call(os.pread(memory, abi.HERE.call_bytes, code - abi.HERE.call_bytes))
 
 
 class Thread(NamedTuple):
@@ -229,6 +343,7 @@ class Thread(NamedTuple):
 
 
 _WAITS = frozenset({BEGINS_JOB, MONITOR, SEND, *AGENT})
+_ASKED = _WAITS | {DISPATCH, SENDS}  # inner functions of which it is asked what they were given
 
 
 def _word(memory: int, address: int) -> int | None:

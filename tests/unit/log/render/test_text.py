@@ -469,6 +469,14 @@ HELD: dict[str, Value] = {
     [
         (None, "in the daemon", None, None, "begun before tracing, in the daemon"),
         (
+            -3_000_000_000,
+            "waiting for the domain's job",
+            None,
+            {"id": None, "function": "remoteDispatchDomainSave", "age_ns": 4_000_000_000},
+            "begun before tracing, at least 3.0s ago, waiting for the domain's job, held by "
+            "remoteDispatchDomainSave for 4.0s",
+        ),
+        (
             2_000_000_000,
             "waiting for the monitor",
             '{"execute":"\x1b[31m"}',
@@ -487,9 +495,10 @@ HELD: dict[str, Value] = {
 def test_call_that_is_under_way(
     age: int | None, where: str, command: str | None, held_by: Any, words: str
 ):
+    before = age is None or age < 0
     event = UnderWay(
-        SERVED.time, age, 7, "rpc", SERVED.caller, SERVED.client, "virDomainSuspend",
-        STOPPED.domain, where, command, held_by, None,
+        SERVED.time, age and abs(age), 7, "rpc", SERVED.caller, SERVED.client, "virDomainSuspend",
+        STOPPED.domain, where, command, held_by, None, before=before,
     )  # fmt: skip
     assert text.line(event) == (
         f"{AT[1]} 812 rpc root for 41207 virsh root virDomainSuspend(web1) {words}\n"

@@ -23,6 +23,7 @@ from probes.calls.causes import MOST_SENT
 from probes.calls.changes import MOST_CAUSES, MOST_PENDING
 from probes.calls.open import MOST_CHILDREN, MOST_LOOKED_AT, Extra, Message
 from probes.calls.tasks import Task
+from probes.calls.waits import Elder
 from probes.internals import private
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
@@ -50,8 +51,8 @@ def row(name: str) -> PlanRow:
     return PlanRow(function, None, function.library, entry, ret, returns, function.number)
 
 
-def new_calls(rows: list[PlanRow]) -> Calls:
-    calls = Calls(rows, TABLE, lambda task, pid, tid: TASK, lambda when: when)
+def new_calls(rows: list[PlanRow], elder: Elder | None = None) -> Calls:
+    calls = Calls(rows, TABLE, lambda task, pid, tid: TASK, lambda when: when, elder=elder)
     calls.covering = False
     return calls
 

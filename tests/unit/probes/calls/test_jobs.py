@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 
 from log.values import Value
-from probes.calls.jobs import AGENT_JOB, JOB, LONG_JOB, Holder, Jobs
+from probes.calls.jobs import Holder, Jobs
 from probes.calls.open import Open
+from probes.internals.waiting import AGENT_JOB, JOB, LONG_JOB
 
 PID, DOMAIN, OTHER = 7, 0x7F00, 0x7F80
 END = {JOB: "virDomainObjEndJob", AGENT_JOB: "virDomainObjEndAgentJob"}
@@ -28,11 +29,13 @@ def begins(jobs: Jobs, tid: int, kind: str = JOB, domain: int = DOMAIN) -> None:
 def test_call_waits_for_the_one_that_has_the_job(kind: str):
     jobs = Jobs()
     begins(jobs, 1, kind)
-    assert jobs.begun(1, 6, failed=False) is None and jobs.waiting(1) is None
+    jobs.begun(1, 6)
+    assert jobs.waiting(1) is None
     begins(jobs, 2, kind)
     waiting = jobs.waiting(2)
     assert waiting and waiting.since == 5 and jobs.holder(waiting) == Holder(1, 10, 6)
-    assert jobs.begun(2, 9, failed=True) == Holder(1, 10, 6)
+    assert jobs.all_waiting() == [(2, waiting)]
+    assert jobs.gave_up(2) == waiting and jobs.all_waiting() == []
     jobs.ends(PID, END[kind], fields(kind))
     assert jobs.holder(waiting) is None
 
@@ -41,25 +44,26 @@ def test_jobs_of_other_domains_and_with_the_agent_keep_nobody_waiting():
     jobs = Jobs()
     for tid, kind, domain in ((1, JOB, OTHER), (2, AGENT_JOB, DOMAIN)):
         begins(jobs, tid, kind, domain)
-        jobs.begun(tid, 6, failed=False)
+        jobs.begun(tid, 6)
     begins(jobs, 3)
     waiting = jobs.waiting(3)
     assert waiting and jobs.holder(waiting) is None
-    assert jobs.begun(3, 9, failed=True) is None
 
 
 def test_long_job_keeps_others_waiting():
     jobs = Jobs()
     begins(jobs, 1, LONG_JOB)
-    jobs.begun(1, 6, failed=False)
+    jobs.begun(1, 6)
     begins(jobs, 2)
-    assert jobs.begun(2, 9, failed=True) == Holder(1, 10, 6)
+    waiting = jobs.gave_up(2)
+    assert waiting and jobs.holder(waiting) == Holder(1, 10, 6)
 
 
 def test_what_was_not_seen_to_begin_is_nothing():
     jobs = Jobs()
     jobs.ends(PID, END[JOB], fields(JOB))
-    assert jobs.begun(1, 6, failed=False) is jobs.begun(1, 6, failed=True) is None
+    jobs.begun(1, 6)
+    assert jobs.gave_up(1) is None
     begins(jobs, 1)
     jobs.forget(1)
     assert jobs.waiting(1) is None

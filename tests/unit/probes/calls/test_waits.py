@@ -6,11 +6,12 @@ from __future__ import annotations
 import pytest
 
 from log.events import UnderWay
-from log.values import Value
+from log.values import Handle, Value
 from probes.calls import waits
 from probes.calls.calls import Calls
 from probes.calls.open import Message, Open, Sent
 from probes.internals.private import AGENT, BEGINS_JOB, MONITOR, SEND
+from probes.plans.handles import ONCE_CONNECT
 from tests.unit.probes.calls.test_calls import new_calls, row
 
 PID = 1
@@ -58,12 +59,43 @@ def test_call_that_waits_for_another_ones_job(calls: Calls):
     """It is told by the call that has it."""
     holder, waiting = begin(calls, 7), begin(calls, 8, 2, at=50)
     calls._in_call(BEGINS_JOB, holder, 7, 1, JOB)
-    assert calls._jobs.begun(7, 2, failed=False) is None
+    calls._jobs.begun(7, 2)
     calls._in_call(BEGINS_JOB, waiting, 8, 3, JOB)
     first, second = calls.under_way(100)
     assert first.held_by is None and second.where == "waiting for the domain's job"
     assert second.held_by and second.held_by["id"] == calls._open.id(holder, 7)
-    assert second.held_by["function"] == "virDomainSuspend"
+    assert second.held_by["function"] == "virDomainSuspend" and second.held_by["age_ns"] == 98
+    assert calls.unexplained(100) == []
+
+
+class Elder:
+    """Has seen who has what thread 8 waits for."""
+
+    def holder(self, pid: int, tid: int) -> dict[str, Value] | None:
+        return {"function": "virDomainSave"} if (pid, tid) == (PID, 8) else None
+
+
+def test_job_that_was_begun_before_tracing():
+    """Told by who has seen it; and of a call that gives up, too."""
+    calls = new_calls([row("virDomainSuspend")], elder=Elder())
+    for tid, number in ((8, 1), (9, 2)):
+        waiting = begin(calls, tid, number)
+        calls._in_call(BEGINS_JOB, waiting, tid, 3, {**JOB, "arg0": tid})
+    assert calls.unexplained(3) == [] and calls.unexplained(4) == [(PID, 8), (PID, 9)]
+    assert [one.held_by for one in calls.under_way(100)] == [{"function": "virDomainSave"}, None]
+    assert calls._waits.gave_up(8, 100) == {"function": "virDomainSave"}
+    assert calls._waits.gave_up(9, 100) is calls._waits.gave_up(9, 100) is None
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_connection_is_told_where_the_process_was_seen_to_have_it(calls: Calls, known: bool):
+    connection = Handle("connect", {"uri": "qemu:///system"}, 0x5000)
+    if known:
+        calls._decoder.constants_of(PID).learn((ONCE_CONNECT, 0x5000), connection)
+    domain = Handle("domain", {"name": "web1"}, 0x6000, 0x5000)
+    assert calls._waits._connection(domain, PID) == ("qemu:///system" if known else None)
+    assert calls._waits._connection(connection, PID) == "qemu:///system"
+    assert calls._waits._connection(None, PID) is None
 
 
 def test_call_is_told_once_with_what_a_daemon_does_for_it(calls: Calls):

@@ -156,7 +156,7 @@ def test_a_uri_with_a_long_part_is_cut_and_says_so(tmp_path) -> None:
         connection.close()
 
 
-@pytest.mark.parametrize("kind", sorted({*handles._FIELDS, "connect"}))
+@pytest.mark.parametrize("kind", sorted({*handles.FIELDS, "connect"}))
 def test_null_and_what_is_no_memory(kind: str) -> None:
     read = Reader(kind)
     assert (read(0), read(NOWHERE)) == (None, Unreadable(NOWHERE))
@@ -185,7 +185,7 @@ def test_the_parts_of_a_uri_are_found_in_it_again(
         "path": "/system",
         "query": query,
     }
-    found = urlsplit(handles._join_uri(parts, port))
+    found = urlsplit(handles.join_uri(parts, port))
     assert (found.scheme, found.path, found.query) == (scheme, "/system", query or "")
     assert (found.username, found.hostname or "") == (user, server)
     assert found.port == (port if server and port else None)
@@ -199,4 +199,4 @@ def test_unreadable_parts_are_empty() -> None:
         "path": "/system",
         "query": Unreadable(16),
     }
-    assert handles._join_uri(parts, -1) == "qemu:///system"
+    assert handles.join_uri(parts, -1) == "qemu:///system"

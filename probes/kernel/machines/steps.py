@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What each instruction of a function does to registers and memory, of x86-64."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from probes.kernel.abi import HERE
+from probes.kernel.machines.machine import Instruction
+
+FUTEX = 202  # number of the system call that waits for other threads
+NEAR_CALL, POINTER_CALL = b"\xe8", b"\xff\x15"  # call function; call *distance(%rip)
+# the registers of integers, as tables of frames number them
+_NUMBERS = {
+    "a": 0, "d": 1, "c": 2, "b": 3, "si": 4, "di": 5, "bp": 6, "sp": 7,
+    **{f"r{i}": i for i in range(8, 16)},
+}  # fmt: skip
+_register = re.compile(r"[er]?([abcd])[xlh]|[er]?(si|di|bp|sp)l?|(r[0-9]+)[dwb]?").fullmatch
+ARGUMENTS = (5, 4, 1, 2, 8, 9)  # registers, in their order
+MAY_CHANGE = frozenset({0, 1, 2, 4, 5, 8, 9, 10, 11})  # registers, in a function that is called
+
+
+def register(name: str) -> int | None:
+    """The number of the register that is, or has, the one of that name."""
+    found = _register(name)
+    return _NUMBERS[next(filter(None, found.groups()))] if found else None
+
+
+class Step(NamedTuple):
+    """What one instruction does to registers and memory."""
+
+    line: Instruction
+    writes: frozenset[int]
+    copies: tuple[int, int] | None = None  # from one register to another, whole or half of it
+    # eight bytes between a register and memory, at a distance from another register
+    loads: tuple[int, int] | None = None
+    stores: tuple[int, int, int] | None = None  # the last: the register that is stored
+
+
+def steps(code: bytes, offset: int) -> list[Step]:
+    """A function's instructions, one by one; none if not all of it are some."""
+    if HERE.name != "x86-64":  # what follows from these is not known there
+        return []
+    engine = HERE.disassembler(64)
+    engine.detail = True
+    found = [_step(engine, one) for one in engine.disasm(code, offset)]
+    return found if found and found[-1].line.end == offset + len(code) else []
+
+
+def _step(engine: Any, one: Any) -> Step:
+    import capstone
+
+    name = one.mnemonic.split()[-1]
+    line = Instruction(one.address, one.size, name, one.op_str)
+    named = (register(engine.reg_name(number)) for number in one.regs_access()[1])
+    writes = frozenset(number for number in named if number is not None)
+    if name != "mov" or len(one.operands) != 2:
+        return Step(line, writes)
+    to, source = (_place(engine, operand, capstone) for operand in one.operands)
+    if isinstance(to, int) and isinstance(source, int) and one.operands[0].size >= 4:
+        return Step(line, writes, copies=(source, to))
+    if one.operands[0].size == 8:
+        if isinstance(to, int) and isinstance(source, tuple):
+            return Step(line, writes, loads=source)
+        if isinstance(to, tuple) and isinstance(source, int):
+            return Step(line, writes, stores=(*to, source))
+    return Step(line, writes)
+
+
+def _place(engine: Any, operand: Any, capstone: Any) -> int | tuple[int, int] | None:
+    """A register, or memory at a distance from one."""
+    if operand.type == capstone.x86.X86_OP_REG:
+        return register(engine.reg_name(operand.reg))
+    if operand.type != capstone.x86.X86_OP_MEM or operand.mem.index or operand.mem.segment:
+        return None
+    base = register(engine.reg_name(operand.mem.base)) if operand.mem.base else None
+    return None if base is None else (base, operand.mem.disp)
+
+
