@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which registers have a function's arguments, as its code proves; and what that says of libvirt."""
+"""Which registers have a function's arguments, as its code proves; what that says of libvirt."""
 
 from __future__ import annotations
 
