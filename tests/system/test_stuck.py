@@ -35,6 +35,8 @@ except libvirt.libvirtError as error:
     print(error.get_error_code(), flush=True)
 """
 TIMED_OUT = "68"  # VIR_ERR_OPERATION_TIMEOUT
+# what takes long before anything is looked at
+READY = "import capstone, probes.tracing.session"
 STUCK = [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "stuck", "-d", "0.5"]
 
 
@@ -116,15 +118,14 @@ class Hung(NamedTuple):
 
 @pytest.fixture(scope="module")
 def hung(libvirtd: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hung]:
-    """Clients wait for a job for 30 s: all that can be seen meanwhile is looked at, at once."""
+    """Clients give up after 30 s: all that can be seen meanwhile is looked at at once, and again
+    if that was too late.
+    """
     guest = libvirtd.create(f"hung-{os.getpid()}")
     go = tmp_path_factory.mktemp("hung") / "go"
     os.mkfifo(go)
-    # these have begun, and look when they are told to
-    ready = f"import capstone, probes.tracing.session\nopen({str(go)!r}).read()"
     before = Tracer("--object", guest.name)
-    later = Tracer("--object", guest.name, before=ready)
-    stuck = [later_stuck(ready, "--json"), later_stuck(ready)]
+    later = Tracer("--object", guest.name, before=f"{READY}; open({str(go)!r}).read()")
     clients = Clients(libvirtd, guest)
     try:
         before.wait_attached()
@@ -133,25 +134,33 @@ def hung(libvirtd: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         first = clients.call("suspend")
         inside(libvirtd.pid, "virDomainSuspend")
         asking = under_way(before, "virDomainSuspend")
-        others = [clients.call("reset") for _ in range(3)]
-        inside(libvirtd.pid, "virDomainReset", len(others))
+        waiting, found = None, None
+        while waiting is None or found is None:
+            stuck = [later_stuck("--json"), later_stuck()]
+            others = [clients.call("reset") for _ in range(3)]
+            waiting = waiting or under_way_of(before, others[0])
+            inside_all(libvirtd.pid, others)
+            told = [one.communicate(timeout=60 * PATIENCE) for one in stuck]
+            took = time.monotonic() - began
+            if all(one.poll() is None for one in others):
+                found = [out for out, _ in told]
+        assert stuck[0].returncode == 0, told
         go.open("w").close()
-        waiting = under_way(before, "virDomainReset")
         later.wait_attached()
-        last = clients.call("reset")
-        (in_json, errors), (in_text, _) = (one.communicate(timeout=60 * PATIENCE) for one in stuck)
-        took = time.monotonic() - began
-        later_waiting = under_way(later, "virDomainReset", lambda one: one["held_by"] is not None)
+        later_waiting = None
+        while later_waiting is None:
+            last = clients.call("reset")
+            later_waiting = under_way_of(later, last)
         gave_up = [one.communicate(timeout=90 * PATIENCE)[0].strip() for one in (*others, last)]
         later_result = later.stop()
         os.kill(guest.pid, signal.SIGCONT)
-        assert first.wait(60 * PATIENCE) == 0 and stuck[0].returncode == 0, errors
+        assert first.wait(60 * PATIENCE) == 0
         pids = [one.pid for one in others]
-        found = [json.loads(line) for line in in_json.splitlines()]
+        in_json = [json.loads(line) for line in found[0].splitlines()]
         ours = {first.pid, *pids, libvirtd.pid}
         yield Hung(
             libvirtd.pid, guest, libvirtd.uri, first.pid, pids, last.pid, took, asking, waiting,
-            [one for one in found if one["pid"] in ours], in_text.splitlines(), later_waiting,
+            [one for one in in_json if one["pid"] in ours], found[1].splitlines(), later_waiting,
             before.stop(), later_result, gave_up,
         )  # fmt: skip
     finally:
@@ -159,19 +168,44 @@ def hung(libvirtd: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         clients.end()
         before.kill()
         later.kill()
-        for one in stuck:
-            one.kill()
-            one.wait()
         libvirtd.end(guest)
 
 
-def later_stuck(before: str, *options: str) -> subprocess.Popen[str]:
-    """`stuck`, once that is over."""
-    program = WITH.format(before=before, root=str(ROOT))
+def under_way_of(tracer: Tracer, client: subprocess.Popen[str]) -> Event | None:
+    """What the client waits for and who has it, told when asked for; None: it has given up."""
+    number = 0
+
+    def is_it(one: Event) -> bool:
+        return one["type"] in ("under_way", "call") and one["pid"] == client.pid
+
+    while True:
+        os.kill(tracer.pid, signal.SIGUSR1)
+        number += 1
+        found = tracer.wait_for(is_it, count=number)
+        if found["type"] == "call":
+            return None
+        if found["held_by"]:
+            return found
+
+
+def inside_all(pid: int, clients: list[subprocess.Popen[str]]) -> None:
+    """Returns when each has a thread of the daemon that waits for it, or has given up."""
+    stacks = Stacks()
+    try:
+        while all(one.poll() is None for one in clients):
+            found = [one for one in stacks.scan([pid]) if one.function == "virDomainReset"]
+            if len([one for one in found if one.waits_for]) >= len(clients):
+                return
+    finally:
+        stacks.close()
+
+
+def later_stuck(*options: str) -> subprocess.Popen[str]:
+    """`stuck`, once its input ends."""
+    program = WITH.format(before=f"{READY}; sys.stdin.read()", root=str(ROOT))
     command = [PYTHON, "-E", "-s", "-c", program, "stuck", "-d", "0.5", *options]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"
-    )
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_who_waits_for_whom(hung: Hung):
