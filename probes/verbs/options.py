@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import pwd
 from collections.abc import Sequence
 from pathlib import Path
@@ -177,7 +178,7 @@ def tracing_parser(version: str, *, records: bool = False) -> Parser:
         formatter_class=in_lines,
     )
     which = parser.add_argument_group("which calls")
-    add_choice(which, _uid)
+    add_choice(which, uid_of)
     add_outcomes(which)
     add_both(which)
     which.add_argument(
@@ -266,8 +267,8 @@ def tracing_parser(version: str, *, records: bool = False) -> Parser:
     return parser
 
 
-def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
-    """The filters that the options ask for. TraceError for a process that is not there."""
+def chosen(options: argparse.Namespace) -> Filters:
+    """Whose calls, of which functions, on what. TraceError for a process that is not there."""
     from probes.tracing.filters import Filters
 
     for pid in options.pids:
@@ -279,6 +280,13 @@ def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
         comms=tuple(options.comms),
         functions=tuple(options.functions),
         objects=tuple(options.objects),
+    )
+
+
+def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
+    """The filters that the options ask for. TraceError for a process that is not there."""
+    return dataclasses.replace(
+        chosen(options),
         writes=options.writes,
         failed=options.failed,
         slower_ns=options.slower,
@@ -316,7 +324,8 @@ def _percent(text: str) -> float:
     return number(text, "a part in percent", 0, 99) / 100
 
 
-def _uid(user: str) -> int:
+def uid_of(user: str) -> int:
+    """The number of a user, by name or number."""
     if user.isdecimal() and int(user) < 1 << 32:
         return int(user)
     try:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from log.verbs.usage import Parser, add_json, add_seconds, number, repeated, rows
+from log.verbs.usage import Parser, add_choice, add_json, add_seconds, number, repeated, rows
 
 
 def list_parser() -> Parser:
@@ -62,6 +62,7 @@ def top_parser() -> Parser:
     """The options of `top`."""
     # only here: the other verbs need not wait for it
     from log.report.busiest import SORTS
+    from probes.verbs.options import uid_of
 
     parser = Parser(
         prog="libvirt-trace top",
@@ -84,6 +85,7 @@ def top_parser() -> Parser:
         help="rows of a table, at most, where there is no screen to fill; 0: all (10)",
     )
     parser.add_argument("--once", action="store_true", help="one look")
+    add_choice(parser.add_argument_group("which calls"), uid_of)
     add_json(parser, "as JSON lines, every row")
     return parser
 

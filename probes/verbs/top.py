@@ -22,6 +22,7 @@ from probes.tracing.loading import Loading
 from probes.tracing.session import Session
 from probes.verbs.looking_on import begin
 from probes.verbs.looks import BEHIND, Looks
+from probes.verbs.options import chosen
 from probes.verbs.parsers import top_parser
 from probes.verbs.signals import Signals
 
@@ -47,7 +48,7 @@ def show_top(arguments: Sequence[str], guard: Guard) -> int:
     if is_screen:
         need_rich()
     signals = Signals(reopens=False, patience=2)
-    session = begin(guard, loading)
+    session = begin(guard, loading, filters=chosen(options))
     session.start()
     try:
         notes = [note for note in (unseen(),) if note]

@@ -11,6 +11,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.kernel.conftest import CALLS, TRACER, Steps
 from tests.kernel.jobs import Terminal, terminal
 from tests.needs import PATIENCE
@@ -18,13 +20,15 @@ from tests.needs import PATIENCE
 __all__ = ["terminal"]  # a fixture
 
 
-def test_calls_of_a_program_are_counted_exactly(caller, tmp_path: Path) -> None:
-    """The others on this host have other names."""
+@pytest.mark.parametrize("by", ["-n", "-p"])
+def test_calls_of_a_program_are_counted_exactly(caller, tmp_path: Path, by: str) -> None:
+    """The others on this host have other names, and are not asked for."""
     program = tmp_path / "counted-calls"
     shutil.copy(caller("steps"), program)
     step = Steps(program)
+    which = [by, program.name if by == "-n" else str(step.pid)]
     looking = subprocess.Popen(
-        [*TRACER, "top", "--once", "--json", "-d", "600"],
+        [*TRACER, "top", "--once", "--json", "-d", "600", *which, "-u", "root"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -36,14 +40,15 @@ def test_calls_of_a_program_are_counted_exactly(caller, tmp_path: Path) -> None:
     assert (looking.returncode, step.end()) == (0, 0), complaints
     (line,) = output.splitlines()
     shown = json.loads(line)
-    mine = [row for row in shown["clients"] if row["client"]["program"] == program.name]
+    mine = shown["clients"]
+    assert [row["client"]["program"] for row in mine] == [program.name]
     assert [(row["client"]["user"], row["calls"], row["failed"]) for row in mine] == [
         ("root", CALLS, 0)
     ]
     for rows in ("functions", "domains"):
         named = {row[rows[:-1]]: row for row in shown[rows]}
-        assert named["virDomainGetName" if rows == "functions" else "test"]["calls"] >= CALLS
-    assert sum(row["calls"] for row in shown["clients"]) == shown["calls"]
+        assert named["virDomainGetName" if rows == "functions" else "test"]["calls"] == CALLS
+    assert shown["calls"] == CALLS
     assert (shown["type"], shown["lost"], mine[0]["queue_ns"]) == ("top", 0, None)
 
 

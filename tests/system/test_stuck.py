@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
+from log.recording.parse import parse
+from log.render import text
 from probes.host.daemons.stacks import Inside, Stacks
 from tests import readme
 from tests.daemon import Daemon, Guest
@@ -37,7 +39,6 @@ except libvirt.libvirtError as error:
 TIMED_OUT = "68"  # VIR_ERR_OPERATION_TIMEOUT
 # what takes long before anything is looked at
 READY = "import capstone, probes.tracing.session"
-STUCK = [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "stuck", "-d", "0.5"]
 
 
 class Clients:
@@ -70,16 +71,18 @@ def hanging(guest: Guest, libvirtd: Daemon) -> Iterator[Clients]:
     clients.end()
 
 
-def inside(pid: int, function: str, count: int = 1) -> Inside:
-    """A thread of the process, as soon as so many are in a function and wait there."""
-    stacks = Stacks()
-    try:
-        while True:
-            found = [one for one in stacks.scan([pid]) if one.function == function]
-            if len([one for one in found if one.waits_for]) == count:
-                return found[0]
-    finally:
-        stacks.close()
+STACKS = Stacks()  # knows the library after the first look
+
+
+def waiting_in(pid: int, function: str) -> list[Inside]:
+    """Threads of the process that are in a function and wait there."""
+    return [one for one in STACKS.scan([pid]) if one.function == function and one.waits_for]
+
+
+def inside(pid: int, function: str) -> None:
+    """Returns as soon as a thread of the process is in the function, and waits there."""
+    while not waiting_in(pid, function):
+        pass
 
 
 def under_way(tracer: Tracer, function: str, is_wanted: Callable[[Event], bool] = bool) -> Event:
@@ -109,11 +112,11 @@ class Hung(NamedTuple):
     asking: Event  # of the first, asked of a tracer that was there before
     waiting: Event  # of the others
     stuck: list[Event]  # what `stuck` says, which came later
-    lines: list[str]  # the same as text
     later: Event  # of the last one, asked of a tracer that came later
     result: Result
     later_result: Result
     gave_up: list[str]  # what clients say that waited for the job
+    waited: int  # how many there were
 
 
 @pytest.fixture(scope="module")
@@ -136,32 +139,33 @@ def hung(libvirtd: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         asking = under_way(before, "virDomainSuspend")
         waiting, found = None, None
         while waiting is None or found is None:
-            stuck = [later_stuck("--json"), later_stuck()]
+            stuck = later_stuck()
             others = [clients.call("reset") for _ in range(3)]
+            all_inside(libvirtd.pid, others)
             waiting = waiting or under_way_of(before, others[0])
-            inside_all(libvirtd.pid, others)
-            told = [one.communicate(timeout=60 * PATIENCE) for one in stuck]
+            output, errors = stuck.communicate(timeout=60 * PATIENCE)
             took = time.monotonic() - began
             if all(one.poll() is None for one in others):
-                found = [out for out, _ in told]
-        assert stuck[0].returncode == 0, told
+                found = output.splitlines()
+        assert stuck.returncode == 0, errors
         go.open("w").close()
         later.wait_attached()
         later_waiting = None
         while later_waiting is None:
             last = clients.call("reset")
+            all_inside(libvirtd.pid, [*(one for one in others if one.poll() is None), last])
             later_waiting = under_way_of(later, last)
         gave_up = [one.communicate(timeout=90 * PATIENCE)[0].strip() for one in (*others, last)]
         later_result = later.stop()
         os.kill(guest.pid, signal.SIGCONT)
         assert first.wait(60 * PATIENCE) == 0
         pids = [one.pid for one in others]
-        in_json = [json.loads(line) for line in found[0].splitlines()]
+        in_json = [json.loads(line) for line in found]
         ours = {first.pid, *pids, libvirtd.pid}
         yield Hung(
             libvirtd.pid, guest, libvirtd.uri, first.pid, pids, last.pid, took, asking, waiting,
-            [one for one in in_json if one["pid"] in ours], found[1].splitlines(), later_waiting,
-            before.stop(), later_result, gave_up,
+            [one for one in in_json if one["pid"] in ours], later_waiting, before.stop(),
+            later_result, gave_up, len(clients.running) - 1,
         )  # fmt: skip
     finally:
         os.kill(guest.pid, signal.SIGCONT)
@@ -176,7 +180,8 @@ def under_way_of(tracer: Tracer, client: subprocess.Popen[str]) -> Event | None:
     number = 0
 
     def is_it(one: Event) -> bool:
-        return one["type"] in ("under_way", "call") and one["pid"] == client.pid
+        is_ours = one.get("function") == "virDomainReset" and one["pid"] == client.pid
+        return is_ours and one["type"] in ("under_way", "call")
 
     while True:
         os.kill(tracer.pid, signal.SIGUSR1)
@@ -188,22 +193,17 @@ def under_way_of(tracer: Tracer, client: subprocess.Popen[str]) -> Event | None:
             return found
 
 
-def inside_all(pid: int, clients: list[subprocess.Popen[str]]) -> None:
-    """Returns when each has a thread of the daemon that waits for it, or has given up."""
-    stacks = Stacks()
-    try:
-        while all(one.poll() is None for one in clients):
-            found = [one for one in stacks.scan([pid]) if one.function == "virDomainReset"]
-            if len([one for one in found if one.waits_for]) >= len(clients):
-                return
-    finally:
-        stacks.close()
+def all_inside(pid: int, clients: list[subprocess.Popen[str]]) -> None:
+    """Returns when each has a thread of the daemon that waits for it, or one has given up."""
+    while all(one.poll() is None for one in clients):
+        if len(waiting_in(pid, "virDomainReset")) >= len(clients):
+            return
 
 
-def later_stuck(*options: str) -> subprocess.Popen[str]:
+def later_stuck() -> subprocess.Popen[str]:
     """`stuck`, once its input ends."""
     program = WITH.format(before=f"{READY}; sys.stdin.read()", root=str(ROOT))
-    command = [PYTHON, "-E", "-s", "-c", program, "stuck", "-d", "0.5", *options]
+    command = [PYTHON, "-E", "-s", "-c", program, "stuck", "-d", "0.5", "--json"]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
@@ -240,7 +240,7 @@ def test_call_that_gives_up_names_who_kept_it_waiting(hung: Hung):
                 held["function"],
                 hung.first,
             )
-    assert len(hung.result.calls("virDomainReset", hung.daemon)) == len(everybody)
+    assert len(hung.result.calls("virDomainReset", hung.daemon)) == hung.waited
     assert "held_by" not in held
 
 
@@ -261,13 +261,20 @@ def test_calls_that_hang_before_anybody_looks(hung: Hung):
         assert (by["id"], by["function"], by["pid"]) == (None, "virDomainSuspend", hung.first)
         assert by["exe"] == os.path.realpath(PYTHON)
         assert one["age_ns"] < by["age_ns"] < hung.took * 1e9
-    (line,) = (one for one in hung.lines if f" {hung.others[0]} " in one)
+    (other,) = (one for one in hung.stuck if one["pid"] == hung.others[0])
+    line = in_text(other)
     held = rf"held by virDomainSuspend of {hung.first} \S+ root( \(.*\))? for [0-9.]+m?s"
     assert re.search(
         rf" virDomainReset\({hung.guest.name}\) begun before tracing, at least [0-9.]+m?s ago, "
         rf"waiting for the domain's job, {held}$",
         line,
     ), line
+
+
+def in_text(event: Event) -> str:
+    told = parse(json.dumps(event).encode() + b"\n")
+    assert told is not None
+    return text.line(told).rstrip("\n")
 
 
 def test_job_that_was_begun_before_the_tracer(hung: Hung):
@@ -307,14 +314,15 @@ domain.undefine()
 
 def test_top_tells_waiting_from_work(libvirtd: Daemon):
     """Who asks waits until the daemon takes it, for each call anew."""
+    name = f"counted-{os.getpid()}"
+    program = [PYTHON, "-E", "-s", str(ROOT / "tracer.py")]
     looking = subprocess.Popen(
-        [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "top", "--once", "--json", "-d", "600"],
+        [*program, "top", "--once", "--json", "-d", "600", "--object", name],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert looking.stderr and "counting calls" in looking.stderr.readline()
-    name = f"counted-{os.getpid()}"
     defined = (
         f"<domain type='qemu'><name>{name}</name><memory>1024</memory>"
         "<os><type>hvm</type></os></domain>"
@@ -323,7 +331,8 @@ def test_top_tells_waiting_from_work(libvirtd: Daemon):
     looking.send_signal(signal.SIGINT)
     output, complaints = looking.communicate(timeout=60 * PATIENCE)
     assert looking.returncode == 0, complaints
-    (row,) = [row for row in json.loads(output)["domains"] if row["domain"] == name]
+    (row,) = json.loads(output)["domains"]
+    assert row["domain"] == name
     assert (row["calls"], row["queued"], row["failed"]) == (25, 25, 0)
     assert 0 < row["longest_queue_ns"] < row["queue_ns"]
     assert row["daemon_ns"] > 0 and row["queue_ns"] + row["daemon_ns"] < row["total_ns"]
