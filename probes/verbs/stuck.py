@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from log.errors import TraceError, say
+from log.events import UnderWay
 from log.render import jsonl, text
 from probes.host.allowed import check_tracing
 from probes.host.daemons.stacks import Stacks
@@ -39,16 +40,20 @@ def show_stuck(arguments: Sequence[str], guard: Guard) -> int:
         session.look_at_waiting()
         found = session.begun_before([one for one in before if stacks.is_still(one)])
         found += session.under_way(least)
+        _show(found, as_json=options.json)  # to end takes long where much is called
     finally:
         session.stop()
         stacks.close()
+    return 0
+
+
+def _show(found: Sequence[UnderWay], *, as_json: bool) -> None:
     notes = LOOKING.take()
     if any(one.before for one in found) and not can_disassemble():
         notes.append(f"on what calls are that began before is not known: install {DISASSEMBLER}")
     for note in notes:
         say(note)
-    render = jsonl.line if options.json else text.line
+    render = jsonl.line if as_json else text.line
     print("".join(map(render, found)), end="", flush=True)
-    if not found and not options.json:
+    if not found and not as_json:
         say("no call is under way for long")
-    return 0

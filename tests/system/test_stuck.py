@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-from log.recording.parse import parse
+from log.recording.parse import moment, parse
 from log.render import text
 from probes.host.daemons.stacks import Inside, Stacks
 from tests import readme
@@ -143,11 +143,15 @@ def hung(libvirtd: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             others = [clients.call("reset") for _ in range(3)]
             all_inside(libvirtd.pid, others)
             waiting = waiting or under_way_of(before, others[0])
-            output, errors = stuck.communicate(timeout=60 * PATIENCE)
+            assert stuck.stdin and stuck.stdout
+            stuck.stdin.close()
+            lines = [stuck.stdout.readline()]
             took = time.monotonic() - began
-            if all(one.poll() is None for one in others):
-                found = output.splitlines()
-        assert stuck.returncode == 0, errors
+            lines += stuck.stdout.readlines()
+            assert stuck.wait(60 * PATIENCE) == 0
+            told = [json.loads(line) for line in lines]
+            if is_in_time(before, others, told):
+                found = told
         go.open("w").close()
         later.wait_attached()
         later_waiting = None
@@ -160,11 +164,10 @@ def hung(libvirtd: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         os.kill(guest.pid, signal.SIGCONT)
         assert first.wait(60 * PATIENCE) == 0
         pids = [one.pid for one in others]
-        in_json = [json.loads(line) for line in found]
         ours = {first.pid, *pids, libvirtd.pid}
         yield Hung(
             libvirtd.pid, guest, libvirtd.uri, first.pid, pids, last.pid, took, asking, waiting,
-            [one for one in in_json if one["pid"] in ours], later_waiting, before.stop(),
+            [one for one in found if one["pid"] in ours], later_waiting, before.stop(),
             later_result, gave_up, len(clients.running) - 1,
         )  # fmt: skip
     finally:
@@ -193,6 +196,21 @@ def under_way_of(tracer: Tracer, client: subprocess.Popen[str]) -> Event | None:
             return found
 
 
+def is_in_time(tracer: Tracer, clients: list[subprocess.Popen[str]], told: list[Event]) -> bool:
+    """Whether none had given up when it was looked."""
+    looked = moment(told[0]["time"])
+    for client in {one.pid for one in clients} - {one["pid"] for one in told}:
+
+        def is_it(one: Event, pid: int = client) -> bool:
+            is_end = one["type"] == "call" and one["function"] == "virDomainReset"
+            return is_end and one["pid"] == pid
+
+        ended = tracer.wait_for(is_it)
+        if moment(ended["time"]) + ended["duration_ns"] < looked:
+            return False
+    return True
+
+
 def all_inside(pid: int, clients: list[subprocess.Popen[str]]) -> None:
     """Returns when each has a thread of the daemon that waits for it, or one has given up."""
     while all(one.poll() is None for one in clients):
@@ -205,7 +223,7 @@ def later_stuck() -> subprocess.Popen[str]:
     program = WITH.format(before=f"{READY}; sys.stdin.read()", root=str(ROOT))
     command = [PYTHON, "-E", "-s", "-c", program, "stuck", "-d", "0.5", "--json"]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
 
 
 def test_who_waits_for_whom(hung: Hung):
