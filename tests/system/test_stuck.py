@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
-from log.recording.parse import moment, parse
+from log.parsing.fields import moment
+from log.parsing.parse import parse
 from log.render import text
 from probes.host.daemons.stacks import Inside, Stacks
 from tests import readme
@@ -203,7 +204,7 @@ def is_in_time(tracer: Tracer, clients: list[subprocess.Popen[str]], told: list[
 
         def is_it(one: Event, pid: int = client) -> bool:
             is_end = one["type"] == "call" and one["function"] == "virDomainReset"
-            return is_end and one["pid"] == pid
+            return bool(is_end and one["pid"] == pid)
 
         ended = tracer.wait_for(is_it)
         if moment(ended["time"]) + ended["duration_ns"] < looked:
