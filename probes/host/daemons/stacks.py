@@ -331,7 +331,9 @@ def _next_return(stack: int, mapped: list[_Code], memory: int) -> Caller | None:
 
 
 def _is_behind_call(code: int, memory: int) -> bool:
-    return abi.HERE.ends_with_call(os.pread(memory, abi.HERE.call_bytes, code - abi.HERE.call_bytes))
+    return abi.HERE.ends_with_call(
+        os.pread(memory, abi.HERE.call_bytes, code - abi.HERE.call_bytes)
+    )
 
 
 class Thread(NamedTuple):

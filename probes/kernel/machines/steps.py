@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from probes.kernel.abi import HERE
 from probes.kernel.machines.machine import Instruction
+from probes.kernel.machines.x86_64 import instruction
 
 FUTEX = 202  # number of the system call that waits for other threads
 NEAR_CALL, POINTER_CALL = b"\xe8", b"\xff\x15"  # call function; call *distance(%rip)
@@ -42,7 +43,9 @@ def steps(code: bytes, offset: int) -> list[Step]:
     """A function's instructions, one by one; none if not all of it are some."""
     if HERE.name != "x86-64":  # what follows from these is not known there
         return []
-    engine = HERE.disassembler(64)
+    import capstone
+
+    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     engine.detail = True
     found = [_step(engine, one) for one in engine.disasm(code, offset)]
     return found if found and found[-1].line.end == offset + len(code) else []
@@ -52,7 +55,7 @@ def _step(engine: Any, one: Any) -> Step:
     import capstone
 
     name = one.mnemonic.split()[-1]
-    line = Instruction(one.address, one.size, name, one.op_str)
+    line = instruction(one.address, one.size, name, one.op_str)
     named = (register(engine.reg_name(number)) for number in one.regs_access()[1])
     writes = frozenset(number for number in named if number is not None)
     if name != "mov" or len(one.operands) != 2:
@@ -76,5 +79,3 @@ def _place(engine: Any, operand: Any, capstone: Any) -> int | tuple[int, int] | 
         return None
     base = register(engine.reg_name(operand.mem.base)) if operand.mem.base else None
     return None if base is None else (base, operand.mem.disp)
-
-

@@ -84,10 +84,11 @@ def disassembler(bits: int) -> Callable[[bytes, int], list[Instruction]]:
     engine = capstone.Cs(
         capstone.CS_ARCH_X86, capstone.CS_MODE_64 if bits == 64 else capstone.CS_MODE_32
     )
-    return lambda code, offset: [_instruction(*one) for one in engine.disasm_lite(code, offset)]
+    return lambda code, offset: [instruction(*one) for one in engine.disasm_lite(code, offset)]
 
 
-def _instruction(at: int, length: int, name: str, operands: str) -> Instruction:
+def instruction(at: int, length: int, name: str, operands: str) -> Instruction:
+    """As a disassembler tells it."""
     name = name.split()[-1]
     return Instruction(
         at,
