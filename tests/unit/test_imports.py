@@ -201,6 +201,7 @@ SHOWN_ELSEWHERE = {
     "probes.host.keyboard": "kernel/test_keyboard.py",
     "probes.host.processes.numbers": "kernel/test_pid_namespaces.py",
     "probes.kernel.libc": "kernel/test_lifecycle.py",
+    "probes.kernel.machines.steps": "unit/probes/internals/test_flow.py",
     "probes.kernel.machines.machine": "unit/probes/kernel/machines/test_aarch64.py",
     "probes.verbs.live": "kernel/test_command_line.py",
     "probes.verbs.open": "system/test_open.py",

@@ -99,7 +99,7 @@ def instruction(at: int, length: int, name: str, operands: str) -> Instruction:
         calls=name == "call",
         jumps=name.startswith(("j", "loop")),
         leaves=name.startswith(("retf", "iret")),
-        target=int(operands, 16) if operands.startswith("0x") else None,
+        target=int(operands, 16) if operands.startswith("0x") and "," not in operands else None,
     )
 
 
