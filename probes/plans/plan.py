@@ -59,6 +59,7 @@ class Constants:
 
 Read = Callable[[bytes, list[values.Copied], Constants], Value]
 Key = Callable[[bytes], Hashable]
+NULL = bytes(8)
 
 
 class Limits(NamedTuple):
@@ -308,6 +309,16 @@ class Builder:
 
         return read
 
+    def _doubtful(self) -> list[int]:
+        """Where addresses are of which the bytes that are shown may not tell whether they are NULL,
+        as those behind NULL read as zeros. A text that is not empty tells.
+        """
+        told = {text.source for text in self.texts if not text.mark}
+        for op in reversed(self.ops):
+            if op.kind == records.OP_BLOCK and told & set(range(op.dst, op.dst + op.len)):
+                told.add(op.src)
+        return [at for at in self._present if at not in told]
+
     def plan(self, flags: int, fields: list[tuple[str, Read]]) -> Plan:
         """The finished plan."""
         # each part has an end
@@ -324,7 +335,7 @@ class Builder:
             tuple(self.ops),
             tuple(self.texts),
             tuple(fields),
-            key_of(self.fixed, self._shown),
+            _with_addresses(key_of(self.fixed, self._shown), self._doubtful()),
             tuple(self._present),
             walk=self.walk.packed(len(self.ops) + 1),
             walks=tuple(self.walks),
@@ -344,6 +355,21 @@ def key_of(fixed: int, shown: Iterable[slice]) -> Key:
         else:
             pieces.append(piece)
     return operator.itemgetter(*pieces)
+
+
+def _with_addresses(key: Key, places: Iterable[int]) -> Key:
+    """The key of a record, and which of these addresses are NULL if one is."""
+    addresses = [slice(at, at + 8) for at in places]
+    if not addresses:
+        return key
+
+    def checked(raw: bytes) -> Hashable:
+        for address in addresses:
+            if raw[address] == NULL:
+                return tuple(raw[at] == NULL for at in addresses), key(raw)
+        return key(raw)
+
+    return checked
 
 
 def u64(raw: bytes, at: int) -> int:

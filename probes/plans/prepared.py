@@ -26,6 +26,7 @@ _SOURCES = tuple(
             *(_HERE.parent / "internals").glob("*.py"),
             _HERE.parent / "kernel" / "records.py",
             _HERE.parent / "kernel" / "abi.py",
+            *(_HERE.parent / "kernel" / "machines").glob("*.py"),
         ]
     )
 )

@@ -90,6 +90,38 @@ def test_what_the_key_leaves_out_is_not_shared():
         assert not plan.is_told_by_key(bytes(other)), what
 
 
+def without(plan: Plan, raw: bytearray, at: int) -> bytearray:
+    """The record if the address there is NULL."""
+    raw = bytearray(raw)
+    raw[at : at + 8] = bytes(8)
+    for text in plan.texts:
+        if text.source == at and not text.mark:
+            raw[text.slot : text.slot + 4] = bytes(4)
+    for op in plan.ops:
+        if op.kind == records.OP_BLOCK and op.src == at:
+            raw[op.dst : op.dst + op.len] = bytes(op.len)
+            for source in range(op.dst, op.dst + op.len, 8):
+                raw = without(plan, raw, source)
+    return raw
+
+
+def test_no_address_is_taken_for_one_of_zeros():
+    """What hangs on NULL reads as zeros; as does what is there, and is zero."""
+    chance = random.Random(4)
+    told = 0
+    for name, plan in plans():
+        raw = record(plan, chance)
+        for op in plan.ops:
+            if op.kind == records.OP_BLOCK:
+                raw[op.dst : op.dst + op.len] = bytes(op.len)
+        for at in plan.present:
+            other = without(plan, raw, at)
+            if any(raw[at : at + 8]) and plan.is_told_by_key(bytes(raw)):
+                told += 1
+                assert plan.key(bytes(raw)) != plan.key(bytes(other)), (name, at)
+    assert told > 50
+
+
 @pytest.mark.parametrize(
     "function", ["virDomainGetName", "virDomainCreateXML", "virDomainSetVcpusFlags"]
 )
