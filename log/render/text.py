@@ -286,12 +286,6 @@ def _held(by: Mapping[str, Value]) -> str:
     return f"held by {name(str(by.get('function')))}{f' of {who}' if who else ''}{since}"
 
 
-def _limit(limit: Mapping[str, Value]) -> str:
-    """ "max_clients of process 123 reached: 16"."""
-    which, pid, most = (limit.get(key) for key in ("limit", "pid", "most"))
-    return f"{name(str(which))} of process {pid} reached: {most}"
-
-
 def _under_way(event: UnderWay, level: int) -> list[str]:
     """A call that has not ended, and where its time goes."""
     took = None if event.age_ns is None else duration(event.age_ns)
@@ -303,8 +297,6 @@ def _under_way(event: UnderWay, level: int) -> list[str]:
         where += f": {_plain(event.command)}"
     if event.held_by:
         where += f", {_held(event.held_by)}"
-    if event.limit:
-        where += f", {_limit(event.limit)}"
     who = _who(event.caller, event.comm, event.client)
     about = ("", "(", *(handle(event.object) if event.object else ()), "", ")")
     return [
