@@ -168,15 +168,21 @@ class Processes:
 
     def forget_ended(self, before: int) -> None:
         """Forgets processes that ended before this time (ns, CLOCK_MONOTONIC); not those that have
-        their numbers now.
+        their numbers now, nor those by whose children it is told how these came in.
         """
+        parents = {image.what.ppid for _, images in self._images.items() for image in images}
         gone: dict[int, int] = {}
+        kept: list[tuple[int, int]] = []
         while self._ended and self._ended[0][1] < before:
             pid, at = self._ended.popleft()
+            if pid in parents:
+                kept.append((pid, at))
+                continue
             gone[pid] = at
             images = self._images.pop(pid, ()) or ()
             if later := tuple(image for image in images if image.since > at):
                 self._images.put(pid, later)
+        self._ended.extendleft(reversed(kept))
         for key in list(self._captured):
             if key[2] <= gone.get(key[0], -1):
                 self._captured.pop(key)

@@ -91,6 +91,22 @@ def test_ended_processes_are_forgotten_and_not_who_has_their_number_now(tmp_path
     assert not found._captured and not found._callers and not found._ended
 
 
+def test_an_ended_parent_is_known_as_long_as_its_child(tmp_path: Path) -> None:
+    """By it is told how the child came in, which may make its first call much later."""
+    found = Processes(tmp_path)
+    found.noticed(Forked(1000, 50, 1, 4000))
+    found.noticed(program(1100, 50, "/usr/sbin/sshd"))
+    found.noticed(Forked(2000, 51, 50, 5000))
+    found.noticed(program(2100, 51, "/bin/client"))
+    found.ended(50, 3000)
+    found.forget_ended(10**9)
+    assert found.lookup(50, at=2500).exe == "/usr/sbin/sshd"
+    found.ended(51, 4000)
+    for _ in range(2):
+        found.forget_ended(10**9)
+    assert not found._images and not found._ended
+
+
 def test_living_process(tmp_path):
     who = Processes(tmp_path, Numbers({}), {0: "root", 1000: "alice"}.get)
     make(tmp_path, 7)
