@@ -16,6 +16,8 @@ ROWS = {
         "nothing attached",
         "libvirt-trace --json, everything captured",
         "calls that it lost",
+        "libvirt-trace -c -q, counted in the kernel",
+        "calls that it lost",
         "its programs alone, registers and times",
         "and the domain's name and UUID",
         "and driver and result: everything",
