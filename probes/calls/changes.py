@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from log.events import BY_CALL, NO_CALL, Command, DomainEvent, Event
+from log.events import BY_CALL, BY_CONNECTION_END, NO_CALL, Command, DomainEvent, Event
 from log.filters.asking import only_asks
 from log.redact.json import redact_message, without_newline
 from log.values import Handle, Value
@@ -128,6 +128,8 @@ class Changes:
         if guest:
             changed = changed._replace(qemu_pid=guest.pid)
         other = self._endings.cause(changed, tid, guest)
+        if other and other.kind == BY_CONNECTION_END:
+            call = None  # the daemon's own, which closes the connection for who has ended
         if call:
             self._calls.extra(tid, call).changed.add(uuid)
             for pending in [

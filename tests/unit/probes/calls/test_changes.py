@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from log.events import Command, Event
+from log.events import BY_CONNECTION_END, Command, DomainEvent, Event
 from probes.calls.calls import Calls
 from probes.calls.open import Open
 from probes.calls.tasks import Choice
@@ -72,3 +72,16 @@ def test_call_that_nobody_asked_for_has_no_questions():
     calls._open.extra(1, call).hidden = True
     asked(calls, call, STOP, at=5)
     assert asked(calls, call, None, at=6) == calls.close() == []
+
+
+def test_end_of_a_connection_is_the_cause_and_not_the_daemons_own_close():
+    """A daemon closes the connection of a client that has ended, in a call of its own."""
+    calls = new_calls([row("virConnectClose")])
+    call, ended = inside(calls), list[Event]()
+    calls._changes._endings.closes(TASK.caller.pid, 1)
+    fields = {"name": "bound", "uuid": 7, "handle": None, "arg1": 0, "driver": None}
+    calls._changes.changed(call, TASK, 1, 5, {**fields, "arg3": 5, "arg4": 1}, 0, ended)
+    (told,) = ended
+    assert isinstance(told, DomainEvent)
+    assert (told.event, told.detail) == ("stopped", "destroyed")
+    assert (told.cause, told.parent) == (BY_CONNECTION_END, None)
