@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from log.events import BY_CONNECTION_END, Command, DomainEvent, Event
+from log.values import Value
 from probes.calls.calls import Calls
 from probes.calls.open import Open
 from probes.calls.tasks import Choice
@@ -79,8 +80,9 @@ def test_end_of_a_connection_is_the_cause_and_not_the_daemons_own_close():
     calls = new_calls([row("virConnectClose")])
     call, ended = inside(calls), list[Event]()
     calls._changes._endings.closes(TASK.caller.pid, 1)
-    fields = {"name": "bound", "uuid": 7, "handle": None, "arg1": 0, "driver": None}
-    calls._changes.changed(call, TASK, 1, 5, {**fields, "arg3": 5, "arg4": 1}, 0, ended)
+    fields: dict[str, Value] = {"name": "bound", "uuid": 7, "arg1": 0, "arg3": 5, "arg4": 1}
+    fields |= {"handle": None, "driver": None}
+    calls._changes.changed(call, TASK, 1, 5, fields, 0, ended)
     (told,) = ended
     assert isinstance(told, DomainEvent)
     assert (told.event, told.detail) == ("stopped", "destroyed")
