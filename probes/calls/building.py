@@ -68,7 +68,7 @@ class Building:
             if alike is not None and alike[0] == result_key:
                 self.again.learn(entry, raw, tid, constants, row, alike[1])
             elif alike is not None:
-                alike = self._with_result(alike[1], call, raw)
+                alike = self._with_result(alike[1], call, raw, result_key)
                 if alike is not None:
                     self._alike[key] = alike
             if alike is not None:
@@ -103,14 +103,18 @@ class Building:
         self._alike.put(key, (result_key, built[2:]))
         return built
 
-    def _with_result(self, alike: Alike, call: Open, raw: bytes) -> tuple[Hashable, Alike] | None:
-        """As it is kept, the same call with what it returns now; None where that takes more."""
+    def _with_result(
+        self, alike: Alike, call: Open, raw: bytes, result_key: Hashable
+    ) -> tuple[Hashable, Alike] | None:
+        """As it is kept, the same call with what it returns now, of which that is the key; None
+        where that takes more.
+        """
         found = self._decoder.returned(call.row, raw, call.tgid)
         ret = self._rows[call.row].ret
         if found is None or ret is None:
             return None
         result, out = found
-        key = ret.key(raw) if is_shared(ret, raw) else None
+        key = result_key if is_shared(ret, raw) else None
         return key, (*alike[:_OUT], out, result, *alike[_RETURNS:-1], {})
 
     def unfinished(self, call: Open, extra: Extra | None, tid: int, reason: str) -> Call:
