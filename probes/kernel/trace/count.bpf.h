@@ -17,26 +17,15 @@ ALWAYS struct counts *counts_of(u32 place)
 
 ALWAYS u64 bit_length(s64 x)
 {
-	u64 n = 0, step;
+	u64 n = 0, step, bits;
 
-	step = 32 & if_negative((1LL << 32) - 1 - x);
-	x >>= step;
-	n += step;
-	step = 16 & if_negative((1LL << 16) - 1 - x);
-	x >>= step;
-	n += step;
-	step = 8 & if_negative((1LL << 8) - 1 - x);
-	x >>= step;
-	n += step;
-	step = 4 & if_negative((1LL << 4) - 1 - x);
-	x >>= step;
-	n += step;
-	step = 2 & if_negative((1LL << 2) - 1 - x);
-	x >>= step;
-	n += step;
-	step = 1 & if_negative(1 - x);
-	x >>= step;
-	return n + step + x;
+#pragma unroll
+	for (bits = 32; bits; bits >>= 1) {
+		step = bits & if_negative((1LL << bits) - 1 - x);
+		x >>= step;
+		n += step;
+	}
+	return n + x;
 }
 
 /* Where the thread's call is noted while it is under way; two threads may want the same place. */
