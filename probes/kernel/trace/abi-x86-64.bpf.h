@@ -47,12 +47,6 @@ ALWAYS u64 entry_sp(struct pt_regs *ctx, u32 plan_flags)
 	return SP(ctx) - (plan_flags & PLAN_32BIT ? 4 : 8);
 }
 
-/* Whether the address is in the text of the library that the function is in. */
-ALWAYS bool is_in_text(struct pt_regs *ctx, u64 cookie, u64 address)
-{
-	return address - (IP(ctx) - (u32)(cookie >> 16)) < (cookie >> 48) << 12;
-}
-
 /* Where an entry of a linkage table finds the address to jump to; 0: there is no such entry. */
 ALWAYS u64 slot_of(struct pt_regs *ctx, u64 entry)
 {
@@ -117,10 +111,4 @@ ALWAYS bool library_calls(struct pt_regs *ctx, u64 function, u64 caller, u64 coo
 	if (!slot || read_user(&target, plan_flags & PLAN_32BIT ? 4 : 8, slot))
 		return false;
 	return target == function;
-}
-
-/* The same at the function's entry. */
-ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
-{
-	return library_calls(ctx, IP(ctx), return_address(ctx, plan_flags), cookie, plan_flags);
 }

@@ -1,6 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR GPL-2.0-only */
 /* Calls under way in a thread: which one a return belongs to, and which may have a return probe. */
 
+/* Whether the address is in the text of the library that the function is in. */
+ALWAYS bool is_in_text(struct pt_regs *ctx, u64 cookie, u64 address)
+{
+	return address - (IP(ctx) - (u32)(cookie >> 16)) < (cookie >> 48) << 12;
+}
+
+/* At a function's entry: whether the library that it is in has called it. */
+ALWAYS bool called_by_library(struct pt_regs *ctx, u64 cookie, u32 plan_flags)
+{
+	return library_calls(ctx, IP(ctx), return_address(ctx, plan_flags), cookie, plan_flags);
+}
+
 /* Where a call inside n others is kept; no branch, as the verifier would follow both ways. */
 ALWAYS struct frame *place_of(struct frames *fs, u64 n)
 {
