@@ -16,6 +16,7 @@ from probes.kernel.ring import Ring
 time_of = operator.itemgetter(slice(15, 7, -1))
 # a record is stamped before it is sent, and may sleep in between to fault a page in
 SETTLED_NS = 10_000_000
+STUCK_NS = 1_000_000_000  # so long a record that is being written is waited for
 UNLIMITED = 1 << 63
 AT_A_TIME = 1 << 18  # bytes of a ring in a batch: the rings must not run over meanwhile
 
@@ -46,10 +47,12 @@ class Reader:
         # in this order: a call's task was sent before it
         for source in (*self._calls, *self._tasks):
             source.drain()
+            source.wait(settled)
         behind = min(self._calls, key=lambda source: source.complete)
         for source in self._calls:
             source.fill(at_least=source is behind)
-        return self._upto(min(settled, *(source.complete for source in self._calls)))
+        held = [source for source in self._tasks if source.waits]
+        return self._upto(min(settled, *(source.complete for source in (*self._calls, *held))))
 
     def rest(self) -> Records:
         """All that there is."""
@@ -73,16 +76,19 @@ class _Source:
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
         self.ready: list[bytes] = []
+        self.waits = False  # for a record that is being written
         self._more = self._cut = False
+        self._latest = SETTLED_NS  # time (ns) of the last record that was taken
+        self._stuck = (-1, 0)  # at which position, and since when (ns)
 
     @property
     def complete(self) -> int:
         """Up to which time (ns) all records of the ring are in `ready`; as far as it was
         drained.
         """
-        if not self._more:
+        if not self._more and not self.waits:
             return UNLIMITED
-        return int.from_bytes(time_of(self.ready[-1]), "big") - SETTLED_NS if self.ready else 0
+        return self._latest - SETTLED_NS
 
     def waiting(self) -> int:
         """Bytes that were not handed on."""
@@ -93,10 +99,22 @@ class _Source:
         self._cut = self.ring.drain()
         self._more = self._cut or self.ring.backlog() > 0
 
+    def wait(self, now: int) -> None:
+        """Has the other rings wait, at the time `now` (ns), for a record that is being written:
+        what is behind it may be of a thread that has gone on on another processor.
+        """
+        where = self.ring.stuck_at
+        if where is not None and where != self._stuck[0]:
+            self._stuck = where, now
+        self.waits = where is not None and now < self._stuck[1] + STUCK_NS
+
     def fill(self, *, at_least: bool) -> None:
         """Takes some more of the backlog; unless `at_least`, only where nothing is ready."""
         if at_least or not self.ready:
-            self.ready += self.ring.take(AT_A_TIME)
+            taken = self.ring.take(AT_A_TIME)
+            self.ready += taken
+            if taken:
+                self._latest = int.from_bytes(time_of(taken[-1]), "big")
         self._more = self._cut or self.ring.backlog() > 0
 
     def until(self, when: int) -> list[bytes]:

@@ -67,7 +67,8 @@ class Ring:
         self._at = 0  # in the first of these
         self._bytes = 0  # of the backlog
         self._spilled = 0  # of these, in the file
-        self.is_stuck = False  # the last drain ended at a record that was being written
+        # position of the record that was being written, where the last drain ended
+        self.stuck_at: int | None = None
 
     def waiting(self) -> int:
         """Bytes that wait, in the ring and in the backlog."""
@@ -108,7 +109,7 @@ class Ring:
                 if length & _BUSY:
                     break
                 at += (length & _LENGTH) + 15 & ~7
-        self.is_stuck = at < end
+        self.stuck_at = consumed + at - start if at < end else None
         if at == start:
             return True
         fence()

@@ -78,7 +78,7 @@ class Tracepoints:
         for ring in self._rings:
             ring.drain()
             for _ in range(MOST_WAITS):
-                if not ring.is_stuck:
+                if ring.stuck_at is None:
                     break
                 time.sleep(WAIT)
                 ring.drain()

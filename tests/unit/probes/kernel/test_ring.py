@@ -154,24 +154,35 @@ STEP = 1_000_000  # ns
 
 
 @given(
-    st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=200), max_size=8),
+    st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 5), st.integers(0, 9), st.booleans()), max_size=200
+        ),
+        max_size=8,
+    ),
     st.data(),
 )
 def test_batches_are_in_order_of_time_and_lose_nothing(rounds, data):
     """Each record is at most 9 ms older than the latest of its ring before it, as one that
-    slept before it was sent.
+    slept before it was sent; some are still being written when the ring is read next.
     """
     written = {name: Written(size=1 << 14) for name in NAMES}
     reader = Reader({name: Ring(ring, 1 << 14, 1 << 15) for name, ring in written.items()})
     sent: list[bytes] = []
     now, got = 100 * STEP, []
     for round_of in rounds:
-        for which, age in round_of:
-            now += data.draw(st.integers(0, 3)) * STEP // 4
+        busy: list[tuple[Written, int]] = []
+        for which, age, is_busy in round_of:
+            now += data.draw(st.sampled_from([0, 1, 2, 3, 40])) * STEP // 4
             raw = record(now - age * STEP, len(sent))
-            if written[NAMES[which]].write(raw):
+            ring = written[NAMES[which]]
+            position = ring.position
+            if ring.write(raw, BUSY if is_busy else 0):
                 sent.append(raw)
+                busy += [(ring, position)] if is_busy else []
         batch = reader.read(now - SETTLED_NS)
+        for ring, position in busy:
+            ring.commit(position)
         assert all(time_of(raw) <= batch.upto for raw in (*batch.calls, *batch.tasks))
         got.append(batch)
     got.append(reader.rest())
@@ -193,6 +204,31 @@ def test_a_ring_that_is_behind_holds_the_others_up_and_is_caught_up_with():
     for _ in range(100):
         found += map(number_of, reader.read(200 * STEP).calls)
     assert found == [*range(13001), 99999, *range(13001, 14000)]
+
+
+def test_what_is_being_written_holds_the_other_rings_up_for_a_second():
+    """The processor may be taken away from who writes it; what is behind it, too, may be of a
+    thread that has gone on on another processor.
+    """
+    written = {name: Written() for name in NAMES}
+    reader = Reader({name: Ring(ring, SIZE, SIZE) for name, ring in written.items()})
+
+    def numbers(ms: int) -> list[int]:
+        return [number_of(raw) for raw in reader.read(ms * STEP).calls]
+
+    written["write"].write(record(100 * STEP, 1))
+    busy = written["write"].position
+    written["write"].write(record(101 * STEP, 2), BUSY)
+    written["write"].write(record(102 * STEP, 3))
+    written["read"].write(record(103 * STEP, 4))
+    assert numbers(200) == []
+    written["write"].commit(busy)
+    assert numbers(201) == [1, 2, 3, 4]
+    written["write"].write(record(300 * STEP, 5), BUSY)
+    written["read"].write(record(301 * STEP, 6))
+    assert numbers(400) == []
+    assert numbers(1399) == []
+    assert numbers(1400) == [6]
 
 
 def test_stores_of_the_kernel_that_are_seen_late_are_waited_for(monkeypatch):
