@@ -155,9 +155,7 @@ STEP = 1_000_000  # ns
 
 @given(
     st.lists(
-        st.lists(
-            st.tuples(st.integers(0, 5), st.integers(0, 9), st.booleans()), max_size=200
-        ),
+        st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9), st.booleans()), max_size=200),
         max_size=8,
     ),
     st.data(),
