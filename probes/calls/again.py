@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from log.events import Call
-from probes.calls.domains import REMEMBERED
+from probes.calls.serving.domains import REMEMBERED
 from probes.kernel import records
 from probes.plans.plan import Constants, Key, PlanRow
 

@@ -12,13 +12,13 @@ from log.events import Call, CallError
 from log.recent import Recent
 from log.values import NO_VALUES, Value, Values
 from probes.calls.again import Again, Alike
-from probes.calls.causes import Causes
-from probes.calls.decode import Decoder, is_shared
-from probes.calls.errors import RaisedErrors
-from probes.calls.open import NO_RETURN, Extra, Open, OpenCalls, Pieces
-from probes.calls.pieces import Denial
-from probes.calls.tasks import Task
-from probes.calls.verdicts import error_of
+from probes.calls.parts.decode import Decoder, is_shared
+from probes.calls.parts.errors import RaisedErrors
+from probes.calls.parts.open import NO_RETURN, Extra, Open, OpenCalls, Pieces
+from probes.calls.parts.pieces import Denial
+from probes.calls.parts.verdicts import error_of
+from probes.calls.serving.causes import Causes
+from probes.calls.serving.tasks import Task
 from probes.kernel import records
 from probes.plans.plan import PlanRow
 

@@ -9,22 +9,22 @@ from collections.abc import Callable, Iterable, Mapping
 from log.events import Call, Event, UnderWay
 from log.values import Value
 from probes.api.table import ApiTable
-from probes.calls.access import Access, keep
 from probes.calls.again import HEAD, KIND, PLAIN, SEQ, WHOSE, Repeating
 from probes.calls.building import Building
-from probes.calls.causes import Causes, sent
-from probes.calls.changes import Changes
-from probes.calls.decode import Decoder, NameOf
-from probes.calls.domains import REMEMBERED, uuid_of
-from probes.calls.endings import Endings
-from probes.calls.errors import RaisedErrors
-from probes.calls.jobs import Jobs
-from probes.calls.judged import Judged
 from probes.calls.losses import SERVED
-from probes.calls.open import NO_RETURN, Extra, Open, OpenCalls, Pieces, why_unarmed
-from probes.calls.pieces import Denial, Returned, clip, is_complete, piece_of
-from probes.calls.tasks import Choice, Task
-from probes.calls.waits import Elder, Waits
+from probes.calls.parts.decode import Decoder, NameOf
+from probes.calls.parts.errors import RaisedErrors
+from probes.calls.parts.judged import Judged
+from probes.calls.parts.open import NO_RETURN, Extra, Open, OpenCalls, Pieces, why_unarmed
+from probes.calls.parts.pieces import Denial, Returned, clip, is_complete, piece_of
+from probes.calls.serving.access import Access, keep
+from probes.calls.serving.causes import Causes, sent
+from probes.calls.serving.changes import Changes
+from probes.calls.serving.domains import REMEMBERED, uuid_of
+from probes.calls.serving.endings import Endings
+from probes.calls.serving.jobs import Jobs
+from probes.calls.serving.tasks import Choice, Task
+from probes.calls.serving.waits import Elder, Waits
 from probes.host.daemons.guests import Guests
 from probes.internals.private import (
     AGENT,

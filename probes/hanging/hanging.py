@@ -19,9 +19,9 @@ from log.events import UnderWay
 from log.redact.json import redact_message, without_newline
 from log.values import Handle, Value
 from probes.api.table import ApiTable
-from probes.calls import waits
-from probes.calls.endings import whose
-from probes.calls.tasks import Task
+from probes.calls.serving import waits
+from probes.calls.serving.endings import whose
+from probes.calls.serving.tasks import Task
 from probes.hanging import memory as memories
 from probes.hanging.memory import Held, ProcessMemory, memory_of
 from probes.host.daemons.stacks import Inside, Stacks

@@ -12,7 +12,8 @@ from typing import cast
 
 from probes.api.table import ApiTable, Function
 from probes.internals.layouts import Layout
-from probes.kernel import kept, records
+from probes.kernel import records
+from probes.kernel.loading import kept
 from probes.plans import functions as plans
 from probes.plans.plan import Limits, Plan
 

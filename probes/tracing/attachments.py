@@ -29,7 +29,7 @@ from probes.host.looking import opening
 from probes.host.looking.owners import Owners, account_of
 from probes.host.writes import Writes
 from probes.kernel.links import Links, Probe, close_together
-from probes.kernel.program import Program
+from probes.kernel.loading.program import Program
 from probes.tracing.rows import ROW, Rows, cookie
 
 NAMED = 5  # functions that are left out

@@ -16,7 +16,7 @@ from log.filters.about import ended_so, is_about, is_one_of, names_of, wants_fun
 from probes.api.table import Function
 from probes.kernel import records
 from probes.kernel.globs import compile_globs
-from probes.kernel.program import Program
+from probes.kernel.loading.program import Program
 
 _WILD = set("*?[")
 

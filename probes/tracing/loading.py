@@ -11,7 +11,7 @@ from log.errors import TraceError
 from probes.host.allowed import check_tracing
 from probes.kernel import abi
 from probes.kernel.links import allow_files
-from probes.kernel.program import Program
+from probes.kernel.loading.program import Program
 from probes.tracing import AUTO, ways
 
 RING_BYTES = 8 << 20  # where the user does not say

@@ -15,7 +15,7 @@ from probes.host.looking.maps import ENFORCER
 from probes.internals import private
 from probes.kernel import records
 from probes.kernel.links import Probe
-from probes.kernel.program import NONE, PAIR, RETS, Program
+from probes.kernel.loading.program import NONE, PAIR, RETS, Program
 from probes.kernel.records import VERDICT_FUNCTION
 from probes.plans import functions as plans
 from probes.plans import values

@@ -22,9 +22,9 @@ from log.owing.pairs import followed
 from probes.api.load import load_api
 from probes.calls.calls import Calls
 from probes.calls.counted import KernelCounts
-from probes.calls.endings import Endings
 from probes.calls.losses import Losses
-from probes.calls.tasks import Choice, Task, Tasks
+from probes.calls.serving.endings import Endings
+from probes.calls.serving.tasks import Choice, Task, Tasks
 from probes.hanging.hanging import Hanging
 from probes.hanging.witnesses import Witnesses
 from probes.host.clock import WallClock
@@ -48,8 +48,8 @@ from probes.host.processes.tree import Tree
 from probes.host.processes.users import Users
 from probes.internals.private import DISPATCH
 from probes.kernel import records
-from probes.kernel.program import NONE, PAIR, RETS
-from probes.kernel.reader import SETTLED_NS, Reader, key_of, time_of
+from probes.kernel.loading.program import NONE, PAIR, RETS
+from probes.kernel.rings.reader import SETTLED_NS, Reader, key_of, time_of
 from probes.plans.plan import Limits
 from probes.tracing.attachments import Attachments, listed
 from probes.tracing.covering import Guard

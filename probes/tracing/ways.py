@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from log.errors import TraceError
 from probes.internals import returns
-from probes.kernel.confined import returns_kill_confined
-from probes.kernel.program import CONFINED, NONE, PAIR, RETS, SESSION, has_session
+from probes.kernel.loading.confined import returns_kill_confined
+from probes.kernel.loading.program import CONFINED, NONE, PAIR, RETS, SESSION, has_session
 from probes.tracing import PROBE, RET
 
 

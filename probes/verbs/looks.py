@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
-from probes.kernel.reader import SETTLED_NS
+from probes.kernel.rings.reader import SETTLED_NS
 
 # s between two looks: short while much comes in, longer when nothing does
 BUSY, IDLE = 0.005, 0.05

@@ -20,7 +20,7 @@ from probes.api.load import load_api
 from probes.host.libraries.library import Target
 from probes.kernel import bpf, records
 from probes.kernel.links import Links, Probe
-from probes.kernel.program import RETURN_0, Program
+from probes.kernel.loading.program import RETURN_0, Program
 from probes.plans import functions as plans
 from probes.plans.plan import Limits, Plan
 from probes.tracing.filters import Filters

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from probes.kernel.program import Program
-from probes.kernel.tracepoints import Tracepoints
+from probes.kernel.loading.program import Program
+from probes.kernel.rings.tracepoints import Tracepoints
 from tests.needs import PATIENCE, PYTHON, ROOT
 from tests.tracing import Event, Result, Tracer
 

@@ -186,7 +186,7 @@ def test_missing_module_is_named_with_its_package(module, complaint, tmp_path):
 # with a compiler that fails
 COMPILED_ALREADY = """
 import os, sys
-from probes.kernel import program
+from probes.kernel.loading import program
 program._compile = None
 import tracer
 status = tracer.main(["-d", "0", "-p", str(os.getpid())])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.kernel import program
+from probes.kernel.loading import program
 from tests.kernel.every_function import TIMES
 from tests.kernel.with_handles import MADE
 from tests.needs import PYTHON, ROOT

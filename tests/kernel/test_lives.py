@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from probes.host.processes.lives import Exec, Exited, Life, OutOfMemory, Signalled, parse
-from probes.kernel.tracepoints import Tracepoints
+from probes.kernel.rings.tracepoints import Tracepoints
 from tests.cgroups import limited_cgroup, root_of_all
 from tests.kernel.conftest import TO_FILE, read_facts
 from tests.needs import PATIENCE, PYTHON, rounds

@@ -26,10 +26,10 @@ from probes.host.libraries.mapwatch import (
 )
 from probes.host.libraries.symbols import Symbols
 from probes.host.processes.lives import Exec, Exited, Forked, Missed
-from probes.kernel import perf
-from probes.kernel import tracepoints as tracepoints_module
-from probes.kernel.program import Program
-from probes.kernel.tracepoints import Tracepoints
+from probes.kernel.loading.program import Program
+from probes.kernel.rings import perf
+from probes.kernel.rings import tracepoints as tracepoints_module
+from probes.kernel.rings.tracepoints import Tracepoints
 from tests.needs import PATIENCE
 
 LOAD = (

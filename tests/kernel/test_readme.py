@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from probes.kernel.confined import returns_kill_confined
+from probes.kernel.loading.confined import returns_kill_confined
 from tests import readme
 from tests.enforced import library
 from tests.needs import PATIENCE, ROOT

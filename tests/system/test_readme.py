@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from probes.kernel.confined import returns_kill_confined
+from probes.kernel.loading.confined import returns_kill_confined
 from tests import readme
 
 

@@ -24,7 +24,7 @@ from probes.host.looking import maps
 from probes.host.processes import lives
 from probes.host.processes.lives import Exec, Forked, Life, Missed
 from probes.kernel import records
-from probes.kernel.perf import HEADER, SAMPLE_ID, CpuRing, Raw, online
+from probes.kernel.rings.perf import HEADER, SAMPLE_ID, CpuRing, Raw, online
 
 # linux/perf_event.h
 RECORD_LOST, RECORD_MMAP2 = 2, 10
@@ -80,7 +80,7 @@ Record = Mapped | Dropped | Online | Life
 
 
 class TracepointSource(Protocol):
-    """Where records of tracepoints come from (probes/kernel/tracepoints.py)."""
+    """Where records of tracepoints come from (probes/kernel/rings/tracepoints.py)."""
 
     def read(self) -> list[bytes]:
         """Those since the last time."""

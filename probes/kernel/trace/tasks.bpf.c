@@ -5,8 +5,8 @@
  *
  * An exec's record says what was executed, since nobody can be asked any more when a process of
  * milliseconds is looked at. Members of the kernel's structs are where its own type information
- * says (probes/kernel/offsets.py); probes/kernel/records.py reads the records, and contract.py
- * asserts that its layouts are those of the structs here.
+ * says (probes/kernel/loading/offsets.py); probes/kernel/records.py reads the records, and
+ * contract.py asserts that its layouts are those of the structs here.
  */
 
 #define ARGUMENTS 1024		/* bytes of a command line */

@@ -15,11 +15,11 @@ from log.events import Caller
 from log.render import jsonl
 from probes.calls import building
 from probes.calls.building import Building
-from probes.calls.causes import Causes
-from probes.calls.decode import Decoder
-from probes.calls.errors import RaisedErrors
-from probes.calls.open import NO_RETURN, Extra, Open, OpenCalls
-from probes.calls.tasks import Choice, Task
+from probes.calls.parts.decode import Decoder
+from probes.calls.parts.errors import RaisedErrors
+from probes.calls.parts.open import NO_RETURN, Extra, Open, OpenCalls
+from probes.calls.serving.causes import Causes
+from probes.calls.serving.tasks import Choice, Task
 from probes.kernel import records
 from tests.unit.probes.calls.test_calls import MASK, TABLE, row
 

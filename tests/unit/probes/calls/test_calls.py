@@ -19,11 +19,11 @@ from log.render import jsonl, text, xml
 from log.values import CutText, Value
 from probes.api.load import load_api
 from probes.calls.calls import Calls
-from probes.calls.causes import MOST_SENT
-from probes.calls.changes import MOST_CAUSES, MOST_PENDING
-from probes.calls.open import MOST_CHILDREN, MOST_LOOKED_AT, Extra, Message
-from probes.calls.tasks import Task
-from probes.calls.waits import Elder
+from probes.calls.parts.open import MOST_CHILDREN, MOST_LOOKED_AT, Extra, Message
+from probes.calls.serving.causes import MOST_SENT
+from probes.calls.serving.changes import MOST_CAUSES, MOST_PENDING
+from probes.calls.serving.tasks import Task
+from probes.calls.serving.waits import Elder
 from probes.internals import private
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records

@@ -10,7 +10,7 @@ import pytest
 from log.events import Call, VerdictInfo
 from log.render import jsonl, text
 from probes.calls.calls import Calls
-from probes.calls.verdicts import NOT_ENFORCED
+from probes.calls.parts.verdicts import NOT_ENFORCED
 from probes.host.looking.maps import ENFORCER
 from probes.kernel import records
 from probes.kernel.records import VERDICT_FUNCTION

@@ -19,9 +19,9 @@ from log.client import Client
 from log.events import Caller
 from log.values import Value
 from probes.api.load import load_api
-from probes.calls.clients import Connection, Served
-from probes.calls.open import Message
-from probes.calls.tasks import Task
+from probes.calls.parts.open import Message
+from probes.calls.serving.clients import Connection, Served
+from probes.calls.serving.tasks import Task
 from probes.hanging import memory as memories
 from probes.hanging.hanging import Hanging
 from probes.hanging.memory import ProcessMemory, memory_of

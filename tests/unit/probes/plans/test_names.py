@@ -8,7 +8,7 @@ import pytest
 from log.events import Call
 from log.render import jsonl, text
 from log.values import CutText, Handle, Unreadable, Value, Values
-from probes.calls.domains import with_true_name
+from probes.calls.serving.domains import with_true_name
 from probes.kernel import records
 from probes.plans.plan import NAME, Builder, Limits
 from probes.plans.values import Copied, string_value

@@ -11,7 +11,8 @@ import pytest
 
 from probes.api.load import load_api
 from probes.internals.layouts import LAYOUTS, Layout
-from probes.kernel import kept, records
+from probes.kernel import records
+from probes.kernel.loading import kept
 from probes.plans import functions as plans
 from probes.plans.plan import Constants, Limits
 from probes.plans.prepared import Later, Prepared

@@ -15,7 +15,7 @@ from probes.host.libraries.mapwatch import Dropped, Mapped, ProcWatch
 from probes.host.libraries.symbols import Symbols
 from probes.host.looking import maps
 from probes.host.processes.lives import Exec, Exited, Forked, Missed
-from probes.kernel.perf import split_records
+from probes.kernel.rings.perf import split_records
 from tests.lives import Told, ended, executed, forked
 
 
