@@ -17,8 +17,8 @@ from enforcer.compiled.summary import read_summary
 from enforcer.compiled.writer import compile_policy
 from enforcer.judging.cases import failures
 from enforcer.launch.library import table
-from enforcer.policy.loading import parse, read_text
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.loading import parse, read_text
+from enforcer.policy.reading.reading import read_policy
 from enforcer.policy.rules import Policy, PolicyError
 from enforcer.rehearsal.recorded import pass_lines
 from enforcer.rehearsal.rehearse import ALLOWED, DENIED, Rehearsal

@@ -19,8 +19,8 @@ from enforcer.launch import command as launch
 from enforcer.launch import service
 from enforcer.launch.library import table, uncovered, uncovered_rules
 from enforcer.options import FEW, enforce_parser, policy_parser
-from enforcer.policy.loading import load, parse, read_text
 from enforcer.policy.notes import notes
+from enforcer.policy.reading.loading import load, parse, read_text
 from enforcer.policy.rules import Policy
 from log.errors import TraceError, say
 from log.quote import escape, quote
@@ -36,7 +36,7 @@ def run_policy(arguments: Sequence[str]) -> int:
     """libvirt-trace policy"""
     options = policy_parser().parse_args(arguments)
     if options.action in RECORDED:
-        from enforcer.rehearsal.commands import RUN  # the other verbs need nothing of it
+        from enforcer.on_records import RUN  # the other verbs need nothing of it
 
         return RUN[options.action](options)
     if options.action == "rollback":

@@ -15,5 +15,5 @@ class Counted(NamedTuple):
     failed: int
     total_ns: int
     max_ns: int
-    # how many had a duration in this bucket (log/sinks/summary.py); those without end had none
+    # how many took so long (a bucket of log/sinks/screen/summary.py); those without end have none
     durations: Mapping[int, int]

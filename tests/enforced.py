@@ -14,7 +14,7 @@ from typing import Any
 from enforcer.compiled.files import write_whole
 from enforcer.compiled.writer import compile_policy
 from enforcer.launch.library import library_path, table
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from tests.needs import PATIENCE, PYTHON, ROOT
 
 COMMAND = (PYTHON, "-E", "-s", str(ROOT / "tracer.py"))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Policies on recorded calls: what they would deny, and which one would allow what was seen."""
+"""Policies on recorded calls: which of these they would deny."""

@@ -12,7 +12,7 @@ from log.query.query import Query
 from log.query.reader import read
 from log.recording.format import Line
 from log.recording.index import Indexes
-from log.sinks.progress import open_bar
+from log.sinks.screen.progress import open_bar
 
 
 def pass_lines(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from log.errors import UsageError
 from log.sinks.exporter import Destination, Exporter
+from log.sinks.files.sink import Complain, Sink
 from log.sinks.service import log_line
-from log.sinks.sink import Complain, Sink
 
 if TYPE_CHECKING:
     from log.exports.metrics import Metrics

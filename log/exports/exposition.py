@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from log.errors import TraceError, UsageError
 from log.quote import name as shown
-from log.sinks.whole import write_whole
+from log.sinks.files.whole import write_whole
 
 FILE_SECONDS = 15.0  # between two files
 _MOST_CONNECTIONS = 16

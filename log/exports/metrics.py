@@ -14,7 +14,7 @@ from log.exports.exposition import is_file, place_of
 from log.exports.metering import Metering
 from log.quote import name as shown
 from log.sinks.exporter import Gauge
-from log.sinks.whole import write_whole
+from log.sinks.files.whole import write_whole
 
 _LOOK_AGAIN = 1.0  # s
 

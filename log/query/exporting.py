@@ -28,7 +28,7 @@ from log.recording.format import need_zstandard
 from log.recording.frames import Content, frames
 from log.recording.index import Indexes
 from log.sinks.exporter import AT_ONCE, LONGEST_WAIT, Destination, Refused, Unsent
-from log.sinks.whole import write_whole
+from log.sinks.files.whole import write_whole
 
 Say = Callable[[str], None]
 _STATE_MAX = 1 << 20  # bytes

@@ -17,7 +17,7 @@ from log.report.in_json import as_line, words_of
 from log.report.report import MOST_ROWS, Key, said, was_denied
 from log.report.spent import spent
 from log.report.tables import label_of
-from log.sinks.summary import Table
+from log.sinks.screen.summary import Table
 
 COLUMNS = ("calls/s", "calls", "errors", "denied", "total", "daemon", "queue")
 DOMAIN = "domain"

@@ -11,7 +11,7 @@ from log.quote import escape, name
 from log.report.in_json import as_line, numbers, words_of
 from log.report.report import COLUMNS, Key, Report
 from log.report.tables import cells_of, label_of
-from log.sinks.summary import Counts, Table
+from log.sinks.screen.summary import Counts, Table
 
 SLOWER = 2  # a percentile that has changed by this factor is a difference
 

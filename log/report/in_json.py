@@ -11,7 +11,7 @@ from log.quote import well_formed
 from log.render.jsonl import rfc3339
 from log.report.report import COUNTED, TIMES, Ending, Key, Report
 from log.report.spent import PLACES, Shares, times_of
-from log.sinks.summary import Counts
+from log.sinks.screen.summary import Counts
 
 
 def as_json(report: Report) -> str:

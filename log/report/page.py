@@ -27,8 +27,8 @@ from log.report.report import Report
 from log.report.states import STATES
 from log.report.story import GAP, KINDS, Domain, Happening, Story
 from log.report.tables import heading, tables
-from log.sinks.summary import Counts
-from log.sinks.terminal import THEME
+from log.sinks.screen.summary import Counts
+from log.sinks.screen.terminal import THEME
 
 TOP = 100  # rows of a table
 MOST_LATENCIES = 60  # functions with a plot

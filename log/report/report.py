@@ -13,7 +13,7 @@ from log.filters.about import client_of, is_denied, object_of
 from log.recent import Recent
 from log.render.why import why
 from log.report.spent import Shares
-from log.sinks.summary import Counts
+from log.sinks.screen.summary import Counts
 from log.values import CutText, Handle, Value
 
 MOST_ROWS = 4096  # of a table; what comes then is counted together

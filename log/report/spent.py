@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from log.events import Call, Command
-from log.sinks.summary import Counts, Durations
+from log.sinks.screen.summary import Counts, Durations
 
 CLIENT, QUEUE, DAEMON, MONITOR = PLACES = ("client", "daemon queue", "daemon", "monitor")
 

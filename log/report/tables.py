@@ -9,7 +9,7 @@ from log.quote import escape, name
 from log.render.units import day_and_time, duration
 from log.report.report import COLUMNS, TIMES, Ending, Key, Report
 from log.report.spent import PLACES, Shares, times_of
-from log.sinks.summary import Counts, Table
+from log.sinks.screen.summary import Counts, Table
 
 
 def tables(report: Report, top: int) -> list[Table]:

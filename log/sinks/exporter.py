@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from log.events import Call, End, Event
-from log.sinks.sink import Complain
+from log.sinks.files.sink import Complain
 from log.values import CutText, Handle, Value, Values, Xml
 
 ROOM = 16 << 20  # bytes of events that wait, about; of them half for calls that only read

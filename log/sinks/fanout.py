@@ -17,15 +17,15 @@ from log.filters.tally import Tally
 from log.quote import escape
 from log.render.notices import end_summary
 from log.render.text import View
-from log.sinks.channel import Channel, NotRead
-from log.sinks.console import Screen, open_screen
 from log.sinks.exporter import PATIENCE as EXPORTERS_PATIENCE
 from log.sinks.exporter import Exporter, Gauge
-from log.sinks.output import FORMATS, Output, open_file
+from log.sinks.files.channel import Channel, NotRead
+from log.sinks.files.output import FORMATS, Output, open_file
+from log.sinks.files.sink import GivenUp, Sink
 from log.sinks.quiet import Quiet
-from log.sinks.sink import GivenUp, Sink
-from log.sinks.summary import Summary
-from log.sinks.terminal import make_console
+from log.sinks.screen.console import Screen, open_screen
+from log.sinks.screen.summary import Summary
+from log.sinks.screen.terminal import make_console
 
 STDERR = 2
 STDERR_PATIENCE = 0.1  # s that a line on standard error may take

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from log.events import Call, Command, DomainEvent, Event
-from log.sinks.sink import GivenUp, Sink
+from log.sinks.files.sink import GivenUp, Sink
 
 _CALLS = (Call, Command, DomainEvent)
 

@@ -36,10 +36,10 @@ from log.report.perfetto import Trace
 from log.report.report import Report
 from log.report.story import Story
 from log.report.tables import heading, tables
-from log.sinks.progress import Bar, open_bar
-from log.sinks.summary import Summary
-from log.sinks.terminal import make_console, paints
-from log.sinks.whole import write_whole
+from log.sinks.files.whole import write_whole
+from log.sinks.screen.progress import Bar, open_bar
+from log.sinks.screen.summary import Summary
+from log.sinks.screen.terminal import make_console, paints
 from log.verbs.options import export_parser, log_parser, query_of, report_parser, verify_parser
 
 _AT_ONCE = 1 << 16  # characters that are printed together

@@ -100,7 +100,7 @@ VERDICT = struct.Struct("<6QQIIQQQQQ2Q")
 VERDICT_AT = ENTRY_FIXED  # of its copy in a REC_VERDICT
 VERDICT_ALLOW, VERDICT_AUDIT, VERDICT_DENY, VERDICT_LOOKING = range(1, 5)
 
-COUNT_STEPS, COUNT_BUCKETS = 6, 2368  # as log/sinks/summary.py has them
+COUNT_STEPS, COUNT_BUCKETS = 6, 2368  # as log/sinks/screen/summary.py has them
 COUNTS = struct.Struct("<QQQQ")  # total, max (ns), failed, left; buckets follow
 COUNTS_SIZE = COUNTS.size + 8 * COUNT_BUCKETS
 MAX_COUNTS, MAX_BEGUN = 320, 4096  # functions; calls under way

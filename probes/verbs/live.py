@@ -19,7 +19,7 @@ from log.events import Call, Event
 from log.exports.exporters import anchor_of, open_exporters
 from log.sinks.exporter import Gauge
 from log.sinks.fanout import Log
-from log.sinks.terminal import need_rich
+from log.sinks.screen.terminal import need_rich
 from probes.host.allowed import unseen
 from probes.host.command import Launched
 from probes.host.keyboard import Keyboard, is_keyboard

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from log.errors import say
 from log.report.busiest import SORTS, TITLES, Busiest, as_json, heading, tables
-from log.sinks.redrawn import BEGIN, END, Redrawn
-from log.sinks.terminal import is_dumb, need_rich
+from log.sinks.screen.redrawn import BEGIN, END, Redrawn
+from log.sinks.screen.terminal import is_dumb, need_rich
 from probes.host.allowed import unseen
 from probes.host.keyboard import Keyboard, is_keyboard
 from probes.tracing.covering import Guard

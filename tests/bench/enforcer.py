@@ -19,7 +19,7 @@ from enforcer.compiled.files import write_whole
 from enforcer.compiled.layout import CHECK_AT, CHECKED_FROM, MADE_AT, SIZE_MAX
 from enforcer.compiled.writer import compile_policy
 from enforcer.launch.library import library_path, table
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from probes.host.libraries.library import Target
 from tests.bench.runs import Programs, Rounds, call
 from tests.bench.table import Row

@@ -15,7 +15,7 @@ from pathlib import Path
 from log.events import Event
 from log.exports.exporters import open_exporters
 from log.sinks.exporter import Exporter
-from log.sinks.sink import Sink
+from log.sinks.files.sink import Sink
 from log.values import Handle, Values
 from probes.host.libraries.library import Target
 from tests.bench.runs import Programs, Rounds

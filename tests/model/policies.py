@@ -12,7 +12,7 @@ from typing import Any
 
 from enforcer.compiled.writer import compile_policy
 from enforcer.launch.library import table
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from enforcer.policy.rules import PolicyError
 from tests.model.calls import FLAGS, FUNCTIONS, KINDS, NAMES, POOLS, UUIDS, VOLUMES, Call
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from enforcer.judging.judge import UNRECORDED, Judge
 from enforcer.launch.library import table
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from enforcer.rehearsal.facts import facts_of
 from enforcer.rehearsal.made import made_alone
 from enforcer.rehearsal.rehearse import strictest

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 from enforcer.launch.library import table
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from tests.model.calls import FLAGS, Call, random_call, things_of
 from tests.model.explained import Unsure, explained
 from tests.model.places import ACCESS_DENIED, FROM_ACCESS, USERS, Place, User, state

@@ -22,7 +22,7 @@ from enforcer.compiled.writer import compile_policy
 from enforcer.judging.explain import Called, Supposed, explain_facts, objects_of
 from enforcer.judging.judge import NONE, UNRECORDED, Facts, Judge, Thing
 from enforcer.launch.library import table
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from enforcer.policy.rules import PolicyError, flag_arguments, flag_constants
 from enforcer.policy.sources import is_part, names_objects
 from probes.api.table import Function

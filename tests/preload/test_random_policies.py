@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from enforcer.judging.explain import Supposed, explain
 from enforcer.launch.library import table
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from enforcer.policy.rules import flag_arguments, flag_constants
 from tests.enforced import enforced_environment, put
 

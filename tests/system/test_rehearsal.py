@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from enforcer.judging.judge import Judge
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from enforcer.rehearsal.facts import facts_of
 from enforcer.rehearsal.made import made_alone
 from enforcer.rehearsal.rehearse import strictest

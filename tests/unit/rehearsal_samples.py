@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from enforcer.launch.library import table
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from enforcer.policy.rules import Policy
 from log.client import Client
 from log.events import Call, Caller, Event

@@ -16,7 +16,7 @@ import subprocess
 import pytest
 
 from enforcer.options import enforce_parser, policy_parser
-from enforcer.policy.reading import KEYS
+from enforcer.policy.reading.reading import KEYS
 from log.render import jsonl
 from log.verbs.options import export_parser, log_parser, report_parser, verify_parser
 from log.verbs.usage import split_command

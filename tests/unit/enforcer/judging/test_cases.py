@@ -16,7 +16,7 @@ from enforcer.compiled import files
 from enforcer.compiled.summary import read_summary
 from enforcer.judging.cases import failures
 from enforcer.launch.library import table
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from enforcer.policy.rules import PolicyError
 from log.errors import TraceError
 from log.events import VerdictInfo

@@ -9,7 +9,7 @@ import pytest
 
 from enforcer.judging.explain import Supposed, explain
 from enforcer.launch.library import table
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from enforcer.policy.rules import PolicyError
 from log.errors import TraceError
 from tests.enforced import COMMAND

@@ -23,7 +23,7 @@ from enforcer.policy.arrivals import (
     STANDS_FOR,
     STEPS,
 )
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from probes.api.load import stub_table
 from tests.needs import lack
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from enforcer.policy.notes import notes
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from probes.api.load import stub_table
 
 TABLE = stub_table()

@@ -23,8 +23,8 @@ from enforcer.compiled.summary import read_summary
 from enforcer.compiled.writer import compile_policy, literal_prefix
 from enforcer.judging.explain import Supposed, explain
 from enforcer.launch.library import table, uncovered_rules
-from enforcer.policy.loading import load
-from enforcer.policy.reading import KEYS, read_policy
+from enforcer.policy.reading.loading import load
+from enforcer.policy.reading.reading import KEYS, read_policy
 from enforcer.policy.rules import PolicyError, Rule
 from log.errors import TraceError
 from probes.api.table import ApiTable, Function

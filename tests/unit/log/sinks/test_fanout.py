@@ -16,7 +16,7 @@ from log.events import End, Event, VerdictInfo
 from log.render.notices import end_summary
 from log.sinks import fanout
 from log.sinks.fanout import READER_PATIENCE, Log
-from log.sinks.sink import GivenUp
+from log.sinks.files.sink import GivenUp
 from tests.unit.log_samples import ATTACHED, DESTROY, HOSTILE, LOST
 
 

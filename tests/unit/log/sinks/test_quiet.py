@@ -4,8 +4,8 @@
 from collections.abc import Sequence
 
 from log.events import Event
+from log.sinks.files.sink import GivenUp
 from log.sinks.quiet import Quiet
-from log.sinks.sink import GivenUp
 from tests.unit.log_samples import ATTACHED, DESTROY, END, LOST
 
 

@@ -13,8 +13,8 @@ import pytest
 from log.events import Event
 from log.render import jsonl
 from log.render.forms import ON_A_HOST
-from log.sinks.progress import Bar, open_bar
-from log.sinks.terminal import ERASE
+from log.sinks.screen.progress import Bar, open_bar
+from log.sinks.screen.terminal import ERASE
 from log.verbs import commands
 from log.verbs.commands import show_log, show_report
 from tests.needs import PATIENCE
@@ -115,7 +115,7 @@ def test_bar_grows_to_the_end_and_is_gone_before_anything_else_is_said(
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
     monkeypatch.setattr(commands, "open_bar", lambda: Bar(terminal, patience=0))
-    monkeypatch.setattr("log.sinks.progress._REDRAW", 0)
+    monkeypatch.setattr("log.sinks.screen.progress._REDRAW", 0)
     monkeypatch.setattr(commands, "say", lambda line: terminal.write(f"{line}\n"))
     files = [
         lines_file(tmp_path / str(number), DESTROY)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.counted import Counted
-from log.sinks.summary import Durations
+from log.sinks.screen.summary import Durations
 from probes.calls.counted import KernelCounts
 from probes.kernel import records
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enforcer.policy.lines import Lines
+from enforcer.policy.reading.lines import Lines
 
 TEXT = """mode = "enforce"
 

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from log.quote import escape
-from log.sinks.summary import Table
-from log.sinks.terminal import make_console
+from log.sinks.screen.summary import Table
+from log.sinks.screen.terminal import make_console
 
 if TYPE_CHECKING:
     import rich.table

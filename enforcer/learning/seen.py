@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from enforcer.judging.judge import NONE, UNRECORDED, Facts
+from enforcer.learning.generalise import Deed, Evidence, literal
 from enforcer.policy.sources import PARTS, sources_of
 from enforcer.rehearsal.facts import facts_of
-from enforcer.rehearsal.generalise import Deed, Evidence, literal
 from enforcer.rehearsal.made import CLIENT, DAEMON, made_alone, place_of
 from enforcer.rehearsal.span import Span
 from log.events import Call

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence, Set
 
 from enforcer.policy.arrivals import arrive_as
-from enforcer.policy.entries import Entries, Entry
+from enforcer.policy.reading.entries import Entries, Entry
 from enforcer.policy.rules import nearest
 from log.quote import quote
 from probes.api.table import ApiTable

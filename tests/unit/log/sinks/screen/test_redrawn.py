@@ -8,9 +8,9 @@ import re
 import pytest
 
 from log.quote import name
-from log.sinks.redrawn import Redrawn
-from log.sinks.summary import Table
-from tests.unit.log.sinks.test_console import Terminal
+from log.sinks.screen.redrawn import Redrawn
+from log.sinks.screen.summary import Table
+from tests.unit.log.sinks.screen.test_console import Terminal
 from tests.unit.log_samples import HOSTILE
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TextIO
 
-from log.sinks.terminal import ERASE, make_console
+from log.sinks.screen.terminal import ERASE, make_console
 
 _PATIENCE, _REDRAW = 1.0, 0.1  # s: until there is a bar, and between two of it
 _WIDTH = 40  # columns

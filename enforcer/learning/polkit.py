@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from enforcer.rehearsal.evidence import (
+from enforcer.learning.evidence import (
     MOST_LISTED,
     Measured,
     evidence_of,
@@ -22,9 +22,9 @@ from enforcer.rehearsal.evidence import (
     not_learned,
     reasons,
 )
-from enforcer.rehearsal.generalise import Deed, Learned, generalise, is_never
+from enforcer.learning.generalise import Deed, Learned, generalise, is_never
+from enforcer.learning.seen import UNSPELLED, Seen
 from enforcer.rehearsal.made import DAEMON
-from enforcer.rehearsal.seen import UNSPELLED, Seen
 from enforcer.rehearsal.span import Span
 from log.events import Call
 from log.quote import escape, name

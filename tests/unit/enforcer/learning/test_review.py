@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from enforcer import commands
-from enforcer.policy.reading import read_policy
-from enforcer.rehearsal.learn import LAST_RULE
+from enforcer.learning.learn import LAST_RULE
+from enforcer.policy.reading.reading import read_policy
 from tests.needs import PATIENCE
 from tests.recorded import TRACER
-from tests.unit.enforcer.rehearsal.test_learn import allows
+from tests.unit.enforcer.learning.test_learn import allows
 from tests.unit.log_samples import NS, START
 from tests.unit.rehearsal_samples import TABLE, client, lines_file, on, rule, served
 

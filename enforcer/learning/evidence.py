@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from enforcer.rehearsal.generalise import Deed, Evidence, Learned
-from enforcer.rehearsal.seen import Seen
+from enforcer.learning.generalise import Deed, Evidence, Learned
+from enforcer.learning.seen import Seen
 from log.quote import escape, name, quote
 from log.render.units import day_and_time
 

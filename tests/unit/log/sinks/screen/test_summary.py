@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from log.counted import Counted
 from log.events import CallError, VerdictInfo
-from log.sinks.summary import Durations, Summary
-from log.sinks.terminal import make_console
+from log.sinks.screen.summary import Durations, Summary
+from log.sinks.screen.terminal import make_console
 from tests.unit.log_samples import ATTACHED, DESTROY, END, LOST
 
 GET = DESTROY._replace(function="virDomainGetInfo")

@@ -17,10 +17,10 @@ from rich.text import Text
 
 from log.events import Event
 from log.render import text
-from log.sinks.console import Screen, open_screen
-from log.sinks.output import Output
-from log.sinks.summary import Summary
-from log.sinks.terminal import make_console
+from log.sinks.files.output import Output
+from log.sinks.screen.console import Screen, open_screen
+from log.sinks.screen.summary import Summary
+from log.sinks.screen.terminal import make_console
 from tests.unit.log_samples import ATTACHED, DESTROY, END, HOSTILE, LOST, call_on
 
 EVENTS: list[Event] = [
@@ -184,7 +184,7 @@ def test_terminal_that_was_closed_ends_the_tracer(terminal):
 
 def test_terminal_that_was_stopped_stops_nobody(terminal, monkeypatch):
     """As with Ctrl-S. Lines that find no room are counted, and told of when it goes on."""
-    monkeypatch.setattr("log.sinks.channel.ROOM", 1 << 19)
+    monkeypatch.setattr("log.sinks.files.channel.ROOM", 1 << 19)
     said: list[str] = []
     screen = open_screen(terminal.file, "text", said.append, status=False)
     made = 1

@@ -13,16 +13,16 @@ from typing import TypeVar
 from enforcer.compiled.files import write_whole
 from enforcer.judging.judge import Judge
 from enforcer.launch.library import table
-from enforcer.policy.loading import load, parse, read_text
-from enforcer.policy.reading import read_policy
+from enforcer.learning.evidence import Measured, said
+from enforcer.learning.learn import as_toml
+from enforcer.learning.polkit import SeenByPolkit, as_rules, measure
+from enforcer.learning.review import FINISH, Unruled, listed, review
+from enforcer.learning.seen import Seen
+from enforcer.policy.reading.loading import load, parse, read_text
+from enforcer.policy.reading.reading import read_policy
 from enforcer.policy.rules import Policy
-from enforcer.rehearsal.evidence import Measured, said
-from enforcer.rehearsal.learn import as_toml
-from enforcer.rehearsal.polkit import SeenByPolkit, as_rules, measure
 from enforcer.rehearsal.recorded import pass_lines
 from enforcer.rehearsal.rehearse import DENIED, Rehearsal
-from enforcer.rehearsal.review import FINISH, Unruled, listed, review
-from enforcer.rehearsal.seen import Seen
 from enforcer.rehearsal.shown import as_json, as_text, stale
 from enforcer.rehearsal.span import Span
 from log.errors import TraceError, say

@@ -14,10 +14,10 @@ from typing import TextIO
 from log.events import Call, End, Event, Lost
 from log.filters.about import is_denied
 from log.render import text
-from log.sinks.channel import NotRead, Weight
-from log.sinks.output import FORMATS, NOTHING, Output, weight_of
-from log.sinks.sink import Complain, GivenUp
-from log.sinks.terminal import ERASE, is_dumb, make_console, paints
+from log.sinks.files.channel import NotRead, Weight
+from log.sinks.files.output import FORMATS, NOTHING, Output, weight_of
+from log.sinks.files.sink import Complain, GivenUp
+from log.sinks.screen.terminal import ERASE, is_dumb, make_console, paints
 
 _REDRAW = 0.2  # s between two status lines when nothing is logged
 

@@ -21,9 +21,9 @@ from log.filters.about import is_denied
 from log.quote import name
 from log.render import FORMS
 from log.render.forms import Render, render
-from log.sinks.channel import Batch, Channel, LineWriter, NotRead, Weight, may_block
-from log.sinks.file import open_path, send
-from log.sinks.sink import Complain, GivenUp
+from log.sinks.files.channel import Batch, Channel, LineWriter, NotRead, Weight, may_block
+from log.sinks.files.file import open_path, send
+from log.sinks.files.sink import Complain, GivenUp
 
 FORMATS: dict[str, Render] = {form: render(form, os.uname().nodename) for form in FORMS}
 STDOUT = 1

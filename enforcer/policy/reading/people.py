@@ -6,7 +6,7 @@ from __future__ import annotations
 import grp
 import pwd
 
-from enforcer.policy.entries import Entries, Entry
+from enforcer.policy.reading.entries import Entries, Entry
 from enforcer.policy.rules import People, Principal, nearest
 from log.quote import quote
 

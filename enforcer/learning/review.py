@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from enforcer.judging.judge import Facts, Judge
-from enforcer.policy.reading import read_policy
+from enforcer.learning.evidence import about, evidence_of
+from enforcer.learning.generalise import Deed, Evidence, is_never, literal, shape_of
+from enforcer.learning.learn import rule_lines
+from enforcer.learning.seen import Seen
+from enforcer.policy.reading.reading import read_policy
 from enforcer.policy.rules import Policy, Rule, conditions
-from enforcer.rehearsal.evidence import about, evidence_of
-from enforcer.rehearsal.generalise import Deed, Evidence, is_never, literal, shape_of
-from enforcer.rehearsal.learn import rule_lines
 from enforcer.rehearsal.rehearse import strictest
-from enforcer.rehearsal.seen import Seen
 from log.quote import escape
 from probes.api.table import ApiTable
 

@@ -10,14 +10,14 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from enforcer.policy.asked import contains_of, elements_of, flags_of, uuids_of
-from enforcer.policy.covered import Covered
-from enforcer.policy.entries import Entries, Entry
-from enforcer.policy.lines import Lines
 from enforcer.policy.never import never_matching
-from enforcer.policy.people import people_of
+from enforcer.policy.reading.asked import contains_of, elements_of, flags_of, uuids_of
+from enforcer.policy.reading.covered import Covered
+from enforcer.policy.reading.entries import Entries, Entry
+from enforcer.policy.reading.lines import Lines
+from enforcer.policy.reading.people import people_of
+from enforcer.policy.reading.tests import cases_of
 from enforcer.policy.rules import ACTIONS, Policy, PolicyError, Rule, nearest
-from enforcer.policy.tests import cases_of
 from log.quote import quote
 from probes.api.table import ApiTable
 

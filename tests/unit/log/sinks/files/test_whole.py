@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from log.errors import TraceError
-from log.sinks.whole import write_whole
+from log.sinks.files.whole import write_whole
 
 
 def test_file_is_replaced_as_a_whole(tmp_path) -> None:

@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Sequence
 
-from enforcer.policy.entries import Entries, Entry
+from enforcer.policy.reading.entries import Entries, Entry
 from enforcer.policy.rules import Globs, flag_constants, nearest
 from enforcer.policy.sources import sources_of, takes_document
 from log.quote import quote

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-from enforcer.rehearsal.evidence import (
+from enforcer.learning.evidence import (
     MOST_LISTED,
     Measured,
     about,
@@ -19,8 +19,8 @@ from enforcer.rehearsal.evidence import (
     not_learned,
     reasons,
 )
-from enforcer.rehearsal.generalise import Deed, Evidence, Learned, generalise, literal
-from enforcer.rehearsal.seen import Seen
+from enforcer.learning.generalise import Deed, Evidence, Learned, generalise, literal
+from enforcer.learning.seen import Seen
 
 LAST_RULE = "whatever else changes something"
 _NAME_MAX = 150  # characters of a rule's name

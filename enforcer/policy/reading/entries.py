@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from enforcer.policy.lines import Lines
+from enforcer.policy.reading.lines import Lines
 from enforcer.policy.rules import Globs, nearest
 from log.quote import quote
 

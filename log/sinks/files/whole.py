@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from log.errors import TraceError
 from log.quote import name
-from log.sinks.file import refused, send
+from log.sinks.files.file import refused, send
 
 
 def write_whole(path: str, parts: Iterable[str], mode: int = 0o600) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from enforcer.policy.reading import read_policy
+from enforcer.policy.reading.reading import read_policy
 from enforcer.policy.rules import Policy
 from log.errors import TraceError, say
 from probes.api.table import ApiTable

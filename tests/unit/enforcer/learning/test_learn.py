@@ -15,10 +15,10 @@ import pytest
 
 from enforcer import commands
 from enforcer.judging.judge import Judge
-from enforcer.policy.reading import read_policy
-from enforcer.rehearsal import seen
+from enforcer.learning import seen
+from enforcer.learning.generalise import NEVER, literal, shape_of
+from enforcer.policy.reading.reading import read_policy
 from enforcer.rehearsal.facts import facts_of
-from enforcer.rehearsal.generalise import NEVER, literal, shape_of
 from enforcer.rehearsal.made import made_alone
 from enforcer.rehearsal.rehearse import strictest
 from log.client import Client

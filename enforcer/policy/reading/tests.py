@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from typing import Any
 
-from enforcer.policy.entries import Entries, Entry
+from enforcer.policy.reading.entries import Entries, Entry
 from enforcer.policy.rules import ACTIONS, Case, nearest
 from log.quote import quote
 from probes.api.table import ApiTable

@@ -25,11 +25,11 @@ from hypothesis import strategies as st
 from log.errors import TraceError
 from log.events import VerdictInfo
 from log.render import jsonl, text, xml
-from log.sinks.channel import Channel
-from log.sinks.output import Output, open_file
+from log.sinks.files.channel import Channel
+from log.sinks.files.output import Output, open_file
 from tests.unit.log_samples import ATTACHED, DESTROY, LOST
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 LINE = jsonl.line(DESTROY)
 READS = DESTROY._replace(write=False)
 
@@ -263,7 +263,7 @@ def read_to_end(fd):
 def test_reader_that_sleeps_stops_nobody_and_is_told_what_it_missed(
     tmp_path, said, kind, monkeypatch
 ):
-    monkeypatch.setattr("log.sinks.channel.ROOM", 300 * len(LINE))
+    monkeypatch.setattr("log.sinks.files.channel.ROOM", 300 * len(LINE))
     if kind == "fifo":
         os.mkfifo(tmp_path / "fifo")
         reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
@@ -308,7 +308,7 @@ def test_calls_that_only_read_make_way_for_the_others(batches):
     said: list[str] = []
     denied = READS._replace(verdict=VerdictInfo("deny", "keep"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("log.sinks.channel.ROOM", 700 * len(LINE))
+        patch.setattr("log.sinks.files.channel.ROOM", 700 * len(LINE))
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         with contextlib.suppress(BlockingIOError):
@@ -411,7 +411,7 @@ def test_whatever_readers_do_every_call_is_read_or_said_to_be_missing(actions, w
     """
     said: list[str] = []
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("log.sinks.channel.ROOM", 200 * len(LINE))
+        patch.setattr("log.sinks.files.channel.ROOM", 200 * len(LINE))
         path = Path(folder) / "pipe"
         os.mkfifo(path)
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -459,7 +459,7 @@ def test_whatever_readers_do_every_call_is_read_or_said_to_be_missing(actions, w
 
 PIPED = """
 import sys
-from log.sinks.console import open_screen
+from log.sinks.screen.console import open_screen
 from tests.unit.log_samples import DESTROY
 sink = open_screen(sys.stdout, "json", print)
 try:
