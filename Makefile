@@ -75,7 +75,7 @@ STRIP = -s
 GENERATED = $(addprefix $(BUILD)/,stubs.S table.h contract.h)
 GENERATED_FROM = $(wildcard enforcer/library/*.py) enforcer/policy/sources.py $(addprefix enforcer/compiled/,layout.py files.py) probes/internals/gobject.py probes/host/looking/maps.py \
 	$(addprefix probes/kernel/,abi.py contract.py records.py) $(wildcard probes/kernel/machines/*.py) probes/internals/gobject.py $(addprefix probes/api/,api.json load.py table.py undescribed.py)
-ENFORCER_SOURCES = $(wildcard enforcer/library/*.c) enforcer/library/enter-$(MACHINE).S $(BUILD)/stubs.S
+ENFORCER_SOURCES = $(wildcard enforcer/library/*.c enforcer/library/*/*.c) enforcer/library/machines/enter-$(MACHINE).S $(BUILD)/stubs.S
 ENFORCER_FLAGS = $(CPPFLAGS) -std=gnu11 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -I$(BUILD) -Ienforcer/library $(CFLAGS)
 ENFORCER_LINK = -shared -Wl,--version-script=enforcer/library/exports.map -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--hash-style=both $(LDFLAGS)
 MANUAL = $(PREFIX)/share/man/man8/libvirt-trace.8
@@ -148,7 +148,7 @@ $(GENERATED) &: $(GENERATED_FROM)
 	@$(PYTHON) -m enforcer.library.generate $(BUILD) $(MACHINE)
 	@touch $(GENERATED)
 
-$(BUILD)/$(ENFORCER): $(ENFORCER_SOURCES) $(wildcard enforcer/library/*.h) enforcer/library/exports.map $(GENERATED)
+$(BUILD)/$(ENFORCER): $(ENFORCER_SOURCES) $(wildcard enforcer/library/*.h enforcer/library/*/*.h) enforcer/library/exports.map $(GENERATED)
 	@$(CC) $(ENFORCER_FLAGS) -o $@ $(ENFORCER_SOURCES) $(ENFORCER_LINK) $(STRIP)
 
 build-deps:

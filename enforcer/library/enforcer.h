@@ -36,9 +36,9 @@ static inline uint64_t *return_slot(struct call *call)
 
 /* what is this machine's */
 #if defined(__x86_64__)
-#include "abi-x86-64.h"
+#include "machines/abi-x86-64.h"
 #elif defined(__aarch64__)
-#include "abi-aarch64.h"
+#include "machines/abi-aarch64.h"
 #else
 #error "this machine has no abi-MACHINE.h and no enter-MACHINE.S"
 #endif

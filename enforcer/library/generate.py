@@ -5,7 +5,7 @@ table comes in, stubs.S, table.h and contract.h go out.
     python3 -m enforcer.library.generate FOLDER [x86-64|aarch64]
 
 A stub says its number and jumps to the shared slow path in enter-ARCH.S; all stubs have the same
-size, so that its address tells its number (enforcer/library/callers.c).
+size, so that its address tells its number (enforcer/library/who/callers.c).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is this machine's: numbers of system calls, registers, machine code (machines/NAME.py), the
 order of memory. What of it the BPF program needs is in trace/abi-NAME.bpf.h, what the enforcer
-needs in enforcer/library/enter-NAME.S; nothing else knows a machine.
+needs in enforcer/library/machines/enter-NAME.S; nothing else knows a machine.
 """
 
 from __future__ import annotations

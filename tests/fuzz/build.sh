@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 what=$1 output=$2 compiler=$3
 shift 3
-parts() { printf 'enforcer/library/%s.c ' "$@"; }
+parts() { for part; do find enforcer/library -name "$part.c" -printf '%p '; done; }
 judge="policy_file policy_copy counts check judge conditions handles text"
 if [ "$what" = policy ]; then
 	# shellcheck disable=SC2046,SC2086

@@ -22,8 +22,8 @@ static unsigned in_arguments_geteuid(void) { return 0; }
 #define is_refused in_arguments_is_refused
 #define forget_objects in_arguments_forget
 void in_arguments_forget(struct question *ask);
-#include "objects.c"
-#include "connection.c"
+#include "objects/objects.c"
+#include "objects/connection.c"
 #undef find_objects
 #undef find_connection
 #undef connection_of

@@ -31,7 +31,7 @@ def policy(tmp_path):
     return put(tmp_path / "policy.bin", KEEP_TEST)
 
 
-# through which libvirt's own calls in a daemon are led (enforcer/library/client.c)
+# through which libvirt's own calls in a daemon are led (enforcer/library/who/client.c)
 LED_THROUGH = {
     "virNetServerAddClient",
     "virNetServerProgramDispatch",

@@ -59,8 +59,8 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = tmp_path_factory.mktemp("sanitized") / "libvirt-trace-enforcer.so"
     build = ROOT / "enforcer" / "build"
     sources = [
-        *sorted((ROOT / "enforcer/library").glob("*.c")),
-        ROOT / "enforcer/library/enter-x86-64.S",
+        *sorted((ROOT / "enforcer/library").rglob("*.c")),
+        ROOT / "enforcer/library/machines/enter-x86-64.S",
         build / "stubs.S",
     ]
     # the runtime of -fsanitize=undefined upsets libc when it is preloaded

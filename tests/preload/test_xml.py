@@ -47,7 +47,8 @@ def reader(tmp_path_factory) -> ctypes.CDLL:
         f"-I{ROOT}/enforcer/library",
         f"-I{ROOT}/enforcer/build",
     ]
-    sources = [ROOT / "enforcer/library" / name for name in ("xml.c", "xml_name.c", "xml_has.c")]
+    documents = ROOT / "enforcer/library/documents"
+    sources = [documents / name for name in ("xml.c", "xml_name.c", "xml_has.c")]
     subprocess.run(["gcc", *flags, "-o", shared, *sources], check=True)
     return ctypes.CDLL(str(shared))
 
