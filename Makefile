@@ -245,7 +245,7 @@ check-machine: deps ## libvirtd under the enforcer and the record as services in
 check-aarch64: deps ## tracing in an emulated aarch64 machine with Debian's kernels (KERNELS, PYTEST_ARGS select)
 	$(call need,$(AARCH64_PACKAGES))
 	@$(SUDO) tests/aarch64/make.sh "$(CACHE)/aarch64" $(RUN_PACKAGES) $(DEMO_PACKAGES) $(BUILD_PACKAGES) libvirt-dev pkg-config \
-		python3-hypothesis python3-pytest python3-pytest-timeout
+		python3-hypothesis python3-pytest python3-pytest-timeout python3-pytest-xdist
 	@$(RECORDED) tests/aarch64/run.sh "$(CACHE)/aarch64" $(PYTEST_ARGS)
 
 check-roots: deps-roots ## as a newcomer in fresh roots of Debian 12 and 13 (ROOTS): demo, install, README's examples, uninstall
