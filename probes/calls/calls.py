@@ -39,7 +39,8 @@ from probes.internals.private import (
     SEND,
 )
 from probes.kernel import records
-from probes.plans.plan import PlanRow, u64
+from probes.plans.captured import u64
+from probes.plans.plan import PlanRow
 
 LOST = "result lost"
 UNARMED_NS = 1_000_000_000  # as long it is waited for what a call without return probe causes

@@ -18,7 +18,8 @@ from probes.internals.gobject import PARAMETER, PARAMETER_TYPE, PARAMETER_VALUE,
 from probes.internals.private import MOST_ATTRIBUTES
 from probes.internals.waiting import JOBS
 from probes.plans import values
-from probes.plans.handles import FIELDS, PARENT, SHOWN_AS, join_uri
+from probes.plans.handles import join_uri
+from probes.plans.objects import FIELDS, PARENT, SHOWN_AS
 
 MOST_TEXT = 256  # bytes of a string; of a longer one nothing is told
 _JOBS = max(place.since for place in JOBS.values()) + 8  # bytes

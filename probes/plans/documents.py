@@ -14,7 +14,7 @@ from log.redact.uri import has_uri, redact_uris
 from log.redact.xml import redact_xml
 from log.values import CutText, Redacted, Value, Xml
 from probes.plans import texts, values
-from probes.plans.plan import Limits
+from probes.plans.captured import Copied, Limits
 
 # of a document, at most or as much as the user wants of a string: what it describes is rarely at
 # its beginning
@@ -35,7 +35,7 @@ _SHOWN: dict[str, Callable[[str], Value]] = {
 }
 
 
-def text_value(copied: values.Copied, what: str, limits: Limits) -> Value:
+def text_value(copied: Copied, what: str, limits: Limits) -> Value:
     """A string that is `what`; of one that is hidden only its length is looked at."""
     if copied.text is None:
         return values.string_value(copied)
@@ -59,7 +59,7 @@ def kept(what: str, limits: Limits) -> int:
     return 0 if what == texts.HIDDEN and limits.redact else limits.string
 
 
-def xml_value(copied: values.Copied, limits: Limits) -> Value:
+def xml_value(copied: Copied, limits: Limits) -> Value:
     """A document, redacted before it is cut."""
     if copied.text is None:
         return values.string_value(copied)

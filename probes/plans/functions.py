@@ -13,18 +13,10 @@ from probes.api.table import ApiTable, Function, Param, Result
 from probes.internals import private
 from probes.kernel import abi, records
 from probes.plans import documents, texts, values
+from probes.plans.builder import Builder, key_of, read_text
+from probes.plans.captured import Limits, Offsets, u64
 from probes.plans.handles import read_handle
-from probes.plans.plan import (
-    Builder,
-    Limits,
-    Offsets,
-    Plan,
-    Read,
-    WriteCondition,
-    key_of,
-    read_text,
-    u64,
-)
+from probes.plans.plan import Plan, Read, WriteCondition
 from probes.plans.pointers import Arguments, Pointers, needs_arguments
 
 VERDICT_TEXT = 512  # bytes of a text that a verdict has

@@ -9,41 +9,15 @@ from collections.abc import Mapping, Sequence
 
 from log.redact.uri import redact_uri
 from log.values import CutText, Handle, Unreadable, Value
-from probes.internals.gobject import OBJECTS, URI
+from probes.internals.gobject import URI
 from probes.plans import values
-from probes.plans.plan import Builder, Constants, Offsets, Read, read_text, u64
+from probes.plans.builder import Builder, read_text
+from probes.plans.captured import Copied, Offsets, u64
+from probes.plans.objects import FIELDS, PARENT, SHOWN_AS
+from probes.plans.plan import Constants, Read
 
 ONCE_DRIVER, ONCE_CONNECT = range(2)
 
-# what a handle shows, in order: the field, how it is read ("text", "uuid"), whether the object
-# filter looks at it
-FIELDS: dict[str, tuple[tuple[str, str, bool], ...]] = {
-    "domain": (("name", "text", True), ("uuid", "uuid", False)),
-    "network": (("name", "text", True), ("uuid", "uuid", False)),
-    "pool": (("name", "text", True), ("uuid", "uuid", False)),
-    "nwfilter": (("name", "text", True), ("uuid", "uuid", False)),
-    "volume": (("name", "text", True), ("pool", "text", False), ("key", "text", False)),
-    "interface": (("name", "text", True), ("mac", "text", False)),
-    "nodedevice": (("name", "text", True), ("parentName", "text", False)),
-    "secret": (("uuid", "uuid", False), ("usageID", "text", True)),
-    "snapshot": (("name", "text", True),),
-    "checkpoint": (("name", "text", True),),
-    "nwfilterbinding": (("portdev", "text", True), ("filtername", "text", False)),
-    "networkport": (("uuid", "uuid", False),),
-    "stream": (),
-}
-SHOWN_AS = {"parentName": "parent", "usageID": "usage", "filtername": "filter"}
-# of each of many
-SHOWN_IN_LISTS: dict[str, tuple[tuple[str, str], ...]] = {
-    kind: tuple(
-        (field, how) for field, how, _ in fields if field in ("name", "uuid", "usageID", "portdev")
-    )
-    for kind, fields in FIELDS.items()
-}
-# the field with the object that it is named by
-PARENT = {
-    kind: one.parent[0] for kind, one in OBJECTS.items() if one.parent and "conn" not in one.fields
-}
 DRIVER_NAME = 64  # bytes of it, at most
 URI_PART = 256  # bytes of a host, a path, ..., at most, whatever is kept of other strings
 
@@ -84,7 +58,7 @@ def _copy_connect(build: Builder, source: int, offsets: Offsets, mark: int) -> R
     }
     name = build.text(build.block(driver, 0, 8), keep=DRIVER_NAME, mark=mark)
 
-    def read(raw: bytes, texts: list[values.Copied], constants: Constants) -> Value:
+    def read(raw: bytes, texts: list[Copied], constants: Constants) -> Value:
         address = u64(raw, source)
         if not address:
             return None
@@ -175,7 +149,7 @@ def read_handle(build: Builder, source: int, kind: str, offsets: Offsets) -> Rea
         connect = above
     driver = read_driver(build, connect, offsets)
 
-    def read(raw: bytes, texts: list[values.Copied], constants: Constants) -> Value:
+    def read(raw: bytes, texts: list[Copied], constants: Constants) -> Value:
         address = u64(raw, source)
         if not address:
             return None

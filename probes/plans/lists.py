@@ -20,9 +20,9 @@ from probes.internals.gobject import (
     STRING_TYPE,
 )
 from probes.plans import numbers, texts, values
+from probes.plans.captured import Copied, Limits, Offsets
 from probes.plans.documents import kept, text_value
-from probes.plans.handles import SHOWN_AS, SHOWN_IN_LISTS
-from probes.plans.plan import Limits, Offsets
+from probes.plans.objects import SHOWN_AS, SHOWN_IN_LISTS
 from probes.plans.walk import Finish, Stream, Take, TakeElement, TakeText, Walk
 
 _NUMBERS = {
@@ -58,7 +58,7 @@ class Reading(NamedTuple):
         """Bytes of a string."""
         return kept(self.what, self.limits)
 
-    def string(self, copied: values.Copied) -> Value:
+    def string(self, copied: Copied) -> Value:
         """A string's value."""
         return text_value(copied, self.what, self.limits)
 

@@ -17,8 +17,10 @@ from probes.api.passing import IN, IN_OUT, OUT
 from probes.api.table import OBJECTS, ApiTable, Function, Param
 from probes.kernel import records
 from probes.plans import lists, numbers, texts, values
+from probes.plans.builder import Builder
+from probes.plans.captured import Copied, Offsets, u64
 from probes.plans.documents import kept, text_value
-from probes.plans.plan import Builder, Constants, Offsets, Read, u64
+from probes.plans.plan import Constants, Read
 from probes.plans.walk import Take
 
 _WALKED: Read = lambda raw, texts, constants: None  # noqa: E731 - keeps a place among the fields
@@ -143,7 +145,7 @@ class Pointers:
         plain = numbers.reader("int", None, self._table)[1]
         found: Read = self._build.memory(source, 4, lambda data: [data])
 
-        def read(raw: bytes, texts: list[values.Copied], constants: Constants) -> Value:
+        def read(raw: bytes, texts: list[Copied], constants: Constants) -> Value:
             value = found(raw, texts, constants)
             number = int.from_bytes(raw[state : state + 4], "little")
             return readers.get(number, plain)(value[0]) if isinstance(value, list) else value
@@ -174,7 +176,7 @@ class Pointers:
             return inner
         self._build.shows(size, 8)
 
-        def known_to_caller(raw: bytes, texts: list[values.Copied], constants: Constants) -> Value:
+        def known_to_caller(raw: bytes, texts: list[Copied], constants: Constants) -> Value:
             value, most = inner(raw, texts, constants), u64(raw, size)
             if not isinstance(value, dict):
                 return value

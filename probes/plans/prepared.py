@@ -15,7 +15,8 @@ from probes.internals.layouts import Layout
 from probes.kernel import records
 from probes.kernel.loading import kept
 from probes.plans import functions as plans
-from probes.plans.plan import Limits, Plan
+from probes.plans.captured import Limits
+from probes.plans.plan import Plan
 
 _HERE = Path(__file__).parent
 # what plans are made by

@@ -3,49 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable
 
 from log.quote import decode_bytes, whole_characters
 from log.redact.uri import redact_uris
 from log.values import CutList, CutText, EnumValue, Flags, Pointer, Redacted, Unreadable, Value
 from probes.api.table import Enum
-from probes.kernel import records
+from probes.plans.captured import Copied
 
 SIZES = {"i32": 4, "u32": 4, "i64": 8, "u64": 8, "u8": 1}  # bytes of the C type
 _SIGNED = {"i32": 32, "i64": 64}
 _UNSIGNED = {"u8": 8, "u32": 32, "u64": 64}
-
-
-class TextSlot(NamedTuple):
-    """Where a string of a record is described: the operation that copied it, in bytes of the
-    fixed part.
-    """
-
-    op: int
-    source: int  # of the u64 pointer
-    slot: int  # of the s32 length
-    size: int  # bytes in the call's own record, at most
-    # of the s32 that says whether the string was left out, as sent before; 0: it never is
-    mark: int
-
-
-class Piece(NamedTuple):
-    """A part of a long string that came in a record of its own."""
-
-    op: int
-    offset: int
-    # bytes that were read there, with the NUL; CHUNK_BYTES: there are more; below 0: unreadable
-    got: int
-    text: bytes
-
-
-class Copied(NamedTuple):
-    """A string as it was captured."""
-
-    address: int
-    text: bytes | None  # None: unreadable, or NULL where the address is 0
-    length: int | None  # in the traced process, without the NUL; None: longer than can be told
 
 
 def integer(kind: str, raw: int) -> int:
@@ -99,54 +67,7 @@ def flags_decoder(enum: Enum | None, kind: str) -> Callable[[int], Value]:
     return decode
 
 
-LEFT_OUT = Copied(0, None, None)
 LEFT_OUT_VALUE = Pointer(-1)  # this very object: an output before the call
-
-
-def was_sent_before(raw: bytes, mark: int) -> bool:
-    """Whether what an OP_ONCE guards was left out of the record; `mark`: where that is said."""
-    return int.from_bytes(raw[mark : mark + 4], "little", signed=True) == records.STR_SAME
-
-
-def read_texts(
-    raw: bytes, texts: tuple[TextSlot, ...], fixed: int, pieces: Mapping[int, list[Piece]]
-) -> list[Copied]:
-    """The strings of a record, in order."""
-    result: list[Copied] = []
-    at = fixed
-    for text in texts:
-        if text.mark and was_sent_before(raw, text.mark):
-            result.append(LEFT_OUT)
-            continue
-        address = int.from_bytes(raw[text.source : text.source + 8], "little")
-        length = int.from_bytes(raw[text.slot : text.slot + 4], "little", signed=True)
-        copied: Copied
-        if not address:
-            copied = Copied(0, None, None)
-        elif length == records.STR_NO_ROOM:
-            copied = Copied(address, b"", None)
-        elif length < 0:
-            copied = Copied(address, None, None)
-        else:
-            copied = Copied(address, raw[at : at + length], length)
-            at += (length + 8) & ~7
-            if length >= text.size:
-                copied = _join(copied, pieces.get(text.op, []))
-        result.append(copied)
-    return result
-
-
-def _join(start: Copied, pieces: list[Piece]) -> Copied:
-    """A long string from its pieces; a lost one ends it, with the length unknown."""
-    text = start.text or b""
-    for piece in pieces:
-        if piece.got < 0:
-            return Copied(start.address, None, None)
-        if piece.text and piece.offset == len(text):
-            text += piece.text
-        if piece.got < records.CHUNK_BYTES:
-            return Copied(start.address, text, piece.offset + max(piece.got - 1, 0))
-    return Copied(start.address, text, None)
 
 
 def string_value(copied: Copied, *, redact: bool = True, shown: int | None = None) -> Value:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from log.values import CutList, Unreadable, Value
 from probes.kernel import records
-from probes.plans import values
+from probes.plans.captured import Copied, Piece
 
 MOST = 64  # elements of a list that are taken
 ALL_ONES = 0xFFFFFFFF
@@ -66,12 +66,12 @@ class Stream:
 
 
 Take = Callable[[Stream], Value]
-TakeText = Callable[[Stream], values.Copied]
+TakeText = Callable[[Stream], Copied]
 TakeElement = Callable[[Stream, bytes], Value]  # with the element's own bytes
 Finish = Callable[[list[Value]], list[Value] | dict[str, Value]]
 
 
-def joined(pieces: Mapping[int, list[values.Piece]]) -> bytes:
+def joined(pieces: Mapping[int, list[Piece]]) -> bytes:
     """The stream, up to the first record that was lost."""
     data = b""
     for piece in pieces.get(records.WALK_MORE, []):
@@ -89,7 +89,7 @@ def take_all(take: Take, stream: Stream) -> Value:
         return CutList([], None)
 
 
-def is_whole(pieces: Mapping[int, list[values.Piece]] | None) -> bool:
+def is_whole(pieces: Mapping[int, list[Piece]] | None) -> bool:
     """Whether the stream's last record is there."""
     found = pieces.get(records.WALK_MORE) if pieces else None
     return bool(found) and found[-1].op == records.WALK_LAST  # type: ignore[index]  # found is not empty
@@ -236,7 +236,7 @@ class Walk:
         return result
 
 
-def _take_text(stream: Stream, keep: int) -> values.Copied:
+def _take_text(stream: Stream, keep: int) -> Copied:
     """A string in pieces; the last one is not full."""
     text, done = b"", 0
     address = 0
@@ -245,16 +245,14 @@ def _take_text(stream: Stream, keep: int) -> values.Copied:
             head = stream.head()
             address = address or head.address
             if head.got < 0:
-                return values.Copied(
-                    head.address if head.got != records.STR_NULL else 0, None, None
-                )
+                return Copied(head.address if head.got != records.STR_NULL else 0, None, None)
             text += stream.data(max(0, min(head.got, keep - done)))
             done += head.got
             if head.got < records.WALK_PIECE:
-                return values.Copied(address, text, done)
+                return Copied(address, text, done)
             if done >= records.LENGTH_LIMIT:
-                return values.Copied(address, text, None)
+                return Copied(address, text, None)
     except Ended:
         if not address:
             raise
-        return values.Copied(address, text, None)
+        return Copied(address, text, None)

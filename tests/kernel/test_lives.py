@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from probes.host.processes.lives import Exec, Exited, Life, OutOfMemory, Signalled, parse
+from probes.host.processes.happened import parse
+from probes.host.processes.lives import Exec, Exited, Life, OutOfMemory, Signalled
 from probes.kernel.rings.tracepoints import Tracepoints
 from tests.cgroups import limited_cgroup, root_of_all
 from tests.kernel.conftest import TO_FILE, read_facts

@@ -213,6 +213,7 @@ SHOWN_ELSEWHERE = {
     "probes.kernel.machines.machine": "unit/probes/kernel/machines/test_aarch64.py",
     "probes.verbs.live": "kernel/test_command_line.py",
     "probes.verbs.open": "system/test_open.py",
+    "probes.plans.strings": "unit/probes/plans/test_walks.py",
     "probes.plans.walk": "unit/probes/plans/test_walks.py",
     "probes.verbs.processes": "kernel/test_ps.py",
     "probes.verbs.recorded": "kernel/test_record.py",

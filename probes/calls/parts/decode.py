@@ -15,13 +15,14 @@ from probes.api.table import Function, is_write_call
 from probes.calls.parts.open import Open, Pieces
 from probes.kernel import abi, records
 from probes.plans import values
-from probes.plans.plan import Constants, Plan, PlanRow, u64
+from probes.plans.captured import Piece, u64
+from probes.plans.plan import Constants, Plan, PlanRow
 
 CACHED = 4096  # decoded arguments and results kept, by their bytes: some 5 KB each
 SHORT = 2048  # bytes of a record that is worth keeping
 
 NameOf = Callable[[int, int], str | None]  # of code: a process and an address
-NO_PIECES: Mapping[int, list[values.Piece]] = {}
+NO_PIECES: Mapping[int, list[Piece]] = {}
 
 
 class Decoder:

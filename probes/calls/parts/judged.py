@@ -16,7 +16,8 @@ from probes.calls.parts.open import Extra, Open
 from probes.calls.parts.verdicts import NOT_ENFORCED, Said, read_verdict
 from probes.kernel import records
 from probes.plans import values
-from probes.plans.plan import PlanRow, u64
+from probes.plans.captured import u64
+from probes.plans.plan import PlanRow
 
 
 class Judged:

@@ -12,14 +12,13 @@ from typing import NamedTuple
 from log.events import Event, VerdictInfo, call_id
 from log.values import Value
 from probes.kernel import records
-from probes.plans import values
-from probes.plans.plan import u64
+from probes.plans.captured import Piece, u64
 
 NO_RETURN = "no return probe"
 MOST_CHILDREN = 1000  # of a call that are shown below it
 MOST_LOOKED_AT = 512  # calls of a process, where one of them is sought
 
-Pieces = dict[int, list[values.Piece]]  # of long strings, by operation
+Pieces = dict[int, list[Piece]]  # of long strings, by operation
 
 
 # what access drivers were asked for a call, and answered

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from log.values import Value
 from probes.calls.parts.open import Extra, Open, Pieces
 from probes.kernel import records
-from probes.plans import values
+from probes.plans.captured import Piece
 from probes.plans.plan import Plan
 from probes.plans.walk import is_whole
 
@@ -33,13 +33,13 @@ class Denial(NamedTuple):
     result: Value
 
 
-def piece_of(raw: bytes, op: int) -> values.Piece:
+def piece_of(raw: bytes, op: int) -> Piece:
     """What the record says."""
     offset, got = records.CHUNK.unpack_from(raw, records.HEAD.size)
-    return values.Piece(op, offset, got, raw[records.CHUNK_TEXT :])
+    return Piece(op, offset, got, raw[records.CHUNK_TEXT :])
 
 
-def clip(pieces: Pieces, piece: values.Piece, plan: Plan | None) -> None:
+def clip(pieces: Pieces, piece: Piece, plan: Plan | None) -> None:
     """Adds a piece without the padding that made its record's length a multiple of 8."""
     if piece.op >= records.WALK_MORE:
         pieces.setdefault(records.WALK_MORE, []).append(

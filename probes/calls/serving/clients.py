@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 from log.client import Client
@@ -16,7 +16,6 @@ from probes.host.processes.lives import NO_ID
 from probes.host.processes.namespaces import InNamespaces
 from probes.host.processes.numbers import host_pid, searches
 from probes.internals.private import MOST_ATTRIBUTES
-from probes.plans.plan import Constants, Plan
 
 MOST_CLIENTS = 4096
 _STRINGS = {  # names of an identity's attributes (src/util/viridentity.c) -> of the client's fields
@@ -81,6 +80,13 @@ def dispatched(fields: Mapping[str, Value]) -> Served:
     )
 
 
+class Identified(NamedTuple):
+    """An identity that a daemon's thread has taken: what tells it from others, and its fields."""
+
+    key: Hashable
+    fields: Callable[[], Mapping[str, Value]]
+
+
 class Clients:
     """Clients by what their identity says, and by what their process was at that time."""
 
@@ -95,7 +101,7 @@ class Clients:
         # by daemon and its end of the connection
         self._claims: Recent[tuple[int, int], Claim] = Recent(MOST_CLIENTS)
 
-    def claimed(self, raw: bytes, plan: Plan, served: Served, daemon: int, at: int) -> None:
+    def claimed(self, said: Identified, served: Served, daemon: int, at: int) -> None:
         """A CLAIM record: the client served there says that it is somebody else.
 
         Who it is stays who it was before, what it says comes beside. One of libvirt's own daemons,
@@ -107,7 +113,7 @@ class Clients:
         peer = served.client.alone()
         if before is not None and before.shown.client == served.client:
             peer = served.client.peer or peer
-        says = self._identity(raw, plan, served.connection, daemon, at)
+        says = self._identity(said, served.connection, daemon, at)
         if peer.uid == 0 and _is_libvirts(peer):
             shown = says._replace(client=says.client._replace(peer=peer))
         else:
@@ -115,11 +121,11 @@ class Clients:
             shown = Identity(client, served.client_start, served.client_uid)
         self._claims.put((daemon, served.end), Claim(says.client, shown))
 
-    def of(self, raw: bytes, plan: Plan, served: Served, daemon: int, at: int) -> Identity:
+    def of(self, said: Identified, served: Served, daemon: int, at: int) -> Identity:
         """The client of an IDENTITY record of the process `daemon`, at the time `at` (ns,
         CLOCK_MONOTONIC).
         """
-        identity = self._identity(raw, plan, served.connection, daemon, at)
+        identity = self._identity(said, served.connection, daemon, at)
         claim = self._claims.get((daemon, served.end)) if self._claims else None
         if claim is None:
             return identity
@@ -141,13 +147,11 @@ class Clients:
             self._unproved.put(id(client), known)
         return known[1]
 
-    def _identity(
-        self, raw: bytes, plan: Plan, connection: Connection, daemon: int, at: int
-    ) -> Identity:
+    def _identity(self, said: Identified, connection: Connection, daemon: int, at: int) -> Identity:
         # a connection has the same bytes each time, until it claims others
         found, start = self._copied.learn(
-            (plan.key(raw), connection, daemon),
-            lambda _: self._numbered(_read(plan.decode(raw, {}, Constants()), connection), daemon),
+            (said.key, connection, daemon),
+            lambda _: self._numbered(_read(said.fields(), connection), daemon),
         )
         since = 0 if found.pid is None else self._processes.since(found.pid, at)
         return self._known.learn((found, start, since), lambda _: self._describe(found, start, at))

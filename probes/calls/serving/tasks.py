@@ -17,12 +17,13 @@ from log.events import Caller
 from log.recent import Recent
 from log.values import Value
 from probes.calls.parts.open import Message
-from probes.calls.serving.clients import Clients, Connection, Served, dispatched
+from probes.calls.serving.clients import Clients, Connection, Identified, Served, dispatched
 from probes.host.daemons.programs import Daemons
 from probes.host.processes.callers import Captured, Processes
 from probes.internals.private import CLAIM, IDENTITY
 from probes.kernel import records
-from probes.plans.plan import Constants, Plan, u64
+from probes.plans.captured import u64
+from probes.plans.plan import Constants, Plan
 
 MOST = 65536
 _NO_MESSAGE = Message(0, 0, 0)
@@ -92,7 +93,7 @@ class Tasks:
             self._learn_thread(raw, flags, time_ns, task, tgid)
         elif private == CLAIM:
             if (known := self._serving.get(task)) and known.served and plan:
-                self._clients.claimed(raw, plan, known.served, tgid, time_ns)
+                self._clients.claimed(_identified(raw, plan), known.served, tgid, time_ns)
         elif private != IDENTITY:
             assert plan is not None
             own = u64(raw, records.ENTRY_SP)
@@ -105,7 +106,9 @@ class Tasks:
             (known := self._serving.get(task)) and known.served and known.served.client is None
         ):  # drivers change it for a while
             assert plan is not None
-            client, start, uid = self._clients.of(raw, plan, known.served, tgid, time_ns)
+            client, start, uid = self._clients.of(
+                _identified(raw, plan), known.served, tgid, time_ns
+            )
             served = known.served._replace(client=client, client_start=start, client_uid=uid)
             known = known._replace(served=served)
             shown = client if known.believed is client else self._clients.unproved(client)
@@ -180,3 +183,7 @@ class Tasks:
         self._own.put(task, Task(caller, name, None, is_daemon, is_roots))
         if self._in_tree and flags & records.REC_WANTED:
             self._in_tree(tgid, start)
+
+
+def _identified(raw: bytes, plan: Plan) -> Identified:
+    return Identified(plan.key(raw), lambda: plan.decode(raw, {}, Constants()))

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 
 from probes.host.libraries.symbols import MMAP2, Symbols
 from probes.host.looking import maps
-from probes.host.processes import lives
+from probes.host.processes import happened
 from probes.host.processes.lives import Exec, Forked, Life, Missed
 from probes.kernel import records
 from probes.kernel.rings.perf import HEADER, SAMPLE_ID, CpuRing, Raw, online
@@ -128,7 +128,7 @@ def parse(raws: Iterable[Raw], symbols: Symbols) -> list[Record]:
     result: list[Record] = []
     for _, is_life, raw in raws:
         if is_life:
-            life = lives.parse(raw)
+            life = happened.parse(raw)
             if isinstance(life, Exec):
                 symbols.note_exec(life.pid, (life.major, life.minor, life.inode))
             elif isinstance(life, Forked):

@@ -19,7 +19,10 @@ from log.values import CutText, Handle, Unreadable, Value
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
 from probes.plans import handles
-from probes.plans.plan import Builder, Constants, Limits, Plan
+from probes.plans.builder import Builder
+from probes.plans.captured import Limits
+from probes.plans.objects import FIELDS
+from probes.plans.plan import Constants, Plan
 
 OFFSETS = LAYOUTS["gobject"]
 SOURCE = records.ENTRY_ARGS
@@ -156,7 +159,7 @@ def test_a_uri_with_a_long_part_is_cut_and_says_so(tmp_path) -> None:
         connection.close()
 
 
-@pytest.mark.parametrize("kind", sorted({*handles.FIELDS, "connect"}))
+@pytest.mark.parametrize("kind", sorted({*FIELDS, "connect"}))
 def test_null_and_what_is_no_memory(kind: str) -> None:
     read = Reader(kind)
     assert (read(0), read(NOWHERE)) == (None, Unreadable(NOWHERE))

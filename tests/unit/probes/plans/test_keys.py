@@ -12,8 +12,9 @@ import pytest
 from probes.api.load import load_api
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
+from probes.plans.captured import Limits
 from probes.plans.functions import entry_plan, raw_plan, return_plan
-from probes.plans.plan import Constants, Limits, Plan
+from probes.plans.plan import Constants, Plan
 
 TABLE = load_api()
 FUNCTIONS = sorted(TABLE.by_name.values(), key=lambda function: function.name)

@@ -9,7 +9,8 @@ from probes.api.load import load_api
 from probes.api.table import SCALAR_KINDS, Function, Param
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
-from probes.plans.plan import Builder, Limits
+from probes.plans.builder import Builder
+from probes.plans.captured import Limits
 from probes.plans.pointers import Arguments, Pointers
 
 TABLE = load_api([])

@@ -14,7 +14,8 @@ from probes.internals.layouts import LAYOUTS, Layout
 from probes.kernel import records
 from probes.kernel.loading import kept
 from probes.plans import functions as plans
-from probes.plans.plan import Constants, Limits
+from probes.plans.captured import Limits
+from probes.plans.plan import Constants
 from probes.plans.prepared import Later, Prepared
 
 TABLE, LIMITS = load_api(()), Limits(256, True)

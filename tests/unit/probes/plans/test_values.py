@@ -17,7 +17,7 @@ from log.values import CutText, EnumValue, Flags, Redacted, Unreadable
 from probes.api.load import load_api
 from probes.api.table import Enum
 from probes.plans import values
-from probes.plans.values import Copied
+from probes.plans.captured import Copied
 
 TABLE = load_api()
 C_TYPES = {

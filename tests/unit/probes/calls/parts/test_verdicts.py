@@ -18,8 +18,9 @@ from probes.calls.parts.judged import Judged, in_all
 from probes.calls.parts.open import Extra, Message, Open
 from probes.calls.parts.verdicts import NOT_ENFORCED, error_of, read_verdict
 from probes.kernel import records
+from probes.plans.captured import Limits
 from probes.plans.functions import verdict_plan
-from probes.plans.plan import Limits, PlanRow
+from probes.plans.plan import PlanRow
 from tests.unit.log_samples import DESTROY
 
 HEADER = Path(__file__).parents[5] / "enforcer" / "library" / "enforcer.h"

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.host.processes.lives import Exec, Exited, Forked, OutOfMemory, Signalled, parse
+from probes.host.processes.happened import parse
+from probes.host.processes.lives import Exec, Exited, Forked, OutOfMemory, Signalled
 from probes.kernel import records
 from tests.lives import ended, executed, forked, signalled, starved
 
