@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import libvirt
 import pytest
 
 from log.parsing.fields import moment
@@ -39,9 +38,6 @@ except libvirt.libvirtError as error:
     print(error.get_error_code(), flush=True)
 """
 TIMED_OUT = "68"  # VIR_ERR_OPERATION_TIMEOUT
-# whether libvirt's dispatcher keeps in a register for whom it is: 11.3's has it on its stack, where
-# it can't be told
-IS_CLIENT_KNOWN = libvirt.getVersion() < 11_000_000
 # what takes long before anything is looked at
 READY = "import capstone, probes.tracing.session"
 
@@ -268,17 +264,13 @@ def test_call_that_gives_up_names_who_kept_it_waiting(hung: Hung):
 
 
 def test_calls_that_hang_before_anybody_looks(hung: Hung):
-    """All is told of each. What a daemon does is told with its client's call, or where it is not
-    known for whom that is on its own.
-    """
-    callers = [hung.first, *hung.others]
-    told = [one for one in hung.stuck if IS_CLIENT_KNOWN or one["pid"] == hung.daemon]
-    pids = callers if IS_CLIENT_KNOWN else [*callers, *[hung.daemon] * len(callers)]
-    assert sorted(one["pid"] for one in hung.stuck) == sorted(pids)
+    """All is told of each; what a daemon does is told with its client's call."""
+    told = [*hung.stuck]
+    assert sorted(one["pid"] for one in told) == sorted([hung.first, *hung.others])
     for one in told:
         assert (one["object"]["name"], one["object"]["uuid"]) == (hung.guest.name, hung.guest.uuid)
         assert one["before"] and one["call"] is None
-        assert one["connection"] == hung.uri or not IS_CLIENT_KNOWN
+        assert one["connection"] == hung.uri
         assert 0 < one["age_ns"] < hung.took * 1e9
     (asking,) = (one for one in told if one["function"] == "virDomainSuspend")
     assert asking["where"] == "waiting for the monitor" and asking["held_by"] is None
@@ -288,7 +280,7 @@ def test_calls_that_hang_before_anybody_looks(hung: Hung):
         assert (one["function"], one["where"]) == ("virDomainReset", "waiting for the domain's job")
         by = one["held_by"]
         assert (by["id"], by["function"], by["pid"]) == (None, "virDomainSuspend", asking["pid"])
-        assert by["exe"] == os.path.realpath(PYTHON) or not IS_CLIENT_KNOWN
+        assert by["exe"] == os.path.realpath(PYTHON)
         assert one["age_ns"] < by["age_ns"] < hung.took * 1e9
     line = in_text(told[0])
     held = rf"held by virDomainSuspend of {asking['pid']} \S+ root( \(.*\))? for [0-9.]+m?s"
@@ -310,9 +302,8 @@ def test_job_that_was_begun_before_the_tracer(hung: Hung):
     assert (hung.later["pid"], hung.later["before"]) == (hung.last, False)
     calls = hung.later_result.calls("virDomainReset", hung.last)
     assert [call["error"]["name"] for call in calls] == ["VIR_ERR_OPERATION_TIMEOUT"]
-    holder = hung.first if IS_CLIENT_KNOWN else hung.daemon
     for by in (hung.later["held_by"], calls[0]["held_by"]):
-        assert (by["id"], by["function"], by["pid"]) == (None, "virDomainSuspend", holder)
+        assert (by["id"], by["function"], by["pid"]) == (None, "virDomainSuspend", hung.first)
 
 
 def test_end_of_a_run_tells_what_hangs(trace, hanging: Clients, libvirtd: Daemon, guest: Guest):

@@ -55,7 +55,7 @@ class Inside(NamedTuple):
     serves: bool  # a daemon's, for a client
     waits_for: str | None  # one of the inner functions that wait
     # of the functions that it is in, by name: which arguments they were given, as far as their
-    # code proves that a register has them yet
+    # code proves that a register or their frame has them yet
     given: Mapping[str, Mapping[int, int]] = {}
     layout: Mapping[str, Mapping[str, int]] = {}  # of libvirt's objects there; {}: not known
     places: Mapping[str, int] = {}  # of what is in its private structs, as far as known
@@ -131,6 +131,7 @@ class _File:
                 named.__contains__,
                 lambda name: self.flow(named[name]),
                 lambda name: self._code(named[name]),
+                self.sites,
             )
         return self._places
 
@@ -230,10 +231,10 @@ class Stacks:
                 offset = code - place.mapping.start + place.offset - (depth > 0)
                 named = file.function(offset)
                 is_public = named is not None and _is_public(named)
+                frame = file.frames.frame(offset) if file.frames else None
                 if named and depth and (is_public or named.name in _ASKED):
                     held = file.flow(named).after.get(offset + 1, {})
-                    here = {held[one]: registers[one] for one in held if one in registers}
-                frame = file.frames.frame(offset) if file.frames else None
+                    here = _given(held, frame, registers, memory)
                 if frame and abi.HERE.return_address not in frame.saved:
                     break  # the thread began there
                 after = _caller(frame, registers, memory) if frame else None
@@ -314,6 +315,19 @@ def _caller(frame: Frame, registers: Mapping[int, int], memory: int) -> Caller |
         before[register] = word
     before[abi.HERE.stack_pointer] = base
     return before.pop(abi.HERE.return_address), base + frame.saved[abi.HERE.return_address], before
+
+
+def _given(
+    held: Mapping[int, int], frame: Frame | None, registers: Mapping[int, int], memory: int
+) -> dict[int, int]:
+    """A function's arguments, as far as registers, or its frame, have them."""
+    found = {held[place]: registers[place] for place in held if place in registers}
+    if frame and frame.register in registers:
+        base = registers[frame.register] + frame.offset
+        for place, number in held.items():
+            if place < 0 and (word := _word(memory, base + place)) is not None:
+                found.setdefault(number, word)
+    return found
 
 
 def _next_return(stack: int, mapped: list[_Code], memory: int) -> Caller | None:

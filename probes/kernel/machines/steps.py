@@ -18,6 +18,8 @@ _NUMBERS = {
     **{f"r{i}": i for i in range(8, 16)},
 }  # fmt: skip
 _register = re.compile(r"[er]?([abcd])[xlh]|[er]?(si|di|bp|sp)l?|(r[0-9]+)[dwb]?").fullmatch
+STACK = 7  # the register that points to the stack's end
+_REPEATS = (0xF2, 0xF3)
 ARGUMENTS = (5, 4, 1, 2, 8, 9)  # registers, in their order
 MAY_CHANGE = frozenset({0, 1, 2, 4, 5, 8, 9, 10, 11})  # registers, in a function that is called
 
@@ -37,6 +39,11 @@ class Step(NamedTuple):
     # eight bytes between a register and memory, at a distance from another register
     loads: tuple[int, int] | None = None
     stores: tuple[int, int, int] | None = None  # the last: the register that is stored
+    reads: tuple[int, int] | None = None  # four bytes, as `loads`
+    # a register becomes another one, or itself, and so much more
+    adds: tuple[int, int, int] | None = None
+    # memory that is written: at a distance from a register, bytes; 0: nobody knows how many
+    touches: tuple[tuple[int, int, int], ...] = ()
 
 
 def steps(code: bytes, offset: int) -> list[Step]:
@@ -58,20 +65,57 @@ def _step(engine: Any, one: Any) -> Step:
     line = instruction(one.address, one.size, name, one.op_str)
     named = (register(engine.reg_name(number)) for number in one.regs_access()[1])
     writes = frozenset(number for number in named if number is not None)
-    if name != "mov" or len(one.operands) != 2:
-        return Step(line, writes)
+    step = Step(line, writes, touches=_touches(engine, one, capstone))
+    if name in ("push", "pop"):
+        change = -8 if name == "push" else 8
+        kept = _place(engine, one.operands[0], capstone) if name == "push" else None
+        stores = (STACK, -8, kept) if isinstance(kept, int) else None
+        touched = ((STACK, -8, 8),) if name == "push" else step.touches
+        return step._replace(adds=(STACK, STACK, change), stores=stores, touches=touched)
+    if len(one.operands) != 2:
+        return step
     to, source = (_place(engine, operand, capstone) for operand in one.operands)
-    if isinstance(to, int) and isinstance(source, int) and one.operands[0].size >= 4:
-        return Step(line, writes, copies=(source, to))
-    if one.operands[0].size == 8:
-        if isinstance(to, int) and isinstance(source, tuple):
-            return Step(line, writes, loads=source)
-        if isinstance(to, tuple) and isinstance(source, int):
-            return Step(line, writes, stores=(*to, source))
-    return Step(line, writes)
+    whole = one.operands[0].size == 8
+    if name in ("add", "sub") and whole and isinstance(to, int):
+        if one.operands[1].type == capstone.x86.X86_OP_IMM:
+            change = one.operands[1].imm
+            return step._replace(adds=(to, to, change if name == "add" else -change))
+    elif name == "lea" and whole and isinstance(to, int) and isinstance(source, tuple):
+        return step._replace(adds=(to, *source))
+    elif name == "mov":
+        return _moved(step, to, source, one.operands[0].size)
+    return step
 
 
-def _place(engine: Any, operand: Any, capstone: Any) -> int | tuple[int, int] | None:
+_Operand = int | tuple[int, int] | None
+
+
+def _moved(step: Step, to: _Operand, source: _Operand, size: int) -> Step:
+    if isinstance(to, int) and isinstance(source, int) and size >= 4:
+        return step._replace(copies=(source, to))
+    if isinstance(to, int) and isinstance(source, tuple):
+        return step._replace(
+            loads=source if size == 8 else None, reads=source if size == 4 else None
+        )
+    if isinstance(to, tuple) and isinstance(source, int) and size == 8:
+        return step._replace(stores=(*to, source))
+    return step
+
+
+def _touches(engine: Any, one: Any, capstone: Any) -> tuple[tuple[int, int, int], ...]:
+    """Memory that it writes."""
+    found = []
+    for operand in one.operands:
+        if operand.type != capstone.x86.X86_OP_MEM or not operand.access & capstone.CS_AC_WRITE:
+            continue
+        base = register(engine.reg_name(operand.mem.base)) if operand.mem.base else None
+        if base is not None:
+            is_one = not operand.mem.index and one.prefix[0] not in _REPEATS
+            found.append((base, operand.mem.disp, operand.size if is_one else 0))
+    return tuple(found)
+
+
+def _place(engine: Any, operand: Any, capstone: Any) -> _Operand:
     """A register, or memory at a distance from one."""
     if operand.type == capstone.x86.X86_OP_REG:
         return register(engine.reg_name(operand.reg))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from probes.internals import callsites, flow, waiting
 from probes.internals.elf import read_elf
 from probes.internals.flow import Flow, follow
+from probes.internals.private import DISPATCH
 from tests.needs import PATIENCE
 
 pytest.importorskip("capstone")
@@ -43,6 +44,55 @@ def test_register_has_an_argument_where_every_way_says_so(what: str):
     after = follow(code, 0x1000).after
     assert list(after.values()) == ([] if expected is None else [expected])
     assert all(code[at - 0x1000 - 5] == 0xE8 for at in after)
+
+
+STACKS = {
+    # push %rbp; mov %rsp, %rbp; sub $32, %rsp; mov %rdx, -0x18(%rbp); call; leave; ret
+    "spilt": (b"\x55\x48\x89\xe5\x48\x83\xec\x20\x48\x89\x55\xe8\xe8\0\0\0\0\xc9\xc3", {-40: 2}),
+    # sub $24, %rsp; mov %rdi, 8(%rsp); call; add $24, %rsp; ret
+    "without a frame pointer": (
+        b"\x48\x83\xec\x18\x48\x89\x7c\x24\x08\xe8\0\0\0\0\x48\x83\xc4\x18\xc3",
+        {-24: 0},
+    ),
+    # the same with movl $0, 12(%rsp) before the call
+    "overwritten in part": (
+        b"\x48\x83\xec\x18\x48\x89\x7c\x24\x08\xc7\x44\x24\x0c\0\0\0\0\xe8\0\0\0\0\xc3",
+        {},
+    ),
+    # the same with lea 8(%rsp), %rdi
+    "given away": (
+        b"\x48\x83\xec\x18\x48\x89\x7c\x24\x08\x48\x8d\x7c\x24\x08\xe8\0\0\0\0\xc3",
+        {},
+    ),
+    # the same with lea (%rsp), %rdi: what is there may be larger
+    "behind what is given away": (
+        b"\x48\x83\xec\x18\x48\x89\x7c\x24\x08\x48\x8d\x3c\x24\xe8\0\0\0\0\xc3",
+        {},
+    ),
+    # the same with lea 16(%rsp), %rsi
+    "before what is given away": (
+        b"\x48\x83\xec\x18\x48\x89\x7c\x24\x08\x48\x8d\x74\x24\x10\xe8\0\0\0\0\xc3",
+        {-24: 0},
+    ),
+    # push %rdi; pop %rax; call; ret
+    "free again": (b"\x57\x58\xe8\0\0\0\0\xc3", {}),
+    # push %rdi; xor %edi, %edi; mov (%rsp), %rbx; call; pop %rax; ret
+    "read again": (b"\x57\x31\xff\x48\x8b\x1c\x24\xe8\0\0\0\0\x58\xc3", {-16: 0, RBX: 0}),
+    # push %rdi; rep stosq; call; ret
+    "who knows what is written": (b"\x57\x48\x89\xe7\xf3\x48\xab\xe8\0\0\0\0\xc3", {}),
+}
+
+
+@pytest.mark.parametrize("what", STACKS)
+def test_stack_has_an_argument_where_nobody_else_may_write(what: str):
+    code, expected = STACKS[what]
+    assert list(follow(code, 0x1000).after.values()) == [expected]
+
+
+def test_four_bytes_behind_an_argument_that_are_passed_on():
+    # mov 0x98(%rdi), %edx; mov 0x5c(%rdi), %rsi; call; ret
+    code = b"\x8b\x97\x98\0\0\0\x48\x8b\x77\x5c\xe8\0\0\0\0\xc3"
+    assert follow(code, 0).passes == {(15, 2): (0, 0x98)}
 
 
 def test_memory_behind_arguments():
@@ -102,14 +152,20 @@ def test_what_the_installed_library_keeps_where():
         return os.pread(fd, named[name].size, named[name].offset)
 
     found = waiting.places(
-        named.__contains__, lambda name: follow(code(name), named[name].offset), code
+        named.__contains__,
+        lambda name: follow(code(name), named[name].offset),
+        code,
+        lambda name: callsites.sites(fd, LIBVIRT, name),
     )
     assert found.keys() >= {waiting.DOMAIN_JOB, waiting.DEFINITION, waiting.HAS_JOBS}
     assert found[waiting.PATIENCE] == 30_000 and waiting.CLIENT_IDENTITY in found
+    assert waiting.CLIENT_REQUESTS in found
+    assert any(2 in held.values() for held in follow(code(DISPATCH), 0).after.values())
     os.close(fd)
 
 
 def test_library_whose_code_proves_nothing_tells_nothing():
-    nothing = waiting.places(lambda name: True, lambda name: flow.NOTHING, lambda name: b"")
+    known = (lambda name: flow.NOTHING, lambda name: b"", lambda name: ())
+    nothing = waiting.places(lambda name: True, *known)
     assert nothing == {}
-    assert waiting.places(lambda name: False, lambda name: flow.NOTHING, lambda name: b"") == {}
+    assert waiting.places(lambda name: False, *known) == {}
