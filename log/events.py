@@ -161,6 +161,8 @@ class UnderWay(NamedTuple):
     connection: str | None = None  # its URI, where that is known
     # it began before tracing did: `age_ns` is at least so long, since it has, or waits for, a job
     before: bool = False
+    # of a daemon, that is reached and keeps it waiting: `limit`, `most`, `pid`
+    limit: Mapping[str, Value] | None = None
 
 
 class Owed(NamedTuple):

@@ -30,6 +30,7 @@ for folder in /run /etc/libvirt /var/lib /var/cache /var/log; do
     mkdir -p $folder; mount -t tmpfs -o mode=755 tmpfs $folder
 done
 cp "$1/qemu.conf" /etc/libvirt
+[ ! -d "$1/hooks" ] || cp -r "$1/hooks" /etc/libvirt
 { cat /etc/passwd; echo libvirt-qemu:x:64055:64055::/nonexistent:/usr/sbin/nologin; } >/run/passwd
 { cat /etc/group; echo libvirt-qemu:x:64055:; } >/run/group
 mount --bind /run/passwd /etc/passwd
@@ -112,10 +113,16 @@ class Daemon:
     """The libvirtd process; `uri` connects to it from anywhere on the host, as any user."""
 
     def __init__(
-        self, env: Mapping[str, str] | None = None, auth: str = "none", rules: str | None = None
+        self,
+        env: Mapping[str, str] | None = None,
+        auth: str = "none",
+        rules: str | None = None,
+        settings: str = "",
+        hook: str | None = None,
     ) -> None:
         """`env`: more for the daemon's environment; `auth`: how clients on the socket prove who
-        they are; `rules`: of a polkit of its own, which it asks who may do what.
+        they are; `rules`: of a polkit of its own, which it asks who may do what; `settings`: more
+        for its configuration; `hook`: a program that it asks about guests.
         """
         self._folder = folder = Path(tempfile.mkdtemp(prefix="libvirtd-"))
         folder.chmod(0o755)  # other users are clients too
@@ -127,6 +134,12 @@ class Daemon:
         (folder / "libvirtd.conf").write_text(
             LIBVIRTD_CONF.format(folder=folder, auth=auth, tcp=tcp, tls=tls, uuid=uuid.uuid4())
         )
+        with (folder / "libvirtd.conf").open("a") as configuration:
+            configuration.write(settings)
+        if hook is not None:
+            (folder / "hooks").mkdir()
+            (folder / "hooks" / "qemu").write_text(hook)
+            (folder / "hooks" / "qemu").chmod(0o755)
         self.tcp_uri = f"qemu+tcp://127.0.0.1:{tcp}/system"
         self.tls_uri = f"qemu+tls://127.0.0.1:{tls}/system?pkipath={pki}"  # as CLIENT_NAME
         (folder / "qemu.conf").write_text(QEMU_CONF)

@@ -100,6 +100,7 @@ def _under_way(f: Fields, types: Types) -> UnderWay:
         maybe_plain(f["call"]),
         maybe_text(f.get("connection"), "/connection", types),
         boolean(f.get("before", f["age_ns"] is None)),
+        maybe_fields(f.get("limit"), "/limit", types),
     )
 
 

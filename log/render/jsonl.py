@@ -288,6 +288,7 @@ def _under_way(event: UnderWay) -> str:
         "client": None if event.client is None else event.client.fields(),
         "call": event.call,
         "before": event.before,
+        "limit": None if event.limit is None else dict(event.limit),
     }
     return _of_process("under_way", event, fields)
 

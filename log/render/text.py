@@ -286,6 +286,21 @@ def _held(by: Mapping[str, Value]) -> str:
     return f"held by {name(str(by.get('function')))}{f' of {who}' if who else ''}{since}"
 
 
+_LIMITS = {
+    "max_workers": "all {most} workers of process {pid} busy",
+    "max_clients": "process {pid} has {most} clients",
+    "max_anonymous_clients": "{most} clients of process {pid} have not proved who they are",
+    "max_client_requests": "process {pid} takes {most} calls of a connection at a time",
+}
+
+
+def _limit(limit: Mapping[str, Value]) -> str:
+    """Of a daemon: "process 123 has 16 clients (max_clients)"."""
+    which = str(limit.get("limit"))
+    how = _LIMITS.get(which, "process {pid} has {most}")
+    return f"{how.format(most=limit.get('most'), pid=limit.get('pid'))} ({name(which)})"
+
+
 def _under_way(event: UnderWay, level: int) -> list[str]:
     """A call that has not ended, and where its time goes."""
     took = None if event.age_ns is None else duration(event.age_ns)
@@ -297,6 +312,8 @@ def _under_way(event: UnderWay, level: int) -> list[str]:
         where += f": {_plain(event.command)}"
     if event.held_by:
         where += f", {_held(event.held_by)}"
+    if event.limit:
+        where += f", {_limit(event.limit)}"
     who = _who(event.caller, event.comm, event.client)
     about = ("", "(", *(handle(event.object) if event.object else ()), "", ")")
     return [

@@ -6,7 +6,7 @@ made the most, failed most often, kept daemons busy or waited for them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from log.events import Call, Event, Lost
@@ -158,8 +158,16 @@ def _rate(calls: int, seconds: float) -> str:
     return f"{calls / seconds:.1f}" if seconds else "-"
 
 
-def as_json(busiest: Busiest, seconds: float, by: str, under_way: int) -> str:
-    """For programs: every row, as one line; `others` is true of what there was no row for."""
+def as_json(
+    busiest: Busiest,
+    seconds: float,
+    by: str,
+    under_way: int,
+    daemons: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """For programs: every row, as one line; `others` is true of what there was no row for.
+    `daemons`: how full they are.
+    """
     return as_line(
         {
             "type": "top",
@@ -176,6 +184,7 @@ def as_json(busiest: Busiest, seconds: float, by: str, under_way: int) -> str:
                 ]
                 for title in TITLES
             },
+            "daemons": [*daemons],
         }
     )
 

@@ -60,6 +60,7 @@ class _Read(NamedTuple):
     held: Held | None = None  # who has it
     jobs: int = 0  # where the domain's are
     kind: str = ""  # of the one that it has
+    most: int = 0  # calls of its client that the daemon takes at a time; 0: not known
 
 
 class Witness(NamedTuple):
@@ -71,6 +72,19 @@ class Witness(NamedTuple):
     held: Held
     holder: Inside | None  # None: it is in no public function
     identity: Mapping[str, Value] | None  # of its client
+
+
+class Busy(NamedTuple):
+    """A connection of a daemon's, on whose calls it works."""
+
+    client: int | None  # its process; None: it has none here
+    is_known: bool  # who it is
+    calls: int  # that are worked on
+    most: int  # that are taken at a time; 0: not known
+
+    def is_full(self) -> bool:
+        """Whether no further call is taken."""
+        return 0 < self.most <= self.calls
 
 
 class Hanging:
@@ -124,6 +138,22 @@ class Hanging:
         if one is None or what.held is None or what.wants is None:
             return None
         return self._witness(pid, what)
+
+    def busy(self, pid: int) -> list[Busy]:
+        """The connections on whose calls a daemon works, as far as these do not end at once."""
+        calls: Counter[int] = Counter()
+        one_of: dict[int, Inside] = {}
+        for one in self._stacks.scan([pid]):
+            if one.serves:
+                end = one.given.get(DISPATCH, {}).get(2, 0)
+                calls[end] += 1
+                one_of[end] = one
+        return [self._busy(one, calls[end]) for end, one in one_of.items()]
+
+    def _busy(self, one: Inside, calls: int) -> Busy:
+        what = self._read(one)
+        task = self._task_of(one.pid, one.comm, what.identity, serves=True)
+        return Busy(_client_pid(task), what.identity is not None, calls, what.most)
 
     def by(self, seen: Witness, now: int) -> Mapping[str, Value]:
         """The call that has the job, or what the daemon calls it, at that time (ns since the
@@ -195,6 +225,7 @@ class Hanging:
                     identity=self._identity(memory, one),
                     message=_message(memory, one),
                     command=self._command(memory, one),
+                    most=_most_calls(memory, one),
                 )
         except OSError:
             return _Read()
@@ -281,6 +312,12 @@ def _waits_since(memory: ProcessMemory, one: Inside) -> int | None:
         return None
     until = memory.word(one.until) * 1000 + memory.word(one.until + 8) // _MS
     return until - one.places[waiting.PATIENCE] if until else None
+
+
+def _most_calls(memory: ProcessMemory, one: Inside) -> int:
+    """How many calls a daemon takes at a time of the client that it works for; 0: not known."""
+    end, at = one.given.get(DISPATCH, {}).get(2), one.places.get(waiting.CLIENT_REQUESTS)
+    return memory.number(end + at) if end and at else 0
 
 
 def _message(memory: ProcessMemory, one: Inside) -> tuple[int, int, int] | None:

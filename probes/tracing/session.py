@@ -26,6 +26,7 @@ from probes.calls.losses import Losses
 from probes.calls.serving.endings import Endings
 from probes.calls.serving.tasks import Choice, Task, Tasks
 from probes.hanging.hanging import Hanging
+from probes.hanging.limits import DaemonLimits
 from probes.hanging.witnesses import Witnesses
 from probes.host.clock import WallClock
 from probes.host.daemons.before import Before
@@ -92,6 +93,8 @@ class Session:
         self._options, self._way = options, way
         self._table = table = load_api()
         self._witnesses = Witnesses(self._hanging)
+        self.limits = DaemonLimits(self._hanging)  # of daemons
+        self._servers: set[int] = set()  # processes that are daemons
         self.warnings = [*table.warnings, *([way.warning] if way.warning else [])]
         if way.name == PAIR and (
             risky := coroutines.find(sorted({mapping.pid for mapping in maps.scan()}))
@@ -202,7 +205,8 @@ class Session:
         # now: what begins from here on is seen
         pids = {mapping.pid for mapping in everything}
         self._before.scan(pids)
-        self._guests.look_at(pid for pid in sorted(pids) if self._daemons.is_daemon(pid))
+        self._servers.update(pid for pid in pids if self._daemons.is_daemon(pid))
+        self._guests.look_at(self.daemons())
         return events
 
     def poll(self) -> list[Event]:
@@ -326,6 +330,10 @@ class Session:
         """Finds out who has the jobs that calls wait for, if that began before tracing."""
         self._witnesses.watch_now(self._calls.unexplained(time.monotonic_ns()))
 
+    def daemons(self) -> list[int]:
+        """Processes that are daemons of libvirt's."""
+        return sorted(self._servers)
+
     def _hanging(self) -> Hanging:
         return Hanging(Stacks(), self._table, self._tasks.seen, redact=self._options.limits.redact)
 
@@ -402,6 +410,8 @@ class Session:
                 self._coverage.enforced(record.pid)
             elif maps.is_library(record.path):
                 self._coverage.loaded(record.pid)
+                if self._daemons.is_daemon(record.pid):
+                    self._servers.add(record.pid)
             self._calls.covering = self._coverage.covers
         elif isinstance(record, Exec):
             ended.extend(self._calls.process_replaced(record.pid, record.time))
@@ -431,6 +441,7 @@ class Session:
         self._before.forget(pid)
         self._calls.process_exited(pid)
         self._coverage.forget(pid)
+        self._servers.discard(pid)
 
     def _sweep(self) -> None:
         """Threads whose end was not told (events of the kernel get lost, or there are none),

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from log.errors import TraceError, say
 from log.events import UnderWay
 from log.render import jsonl, text
+from probes.calls.serving.waits import FOR_DAEMON
+from probes.hanging.limits import Full, explain, in_words, unknown
 from probes.host.allowed import check_tracing
 from probes.host.daemons.stacks import Stacks
 from probes.host.looking import maps
@@ -40,11 +42,23 @@ def show_stuck(arguments: Sequence[str], guard: Guard) -> int:
         session.look_at_waiting()
         found = session.begun_before([one for one in before if stacks.is_still(one)])
         found += session.under_way(least)
-        _show(found, as_json=options.json)  # to end takes long where much is called
+        daemons = session.limits.look(session.daemons())
+        _say_limits(found, daemons)
+        # to end takes long where much is called
+        _show(explain(found, daemons), as_json=options.json)
     finally:
         session.stop()
         stacks.close()
     return 0
+
+
+def _say_limits(found: Sequence[UnderWay], daemons: Sequence[Full]) -> None:
+    """Of daemons; that they are not known matters where a call waits for a daemon."""
+    notes = [line for one in daemons for line in in_words(one)]
+    if any(one.where == FOR_DAEMON for one in found):
+        notes += unknown(daemons)
+    for note in notes:
+        say(note)
 
 
 def _show(found: Sequence[UnderWay], *, as_json: bool) -> None:

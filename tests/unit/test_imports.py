@@ -201,7 +201,6 @@ SHOWN_ELSEWHERE = {
     "probes.verbs.ps": "kernel/test_ps.py",
     "probes.verbs.stuck": "system/test_stuck.py",
     "probes.tracing.covering": "unit/enforcer/test_coverage.py",
-    "probes.host.daemons.admin": "system/test_clients.py",
     "probes.host.daemons.ask_admin": "system/test_clients.py",
     "probes.host.daemons.before": "system/test_stuck.py",
     "probes.host.command": "kernel/test_command_line.py",

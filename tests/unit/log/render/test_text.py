@@ -505,6 +505,22 @@ def test_call_that_is_under_way(
     )
 
 
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("max_workers", "all 3 workers of process 812 busy (max_workers)"),
+        ("max_clients", "process 812 has 3 clients (max_clients)"),
+        ("max_\x1b", 'process 812 has 3 ("max_\\x1b")'),
+    ],
+)
+def test_limit_that_a_call_waits_for(limit: str, words: str):
+    event = UnderWay(
+        SERVED.time, 3_000, 7, "virsh", SERVED.caller, None, "virDomainSuspend", STOPPED.domain,
+        "waiting for the daemon", limit={"limit": limit, "most": 3, "pid": 812},
+    )  # fmt: skip
+    assert text.line(event).endswith(f"under way for 3.0us, waiting for the daemon, {words}\n")
+
+
 def test_call_that_gave_up_names_who_kept_it_waiting():
     error = CallError(68, "VIR_ERR_OPERATION_TIMEOUT", None, "cannot acquire state change lock")
     failed = SERVED._replace(ret=-1, failed=True, error=error, held_by=HELD, children=())
