@@ -8,6 +8,7 @@ once.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -22,6 +23,7 @@ from log.errors import TraceError, UsageError, explain, internal_error, say, sho
 from log.verbs.usage import split_command
 
 STDERR = 2
+RARELY = 20_000  # new objects between two looks for rings of them, as events are none
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -101,6 +103,7 @@ def do(arguments: Sequence[str]) -> int:
 
 def trace(arguments: Sequence[str]) -> int:
     """Traces, to the screen or to a record; the exit status is COMMAND's, if there is one."""
+    gc.set_threshold(RARELY)  # what is imported now stays, too
     from probes.verbs.options import only_counts, parse_record, parse_tracing
 
     if arguments[:1] == ["record"]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 from enforcer.compiled.summary import read_summary, without_time
@@ -24,6 +23,8 @@ RUN_FOLDER = Path("/run/libvirt-trace")
 
 def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replaces the file; whoever reads it sees the old or the new content."""
+    import tempfile  # seldom used, and long to import
+
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

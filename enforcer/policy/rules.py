@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -90,6 +89,8 @@ class PolicyError(TraceError):
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """The question at the end of an error: what was probably meant."""
+    import difflib  # seldom used, and long to import
+
     found = difflib.get_close_matches(word, list(words), 1, 0.6)
     return f"; did you mean {quote(found[0])}?" if found else ""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -269,6 +268,8 @@ class Exporter:
         except (Unsent, Refused) as error:
             failure = error
         except Exception as error:  # a mistake of ours costs a batch, and not the tracing
+            import traceback  # seldom used, and long to import
+
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{os.path.basename(where.filename)}:{where.lineno}"
             failure = Refused(f"internal error: {type(error).__name__} in {place}")

@@ -26,7 +26,7 @@ from log.quote import name
 from log.recording.index import Indexes
 from log.recording.verify import anchors_of, verify
 from log.render import text, units, xml
-from log.render.forms import ON_A_HOST
+from log.render.forms import ON_A_HOST, render_on_host
 from log.render.jsonl import line as json_line
 from log.render.jsonl import string
 from log.report.differences import differences, differences_as_json
@@ -68,6 +68,7 @@ class Printer:
         self._parts: list[str] = []
         self._size = 0
         self._form = form
+        self._told = render_on_host(form) if form in ON_A_HOST else None
         self._quarter, self._day = 0, units.day_line(time.time_ns())
 
     def show(self, found: Found) -> None:
@@ -131,7 +132,8 @@ class Printer:
         return line.replace(">", f"><host>{xml.content(found.host or '?')}</host>", 1)
 
     def _siem(self, found: Found) -> str:
-        return ON_A_HOST[self._form](found.event, found.on)
+        assert self._told
+        return self._told(found.event, found.on)
 
 
 def show_log(arguments: Sequence[str]) -> int:

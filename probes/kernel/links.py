@@ -9,16 +9,18 @@ import contextlib
 import errno
 import os
 import resource
-import subprocess
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from log.errors import TraceError
 from probes.kernel import bpf
+
+if TYPE_CHECKING:
+    import subprocess
 
 UPROBE_PMU = Path("/sys/bus/event_source/devices/uprobe/type")
 # of one function: a breakpoint or no instruction is there, or the file ends before it. 524: the
@@ -146,11 +148,13 @@ class Links:
         """Detaches; what takes long goes when a process of its own has let go of it, which
         nobody waits for.
         """
-        other = None
+        other: subprocess.Popen[bytes] | None = None
         if self._waits and self.fds:
             # inside of close() or exit() the kernel waits up to 0.1 s for each perf event, and
             # visits each process that has the file mapped
             with contextlib.suppress(OSError):
+                import subprocess  # seldom used, and long to import
+
                 other = subprocess.Popen(
                     ["libvirt-trace-detach", "-c", "read end"],
                     executable="/bin/sh",

@@ -5,7 +5,6 @@ calls go out.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -63,6 +62,8 @@ class Filters:
         for glob in self.functions:
             wanted = glob.removeprefix("!")
             if not fnmatch.filter(names, wanted):
+                import difflib  # seldom used, and long to import
+
                 close = difflib.get_close_matches(wanted, names, 1)
                 hint = (
                     (f'did you mean "{close[0]}"?')

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import sys
 import time
 from collections.abc import Sequence
@@ -34,7 +33,6 @@ from probes.verbs.options import filters_of
 from probes.verbs.signals import Signals
 
 LONG = 1_000_000_000  # ns that a call has to be under way to be told at the end
-RARELY = 20_000  # new objects between two looks for rings of them, as events are none
 SWITCH = 0.001  # s: threads that write wait no longer for this one
 
 
@@ -153,7 +151,6 @@ def begin(options: argparse.Namespace, argv: list[str], *, records: bool = False
     need_rich()
     Path("/proc/self/comm").write_text("libvirt-trace")  # for ps, top and pkill
     sys.setswitchinterval(SWITCH)
-    gc.set_threshold(RARELY)
     return Signals(reopens=records or options.output is not None, patience=3 if argv else 2)
 
 

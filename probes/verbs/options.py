@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import pwd
 from collections.abc import Sequence
 from pathlib import Path
@@ -286,6 +285,8 @@ def chosen(options: argparse.Namespace) -> Filters:
 
 def filters_of(options: argparse.Namespace, *, tree: bool) -> Filters:
     """The filters that the options ask for. TraceError for a process that is not there."""
+    import dataclasses  # long to import
+
     return dataclasses.replace(
         chosen(options),
         writes=options.writes,

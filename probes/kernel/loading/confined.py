@@ -14,7 +14,7 @@ import os
 import signal
 import struct
 
-from probes.kernel import abi, bpf
+from probes.kernel import abi, bpf, kept
 from probes.kernel.libc import libc
 from probes.kernel.links import uprobe_pmu
 
@@ -25,8 +25,19 @@ _KILL, _ALLOW = 0x80000000, 0x7FFF0000
 
 def returns_kill_confined() -> bool | None:
     """True where a process under seccomp dies of a return probe; None: it could not be found
-    out.
+    out. It is tried once for a kernel, which takes its time to let go of the probe.
     """
+    key = kept.key_of_kernel("whether return probes kill confined processes")
+    if known := kept.read(key):
+        return known["kills"] != bytes(1)
+    kills = try_confined()
+    if kills is not None:
+        kept.write(key, {"kills": bytes([kills])})
+    return kills
+
+
+def try_confined() -> bool | None:
+    """The same, tried now."""
     number = abi.HERE.uretprobe
     if number is None:
         return False  # the kernel has no such system call

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import mmap
 import os
-import pickle
 import re
 import signal
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from log.errors import TraceError, explain
@@ -45,11 +45,12 @@ MAY_GOTO = struct.pack(
 TAI_NS = struct.pack("<BBhiBBhi", 0x85, 0, 0, 208, 0x95, 0, 0, 0)
 RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
 TASK_RING_BYTES = 2 << 20  # at least
-RINGS = 6
+RINGS = ("read", "write", "task", "users_read", "users_write", "users_task")
 # in our own memory, of writes and tasks: times a ring's size, and bytes, unless the ring is larger;
 # of reads as much as a ring
 BACKLOG, BACKLOG_BYTES = 8, 64 << 20
 MOST_STRIPES = 4  # of what is counted
+LATER = 5  # how much nicer than we is who loads what may not be needed
 
 
 CONTRACTS = {
@@ -123,7 +124,9 @@ class Program:
         self, ring_bytes: int, way: str | None = None, *, counts: bool = False, spill: int = 0
     ) -> None:
         self._fds: list[int] = []
-        self._loading: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
+        self._failed: Exception | None = None
+        self._rings_put, self._rings_are_put = threading.Event(), False
         self.multi = has_uprobe_multi()
         self.way = way or (SESSION if has_session() else PAIR)
         self.session = self.way == SESSION
@@ -141,7 +144,7 @@ class Program:
         try:
             self.tasks.create_maps()
             self.wakers += self.tasks.wakers
-            self._create_maps(ring_bytes, spill)
+            first_ring = self._create_maps(ring_bytes)
             # a pair of return probes tells of calls inside of others, too
             if counts and self.way in (SESSION, RETS):
                 self._create_counts()
@@ -162,27 +165,30 @@ class Program:
         self._names = _names(self.session)
         self._code: dict[str, bytes] = {}
         self._loaded: dict[str, int] = {}
-        self._failed: Exception | None = None
         # all but verdicts, of which there may be none
         self._ready, self._is_loaded = threading.Event(), False
         # the verifier takes a quarter of a second, and a processor of its own where there is one
-        self._loading = threading.Thread(target=self._load_all, name="load", daemon=True)
-        self._loading.start()
+        self._start(self._load_all)
+        try:
+            self._create_rings(ring_bytes, spill, first_ring)  # their pages take time, too
+        except OSError as error:
+            self.close()
+            raise _refused(error) from error
 
     def load(self) -> None:
         """Waits for the compiler and the kernel's verifier: from then on calls can be traced, and
         `tasks` tells.
         """
         self._ready.wait()
-        if not self._is_loaded:
+        self._rings_put.wait()
+        if not (self._is_loaded and self._rings_are_put):
             self._raise_what_failed()
 
     def of(self, what: str) -> int:
         """The program that is for this; it is waited for."""
         name = self._names[what]
         if name not in self._loaded:
-            assert self._loading
-            self._loading.join()
+            self._join()
             self._raise_what_failed()
         return self._loaded[name]
 
@@ -198,16 +204,33 @@ class Program:
             for name, code in self._compilation.result().items():
                 self._code[name] = with_maps(code, maps)
             *first, verdicts = dict.fromkeys(self._names.values())
+            self._start(lambda: self._load_later(verdicts))
             for name in first:
                 self._loaded[name] = self._load_one(self._code[name], name)
             self.tasks.attach(self._code)
             self._is_loaded = True
-            self._ready.set()
-            self._loaded[verdicts] = self._load_one(self._code[verdicts], verdicts)
         except Exception as error:  # whatever it is, who waits is told
             self._failed = error
         finally:
             self._ready.set()
+
+    def _load_later(self, name: str) -> None:
+        """On a processor that is idle, if there is one."""
+        try:
+            os.nice(LATER)  # of this thread
+            self._loaded[name] = self._load_one(self._code[name], name)
+        except Exception as error:
+            self._failed = error
+
+    def _start(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name="load", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _join(self) -> None:
+        """Waits for all of them; one of them starts another."""
+        for thread in self._threads:
+            thread.join()
 
     def _map(
         self, kind: int, key_size: int, value_size: int, entries: int, flags: int = 0, *, name: str
@@ -219,7 +242,8 @@ class Program:
     def _array(self, value_size: int, entries: int, name: str) -> int:
         return self._map(bpf.MAP_ARRAY, 4, value_size, entries, bpf.F_MMAPABLE, name=name)
 
-    def _create_maps(self, ring_bytes: int, spill: int) -> None:
+    def _create_maps(self, ring_bytes: int) -> int:
+        """All that the programs name; the first of the rings comes out."""
         settings = self._array(records.SETTINGS.size, 1, "settings")
         entry_plans = self._array(records.PLAN_SIZE, records.MAX_PLANS, "entry_plans")
         return_plans = self._array(records.PLAN_SIZE, records.MAX_PLANS, "return_plans")
@@ -239,7 +263,9 @@ class Program:
             "comms": self._map(bpf.MAP_HASH, 16, 1, 4096, name="comms"),
         }
         self._plain = self._map(bpf.MAP_LRU_HASH, 4, records.PLAIN.size, 4096, name="plain")
-        rings = self._create_rings(ring_bytes, spill)
+        first_ring = self._map(bpf.MAP_RINGBUF, 0, 0, ring_bytes, name="read")
+        self._ring_map = bpf.create_map_of_maps(len(RINGS), first_ring, name="rings")
+        self._fds.append(self._ring_map)
         threads = bpf.create_task_storage(records.THREAD_SIZE, "threads")
         self._fds.append(threads)
         frames = bpf.create_task_storage(records.FRAMES_SIZE, "frames")
@@ -250,7 +276,7 @@ class Program:
             "FD_RETURN_PLANS": return_plans,
             "FD_USERS": users,
             "FD_GLOB": glob,
-            "FD_RINGS": rings,
+            "FD_RINGS": self._ring_map,
             "FD_VERDICT_ROWS": verdict_rows,
             "FD_THREADS": threads,
             "FD_FRAMES": frames,
@@ -259,6 +285,7 @@ class Program:
             "FD_COMMS": self.filters["comms"],
             "FD_PLAIN": self._plain,
         }
+        return first_ring
 
     def _create_counts(self) -> None:
         size, entries = records.COUNTS_SIZE, records.MAX_COUNTS * self.stripes
@@ -268,19 +295,14 @@ class Program:
         self.begun = bpf.map_array(begun, records.BEGUN.size * records.MAX_BEGUN)
         self._maps |= {"FD_COUNTS": counts, "FD_BEGUN": begun}
 
-    def _create_rings(self, ring_bytes: int, spill: int) -> int:
-        """Those of root, and in the same order those of all others; the map that has them all."""
+    def _create_rings(self, ring_bytes: int, spill: int, first: int) -> None:
+        """Those of root, and in the same order those of all others."""
         self._spills = [Spill(spill // 2), Spill(spill // 2)] if spill else []
-        rings = -1
-        for index, name in enumerate(
-            f"{whose}{what}" for whose in ("", "users_") for what in ("read", "write", "task")
-        ):
+        fds: list[int] = []
+        for name in RINGS:
             size = max(TASK_RING_BYTES, ring_bytes) if name.endswith("task") else ring_bytes
-            fd = self._map(bpf.MAP_RINGBUF, 0, 0, size, name=name)
-            if rings < 0:
-                rings = bpf.create_map_of_maps(RINGS, fd, name="rings")
-                self._fds.append(rings)
-            bpf.update_map(rings, index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
+            fd = self._map(bpf.MAP_RINGBUF, 0, 0, size, name=name) if fds else first
+            fds.append(fd)
             self._memory.append(memory := RingMemory(fd, size))
             self.wakers.append(fd)
             self.rings[name] = Ring(
@@ -293,7 +315,22 @@ class Program:
                 if spill and not name.endswith("task")
                 else None,
             )
-        return rings
+        self._start(lambda: self._put(fds))
+
+    def _put(self, fds: list[int]) -> None:
+        """Has them in the map, for each of which the kernel waits for all programs on all
+        processors.
+        """
+        try:
+            for index, fd in enumerate(fds):
+                bpf.update_map(
+                    self._ring_map, index.to_bytes(4, "little"), fd.to_bytes(4, "little")
+                )
+            self._rings_are_put = True
+        except Exception as error:
+            self._failed = error
+        finally:
+            self._rings_put.set()
 
     def _load_one(self, code: bytes, name: str) -> int:
         kind = {
@@ -321,8 +358,7 @@ class Program:
 
     def close(self) -> None:
         """Gives everything back; links must be gone first."""
-        if self._loading:
-            self._loading.join()
+        self._join()
         self.tasks.close()
         for memory in self._memory:
             memory.close()
@@ -387,15 +423,16 @@ class Compilation:
         if self._child == 0:
             os.close(receiving)
             try:
-                answer: dict[str, bytes] | str
+                answer: dict[str, str] | str
                 try:
-                    answer = _compile(defines, sleepable)
+                    code = _compile(defines, sleepable)
+                    answer = {name: one.hex() for name, one in code.items()}
                 except TraceError as error:
                     answer = str(error)
                 except Exception as error:  # whatever it is, who waits is told
                     answer = f"the BPF compiler failed: {type(error).__name__}: {error}"
-                with os.fdopen(sending, "wb") as pipe:
-                    pickle.dump(answer, pipe)
+                with os.fdopen(sending, "w") as pipe:
+                    json.dump(answer, pipe)
             finally:
                 os._exit(0)
         os.close(sending)
@@ -409,14 +446,14 @@ class Compilation:
             data = pipe.read()
         _, status = os.waitpid(self._child, 0)
         try:
-            answer = pickle.loads(data)
-        except (EOFError, pickle.UnpicklingError) as error:
+            answer: dict[str, str] | str = json.loads(data)
+        except ValueError as error:
             raise TraceError(_ending(status)) from error
         if isinstance(answer, str):
             raise TraceError(answer)
-        assert isinstance(answer, dict)
-        kept.write(self._key, answer)
-        return answer
+        code = {name: bytes.fromhex(one) for name, one in answer.items()}
+        kept.write(self._key, code)
+        return code
 
 
 def _ending(status: int) -> str:

@@ -45,8 +45,11 @@ static long (*copy_user)(void *dst, u32 size, u64 address) = (void *)BPF_FUNC_co
 			  ".long ((%l[no] - 1b - 8) / 8) & 0xffff; .short 0" :::: no); \
 	goto end; no: yes = false; end:; yes; })
 #define FOR_STEPS(t, limit) for ((t)->steps = 0; MAY_GO_ON() && (t)->steps++ < (limit);)
+/* the same of one that ends by itself: the limit is for older kernels */
+#define FOR_ROUNDS(limit) while (MAY_GO_ON())
 #else
 #define FOR_STEPS(t, limit) for (u32 step = 0; step < (limit); step++)
+#define FOR_ROUNDS(limit) for (u32 step = 0; step < (limit); step++)
 #endif
 
 /*

@@ -31,8 +31,6 @@ ALWAYS s32 take_string(struct thread *t, u64 address, u32 keep)
 ALWAYS void run_plan(const struct settings *set, struct thread *t, const struct plan *p)
 {
 	struct capture *c = &t->capture;
-	u32 step;
-
 	c->pos = p->fixed;
 	c->next = 0;
 	c->bad = c->flags = c->names = c->longs = 0;
@@ -43,7 +41,7 @@ ALWAYS void run_plan(const struct settings *set, struct thread *t, const struct 
 	c->once[0] = t->once[0];
 	c->once[1] = t->once[1];
 
-	for (step = 0; step < MAX_OPS; step++) {
+	FOR_STEPS(t, MAX_OPS) {
 		u32 i = c->next++ & (MAX_OPS - 1);
 		const struct op *op = &p->ops[i];
 		u64 address;

@@ -4,9 +4,7 @@
 /* Descendants of the tracer: it is a subreaper, so an orphan's line of parents still ends at it. */
 ALWAYS bool in_tree(void *task, u32 root)
 {
-	u32 i;
-
-	for (i = 0; i < 64; i++) {
+	FOR_ROUNDS(64) {
 		u32 tgid = 0;
 
 		if (read_kernel(&tgid, sizeof(tgid), task + TASK_TGID) || tgid <= 1)

@@ -12,7 +12,7 @@ import pytest
 
 from log.events import Event
 from log.render import jsonl
-from log.render.forms import ON_A_HOST
+from log.render.forms import ON_A_HOST, render_on_host
 from log.sinks.screen.progress import Bar, open_bar
 from log.sinks.screen.terminal import ERASE
 from log.verbs import commands
@@ -198,5 +198,5 @@ def test_record_is_told_in_every_form_with_its_host(form, tmp_path, capsys):
 
     assert show_log(["--format", form, str(tmp_path)]) == 0
     assert capsys.readouterr().out == "".join(
-        ON_A_HOST[form](event, ABOUT.host) for event in events
+        render_on_host(form)(event, ABOUT.host) for event in events
     )

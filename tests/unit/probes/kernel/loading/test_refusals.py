@@ -55,7 +55,7 @@ def test_only_the_filters_own_signal_is_a_yes(action: str, expected: bool | None
 def test_other_machines_have_no_such_system_call(monkeypatch) -> None:
     monkeypatch.setattr(abi, "HERE", abi.HERE._replace(uretprobe=None))
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("tried"))
-    assert confined.returns_kill_confined() is False
+    assert confined.try_confined() is False
 
 
 def test_where_perf_is_refused_it_cannot_be_told(monkeypatch) -> None:
@@ -65,7 +65,7 @@ def test_where_perf_is_refused_it_cannot_be_told(monkeypatch) -> None:
     monkeypatch.setattr(confined, "uprobe_pmu", lambda: 8)
     monkeypatch.setattr(bpf, "open_perf_uprobe", refuse)
     before = os.listdir("/proc/self/fd")
-    assert confined.returns_kill_confined() is None
+    assert confined.try_confined() is None
     assert os.listdir("/proc/self/fd") == before
 
 
