@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from mmap import mmap
 
 from log.events import Lost
@@ -25,6 +25,7 @@ UNSEEN = (
 DETAILS = ("chunk", "private", "task")
 _RINGS = ("read", "write")
 _WIDTH = len(records.COUNTERS)
+_EMPTY = bytes(64 * records.USER.size)  # users of whom nothing is known
 
 # in place of a user: nobody knows whose; a daemon's, for whom is lost, so that it may not be wanted
 SOMEBODY, SERVED = -1, -2
@@ -84,9 +85,7 @@ class Losses:
         calls: Counter[Key] = Counter()
         details: Counter[Key] = Counter()
         begun: Counter[tuple[int, int]] = Counter()
-        for place, (uid, *counters) in enumerate(records.USER.iter_unpack(self._users)):
-            if not any(counters):
-                continue
+        for place, (uid, *counters) in self._counted():
             user = _SPECIAL.get(place, uid)
             for ring in range(len(_RINGS)):
                 values = dict(zip(records.COUNTERS, counters[ring * _WIDTH :], strict=False))
@@ -99,6 +98,18 @@ class Losses:
                 calls[user, ring, _full(user)] += count
         # a number that changes while it is read may look smaller than it was
         return calls | self._told, details | self._told_details
+
+    def _counted(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Users that something was lost of, and their places. Nearly all places are empty."""
+        for start in range(0, len(self._users), len(_EMPTY)):
+            some = self._users[start : start + len(_EMPTY)]
+            if some == _EMPTY:
+                continue
+            for place, user in enumerate(
+                records.USER.iter_unpack(some), start // records.USER.size
+            ):
+                if any(user[1:]):
+                    yield place, user
 
     def _tell(self, calls: Counter[Key], details: Counter[Key]) -> list[Lost]:
         new, new_details = calls - self._told, details - self._told_details

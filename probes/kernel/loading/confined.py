@@ -14,9 +14,10 @@ import os
 import signal
 import struct
 
-from probes.kernel import abi, bpf, kept
+from probes.kernel import abi, bpf
 from probes.kernel.libc import libc
 from probes.kernel.links import uprobe_pmu
+from probes.kernel.loading import kept
 
 HARMLESS = 17  # exit status of the child that has come back from the call
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
