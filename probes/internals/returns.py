@@ -12,12 +12,17 @@ of the way, ends the program or unwinds its stack.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection, Mapping, Sequence
+import json
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
 
 from log.errors import TraceError
 from probes.internals import private
 from probes.internals.elf import Elf, bytes_at, read_elf, slots
 from probes.kernel import abi
+from probes.kernel.loading import kept
 from probes.kernel.machines.machine import Instruction
 
 PACKAGE = "python3-capstone"
@@ -25,6 +30,14 @@ PACKAGE = "python3-capstone"
 MOST_CODE, LONGEST = 1 << 20, 1 << 16
 MOST_RETURNS = 16  # of a function; libvirt's have 3 at most
 MOST_TEXT = 16 << 20
+_HERE = Path(__file__).parent
+# what finds them; all but the bytes of the library
+_SOURCES = (
+    _HERE / "returns.py",
+    _HERE / "private.py",
+    _HERE / "elf.py",
+    *sorted((_HERE.parent / "kernel" / "machines").glob("*.py")),
+)
 
 
 def of_library(
@@ -34,14 +47,23 @@ def of_library(
     the names of those of the `inner` ones that have this instead.
     """
     code = LibraryCode(fd, path)
+    callers = {name: whose for name, whose in private.CALLERS.items() if name in inner}
+    # who else may present libraries is not to push out what is kept
+    is_ours = os.fstat(fd).st_uid == os.geteuid()
+    key = code.key((sorted(offsets), sorted(inner.items()))) if is_ours else None
+    if known := kept.read(key):
+        places, after = json.loads(known["found"])
+        return {int(at): tuple(where) for at, where in places.items()}, frozenset(after)
     found = {offset: code.returns(offset) for offset in offsets}
-    after = {
-        name: code.after_calls(name, callers)
-        for name, callers in private.CALLERS.items()
-        if name in inner and not found[inner[name]]
+    told_after = {
+        name: code.after_calls(name, whose)
+        for name, whose in callers.items()
+        if not found[inner[name]]
     }
-    found.update({inner[name]: places for name, places in after.items()})
-    return {at: places for at, places in found.items() if places}, frozenset(after)
+    found.update({inner[name]: where for name, where in told_after.items()})
+    places = {at: where for at, where in found.items() if where}
+    kept.write(key, {"found": json.dumps((places, sorted(told_after))).encode()})
+    return places, frozenset(told_after)
 
 
 def can_be_found() -> bool:
@@ -63,9 +85,18 @@ class LibraryCode:
         except OSError as error:
             raise TraceError(f"can't read {path}: {error.strerror}") from error
         self._sizes = {f.offset: f.size for f in self._elf.functions if f.size}
-        is_known = self._elf.machine in abi.HERE.libraries
-        self._disassembled = abi.HERE.disassembler(self._elf.bits) if is_known else None
         self._left = MOST_CODE
+
+    @cached_property
+    def _disassembled(self) -> Callable[[bytes, int], list[Instruction]] | None:
+        is_known = self._elf.machine in abi.HERE.libraries
+        return abi.HERE.disassembler(self._elf.bits) if is_known else None
+
+    def key(self, asked: object) -> str | None:
+        """A name for all that is found out of this code."""
+        pointers = [sorted(slots(self._fd, self._path, name)) for name in sorted(private.CALLERS)]
+        about = asked, self._elf.machine, self._elf.bits, self._start, pointers, self._elf.functions
+        return kept.key_of(_SOURCES, ("returns", about), self._bytes)
 
     def returns(self, offset: int) -> tuple[int, ...]:
         """The offsets of the `ret` instructions of the function there; none if it may return

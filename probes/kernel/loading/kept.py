@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Keeps compiled programs, as compiling takes longer than all the rest of a start, and what was
-found out about the kernel: what they are made of comes in, bytes go out.
+found out about the kernel and libraries: what they are made of comes in, bytes go out.
 
 A file is believed if it and its folder are this user's (root's) alone; what is missing, damaged or
 another's is made again.
@@ -21,13 +21,13 @@ from log.trust import is_only_of
 FOLDER = Path("/var/cache/libvirt-trace")
 NOTES = Path("/sys/kernel/notes")  # of the kernel, from its linker
 BUILD_ID = b"GNU\0"  # the name of the one that no two kernels share
-MOST_FILES = 16  # that are kept
+MOST_FILES = 64  # that are kept
 MOST_BYTES = 4 << 20  # of one
 
 
-def key_of(sources: Iterable[Path], settings: object) -> str | None:
-    """A name for the result of compiling the sources with the settings; None where BCC is
-    missing, which the compiler says better.
+def key_of(sources: Iterable[Path], settings: object, code: bytes = b"") -> str | None:
+    """A name for the result of compiling the sources with the settings, or of looking with them
+    at a library's code; None where BCC is missing, which the compiler says better.
     """
     spec = importlib.util.find_spec("bcc")
     if spec is None or spec.origin is None:
@@ -42,6 +42,7 @@ def key_of(sources: Iterable[Path], settings: object) -> str | None:
     for path in sources:
         content = path.read_bytes()
         digest.update(b"%d " % len(content) + content)
+    digest.update(code)
     return digest.hexdigest()
 
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,9 @@ from hypothesis import strategies as st
 from log.errors import TraceError
 from probes.internals.elf import read_elf
 from probes.internals.private import CALLERS
-from probes.internals.returns import LibraryCode, can_be_found
+from probes.internals.returns import LibraryCode, can_be_found, of_library
+from probes.kernel.loading import kept
+from probes.kernel.machines.machine import Instruction
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
 # of each function: how many returns are to be found in it
@@ -132,3 +136,41 @@ def test_damaged_files(shapes: Path, data: st.DataObject) -> None:
             code.after_calls("elsewhere", {"call_it"})
     finally:
         os.close(fd)
+
+
+def test_what_was_found_is_kept(shapes: Path, tmp_path: Path, monkeypatch) -> None:
+    """For the same code alone, of this user's files alone: others' would push it out."""
+    folder = tmp_path / "kept"
+    monkeypatch.setattr(kept, "read", partial(kept.read, folder=folder))
+    monkeypatch.setattr(kept, "write", partial(kept.write, folder=folder))
+    calls: list[int] = []
+    disassemble = LibraryCode._disassemble
+
+    def counted(code: LibraryCode, offset: int) -> list[Instruction]:
+        calls.append(offset)
+        return disassemble(code, offset)
+
+    monkeypatch.setattr(LibraryCode, "_disassemble", counted)
+
+    def look(path: Path) -> tuple[object, int]:
+        calls.clear()
+        with path.open("rb") as file:
+            offsets = {f.name: f.offset for f in read_elf(file.fileno(), str(path)).functions}
+            wanted = [offsets[name] for name in SHAPES]
+            return of_library(file.fileno(), str(path), wanted, {}), len(calls)
+
+    found, made = look(shapes)
+    assert made == len(SHAPES)
+    assert look(shapes) == (found, 0)
+    same, other = tmp_path / "same.so", tmp_path / "other.so"
+    shutil.copy(shapes, same)
+    assert look(same) == (found, 0)
+    content = bytearray(shapes.read_bytes())
+    with shapes.open("rb") as file:
+        start, size = read_elf(file.fileno(), str(shapes)).text
+    content[start + size - 1] ^= 1
+    other.write_bytes(content)
+    assert look(other)[1] == len(SHAPES)
+    os.chown(same, 65534, 65534)
+    assert look(same) == (found, len(SHAPES))
+    assert len(list(folder.iterdir())) == 2
