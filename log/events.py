@@ -50,6 +50,9 @@ class VerdictInfo(NamedTuple):
     note: str | None = None  # where a handle says something else than its driver
 
 
+BEGUN = "begun"  # in Call.alike
+
+
 class Call(NamedTuple):
     """A call that returned, was never seen to return (`unfinished` tells why), or was denied
     (verdict.action "deny").
@@ -86,7 +89,8 @@ class Call(NamedTuple):
     # what they were asked, in order; permission or action, answer, and what else is known
     access: tuple[Mapping[str, Value], ...] = ()
     # one object for calls that differ in nothing but time and duration: a sink keeps its rendering
-    # there, under a key of its own
+    # there, under a key of its own. Under BEGUN there may be that of others, which differ in `ret`
+    # and `out` as well
     alike: dict[str, Any] | None = None
 
 
@@ -269,6 +273,8 @@ class Reads(NamedTuple):
     # they have in common, and the pid of the first
     processes: int = 1
     pids: tuple[int, ...] = ()  # of several: the first of them
+    # one object for those that differ in nothing but time and numbers, as in Call
+    alike: dict[str, Any] | None = None
 
 
 class Gap(NamedTuple):

@@ -11,6 +11,8 @@ from log.events import Call, Command, Event
 from log.quote import whole_characters
 from log.values import NO_VALUES, CutList, CutText, Handle, Value, Values, Xml
 
+ESCAPE, PASS = "surrogateescape", "surrogatepass"
+
 
 def cut_event(event: Event, size: int) -> Event:
     """The event with at most `size` bytes of each string of its values."""
@@ -18,11 +20,15 @@ def cut_event(event: Event, size: int) -> Event:
         return event._replace(text=_cut(event.text, size))
     if type(event) is not Call:
         return event
+    alike = event.alike
+    if alike is not None and alike.get("short") == size:
+        return event
     args = None if event.args is None else _cut_values(event.args, size)
+    out, ret = _cut_values(event.out, size), _cut(event.ret, size)
+    if alike is not None and args is event.args and out is event.out and ret is event.ret:
+        alike["short"] = size
     children = tuple(cut_event(child, size) for child in event.children)
-    return event._replace(
-        args=args, out=_cut_values(event.out, size), ret=_cut(event.ret, size), children=children
-    )
+    return event._replace(args=args, out=out, ret=ret, children=children)
 
 
 def _cut_values(values: Values, size: int) -> Values:
@@ -37,14 +43,14 @@ def _cut_values(values: Values, size: int) -> Values:
 
 def _cut(item: Any, size: int) -> Value:
     if isinstance(item, str):
-        data = _encoded(item)
-        return item if len(data) <= size else CutText(_begin(data, size), len(data), item)
+        data, errors = _encoded(item)
+        return item if len(data) <= size else CutText(_begin(data, size, errors), len(data), item)
     if isinstance(item, CutText):
-        data = _encoded(item.text)
+        data, errors = _encoded(item.text)
         return (
             item
             if len(data) <= size
-            else CutText(_begin(data, size), item.length, item.whole or item.text)
+            else CutText(_begin(data, size, errors), item.length, item.whole or item.text)
         )
     if isinstance(item, Xml):
         shown = _cut(item.shown, size)
@@ -63,12 +69,13 @@ def _cut(item: Any, size: int) -> Value:
     return item  # type: ignore[no-any-return]
 
 
-def _begin(data: bytes, size: int) -> str:
-    return whole_characters(data[:size]).decode(errors="surrogateescape")
+def _begin(data: bytes, size: int, errors: str) -> str:
+    return whole_characters(data[:size]).decode(errors=errors)
 
 
-def _encoded(text: str) -> bytes:
+def _encoded(text: str) -> tuple[bytes, str]:
+    """Its bytes, and how they become text again."""
     try:
-        return text.encode(errors="surrogateescape")
+        return text.encode(errors=ESCAPE), ESCAPE
     except UnicodeEncodeError:  # a line of JSON may hold half a character
-        return text.encode(errors="surrogatepass")
+        return text.encode(errors=PASS), PASS

@@ -20,9 +20,17 @@ MOST_HELD = 65536  # events
 class Shown:
     """The events that are shown. `keeps`: whether one is, by itself; None: all are."""
 
-    def __init__(self, keeps: Callable[[Event], bool] | None, *, orphans: bool = False) -> None:
-        """`orphans`: also changes of domains by calls that are not shown."""
-        self._keeps, self._orphans = keeps, orphans
+    def __init__(
+        self,
+        keeps: Callable[[Event], bool] | None,
+        *,
+        orphans: bool = False,
+        recorded: bool = False,
+    ) -> None:
+        """`orphans`: also changes of domains by calls that are not shown; `recorded`: something may
+        have been done for calls that are alike, too.
+        """
+        self._keeps, self._orphans, self._recorded = keeps, orphans, recorded
         # calls, by id: whether they are shown
         self._decided: Recent[str, bool] = Recent(MOST_DECIDED)
         self._held: dict[str, list[Event]] = {}  # by the id of the call that it waits for
@@ -38,14 +46,16 @@ class Shown:
                 self._follow(event, shown)
                 continue
             wanted = self._keeps(event)
-            id = call_id(event.tid, event.time) if event.alike is None else None
-            if id is not None:
+            if event.alike is None or self._recorded:
+                id = call_id(event.tid, event.time)
                 self._decided.put(id, wanted)
                 for held in self._held.pop(id, ()):
                     self._count -= 1
                     self._follow(held, shown)
-            if wanted:
+            if wanted and (event.parent or event.one_of):
                 self._follow(event, shown)
+            elif wanted:
+                shown.append(event)
         return shown
 
     def rest(self) -> list[Event]:

@@ -2,13 +2,14 @@
 """Lines come in, their events go out: as `parse`, which calls that differ from one before in no
 more than when, how long and for which other call do not need again.
 
-Such calls share what they have in common, so it is rendered once, too.
+Such calls share what they have in common, so it is rendered once, too; those that nothing caused
+have the same `alike`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from log.events import Call, Event
 from log.parsing.fields import moment
@@ -26,14 +27,22 @@ _CALL = re.compile(
 # in the parts that are remembered: that one of the others may be there once more, to be obeyed
 _AGAIN = re.compile(rb'"(?:time|duration_ns|parent)"|,"type"|"\s+:|\\u').search
 _TIME, _DURATION, _PARENT = map(Call._fields.index, ("time", "duration_ns", "parent"))
-assert (_TIME, _DURATION) == (0, 1)
+assert (_TIME, _DURATION, Call._fields[-1]) == (0, 1, "alike")
+
+
+class _Like(NamedTuple):
+    """What calls have in common: the fields from the third to what has caused it, and behind it."""
+
+    before: tuple[Any, ...]
+    after: tuple[Any, ...]  # of those that something has caused
+    of_its_own: tuple[Any, ...]  # of others
 
 
 class LineParser:
     """What lines of one record were like."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bytes, bytes], tuple[tuple[Any, ...], tuple[Any, ...]]] = {}
+        self._known: dict[tuple[bytes, bytes], _Like] = {}
 
     def parse(self, line: bytes) -> Event | None:
         """The event; None for a type that is not known here. ForeignLine for anything else."""
@@ -49,13 +58,18 @@ class LineParser:
         except ValueError:
             return parse(line)  # which says so
         duration = None if took == b"null" else int(took)
-        cause = None if parent == b"null" else parent[1:-1].decode()
-        return tuple.__new__(Call, (begun, duration, *known[0], cause, *known[1]))
+        if parent == b"null":
+            return tuple.__new__(Call, (begun, duration, *known.before, None, *known.of_its_own))
+        cause = parent[1:-1].decode()
+        return tuple.__new__(Call, (begun, duration, *known.before, cause, *known.after))
 
     def _learn(self, line: bytes, before: bytes, after: bytes) -> Event | None:
         event = parse(line)
         if type(event) is Call and not (_AGAIN(before) or _AGAIN(after)):
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            self._known[before, after] = event[_DURATION + 1 : _PARENT], event[_PARENT + 1 :]
+            after_cause = event[_PARENT + 1 :]
+            alike: dict[str, Any] | None = None if event.one_of else {}
+            known = _Like(event[_DURATION + 1 : _PARENT], after_cause, (*after_cause[:-1], alike))
+            self._known[before, after] = known
         return event

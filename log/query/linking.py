@@ -36,7 +36,9 @@ class Linking:
         self._query = query
         self._children: Recent[str, list[Event]] = Recent(MOST_PARENTS)
         self._more: dict[str, int] = {}
-        self._shown = Shown(query.keeps if query.chooses else None, orphans=query.orphans)
+        self._shown = Shown(
+            query.keeps if query.chooses else None, orphans=query.orphans, recorded=True
+        )
 
     def of(self, event: Event) -> list[Event]:
         """What is shown now that this has happened."""
@@ -71,7 +73,8 @@ class Linking:
         children = self._children.pop(id)
         if not children:
             return call
-        return call._replace(children=tuple(children), more_children=self._more.pop(id, 0))
+        more = self._more.pop(id, 0)
+        return call._replace(children=tuple(children), more_children=more, alike=None)
 
     def _add(self, parent: str, event: Event) -> None:
         children = self._children.learn(parent, lambda _: [])

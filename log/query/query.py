@@ -199,7 +199,8 @@ class Query:
         if not self._in_time(event):
             return False
         if type(event) is Call:
-            return self.takes_part(event) and self._keeps_call(event)
+            ended = ended_so(event, failed=self.failed, slower_ns=self.slower_ns)
+            return ended and self._means(event) and self._says(event)
         if type(event) is Reads:
             return self._keeps_reads(event)
         if type(event) is DomainEvent:
@@ -234,12 +235,20 @@ class Query:
             and self._says(event)
         )
 
-    def _keeps_call(self, call: Call) -> bool:
-        if not ended_so(call, failed=self.failed, slower_ns=self.slower_ns):
-            return False
+    def _means(self, call: Call) -> bool:
+        """Whether it is meant by what it has in common with those that are alike."""
+        alike = call.alike
+        if alike is None:
+            return self._means_alike(call)
+        known: tuple[Query, bool] | None = alike.get("meant")
+        if known is None or known[0] is not self:
+            known = alike["meant"] = self, self._means_alike(call)
+        return known[1]
+
+    def _means_alike(self, call: Call) -> bool:
         if self.rules and (call.verdict is None or not matches(call.verdict.rule, self.rules)):
             return False
-        return self._for(call.client) and self.about(call) and self._says(call)
+        return self.takes_part(call) and self._for(call.client) and self.about(call)
 
     def _keeps_reads(self, event: Reads) -> bool:
         if (

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
-from log.events import Call, Caller, Command, DomainEvent, Event, Reads, call_id
+from log.events import BEGUN, Call, Caller, Command, DomainEvent, Event, Reads, call_id
 from log.values import Handle
 
 FULL, COUNTED, NONE = MODES = ("full", "counted", "none")
@@ -23,25 +24,34 @@ MOST_HELD = 65536  # events that wait for the call that they were made for
 # ns: the span that is told is as many longer, as digits that differ on each line are half of what
 # the lines take on disk
 _ROUND = 1_000_000
+_NEVER = 1 << 63  # ns
 NO_PROBE = "no return probe"  # `unfinished` of all calls on some kernels
 
 
 class _Group:
     """Calls that are alike."""
 
-    def __init__(self, call: Call, found: Handle | None) -> None:
+    def __init__(self, counting: Counting, call: Call, found: Handle | None) -> None:
+        self.of: Counting | None = counting  # that it is one of yet
         self.caller: Caller = call.caller
         self.comm = call.comm
         self.client = call.client
         self.function = call.function
         self.object = found
         self.caused = call.parent is not None
-        self.first, self.last = call.time, call.time
-        self.calls = self.failed = self.total = self.longest = self.in_full = 0
+        self.makers = 0
         self.pids: dict[int, None] = {}  # in order
+        self.begin()
+
+    def begin(self) -> None:
+        """None is counted."""
+        self.first, self.last = _NEVER, 0
+        self.calls = self.failed = self.total = self.longest = self.in_full = 0
 
     def join(self, call: Call) -> None:
         """Another process image makes such calls, or has them made."""
+        self.makers += 1
+        self.alike: dict[str, Any] = {}
         pid = call.client.pid if call.client else None
         self.pids[call.caller.pid if pid is None else pid] = None
         caller = self.caller
@@ -78,6 +88,7 @@ class _Group:
             self.caused,
             len(self.pids) if several else 1,
             tuple(self.pids)[:MOST_PIDS] if several else (),
+            self.alike,
         )
 
 
@@ -88,8 +99,8 @@ class Counting:
         """`slower_ns`: reads that took longer are written out."""
         self._mode = mode
         self._slower = slower_ns
+        # those of one process image go on with the next minute: mostly that makes the same calls
         self._groups: dict[Hashable, _Group] = {}
-        self._round = object()  # another one with each time that is told of
         # the same by who makes them, by identity, as that is quick; both are held for that
         self._known: dict[Hashable, tuple[_Group, Caller, object]] = {}
         # by the id of the call that they were made for
@@ -107,11 +118,11 @@ class Counting:
         kept: list[Event] = []
         for event in events:
             if type(event) is Call:
-                known = event.alike and event.alike.get("counted")
-                if known and known[0] is self._round and not (self._held or self._wanted):
+                known = event.alike and event.alike.get(BEGUN, event.alike).get("counted")
+                if known and known.of is self and not (self._held or self._wanted):
                     took = event.duration_ns or 0
                     if self._slower is None or took < self._slower:
-                        known[1].add(event.time, took)
+                        known.add(event.time, took)
                         continue
                 self._sort(event, kept)
             elif type(event) is Command:
@@ -120,7 +131,9 @@ class Counting:
                 if type(event) is DomainEvent:
                     self._want(event.parent)
                 kept.append(event)
-        if len(self._known) >= MOST_GROUPS or now >= self._told + EVERY_NS:
+        if len(self._known) >= MOST_GROUPS:
+            self._tell(now, kept, ends=True)
+        elif now >= self._told + EVERY_NS:
             self._tell(now, kept)
         return kept
 
@@ -135,7 +148,7 @@ class Counting:
         """All that was counted and not said."""
         kept: list[Event] = []
         self._release(kept)
-        kept += self._events()
+        kept += self._events(ends=True)
         return kept
 
     def _sort(self, event: Call | Command, kept: list[Event]) -> None:
@@ -188,7 +201,7 @@ class Counting:
             group.add(call.time, call.duration_ns or 0)
             group.failed += bool(call.failed)
             if call.alike is not None:  # so are those that follow, at most slower
-                call.alike["counted"] = self._round, group
+                call.alike.get(BEGUN, call.alike)["counted"] = group
 
     def _has_room(self, call: Call) -> bool:
         group = self._group_of(call)
@@ -201,31 +214,42 @@ class Counting:
         rest = (call.comm, call.function, about, call.parent is None)
         quick = (id(caller), id(client), rest)
         known = self._known.get(quick)
-        if known is None:
+        if known is None or known[0].of is None:
             maker = caller if client else caller._replace(pid=0, cmdline=None)
             key = (maker, client and client.in_common(), rest)
             group = self._groups.get(key)
+            if group and not (group.calls or group.in_full):
+                group = group.of = None  # of another one, which has not called since
             if group is None:
-                group = self._groups[key] = _Group(call, found)
+                group = self._groups[key] = _Group(self, call, found)
             group.join(call)
             known = self._known[quick] = (group, caller, client)
         return known[0]
 
-    def _tell(self, now: int, kept: list[Event]) -> None:
+    def _tell(self, now: int, kept: list[Event], *, ends: bool = False) -> None:
         if self._held_since is not None and now >= self._held_since + EVERY_NS:
             self._release(kept)
-        kept += self._events()
+        kept += self._events(ends=ends)
         self._told = now
         self._held_since = now if self._held else None
 
-    def _events(self) -> Iterable[Event]:
-        groups, self._groups, self._known = self._groups, {}, {}
-        self._round = object()
-        if self._mode == NONE:
-            for group in groups.values():
+    def _events(self, *, ends: bool) -> list[Event]:
+        """What was counted, and begins anew; `ends`: nothing that is known goes on."""
+        told: list[Event] = []
+        going_on: dict[Hashable, _Group] = {}
+        for key, group in self._groups.items():
+            if group.calls and self._mode == NONE:
                 self.left_out[group.function] += group.calls
-            return []
-        return [group.event() for group in groups.values() if group.calls]
+            elif group.calls:
+                told.append(group.event())
+            if group.calls and group.makers == 1 and not ends:
+                going_on[key] = group
+                group.begin()
+            else:
+                group.of = None
+        self._groups = going_on
+        self._known = {quick: known for quick, known in self._known.items() if known[0].of}
+        return told
 
     def _release(self, kept: list[Event]) -> None:
         """Write what has waited too long for its call."""

@@ -60,7 +60,13 @@ def entry_of(event: Event) -> Entry:
         return Entry(line, first, first, 0, holds, None if about is None else (about, who))
     if type(event) is Reads:
         failed = FAILED if event.failed else 0
-        marks = _marks_of_reads(event)
+        alike = event.alike
+        if alike is None:
+            marks = _marks_of_reads(event)
+        elif "marks" in alike:
+            marks = alike["marks"]
+        else:
+            marks = alike["marks"] = _marks_of_reads(event)
         return Entry(line, first, event.until, event.calls, failed, marks)
     return Entry(line, first, event.until if type(event) is Gap else first, 0, NOTICES, _NO_MARKS)
 

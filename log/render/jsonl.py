@@ -348,7 +348,25 @@ def _clock_set(event: Clock) -> str:
 
 
 def _reads(event: Reads) -> str:
-    """Thousands come at once, of few callers and on the same objects each time."""
+    """Thousands come at once, each minute the same but for their times and numbers."""
+    alike = event.alike
+    parts: tuple[str, str]
+    if alike is None:
+        parts = _reads_parts(event)
+    elif "json" in alike:
+        parts = alike["json"]
+    else:
+        parts = alike["json"] = _reads_parts(event)
+    middle, after = parts
+    return (
+        f'{{"type":"reads","time":"{rfc3339(event.time)}","until":"{rfc3339(event.until)}{middle}'
+        f'{event.calls},"failed":{event.failed},"total_ns":{event.total_ns},'
+        f'"max_ns":{event.max_ns}{after}'
+    )
+
+
+def _reads_parts(event: Reads) -> tuple[str, str]:
+    """What stands between its times and its numbers, and after them."""
     caller, types = _counted_caller(event.caller, event.comm)
     client, client_types = _NULL if event.client is None else _counted_client(event.client)
     found, object_types = _NULL if event.object is None else _counted_object(event.object)
@@ -358,13 +376,11 @@ def _reads(event: Reads) -> str:
     several = ""
     if event.processes != 1 or event.pids:
         several = f',"processes":{event.processes},"pids":{_list(event.pids)}'
-    return (
-        f'{{"type":"reads",{_time(event.time)},"until":"{rfc3339(event.until)}",'
-        f'"caller":{caller},"client":{client},"function":{_word(event.function)},'
-        f'"object":{found},{_CAUSED if event.caused else ""}"calls":{event.calls},'
-        f'"failed":{event.failed},"total_ns":{event.total_ns},"max_ns":{event.max_ns}'
-        f"{several}{_types(types)}}}\n"
+    middle = (
+        f'","caller":{caller},"client":{client},"function":{_word(event.function)},'
+        f'"object":{found},{_CAUSED if event.caused else ""}"calls":'
     )
+    return middle, f"{several}{_types(types)}}}\n"
 
 
 _CAUSED = '"caused":true,'

@@ -3,7 +3,8 @@
 the same, what the event says but its time and duration goes out.
 
 Most programs that poll ask the same of the same objects, thousands of times: of these calls
-neither is it followed what is under way nor is anything decoded.
+neither is it followed what is under way nor is anything decoded; but for their result, where that
+is another each time.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ _FUNCTION = Call._fields.index("function") - 2
 class Ends:
     """How calls ended that began alike, by the key of the return record."""
 
-    __slots__ = ("key", "known")
+    __slots__ = ("first", "key", "known", "last", "row", "tgid")
 
-    def __init__(self, key: Key) -> None:
-        self.key = key
+    def __init__(self, key: Key, row: int, tgid: int) -> None:
+        self.key, self.row, self.tgid = key, row, tgid
         self.known: dict[object, Alike] = {}
+        self.first: Alike | None = None  # that did not fail, for those with other results
+        self.last: tuple[object, Alike] | None = None  # of these: the key, if others may share it
 
 
 class Begins:
@@ -63,7 +66,7 @@ class Repeating:
     def __init__(self, tid: int, constants: Constants) -> None:
         self.tid, self.constants, self.version = tid, constants, constants.version
         self.calls: dict[bytes, Begins] = {}
-        self.ends = Ends(bytes)  # of the call that has begun
+        self.ends = Ends(bytes, 0, 0)  # of the call that has begun
 
 
 class Again:
@@ -77,8 +80,26 @@ class Again:
         self, entry: bytes, raw: bytes, tid: int, constants: Constants, row: PlanRow, call: Alike
     ) -> None:
         """A call, by its records, that was made before."""
+        ends = self.ends_of(entry, raw, tid, constants, row, call)
+        if ends is not None:
+            ends.known[ends.key(raw)] = call
+            self._count += 1
+
+    def learn_begin(
+        self, entry: bytes, raw: bytes, tid: int, constants: Constants, row: PlanRow, call: Alike
+    ) -> None:
+        """A call that was made before, and returned something else, and did not fail."""
+        ends = self.ends_of(entry, raw, tid, constants, row, call)
+        if ends is not None and ends.first is None:
+            ends.first = call
+            self._count += 1
+
+    def ends_of(
+        self, entry: bytes, raw: bytes, tid: int, constants: Constants, row: PlanRow, call: Alike
+    ) -> Ends | None:
+        """How calls ended that began like this one; None: it is to be followed."""
         if entry[KIND] not in PLAIN or raw[KIND] not in PLAIN or call[_FUNCTION] in REMEMBERED:
-            return
+            return None
         if self._count >= MOST:
             self.clear()
         thread = self.threads.get(raw[WHOSE])
@@ -89,9 +110,16 @@ class Again:
             begins = thread.calls[entry[HEAD]] = Begins(row.entry.key)
         ends = begins.known.get(begins.key(entry))
         if ends is None:
-            ends = begins.known[begins.key(entry)] = Ends(row.ret.key if row.ret else bytes)
-        ends.known[ends.key(raw)] = call
-        self._count += 1
+            _, _, _, number, _, _, _, _, _, tgid = records.HEAD.unpack_from(entry)
+            made = Ends(row.ret.key if row.ret else bytes, number, tgid)
+            ends = begins.known[begins.key(entry)] = made
+        return ends
+
+    def add(self, ends: Ends, key: object, call: Alike) -> None:
+        """A result that came twice."""
+        if self._count < MOST:
+            ends.known[key] = call
+            self._count += 1
 
     def clear(self) -> None:
         """None is known."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from log.client import OWN, UNKNOWN, Client
-from log.events import Call, CallError
+from log.events import BEGUN, Call, CallError
 from log.recent import Recent
 from log.values import NO_VALUES, Value, Values
-from probes.calls.again import Again, Alike
+from probes.calls.again import Again, Alike, Ends
 from probes.calls.parts.decode import Decoder, is_shared
 from probes.calls.parts.errors import RaisedErrors
 from probes.calls.parts.open import NO_RETURN, Extra, Open, OpenCalls, Pieces
@@ -68,9 +68,10 @@ class Building:
             if alike is not None and alike[0] == result_key:
                 self.again.learn(entry, raw, tid, constants, row, alike[1])
             elif alike is not None:
-                alike = self._with_result(alike[1], call, raw, result_key)
+                alike = self._with_result(alike[1], call.row, call.tgid, raw, result_key)
                 if alike is not None:
                     self._alike[key] = alike
+                    self.again.learn_begin(entry, raw, tid, constants, row, alike[1])
             if alike is not None:
                 again = (self._epoch(started), until - started) + alike[1]
                 return tuple.__new__(Call, again)
@@ -103,19 +104,36 @@ class Building:
         self._alike.put(key, (result_key, built[2:]))
         return built
 
+    def again_with(self, ends: Ends, raw: bytes) -> Alike | None:
+        """As `returned`, for a call that began as others did, which is known by `ends`, but for its
+        time; None where that takes more.
+        """
+        if ends.first is None:
+            return None
+        key = ends.key(raw)
+        if ends.last is not None and ends.last[0] == key:
+            self.again.add(ends, *ends.last)
+            return ends.last[1]
+        found = self._with_result(ends.first, ends.row, ends.tgid, raw, key)
+        if found is None:
+            return None
+        ends.last = found if found[0] is not None else None
+        return found[1]
+
     def _with_result(
-        self, alike: Alike, call: Open, raw: bytes, result_key: Hashable
+        self, alike: Alike, number: int, tgid: int, raw: bytes, result_key: Hashable
     ) -> tuple[Hashable, Alike] | None:
         """As it is kept, the same call with what it returns now, of which that is the key; None
         where that takes more.
         """
-        found = self._decoder.returned(call.row, raw, call.tgid)
-        ret = self._rows[call.row].ret
+        found = self._decoder.returned(number, raw, tgid)
+        ret = self._rows[number].ret
         if found is None or ret is None:
             return None
         result, out = found
         key = result_key if is_shared(ret, raw) else None
-        return key, (*alike[:_OUT], out, result, *alike[_RETURNS:-1], {})
+        begun = alike[-1].get(BEGUN, alike[-1])
+        return key, (*alike[:_OUT], out, result, *alike[_RETURNS:-1], {BEGUN: begun})
 
     def unfinished(self, call: Open, extra: Extra | None, tid: int, reason: str) -> Call:
         """A call whose end was not seen."""

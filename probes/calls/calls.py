@@ -126,6 +126,7 @@ class Calls:
         times, new = records.TIMES.unpack_from, tuple.__new__
         whose, head, kind, seq = WHOSE, HEAD, KIND, SEQ
         begun: dict[Repeating, bytes] = {}  # entry records of calls that were made before
+        another = self._building.again_with
         others: list[bytes] = []  # all of these were before those
         quiet = self._is_quiet()
         for raw in raws:
@@ -149,7 +150,7 @@ class Calls:
                             continue
                 elif entry[seq] == raw[seq] and raw[kind] in PLAIN:
                     ends = thread.ends
-                    alike = ends.known.get(ends.key(raw))
+                    alike = ends.known.get(ends.key(raw)) or another(ends, raw)
                     if alike is not None:
                         del begun[thread]
                         until, since = times(raw)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from log.events import Command
@@ -34,6 +34,9 @@ def longest(item: Any) -> int:
 
 
 @given(st.dictionaries(any_text, any_value, max_size=3), any_value, st.integers(0, 20))
+@example({}, "0\ud8000", 4)
+@example({}, "0\ud8000", 3)
+@example({}, "0\ud800\udc80", 6)
 def test_no_string_is_longer_and_others_stay(args, ret, size) -> None:
     call = DESTROY._replace(args=Values(args), ret=ret)
     inside: Any = cut_event(DESTROY._replace(children=(call,)), size)

@@ -23,7 +23,8 @@ LINE = jsonl.line(DESTROY).encode()
 
 def meaning(read: Any, line: bytes) -> Any:
     try:
-        return comparable(read(line))
+        event = read(line)
+        return comparable(event._replace(alike=None) if type(event) is Call else event)
     except ForeignLine:
         return "foreign"
 
@@ -63,7 +64,7 @@ def test_calls_that_are_alike_are_read_as_by_themselves(call: Call, more: list[A
 )
 def test_line_that_is_like_another_has_its_own_values(old: bytes, new: bytes) -> None:
     parser = LineParser()
-    assert parser.parse(LINE) == parser.parse(LINE) == DESTROY
+    assert meaning(parser.parse, LINE) == meaning(parser.parse, LINE) == comparable(DESTROY)
     assert old in LINE
     changed = LINE.replace(old, new, 1)
     assert meaning(parser.parse, changed) == meaning(parse, changed)

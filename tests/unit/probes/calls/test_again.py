@@ -6,12 +6,13 @@ records.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from log.events import Call
+from log.events import BEGUN, Call, Event
 from probes.calls import again
 from probes.calls.calls import Calls
 from probes.kernel import records
@@ -113,6 +114,39 @@ def test_most_of_a_poll_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None
     assert [(call.time, call.duration_ns, call.tid, call.ret) for call in ended] == [
         (1000 * n, 7, 1 + n % 3, n % 2) for n in range(500)
     ]
+
+
+def test_results_that_are_others_each_time_are_not_followed_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They differ in the call's result alone, also where one comes again or the call fails."""
+    quick, slow = fresh(follows_all=False), fresh(follows_all=True)
+    results = [*range(40), 7, 7, 7, -1, 8, 9, 9, 9]
+    raws = [raw for n, result in enumerate(results) for raw in changing(1000 * n, n, result)]
+    followed: list[bytes] = []
+    follow = quick._follow
+
+    def counted(raws: Iterable[bytes], ended: list[Event]) -> None:
+        raws = list(raws)
+        followed.extend(raws)
+        follow(raws, ended)
+
+    monkeypatch.setattr(quick, "_follow", counted)
+    fast = [
+        call for at in range(0, len(raws), 6) for call in calls_of(quick.feed(raws[at : at + 6]))
+    ]
+    told = calls_of(slow.feed(raws))
+    assert [call._replace(alike=None) for call in fast] == [
+        call._replace(alike=None) for call in told
+    ]
+    assert [call.ret for call in fast] == results
+    begun = {id(call.alike.get(BEGUN, call.alike)) for call in fast if call.alike is not None}
+    assert len(begun) == 1 and len(followed) == 6 + 2  # the first batch, and the call that fails
+
+
+def changing(time: int, seq: int, result: int) -> list[bytes]:
+    """A call with the same argument."""
+    return [entry(time, 1, seq, 1), end(time + 7, 1, seq, result & 0xFFFFFFFFFFFFFFFF, time)]
 
 
 def test_what_was_sent_once_and_is_another_now_is_not_told_again() -> None:
