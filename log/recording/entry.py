@@ -47,10 +47,15 @@ _NO_MARKS: tuple[Marks, ...] = ()
 
 def entry_of(event: Event) -> Entry:
     """The line of an event."""
-    line, first = jsonl.line(event), event.time
+    return entry_with(event, jsonl.line(event))
+
+
+def entry_with(event: Event, line: str) -> Entry:
+    """The same, where the line is known, or not asked for."""
+    first = event.time
     if type(event) is Call:
         last = first + (event.duration_ns or 0)
-        return Entry(line, first, last, 1, _holds(event), _marks_of_call(event))
+        return Entry(line, first, last, 1, *_said_of_call(event))
     if type(event) is Command:
         holds = CAUSED if event.parent else 0
         return Entry(line, first, first, 0, holds, (_who(event.caller, None),))
@@ -69,6 +74,17 @@ def entry_of(event: Event) -> Entry:
             marks = alike["marks"] = _marks_of_reads(event)
         return Entry(line, first, event.until, event.calls, failed, marks)
     return Entry(line, first, event.until if type(event) is Gap else first, 0, NOTICES, _NO_MARKS)
+
+
+def _said_of_call(call: Call) -> tuple[int, tuple[Marks, ...] | None]:
+    """What it holds, and its marks."""
+    alike = call.alike
+    if alike is None:
+        return _holds(call), _marks_of_call(call)
+    said: tuple[int, tuple[Marks, ...] | None] | None = alike.get("entry")
+    if said is None:
+        said = alike["entry"] = _holds(call), _marks_of_call(call)
+    return said
 
 
 def _holds(call: Call) -> int:

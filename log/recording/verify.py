@@ -11,17 +11,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from log.errors import TraceError
 from log.events import End, Event, Gap, Lost, Recording, Removed
+from log.parsing.alike import LineParser
 from log.parsing.fields import ForeignLine, moment
-from log.parsing.parse import parse
 from log.quote import escape, name
 from log.recording.ends import sealed
-from log.recording.entry import Summing, entry_of
+from log.recording.entry import Summing, entry_with
 from log.recording.folder import Folder, Segment, contents_of, open_folder, opened
 from log.recording.format import INDEX, NO_CHAIN, SEEK_TABLE, chained, need_zstandard
 from log.recording.frames import Content, Fault, frames
@@ -110,31 +110,42 @@ class Findings:
 class _State:
     """Where the chain is."""
 
-    def __init__(self, report: Findings) -> None:
-        self.report = report
+    def __init__(self, report: Findings, anchored: Container[int]) -> None:
+        """`anchored`: frames that the system's log tells of."""
+        self.report, self.anchored = report, anchored
+        self.parse = LineParser().parse
         self.frame = 0
         self.chain: str | None = None  # None: not known yet
         self.segment = ""
         self.sealed = 0  # ns
         self.ended = True
         self.previous: Mapping[str, Any] | None = None  # of the oldest segment that is there
-        self.chains: dict[int, str] = {}  # by frame, for anchors
+        self.oldest: int | None = None  # frame
+        self.chains: dict[int, str] = {}  # of frames that are anchored
         self.removed: dict[str, tuple[int, str]] = {}
         self.lost_chain = False  # behind a frame that can't be read
 
 
-def verify(path: str, anchors: Iterable[Anchor] | None = None) -> Findings:
-    """Looks at every byte of the record. TraceError where there is no folder."""
+def verify(
+    path: str,
+    anchors: Sequence[Anchor] | None = None,
+    will: Callable[[int], None] = lambda count: None,
+    seen: Callable[[int], None] = lambda count: None,
+) -> Findings:
+    """Looks at every byte of the record; `will` and `seen` are told how many there are, and of each
+    that was looked at. TraceError where there is no folder.
+    """
     need_zstandard()
     folder = open_folder(path)
     report = Findings()
-    state = _State(report)
+    state = _State(report, {anchor.frame for anchor in anchors or ()})
     found, refused = folder.segments()
+    will(sum(segment.size for segment in found))
     for line in refused:
         report.fault(line)
     for segment in found:
         report.segments += 1
-        _segment(folder, segment, state, is_last=segment is found[-1])
+        _segment(folder, segment, state, seen, is_last=segment is found[-1])
     _begin(state)
     recorder = folder.recorder()
     if found and recorder is None:
@@ -158,7 +169,14 @@ def _begin(state: _State) -> None:
         )
 
 
-def _segment(folder: Folder, segment: Segment, state: _State, *, is_last: bool) -> None:
+def _segment(
+    folder: Folder,
+    segment: Segment,
+    state: _State,
+    seen: Callable[[int], None],
+    *,
+    is_last: bool,
+) -> None:
     report, label = state.report, segment.name
     made: list[Made | None] = []
     index: Index | None = None
@@ -167,6 +185,7 @@ def _segment(folder: Folder, segment: Segment, state: _State, *, is_last: bool) 
     try:
         with opened(folder, label) as fd:
             for content in frames(contents_of(fd)):
+                seen(content.size)
                 if isinstance(content, Fault):
                     _fault(state, label, content, is_last)
                 elif content.skippable == INDEX:
@@ -212,7 +231,7 @@ def _frame(state: _State, label: str, number: int, content: Content) -> Made | N
         return None
     frame, count, digest, chain, when = seal
     body = content.data[: -len(line)]
-    events = [_event(part) for part in body.split(b"\n")[:-1]]
+    events = [_event(state.parse, part) for part in body.split(b"\n")[:-1]]
     if number == 1:
         _follow(state, label, events[0] if events else None)
     at = f"{where} ({day_and_time(when)})"
@@ -226,7 +245,9 @@ def _frame(state: _State, label: str, number: int, content: Content) -> Made | N
     elif not state.lost_chain and state.chain is not None and chained(state.chain, line) != chain:
         report.fault(f"{at} was changed, or one before it was removed: the chain is broken")
     state.frame, state.chain, state.lost_chain = frame, chain, False
-    state.chains[frame] = chain
+    state.oldest = frame if state.oldest is None else min(state.oldest, frame)
+    if frame in state.anchored:
+        state.chains[frame] = chain
     report.frames += 1
     report.events += count
     _complete(state, events, when)
@@ -305,7 +326,7 @@ def _made(events: list[Event | None], content: Content, when: int) -> Made | Non
     for event in events:
         if event is None:
             return None
-        summing.add(entry_of(event))
+        summing.add(entry_with(event, ""))
     # of names that were cut only the recorder knew all
     marks = None if b'"cut":true' in content.data else summing.marks
     summing.last = max(summing.last, when)
@@ -313,7 +334,7 @@ def _made(events: list[Event | None], content: Content, when: int) -> Made | Non
     return summing.row(content.size, len(content.data)), marks
 
 
-def _event(line: bytes) -> Event | None:
+def _event(parse: Callable[[bytes], Event | None], line: bytes) -> Event | None:
     try:
         return parse(line)
     except ForeignLine:
@@ -347,7 +368,7 @@ def _compare(state: _State, anchors: Iterable[Anchor]) -> None:
     """The anchors against the chain: what they know of must be there."""
     report = state.report
     report.anchors = 0
-    oldest = min(state.chains, default=0)
+    oldest = state.oldest or 0
     for anchor in anchors:
         known = state.chains.get(anchor.frame)
         if known is None and anchor.frame < oldest:

@@ -293,7 +293,11 @@ def verify_record(arguments: Sequence[str]) -> int:
     """libvirt-trace verify"""
     options = verify_parser().parse_args(arguments)
     anchors = None if options.anchor is None else anchors_of(options.anchor)
-    report = verify(options.folder, anchors)
+    bar = open_bar()
+    try:
+        report = verify(options.folder, anchors, bar.will, bar.seen)
+    finally:
+        bar.hide()
     for line in report.lines():
         print(line)
     sys.stdout.flush()

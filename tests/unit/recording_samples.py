@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from log.events import Call, Event, Recording
+from log.events import Call, Event, Reads, Recording
 from log.query.lines import Look
 from log.query.linking import Found, events_of
 from log.query.query import Query
@@ -100,7 +100,14 @@ def replay(*paths: Path | str, query: Query | None = None) -> tuple[list[Event],
     found: list[Found] = list(
         events_of(lines, asked, lambda count: said.append(f"{count} foreign"))
     )
-    return [item.event for item in found], said
+    return [without_memory(item.event) for item in found], said
+
+
+def without_memory(event: Event) -> Event:
+    """As it was made: of what is alike, sinks keep something."""
+    if type(event) is Call or type(event) is Reads:
+        return event._replace(alike=None)
+    return event
 
 
 def calls(events: list[Event]) -> list[Call]:

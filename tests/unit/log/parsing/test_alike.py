@@ -9,22 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from log.events import Call
+from log.events import Call, Reads
 from log.parsing import alike
 from log.parsing.alike import LineParser
 from log.parsing.fields import ForeignLine
 from log.parsing.parse import parse
 from log.render import jsonl
 from tests.unit.log.parsing.test_parse import any_event, as_made, comparable, moments
+from tests.unit.log.render.siem.samples import READS
 from tests.unit.log_samples import DESTROY
 
 LINE = jsonl.line(DESTROY).encode()
+COUNTED = jsonl.line(READS).encode()
 
 
 def meaning(read: Any, line: bytes) -> Any:
     try:
         event = read(line)
-        return comparable(event._replace(alike=None) if type(event) is Call else event)
+        known = type(event) is Call or type(event) is Reads
+        return comparable(event._replace(alike=None) if known else event)
     except ForeignLine:
         return "foreign"
 
@@ -44,6 +47,44 @@ def test_calls_that_are_alike_are_read_as_by_themselves(call: Call, more: list[A
         changed = as_made(call._replace(time=begun, duration_ns=took, parent=parent))
         line = jsonl.line(changed).encode()
         assert meaning(parser.parse, line) == meaning(parse, line)
+
+
+numbers = st.integers(0, 1 << 64)
+
+
+@settings(max_examples=60)
+@given(
+    any_event(Reads),
+    st.lists(st.tuples(moments, moments, numbers, numbers), min_size=2, max_size=4),
+)
+def test_counts_that_are_alike_are_read_as_by_themselves(reads: Reads, more: list[Any]) -> None:
+    parser = LineParser()
+    for begun, until, calls, total in more:
+        changed = reads._replace(time=begun, until=until, calls=calls, total_ns=total)
+        line = jsonl.line(changed).encode()
+        assert meaning(parser.parse, line) == meaning(parse, line)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        b'"time":"2001-01-01T00:00:00.000000000Z"',
+        b'"unt\\u0069l":"2001-01-01T00:00:00.000000000Z"',
+        b'"calls" :5',
+        b'"max_ns":5',
+        b'"failed":5',
+        b'"type":"call"',
+        b'"caller":{"calls":5}',
+    ],
+)
+def test_key_that_counts_have_twice_is_obeyed_as_before(again: bytes) -> None:
+    for place in (b',"client":', b"}\n"):
+        line = COUNTED.replace(place, b"," + again + place, 1)
+        assert line != COUNTED
+        other = line.replace(b'"time":"2', b'"time":"3', 1).replace(b'"calls":', b'"calls":1', 1)
+        parser = LineParser()
+        for one in (line, other, line):
+            assert meaning(parser.parse, one) == meaning(parse, one)
 
 
 @pytest.mark.parametrize(

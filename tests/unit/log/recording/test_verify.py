@@ -13,6 +13,7 @@ import pytest
 
 from log.events import Removed
 from log.parsing.fields import moment
+from log.parsing.parse import parse
 from log.recording import verify as module
 from log.recording import writer
 from log.recording.format import NO_CHAIN, compress, seal_line
@@ -235,7 +236,7 @@ def test_record_that_was_made_anew_is_found_by_an_anchor_only(folder):
         for content in parts:
             raw = compress(content)
             body = content[: content.rfind(b"\n", 0, len(content) - 1) + 1]
-            events = [_event(line) for line in body.split(b"\n")[:-1]]
+            events = [_event(parse, line) for line in body.split(b"\n")[:-1]]
             when = moment(json.loads(content.splitlines()[-1])["time"])
             of_frame = _made(events, Content(len(data), len(raw), content), when)
             assert of_frame
