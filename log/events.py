@@ -30,6 +30,17 @@ class Caller(NamedTuple):
     ppid: int | None = None  # who made it, or was its parent when it was first seen
     session: Login | None = None  # how its user came in, as far as more than `loginuid` tells
 
+    def fields(self) -> dict[str, Value]:
+        """As events show it: those that are always there, and those that are known."""
+        shown: dict[str, Value] = self._asdict()
+        if self.session is not None:
+            shown["session"] = self.session.fields()
+        return {
+            name: value
+            for name, value in shown.items()
+            if value is not None or name not in ("real_uid", "ppid", "session")
+        }
+
 
 class CallError(NamedTuple):
     """libvirt's error of a failed call."""

@@ -18,6 +18,8 @@ DOUBLE = "double"  # not a string but a number that is not finite
 BYTES = "bytes"
 FIELDS = "fields"  # named values, though they look like something else
 
+_INTEGERS = (int, bool, float, EnumValue, Flags)
+
 Types = dict[str, Any]  # JSON pointer -> one of these
 _surrogate = re.compile(r"[\ud800-\udfff]").search
 # the keys of what is neither a handle nor named values
@@ -119,3 +121,10 @@ _NOTED: dict[type, Callable[[Any, str, Types], None]] = {
     Code: lambda item, path, found: note_types(item.name, inside(path, "name"), found),
     Flags: lambda item, path, found: note_types(item.names, inside(path, "names"), found),
 }
+
+
+def implied_returns(ret: Value) -> str:
+    """What kind of result a function has, as far as its result tells; a line says it where that
+    is wrong.
+    """
+    return "integer" if isinstance(ret, _INTEGERS) else "pointer"

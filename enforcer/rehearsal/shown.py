@@ -12,10 +12,10 @@ from enforcer.policy.rules import Policy
 from enforcer.rehearsal.made import CLIENT, CLIENT_OF_DAEMON, DAEMON, ITSELF
 from enforcer.rehearsal.rehearse import ALLOWED, COUNTED, DENIED, Changed, Key, Rehearsal
 from log.events import Reads
+from log.moments import rfc3339
 from log.parsing.parse import parse
 from log.quote import name, quote, well_formed
 from log.render import text
-from log.render.jsonl import rfc3339
 from log.render.units import day_and_time
 
 KINDS = (DENIED, ALLOWED)

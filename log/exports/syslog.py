@@ -17,9 +17,9 @@ from log.errors import UsageError
 from log.events import Event
 from log.exports.endpoint import reason, tls_context
 from log.exports.told import AUTHPRIV, Told, is_told, told_of
+from log.moments import rfc3339
 from log.quote import name as shown
 from log.quote import well_formed
-from log.render.jsonl import rfc3339
 from log.sinks.exporter import Unsent
 
 PORTS = {"tcp": 601, "tls": 6514}

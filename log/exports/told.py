@@ -13,9 +13,9 @@ from typing import NamedTuple
 from log.events import Call, DomainEvent, End, Event, Gap, Lost, Unattached, call_id
 from log.filters.about import is_denied, object_of
 from log.login import short
+from log.moments import rfc3339
 from log.quote import escape
 from log.render import text
-from log.render.jsonl import rfc3339
 from log.values import CutText, Handle, Value
 
 WARNING, NOTICE, INFO = 4, 5, 6  # of syslog

@@ -23,8 +23,7 @@ from log.parsing.fields import (
 )
 from log.parsing.values import fields, maybe_fields, value
 from log.parsing.who import caller, client
-from log.render.jsonl import implied_returns
-from log.shapes import Types
+from log.shapes import Types, implied_returns
 from log.values import NO_VALUES, Values
 
 _RETURNS = ("pointer", "integer", "void")

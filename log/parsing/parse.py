@@ -13,7 +13,7 @@ from collections.abc import Callable
 from log.events import Event
 from log.parsing.calls import call
 from log.parsing.fields import NO_TYPES, Fields, ForeignLine, mapping
-from log.parsing.others import OTHERS
+from log.parsing.kinds import KINDS
 from log.parsing.values import fields
 from log.shapes import Types
 from log.values import Values
@@ -32,7 +32,7 @@ _KINDS: dict[str, Callable[[Fields, Types], Event]] = {
     "call": call,
     "verdict": call,
     "unfinished": call,
-    **OTHERS,
+    **{name: kind.read for name, kind in KINDS.items()},
 }
 
 

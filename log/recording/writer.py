@@ -21,13 +21,13 @@ from typing import NamedTuple
 
 from log.errors import TraceError
 from log.events import Event, Gap, Recording, Removed
+from log.moments import rfc3339
 from log.quote import name
 from log.recording.ends import LastSeal, last_end
 from log.recording.entry import URGENT, Entry, Summing, entry_of
 from log.recording.folder import Folder, segment_name, time_of
 from log.recording.format import NO_CHAIN, compress, seal_line
 from log.recording.index import MOST_FRAMES, Index, tail
-from log.render import jsonl
 
 SOON = 0.02  # s: events that come together share a frame
 LATE = 1.0  # s: what is not urgent is on disk
@@ -275,9 +275,7 @@ class Writer:
             summing.add(entry)
             lines.append(entry.line)
         content = "".join(lines).encode()
-        seal, chain = seal_line(
-            jsonl.rfc3339(now), self._frame + 1, content, len(lines), self._chain
-        )
+        seal, chain = seal_line(rfc3339(now), self._frame + 1, content, len(lines), self._chain)
         summing.last = max(summing.last, now)
         summing.first = summing.first or now
         data = compress(content + seal)

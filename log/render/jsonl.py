@@ -12,7 +12,6 @@ reads it back.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from json.encoder import encode_basestring, encode_basestring_ascii
@@ -21,29 +20,22 @@ from typing import Any
 
 from log.client import Client
 from log.events import (
-    Attached,
     Call,
     Caller,
     CallError,
-    Clock,
     Command,
     DomainEvent,
-    End,
     Event,
-    Gap,
-    Lost,
-    Owed,
     Reads,
-    Recording,
-    Removed,
-    Unattached,
     UnderWay,
     VerdictInfo,
     call_id,
 )
+from log.moments import SECOND, clock, rfc3339
+from log.parsing.kinds import KINDS, kind_of
 from log.quote import is_visible, well_formed
 from log.recent import by_identity
-from log.shapes import Types, note_fields, note_types
+from log.shapes import Types, implied_returns, note_fields, note_types
 from log.values import (
     NO_VALUES,
     Code,
@@ -60,7 +52,6 @@ from log.values import (
     Xml,
 )
 
-_SECOND = 1_000_000_000  # ns
 _MOST_SHARED = 4096  # callers and clients whose JSON is kept
 _LITERAL = {True: "true", False: "false", None: "null"}
 
@@ -68,7 +59,7 @@ _LITERAL = {True: "true", False: "false", None: "null"}
 def line(event: Event) -> str:
     """One event as one JSON object in its documented shape, with its newline."""
     if type(event) is not Call:
-        return _OTHERS[type(event)](event)
+        return _reads(event) if type(event) is Reads else _other(event)
     start, duration, alike = event[0], event[1], event[-1]
     parts: _Parts
     if alike is None:
@@ -79,9 +70,9 @@ def line(event: Event) -> str:
         parts = alike["json"] = _parts(event)
     before, upto_id, middle, after = parts
     number = str(start)  # made once, for the second, its fraction and the id
-    digits = number if start >= _SECOND else f"{start:010}"
+    digits = number if start >= SECOND else f"{start:010}"
     took = "null" if duration is None else duration
-    return f"{before}{_clock(digits[:-9])}.{digits[-9:]}{upto_id}{number}{middle}{took}{after}"
+    return f"{before}{clock(digits[:-9])}.{digits[-9:]}{upto_id}{number}{middle}{took}{after}"
 
 
 def value(item: Value) -> str:
@@ -110,14 +101,6 @@ _word = lru_cache(maxsize=2048)(string)
 
 
 _Parts = tuple[str, str, str, str]
-_INTEGERS = (int, bool, float, EnumValue, Flags)
-
-
-def implied_returns(ret: Value) -> str:
-    """What kind of result a function has, as far as its result tells; a line says it where that
-    is wrong.
-    """
-    return "integer" if isinstance(ret, _INTEGERS) else "pointer"
 
 
 def _parts(call: Call) -> _Parts:
@@ -162,21 +145,9 @@ def _values(values: Values) -> str:
     return text
 
 
-def _fields_of(caller: Caller) -> dict[str, Value]:
-    """Those that are always there, and those that are known."""
-    fields: dict[str, Value] = caller._asdict()
-    if caller.session is not None:
-        fields["session"] = caller.session.fields()
-    return {
-        name: value
-        for name, value in fields.items()
-        if value is not None or name not in ("real_uid", "ppid", "session")
-    }
-
-
 @by_identity(_MOST_SHARED)
 def _who(caller: Caller, tid: int, comm: str) -> str:
-    fields = _fields_of(caller)
+    fields = caller.fields()
     return f'"pid":{fields.pop("pid")},"tid":{tid},"comm":{_word(comm)},{_mapping(fields)[1:-1]}'
 
 
@@ -209,7 +180,7 @@ def _verdict(verdict: VerdictInfo, with_message: bool) -> str:
 def _call_types(call: Call) -> Types:
     """What JSON alone does not say of a call's values, by where they are."""
     found: Types = {}
-    note_fields(_fields_of(call.caller), "", found)
+    note_fields(call.caller.fields(), "", found)
     note_types(call.comm, "/comm", found)
     for key, values in (("args", call.args), ("out", call.out)):
         if values is not None and values is not NO_VALUES:
@@ -235,78 +206,17 @@ def _values_types(values: Values, key: str) -> Types:
     return known
 
 
-@lru_cache(maxsize=64)
-def _clock(second: int | str) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(int(second)))
-
-
 def _time(ns: int) -> str:
     return f'"time":"{rfc3339(ns)}"'
 
 
-def rfc3339(ns: int) -> str:
-    """A time since the epoch in UTC, to the nanosecond."""
-    second, ns = divmod(ns, _SECOND)
-    return f"{_clock(second)}.{ns:09d}Z"
-
-
-def _command(event: Command) -> str:
-    fields: dict[str, Value] = {
-        "text": event.text,
-        "duration_ns": event.duration_ns,
-        "parent": event.parent,
-    }
-    return _of_process("agent" if event.to_agent else "monitor", event, fields)
-
-
-def _domain(event: DomainEvent) -> str:
-    fields: dict[str, Value] = {
-        "domain": event.domain,
-        "event": event.event,
-        "detail": event.detail,
-        "parent": event.parent,
-    }
-    if event.one_of:
-        fields["one_of"] = list(event.one_of)
-    cause: dict[str, Value] = {"kind": event.cause}
-    if event.parent:
-        cause["id"] = event.parent
-    fields["cause"] = {**cause, **event.known} if event.cause else None
-    fields["qemu_pid"] = event.qemu_pid
-    return _of_process("domain", event, fields)
-
-
-def _under_way(event: UnderWay) -> str:
-    fields: dict[str, Value] = {
-        "function": event.function,
-        "object": event.object,
-        "connection": event.connection,
-        "age_ns": event.age_ns,
-        "where": event.where,
-        "command": event.command,
-        "held_by": None if event.held_by is None else dict(event.held_by),
-        "client": None if event.client is None else event.client.fields(),
-        "call": event.call,
-        "before": event.before,
-        "limit": None if event.limit is None else dict(event.limit),
-    }
-    return _of_process("under_way", event, fields)
-
-
-def _owed(event: Owed) -> str:
-    fields: dict[str, Value] = {
-        "since": rfc3339(event.since),
-        "what": event.what,
-        "object": event.object,
-        "detail": event.detail,
-        "by": dict(event.by),
-        "gone": event.gone,
-        "call": event.call,
-        "sure": event.sure,
-    }
-    if event.refers:
-        fields["refers"] = list(event.refers)
-    return _rare("owed", event.time, fields)
+def _other(event: Event) -> str:
+    name = kind_of(event)
+    kind = KINDS[name]
+    fields = kind.written(event)
+    if isinstance(event, (Command, DomainEvent, UnderWay)):
+        return _of_process(name, event, fields)
+    return _rare(name, event.time, fields)
 
 
 def _of_process(
@@ -314,37 +224,10 @@ def _of_process(
 ) -> str:
     known = f'"id":"{call_id(event.tid, event.time)}",{_who(event.caller, event.tid, event.comm)}'
     found: Types = {}
-    note_fields({"comm": event.comm, **_fields_of(event.caller), **fields}, "", found)
+    note_fields({"comm": event.comm, **event.caller.fields(), **fields}, "", found)
     return (
         f'{{"type":"{kind}",{_time(event.time)},{known},{_mapping(fields)[1:-1]}{_types(found)}}}\n'
     )
-
-
-def _attached(event: Attached) -> str:
-    targets = []
-    for target in event.targets:
-        fields: dict[str, Value] = {"path": target.path, "libvirt": target.libvirt}
-        if target.note is not None:
-            fields["note"] = target.note
-        targets.append(fields)
-    rest: dict[str, Value] = {
-        "version": event.version,
-        "functions": event.functions,
-        "targets": targets,
-        "attach_ms": event.attach_ms,
-        "link": event.link,
-    }
-    if event.mapped_ms is not None:
-        rest["mapped_ms"] = event.mapped_ms
-    return _rare("attached", event.time, rest)
-
-
-def _unattached(event: Unattached) -> str:
-    return _rare("unattached", event.time, {"path": event.path, "reason": event.reason})
-
-
-def _clock_set(event: Clock) -> str:
-    return _rare("clock", event.time, {"step_ns": event.step_ns})
 
 
 def _reads(event: Reads) -> str:
@@ -389,7 +272,7 @@ _NULL: tuple[str, Types] = "null", {}
 
 @by_identity(_MOST_SHARED)
 def _counted_caller(caller: Caller, comm: str) -> tuple[str, Types]:
-    fields: dict[str, Value] = {"pid": caller.pid, "comm": comm, **_fields_of(caller)}
+    fields: dict[str, Value] = {"pid": caller.pid, "comm": comm, **caller.fields()}
     return _noted(fields, "/caller")
 
 
@@ -408,49 +291,6 @@ def _noted(item: Value, place: str) -> tuple[str, Types]:
     types: Types = {}
     note_types(item, place, types)
     return value(item), types
-
-
-def _gap(event: Gap) -> str:
-    return _rare(
-        "gap",
-        event.time,
-        {"until": rfc3339(event.until), "reason": event.reason, "lost": event.lost},
-    )
-
-
-def _removed(event: Removed) -> str:
-    fields = event._asdict()
-    return _rare("removed", fields.pop("time"), fields)
-
-
-def _recording(event: Recording) -> str:
-    fields = event._asdict()
-    return _rare("recording", fields.pop("time"), fields)
-
-
-def _lost(event: Lost) -> str:
-    whose = {"uid": event.uid, "user": event.user}
-    return _rare(
-        "lost",
-        event.time,
-        {
-            "count": event.count,
-            "ring": event.ring,
-            "reason": event.reason,
-            **whose,
-            "details_lost": event.details,
-        },
-    )
-
-
-def _end(event: End) -> str:
-    fields = event._asdict()
-    if not event.not_exported:
-        del fields["not_exported"]
-    fields["rules"] = [dict(rule) for rule in event.rules]
-    if not event.rules:
-        del fields["rules"]
-    return _rare("end", fields.pop("time"), fields)
 
 
 def _rare(kind: str, ns: int, fields: Mapping[str, Value]) -> str:
@@ -514,19 +354,4 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
     EnumValue: lambda item: f'{{"value":{item.value},"name":{value(item.name)}}}',
     Flags: lambda item: f'{{"value":{item.value},"names":{_list(item.names)}}}',
     Redacted: lambda item: f'{{"redacted":true,"length":{value(item.length)}}}',
-}
-_OTHERS: dict[type, Callable[[Any], str]] = {
-    Command: _command,
-    DomainEvent: _domain,
-    UnderWay: _under_way,
-    Owed: _owed,
-    Attached: _attached,
-    Unattached: _unattached,
-    Clock: _clock_set,
-    Lost: _lost,
-    End: _end,
-    Reads: _reads,
-    Gap: _gap,
-    Removed: _removed,
-    Recording: _recording,
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 from log.events import Call, Event, Lost
 from log.filters.about import client_of, object_of
-from log.render.jsonl import rfc3339
+from log.moments import rfc3339
 from log.render.units import clock, duration
 from log.report.in_json import as_line, words_of
 from log.report.report import MOST_ROWS, Key, said, was_denied

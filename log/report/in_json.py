@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from log.moments import rfc3339
 from log.quote import well_formed
-from log.render.jsonl import rfc3339
 from log.report.report import COUNTED, TIMES, Ending, Key, Report
 from log.report.spent import PLACES, Shares, times_of
 from log.sinks.screen.summary import Counts

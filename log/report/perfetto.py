@@ -17,8 +17,8 @@ from typing import Any
 from log.events import Call, Caller, Command, DomainEvent, Event, Gap, Lost, Reads, call_id
 from log.filters.about import is_denied, object_of
 from log.filters.asking import command_name
+from log.moments import rfc3339
 from log.query.linking import Found
-from log.render.jsonl import rfc3339
 from log.report.lines import line_of, safe, short
 from log.report.states import state_after
 from log.values import Handle

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from log.client import Client
 from log.events import Call, Caller, CallError, DomainEvent, Event, Lost, VerdictInfo
-from log.render.jsonl import rfc3339
+from log.moments import rfc3339
 from log.render.siem import ecs
 from log.values import NO_VALUES, Handle, Values
 

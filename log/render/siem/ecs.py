@@ -9,7 +9,7 @@ import shlex
 
 from log import VERSION
 from log.events import Event
-from log.render.jsonl import rfc3339
+from log.moments import rfc3339
 from log.render.siem.facts import (
     CREATE,
     DELETE,

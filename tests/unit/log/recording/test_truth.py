@@ -28,6 +28,7 @@ from log.events import (
     VerdictInfo,
     call_id,
 )
+from log.moments import rfc3339
 from log.parsing.parse import parse
 from log.query.linking import Linking
 from log.query.query import Query
@@ -35,7 +36,6 @@ from log.recording.entry import Summing, entry_of
 from log.recording.folder import segment_name
 from log.recording.format import NO_CHAIN, compress, seal_line
 from log.recording.index import Index, tail
-from log.render.jsonl import rfc3339
 from log.values import Handle, Values
 from tests.unit.log_samples import CALLER, DESTROY, START
 from tests.unit.recording_samples import replay, segments, without_index
