@@ -19,6 +19,7 @@ import pytest
 from tests import readme
 from tests.daemon import Daemon
 from tests.needs import PATIENCE, PYTHON, ROOT
+from tests.system.test_stuck import inside, under_way
 from tests.tracing import Event, Tracer
 
 GUEST = """
@@ -45,6 +46,12 @@ COPY = "<disk type='file'><source file='{folder}/copy'/><driver type='raw'/></di
 CLIENT = """
 import sys, libvirt
 libvirt.registerErrorHandler(lambda *_: None, None)
+def in_the_end(call):
+    try:
+        call()
+    except libvirt.libvirtError as error:
+        assert error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT
+        in_the_end(call)
 for line in sys.stdin:
     exec(line)
     print(flush=True)
@@ -62,10 +69,17 @@ class Client:
 
     def do(self, *lines: str) -> Client:
         for line in lines:
-            assert self._process.stdin and self._process.stdout
-            print(line, file=self._process.stdin, flush=True)
-            assert self._process.stdout.readline(), line
+            self.begin(line)
+            self.go_on()
         return self
+
+    def begin(self, line: str) -> None:
+        assert self._process.stdin
+        print(line, file=self._process.stdin, flush=True)
+
+    def go_on(self) -> None:
+        """Returns when it has done what it began."""
+        assert self._process.stdout and self._process.stdout.readline()
 
     def end(self) -> int:
         self._process.kill()
@@ -137,6 +151,14 @@ def place(libvirtd: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def listed(*arguments: str) -> list[Any]:
     """What `open` lists."""
     command = [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "open", "--json", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60 * PATIENCE)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def stuck() -> list[Event]:
+    """What `stuck` lists."""
+    command = [PYTHON, "-E", "-s", str(ROOT / "tracer.py"), "stuck", "-d", "0.5", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60 * PATIENCE)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -235,3 +257,45 @@ def test_connection_that_was_closed_and_is_open(tmp_path: Path):
     assert {one["what"] for one in mine} == {"connection"} and len(mine) > 2
     # what refers to the first may have been made before
     assert {tuple(one["refers"]) for one in mine[1:]} == {("domain test",)}
+
+
+def is_told(one: Event) -> bool:
+    """Whether what the daemon does was read, too."""
+    return bool(one["where"] != "waiting for the daemon")
+
+
+def test_agent_that_does_not_answer(place: Place, trace):
+    """Who asked it, for what, and who waits for that: told by a tracer that was there before, and
+    by one that comes later.
+    """
+    silent = place.folder / "silent"
+    silent.write_text("guest-get-time")
+    tracer = trace("--object", place.name)
+    tracer.wait_attached()
+    clients = [place.client() for _ in range(2)]
+    try:
+        first, other = clients
+        first.begin("guest.getTime()")
+        inside(place.daemon.pid, "virDomainGetTime")
+        other.begin("in_the_end(guest.fsFreeze)")  # the daemon lets nobody wait for more than 30 s
+        inside(place.daemon.pid, "virDomainFSFreeze")
+        asking = under_way(tracer, "virDomainGetTime", is_told)
+        waiting = under_way(tracer, "virDomainFSFreeze", is_told)
+        later: dict[int, Event] = {}
+        while not {first.pid, other.pid} <= later.keys():
+            later = {one["pid"]: one for one in stuck()}
+    finally:
+        silent.unlink()
+    first.go_on()
+    other.go_on()
+    other.do("guest.fsThaw()")
+    for one in (asking, later[first.pid]):
+        assert (one["pid"], one["where"]) == (first.pid, "waiting for the agent")
+        assert one["object"]["name"] == place.name and "guest-get-time" in one["command"]
+    for one in (waiting, later[other.pid]):
+        assert (one["pid"], one["where"]) == (other.pid, "waiting for the domain's agent job")
+        by = one["held_by"]
+        assert (by["function"], by["pid"]) == ("virDomainGetTime", first.pid)
+    assert later[first.pid]["before"]
+    for client in clients:
+        client.end()
