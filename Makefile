@@ -20,7 +20,7 @@ DEMO_PACKAGES = libvirt-clients python3-libvirt
 DRIVER_PACKAGES := libvirt-daemon-driver-qemu $(if $(filter bookworm,$(RELEASE)),,$(addprefix libvirt-daemon-driver-,network nwfilter secret storage))
 TEST_PACKAGES = bpftrace btrfs-progs fish zsh $(BUILD_PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross libvirt-daemon $(DRIVER_PACKAGES) \
 	libsasl2-modules libsasl2-modules-db sasl2-bin \
-	chromium-headless-shell dbus-daemon jq libvirt-dev libvirt-l10n libxml2-dev locales ltrace man-db openssh-client openssl patchelf pkg-config polkitd python3-eventlet python3-gevent \
+	chromium-headless-shell dbus-bin dbus-daemon jq libvirt-dev libvirt-l10n libxml2-dev libvirt-dbus locales ltrace man-db openssh-client openssl patchelf pkg-config polkitd python3-eventlet python3-gevent \
 	python3-greenlet python3-hypothesis python3-jinja2 python3-jsonschema python3-lxml python3-prometheus-client python3-pytest python3-pytest-timeout python3-pytest-xdist python3-audit python3-venv \
 	libcoro-perl libsys-virt-perl qemu-system-x86 qemu-user qemu-utils ruby ruby-libvirt shellcheck strace sudo systemd util-linux virtinst zstd
 # of these the tests of README's examples

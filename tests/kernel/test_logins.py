@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The person behind a process, with the real sshd, su and sudo."""
+"""The person behind a process, with the real sshd, su and sudo; and behind libvirt-dbus."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from log.parsing.parse import parse
+from log.render import text
 from tests.kernel.conftest import CALLS, Steps
 from tests.needs import lack
 from tests.neighbours import NOBODY
@@ -130,3 +133,61 @@ def test_person_is_found_through_ssh_su_and_sudo(caller, trace, folder: Path) ->
     # one was there before tracing, of the other all was seen
     assert len({call["pid"] for call in calls}) == 2
     assert all(is_sound(call, "nobody") for call in calls)
+
+
+# what asks the bus starts what has the name
+BUS = ("dbus-send", "--session", "--print-reply=literal")
+
+
+@contextmanager
+def bus() -> Iterator[dict[str, str]]:
+    """The environment of who speaks on a private one."""
+    for program in ("dbus-daemon", "dbus-send", "libvirt-dbus"):
+        if shutil.which(program) is None:
+            lack("kernel", f"{program} is not installed")
+    daemon = subprocess.Popen(
+        ["dbus-daemon", "--session", "--nofork", "--print-address"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert daemon.stdout
+        yield {**os.environ, "DBUS_SESSION_BUS_ADDRESS": daemon.stdout.readline().strip()}
+    finally:
+        daemon.terminate()  # whom it has started ends with it
+        daemon.communicate()
+
+
+def test_that_somebody_asked_over_dbus_is_told_and_not_who(trace) -> None:
+    """libvirt-dbus, the real one, asks libvirt for others, whom it doesn't name."""
+    with bus() as env:
+
+        def ask(*what: str) -> str:
+            done = subprocess.run(
+                (*BUS, *what), env=env, check=True, capture_output=True, text=True
+            )
+            return done.stdout
+
+        ask("--dest=org.libvirt", "/", "org.freedesktop.DBus.Peer.Ping")
+        told = ask(
+            *(
+                "--dest=org.freedesktop.DBus",
+                "/",
+                "org.freedesktop.DBus.GetConnectionUnixProcessID",
+            ),
+            "string:org.libvirt",
+        )
+        servant = int(told.split()[-1])
+        tracer = trace("-p", str(servant))
+        tracer.wait_attached()
+        domains = ask(
+            *("--dest=org.libvirt", "/org/libvirt/Test", "org.libvirt.Connect.ListDomains"),
+            "uint32:0",
+        )
+        assert "/org/libvirt/Test/domain/" in domains
+        call = tracer.wait_for(lambda one: one.get("function") == "virConnectListAllDomains")
+    assert call["pid"] == servant and call["exe"] == os.path.realpath("/usr/sbin/libvirt-dbus")
+    assert call["session"]["ways"][0] == {"by": "libvirt-dbus", "pid": servant, "peer": None}
+    event = parse(json.dumps(call).encode() + b"\n")
+    assert event is not None and "D-Bus ?" in text.line(event)
