@@ -35,10 +35,9 @@ from log.recent import by_identity
 from log.render.notices import notice
 from log.render.printers import arguments, handle, value
 from log.render.units import clock, duration, plural
-from log.render.why import person, why
+from log.render.why import owed, person, plain, why
 from log.values import (
     NO_VALUES,
-    CutText,
     Value,
     Values,
 )
@@ -237,13 +236,13 @@ def _asked(call: Call) -> list[str]:
 def _questions(run: Sequence[Command], level: int) -> list[str]:
     """One line for the same question, asked several times; the time is that of all of them."""
     took = sum(command.duration_ns or 0 for command in run)
-    text = f"{_plain(command_name(run[0].text))}, {len(run)} times"
+    text = f"{plain(command_name(run[0].text))}, {len(run)} times"
     return [*_clock_and_who(run[0]), *_told(run[0], text, duration(took), level)]
 
 
 def _command(command: Command, level: int) -> list[str]:
     took = "no answer" if command.duration_ns is None else duration(command.duration_ns)
-    return [*_clock_and_who(command), *_told(command, _plain(command.text), took, level)]
+    return [*_clock_and_who(command), *_told(command, plain(command.text), took, level)]
 
 
 def _told(command: Command, text: str, took: str, level: int) -> tuple[str, ...]:
@@ -309,7 +308,7 @@ def _under_way(event: UnderWay, level: int) -> list[str]:
         age = f"begun before tracing{f', at least {took} ago' if took else ''}"
     where = escape(event.where)
     if event.command is not None:
-        where += f": {_plain(event.command)}"
+        where += f": {plain(event.command)}"
     if event.held_by:
         where += f", {_held(event.held_by)}"
     if event.limit:
@@ -325,17 +324,10 @@ def _under_way(event: UnderWay, level: int) -> list[str]:
 
 def _owed(event: Owed) -> list[str]:
     """What was begun and not ended: "web1: frozen by 4711 backup alice for 41s"."""
-    what = _OWED.get(event.what, escape(event.what))
-    if event.detail is not None:
-        what += f" on {_plain(event.detail)}"
-    refers = f"; {', '.join(map(escape, event.refers))} refer to it yet" if event.refers else ""
-    gone = ", its process has ended" if event.gone else ""
-    doubt = "" if event.sure else ", unless that was ended unseen"
-    who, since = person(event.by) or "somebody", duration(max(event.time - event.since, 0))
     return [
         *("time", clock(event.time), "notice", " libvirt-trace: "),
         *(handle(event.object) if event.object else ("object", "?")),
-        *("notice", f": {what} by {who} for {since}{gone}{doubt}{refers}", "", "\n"),
+        *("notice", f": {owed(event)}", "", "\n"),
     ]
 
 
@@ -370,13 +362,6 @@ def _clock_and_who(event: Command | DomainEvent) -> tuple[str, ...]:
         "process",
         _process(event.caller, event.comm),
     )
-
-
-def _plain(text: Value) -> str:
-    """JSON as it is, without quotes of our own."""
-    if isinstance(text, CutText):
-        return escape(text.text) + "..."
-    return escape(text) if isinstance(text, str) else "?"
 
 
 def _parts(call: Call) -> tuple[list[str], list[str]]:
@@ -495,11 +480,4 @@ def _error(error: CallError) -> str:
     return escape(code) if error.message is None else f"{escape(code)} ({escape(error.message)})"
 
 
-# what is owed, as a person says it
-_OWED = {
-    "block job": "block job neither pivoted nor aborted",
-    "stream": "stream held",
-    "interface change": "change of interfaces neither committed nor rolled back",
-    "connection": "closed and yet open",
-}
 _LINES: dict[type, Callable[[Any, int], list[str]]] = {Command: _command, DomainEvent: _domain}

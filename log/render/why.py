@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Why a domain changed: its event comes in, words go out."""
+"""Why a domain changed, and what somebody has begun and not ended: events come in, words come
+out.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,12 @@ from log.events import (
     BY_SIGNAL,
     NO_CALL,
     DomainEvent,
+    Owed,
 )
 from log.login import came
 from log.quote import escape, name
-from log.values import Value
+from log.render.units import duration
+from log.values import CutText, Value
 
 Details = Mapping[str, Value]
 
@@ -31,6 +35,18 @@ def why(event: DomainEvent) -> str:
         return f"by one of {len(event.one_of)} calls"
     say = _SAY.get(event.cause or "")
     return say(event.known) if say else "cause not known"
+
+
+def owed(event: Owed) -> str:
+    """What of the object, by whom, and for how long: "frozen by 4711 backup alice for 41s"."""
+    what = _OWED.get(event.what, escape(event.what))
+    if event.detail is not None:
+        what += f" on {plain(event.detail)}"
+    refers = f"; {', '.join(map(escape, event.refers))} refer to it yet" if event.refers else ""
+    gone = ", its process has ended" if event.gone else ""
+    doubt = "" if event.sure else ", unless that was ended unseen"
+    who, since = person(event.by) or "somebody", duration(max(event.time - event.since, 0))
+    return f"{what} by {who} for {since}{gone}{doubt}{refers}"
 
 
 def person(details: Details) -> str:
@@ -47,6 +63,13 @@ def person(details: Details) -> str:
     fields = session if isinstance(session, Mapping) else None
     how = came(fields, details.get("uid"), unit_is_told=isinstance(unit, str))
     return " ".join(words) + how + (f" in {name(unit)}" if isinstance(unit, str) else "")
+
+
+def plain(text: Value) -> str:
+    """A text without quotes of our own."""
+    if isinstance(text, CutText):
+        return escape(text.text) + "..."
+    return escape(text) if isinstance(text, str) else "?"
 
 
 def _call(details: Details) -> str:
@@ -84,4 +107,11 @@ _SAY: dict[str, Callable[[Details], str]] = {
     BY_CONNECTION_END: _connection_end,
     BY_DAEMON: lambda details: "by the daemon's start",
     BY_HOST: lambda details: f"by QEMU ({escape(str(details.get('reason')))})",
+}
+# what is owed, as a person says it
+_OWED = {
+    "block job": "block job neither pivoted nor aborted",
+    "stream": "stream held",
+    "interface change": "change of interfaces neither committed nor rolled back",
+    "connection": "closed and yet open",
 }

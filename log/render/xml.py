@@ -2,17 +2,19 @@
 """A call comes in; one line of XML goes out, in the `<methodResponse>` shape that libvirt auditors
 already parse.
 
-Beside calls only losses and files whose calls are not seen have a line: a log that hid these would
-claim to be complete.
+Beside calls what was begun and not ended has a line, and losses and files whose calls are not seen:
+a log that hid these would claim to be complete.
 """
 
 from __future__ import annotations
 
 import re
 
-from log.events import Call, Event, Lost, Unattached
+from log.events import Call, Event, Lost, Owed, Unattached
 from log.login import short
 from log.quote import as_bytes, is_visible
+from log.render.jsonl import rfc3339
+from log.render.why import person
 from log.values import (
     Code,
     CutList,
@@ -39,8 +41,8 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
 def line(event: Event) -> str:
-    """A call, a loss or a file whose calls are not seen as one XML document with its newline;
-    "" for other events.
+    """A call, what is owed, a loss or a file whose calls are not seen as one XML document with its
+    newline; "" for other events.
     """
     if isinstance(event, Lost):
         ring, reason = content(event.ring), content(event.reason)
@@ -51,6 +53,8 @@ def line(event: Event) -> str:
     if isinstance(event, Unattached):
         path, reason = content(event.path), content(event.reason)
         return f"<unattached><path>{path}</path><reason>{reason}</reason></unattached>\n"
+    if isinstance(event, Owed):
+        return _owed(event)
     if not isinstance(event, Call):
         return ""
     param = (
@@ -74,6 +78,17 @@ def line(event: Event) -> str:
     return (
         f"<methodResponse><event>{function}</event><state>{state}</state>"
         f"{param}{out}{end}</methodResponse>\n"
+    )
+
+
+def _owed(event: Owed) -> str:
+    about = "" if event.object is None else _element("name", event.object)
+    detail = "" if event.detail is None else _element("detail", event.detail)
+    refers = "".join(f"<refers>{content(one)}</refers>" for one in event.refers)
+    return (
+        f"<owed><what>{content(event.what)}</what>{about}{detail}"
+        f"<by>{content(person(event.by))}</by><since>{rfc3339(event.since)}</since>"
+        f"<gone>{str(event.gone).lower()}</gone>{refers}</owed>\n"
     )
 
 

@@ -14,7 +14,7 @@ import shlex
 import zlib
 
 from log.events import Event
-from log.render.siem.facts import DOMAIN, Audited, facts
+from log.render.siem.facts import Audited, facts
 
 # what audit programs take for quoted: neither blanks nor quotes nor what is no ASCII
 _is_quotable = re.compile(rb"[!#-&(-~]*").fullmatch
@@ -59,7 +59,7 @@ def _what(told: Audited) -> str:
     words = [f"virt=libvirt op={_word(operation)}"]
     if told.reason is not None:
         words.append(f"reason={_word(told.reason)}")
-    if thing.type == "domain" or told.kind == DOMAIN:
+    if thing.type == "domain":
         words.append(f"vm={_text(thing.name)} uuid={_word(thing.uuid)}")
     elif thing.type is not None or thing.name is not None:
         words.append(f"resrc={_word(thing.type)} name={_text(thing.name)} uuid={_word(thing.uuid)}")

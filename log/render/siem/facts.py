@@ -2,8 +2,9 @@
 """An event comes in; what an audit asks of it goes out: who, what, on which object, how it ended,
 by which rule. What is not known is None.
 
-Calls have facts, also those that were denied or have no end, counted reads, changes of domains, and
-whatever makes a log incomplete: losses, gaps, files whose calls are not seen. Nothing else has.
+Calls have facts, also those that were denied or have no end, counted reads, changes of domains,
+what was begun and not ended, and whatever makes a log incomplete: losses, gaps, files whose calls
+are not seen. Nothing else has.
 """
 
 from __future__ import annotations
@@ -16,15 +17,22 @@ from typing import Any, NamedTuple
 
 from log.client import Client
 from log.documents import names_in
-from log.events import Call, Caller, DomainEvent, Event, Gap, Lost, Reads, Unattached, call_id
+from log.events import Call, Caller, DomainEvent, Event, Gap, Lost, Owed, Reads, Unattached, call_id
 from log.filters.about import DEFINES, NAME_ARGS
 from log.login import short
+from log.quote import escape
 from log.render.notices import notice
 from log.render.printers import arguments, value
-from log.render.why import why
+from log.render.why import owed, plain, why
 from log.values import CutText, Handle, Value, Xml
 
-CALL, READS, DOMAIN, LOSS = "call", "reads", "domain", "loss"  # kinds of facts
+CALL, READS, DOMAIN, LOSS = (
+    "call",
+    "reads",
+    "domain",
+    "loss",
+)  # kinds of facts; of a domain: also what is owed
+OWED = "owed"  # what is said to have happened
 CREATE, READ, UPDATE, DELETE = "create", "read", "update", "delete"
 ALLOWED, DENIED, AUDITED, NOT_ENFORCED = "allow", "deny", "audit", "not enforced"
 _is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
@@ -200,6 +208,25 @@ def _domain(event: DomainEvent) -> Audited:
     )
 
 
+def _owed(event: Owed) -> Audited:
+    about = () if event.object is None else (_thing(event.object),)
+    uri = _text(event.object.fields.get("uri")) if event.object else None
+    name = about[0].name or uri if about else None
+    return Audited(
+        DOMAIN,
+        event.time,
+        OWED,
+        f"{escape(name or '?')}: {owed(event)}",
+        parent=event.call,
+        who=_known(event.by),
+        things=tuple(one._replace(name=name) for one in about),
+        uri=uri,
+        success=False if event.gone else None,
+        reason=event.what,
+        detail=None if event.detail is None else plain(event.detail),
+    )
+
+
 def _loss(event: Lost) -> Audited:
     who = None
     if event.uid is not None:
@@ -361,6 +388,7 @@ _TELL: dict[type, Callable[[Any], Audited]] = {
     Call: _call,
     Reads: _reads,
     DomainEvent: _domain,
+    Owed: _owed,
     Lost: _loss,
     Gap: _gap,
     Unattached: _unattached,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from log.events import VerdictInfo
 from log.render import xml
+from log.render.jsonl import rfc3339
 from log.values import (
     CutText,
     EnumValue,
@@ -23,6 +24,7 @@ from log.values import (
     Value,
     Values,
 )
+from tests.unit.log.render.siem.samples import FROZEN
 from tests.unit.log_samples import (
     ATTACHED,
     CONNECT,
@@ -77,6 +79,20 @@ def test_denied_call_names_the_rule():
         line.endswith("<denied>keep &lt;web&gt;</denied></methodResponse>\n")
         and "<state>-1</state>" in line
     )
+
+
+def test_what_is_owed_has_a_line():
+    line = xml.line(FROZEN._replace(refers=("domain a&b",)))
+    owed = ElementTree.fromstring(line)
+    assert [(one.tag, one.text) for one in owed] == [
+        ("what", "frozen"),
+        ("name", "web1"),
+        ("by", "4711 backup alice"),
+        ("since", rfc3339(FROZEN.since)),
+        ("gone", "true"),
+        ("refers", "domain a&b"),
+    ]
+    assert line.count("\n") == 1 and line.endswith("</owed>\n")
 
 
 def test_unfinished_call_says_why():

@@ -15,6 +15,7 @@ from log.events import (
     Event,
     Gap,
     Lost,
+    Owed,
     Reads,
     VerdictInfo,
 )
@@ -81,6 +82,19 @@ CRASHED = DomainEvent(
     known={"signal": "SIGKILL", "pid": 4711, "exe": "/bin/kill", "user": "alice", "uid": 1000},
     qemu_pid=9000,
 )
+FROZEN = Owed(
+    START + 41_000_000_000,
+    START,
+    "frozen",
+    WEB1,
+    None,
+    {"pid": 4711, "exe": "/usr/bin/backup", "uid": 1000, "user": "alice"},
+    True,
+    "41300-17",
+)
+HELD_OPEN = Owed(
+    START, START, "connection", Handle("connect", {"uri": "qemu:///system"}), None, {}, False, None
+)
 READS = Reads(
     START, START + 60_000_000_000, CALLER, "virsh", None, "virDomainGetInfo", WEB1, 120, 3, 10, 1
 )
@@ -98,6 +112,8 @@ EVERY: tuple[Event, ...] = (
     NOT_ENFORCED,
     STARTED,
     CRASHED,
+    FROZEN,
+    HELD_OPEN,
     READS,
     GAP,
     LOST,

@@ -12,6 +12,8 @@ from tests.unit.log.render.siem.samples import (
     CRASHED,
     DENIED,
     FAILED,
+    FROZEN,
+    HELD_OPEN,
     IN_DAEMON,
     LIBVIRTD,
     NOT_ENFORCED,
@@ -112,3 +114,13 @@ def test_domain_ends_by_whom_it_is_known():
     )
     assert told.message == "domain stopped: crashed, by SIGKILL from 4711 kill alice"
     assert told_of(STARTED).who is None
+
+
+def test_what_is_owed_by_whom():
+    told = told_of(FROZEN)
+    assert (told.what, told.reason, told.success) == ("owed", "frozen", False)
+    assert (told.who.pid, told.who.user, told.thing.name) == (4711, "alice", "web1")
+    assert told.message == "web1: frozen by 4711 backup alice for 41s, its process has ended"
+    held = told_of(HELD_OPEN)
+    assert (held.who, held.thing.name, held.uri) == (None, "qemu:///system", "qemu:///system")
+    assert held.success is None and held.reason == "connection"
