@@ -12,8 +12,8 @@ import re
 
 from log.events import Call, Event, Lost, Owed, Unattached
 from log.login import short
+from log.moments import rfc3339
 from log.quote import as_bytes, is_visible
-from log.render.jsonl import rfc3339
 from log.render.why import person
 from log.values import (
     Code,

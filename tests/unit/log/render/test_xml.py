@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.events import VerdictInfo
+from log.moments import rfc3339
 from log.render import xml
-from log.render.jsonl import rfc3339
 from log.values import (
     CutText,
     EnumValue,
