@@ -6,21 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from log.events import Call, CallError, VerdictInfo
-from log.parsing.fields import (
-    Fields,
-    ForeignLine,
-    boolean,
-    listing,
-    mapping,
-    maybe_plain,
-    maybe_text,
-    maybe_whole,
-    moment,
-    plain,
-    plains,
-    text,
-    whole,
-)
+from log.parsing import fields as take
+from log.parsing.fields import Fields, ForeignLine
 from log.parsing.values import fields, maybe_fields, value
 from log.parsing.who import caller, client
 from log.shapes import Types, implied_returns
@@ -38,30 +25,30 @@ def call(f: Fields, types: Types) -> Call:
     if returns not in _RETURNS:
         raise ForeignLine("no kind of result")
     return Call(
-        moment(f["time"]),
-        maybe_whole(f["duration_ns"]),
-        whole(f["tid"]),
-        text(f["comm"], "/comm", types),
+        take.moment(f["time"]),
+        take.maybe_whole(f["duration_ns"]),
+        take.whole(f["tid"]),
+        take.text(f["comm"], "/comm", types),
         caller(f, "", types),
-        plain(f["function"]),
-        plain(f["library"]),
-        whole(f["depth"]),
-        boolean(f["write"]),
-        None if args is None else Values(fields(mapping(args), "/args", types)),
-        Values(fields(mapping(out), "/out", types)) if out else NO_VALUES,
+        take.plain(f["function"]),
+        take.plain(f["library"]),
+        take.whole(f["depth"]),
+        take.boolean(f["write"]),
+        None if args is None else Values(fields(take.mapping(args), "/args", types)),
+        Values(fields(take.mapping(out), "/out", types)) if out else NO_VALUES,
         ret,
         returns,
-        None if failed is None else boolean(failed),
+        None if failed is None else take.boolean(failed),
         _error(f["error"], types),
         client(f.get("client"), "/client", types),
         _verdict(f, kind),
-        maybe_plain(f.get("parent")),
-        plains(f.get("one_of", [])),
-        unfinished=plain(f["reason"]) if kind == "unfinished" else None,
+        take.maybe_plain(f.get("parent")),
+        take.plains(f.get("one_of", [])),
+        unfinished=take.plain(f["reason"]) if kind == "unfinished" else None,
         held_by=maybe_fields(f.get("held_by"), "/held_by", types),
         access=tuple(
-            fields(mapping(asked), f"/access/{number}", types)
-            for number, asked in enumerate(listing(f.get("access", [])))
+            fields(take.mapping(asked), f"/access/{number}", types)
+            for number, asked in enumerate(take.listing(f.get("access", [])))
         ),
     )
 
@@ -70,9 +57,9 @@ def _error(error: Any, types: Types) -> CallError | None:
     if error is None:
         return None
     name, domain, message = (
-        maybe_text(error[key], f"/error/{key}", types) for key in ("name", "domain", "message")
+        take.maybe_text(error[key], f"/error/{key}", types) for key in ("name", "domain", "message")
     )
-    return CallError(whole(error["code"]), name, domain, message)
+    return CallError(take.whole(error["code"]), name, domain, message)
 
 
 def _verdict(f: Fields, kind: str) -> VerdictInfo | None:
@@ -80,5 +67,5 @@ def _verdict(f: Fields, kind: str) -> VerdictInfo | None:
     if verdict is None:
         return None
     message = f["message"] if kind == "verdict" else verdict.get("message")
-    rule, note = maybe_plain(verdict["rule"]) or "", maybe_plain(verdict.get("note"))
-    return VerdictInfo(plain(verdict["action"]), rule, maybe_plain(message), note)
+    rule, note = take.maybe_plain(verdict["rule"]) or "", take.maybe_plain(verdict.get("note"))
+    return VerdictInfo(take.plain(verdict["action"]), rule, take.maybe_plain(message), note)

@@ -12,22 +12,8 @@ from typing import Any, NamedTuple
 from log import events
 from log.events import Event
 from log.moments import rfc3339
-from log.parsing.fields import (
-    Fields,
-    ForeignLine,
-    boolean,
-    listing,
-    mapping,
-    maybe_plain,
-    maybe_text,
-    maybe_whole,
-    moment,
-    plain,
-    plains,
-    real,
-    text,
-    whole,
-)
+from log.parsing import fields as take
+from log.parsing.fields import Fields, ForeignLine
 from log.parsing.values import fields, maybe_fields, maybe_handle, value
 from log.parsing.who import caller, client
 from log.shapes import Types, inside
@@ -44,8 +30,8 @@ class Codec(NamedTuple):
 
 
 class LineField(NamedTuple):
-    """A field of a line; both ways are whole, as few of them stand for more than one of the event's
-    or for a part of one.
+    """A field of a line. Both ways see all of the event and of the line, as a few of them stand for
+    more than one field of the event.
     """
 
     key: str
@@ -69,11 +55,11 @@ class Kind(NamedTuple):
 
     def read(self, found: Fields, types: Types) -> Event:
         """The event of a line's fields."""
-        told: dict[str, Any] = {"time": moment(found["time"])}
+        told: dict[str, Any] = {"time": take.moment(found["time"])}
         if self.of_process:
             told |= {
-                "tid": whole(found["tid"]),
-                "comm": text(found["comm"], "/comm", types),
+                "tid": take.whole(found["tid"]),
+                "comm": take.text(found["comm"], "/comm", types),
                 "caller": caller(found, "", types),
             }
         for field in self.fields:
@@ -121,7 +107,10 @@ def _listed(read: Take, write: Callable[[Any], Value] = lambda item: item) -> Co
     """A list of these."""
     return Codec(
         lambda items, path, types: tuple(
-            [read(item, inside(path, index), types) for index, item in enumerate(listing(items))]
+            [
+                read(item, inside(path, index), types)
+                for index, item in enumerate(take.listing(items))
+            ]
         ),
         lambda items: [write(item) for item in items],
     )
@@ -140,9 +129,9 @@ def _handle(item: Any, path: str, types: Types) -> Handle:
 
 def _target(item: Any, path: str, types: Types) -> events.TargetInfo:
     return events.TargetInfo(
-        text(item["path"], f"{path}/path", types),
-        maybe_plain(item["libvirt"]),
-        maybe_plain(item.get("note")),
+        take.text(item["path"], f"{path}/path", types),
+        take.maybe_plain(item["libvirt"]),
+        take.maybe_plain(item.get("note")),
     )
 
 
@@ -165,9 +154,9 @@ def _read_cause(found: Fields, types: Types) -> Mapping[str, Any]:
     if cause is None:
         return {"cause": None}
     own = ("kind", "id") if found["parent"] else ("kind",)
-    told = {key: item for key, item in mapping(cause).items() if key not in own}
+    told = {key: item for key, item in take.mapping(cause).items() if key not in own}
     known = fields(told, "/cause", types) if told else events.NO_DETAILS
-    return {"cause": maybe_plain(cause["kind"]), "known": known}
+    return {"cause": take.maybe_plain(cause["kind"]), "known": known}
 
 
 def _counted_caller(event: events.Reads) -> Value:
@@ -175,10 +164,10 @@ def _counted_caller(event: events.Reads) -> Value:
 
 
 def _read_counted_caller(found: Fields, types: Types) -> Mapping[str, Any]:
-    whose = mapping(found["caller"])
+    whose = take.mapping(found["caller"])
     return {
         "caller": caller(whose, "/caller", types),
-        "comm": text(whose["comm"], "/caller/comm", types),
+        "comm": take.text(whose["comm"], "/caller/comm", types),
     }
 
 
@@ -186,21 +175,21 @@ def _is_one(event: events.Reads) -> bool:
     return event.processes == 1 and not event.pids
 
 
-WHOLE, MAYBE_WHOLE = _plainly(whole), _plainly(maybe_whole)
+WHOLE, MAYBE_WHOLE = _plainly(take.whole), _plainly(take.maybe_whole)
 PLAIN, MAYBE_PLAIN, PLAINS = (
-    _plainly(plain),
-    _plainly(maybe_plain),
-    Codec(lambda items, path, types: plains(items), list),
+    _plainly(take.plain),
+    _plainly(take.maybe_plain),
+    Codec(lambda items, path, types: take.plains(items), list),
 )
-BOOLEAN, REAL = _plainly(boolean), _plainly(real)
-TEXT, MAYBE_TEXT, TEXTS = Codec(text), Codec(maybe_text), _listed(text)
-MOMENT = Codec(lambda item, path, types: moment(item), rfc3339)
+BOOLEAN, REAL = _plainly(take.boolean), _plainly(take.real)
+TEXT, MAYBE_TEXT, TEXTS = Codec(take.text), Codec(take.maybe_text), _listed(take.text)
+MOMENT = Codec(lambda item, path, types: take.moment(item), rfc3339)
 VALUE, DOMAIN, MAYBE_HANDLE = Codec(value), Codec(_handle), Codec(maybe_handle)
-NAMED = Codec(lambda item, path, types: fields(mapping(item), path, types), _as_fields)
+NAMED = Codec(lambda item, path, types: fields(take.mapping(item), path, types), _as_fields)
 MAYBE_NAMED = Codec(maybe_fields, _as_fields)
 # of the record itself, as JSON has it
-MAPPING = _plainly(mapping)
-MAYBE_MAPPING = _plainly(lambda item: None if item is None else mapping(item))
+MAPPING = _plainly(take.mapping)
+MAYBE_MAPPING = _plainly(lambda item: None if item is None else take.mapping(item))
 CLIENT = Codec(client, lambda one: None if one is None else one.fields())
 
 _COMMAND = (

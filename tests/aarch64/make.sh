@@ -27,11 +27,9 @@ for suite in trixie sid; do
 		-o Dir::State="$apt" -o Dir::State::Status="$apt/status" -o Dir::Cache="$apt/cache" -o APT::Sandbox::User=root \
 		-o Dir::Etc::TrustedParts="$root/usr/share/keyrings" -o Acquire::Retries=5
 	apt-get -qq "$@" update
-	image=$(apt-cache "$@" depends linux-image-arm64 | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }')
-	# since Linux 7 the kernel itself has a package of its own
-	parts=$(apt-cache "$@" depends "$image" | awk '$1 == "Depends:" && $2 ~ /^linux-binary-/ { print $2 }')
+	packages=$(tests/kernels/packages.sh linux-image-arm64 binary apt-cache "$@")
 	# shellcheck disable=SC2086 # a list
-	(cd "$apt" && apt-get -qq "$@" download $image $parts)
+	(cd "$apt" && apt-get -qq "$@" download $packages)
 	for deb in "$apt"/*.deb; do dpkg-deb -x "$deb" "$apt/unpacked"; done
 	find "$apt/unpacked" -name 'vmlinuz*' -exec cp {} "$folder/linux-$suite" \;
 	rm -rf "$apt"

@@ -26,13 +26,12 @@ for meta in ${KERNELS:-linux-image-$arch linux-image-6.12-$arch}; do
 	fi
 	meta=${meta#*:}
 	apt-cache show "$meta" >/dev/null 2>&1 || apt-get -qq update
-	image=$($inside apt-cache depends "$meta" | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }')
-	: "${image:?apt knows no kernel behind $meta: add bookworm-security, then apt-get update}"
+	# shellcheck disable=SC2086 # a list
+	packages=$(tests/kernels/packages.sh "$meta" 'binary|modules' $inside apt-cache)
+	image=${packages%% *}
 	if [ ! -d "$cache/$image" ]; then
-		# since Linux 7 the kernel itself and its modules have packages of their own
-		parts=$($inside apt-cache depends "$image" | awk '$1 == "Depends:" && $2 ~ /^linux-(binary|modules)-/ { print $2 }')
 		# shellcheck disable=SC2016,SC2086 # the inner shell's; lists
-		$inside sh -euc 'cd "$1"; shift; apt-get -qq download "$@"' sh "$([ "$inside" ] && echo /root || echo "$cache")" $image $parts
+		$inside sh -euc 'cd "$1"; shift; apt-get -qq download "$@"' sh "$([ "$inside" ] && echo /root || echo "$cache")" $packages
 		rm -rf "$cache/unpacked"
 		for deb in "$from"/linux-*.deb; do
 			dpkg-deb -x "$deb" "$cache/unpacked"

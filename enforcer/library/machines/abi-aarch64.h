@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What is aarch64's in the library's C; the rest is in enter-aarch64.S and the stubs. */
 
+/* Bytes that enter-aarch64.S puts on the stack: struct call, and behind it x30, x8 and x29. */
+#define SAVED 240
+
+#ifndef __ASSEMBLER__
+
 /* The stack pointer when the function was called: behind what enter-aarch64.S has put there. */
 static inline uint64_t entry_sp(struct call *call)
 {
-	return (uint64_t)call + 240;
+	return (uint64_t)call + SAVED;
 }
 
 /* An argument beyond the sixth: two more are in registers, the others on the stack. */
@@ -50,3 +55,5 @@ static inline uint64_t slot_of_entry(uint64_t entry)
 	page = page * 4 + (adrp >> 29 & 3);
 	return ((uint64_t)code & -4096ULL) + page * 4096 + (load >> 10 & 0xfff) * 8;
 }
+
+#endif

@@ -5,13 +5,14 @@
  * eight registers hold integer arguments, and the return address is in x30: it is stored where the
  * other architecture has it, just above struct call.
  */
+#include "abi-aarch64.h"
+
 #define ARGS 0		/* x0 to x5 */
 #define MORE 48		/* x6, x7 */
 #define SSE 64
 #define NUMBER 192
 #define RESULT 200
 #define RETURN 216	/* behind struct call; then x8, x29 */
-#define SIZE 240
 
 	.text
 	.p2align 4
@@ -20,8 +21,8 @@
 	.type enforcer_enter, %function
 enforcer_enter:
 	.cfi_startproc
-	sub sp, sp, #SIZE
-	.cfi_adjust_cfa_offset SIZE
+	sub sp, sp, #SAVED
+	.cfi_adjust_cfa_offset SAVED
 	stp x0, x1, [sp, #ARGS]
 	stp x2, x3, [sp, #ARGS + 16]
 	stp x4, x5, [sp, #ARGS + 32]
@@ -50,13 +51,13 @@ enforcer_enter:
 	ldp q2, q3, [sp, #SSE + 32]
 	ldp q4, q5, [sp, #SSE + 64]
 	ldp q6, q7, [sp, #SSE + 96]
-	add sp, sp, #SIZE
-	.cfi_adjust_cfa_offset -SIZE
+	add sp, sp, #SAVED
+	.cfi_adjust_cfa_offset -SAVED
 	br x16
-	.cfi_adjust_cfa_offset SIZE
+	.cfi_adjust_cfa_offset SAVED
 1:	ldr x0, [sp, #RESULT]
-	add sp, sp, #SIZE
-	.cfi_adjust_cfa_offset -SIZE
+	add sp, sp, #SAVED
+	.cfi_adjust_cfa_offset -SAVED
 	ret
 	.cfi_endproc
 	.size enforcer_enter, . - enforcer_enter
