@@ -4,15 +4,17 @@
  * goes out. Behind it everything in a policy is where it says, and may be followed without care.
  */
 #include <string.h>
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 #include "enforcer.h"
 
 static const uint8_t table_hash[32] = TABLE_HASH;
 
-/* Eight bytes at a time: a call waits for it. */
-uint32_t crc32_of(const uint8_t *data, size_t size)
+/* Eight bytes at a time. */
+static uint32_t add_to_crc(uint32_t sum, const uint8_t *data, size_t size)
 {
 	static const uint32_t tables[8][256] = CRC32_TABLES;
-	uint32_t sum = ~0u;
 
 	for (; size >= 8; size -= 8, data += 8) {
 		uint32_t low, high;
@@ -27,7 +29,49 @@ uint32_t crc32_of(const uint8_t *data, size_t size)
 	}
 	while (size--)
 		sum = tables[0][(uint8_t)(sum ^ *data++)] ^ sum >> 8;
-	return ~sum;
+	return sum;
+}
+
+#ifdef __x86_64__
+#define BLOCK 16u
+
+/*
+ * Sixteen bytes at a time, by a multiplication without carries: what a block's halves come to 128
+ * bits further on is added to the block there. The sum is that of the last block then. The factors
+ * are the remainders of x^(128 + 32) and x^(128 - 32), with bits in the order that CRC-32 has them.
+ */
+__attribute__((target("pclmul")))
+static uint32_t fold_to_crc(uint32_t sum, const uint8_t *data, size_t blocks)
+{
+	const __m128i factors = _mm_set_epi64x(0xccaa009e, 0x1751997d0);
+	const __m128i *next = (const __m128i *)data;
+	__m128i block = _mm_xor_si128(_mm_loadu_si128(next), _mm_cvtsi32_si128(sum));
+	uint8_t last[BLOCK];
+
+	while (--blocks) {
+		__m128i low = _mm_clmulepi64_si128(block, factors, 0x00);
+		__m128i high = _mm_clmulepi64_si128(block, factors, 0x11);
+
+		block = _mm_xor_si128(_mm_xor_si128(low, high), _mm_loadu_si128(++next));
+	}
+	_mm_storeu_si128((__m128i *)last, block);
+	return add_to_crc(0, last, BLOCK);
+}
+#endif
+
+/* A call waits for it. */
+uint32_t crc32_of(const uint8_t *data, size_t size)
+{
+	uint32_t sum = ~0u;
+
+#ifdef __x86_64__
+	if (size >= BLOCK && __builtin_cpu_supports("pclmul")) {
+		sum = fold_to_crc(sum, data, size / BLOCK);
+		data += size / BLOCK * BLOCK;
+		size %= BLOCK;
+	}
+#endif
+	return ~add_to_crc(sum, data, size);
 }
 
 /* Whether so many things of that size are inside of the policy. */

