@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from mmap import mmap
 
 from log.counted import Counted
+from log.events import UnderWay
+from probes.calls.serving.tasks import Task
+from probes.calls.serving.waits import CLIENT
+from probes.host.looking.proc import read_status
 from probes.kernel import records
+
+_PROCESS = re.compile(rb"^Tgid:\t(\d+)$", re.M)
 
 
 class KernelCounts:
@@ -34,6 +41,32 @@ class KernelCounts:
         if found == tid and began <= when:
             self._begun[at : at + 8] = bytes(8)
             self._without_end[place] += 1
+
+    def under_way(
+        self,
+        find_task: Callable[[int, int, int], Task],
+        epoch: Callable[[int], int],
+        now: int,
+        least: int = 0,
+    ) -> list[UnderWay]:
+        """Those that have lasted for `least` (ns) at the time `now` (ns, CLOCK_MONOTONIC), of which
+        no more is known; `epoch`: that time since the epoch.
+        """
+        told = []
+        for tid, began, place in records.BEGUN.iter_unpack(self._begun):
+            if not tid or now - began < least or place >= len(self._names):
+                continue
+            process = _PROCESS.search(read_status(tid) or b"")
+            if process is None:  # it has just ended
+                continue
+            task = find_task(0, int(process[1]), tid)
+            name = self._names[place]
+            told.append(
+                UnderWay(
+                    epoch(now), now - began, tid, task.comm, task.caller, None, name, None, CLIENT
+                )
+            )
+        return told
 
     def found(self) -> list[Counted]:
         """All since tracing began; those that are under way have no end."""

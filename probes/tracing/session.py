@@ -309,7 +309,12 @@ class Session:
 
     def under_way(self, least: int = 0) -> list[UnderWay]:
         """Calls that have lasted for `least` (ns), the oldest first."""
-        return self._calls.under_way(time.monotonic_ns(), least)
+        now = time.monotonic_ns()
+        told = self._calls.under_way(now, least)
+        if self._counts is None:
+            return told
+        told += self._counts.under_way(self._tasks.find, self._clock.epoch, now, least)
+        return sorted(told, key=lambda one: one.age_ns or 0, reverse=True)
 
     def owed(self) -> list[Owed]:
         """What was begun and not ended, the oldest first."""

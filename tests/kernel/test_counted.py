@@ -93,11 +93,11 @@ class Both:
     """One program's calls, told one by one and counted at the same time."""
 
     def __init__(self, trace: Callable[..., Tracer], process: subprocess.Popen[str]) -> None:
-        self._tracers = [trace(*way, "-p", str(process.pid)) for way in (EACH, COUNTED)]
+        self.tracers = [trace(*way, "-p", str(process.pid)) for way in (EACH, COUNTED)]
 
     def stop(self) -> tuple[Result, Result]:
         """What each of them has seen, which is the same."""
-        each, counted = (tracer.stop() for tracer in self._tracers)
+        each, counted = (tracer.stop() for tracer in self.tracers)
         assert table(each) == table(counted)
         for name in ("calls", "failed", "denied", "rules"):
             assert each.end.get(name) == counted.end.get(name)
@@ -106,10 +106,19 @@ class Both:
 
 
 def test_calls_are_counted_as_their_caller_does(trace, counted):
-    """With those that were left by a jump, whose thread ended in them, and one under way."""
+    """With those that were left by a jump, whose thread ended in them, and one under way, which
+    is told when somebody asks.
+    """
     process = counted()
     both = Both(trace, process)
     made = go(process, until="none")
+    counting = both.tracers[1]
+    counting.process.send_signal(signal.SIGUSR1)
+    told = counting.wait_for(
+        lambda event: event["type"] == "under_way" and event["tid"] != process.pid
+    )
+    assert (told["pid"], told["function"]) == (process.pid, "virDomainGetInfo")
+    assert told["where"] == "in the client"
     result, _ = both.stop()
     assert table(result) == made
     assert result.end["calls"] == sum(calls for calls, _, _ in made.values())
