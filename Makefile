@@ -115,7 +115,7 @@ define make_i386
 	@$(SUDO) env ARCH=i386 tests/roots/make.sh bookworm .cache/i386 libvirt-clients gcc libc6-dev libvirt-dev
 endef
 
-.PHONY: check-aarch64 check-integrations check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-readme test-unit bench bench-quick enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-machine check-roots check-stacks install uninstall clean
+.PHONY: check-aarch64 check-integrations check-deb deb fuzz help deps deps-run deps-demo demo check test lint test-readme test-unit bench bench-quick growth enforcer build-deps deps-roots check-kernels check-libvirts check-modular check-other check-machine check-roots check-stacks install uninstall clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -201,6 +201,9 @@ bench: deps enforcer ## the cost of a call, beside other tools, as one table
 
 bench-quick: deps enforcer ## the same table from one short round each: whether everything works
 	@$(AS_ROOT) $(PYTHON) -m tests.bench --quick
+
+growth: deps enforcer ## what grows with a host's processes, libraries, domains, threads and connections: the table of PLATFORMS.md
+	@$(AS_ROOT) $(PYTHON) -m tests.bench --into PLATFORMS.md scale growth
 
 soak: deps ## half an hour (SOAK) of three exporters at 100 times their rate: what the record costs, and that nothing is missing
 	@$(AS_ROOT) $(PYTHON) -m tests.bench.soak $(SOAK)

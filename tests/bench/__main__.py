@@ -26,13 +26,15 @@ from tests.bench import (
     day,
     enforcer,
     exports,
+    growth,
+    judged,
     linking,
     links,
     rate,
     scale,
 )
 from tests.bench.runs import Programs, Rounds, build
-from tests.bench.table import Row, render
+from tests.bench.table import Row, render, render_markdown
 from tests.needs import NEEDS
 
 PARTS: dict[str, Callable[[Programs, Target, Rounds], list[Row]]] = {
@@ -41,14 +43,17 @@ PARTS: dict[str, Callable[[Programs, Target, Rounds], list[Row]]] = {
     "links": links.rows,
     "command": command.rows,
     "scale": scale.rows,
+    "growth": growth.rows,
     "linking": linking.rows,
     "rate": rate.rows,
     "enforcer": enforcer.rows,
+    "judged": judged.rows,
     "asking": asking.rows,
     "day": day.rows,
     "exports": exports.rows,
 }
 ROUNDS, QUICK_ROUNDS = 5, 1
+BEGIN, END = "<!-- measured -->", "<!-- up to here -->"  # of a page's table
 
 
 def main() -> None:
@@ -62,6 +67,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--quick", action="store_true", help=("one short round each, to see that everything works")
+    )
+    parser.add_argument(
+        "--into", metavar="PAGE", type=Path, help="put the table there too, between its marks"
     )
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
@@ -79,9 +87,20 @@ def main() -> None:
         for part in options.parts or PARTS:
             print(f"bench: {part} ...", file=sys.stderr, flush=True)
             table += PARTS[part](programs, target, rounds)
-    print(_machine(target, rounds, time.monotonic() - started))
+    machine = _machine(target, rounds, time.monotonic() - started)
+    print(machine)
     print(render(table))
+    if options.into:
+        _put_into(options.into, f"{' '.join(machine.splitlines())}:\n\n{render_markdown(table)}")
     targets.close()
+
+
+def _put_into(page: Path, table: str) -> None:
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        sys.exit(f"bench: {page} has no {BEGIN} with an {END} behind it")
+    page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
 
 
 def _library(targets: Targets) -> Target:

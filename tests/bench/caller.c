@@ -8,16 +8,22 @@
  *	bench-caller nest CALLS BURSTS PAUSE_MS	the same of calls that have another one inside
  *	bench-caller pace CALLS_PER_SECOND SECONDS	prints the calls and the seconds they took
  *	bench-caller slowest SECONDS	prints the most ns of processor time that a call took
+ *	bench-caller list BURSTS	prints ns per domain of lists of all domains
+ *	bench-caller stats BURSTS	the same of all domains' statistics
+ *	bench-caller threads THREADS CALLS	prints ns of processor time per call of all of them
+ *	bench-caller connect COUNT	prints us per connection to the daemon, all held
  */
 #define _GNU_SOURCE
 #include <libvirt/libvirt.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -114,6 +120,94 @@ static void ask(virDomainPtr domain, long calls, long bursts)
 	}
 }
 
+/* Each goes through all domains of the host and gives them back. */
+static int list(virConnectPtr conn, long bursts)
+{
+	virDomainPtr *domains;
+	long long start;
+	int i, count;
+
+	for (; bursts > 0; bursts--) {
+		start = now();
+		count = virConnectListAllDomains(conn, &domains, 0);
+		if (count <= 0)
+			return 1;
+		for (i = 0; i < count; i++)
+			virDomainFree(domains[i]);
+		printf("%.1f\n", (double)(now() - start) / count);
+		free(domains);
+	}
+	return 0;
+}
+
+static int stats(virConnectPtr conn, long bursts)
+{
+	virDomainStatsRecordPtr *records;
+	long long start;
+	int count;
+
+	for (; bursts > 0; bursts--) {
+		start = now();
+		count = virConnectGetAllDomainStats(conn, 0, &records, 0);
+		if (count <= 0)
+			return 1;
+		printf("%.1f\n", (double)(now() - start) / count);
+		virDomainStatsRecordListFree(records);
+	}
+	return 0;
+}
+
+struct work {
+	virDomainPtr domain;
+	long calls;
+};
+
+static void *work(void *argument)
+{
+	struct work *w = argument;
+	long i;
+
+	for (i = 0; i < w->calls; i++)
+		virDomainGetName(w->domain);
+	return NULL;
+}
+
+static int threads(virDomainPtr domain, int count, long calls)
+{
+	long long start = read_clock(CLOCK_PROCESS_CPUTIME_ID);
+	struct work w = { domain, calls };
+	pthread_t thread[1024];
+	int i;
+
+	if (count > 1024)
+		return 1;
+	for (i = 0; i < count; i++)
+		if (pthread_create(&thread[i], NULL, work, &w))
+			return 1;
+	for (i = 0; i < count; i++)
+		pthread_join(thread[i], NULL);
+	printf("%.1f\n", (double)(read_clock(CLOCK_PROCESS_CPUTIME_ID) - start) / (count * calls));
+	return 0;
+}
+
+static int connections(const char *uri, int count)
+{
+	struct rlimit limit;
+	long long start;
+	int i;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return 1;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	start = now();
+	for (i = 0; i < count; i++)
+		if (!virConnectOpen(uri))
+			return 1;
+	printf("%.1f\n", (now() - start) / 1e3 / count);
+	return 0;
+}
+
 /*
  * Waits without sleeping: a sleep's end comes 50 us late. What a preemption delayed is made up for
  * at once.
@@ -136,6 +230,7 @@ int main(int argc, char **argv)
 	const char *uri = getenv("BENCH_URI");
 	virConnectPtr conn = virConnectOpen(uri ? uri : "test:///default");
 	virDomainPtr domain = conn ? virDomainLookupByName(conn, "test") : NULL;
+	int failed = 0;
 
 	if (!domain)
 		return 1;
@@ -154,9 +249,17 @@ int main(int argc, char **argv)
 		pace(domain, atol(argv[2]), atof(argv[3]));
 	else if (argc == 3 && !strcmp(argv[1], "slowest"))
 		slowest(domain, atof(argv[2]));
+	else if (argc == 3 && !strcmp(argv[1], "list"))
+		failed = list(conn, atol(argv[2]));
+	else if (argc == 3 && !strcmp(argv[1], "stats"))
+		failed = stats(conn, atol(argv[2]));
+	else if (argc == 4 && !strcmp(argv[1], "threads"))
+		failed = threads(domain, atoi(argv[2]), atol(argv[3]));
+	else if (argc == 3 && !strcmp(argv[1], "connect"))
+		failed = connections(uri, atoi(argv[2]));
 	else
 		return 2;
 	virDomainFree(domain);
 	virConnectClose(conn);
-	return 0;
+	return failed;
 }

@@ -15,7 +15,7 @@ from probes.internals import returns
 from probes.kernel import bpf
 from probes.kernel.links import Links, Probe
 from probes.kernel.loading.program import CONFINED, RETURN_0
-from tests.bench.cost import BURSTS, CALLS, CATCH_UP_MS, FUNCTION
+from tests.bench.cost import BURSTS, CALLS, CATCH_UP_MS, FUNCTION, QUICK_BURSTS
 from tests.bench.runs import Command, Programs, Rounds, call
 from tests.bench.table import Row
 
@@ -60,7 +60,7 @@ def ways(target: Target) -> list[Way]:
 def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
     """Each way in turn, round after round."""
     null = bpf.load_program(RETURN_0, "null", sleepable=False, multi=True)
-    chosen = ways(target)
+    chosen, bursts = ways(target), QUICK_BURSTS if rounds.quick else BURSTS
     taken: dict[str, list[float]] = {way.what: [] for way in chosen}
     try:
         for _ in range(rounds.number):
@@ -68,7 +68,7 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
                 with contextlib.ExitStack() as stack:
                     _attach(stack, way, target, null)
                     env = {"BENCH_CONFINED": "1"} if way.is_confined else {}
-                    times = call(programs, way.calls, CALLS, BURSTS, CATCH_UP_MS, env=env)
+                    times = call(programs, way.calls, CALLS, bursts, CATCH_UP_MS, env=env)
                     taken[way.what].append(min(times))
     finally:
         os.close(null)

@@ -15,7 +15,7 @@ from tests.bench.table import Row
 from tests.needs import PYTHON, ROOT
 
 PART = "the command"
-IDLE_S, IDLE_QUICK_S = 10, 2
+IDLE_S, IDLE_QUICK_S = 10, 1
 CALM_S = 2  # after which it has gone to sleep
 TRACER = (PYTHON, "-E", "-s", str(ROOT / "tracer.py"))
 

@@ -25,7 +25,7 @@ from tests.bench.runs import Programs, Rounds, call
 from tests.bench.table import Row
 
 PART = "enforcer"
-CALLS, BURSTS = 100_000, 40
+CALLS, BURSTS, QUICK_BURSTS = 100_000, 40, 10
 STARTS, QUICK_STARTS = 400, 20  # of a program
 NAMED = (
     '[[rule]]\nname = "r{0}"\naction = "deny"\nfunction = "virDomainGetName"\nobject = '
@@ -63,11 +63,11 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
         environments[what] = {"LD_PRELOAD": str(library), "LIBVIRT_TRACE_POLICY": str(path)}
     plain: list[float] = []
     more: dict[str, list[float]] = {what: [] for what in POLICIES}
-    calls = CALLS // 10 if rounds.quick else CALLS
+    calls, bursts = (CALLS // 10, QUICK_BURSTS) if rounds.quick else (CALLS, BURSTS)
     for _ in range(rounds.number):
         for what, environment in environments.items():
-            plain += call(programs, "burst", calls, BURSTS, 0)
-            more[what] += call(programs, "burst", calls, BURSTS, 0, env=environment)
+            plain += call(programs, "burst", calls, bursts, 0)
+            more[what] += call(programs, "burst", calls, bursts, 0, env=environment)
     table_rows = [Row(PART, "a call that is not enforced", min(plain), "ns")]
     table_rows += [
         Row(PART, what, min(values) - min(plain), "ns", target=POLICIES[what][1])
@@ -135,7 +135,7 @@ def _slowest_call(programs: Programs, library: Path, rounds: Rounds) -> float:
     replacing.start()
     ready.wait()
     environment = {"LD_PRELOAD": str(library), "LIBVIRT_TRACE_POLICY": str(path)}
-    (most,) = call(programs, "slowest", 5 if rounds.quick else 20, env=environment)
+    (most,) = call(programs, "slowest", 3 if rounds.quick else 20, env=environment)
     over.set()
     replacing.join()
     return most

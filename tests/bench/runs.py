@@ -120,7 +120,7 @@ class Command:
                 env=env,
             )
         if log:
-            while b"\n" not in log.read_bytes()[:4096]:
+            while not _has_line(log):
                 self._must_run()
                 time.sleep(_LOOK)
         else:
@@ -167,6 +167,11 @@ class Command:
         if not tally or not peak:
             raise SystemExit(f"libvirt-trace did not say how many calls it saw: {errors}")
         return Ended(int(tally[1]), int(tally[2]), stopped, cpu, int(peak[1]) * 1024)
+
+
+def _has_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 def remove(path: Path) -> None:

@@ -13,12 +13,14 @@ from collections.abc import Iterator
 
 from probes.host.libraries.library import Target
 from tests.bench.command import CALM_S
-from tests.bench.runs import Command, Programs, Rounds, remove
+from tests.bench.cost import CATCH_UP_MS
+from tests.bench.runs import Command, Programs, Rounds, call, remove
 from tests.bench.table import Row
 
 PART = "many processes"
-COUNTS, QUICK_COUNTS = (1000, 5000), (100,)
-IDLE_S, IDLE_QUICK_S = 10, 2
+COUNTS, QUICK_COUNTS = (1, 100, 1000, 5000), (100,)
+IDLE_S, IDLE_QUICK_S = 10, 1
+CALLS, BURSTS = 2000, 5
 
 
 def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
@@ -35,6 +37,7 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
             before, began = command.cpu(), time.monotonic()
             time.sleep(IDLE_QUICK_S if rounds.quick else IDLE_S)
             idle = (command.cpu() - before) / (time.monotonic() - began)
+            took = min(call(programs, "burst", CALLS, BURSTS, CATCH_UP_MS))
             ended = command.stop()
         found += [
             Row(PART, f"{count:,} more: attach", attach, "s"),
@@ -46,6 +49,7 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
                 "% of a core",
                 target="under 0.1 %",
             ),
+            Row(PART, f"{count:,} more: a call", took, "ns", target="at most as with few"),
             Row(PART, f"{count:,} more: peak resident memory", ended.peak_bytes / (1 << 20), "MiB"),
             Row(PART, f"{count:,} more: SIGINT to its exit", ended.stop_s, "s"),
         ]

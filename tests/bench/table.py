@@ -36,6 +36,16 @@ def render(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def render_markdown(rows: Sequence[Row]) -> str:
+    """The same for a page."""
+    lines = ["| what | value | | target |", "|---|--:|---|---|"]
+    lines += [
+        f"| {row.part}: {row.what} | {number(row.value)} | {row.unit} | {row.target} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.part,

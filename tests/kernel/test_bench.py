@@ -50,15 +50,39 @@ ROWS = {
         "libvirt-trace --help",
         "libvirt-trace list",
         "SIGINT to its exit",
-        "processor, 2 s idle",
+        "processor, 1 s idle",
         "peak resident memory, idle",
     ),
     "many processes": (
         "100 more: attach",
         '100 more: start to "attached"',
         "100 more: processor while idle",
+        "100 more: a call",
         "100 more: peak resident memory",
         "100 more: SIGINT to its exit",
+    ),
+    "growth": (
+        *(
+            f"{files}: {what}"
+            for files in ("1 more library file", "3 more library files")
+            for what in (
+                'start to "attached"',
+                "attach, a file",
+                "a call",
+                "peak resident memory",
+                "SIGINT to its exit",
+            )
+        ),
+        "a list of 10 domains: more",
+        "a list of 100 domains: more",
+        "statistics of 10: more",
+        "statistics of 100: more",
+        "1 thread: more",
+        "8 threads: more",
+        "10 connections: more",
+        "10 connections: peak resident memory",
+        "50 connections: more",
+        "50 connections: peak resident memory",
     ),
     "calls of a daemon": (
         "untraced",
@@ -87,6 +111,10 @@ ROWS = {
         "start of a program without libvirt: more",
         "start of one with libvirt: more",
         "size of the library",
+    ),
+    "enforced daemon": (
+        "a client's call, processor time of the daemon",
+        "judged by user and name: more",
     ),
     "asking a record": (
         r"zstdcat \| jq",
