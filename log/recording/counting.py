@@ -118,7 +118,10 @@ class Counting:
         kept: list[Event] = []
         for event in events:
             if type(event) is Call:
-                known = event.alike and event.alike.get(BEGUN, event.alike).get("counted")
+                alike = event.alike
+                known = None if alike is None else alike.get("counted")
+                if known is None and alike and BEGUN in alike:
+                    known = alike[BEGUN].get("counted")
                 if known and known.of is self and not (self._held or self._wanted):
                     took = event.duration_ns or 0
                     if self._slower is None or took < self._slower:

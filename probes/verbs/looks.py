@@ -18,7 +18,7 @@ BUSY, IDLE = 0.005, 0.05
 BUSY_EVENTS = 500  # of one look
 # s after which nothing is looked for until the kernel tells of it, or so long: of processors, of
 # events that it could not tell and of the end of who is in a call it does not tell
-CALM, ASLEEP, ASLEEP_IN_CALLS = 0.1, 1.0, 0.25
+CALM, ASLEEP, ASLEEP_IN_CALLS = 0.04, 2.0, 0.25
 SOON = SETTLED_NS / 1e9 + 0.002  # s that what comes first takes until it can be read
 BEHIND = 1 << 18  # bytes in the rings that leave no time to sleep
 

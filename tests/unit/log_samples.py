@@ -5,6 +5,8 @@ strategies for any value.
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import strategies as st
 
 from log.client import OWN, UNKNOWN
@@ -21,6 +23,8 @@ from log.values import (
     Values,
 )
 
+# of a property that is asked for: else each test has its number
+EXAMPLES = int(os.environ.get("LIBVIRT_TRACE_EXAMPLES", "0"))
 NS = 1_000_000_000
 START = 1_700_040_251 * NS + 403_660_789  # 2023-11-15 09:24:11 UTC
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"

@@ -34,7 +34,7 @@ from log.values import (
     Values,
     Xml,
 )
-from tests.unit.log_samples import DESTROY
+from tests.unit.log_samples import DESTROY, EXAMPLES
 
 # what a host can put into an event: characters, and bytes that are not UTF-8
 words = st.text(st.characters(blacklist_categories=("Cs",)))
@@ -178,7 +178,7 @@ KINDS = typing.get_args(events.Event)
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_line_read_back_is_the_event(kind):
-    @settings(max_examples=60)
+    @settings(max_examples=EXAMPLES or 60)
     @given(any_event(kind))
     def holds(event: Any) -> None:
         event = as_made(event)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import tempfile
 from pathlib import Path
 
@@ -37,11 +36,9 @@ from log.recording.folder import segment_name
 from log.recording.format import NO_CHAIN, compress, seal_line
 from log.recording.index import Index, tail
 from log.values import Handle, Values
-from tests.unit.log_samples import CALLER, DESTROY, START
+from tests.unit.log_samples import CALLER, DESTROY, EXAMPLES, START
 from tests.unit.recording_samples import replay, segments, without_index
 
-# the same ones each time, unless more are asked for
-EXAMPLES = int(os.environ.get("LIBVIRT_TRACE_EXAMPLES", "0"))
 NAMES = ("web1", "web2", "db")
 FUNCTIONS = ("virDomainDestroy", "virDomainGetInfo", "virConnectClose")
 names = st.sampled_from(NAMES)
@@ -215,7 +212,7 @@ def look_at_each(events: list[Event], query: Query) -> list[Event]:
 
 @settings(
     max_examples=EXAMPLES or 100,
-    derandomize=not EXAMPLES,
+    derandomize=not EXAMPLES,  # the same ones each time, unless more are asked for
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
