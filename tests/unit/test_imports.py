@@ -182,7 +182,6 @@ SHOWN_ELSEWHERE = {
     "enforcer.rehearsal.shown": "unit/enforcer/rehearsal/test_rehearse.py",
     "enforcer.rehearsal.things": "unit/enforcer/rehearsal/test_rehearse.py",
     "enforcer.rehearsal.span": "unit/enforcer/learning/test_learn.py",
-    "log.owing.references": "unit/log/owing/test_owing.py",
     "log.parsing.calls": "unit/log/parsing/test_parse.py",
     "log.parsing.values": "unit/log/parsing/test_parse.py",
     "log.parsing.who": "unit/log/parsing/test_parse.py",

@@ -273,3 +273,24 @@ def test_ipv6_is_listened_on():
         one.send(b"GET /metrics HTTP/1.0\r\n\r\n")
         assert one.recv(12) == b"HTTP/1.0 200"
     metrics.close()
+
+
+def test_what_names_series_has_room_for_so_many(monkeypatch: pytest.MonkeyPatch):
+    for name, most in {"MOST_FUNCTIONS": 3, "MOST_RULES": 2, "MOST_CLIENTS": 4}.items():
+        monkeypatch.setattr(f"log.exports.metering.{name}", most)
+    metering = Metering()
+    for number in range(9):
+        metering.add(
+            [
+                DESTROY._replace(
+                    function=f"virDomain{number}",
+                    caller=CALLER._replace(pid=number),
+                    verdict=VerdictInfo("deny", f"rule {number}"),
+                )
+            ]
+        )
+    assert metering.clients() == 4
+    found = [metric for family in metering.collect() for metric in family.samples]
+    calls = {one.labels["function"]: one.value for one in found if "function" in one.labels}
+    rules = {one.labels["rule"] for one in found if "rule" in one.labels}
+    assert len(calls) == 4 and len(rules) == 3, "the rest is counted together"

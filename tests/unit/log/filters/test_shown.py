@@ -36,3 +36,11 @@ def test_what_waits_for_its_call_is_shown_or_left_out_with_it(call, shown) -> No
 def test_endings_by_calls_that_are_left_out_are_shown_if_asked_for() -> None:
     (found,) = Shown(failed, orphans=True).of([STOPPED, DESTROY])
     assert found == STOPPED._replace(parent=None, one_of=(), cause=BY_CALL)
+
+
+def test_no_more_wait_than_there_is_room_for(monkeypatch) -> None:
+    monkeypatch.setattr("log.filters.shown.MOST_HELD", 2)
+    view = Shown(failed)
+    told = [TOLD._replace(parent=f"9-{number}") for number in range(5)]
+    assert view.of([*told]) == told[2:], "rather too much than too little"
+    assert len(view.rest()) == 2

@@ -11,6 +11,7 @@ from log.client import Client
 from log.events import Call, Caller, DomainEvent, Event, Gap, Owed, Recording, call_id
 from log.owing.owing import MOST_OF_A_USER, Owing
 from log.owing.pairs import FUNCTIONS, PAIRS, Pair, followed
+from log.owing.references import References
 from log.render import text
 from log.values import Flags, Handle, Value, Values
 from probes.api.load import load_api
@@ -228,3 +229,26 @@ def test_pairs_of_which_an_end_is_not_traced_are_left_out():
     assert followed(lambda name: True, plumbing=True) == PAIRS
     some = followed(lambda name: name != "virDomainFSThaw", plumbing=False)
     assert {pair.what for pair in PAIRS} - {pair.what for pair in some} == {"frozen", "connection"}
+
+
+def test_all_users_together_can_have_so_many(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("log.owing.owing.MOST", 5)
+    owing = Owing()
+    for number in range(9):
+        guest = GUEST._replace(fields={**GUEST.fields, "uuid": str(number)})
+        client = ALICE._replace(uid=number, user=None)
+        owing.of([clock.call("virDomainFSFreeze", args=Values({"dom": guest}), client=client)])
+    assert len(owing.open(0)) == 5 and owing.more == 4
+
+
+def test_references_that_are_known_are_so_many(monkeypatch: pytest.MonkeyPatch, clock: Clock):
+    monkeypatch.setattr("log.owing.references.MOST", 4)
+    references = References()
+    for number in range(1, 10):
+        made = GUEST._replace(address=number << 8)
+        references.learn(clock.call("virDomainLookupByName", ret=made))
+    assert len(references._kept) == 4
+    named = references.of(DAEMON.pid, 0x20, 20)
+    assert len(named) == 5 and named[-1] == "16 more"
+    references.forget(DAEMON.pid)
+    assert not references._kept and not references._of

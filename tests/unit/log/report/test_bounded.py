@@ -65,3 +65,12 @@ def test_counts_are_complete_however_long_the_time_is(made) -> None:
     assert {(slot, number): count for slot, number, count in cells} == sums
     assert len({slot for slot, _, _ in cells}) <= 16
     assert sum(count for _, _, count in other.cells()) == len(made)
+
+
+def test_owners_without_number_are_one(monkeypatch) -> None:
+    monkeypatch.setattr("log.report.bounded.MOST_OWNERS", 3)
+    fair: Fair[int] = Fair(100)
+    for number in range(20):
+        fair.add("mallory", f"program {number}", number)
+    assert sorted(fair) == list(range(20))
+    assert len(fair._kept) == 4

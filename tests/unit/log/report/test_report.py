@@ -289,3 +289,13 @@ def test_rows_have_a_limit_and_nothing_is_left_uncounted(tmp_path, capsys, monke
     assert sum(row["calls"] for row in rows) == 9
     assert show_report([file, "--top", "2"]) == 0
     assert "\n(2 more) " in capsys.readouterr().out
+
+
+def test_endings_have_a_limit_and_the_rest_is_counted(monkeypatch):
+    monkeypatch.setattr(reporting, "MOST_ENDINGS", 3)
+    report = reporting.Report()
+    web = Handle("domain", {"name": "web1"})
+    for number in range(8):
+        time = START + number
+        report.add(DomainEvent(time, 7, "x", CALLER, web, "stopped", "crashed", None))
+    assert len(report.endings) == 3 and report.endings_left_out == 5

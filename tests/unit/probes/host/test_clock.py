@@ -155,3 +155,18 @@ def test_the_real_clocks() -> None:
     clock.close()
     assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
     assert clock.epoch(time.monotonic_ns())
+
+
+def test_only_the_last_steps_are_known(monkeypatch) -> None:
+    monkeypatch.setattr("probes.host.clock.MOST_STEPS", 3)
+    host = Host()
+    clock = host.clock()
+    expected = []
+    for _ in range(9):
+        host.mono += SECOND
+        host.real_offset += SECOND
+        clock.check()
+        host.mono += SECOND
+        expected.append((host.mono, host.real()))
+    assert len(clock._ends) == len(clock._offsets) == 3
+    assert [(when, clock.epoch(when)) for when, _ in expected[-3:]] == expected[-3:]

@@ -10,7 +10,16 @@ import pytest
 from log.values import CutText, Unreadable, Value
 from probes.api.load import load_api
 from probes.calls.parts.errors import RaisedErrors
-from probes.calls.serving.access import ALLOWED, DENIED, FAILED, MOST_ASKED, Access, keep, told
+from probes.calls.serving.access import (
+    ALLOWED,
+    DENIED,
+    FAILED,
+    MOST_ASKED,
+    MOST_INSIDE,
+    Access,
+    keep,
+    told,
+)
 from probes.internals.private import CHECK, CHECKS, MOST_WORDS, POLKIT
 
 POOL = "virAccessManagerCheckStoragePool"
@@ -134,3 +143,12 @@ def test_many_answers_leave_room_for_those_that_refuse():
         keep(answers, {"answer": DENIED, "number": number})
     assert [one["answer"] for one in told(answers)] == [DENIED] * MOST_ASKED
     assert [one["number"] for one in told(answers)] == list(range(MOST_ASKED))
+
+
+def test_questions_inside_questions_have_an_end(access: Access):
+    for number in range(3 * MOST_INSIDE):
+        access.asks(3, number, number, CHECK, of_driver("stack"))
+    kept = access._open.get(3)
+    assert kept is not None and len(kept) == MOST_INSIDE
+    assert access.answers(3, 3 * MOST_INSIDE - 1, 1) is None, "nobody knows what that was"
+    assert access.answers(3, 0, 1) == {**REFUSED, "driver": "stack", "answer": ALLOWED}

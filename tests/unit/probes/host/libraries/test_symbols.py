@@ -100,3 +100,20 @@ def test_records_and_mappings_that_are_kept_have_a_limit(monkeypatch: pytest.Mon
             symbols.note(pid, record)
     symbols.note_fork(6, 5)
     assert {pid: len(records) for pid, records in symbols._noted.items()} == {4: 2, 5: 2, 6: 2}
+
+
+def test_processes_and_files_that_are_kept_have_a_limit(
+    monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    monkeypatch.setattr("probes.host.libraries.symbols.MOST_PROCESSES", 2)
+    monkeypatch.setattr("probes.host.libraries.symbols.MOST_FILES", 1)
+    monkeypatch.setattr("probes.host.libraries.symbols._read_maps", lambda pid: b"%d" % pid)
+    symbols = Symbols()
+    for pid in range(1, 6):
+        symbols.remember(pid)
+    assert [*symbols._maps] == [4, 5]
+    monkeypatch.undo()
+    monkeypatch.setattr("probes.host.libraries.symbols.MOST_FILES", 1)
+    for address in (place, address_of("libm.so.6", "cos"), place):
+        assert symbols.describe(os.getpid(), address)
+        assert len(symbols._files) == 1
