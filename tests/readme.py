@@ -96,6 +96,11 @@ class Example(NamedTuple):
         """Whether it begins with sudo."""
         return self.command.startswith("sudo ")
 
+    @property
+    def needs_guest(self) -> bool:
+        """Whether it shows what has happened to one: tests that have a guest hold its lines."""
+        return self.elsewhere is None and any("web1" in line for line in self.output)
+
 
 def examples() -> list[Example]:
     """Every example of the README, in its order."""
@@ -139,7 +144,7 @@ def comparable(lines: Iterable[str]) -> list[str]:
 
 
 def quotes(event: Mapping[str, object], begin: str, names: Mapping[str, str]) -> bool:
-    """Whether the README's prose has the line that tells the event, from where it begins so;
+    """Whether the README has the line that tells the event, from where it begins so;
     `names`: what stands there for names that only a test has. Numbers are others each time.
     """
     told = parse(json.dumps(anonymous(event)).encode() + b"\n")

@@ -190,6 +190,7 @@ def test_end_of_the_connection_that_started_it(place: Place):
         "exe": os.path.realpath(PYTHON),
     }
     assert seen(stopped, *expected) == expected
+    assert readme.quotes(stopped, "domain web1", {"bound": "web1"})
     assert place.event("bound", "shutdown")["cause"]["kind"] == "connection end"
 
 
@@ -217,6 +218,7 @@ def test_guest_that_does_what_it_is_asked_for(place: Place):
     while not place.tracer.calls("virDomainShutdownFlags", place.daemon.pid):
         place.tracer.wait_for(lambda one: one.get("function") == "virDomainShutdownFlags")
     stopped = place.event(guest.name, "stopped")
+    assert readme.quotes(stopped, "domain web1", {guest.name: "web1"})
     asked = stopped["cause"].pop("asked")
     assert stopped["cause"] == {"kind": "guest", "reason": "guest-shutdown"}
     assert (asked["function"], asked["pid"]) == ("virDomainShutdownFlags", client)
