@@ -39,7 +39,7 @@ from probes.internals.private import (
     SEND,
 )
 from probes.kernel import records
-from probes.plans.captured import u64
+from probes.plans.meaning.captured import u64
 from probes.plans.plan import PlanRow
 
 LOST = "result lost"

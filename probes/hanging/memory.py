@@ -17,9 +17,9 @@ from log.values import Handle, Value
 from probes.internals.gobject import PARAMETER, PARAMETER_TYPE, PARAMETER_VALUE, STRING_TYPE, URI
 from probes.internals.private import MOST_ATTRIBUTES
 from probes.internals.waiting import JOBS
-from probes.plans import values
 from probes.plans.handles import join_uri
-from probes.plans.objects import FIELDS, PARENT, SHOWN_AS
+from probes.plans.meaning import values
+from probes.plans.meaning.objects import FIELDS, PARENT, SHOWN_AS
 
 MOST_TEXT = 256  # bytes of a string; of a longer one nothing is told
 _JOBS = max(place.since for place in JOBS.values()) + 8  # bytes

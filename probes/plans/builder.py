@@ -10,8 +10,8 @@ from collections.abc import Callable, Hashable, Iterable
 
 from log.values import Unreadable, Value
 from probes.kernel import records
-from probes.plans import values
-from probes.plans.captured import Copied, Limits, TextSlot, u64
+from probes.plans.meaning import values
+from probes.plans.meaning.captured import Copied, Limits, TextSlot, u64
 from probes.plans.plan import NULL, Constants, Key, Op, Plan, Read
 from probes.plans.strings import was_sent_before
 from probes.plans.walk import Take, Walk

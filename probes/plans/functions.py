@@ -12,10 +12,10 @@ from probes.api.passing import IN_OUT, OUT
 from probes.api.table import ApiTable, Function, Param, Result
 from probes.internals import private
 from probes.kernel import abi, records
-from probes.plans import documents, texts, values
 from probes.plans.builder import Builder, key_of, read_text
-from probes.plans.captured import Limits, Offsets, u64
 from probes.plans.handles import read_handle
+from probes.plans.meaning import documents, texts, values
+from probes.plans.meaning.captured import Limits, Offsets, u64
 from probes.plans.plan import Plan, Read, WriteCondition
 from probes.plans.pointers import Arguments, Pointers, needs_arguments
 

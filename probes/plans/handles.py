@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from log.redact.uri import redact_uri
 from log.values import CutText, Handle, Unreadable, Value
 from probes.internals.gobject import URI
-from probes.plans import values
 from probes.plans.builder import Builder, read_text
-from probes.plans.captured import Copied, Offsets, u64
-from probes.plans.objects import FIELDS, PARENT, SHOWN_AS
+from probes.plans.meaning import values
+from probes.plans.meaning.captured import Copied, Offsets, u64
+from probes.plans.meaning.objects import FIELDS, PARENT, SHOWN_AS
 from probes.plans.plan import Constants, Read
 
 ONCE_DRIVER, ONCE_CONNECT = range(2)

@@ -19,10 +19,10 @@ from probes.internals.gobject import (
     PARAMETER_VALUE,
     STRING_TYPE,
 )
-from probes.plans import numbers, texts, values
-from probes.plans.captured import Copied, Limits, Offsets
-from probes.plans.documents import kept, text_value
-from probes.plans.objects import SHOWN_AS, SHOWN_IN_LISTS
+from probes.plans.meaning import numbers, texts, values
+from probes.plans.meaning.captured import Copied, Limits, Offsets
+from probes.plans.meaning.documents import kept, text_value
+from probes.plans.meaning.objects import SHOWN_AS, SHOWN_IN_LISTS
 from probes.plans.walk import Finish, Stream, Take, TakeElement, TakeText, Walk
 
 _NUMBERS = {

@@ -12,8 +12,9 @@ from log.values import Code, Value
 from probes.api import undescribed
 from probes.api.table import Function
 from probes.kernel import records
-from probes.plans import values, walk
-from probes.plans.captured import Copied, Piece, TextSlot, u64
+from probes.plans import walk
+from probes.plans.meaning import values
+from probes.plans.meaning.captured import Copied, Piece, TextSlot, u64
 from probes.plans.strings import read_texts, was_sent_before
 from probes.plans.walk import Take
 

@@ -16,10 +16,11 @@ from probes.api.amendments import REASON_ENUM
 from probes.api.passing import IN, IN_OUT, OUT
 from probes.api.table import OBJECTS, ApiTable, Function, Param
 from probes.kernel import records
-from probes.plans import lists, numbers, texts, values
+from probes.plans import lists
 from probes.plans.builder import Builder
-from probes.plans.captured import Copied, Offsets, u64
-from probes.plans.documents import kept, text_value
+from probes.plans.meaning import numbers, texts, values
+from probes.plans.meaning.captured import Copied, Offsets, u64
+from probes.plans.meaning.documents import kept, text_value
 from probes.plans.plan import Constants, Read
 from probes.plans.walk import Take
 

@@ -15,7 +15,7 @@ from probes.internals.layouts import Layout
 from probes.kernel import records
 from probes.kernel.loading import kept
 from probes.plans import functions as plans
-from probes.plans.captured import Limits
+from probes.plans.meaning.captured import Limits
 from probes.plans.plan import Plan
 
 _HERE = Path(__file__).parent
@@ -23,7 +23,7 @@ _HERE = Path(__file__).parent
 _SOURCES = tuple(
     sorted(
         [
-            *_HERE.glob("*.py"),
+            *_HERE.rglob("*.py"),
             *(_HERE.parent / "api").glob("*.py"),
             *(_HERE.parent / "internals").glob("*.py"),
             _HERE.parent / "kernel" / "records.py",

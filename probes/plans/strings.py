@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from probes.kernel import records
-from probes.plans.captured import Copied, Piece, TextSlot
+from probes.plans.meaning.captured import Copied, Piece, TextSlot
 
 LEFT_OUT = Copied(0, None, None)
 

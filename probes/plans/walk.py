@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from log.values import CutList, Unreadable, Value
 from probes.kernel import records
-from probes.plans.captured import Copied, Piece
+from probes.plans.meaning.captured import Copied, Piece
 
 MOST = 64  # elements of a list that are taken
 ALL_ONES = 0xFFFFFFFF

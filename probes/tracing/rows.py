@@ -18,9 +18,9 @@ from probes.kernel.links import Probe
 from probes.kernel.loading.program import NONE, PAIR, RETS, Program
 from probes.kernel.records import VERDICT_FUNCTION
 from probes.plans import functions as plans
-from probes.plans import values
-from probes.plans.captured import Limits
 from probes.plans.functions import verdict_plan
+from probes.plans.meaning import values
+from probes.plans.meaning.captured import Limits
 from probes.plans.plan import PlanRow
 from probes.plans.prepared import Prepared
 from probes.tracing.filters import Filters

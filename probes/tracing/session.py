@@ -51,7 +51,7 @@ from probes.internals.private import DISPATCH
 from probes.kernel import records
 from probes.kernel.loading.program import NONE, PAIR, RETS
 from probes.kernel.rings.reader import SETTLED_NS, Reader, key_of, time_of
-from probes.plans.captured import Limits
+from probes.plans.meaning.captured import Limits
 from probes.tracing.attachments import Attachments, listed
 from probes.tracing.covering import Guard
 from probes.tracing.filters import Filters

@@ -23,7 +23,7 @@ from probes.host.allowed import unseen
 from probes.host.command import Launched
 from probes.host.keyboard import Keyboard, is_keyboard
 from probes.host.pidfile import PidFile
-from probes.plans.captured import Limits
+from probes.plans.meaning.captured import Limits
 from probes.tracing.covering import Guard
 from probes.tracing.filters import Filters
 from probes.tracing.loading import Loading

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from log import VERSION
 from log.events import Event
-from probes.plans.captured import Limits
+from probes.plans.meaning.captured import Limits
 from probes.tracing.covering import Guard
 from probes.tracing.filters import Filters
 from probes.tracing.loading import Loading

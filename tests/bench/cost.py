@@ -22,7 +22,7 @@ from probes.kernel import bpf, records
 from probes.kernel.links import Links, Probe
 from probes.kernel.loading.program import RETURN_0, Program
 from probes.plans import functions as plans
-from probes.plans.captured import Limits
+from probes.plans.meaning.captured import Limits
 from probes.plans.plan import Plan
 from probes.tracing.filters import Filters
 from tests.bench.runs import Command, Programs, Rounds, call, remove

@@ -40,6 +40,7 @@ ORDER = (
     "probes/host/libraries",
     "probes/host/daemons",
     "probes/host",
+    "probes/plans/meaning",
     "probes/plans",
     "probes/calls/parts",
     "probes/calls/serving",

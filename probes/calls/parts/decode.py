@@ -14,8 +14,8 @@ from log.values import NO_VALUES, Value, Values
 from probes.api.table import Function, is_write_call
 from probes.calls.parts.open import Open, Pieces
 from probes.kernel import abi, records
-from probes.plans import values
-from probes.plans.captured import Piece, u64
+from probes.plans.meaning import values
+from probes.plans.meaning.captured import Piece, u64
 from probes.plans.plan import Constants, Plan, PlanRow
 
 CACHED = 4096  # decoded arguments and results kept, by their bytes: some 5 KB each

@@ -15,8 +15,8 @@ from probes.calls.parts.errors import MOST_THREADS
 from probes.calls.parts.open import Extra, Open
 from probes.calls.parts.verdicts import NOT_ENFORCED, Said, read_verdict
 from probes.kernel import records
-from probes.plans import values
-from probes.plans.captured import u64
+from probes.plans.meaning import values
+from probes.plans.meaning.captured import u64
 from probes.plans.plan import PlanRow
 
 

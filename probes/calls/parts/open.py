@@ -12,7 +12,7 @@ from typing import NamedTuple
 from log.events import Event, VerdictInfo, call_id
 from log.values import Value
 from probes.kernel import records
-from probes.plans.captured import Piece, u64
+from probes.plans.meaning.captured import Piece, u64
 
 NO_RETURN = "no return probe"
 MOST_CHILDREN = 1000  # of a call that are shown below it

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from log.values import Value
 from probes.calls.parts.open import Extra, Open, Pieces
 from probes.kernel import records
-from probes.plans.captured import Piece
+from probes.plans.meaning.captured import Piece
 from probes.plans.plan import Plan
 from probes.plans.walk import is_whole
 

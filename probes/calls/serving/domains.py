@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from log.events import Call, Event
 from log.values import CutText, Handle, Value, Values
 from probes.api.table import ApiTable
-from probes.plans import values
+from probes.plans.meaning import values
 
 _EVENT = "VIR_DOMAIN_EVENT_"
 # calls that are remembered (endings.py), as they may bind a domain to their connection

@@ -22,7 +22,7 @@ from probes.host.daemons.programs import Daemons
 from probes.host.processes.callers import Captured, Processes
 from probes.internals.private import CLAIM, IDENTITY
 from probes.kernel import records
-from probes.plans.captured import u64
+from probes.plans.meaning.captured import u64
 from probes.plans.plan import Constants, Plan
 
 MOST = 65536

@@ -27,8 +27,8 @@ from probes.calls.serving.waits import Elder
 from probes.internals import private
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
-from probes.plans.captured import Limits
 from probes.plans.functions import entry_plan, private_plans, return_plan
+from probes.plans.meaning.captured import Limits
 from probes.plans.plan import MOST_ONCE, Constants, PlanRow
 
 TABLE = load_api()

@@ -20,8 +20,8 @@ from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
 from probes.plans import handles
 from probes.plans.builder import Builder
-from probes.plans.captured import Limits
-from probes.plans.objects import FIELDS
+from probes.plans.meaning.captured import Limits
+from probes.plans.meaning.objects import FIELDS
 from probes.plans.plan import Constants, Plan
 
 OFFSETS = LAYOUTS["gobject"]

@@ -12,8 +12,8 @@ import pytest
 from probes.api.load import load_api
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
-from probes.plans.captured import Limits
 from probes.plans.functions import entry_plan, raw_plan, return_plan
+from probes.plans.meaning.captured import Limits
 from probes.plans.plan import Constants, Plan
 
 TABLE = load_api()

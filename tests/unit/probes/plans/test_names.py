@@ -11,8 +11,8 @@ from log.values import CutText, Handle, Unreadable, Value, Values
 from probes.calls.serving.domains import with_true_name
 from probes.kernel import records
 from probes.plans.builder import NAME, Builder
-from probes.plans.captured import Copied, Limits
-from probes.plans.values import string_value
+from probes.plans.meaning.captured import Copied, Limits
+from probes.plans.meaning.values import string_value
 from probes.tracing.filters import Filters
 from tests.unit.log_samples import DESTROY, UUID
 

@@ -10,7 +10,7 @@ from probes.api.table import SCALAR_KINDS, Function, Param
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
 from probes.plans.builder import Builder
-from probes.plans.captured import Limits
+from probes.plans.meaning.captured import Limits
 from probes.plans.pointers import Arguments, Pointers
 
 TABLE = load_api([])

@@ -14,7 +14,7 @@ from probes.internals.layouts import LAYOUTS, Layout
 from probes.kernel import records
 from probes.kernel.loading import kept
 from probes.plans import functions as plans
-from probes.plans.captured import Limits
+from probes.plans.meaning.captured import Limits
 from probes.plans.plan import Constants
 from probes.plans.prepared import Later, Prepared
 

@@ -18,8 +18,8 @@ from log.values import CutList, CutText, EnumValue, Handle, Redacted, Unreadable
 from probes.api.load import load_api
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
-from probes.plans.captured import Limits, Piece
 from probes.plans.functions import entry_plan, return_plan
+from probes.plans.meaning.captured import Limits, Piece
 from probes.plans.plan import Constants, Plan
 
 TABLE = load_api()

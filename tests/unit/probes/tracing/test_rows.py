@@ -15,7 +15,7 @@ from probes.api.load import load_api
 from probes.host.libraries.library import Target
 from probes.internals.layouts import LAYOUTS, Layout
 from probes.kernel import records
-from probes.plans.captured import Limits
+from probes.plans.meaning.captured import Limits
 from probes.tracing import rows
 from probes.tracing.filters import Filters
 from probes.tracing.rows import ROW, Rows, cookie

@@ -9,7 +9,7 @@ import pytest
 from probes.calls.parts.pieces import Returned, clip, is_complete, piece_of
 from probes.kernel import records
 from probes.plans.builder import Builder
-from probes.plans.captured import Limits, Piece
+from probes.plans.meaning.captured import Limits, Piece
 from probes.plans.plan import Plan
 
 SOURCE, KEEP = records.ENTRY_ARGS, 6000

@@ -18,8 +18,8 @@ from probes.calls.parts.judged import Judged, in_all
 from probes.calls.parts.open import Extra, Message, Open
 from probes.calls.parts.verdicts import NOT_ENFORCED, error_of, read_verdict
 from probes.kernel import records
-from probes.plans.captured import Limits
 from probes.plans.functions import verdict_plan
+from probes.plans.meaning.captured import Limits
 from probes.plans.plan import PlanRow
 from tests.unit.log_samples import DESTROY
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from log.values import EnumValue, Flags, Value
 from probes.api.amendments import REASON_ENUM
 from probes.api.load import load_api
-from probes.plans import numbers
-from probes.plans.numbers import ParameterNames
+from probes.plans.meaning import numbers
+from probes.plans.meaning.numbers import ParameterNames
 
 TABLE = load_api()
 C_TYPES: dict[str, Any] = {

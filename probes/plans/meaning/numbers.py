@@ -11,7 +11,7 @@ from collections.abc import Callable
 from log.values import EnumValue, Value
 from probes.api.amendments import PARAMETER_ENUM, REASON_ENUM
 from probes.api.table import ApiTable
-from probes.plans import values
+from probes.plans.meaning import values
 
 KINDS = {
     "int": "i32",

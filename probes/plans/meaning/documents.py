@@ -13,8 +13,8 @@ from log.redact.messages import redact_error
 from log.redact.uri import has_uri, redact_uris
 from log.redact.xml import redact_xml
 from log.values import CutText, Redacted, Value, Xml
-from probes.plans import texts, values
-from probes.plans.captured import Copied, Limits
+from probes.plans.meaning import texts, values
+from probes.plans.meaning.captured import Copied, Limits
 
 # of a document, at most or as much as the user wants of a string: what it describes is rarely at
 # its beginning

@@ -17,12 +17,12 @@ from probes.api.table import Param
 from probes.api.undescribed import with_private
 from probes.internals.layouts import LAYOUTS
 from probes.kernel import records
-from probes.plans import texts
-from probes.plans.captured import Copied, Limits
-from probes.plans.documents import text_value
 from probes.plans.functions import entry_plan, return_plan
+from probes.plans.meaning import texts
+from probes.plans.meaning.captured import Copied, Limits
+from probes.plans.meaning.documents import text_value
+from probes.plans.meaning.texts import of_argument, of_field, of_parameter
 from probes.plans.plan import Constants, Plan
-from probes.plans.texts import of_argument, of_field, of_parameter
 from tests.needs import lack
 from tests.unit.probes.plans.test_walks import Memory, in_pieces, parameter, run
 

@@ -9,7 +9,7 @@ from log.quote import decode_bytes, whole_characters
 from log.redact.uri import redact_uris
 from log.values import CutList, CutText, EnumValue, Flags, Pointer, Redacted, Unreadable, Value
 from probes.api.table import Enum
-from probes.plans.captured import Copied
+from probes.plans.meaning.captured import Copied
 
 SIZES = {"i32": 4, "u32": 4, "i64": 8, "u64": 8, "u8": 1}  # bytes of the C type
 _SIGNED = {"i32": 32, "i64": 64}

@@ -16,8 +16,8 @@ from log.quote import whole_characters
 from log.values import CutText, EnumValue, Flags, Redacted, Unreadable
 from probes.api.load import load_api
 from probes.api.table import Enum
-from probes.plans import values
-from probes.plans.captured import Copied
+from probes.plans.meaning import values
+from probes.plans.meaning.captured import Copied
 
 TABLE = load_api()
 C_TYPES = {
