@@ -11,6 +11,9 @@ from typing import NamedTuple
 from log.errors import TraceError, explain
 
 FOLDER = "/var/tmp"  # on a disk, unlike /tmp
+OF_SERVICE = (
+    "CACHE_DIRECTORY"  # where systemd tells a service what it may write to, which is little
+)
 
 
 class Spilled(NamedTuple):
@@ -25,10 +28,11 @@ class Spill:
     until all pieces are out.
     """
 
-    def __init__(self, most: int, folder: str = FOLDER) -> None:
+    def __init__(self, most: int, folder: str | None = None) -> None:
         """`most`: bytes of the file. TraceError where it can't be made."""
         import tempfile  # what few ask for need not be there at every start
 
+        folder = folder or os.environ.get(OF_SERVICE, "").partition(":")[0] or FOLDER
         self._most, self._end, self._pieces = most, 0, 0
         try:
             self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - see close()

@@ -312,3 +312,13 @@ def full(fd: int, data: bytes, at: int) -> int:
 def test_a_folder_that_takes_no_file_is_said(tmp_path):
     with pytest.raises(TraceError, match=r"--spill: can't make a file in .*: no such file"):
         Spill(SIZE, str(tmp_path / "nowhere"))
+
+
+def test_a_service_has_a_folder_of_its_own(monkeypatch, tmp_path: Path) -> None:
+    """It can write to few others."""
+    monkeypatch.setenv("CACHE_DIRECTORY", f"{tmp_path}:/nowhere")
+    monkeypatch.setattr("probes.kernel.rings.spill.FOLDER", "/nowhere")
+    spill = Spill(SIZE)
+    place = spill.put(b"piece")
+    assert place and spill.take(place) == b"piece"
+    spill.close()
