@@ -5,6 +5,7 @@ out. tomllib doesn't tell.
 
 from __future__ import annotations
 
+import bisect
 import re
 
 _HEADING = re.compile(r"\s*\[\[\s*(rule|test)\s*\]\]")
@@ -16,15 +17,21 @@ class Lines:
     def __init__(self, text: str) -> None:
         self._lines = text.splitlines() or [""]
         found = [(i, _HEADING.match(line)) for i, line in enumerate(self._lines)]
-        self._tables = [(i, match[1]) for i, match in found if match]
+        # where tables begin, all of them and by their kind
+        self._tables = [i for i, match in found if match]
+        self._starts: dict[str, list[int]] = {}
+        for i, match in found:
+            if match:
+                self._starts.setdefault(match[1], []).append(i)
 
     def find(self, number: int, key: str | None, value: object, table: str = "rule") -> int:
         """The line of the rule or test (-1: before all), of the key in it, of the value behind
         that; as near as can be told, from 1.
         """
-        starts = [i for i, kind in self._tables if kind == table]
+        starts = self._starts.get(table, [])
         start = starts[number] if 0 <= number < len(starts) else 0
-        end = next((i for i, _ in self._tables if i > start), len(self._lines))
+        following = bisect.bisect_right(self._tables, start)
+        end = self._tables[following] if following < len(self._tables) else len(self._lines)
         if key is None:
             return start + 1
         pattern = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]")
