@@ -22,7 +22,7 @@ LISTED, QUICK_LISTED = (100, 10_000), (10, 100)  # domains
 TOLD, QUICK_TOLD = (100, 1000), (10, 100)  # domains whose statistics are asked for
 THREADS, QUICK_THREADS = (1, 64), (1, 8)
 CONNECTIONS, QUICK_CONNECTIONS = (10, 1000), (10, 50)
-CALLS, BURSTS = 2000, 5
+CALLS, BURSTS, QUICK_BURSTS = 2000, 5, 1
 OWN = ("--json", "-n", CALLER)  # of the caller only
 OF_DAEMON = ("-n", "rpc-libvirtd", "-n", "prio-rpc-libvir")
 LINEAR = "at most as with few"
@@ -32,7 +32,9 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
     """Few and many, one after the other."""
     quick = rounds.quick
     return [
-        *_files(programs, target, QUICK_FILES if quick else FILES),
+        *_files(
+            programs, target, QUICK_FILES if quick else FILES, QUICK_BURSTS if quick else BURSTS
+        ),
         *_domains(
             programs, "list", "a list of {:,} domains: more", QUICK_LISTED if quick else LISTED
         ),
@@ -42,7 +44,7 @@ def rows(programs: Programs, target: Target, rounds: Rounds) -> list[Row]:
     ]
 
 
-def _files(programs: Programs, target: Target, counts: tuple[int, ...]) -> list[Row]:
+def _files(programs: Programs, target: Target, counts: tuple[int, ...], bursts: int) -> list[Row]:
     """Copies of the library, each a file of its own for the kernel."""
     found: list[Row] = []
     log, folder = programs.folder / "growth.jsonl", programs.folder / "copies"
@@ -55,7 +57,7 @@ def _files(programs: Programs, target: Target, counts: tuple[int, ...]) -> list[
         command = Command(*OWN, *_libraries(copies), log=log)
         with log.open() as lines:
             attach = json.loads(lines.readline())["attach_ms"]
-        took = min(call(programs, "burst", CALLS, BURSTS, CATCH_UP_MS))
+        took = min(call(programs, "burst", CALLS, bursts, CATCH_UP_MS))
         ended = command.stop()
         remove(log)
         files = f"{count} more library file{'s' if count > 1 else ''}"
