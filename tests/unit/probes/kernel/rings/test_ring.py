@@ -314,7 +314,7 @@ def test_a_folder_that_takes_no_file_is_said(tmp_path):
         Spill(SIZE, str(tmp_path / "nowhere"))
 
 
-def test_a_service_has_a_folder_of_its_own(monkeypatch, tmp_path: Path) -> None:
+def test_a_service_has_a_folder_of_its_own(monkeypatch, tmp_path):
     """It can write to few others."""
     monkeypatch.setenv("CACHE_DIRECTORY", f"{tmp_path}:/nowhere")
     monkeypatch.setattr("probes.kernel.rings.spill.FOLDER", "/nowhere")
