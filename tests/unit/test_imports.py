@@ -203,7 +203,6 @@ SHOWN_ELSEWHERE = {
     "probes.host.daemons.ask_admin": "system/test_clients.py",
     "probes.host.daemons.before": "system/test_stuck.py",
     "probes.host.command": "kernel/test_command_line.py",
-    "probes.host.looking.held": "kernel/test_withheld_pages.py",
     "probes.host.keyboard": "kernel/test_keyboard.py",
     "probes.host.processes.numbers": "kernel/test_pid_namespaces.py",
     "probes.kernel.libc": "kernel/test_lifecycle.py",
