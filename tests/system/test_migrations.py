@@ -163,3 +163,28 @@ def test_what_arrives_is_judged_as_what_it_becomes(enforced, other):
         enforced.virsh("destroy", "passing")
     finally:
         other.end(guest)
+
+
+def test_migration_is_the_cause_on_both_sides(other, trace):
+    """The guest goes to another daemon and comes to be there by calls, which are told."""
+    guest = other.create("goes")
+    with Daemon() as target:
+        tracer = trace("-p", str(other.pid), "-p", str(target.pid))
+        tracer.wait_attached()
+        assert move(other, target, guest.name) == "moved"
+        tracer.wait_for(lambda one: one["type"] == "domain" and one["event"] == "stopped")
+        result = tracer.stop(lost=None)
+    functions = {call["id"]: call["function"] for call in result.calls()}
+    done = {
+        (one["pid"], one["event"]): (one["detail"], functions.get(one["parent"]), one["cause"])
+        for one in result.events
+        if one["type"] == "domain"
+    }
+    names = {which: (detail, function) for which, (detail, function, _) in done.items()}
+    assert names == {
+        (target.pid, "started"): ("migrated", "virDomainMigratePrepare3Params"),
+        (other.pid, "suspended"): ("migrated", "virDomainMigratePerform3Params"),
+        (target.pid, "resumed"): ("migrated", "virDomainMigrateFinish3Params"),
+        (other.pid, "stopped"): ("migrated", "virDomainMigrateConfirm3Params"),
+    }
+    assert {cause["kind"] for _, _, cause in done.values()} == {"call"}

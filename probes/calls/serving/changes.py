@@ -22,6 +22,7 @@ from probes.calls.serving.tasks import Choice, Task
 from probes.kernel import records
 
 MOST_PENDING = 256  # changes of domains of which it isn't known yet what caused them
+MIGRATED, FINISHES = "migrated", "virDomainMigrateFinish"
 MOST_CAUSES = 64  # of a change, that can't be told apart
 
 
@@ -150,6 +151,7 @@ class Changes:
             self._tell_unknown(Pending(changed, uuid, task, flags, set()), ended)
             return
         causes = under_way if call else self._changing(under_way, uuid)
+        causes = causes or self._finishing(changed, under_way)
         if (
             not causes
             and not flags & records.REC_SERVING
@@ -215,6 +217,17 @@ class Changes:
         """The change, of which nothing is said about its cause."""
         if self._causes.passes(pending.flags, pending.task) and not self._choice.hides_changes:
             ended.append(pending.event)
+
+    def _finishing(
+        self, changed: DomainEvent, under_way: list[tuple[int, Open]]
+    ) -> list[tuple[int, Open]]:
+        """Those of these calls that end a migration to here: they name the domain, if at all, in a
+        cookie, and nothing else lets one run that has come so.
+        """
+        if changed.detail != MIGRATED:
+            return []
+        functions = [(one, self._decoder.rows[one[1].row].function) for one in under_way]
+        return [one for one, it in functions if it and it.name.startswith(FINISHES)]
 
     def _creating(self, under_way: list[tuple[int, Open]]) -> set[tuple[int, int]]:
         """Those of these calls that may bring up a domain whose UUID they don't tell: only what
