@@ -48,6 +48,11 @@ class Links:
 
     A function that the kernel refuses to probe is left out. Raises TraceError when none can be
     probed. `session`: `entry` is the program of returns as well, and decides whether there is one.
+
+    They are for every process that has the file mapped, whoever is wanted. The kernel could have
+    breakpoints in one process alone (`pid` of the link), but its forks have copies of them, of
+    which it asks no program: each call there would get a return probe, which kills where stacks
+    are switched.
     """
 
     def __init__(
