@@ -222,7 +222,8 @@ class Counting:
             key = (maker, client and client.in_common(), rest)
             group = self._groups.get(key)
             if group and not (group.calls or group.in_full):
-                group = group.of = None  # of another one, which has not called since
+                group.of = None  # another one made these calls, and has not called since
+                group = None
             if group is None:
                 group = self._groups[key] = _Group(self, call, found)
             group.join(call)

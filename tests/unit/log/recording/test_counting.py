@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from log.events import Call, Event, Reads
+from log.events import BEGUN, Call, Event, Reads
 from log.recording.counting import EVERY_NS, Counting
-from tests.unit.log_samples import START, call_on
+from tests.unit.log_samples import CALLER, START, call_on
 
 SECOND = 10**9
 
@@ -47,5 +47,37 @@ def test_calls_that_are_alike_are_counted_as_others(slower: int | None) -> None:
     assert sum(type(event) is Reads for event in told) == minutes * len(reads)
 
 
+def test_each_minute_is_counted_as_if_it_were_the_first() -> None:
+    """Whoever calls in it: the same processes, others of the same program, or both."""
+    callers = [
+        CALLER._replace(pid=pid, cmdline=(word,), exe=exe)
+        for pid, word, exe in [(1, "a", "/x"), (2, "b", "/x"), (1, "c", "/x"), (3, "a", "/y")]
+    ]
+    reads = [
+        call_on(name)._replace(write=False, failed=False, error=None, caller=caller, alike={})
+        for name in ("vm1", "vm2")
+        for caller in callers
+    ]
+    others = [call._replace(ret=7, alike={BEGUN: call.alike}) for call in reads]
+    chance, going_on = random.Random(2), Counting()
+    for minute in range(300):
+        alone, now = Counting(), START + minute * EVERY_NS
+        going_on._told = alone._told = now
+        active = chance.sample(range(len(reads)), chance.randrange(1, 4))
+        made = [
+            chance.choice((reads, others))[chance.choice(active)]._replace(
+                time=now + chance.randrange(SECOND),
+                duration_ns=chance.randrange(1000),
+            )
+            for _ in range(chance.randrange(10))
+        ]
+        made += [call._replace(failed=True, alike=None) for call in made[:1]]
+        apart = [*alone.of([call._replace(alike=None) for call in made], now), *alone.rest()]
+        joined = [*going_on.of(made, now), *going_on.due(now + EVERY_NS)]
+        assert sorted(map(str, map(shown, apart))) == sorted(map(str, map(shown, joined)))
+
+
 def shown(event: Event) -> Event:
-    return event._replace(alike=None) if type(event) is Call else event
+    if type(event) is Call or type(event) is Reads:
+        return event._replace(alike=None)
+    return event
