@@ -49,6 +49,7 @@ while True:
 print(f"the job has ended with {os.waitstatus_to_exitcode(status)}", flush=True)
 sys.stdin.read()
 """
+HELD = 1.0  # s
 UNSEEN = termios.ECHO | termios.ICANON
 
 
@@ -81,6 +82,12 @@ class Terminal:
         end = self.shown.index(until, at) + 1
         before, self.shown = self.shown[:end], self.shown[end:]
         return before
+
+    def is_held(self) -> bool:
+        """Whether nothing comes: what was written before has been read."""
+        while select.select([self._screen], [], [], HELD)[0]:
+            self.read()
+        return True
 
     def read(self) -> None:
         """Wait for more."""

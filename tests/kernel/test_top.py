@@ -65,7 +65,10 @@ def test_screen_is_drawn_and_sorted_by_keys_until_it_is_interrupted(
     while "drawn-calls root" not in screen.shown:
         step.call(1)
         screen.read()
-    screen.press("e")
+    screen.press("\x13")  # Ctrl-S: nothing is shown any more, whoever calls
+    screen.wait_until(screen.is_held)
+    step.call(1)
+    screen.press("e\x11")  # Ctrl-Q
     screen.wait_for("sorted by errors", "keys")
     screen.press("\x1a")  # Ctrl-Z
     assert "\x1b[?1049l" in screen.wait_for("has stopped") and screen.settings == before
