@@ -37,7 +37,7 @@ class LineField(NamedTuple):
     key: str
     write: Callable[[Any], Value]  # of the event
     left_out: Callable[[Any], bool]  # of which events
-    read: Callable[[Fields, Types], Mapping[str, Any]]  # into the event's fields
+    read: Callable[[Fields, Types, Fields], object]  # into the event's fields, the last
 
 
 class Kind(NamedTuple):
@@ -63,7 +63,7 @@ class Kind(NamedTuple):
                 "caller": caller(found, "", types),
             }
         for field in self.fields:
-            told.update(field.read(found, types))
+            field.read(found, types, told)
         return self.made(**told)
 
 
@@ -88,10 +88,13 @@ def _field(
     name, path = name or key, f"/{key}"
     of = attrgetter(name)
 
-    def read(found: Fields, types: Types) -> Mapping[str, Any]:
+    take_it = how.read
+
+    def read(found: Fields, types: Types, told: Fields) -> None:
         if before is not None and key not in found:
-            return {name: before(found)}
-        return {name: how.read(found[key], path, types)}
+            told[name] = before(found)
+        else:
+            told[name] = take_it(found[key], path, types)
 
     return LineField(key, lambda event: how.write(of(event)), _never, read)
 
@@ -149,26 +152,25 @@ def _cause(event: events.DomainEvent) -> Value:
     return {**own, **event.known}
 
 
-def _read_cause(found: Fields, types: Types) -> Mapping[str, Any]:
+def _read_cause(found: Fields, types: Types, into: Fields) -> None:
     cause = found["cause"]
     if cause is None:
-        return {"cause": None}
+        into["cause"] = None
+        return
     own = ("kind", "id") if found["parent"] else ("kind",)
     told = {key: item for key, item in take.mapping(cause).items() if key not in own}
     known = fields(told, "/cause", types) if told else events.NO_DETAILS
-    return {"cause": take.maybe_plain(cause["kind"]), "known": known}
+    into |= {"cause": take.maybe_plain(cause["kind"]), "known": known}
 
 
 def _counted_caller(event: events.Reads) -> Value:
     return {"pid": event.caller.pid, "comm": event.comm, **event.caller.fields()}
 
 
-def _read_counted_caller(found: Fields, types: Types) -> Mapping[str, Any]:
+def _read_counted_caller(found: Fields, types: Types, into: Fields) -> None:
     whose = take.mapping(found["caller"])
-    return {
-        "caller": caller(whose, "/caller", types),
-        "comm": take.text(whose["comm"], "/caller/comm", types),
-    }
+    into["caller"] = caller(whose, "/caller", types)
+    into["comm"] = take.text(whose["comm"], "/caller/comm", types)
 
 
 def _is_one(event: events.Reads) -> bool:
