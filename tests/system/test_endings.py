@@ -6,6 +6,7 @@ boot sectors that do one thing.
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests import readme
-from tests.cgroups import limited_cgroup
+from tests.cgroups import limited_cgroup, remove, root_of_all
 from tests.daemon import DOMAIN, Daemon, Guest
 from tests.needs import PATIENCE, PYTHON
 from tests.tracing import Event, Tracer
@@ -98,6 +99,15 @@ def limited() -> Iterator[Path]:
     yield from limited_cgroup()
 
 
+@pytest.fixture
+def unit() -> Iterator[Path]:
+    """A cgroup that is named as that of a service."""
+    group = root_of_all() / f"ends-{os.getpid()}.service"
+    group.mkdir()
+    yield group
+    remove(group)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("disks")
@@ -124,17 +134,20 @@ def seen(event: Event, *keys: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
-def test_signal_has_its_sender(place: Place, number: signal.Signals):
+def test_signal_has_its_sender(place: Place, unit: Path, number: signal.Signals):
     guest = place.create(f"by-{number.name.lower()}")
-    sender = run("/bin/kill", f"-{int(number)}", str(guest.pid))
+    kill = f"echo $$ >{unit}/cgroup.procs; exec /bin/kill -{int(number)} {guest.pid}"
+    sender = run("/bin/sh", "-c", kill)
     stopped = place.event(guest.name, "stopped")
-    assert seen(stopped, "signal", "pid", "comm", "exe", "uid") == {
+    assert seen(stopped, "signal", "pid", "comm", "exe", "uid", "user", "unit") == {
         "kind": "signal",
         "signal": number.name,
         "pid": sender,
         "comm": "kill",
         "exe": os.path.realpath("/bin/kill"),
         "uid": os.getuid(),
+        "user": pwd.getpwuid(os.getuid()).pw_name,
+        "unit": unit.name,
     }
     assert (stopped["qemu_pid"], stopped["parent"]) == (guest.pid, None)
 
@@ -206,6 +219,27 @@ def test_guest_ends_itself(place: Place, code: bytes, reason: str):
     stopped = place.event(reason, "stopped")
     assert stopped["cause"] == {"kind": "guest", "reason": reason}
     assert stopped["qemu_pid"] is not None
+
+
+def test_guest_that_panics_and_goes_on(place: Place):
+    """As it is to be started again then, each time."""
+    text = place.describe("panics", PANIC)
+    for action in ("on_crash", "on_reboot"):  # a reset ends the process otherwise
+        text = text.replace(f"<{action}>destroy", f"<{action}>restart")
+    guest = place.daemon.create("panics", text)
+
+    def of_guest(event: Event) -> bool:
+        return event["type"] == "domain" and event["domain"]["name"] == guest.name
+
+    place.tracer.wait_for(lambda one: of_guest(one) and one["event"] == "crashed", count=2)
+    place.daemon.virsh("destroy", guest.name)
+    place.event(guest.name, "stopped")
+    told = [event for event in place.tracer.events if of_guest(event)]
+    causes = [
+        (event["event"], event["cause"]) for event in told if event["cause"]["kind"] != "call"
+    ]
+    assert {event for event, _ in causes} - {"suspended"} == {"crashed", "resumed"}
+    assert all(cause == {"kind": "guest", "reason": "guest-panic"} for _, cause in causes), causes
 
 
 def test_guest_that_does_what_it_is_asked_for(place: Place):

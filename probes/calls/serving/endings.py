@@ -37,21 +37,23 @@ from probes.internals.private import CLOSES, TELLS
 
 MOST = 4096
 MOST_TEXT = 256  # of a reason that QEMU gives
+_PANICKED = "GUEST_PANICKED"
 # what a monitor tells, and which events of a domain come of it
 _FOLLOWS = {
     "SHUTDOWN": ("shutdown", "stopped"),
     "BLOCK_IO_ERROR": ("suspended",),
-    "GUEST_PANICKED": ("crashed", "stopped", "suspended"),
+    _PANICKED: ("crashed", "stopped", "suspended"),
     "WATCHDOG": ("suspended", "stopped"),
     "SUSPEND": ("pmsuspended",),
     "SUSPEND_DISK": ("pmsuspended", "stopped"),
     "WAKEUP": ("started", "resumed"),
 }
+PANIC = "guest-panic"
 # libvirt's own reasons that leave no doubt
 _DETAILS: dict[tuple[str, str], tuple[str, str]] = {
     ("suspended", "ioerror"): (BY_IO_ERROR, "io error"),
     ("suspended", "watchdog"): (BY_GUEST, "watchdog"),
-    ("crashed", "panicked"): (BY_GUEST, "guest-panic"),
+    ("crashed", "panicked"): (BY_GUEST, PANIC),
 }
 ENDINGS = ("stopped", "shutdown", "crashed")
 _AUTODESTROY = "VIR_DOMAIN_START_AUTODESTROY"
@@ -112,7 +114,9 @@ class Endings:
 
     def tells(self, tid: int, fields: Mapping[str, Value]) -> None:
         """A monitor tells the daemon something, which it handles in this thread."""
-        event = fields.get("event")
+        event, before = fields.get("event"), self._told.get(tid)
+        if event == "STOP" and before and before.event == _PANICKED:
+            return  # which is why it stands still
         if isinstance(event, str):
             self._told.put(tid, MonitorEvent(event, _reason(fields.get("details"))))
 
@@ -185,6 +189,8 @@ class Endings:
             return self._by_monitor(told, event, key, guest)
         if known := _DETAILS.get((event.event, event.detail)):
             return Cause(known[0], {"reason": known[1]})
+        if event.event == "resumed":
+            return self._stopping.pop(key)  # as its on_crash or on_poweroff says
         if event.event not in ENDINGS:
             return None
         if known_before := self._stopping.get(key):
@@ -214,7 +220,8 @@ class Endings:
         if told.event == "BLOCK_IO_ERROR":
             return Cause(BY_IO_ERROR, {"reason": reason or "io error"})
         if told.event != "SHUTDOWN":
-            return Cause(BY_GUEST, {"reason": told.event.lower()})
+            why = PANIC if told.event == _PANICKED else told.event.lower()
+            return Cause(BY_GUEST, {"reason": why})
         if reason is not None and reason.startswith("guest-"):
             details: dict[str, Value] = {"reason": reason}
             if asked := [one for _, one in self._asks(key) if not one.quits]:
