@@ -229,7 +229,7 @@ def test_guest_that_panics_and_goes_on(place: Place):
     guest = place.daemon.create("panics", text)
 
     def of_guest(event: Event) -> bool:
-        return event["type"] == "domain" and event["domain"]["name"] == guest.name
+        return event["type"] == "domain" and bool(event["domain"]["name"] == guest.name)
 
     place.tracer.wait_for(lambda one: of_guest(one) and one["event"] == "crashed", count=2)
     place.daemon.virsh("destroy", guest.name)

@@ -190,7 +190,9 @@ class Endings:
         if known := _DETAILS.get((event.event, event.detail)):
             return Cause(known[0], {"reason": known[1]})
         if event.event == "resumed":
-            return self._stopping.pop(key)  # as its on_crash or on_poweroff says
+            before = self._stopping.pop(key)
+            # as its on_crash says
+            return before if before and before.details.get("reason") == PANIC else None
         if event.event not in ENDINGS:
             return None
         if known_before := self._stopping.get(key):

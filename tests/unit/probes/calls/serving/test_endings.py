@@ -154,3 +154,16 @@ def test_what_a_monitor_tells_may_be_anything(endings: Endings, details: str | N
     assert causes(endings) == (None, None)
     told(endings, "RTC_CHANGE", details)
     assert causes(endings) == (None, None)
+
+
+def test_panic_is_why_a_guest_stands_still_and_goes_on(endings: Endings):
+    why = Cause("guest", {"reason": "guest-panic"})
+    endings.tells(VM_THREAD, {"event": "GUEST_PANICKED"})
+    endings.tells(VM_THREAD, {"event": "STOP"})
+    assert endings.cause(event("suspended"), VM_THREAD, None) == why
+    assert endings.cause(event("crashed", "panicked"), WORKER, None) == why
+    assert endings.cause(event("resumed"), VM_THREAD, None) == why
+    endings.tells(VM_THREAD, {"event": "RESUME"})
+    endings.tells(VM_THREAD, {"event": "STOP"})
+    assert endings.cause(event("suspended"), VM_THREAD, None) is None
+    assert endings.cause(event("resumed"), VM_THREAD, None) is None
