@@ -107,7 +107,7 @@ def test_most_of_a_poll_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None
     calls = fresh(follows_all=False)
     calls.feed(known())
     followed: list[bytes] = []
-    monkeypatch.setattr(calls, "_follow", lambda raws, ended: followed.extend(raws))
+    monkeypatch.setattr(calls._following, "follow", lambda raws, ended: followed.extend(raws))
     raws = [raw for n in range(500) for raw in pair(1000 * n, 1 + n % 3, 10 + n, n % 2)]
     ended = calls_of(calls.feed(raws))
     assert not followed
@@ -124,14 +124,14 @@ def test_results_that_are_others_each_time_are_not_followed_either(
     results = [*range(40), 7, 7, 7, -1, 8, 9, 9, 9]
     raws = [raw for n, result in enumerate(results) for raw in changing(1000 * n, n, result)]
     followed: list[bytes] = []
-    follow = quick._follow
+    follow = quick._following.follow
 
     def counted(raws: Iterable[bytes], ended: list[Event]) -> None:
         raws = list(raws)
         followed.extend(raws)
         follow(raws, ended)
 
-    monkeypatch.setattr(quick, "_follow", counted)
+    monkeypatch.setattr(quick._following, "follow", counted)
     fast = [
         call for at in range(0, len(raws), 6) for call in calls_of(quick.feed(raws[at : at + 6]))
     ]

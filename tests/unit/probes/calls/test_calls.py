@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Pairing of records: a model of the kernel's side makes calls and loses records; the reader
-tells exactly what is left.
-"""
+"""Calls put together: what they cause and what they are alike in, whatever comes in."""
 
 from __future__ import annotations
 
 import json
 import os
 import struct
-from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import given, settings
@@ -16,7 +13,7 @@ from hypothesis import strategies as st
 
 from log.events import BY_CALL, NO_CALL, Call, Caller, DomainEvent, Event, Lost
 from log.render import jsonl, text, xml
-from log.values import CutText, Value
+from log.values import Value
 from probes.api.load import load_api
 from probes.calls.calls import Calls
 from probes.calls.parts.open import MOST_CHILDREN, MOST_LOOKED_AT, Extra, Message
@@ -69,188 +66,6 @@ def argument(call: Event, name: str) -> Any:
     """None where the arguments were lost."""
     assert isinstance(call, Call)
     return call.args.values[name] if call.args else None
-
-
-# conservation
-
-
-@dataclass
-class Frame:
-    number: int  # of the call: its argument, and half its result
-    seq: int
-    entry_lost: bool
-
-
-@dataclass
-class Kernel:
-    """What trace.bpf.c sends: calls nest in threads, and records get lost."""
-
-    raws: list[bytes] = field(default_factory=list)
-    stacks: dict[int, list[Frame]] = field(default_factory=dict)
-    seqs: dict[int, int] = field(default_factory=dict)
-    time: int = 0
-    made: int = 0
-    uncounted: int = 0  # calls of which no record is left
-    finished: list[int] = field(default_factory=list)  # in order of their return
-    unfinished: set[int] = field(default_factory=set)
-    without_args: set[int] = field(default_factory=set)
-
-    def _head(self, kind: int, flags: int, tid: int, seq: int, depth: int) -> bytes:
-        self.time += 1
-        return records.HEAD.pack(kind, depth, flags, 0, self.time, 0, tid, seq, 0, 1)
-
-    def enter(self, tid: int, lost: bool) -> None:
-        stack = self.stacks.setdefault(tid, [])
-        self.seqs[tid] = seq = self.seqs.get(tid, 0) + 1
-        self.made += 1
-        if not lost:
-            head = self._head(
-                records.REC_ENTRY, len(stack) << records.REC_LEVEL, tid, seq, min(len(stack), 255)
-            )
-            self.raws.append(head + struct.pack("<Q6Q", 0, self.made, 0, 0, 0, 0, 0))
-            self.unfinished.add(self.made)
-        stack.append(Frame(self.made, seq, lost))
-
-    def leave(self, tid: int, lost: bool) -> None:
-        stack = self.stacks.get(tid)
-        if not stack:
-            return
-        frame = stack.pop()
-        if lost:
-            self.uncounted += frame.entry_lost
-            return
-        head = self._head(
-            records.REC_RETURN,
-            records.REC_ENTRY_LOST if frame.entry_lost else 0,
-            tid,
-            frame.seq,
-            len(stack),
-        )
-        self.raws.append(head + struct.pack("<QQ", self.time - 1, 2 * frame.number))
-        self.finished.append(frame.number)
-        self.unfinished.discard(frame.number)
-        if frame.entry_lost:
-            self.without_args.add(frame.number)
-
-    def jump(self, tid: int, count: int) -> None:
-        """Out of so many calls, which never return."""
-        for _ in range(min(count, len(self.stacks.get(tid, [])))):
-            self.uncounted += self.stacks[tid].pop().entry_lost
-
-
-steps = st.lists(
-    st.tuples(
-        st.integers(1, 3),
-        st.sampled_from(["enter", "enter", "leave", "leave", "jump"]),
-        st.sampled_from([False, False, True]),
-        st.integers(1, 3),
-    ),
-    max_size=60,
-)
-
-
-@given(steps, st.integers(1, 7))
-def test_every_call_is_told_once_or_counted_as_lost(steps, batch):
-    kernel = Kernel()
-    for tid, what, lost, count in steps:
-        if what == "jump":
-            kernel.jump(tid, count)
-        else:
-            (kernel.enter if what == "enter" else kernel.leave)(tid, lost)
-    calls = new_calls([row("virEventRemoveTimeout")])
-    events: list[Call] = []
-    for at in range(0, len(kernel.raws), batch):
-        events += calls_of(calls.feed(kernel.raws[at : at + batch]))
-    events += calls_of(calls.close())
-    assert calls.open_calls() == 0
-    for stack in kernel.stacks.values():
-        kernel.uncounted += sum(frame.entry_lost for frame in stack)
-
-    finished = [event for event in events if event.unfinished is None]
-    assert [event.ret for event in finished] == [2 * number for number in kernel.finished]
-    assert [argument(event, "timer") for event in finished] == [
-        None if number in kernel.without_args else number for number in kernel.finished
-    ]
-    unfinished = [event for event in events if event.unfinished is not None]
-    assert sorted(argument(event, "timer") for event in unfinished) == sorted(kernel.unfinished)
-    assert kernel.made == len(events) + kernel.uncounted
-    assert calls.ended_without_entry.total() == len(kernel.without_args)
-
-
-@given(steps)
-def test_a_thread_that_exits_leaves_no_call_open(steps):
-    kernel = Kernel()
-    calls = new_calls([row("virEventRemoveTimeout")])
-    events: list[Call] = []
-    for tid, what, _, _ in steps:
-        if what == "jump":
-            events += calls_of(calls.feed(kernel.raws))
-            kernel.raws.clear()
-            events += calls_of(calls.thread_exited(tid))
-            kernel.stacks.pop(tid, None)
-        else:
-            (kernel.enter if what == "enter" else kernel.leave)(tid, False)
-    events += calls_of(calls.feed(kernel.raws) + calls.close())
-    assert len(events) == kernel.made
-    assert {event.unfinished for event in events} <= {None, "process exited", "still running"}
-    assert sorted(argument(event, "timer") for event in events) == list(range(1, kernel.made + 1))
-
-
-# long strings
-
-
-def long_call(string: str, chunks_lost: set[int]) -> list[bytes]:
-    """virDomainLookupByName's entry with a name of several chunks, and its return."""
-    plan, data = row("virDomainLookupByName").entry, string.encode()
-    (name,) = (text for text in plan.texts if plan.ops[text.op].keep == LIMITS.string)
-    raw = bytearray(
-        records.HEAD.pack(records.REC_ENTRY, 0, records.REC_LONG, 0, 1, 0, 1, 1, 0, 1).ljust(
-            plan.fixed, b"\0"
-        )
-    )
-    struct.pack_into("<Q", raw, name.source, 0x1000)
-    struct.pack_into("<i", raw, name.slot, min(len(data), name.size))
-    first = data[: name.size]
-    raws = [bytes(raw + first + bytes(((len(first) + 8) & ~7) - len(first)))]
-    if len(data) >= name.size:
-        for offset in range(name.size, len(data) + 1, records.CHUNK_BYTES - 1):
-            rest = data[offset : offset + records.CHUNK_BYTES - 1]
-            kept = rest[: max(0, LIMITS.string - offset)]
-            head = records.HEAD.pack(records.REC_CHUNK, 0, 0, name.op, 2, 0, 1, 1, 0, 1)
-            got = min(len(rest) + 1, records.CHUNK_BYTES)
-            raws.append(head + records.CHUNK.pack(offset, got) + kept + bytes((-len(kept)) % 8))
-    raws = [raw for at, raw in enumerate(raws) if at == 0 or at not in chunks_lost]
-    head = records.HEAD.pack(records.REC_RETURN, 0, 0, 0, 3, 0, 1, 1, 0, 1)
-    returns = row("virDomainLookupByName").ret
-    assert returns is not None
-    return [*raws, (head + struct.pack("<QQ", 1, 0)).ljust(returns.fixed, b"\0")]
-
-
-@given(
-    st.one_of(
-        st.integers(0, 20000),
-        st.sampled_from([1023, 1024, 1025, 4095, 4096, 4097, 5118, 5119, 5120]),
-    ),
-    st.integers(0, 25),
-)
-def test_a_long_string_is_put_together(length, shift):
-    string = "".join(chr(ord("a") + (i + shift) % 26) for i in range(length))
-    (call,) = new_calls([row("virDomainLookupByName")]).feed(long_call(string, set()))
-    name = argument(call, "name")
-    assert name == (string if length <= LIMITS.string else CutText(string[: LIMITS.string], length))
-
-
-@given(st.integers(1024, 20000), st.sets(st.integers(1, 6), min_size=1))
-def test_a_string_with_lost_parts_is_a_beginning_of_it(length, lost):
-    string = "".join(chr(ord("a") + i % 26) for i in range(length))
-    (call,) = new_calls([row("virDomainLookupByName")]).feed(long_call(string, lost))
-    name = argument(call, "name")
-    if isinstance(name, str):
-        assert name == string
-    else:
-        assert isinstance(name, CutText)
-        assert string.startswith(name.text)
-        assert name.length in (None, length)
 
 
 # garbage

@@ -58,9 +58,9 @@ def test_monitor_or_agent_that_does_not_answer(calls: Calls, to_agent: bool):
 def test_call_that_waits_for_another_ones_job(calls: Calls):
     """It is told by the call that has it."""
     holder, waiting = begin(calls, 7), begin(calls, 8, 2, at=50)
-    calls._in_call(BEGINS_JOB, holder, 7, 1, JOB)
+    calls._inner.in_call(BEGINS_JOB, holder, 7, 1, JOB)
     calls._jobs.begun(7, 2)
-    calls._in_call(BEGINS_JOB, waiting, 8, 3, JOB)
+    calls._inner.in_call(BEGINS_JOB, waiting, 8, 3, JOB)
     first, second = calls.under_way(100)
     assert first.held_by is None and second.where == "waiting for the domain's job"
     assert second.held_by and second.held_by["id"] == calls._open.id(holder, 7)
@@ -80,7 +80,7 @@ def test_job_that_was_begun_before_tracing():
     calls = new_calls([row("virDomainSuspend")], elder=Elder())
     for tid, number in ((8, 1), (9, 2)):
         waiting = begin(calls, tid, number)
-        calls._in_call(BEGINS_JOB, waiting, tid, 3, {**JOB, "arg0": tid})
+        calls._inner.in_call(BEGINS_JOB, waiting, tid, 3, {**JOB, "arg0": tid})
     assert calls.unexplained(3) == [] and calls.unexplained(4) == [(PID, 8), (PID, 9)]
     assert [one.held_by for one in calls.under_way(100)] == [{"function": "virDomainSave"}, None]
     assert calls._waits.gave_up(8, 100) == {"function": "virDomainSave"}
