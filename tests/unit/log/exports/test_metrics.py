@@ -294,3 +294,20 @@ def test_what_names_series_has_room_for_so_many(monkeypatch: pytest.MonkeyPatch)
     calls = {one.labels["function"]: one.value for one in found if "function" in one.labels}
     rules = {one.labels["rule"] for one in found if "rule" in one.labels}
     assert len(calls) == 4 and len(rules) == 3, "the rest is counted together"
+
+
+def test_so_many_connections_are_open_together(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(exposition, "_MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(exposition, "_REQUEST_SECONDS", 1000.0)
+    port = free_port()
+    metrics = Metrics(f"127.0.0.1:{port}")
+    metrics.write([WRITE])  # begins
+    waiting = [socket.create_connection(("127.0.0.1", port), timeout=SOON) for _ in range(4)]
+    for one in waiting[2:]:
+        assert one.recv(1) == b"", "it is one too many"
+    for one in waiting[:2]:  # these are heard
+        one.send(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert one.recv(12) == b"HTTP/1.0 200"
+    for one in waiting:
+        one.close()
+    metrics.close()

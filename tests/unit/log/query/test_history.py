@@ -9,6 +9,10 @@ import os
 import pytest
 
 from log.events import Call, DomainEvent, Event, VerdictInfo, call_id
+from log.query import history
+from log.query.history import with_renames
+from log.query.query import Query
+from log.recording.index import Indexes
 from log.render import jsonl
 from log.values import Handle, Values, Xml
 from log.verbs.commands import show_log, show_report
@@ -176,3 +180,17 @@ def test_definition_that_fails_or_is_denied_is_about_what_it_names(tmp_path, cap
     assert seconds(capsys, path, "--object", "a & b") == [1]
     assert seconds(capsys, path, "--uuid", UUID) == [1]
     assert seconds(capsys, path, "--object", "db") == [2]
+
+
+def test_renames_that_are_followed_have_a_limit_that_is_said(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(history, "MOST_RENAMED", 2)
+    path, said = tmp_path / "lines", list[str]()
+    asked = Query(objects=("web*",))
+    renames = [rename(n, f"web{n}", f"db{n}", str(n)) for n in range(2)]
+    path.write_text("".join(map(jsonl.line, renames)))
+    assert with_renames(asked, [str(path)], Indexes(), said.append).renamed == ("0", "1")
+    assert not said, "there is room for so many"
+    renames += [rename(n, f"web{n}", f"db{n}", str(n)) for n in range(2, 9)]
+    path.write_text("".join(map(jsonl.line, renames)))
+    assert with_renames(asked, [str(path)], Indexes(), said.append).renamed == ("0", "1")
+    assert said == ["more than 2 domains were renamed so: not all are followed"]

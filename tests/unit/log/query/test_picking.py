@@ -6,6 +6,7 @@ them; that answers are those of a look at each line is tested in test_truth.
 from __future__ import annotations
 
 from log.events import Command, call_id
+from log.query import picking
 from log.query.past import MOST_KEPT, Past, Window
 from log.query.picking import Picker
 from log.query.query import Query
@@ -54,3 +55,15 @@ def test_all_is_given_where_nothing_is_chosen() -> None:
     picker, window = Picker(Query(nested=True, alone=True)), Window()
     lines = line(DESTROY) + line(call_on("db"))
     assert b"\n".join(picker.piece(lines, window)) + b"\n" == lines
+
+
+def test_so_many_calls_are_waited_for(monkeypatch) -> None:
+    monkeypatch.setattr(picking, "MOST_AWAITED", 2)
+    picker, window = Picker(Query(objects=("web1",))), Window()
+    for number in range(5):
+        inner = call_on("web1")._replace(tid=9, time=START + 1, parent=call_id(number, START))
+        assert len(list(picker.piece(line(inner), window))) == 1
+    caller = CALLER._replace(cmdline=None)  # it names web1
+    parents = [call_on("db")._replace(tid=tid, caller=caller) for tid in range(5)]
+    found = [bool(list(picker.piece(line(parent), window))) for parent in parents]
+    assert found == [True, True, False, False, False], "the others are not meant themselves"

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from log.events import BEGUN, Call, Event, Reads
+from log.events import BEGUN, Call, Event, Reads, call_id
 from log.recording.counting import EVERY_NS, Counting
 from tests.unit.log_samples import CALLER, START, call_on
 
@@ -81,3 +81,15 @@ def shown(event: Event) -> Event:
     if type(event) is Call or type(event) is Reads:
         return event._replace(alike=None)
     return event
+
+
+def test_so_many_events_wait_for_the_call_that_they_were_made_for(monkeypatch) -> None:
+    monkeypatch.setattr("log.recording.counting.MOST_HELD", 3)
+    read = call_on("vm1")._replace(write=False, function="virDomainGetInfo")
+    inner = [read._replace(tid=n, time=START + n, parent=call_id(1, START)) for n in range(2, 9)]
+    counting = Counting()
+    assert list(counting.of(inner, START)) == inner[3:], "the first three are held"
+    assert list(counting.of([read._replace(tid=1)], START)) == []
+    reads = [event for event in counting.rest() if type(event) is Reads]
+    assert sorted((event.calls, event.caused) for event in reads) == [(1, False), (3, True)]
+    assert list(counting.of(inner[:3], START)) == [], "there is room again"

@@ -644,3 +644,24 @@ def test_query_believes_nobody_whose_word_alone_says_for_whom_a_call_is(folder, 
     record(folder, [proved], [alone])
     assert calls(replay(folder, query=query)[0]) == [proved]
     assert calls(replay(folder, query=Query(users=("nobody",)))[0]) == [proved, alone]
+
+
+def test_so_many_rows_of_indexes_are_kept_in_memory(folder, monkeypatch):
+    for number in range(3):
+        with recorder(folder) as made:
+            made.write([destroy(number)])
+    rows = [len(index(path).rows) for path in segments(folder)]
+    monkeypatch.setattr("log.recording.index.MOST_READ", sum(rows[:2]))
+    indexes, kept = Indexes(), []
+    for path in segments(folder):
+        with path.open("rb") as file:
+            kept.append(indexes.of(file.fileno()) is indexes.of(file.fileno()))
+    assert kept == [True, True, False]
+
+
+def test_frame_has_a_limit_however_much_comes_together(folder):
+    long = destroy(0)._replace(comm="x" * 300_000)
+    record(folder, [long] * 9)
+    found = [one for path in segments(folder) for one in frames(path.open("rb").read)]
+    sizes = [one.data.count(b'"function"') for one in found if isinstance(one, Content)]
+    assert sum(sizes) == 9 and max(sizes) == 4, "as many as first are over 1 MiB"

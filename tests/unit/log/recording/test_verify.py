@@ -280,3 +280,11 @@ def test_hostile_names_in_a_record_are_no_commands_to_the_terminal(tmp_path):
         )
     report = verify(str(folder))
     assert all(line.isprintable() for line in report.lines())
+
+
+def test_list_of_faults_has_a_limit():
+    found = module.Findings()
+    for number in range(1500):
+        found.fault(str(number))
+    assert found.faults == [str(number) for number in range(1000)]
+    assert not found.is_intact

@@ -133,3 +133,17 @@ def test_duration_is_in_its_step(ns) -> None:
 
     step = duration_step(ns)
     assert begin(step) <= ns < max(begin(step + 1), begin(step + 2))
+
+
+def test_functions_have_a_limit_and_the_others_share_a_row(monkeypatch) -> None:
+    monkeypatch.setattr("log.report.story.MOST_FUNCTIONS", 3)
+    calls = [DESTROY._replace(function=f"virDomain{number}") for number in range(9)]
+    story, _, _ = told(*calls, *calls)
+    assert list(story.functions) == ["virDomain0", "virDomain1", "virDomain2", ""]
+    counts = [sum(count for _, _, count in grid.cells()) for grid in story.functions.values()]
+    assert counts == [2, 2, 2, 12]
+
+
+def test_domain_has_so_many_names() -> None:
+    _, (domain,), _ = told(*(call_on(f"web{number}") for number in range(50)))
+    assert domain.names == [f"web{number}" for number in range(8)]
