@@ -393,3 +393,9 @@ def test_functions_without_a_stub_are_covered_where_everything_is_meant(
 def test_garbage_is_no_policy(garbage):
     assert summary.read_summary(garbage) is None
     summary.read_summary(layout.MAGIC + garbage)
+
+
+@pytest.mark.parametrize("size", [0, 5, coverage.MOST_ENVIRONMENT, 3 * coverage.MOST_ENVIRONMENT])
+def test_of_an_environment_so_much_is_looked_at(tmp_path, size):
+    proc = environment(tmp_path, 100, b"x" * size)
+    assert len(coverage._environment(100, proc)) == min(size, 1 << 20)

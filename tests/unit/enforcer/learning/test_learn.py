@@ -15,7 +15,7 @@ import pytest
 
 from enforcer import commands
 from enforcer.judging.judge import Judge
-from enforcer.learning import seen
+from enforcer.learning import evidence, seen
 from enforcer.learning.generalise import NEVER, literal, shape_of
 from enforcer.policy.reading.reading import read_policy
 from enforcer.rehearsal.facts import facts_of
@@ -215,3 +215,21 @@ def test_memory_has_a_limit_that_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(seen, "MOST_DEEDS", 3)
     text = learned(tmp_path, *(served(n, args=on(f"web{n}")) for n in range(9)))
     assert "# 6 calls were left out: there are too many different ones" in text
+
+
+def test_programs_that_are_named_have_a_limit(tmp_path):
+    events = [
+        served(n, client=client(exe=f"/usr/bin/tool{n}", cmdline=(f"tool{n}",))) for n in range(9)
+    ]
+    (line,) = [one for one in learned(tmp_path, *events).splitlines() if " calls on " in one]
+    assert re.findall(r"tool\d", line) == ["tool0", "tool1", "tool2", "tool3"]
+    assert line.startswith("# 9 calls on 1 day by ")
+
+
+def test_list_of_what_is_not_learned_has_a_limit_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "MOST_LISTED", 2)
+    failed = [served(n, client=client(f"user{n}", 2000 + n), failed=True, ret=-1) for n in range(9)]
+    text = learned(tmp_path, *twice(served()), *failed)
+    listed = [line for line in text.splitlines() if f"since {seen.FAILED}" in line]
+    assert len(listed) == 2
+    assert "# ... and 7 more kinds" in text.splitlines()

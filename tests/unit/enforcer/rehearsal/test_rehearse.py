@@ -492,3 +492,11 @@ def test_lines_of_others_are_counted(capsys, tmp_path):
     path.write_text(path.read_text() + 'no event\n{"type":"call","time":1}\n[]\n')
     _, lines, _ = run(capsys, tmp_path, KEEP, path)
     assert lines[0] == "3 lines are no event; left out"
+
+
+def test_number_of_new_denials_has_a_limit(capsys, tmp_path):
+    file = lines_file(tmp_path / "calls", [served()])
+    assert run(capsys, tmp_path, KEEP, file, "--allow-new-denials", 1 << 40)[0] == 0
+    with pytest.raises(SystemExit):
+        run(capsys, tmp_path, KEEP, file, "--allow-new-denials", (1 << 40) + 1)
+    assert "is not a number of calls" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import threading
@@ -10,7 +11,9 @@ from functools import partial
 
 import pytest
 
-from probes.kernel.links import MOST_TOGETHER, Links, close_together
+from log.errors import TraceError
+from probes.kernel import links
+from probes.kernel.links import MOST_TOGETHER, Links, Probe, close_together
 
 
 def test_another_process_is_the_last_to_let_go(monkeypatch) -> None:
@@ -63,3 +66,22 @@ def test_without_room_for_threads_they_are_closed_one_after_the_other(monkeypatc
     closed: list[int] = []
     close_together([partial(closed.append, number) for number in range(40)])
     assert closed == [*range(40)]
+
+
+@pytest.mark.parametrize(("seconds", "tries"), [(0.0, links.MOST_TRIES), (1.0, 6), (10.0, 1)])
+def test_search_for_what_cannot_be_probed_ends(monkeypatch, seconds: float, tries: int) -> None:
+    """After so many tries, or when it takes too long; what was not found is left out."""
+    now, tried = [0.0], []
+
+    def refuse(program: int, path: str, offsets: list[int], *rest: object, **more: object) -> int:
+        tried.append(len(offsets))
+        now[0] += seconds
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(links.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(links.bpf, "link_uprobes", refuse)
+    probes = [Probe(offset, 0, at_return=False) for offset in range(512)]
+    with pytest.raises(TraceError, match="can't probe the instruction"):
+        Links("/nowhere", probes, 0, 0, multi=True)
+    # each half of what was split is asked for once more
+    assert tries <= len(tried) <= tries + 16

@@ -69,3 +69,11 @@ def test_the_number_of_sums_has_a_limit(now) -> None:
     for account in range(1, 10_000):
         held.add(f"/{account}", "no", account)
     assert len(told(held.take(last=True))) <= 2 * refusals.MOST_OF_OTHERS
+
+
+def test_root_has_a_limit_too(now) -> None:
+    held = Refusals()
+    for number in range(300):
+        held.add(f"/{number}", "no")
+    assert told(held.take()) == [(f"/{number}", "no") for number in range(100)]
+    assert told(held.take(last=True)) == [("/299", "no (and 199 other files)")]
