@@ -7,12 +7,13 @@ import errno
 import os
 import subprocess
 import threading
+import time
 from functools import partial
 
 import pytest
 
 from log.errors import TraceError
-from probes.kernel import links
+from probes.kernel import bpf, links
 from probes.kernel.links import MOST_TOGETHER, Links, Probe, close_together
 
 
@@ -78,8 +79,8 @@ def test_search_for_what_cannot_be_probed_ends(monkeypatch, seconds: float, trie
         now[0] += seconds
         raise OSError(errno.EINVAL, "Invalid argument")
 
-    monkeypatch.setattr(links.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(links.bpf, "link_uprobes", refuse)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(bpf, "link_uprobes", refuse)
     probes = [Probe(offset, 0, at_return=False) for offset in range(512)]
     with pytest.raises(TraceError, match="can't probe the instruction"):
         Links("/nowhere", probes, 0, 0, multi=True)

@@ -12,6 +12,7 @@ import pytest
 
 from probes.host.daemons import stacks
 from probes.host.daemons.stacks import Stacks, _File
+from probes.host.looking import opening, slow
 from probes.host.looking.maps import Mapping
 from probes.internals.elf import Symbol
 from probes.internals.flow import NOTHING, Flow
@@ -47,14 +48,14 @@ def test_so_much_code_of_a_file_is_followed(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_so_many_files_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacks, "MOST_FILES", 3)
-    monkeypatch.setattr(stacks.slow, "may_hang", lambda *_: False)
+    monkeypatch.setattr(slow, "may_hang", lambda *_: False)
     opened: list[int] = []
 
     def open_mapped(*_: object) -> int:
         opened.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
         return opened[-1]
 
-    monkeypatch.setattr(stacks.opening, "open_mapped", open_mapped)
+    monkeypatch.setattr(opening, "open_mapped", open_mapped)
     reader = Stacks()
     before = len(os.listdir("/proc/self/fd"))
     for inode in range(10):
