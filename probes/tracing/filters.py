@@ -15,7 +15,7 @@ from log.filters.about import ended_so, is_about, is_one_of, names_of, wants_fun
 from probes.api.table import Function
 from probes.kernel import records
 from probes.kernel.globs import compile_globs
-from probes.kernel.loading.program import Program
+from probes.kernel.loading.shared import Shared
 
 _WILD = set("*?[")
 
@@ -78,17 +78,17 @@ class Filters:
         wanted = [glob for glob in self.functions if not glob.startswith("!")]
         return bool(wanted) and not any(fnmatch.filter(names, glob) for glob in wanted)
 
-    def settings(self, program: Program, self_pid: int) -> bytes:
+    def settings(self, shared: Shared, self_pid: int) -> bytes:
         """The settings for the kernel, not ready yet; fills its filter maps."""
-        program.allow("pids", (pid.to_bytes(4, "little") for pid in self.pids))
-        program.allow("uids", (uid.to_bytes(4, "little") for uid in self.uids))
+        shared.allow("pids", (pid.to_bytes(4, "little") for pid in self.pids))
+        shared.allow("uids", (uid.to_bytes(4, "little") for uid in self.uids))
         names = () if self.has_wild_names else self.comms
-        program.allow(
+        shared.allow(
             "comms", (name.encode(errors="surrogateescape")[:15].ljust(16, b"\0") for name in names)
         )
         automaton = compile_globs(self.objects) if self.objects else None
         if automaton:
-            program.glob[: 8 * 256] = b"".join(
+            shared.glob[: 8 * 256] = b"".join(
                 bits.to_bytes(8, "little") for bits in automaton.accepts
             )
         return records.SETTINGS.pack(

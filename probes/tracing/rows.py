@@ -15,7 +15,8 @@ from probes.host.looking.maps import ENFORCER
 from probes.internals import private
 from probes.kernel import records
 from probes.kernel.links import Probe
-from probes.kernel.loading.program import NONE, PAIR, RETS, Program
+from probes.kernel.loading.features import NONE, PAIR, RETS
+from probes.kernel.loading.shared import Shared
 from probes.kernel.records import VERDICT_FUNCTION
 from probes.plans import functions as plans
 from probes.plans.functions import verdict_plan
@@ -53,12 +54,12 @@ class Rows:
     """
 
     def __init__(
-        self, program: Program, table: ApiTable, filters: Filters, limits: Limits, *, way: str
+        self, shared: Shared, table: ApiTable, filters: Filters, limits: Limits, *, way: str
     ) -> None:
         self.rows: list[PlanRow] = []
         self.undecoded: list[str] = []  # functions whose description can't be made a plan of
         self.counted: list[str] = []  # functions whose calls the kernel counts, by their place
-        self._program = program
+        self._shared = shared
         self._table = undescribed.with_private(table)
         self._filters = filters
         self._limits = limits
@@ -123,7 +124,7 @@ class Rows:
         """
         stub = self.rows[row].stub
         if target.layout.name and 0 <= stub < records.MAX_VERDICT_ROWS:
-            self._program.verdict_rows[8 * stub : 8 * stub + 8] = row.to_bytes(8, "little")
+            self._shared.verdict_rows[8 * stub : 8 * stub + 8] = row.to_bytes(8, "little")
 
     def _function(self, name: str, library: str) -> Function:
         return (
@@ -260,7 +261,7 @@ class Rows:
     def _counts(self, function: Function, flags: int) -> int:
         """The place, from 1, where the kernel counts the function's calls; 0: it does not."""
         if (
-            self._program.counts is None
+            self._shared.counts is None
             or flags & _TOLD
             or not flags & records.PLAN_WANTED
             or function.name not in self._table.by_name
@@ -305,9 +306,9 @@ class Rows:
             )
             self.rows.append(row)
         self._number[key] = number
-        size, program = records.PLAN_SIZE, self._program
-        program.entry_plans[number * size : (number + 1) * size] = row.entry.pack()
-        program.return_plans[number * size : (number + 1) * size] = (row.ret or row.entry).pack()
+        size, shared = records.PLAN_SIZE, self._shared
+        shared.entry_plans[number * size : (number + 1) * size] = row.entry.pack()
+        shared.return_plans[number * size : (number + 1) * size] = (row.ret or row.entry).pack()
         return number
 
 

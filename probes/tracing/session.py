@@ -49,7 +49,7 @@ from probes.host.processes.tree import Tree
 from probes.host.processes.users import Users
 from probes.internals.private import DISPATCH
 from probes.kernel import records
-from probes.kernel.loading.program import NONE, PAIR, RETS
+from probes.kernel.loading.features import NONE, PAIR, RETS
 from probes.kernel.rings.reader import SETTLED_NS, Reader, key_of, time_of
 from probes.plans.meaning.captured import Limits
 from probes.tracing.attachments import Attachments, listed
@@ -105,12 +105,12 @@ class Session:
             )
         # which object it is matters only where all is seen that gives references up
         limits = options.limits._replace(tells_apart=options.filters.plumbing)
-        self._rows = Rows(self._program, table, options.filters, limits, way=way.name)
+        self._rows = Rows(self._program.shared, table, options.filters, limits, way=way.name)
         self._daemons = Daemons()
-        program = self._program
+        shared = self._program.shared
         self._counts = (
-            KernelCounts(program.counts, program.begun, self._rows.counted, program.stripes)
-            if program.counts and program.begun
+            KernelCounts(shared.counts, shared.begun, self._rows.counted, shared.stripes)
+            if shared.counts and shared.begun
             else None
         )
         self.counted: list[Counted] = []  # in the end, calls that were only counted
@@ -120,17 +120,19 @@ class Session:
         self._detached = self._stopped = False
         filters = options.filters
         self._shown = Shown(None if filters.keeps_all else filters.keeps)
-        self._clock = WallClock(seen=self._program.settings)
+        self._clock = WallClock(seen=self._program.shared.settings)
         self._users = Users()
         self._processes = Processes(user_name=self._users.name, full_cmdlines=options.full_cmdlines)
-        self._reader = Reader(self._program.rings)
-        self._losses = Losses(self._program.users, self._program.settings, self._processes.user)
+        self._reader = Reader(self._program.shared.rings)
+        self._losses = Losses(
+            self._program.shared.users, self._program.shared.settings, self._processes.user
+        )
         self._tree = Tree(os.getpid()) if filters.tree else None
         self._before = Before(self._daemons)
         self._guests = Guests(self._sender, self._daemons.is_daemon)
         self._tasks = Tasks(self._processes, self._daemons, self._tree.add if self._tree else None)
         self._owners = Owners()
-        self._left = coroutines.Left(self._program.copies_no_stacks, self._owners)
+        self._left = coroutines.Left(self._program.shared.copies_no_stacks, self._owners)
         self._remembering: Turns[int] = Turns()  # processes whose mappings are to be remembered
         targets = Targets(options.libraries, finds_returns=way.name == RETS)
         self._attachments = Attachments(
@@ -174,10 +176,10 @@ class Session:
         """
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, min(PRIORITY, os.getpriority(os.PRIO_PROCESS, 0)))
-        program, filters = self._program, self._options.filters
-        settings = filters.settings(program, os.getpid())
-        program.settings[: len(settings)] = settings
-        program.settings[records.SPARE] = self._way.spares_confined.to_bytes(4, "little")
+        shared, filters = self._program.shared, self._options.filters
+        settings = filters.settings(shared, os.getpid())
+        shared.settings[: len(settings)] = settings
+        shared.settings[records.SPARE] = self._way.spares_confined.to_bytes(4, "little")
         events = self._attachments.start(say)
         self._rows.keep()
         unknown = filters.unknown(self._rows.names())
@@ -201,7 +203,7 @@ class Session:
             self._left.run(REMEMBERING)
         self._clock.watch()
         self._processes.look_around()
-        program.settings[:4] = (1).to_bytes(4, "little")
+        shared.settings[:4] = (1).to_bytes(4, "little")
         # now: what begins from here on is seen
         pids = {mapping.pid for mapping in everything}
         self._before.scan(pids)
@@ -235,7 +237,7 @@ class Session:
         if self._detached:
             return
         self._detached = True
-        self._program.settings[:4] = bytes(4)
+        self._program.shared.settings[:4] = bytes(4)
         self._attachments.detach()
 
     def stop(self, least: int | None = None) -> list[Event]:

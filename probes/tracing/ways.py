@@ -16,14 +16,14 @@ from typing import NamedTuple
 from log.errors import TraceError
 from probes.internals import returns
 from probes.kernel.loading.confined import returns_kill_confined
-from probes.kernel.loading.program import CONFINED, NONE, PAIR, RETS, SESSION, has_session
+from probes.kernel.loading.features import CONFINED, NONE, PAIR, RETS, SESSION, has_session
 from probes.tracing import PROBE, RET
 
 
 class Way(NamedTuple):
     """How results are learnt."""
 
-    name: str  # of program.py's
+    name: str  # of features.py's
     spares_confined: bool = False  # no return probes in tasks under seccomp
     # whether a call that was left (longjmp) is taken to be left for good where nothing is mapped
     # that is known to copy stacks: if that is wrong, a return probe kills

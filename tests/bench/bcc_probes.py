@@ -13,7 +13,7 @@ import time
 
 import bcc
 
-from probes.kernel.loading.program import STUBS, stub_headers
+from probes.kernel.loading.compiling import STUBS, stub_headers
 
 
 def mend() -> None:

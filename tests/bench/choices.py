@@ -14,7 +14,7 @@ from probes.host.libraries.library import Target
 from probes.internals import returns
 from probes.kernel import bpf
 from probes.kernel.links import Links, Probe
-from probes.kernel.loading.program import CONFINED, RETURN_0
+from probes.kernel.loading.features import CONFINED, RETURN_0
 from tests.bench.cost import BURSTS, CALLS, CATCH_UP_MS, FUNCTION, QUICK_BURSTS
 from tests.bench.runs import Command, Programs, Rounds, call
 from tests.bench.table import Row

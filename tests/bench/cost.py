@@ -20,7 +20,8 @@ from probes.api.load import load_api
 from probes.host.libraries.library import Target
 from probes.kernel import bpf, records
 from probes.kernel.links import Links, Probe
-from probes.kernel.loading.program import RETURN_0, Program
+from probes.kernel.loading.features import RETURN_0
+from probes.kernel.loading.program import Program
 from probes.plans import functions as plans
 from probes.plans.meaning.captured import Limits
 from probes.plans.plan import Plan
@@ -77,10 +78,10 @@ class Cost:
         self._offset = dict(target.functions)[FUNCTION]
         self._null = bpf.load_program(RETURN_0, "null", sleepable=False, multi=True)
         self._program = Program(RING_BYTES)
-        settings = Filters().settings(self._program, os.getpid())
-        self._program.settings[: len(settings)] = settings
+        settings = Filters().settings(self._program.shared, os.getpid())
+        self._program.shared.settings[: len(settings)] = settings
         self._program.load()
-        self._program.settings[:4] = (1).to_bytes(4, "little")
+        self._program.shared.settings[:4] = (1).to_bytes(4, "little")
         self.lost = {OURS: 0, COUNTED: 0, BPFTRACE: 0}  # calls
 
     def ways(self) -> list[Way]:
@@ -169,12 +170,15 @@ class Cost:
     def _plans(self, entry: Plan, ret: Plan) -> Iterator[None]:
         """The kernel's half, with a reader that throws away what it reads."""
         program, size = self._program, records.PLAN_SIZE
-        program.entry_plans[:size], program.return_plans[:size] = entry.pack(), ret.pack()
+        program.shared.entry_plans[:size], program.shared.return_plans[:size] = (
+            entry.pack(),
+            ret.pack(),
+        )
         done = threading.Event()
 
         def read() -> None:
             while not done.wait(0.005):
-                for ring in program.rings.values():
+                for ring in program.shared.rings.values():
                     ring.drain()
                     ring.take()
 

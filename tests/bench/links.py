@@ -13,7 +13,7 @@ from statistics import median
 from probes.host.libraries.library import Target
 from probes.kernel import bpf
 from probes.kernel.links import Links, Probe
-from probes.kernel.loading.program import RETURN_0
+from probes.kernel.loading.features import RETURN_0
 from tests.bench.runs import Programs, Rounds
 from tests.bench.table import Row
 from tests.needs import PYTHON, ROOT

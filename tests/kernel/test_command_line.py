@@ -186,8 +186,8 @@ def test_missing_module_is_named_with_its_package(module, complaint, tmp_path):
 # with a compiler that fails
 COMPILED_ALREADY = """
 import os, sys
-from probes.kernel.loading import program
-program._compile = None
+from probes.kernel.loading import compiling
+compiling._compile = None
 import tracer
 status = tracer.main(["-d", "0", "-p", str(os.getpid())])
 print(status, sorted(sys.modules.keys() & {"bcc", "rich.console", "rich.table"}))

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from probes.kernel.loading import program
+from probes.kernel.loading.compiling import STUBS, stub_headers
+from probes.kernel.loading.features import has_uprobe_multi
 from tests.kernel.every_function import TIMES
 from tests.kernel.with_handles import MADE
 from tests.needs import PYTHON, ROOT
@@ -58,7 +59,7 @@ class Witness:
     def __init__(self) -> None:
         import bcc
 
-        if not program.has_uprobe_multi():
+        if not has_uprobe_multi():
             pytest.skip("no uprobe_multi on this kernel: the second counter needs it")
         symbols = subprocess.check_output(
             ["nm", "-D", "--defined-only", "--with-symbol-versions", LIBRARY], text=True
@@ -71,8 +72,8 @@ class Witness:
         self.names = [name.partition("@")[0] for _, _, name in public]
         # in this library code is where its addresses say: the first segments are mapped one to one
         offsets = [int(address, 16) for address, _, _ in public]
-        with program.stub_headers():
-            self._bpf = bcc.BPF(text=COUNTER.encode(), cflags=[f"-I{program.STUBS}"])
+        with stub_headers():
+            self._bpf = bcc.BPF(text=COUNTER.encode(), cflags=[f"-I{STUBS}"])
         function = self._bpf.load_func(b"count", bcc.BPF.KPROBE, None, 48)
         path = ctypes.create_string_buffer(LIBRARY.encode())
         places, cookies = (

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.kernel.loading.program import TWO_LINKS, has_session
+from probes.kernel.loading.features import TWO_LINKS, has_session
 from tests.kernel.conftest import CALLS, TO_FILE, TRACER, Run, bare, logged, read_facts
 from tests.needs import PATIENCE, PYTHON
 

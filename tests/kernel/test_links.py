@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from probes.kernel.loading.program import TWO_LINKS, has_session
+from probes.kernel.loading.features import TWO_LINKS, has_session
 from tests.kernel.conftest import CALLS, Run
 from tests.needs import PYTHON
 

@@ -16,7 +16,7 @@ import pytest
 
 from probes.internals.elf import read_elf
 from probes.kernel import bpf, links
-from probes.kernel.loading.program import RETURN_0, has_uprobe_multi
+from probes.kernel.loading.features import RETURN_0, has_uprobe_multi
 from probes.tracing import attachments
 from tests.kernel.conftest import CALLS, TO_FILE, TRACER, read_facts
 from tests.needs import PYTHON

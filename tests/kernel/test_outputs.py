@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.kernel.loading.program import has_may_goto
+from probes.kernel.loading.features import has_may_goto
 from tests.kernel.conftest import TRACER, Run, bare
 from tests.needs import PATIENCE, PYTHON
 

@@ -20,7 +20,7 @@ from probes.host.libraries.enforcers import NOT_BELIEVED, Enforcers
 from probes.host.libraries.modules import Modules
 from probes.host.libraries.symbols import Symbols
 from probes.host.looking import maps, opening
-from probes.kernel.loading.program import TWO_LINKS
+from probes.kernel.loading.features import TWO_LINKS
 from probes.verbs.processes import list_processes
 from tests.kernel.conftest import CALLS
 from tests.kernel.test_neighbours import count

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.kernel.loading.program import CONFINED, RETS, SESSION, TWO_LINKS, has_session
+from probes.kernel.loading.features import CONFINED, RETS, SESSION, TWO_LINKS, has_session
 from tests.kernel.conftest import CALLS, TO_FILE, Run, logged, read_facts
 from tests.needs import PATIENCE, PYTHON, rounds
 

@@ -5,7 +5,12 @@ compared.
 
 import platform
 
-from probes.kernel.loading.program import has_may_goto, has_session, has_sleepable, has_uprobe_multi
+from probes.kernel.loading.features import (
+    has_may_goto,
+    has_session,
+    has_sleepable,
+    has_uprobe_multi,
+)
 
 CHECKS = (has_uprobe_multi, has_session, has_sleepable, has_may_goto)
 

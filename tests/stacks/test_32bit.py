@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from probes.kernel.loading.program import SESSION
+from probes.kernel.loading.features import SESSION
 from tests.kernel.conftest import logged
 from tests.kernel.test_stacks import (
     IN_ANOTHER,

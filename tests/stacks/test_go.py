@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.kernel.loading.program import SESSION
+from probes.kernel.loading.features import SESSION
 from tests.kernel.test_stacks import (
     IN_ANOTHER,
     ROUNDS,

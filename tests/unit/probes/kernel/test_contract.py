@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from probes.kernel import contract, records
-from probes.kernel.loading.program import CONTRACTS, SOURCE, TASKS_SOURCE, whole
+from probes.kernel.loading.compiling import CONTRACTS, SOURCE, TASKS_SOURCE, whole
 
 TYPES = """
 #include <stdint.h>

@@ -26,13 +26,13 @@ TABLE = load_api(())
 @pytest.fixture
 def given() -> Rows:
     size = records.MAX_PLANS * records.PLAN_SIZE
-    program: Any = SimpleNamespace(
+    shared: Any = SimpleNamespace(
         entry_plans=bytearray(size),
         return_plans=bytearray(size),
         verdict_rows=bytearray(8 * records.MAX_VERDICT_ROWS),
         counts=None,
     )
-    return Rows(program, TABLE, Filters(plumbing=True), Limits(256, True), way="pair")
+    return Rows(shared, TABLE, Filters(plumbing=True), Limits(256, True), way="pair")
 
 
 def target(
@@ -93,7 +93,7 @@ def test_a_newer_description_is_decoded_as_far_as_it_is_understood(
     assert not table.warnings
     names = [f.name for f in table.functions[len(TABLE.functions) :]]
     assert names == ["virDomainFrobAll", "virDomainGetFrob", "virDomainGetHuge", "virDomainGetOdd"]
-    newer = Rows(given._program, table, Filters(), Limits(256, True), way="pair")
+    newer = Rows(given._shared, table, Filters(), Limits(256, True), way="pair")
     chosen = newer.probes(target(names, layout="gobject"))[0]
     assert newer.undecoded == ["virDomainFrobAll"]
     plans = {row.function.name: row for row in newer.rows if row.function}
@@ -176,7 +176,7 @@ def test_a_probe_knows_where_the_code_is_to_the_page(
 
 def test_only_what_reads_is_counted(given: Rows):
     """With all that the kernel has to know of its result; each layout in the same place."""
-    given._program.counts = bytearray(1)  # type: ignore[assignment]
+    given._shared.counts = bytearray(1)  # type: ignore[assignment]
     names = [function.name for function in TABLE.functions if function.library == "libvirt.so.0"]
     for layout in (*LAYOUTS, None):
         given.probes(target(names, owner=0, layout=layout))

@@ -7,7 +7,7 @@ import pytest
 
 from log.errors import TraceError
 from probes.internals import returns
-from probes.kernel.loading.program import CONFINED, NONE, PAIR, RETS, SESSION
+from probes.kernel.loading.features import CONFINED, NONE, PAIR, RETS, SESSION
 from probes.tracing import PROBE, RET, ways
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from log.errors import TraceError
 from probes.kernel import abi, bpf, links
-from probes.kernel.loading import confined, kept, program
+from probes.kernel.loading import compiling, confined, kept
 
 
 @pytest.mark.parametrize("machine", ["s390x", "ppc64le", "riscv64", "i686", ""])
@@ -88,6 +88,6 @@ def test_a_kernel_without_uprobes(monkeypatch, tmp_path: Path) -> None:
 )
 def test_a_compiler_that_fails(monkeypatch, compile_it, message: str) -> None:
     monkeypatch.setattr(kept, "read", lambda key: None)
-    monkeypatch.setattr(program, "_compile", lambda defines, sleepable: compile_it())
+    monkeypatch.setattr(compiling, "_compile", lambda defines, sleepable: compile_it())
     with pytest.raises(TraceError, match=message):
-        program.Compilation({}, sleepable=False).result()
+        compiling.Compilation({}, sleepable=False).result()
