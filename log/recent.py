@@ -84,6 +84,10 @@ def by_identity(
 ) -> Callable[[Callable[[K, *Rest], V]], Callable[[K, *Rest], V]]:
     """As lru_cache, for a pure function of an object that never changes: that is known by where it
     is, since hashing what it holds takes longer than the rest. All are forgotten at `most`.
+
+    Such functions, and those with lru_cache, are shared by all who render or read: what they know
+    is true for everybody, and to make it again for each sink, or to ask an object for it, takes
+    longer. What is a session's own is in the session's objects.
     """
 
     def decorate(make: Callable[[K, *Rest], V]) -> Callable[[K, *Rest], V]:

@@ -22,7 +22,6 @@ from log.redact.tools import INTERPRETERS, SHELLS, TOOLS, Tool
 
 TABLE = Path(__file__).with_name("shell.json")
 CUT = "..."  # stands for the words of a command line that were not kept
-KEPT = 1024  # command lines that are remembered
 _PROGRAM = re.compile(r"[\w./+@-]{1,4096}:?")
 _SCRIPT = re.compile(r"/?[\w.+][\w.+-]*(?:/[\w.+-]+)*", re.A)
 
@@ -36,7 +35,6 @@ def redact_cmdline(words: Sequence[str]) -> tuple[str, ...]:
     return _redacted(tuple(words))
 
 
-@functools.lru_cache(maxsize=KEPT)
 def _redacted(words: tuple[str, ...]) -> tuple[str, ...]:
     if not words:
         return ()

@@ -52,7 +52,8 @@ from log.values import (
     Xml,
 )
 
-_MOST_SHARED = 4096  # callers and clients whose JSON is kept
+# callers and clients whose JSON is kept: for all sinks, as each would have to make it again (5 us)
+_MOST_SHARED = 4096
 _LITERAL = {True: "true", False: "false", None: "null"}
 
 

@@ -162,6 +162,27 @@ def test_a_class_name_stands_for_one_thing() -> None:
     assert {name: places for name, places in named.items() if len(places) > 1} == {}
 
 
+# what is remembered of arguments that stand in the code or name files of the project
+FEW = {"log.report.page._file", "probes.plans.meaning.texts._pattern"}
+
+
+def test_what_modules_remember_has_a_limit() -> None:
+    """Else it is once only, or an object's own."""
+    without = set()
+    for module, file in modules().items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            assert not isinstance(node, ast.Global), module
+            if isinstance(node, ast.FunctionDef):
+                for how in map(ast.unparse, node.decorator_list):
+                    takes = node.args.args or node.args.vararg or node.args.kwonlyargs
+                    if how.endswith("cache") and takes:
+                        without.add(f"{module}.{node.name}")
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("lru_cache"):
+                (size,) = (word.value for word in node.keywords)
+                assert not (isinstance(size, ast.Constant) and size.value is None), module
+    assert without == FEW
+
+
 # what no unit test imports, and the tests that show what it does
 SHOWN_ELSEWHERE = {
     "enforcer.completions.__main__": "unit/test_install.py",

@@ -12,16 +12,17 @@ from log.quote import name
 from log.recent import by_identity
 
 INDENT = "  "  # a level of nesting
+_MOST_SHARED = 1024  # callers and clients whose words are kept: for all sinks, as in jsonl.py
 
 
-@by_identity(1024)
+@by_identity(_MOST_SHARED)
 def process(caller: Caller, comm: str) -> str:
     """The process and its user."""
     user = caller.uid if caller.user is None else name(caller.user)
     return f" {caller.pid} {name(comm)} {user} "
 
 
-@by_identity(1024)
+@by_identity(_MOST_SHARED)
 def _person(caller: Caller, comm: str) -> str:
     """With how its user came in."""
     fields = None if caller.session is None else caller.session.fields()
@@ -37,7 +38,7 @@ def who_of(caller: Caller, comm: str, client: Client | None) -> str:
     return process(caller, comm) + _for(client)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=_MOST_SHARED)
 def _for(client: Client) -> str:
     """Whom a daemon makes a call for."""
     return f"for {_whom(client)} "

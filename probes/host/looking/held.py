@@ -168,5 +168,6 @@ class _Helper:
             return
 
 
-# threads that wait go on doing so, whoever asked
+# no session's own: threads that wait go on doing so, whoever asked, and the next one who looks must
+# not start as many again
 LOOKING = Looking()

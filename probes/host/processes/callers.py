@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ from probes.host.processes.users import find_user
 CMDLINE_CAPTURED = 1024  # of trace.bpf.c and tasks.bpf.c: a longer one is cut there
 CMDLINE_MOST = 16384  # bytes of a command line that are kept
 MOST_PROCESSES, MOST_IMAGES, MOST_USERS, MOST_CGROUPS = 16384, 4, 4096, 4096
+MOST_CMDLINES = 1024  # of which it is remembered what may be shown
 
 
 class Captured(NamedTuple):
@@ -91,7 +93,7 @@ class Processes:
         """`user_name`: names a user; if not given, what this host says is waited for."""
         self._proc = proc
         self._show_cmdline: Callable[[tuple[str, ...]], tuple[str, ...]] = (
-            tuple if full_cmdlines else redact_cmdline
+            tuple if full_cmdlines else lru_cache(maxsize=MOST_CMDLINES)(redact_cmdline)
         )
         self._numbers = numbers or cgroups.Numbers()
         self._images: Recent[int, tuple[_Image, ...]] = Recent(MOST_PROCESSES)

@@ -506,3 +506,23 @@ def test_names_in_hierarchies_that_are_not_mounted_are_not_told(tree, tmp_path):
     )
     (tmp_path / "none").write_text("garbage\n1 2 - cgroup\n")
     assert cgroups.Numbers(tmp_path / "none").vouched("", "/system.slice/libvirtd.service") == ""
+
+
+def test_what_may_be_shown_of_command_lines_is_remembered_within_a_limit(tmp_path, monkeypatch):
+    redacted: list[tuple[str, ...]] = []
+
+    def redact(words: tuple[str, ...]) -> tuple[str, ...]:
+        redacted.append(words)
+        return words
+
+    monkeypatch.setattr(callers, "redact_cmdline", redact)
+    monkeypatch.setattr(callers, "MOST_CMDLINES", 2)
+    who = Processes(tmp_path)
+    for word in "aabba":
+        assert who._show_cmdline((word,)) == (word,)
+    assert len(redacted) == 2
+    for word in "cda":
+        who._show_cmdline((word,))
+    assert len(redacted) == 5, "a was forgotten"
+    Processes(tmp_path)._show_cmdline(("a",))
+    assert len(redacted) == 6, "another session knows nothing of it"
