@@ -156,8 +156,9 @@ class Attachments:
         return self._finder.is_done() and not self._pending and self._done.empty()
 
     def missed(self) -> None:
-        """Mappings have been missed: every process is to be looked at."""
-        self._finder.missed()
+        """Mappings have been missed: every process is to be looked at, while there is tracing."""
+        if not self._detached:
+            self._finder.missed()
 
     def last(self) -> list[Event]:
         """What was not told yet."""

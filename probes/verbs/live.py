@@ -102,7 +102,7 @@ def do_what_was_asked(session: Session, log: Log, signals: Signals, *, shows: bo
         signals.reopen = False
         log.reopen()
     if shows:
-        log.write([*session.under_way(), *session.owed()])
+        log.write([*session.standing.under_way(), *session.standing.owed()])
 
 
 def first_calls(events: Sequence[Event], left: int) -> tuple[list[Event], int]:
@@ -195,10 +195,14 @@ def trace_until_end(
         guard,
         loading,
     )
-    log.know(Gauge("open_call_age_seconds", "Of the oldest call under way.", session.oldest_call))
+    log.know(
+        Gauge(
+            "open_call_age_seconds", "Of the oldest call under way.", session.standing.oldest_call
+        )
+    )
     if not options.redact:
         log.complain("secrets are shown, because of --no-redact")
-    log.know(Gauge("owed", "What was begun and not ended.", session.count_owed))
+    log.know(Gauge("owed", "What was begun and not ended.", session.standing.count_owed))
     with log.starting(status=command is None):
         attached = session.start(log.complain)
         for warning in (*session.take_warnings(), unseen()):

@@ -52,7 +52,7 @@ def _traced(seconds: float, guard: Guard) -> list[Owed]:
     try:
         look_on(session, seconds)
         session.poll()
-        found = session.owed()
+        found = session.standing.owed()
         for warning in session.take_warnings():
             say(warning)
         return found

@@ -39,9 +39,9 @@ def show_stuck(arguments: Sequence[str], guard: Guard) -> int:
         before = stacks.scan(pids)
         look_on(session, options.seconds)
         least = int(options.seconds * 1e9 / 2)
-        session.look_at_waiting()
-        found = session.begun_before([one for one in before if stacks.is_still(one)])
-        found += session.under_way(least)
+        session.standing.look_at_waiting()
+        found = session.standing.begun_before([one for one in before if stacks.is_still(one)])
+        found += session.standing.under_way(least)
         daemons = session.limits.look(session.daemons())
         _say_limits(found, daemons)
         # to end takes long where much is called

@@ -234,7 +234,6 @@ SHOWN_ELSEWHERE = {
     "probes.plans.walk": "unit/probes/plans/test_walks.py",
     "probes.verbs.processes": "kernel/test_ps.py",
     "probes.verbs.recorded": "kernel/test_record.py",
-    "probes.tracing.session": "kernel/test_command_line.py",
     "probes.verbs.signals": "kernel/test_command_line.py",
 }
 
