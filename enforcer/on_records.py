@@ -28,7 +28,7 @@ from enforcer.rehearsal.span import Span
 from log.errors import TraceError, say
 from log.query.reader import STDIN
 from log.quote import name, quote
-from log.recording.writer import machine_id
+from log.recording.host import machine_id
 
 _DAY = 86400 * 10**9  # ns
 

@@ -15,7 +15,9 @@ from log.recording.counting import COUNTED, Counting
 from log.recording.entry import entry_of
 from log.recording.folder import Folder
 from log.recording.format import need_zstandard
-from log.recording.writer import Keeping, Writer, boot_id, machine_id
+from log.recording.host import boot_id, machine_id
+from log.recording.keeping import Keeping
+from log.recording.writer import Writer
 from log.render.units import clock
 from log.sinks.exporter import Gauge
 

@@ -23,8 +23,9 @@ from log.query.linking import Found, events_of
 from log.query.query import Query
 from log.query.reader import read
 from log.quote import name
+from log.recording.checking.anchors import anchors_of
+from log.recording.checking.verify import verify
 from log.recording.index import Indexes
-from log.recording.verify import anchors_of, verify
 from log.render import text, units, xml
 from log.render.forms import ON_A_HOST, render_on_host
 from log.render.jsonl import line as json_line

@@ -18,8 +18,8 @@ from log.query.linking import events_of
 from log.query.query import Query
 from log.query.reader import read
 from log.recording.folder import DEFAULT
+from log.recording.host import boot_id
 from log.recording.index import Indexes
-from log.recording.writer import boot_id
 from log.render import jsonl, text
 from probes.host.looking.proc import began
 from probes.tracing.covering import Guard

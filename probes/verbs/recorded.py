@@ -13,8 +13,8 @@ from log import VERSION
 from log.events import Recording
 from log.recording.folder import make_folder
 from log.recording.format import need_zstandard
+from log.recording.keeping import Keeping
 from log.recording.recorder import Recorder
-from log.recording.writer import Keeping
 from log.redact.tables import read_all
 from log.sinks.service import Service
 from probes.api.load import load_api

@@ -21,7 +21,7 @@ from log.recording.entry import Entry, Summing, entry_of
 from log.recording.folder import segment_name
 from log.recording.format import NO_CHAIN, compress, seal_line
 from log.recording.index import MOST_FRAMES, Index, tail
-from log.recording.writer import LARGEST_SEGMENT
+from log.recording.keeping import LARGEST_SEGMENT
 from probes.host.libraries.library import Target
 from tests.bench.runs import Programs, Rounds
 from tests.bench.table import Row

@@ -23,10 +23,10 @@ with atheris.instrument_imports(include=["log"]):
     from log.query.lines import Look
     from log.query.linking import events_of
     from log.query.query import Query
+    from log.recording.checking.verify import verify
     from log.recording.folder import segment_name
     from log.recording.format import INDEX, SEEK_TABLE, compress, skippable
     from log.recording.index import SEEKABLE, Indexes
-    from log.recording.verify import verify
     from log.render import jsonl, text, xml
     from log.report.in_json import as_json
     from log.report.report import Report

@@ -16,8 +16,8 @@ from log.query.query import Query
 from log.query.reader import read
 from log.recording.folder import make_folder
 from log.recording.index import Index, Indexes
+from log.recording.keeping import Keeping
 from log.recording.recorder import Recorder
-from log.recording.writer import Keeping
 from tests.unit.log_samples import DESTROY, END, call_on
 
 ABOUT = Recording(0, "0.1.0", "host", None, None, "6.1", None, {}, {}, {}, None)

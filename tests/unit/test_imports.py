@@ -27,6 +27,7 @@ ORDER = (
     "log/sinks",
     "log/exports",
     "log/recording",
+    "log/recording/checking",
     "log/query",
     "log/report",
     "log/verbs",

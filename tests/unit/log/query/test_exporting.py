@@ -20,7 +20,7 @@ from log.events import Call, Event, call_id
 from log.query import exporting
 from log.query.exporting import Exporting, State, state_name
 from log.query.query import Query
-from log.recording.writer import Keeping
+from log.recording.keeping import Keeping
 from log.render import jsonl
 from log.sinks.exporter import Refused, Unsent
 from tests.needs import PATIENCE

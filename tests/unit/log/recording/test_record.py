@@ -22,13 +22,13 @@ from log.events import End, Event, Gap, Lost, Reads, Recording, Removed
 from log.query.lines import Look
 from log.query.query import Query
 from log.query.reader import read
+from log.recording.checking.verify import verify
 from log.recording.folder import make_folder
 from log.recording.format import INDEX, compress, skippable
 from log.recording.frames import Content, frames
 from log.recording.index import Indexes, tail
+from log.recording.keeping import Keeping
 from log.recording.recorder import Recorder
-from log.recording.verify import verify
-from log.recording.writer import Keeping
 from log.render import jsonl
 from tests.needs import ROOT
 from tests.unit.log_samples import ATTACHED, DESTROY, LOST, call_on

@@ -8,103 +8,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import subprocess
-import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import Any
 
-from log.errors import TraceError
 from log.events import End, Event, Gap, Lost, Recording, Removed
 from log.parsing.alike import LineParser
 from log.parsing.fields import ForeignLine, moment
 from log.quote import escape, name
+from log.recording.checking.anchors import Anchor
+from log.recording.checking.findings import Findings, Missing
 from log.recording.ends import sealed
 from log.recording.entry import Summing, entry_with
 from log.recording.folder import Folder, Segment, contents_of, open_folder, opened
 from log.recording.format import INDEX, NO_CHAIN, SEEK_TABLE, chained, need_zstandard
 from log.recording.frames import Content, Fault, frames
 from log.recording.index import FrameRow, Index, read_index, tail
-from log.render.units import counted, day_and_time, duration
+from log.render.units import day_and_time
 
 SILENCE_NS = 90_000_000_000  # a seal a minute, and some patience with the disk
-_MOST_LISTED = 1000
-_ANCHOR = re.compile(r"record: frame ([0-9]{1,18}) of (\S{1,255}), chain ([0-9a-f]{64})")
 
 
 Made = tuple[FrameRow, "set[int] | None"]  # of a frame: its row, and the marks of its words
-
-
-class Missing(NamedTuple):
-    """A time of which not everything is recorded."""
-
-    begin: int  # ns
-    end: int  # ns; 0: it goes on
-    cause: str
-
-
-class Anchor(NamedTuple):
-    """What the system's log says of the record."""
-
-    frame: int
-    segment: str
-    chain: str
-
-
-@dataclass
-class Findings:
-    """The verdicts, and what they rest on."""
-
-    faults: list[str] = field(default_factory=list)  # the first is the first that was found
-    missing: list[Missing] = field(default_factory=list)
-    segments: int = 0
-    frames: int = 0
-    events: int = 0
-    first: int = 0  # ns
-    last: int = 0  # ns
-    anchors: int | None = None  # that were compared
-    unchecked: int = 0  # of segments that retention has removed
-
-    @property
-    def is_intact(self) -> bool:
-        """Whether nothing was changed, cut, swapped or removed."""
-        return not self.faults
-
-    def fault(self, line: str) -> None:
-        """Note a fault."""
-        if len(self.faults) < _MOST_LISTED:
-            self.faults.append(line)
-
-    def lines(self) -> Iterator[str]:
-        """The verdicts in words."""
-        parts = (self.segments, "segment"), (self.frames, "frame"), (self.events, "line")
-        size = ", ".join(counted(*part) for part in parts)
-        span = f", {day_and_time(self.first)} to {day_and_time(self.last)}" if self.frames else ""
-        if self.faults:
-            yield f"not intact: {self.faults[0]}"
-            yield from (f"  and {fault}" for fault in self.faults[1:])
-        else:
-            yield f"intact: {size}{span}"
-        if self.anchors is not None:
-            gone = (
-                f", {self.unchecked} of frames that were removed on purpose"
-                if self.unchecked
-                else ""
-            )
-            yield (
-                f"anchors: {self.anchors} in the system's log agree{gone}"
-                if not self.faults
-                else f"anchors: {self.anchors} compared"
-            )
-        yield "complete" if not self.missing else "not complete:"
-        for gap in self.missing:
-            end = (
-                f"to {day_and_time(gap.end)} ({duration(max(gap.end - gap.begin, 0))})"
-                if gap.end
-                else "on"
-            )
-            yield f"  from {day_and_time(gap.begin)} {end}: {gap.cause}"
 
 
 class _State:
@@ -385,38 +309,3 @@ def _compare(state: _State, anchors: Iterable[Anchor]) -> None:
                 f"frame {anchor.frame} is not the one that the system's log knows of: the "
                 "record was made anew"
             )
-
-
-def anchors_of(source: str) -> list[Anchor]:
-    """The anchors in the journal, or in a file of lines. TraceError where it can't be read."""
-    if source == "-":
-        text = sys.stdin.buffer.read().decode(errors="replace")
-    elif source:
-        try:
-            with open(source, encoding="utf-8", errors="replace") as file:
-                text = file.read()
-        except OSError as error:
-            raise TraceError(f"{name(source)}: {os.strerror(error.errno or 0).lower()}") from None
-    else:
-        command = [
-            "journalctl",
-            "--quiet",
-            "--output=cat",
-            "--identifier=libvirt-trace",
-            "--grep=^record: frame",
-        ]
-        try:
-            text = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", check=False
-            ).stdout
-        except OSError:
-            raise TraceError(
-                "there is no journalctl here: name the file with the system's log (--anchor FILE)"
-            ) from None
-    found = [Anchor(int(frame), segment, chain) for frame, segment, chain in _ANCHOR.findall(text)]
-    if not found:
-        raise TraceError(
-            "the system's log says nothing of the record: name the file that it is in "
-            "(--anchor FILE)"
-        )
-    return found

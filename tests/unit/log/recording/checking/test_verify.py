@@ -14,12 +14,14 @@ import pytest
 from log.events import Removed
 from log.parsing.fields import moment
 from log.parsing.parse import parse
-from log.recording import verify as module
 from log.recording import writer
+from log.recording.checking import verify as module
+from log.recording.checking.anchors import Anchor, anchors_of
+from log.recording.checking.findings import Findings
+from log.recording.checking.verify import _event, _made, verify
 from log.recording.format import NO_CHAIN, compress, seal_line
 from log.recording.frames import Content, frames
 from log.recording.index import Index, tail
-from log.recording.verify import Anchor, _event, _made, anchors_of, verify
 from tests.unit.log_samples import LOST
 from tests.unit.recording_samples import destroy, index, record, recorder, segments, settle
 
@@ -190,7 +192,7 @@ def test_first_segment_that_is_missing_was_removed_on_purpose_or_not(folder, mon
 def anchored(folder: Path) -> list[Anchor]:
     lines: list[str] = []
     with recorder(folder) as made:
-        made._writer._anchor = lines.append
+        made._writer._segments._anchor = lines.append
         made.write([destroy(9)])
         settle(made)
     assert lines
@@ -283,7 +285,7 @@ def test_hostile_names_in_a_record_are_no_commands_to_the_terminal(tmp_path):
 
 
 def test_list_of_faults_has_a_limit():
-    found = module.Findings()
+    found = Findings()
     for number in range(1500):
         found.fault(str(number))
     assert found.faults == [str(number) for number in range(1000)]
