@@ -93,3 +93,14 @@ def test_so_many_events_wait_for_the_call_that_they_were_made_for(monkeypatch) -
     reads = [event for event in counting.rest() if type(event) is Reads]
     assert sorted((event.calls, event.caused) for event in reads) == [(1, False), (3, True)]
     assert list(counting.of(inner[:3], START)) == [], "there is room again"
+
+
+def test_so_many_failed_reads_are_written_out_between_two_lines(monkeypatch) -> None:
+    monkeypatch.setattr("log.recording.counting.MOST_IN_FULL", 2)
+    read = call_on("vm1")._replace(write=False, function="virDomainGetInfo", failed=True, ret=-1)
+    counting = Counting()
+    counting._told = START
+    made = [read._replace(time=START + number) for number in range(9)]
+    assert list(counting.of(made, START)) == made[:2]
+    (rest,) = counting.rest()
+    assert type(rest) is Reads and (rest.calls, rest.failed) == (7, 7)

@@ -665,3 +665,11 @@ def test_frame_has_a_limit_however_much_comes_together(folder):
     found = [one for path in segments(folder) for one in frames(path.open("rb").read)]
     sizes = [one.data.count(b'"function"') for one in found if isinstance(one, Content)]
     assert sum(sizes) == 9 and max(sizes) == 4, "as many as first are over 1 MiB"
+
+
+def test_segment_has_so_many_frames(folder, monkeypatch):
+    monkeypatch.setattr("log.recording.writer.MOST_FRAMES", 3)
+    record(folder, *([destroy(number)] for number in range(9)))
+    rows = [len(index(path).rows) for path in segments(folder)]
+    assert len(rows) >= 3 and max(rows) == 3
+    assert len(calls(replay(folder)[0])) == 9

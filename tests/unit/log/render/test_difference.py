@@ -152,3 +152,11 @@ def test_json_has_the_document_and_text_what_has_changed() -> None:
     value = Xml(CutText(document[:9], len(document)), document, DOMAIN)
     assert printers.value(value)[1::2] == ["<domain name=web1 memory=64MiB -> 1MiB>"]
     assert json.loads(jsonl.value(value))["text"] == document[:9]
+
+
+def test_so_many_elements_are_compared(monkeypatch) -> None:
+    monkeypatch.setattr("log.render.difference.MOST_ELEMENTS", 10)
+    for number, shown in ((9, "<a memory=1MiB -> 2MiB>"), (10, "<a no change seen>...")):
+        rest = f"{'<b/>' * (number - 1)}<memory>{{}}</memory></a>"
+        old, new = (f"<a>{rest.format(kib)}" for kib in (1024, 2048))
+        assert told(new, old) == shown

@@ -259,3 +259,14 @@ def test_page_of_many_calls_is_drawn_within_limits(tmp_path) -> None:
     assert "running" in seen[1]["tip"] or "off" in seen[1]["tip"] or "not known" in seen[1]["tip"]
     assert found == ["1 of", ["web7"]]
     assert "stopped: destroyed, by virDomainDestroyFlags, for libvirtd root" in seen[4]["first"]
+
+
+def test_so_many_functions_have_a_plot(monkeypatch) -> None:
+    monkeypatch.setattr("log.report.page.MOST_LATENCIES", 3)
+    calls = [
+        DESTROY._replace(function=f"virDomain{number}", duration_ns=1000 * (number + 1))
+        for number in range(9)
+    ]
+    text = page_of(*calls)
+    assert "6 functions, those with the shortest time in all, have no plot." in text
+    assert text.count('"cells":') == text.count('"cells":', text.index('"functions":')) == 3

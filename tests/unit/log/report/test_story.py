@@ -147,3 +147,16 @@ def test_functions_have_a_limit_and_the_others_share_a_row(monkeypatch) -> None:
 def test_domain_has_so_many_names() -> None:
     _, (domain,), _ = told(*(call_on(f"web{number}") for number in range(50)))
     assert domain.names == [f"web{number}" for number in range(8)]
+
+
+def test_what_is_kept_of_a_kind_has_a_limit_and_all_of_it_is_counted(monkeypatch) -> None:
+    for name in ("MOST_CALLS", "MOST_EVENTS", "MOST_NOTES"):
+        monkeypatch.setattr(f"log.report.story.{name}", 3)
+    made = [DESTROY._replace(time=START + number) for number in range(9)]
+    changes = [change(number, "started", "booted") for number in range(9)]
+    gaps = [Gap(START + number, START + number + 5, "stopped") for number in range(9)]
+    story, _, _ = told(*made, *changes, *gaps)
+    kept = story.calls["write"], story.events, story.notes
+    assert [len(list(each)) for each in kept] == [3, 3, 3]
+    assert [each.left_out for each in kept] == [6, 6, 6]
+    assert story.counts["write"] == 9

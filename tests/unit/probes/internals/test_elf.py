@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from log.errors import TraceError
+from probes.internals import elf
 from probes.internals.elf import imports, read_elf
 
 LIBVIRT = os.path.realpath("/usr/lib/x86_64-linux-gnu/libvirt.so.0")
@@ -258,3 +259,46 @@ def test_imports_are_found_by_their_beginning(tmp_path, style):
 def test_garbage_is_refused_or_empty(garbage, start):
     with contextlib.suppress(TraceError):
         read(start + garbage)
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "said"),
+    [
+        ("MOST_HEADERS", 1, "too many"),
+        ("MOST_SYMBOLS", 1, "too many symbols"),
+        ("LONGEST_NAME", 3, "too long"),
+    ],
+)
+def test_what_is_over_a_limit_is_refused(small, monkeypatch, limit: str, most: int, said: str):
+    assert read(small).functions
+    monkeypatch.setattr(elf, limit, most)
+    with pytest.raises(TraceError, match=said):
+        read(small)
+
+
+def test_table_has_a_limit():
+    fd = os.memfd_create("elf", os.MFD_CLOEXEC)
+    try:
+        os.truncate(fd, elf.MOST_BYTES + 1)
+        file = elf.File(fd, "file")
+        assert len(file.read(1, elf.MOST_BYTES)) == elf.MOST_BYTES == 4 << 20
+        with pytest.raises(TraceError, match="too large"):
+            file.read(0, elf.MOST_BYTES + 1)
+    finally:
+        os.close(fd)
+
+
+def test_so_many_versions_and_imports_are_looked_at(small, monkeypatch):
+    assert read(small).versions == ("LIBVIRT_1.0", "LIBVIRT_1.1", "PRIVATE_1.1")
+    fd = os.memfd_create("elf", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, small)
+        assert imports(fd, "file", b"want")
+        for limit in ("MOST_IMPORTS", "MOST_STRINGS"):
+            with monkeypatch.context() as patch:
+                patch.setattr(elf, limit, 1)
+                assert not imports(fd, "file", b"want")
+    finally:
+        os.close(fd)
+    monkeypatch.setattr(elf, "MOST_VERSIONS", 2)  # the first is the file's own name
+    assert read(small).versions == ("LIBVIRT_1.0",)

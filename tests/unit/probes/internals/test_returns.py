@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from log.errors import TraceError
+from probes.internals import returns
 from probes.internals.elf import read_elf
 from probes.internals.private import CALLERS
 from probes.internals.returns import LibraryCode, can_be_found, of_library
@@ -174,3 +175,18 @@ def test_what_was_found_is_kept(shapes: Path, tmp_path: Path, monkeypatch) -> No
     os.chown(same, 65534, 65534)
     assert look(same) == (found, len(SHAPES))
     assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "found"),
+    [("MOST_CODE", 14, [1, 0]), ("LONGEST", 5, [0, 0]), ("MOST_TEXT", 1, [0, 0])],
+)
+def test_so_much_code_is_disassembled(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int, found: list[int]
+) -> None:
+    monkeypatch.setattr(returns, limit, most)
+    with shapes.open("rb") as file:
+        code = LibraryCode(file.fileno(), "file")
+        offsets = {f.name: f.offset for f in read_elf(file.fileno(), "file").functions}
+        # 6 and 9 bytes
+        assert [len(code.returns(offsets[name])) for name in ("one", "two")] == found

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from log.errors import TraceError
+from probes.internals import unwind
 from probes.internals.elf import read_elf
 from probes.internals.unwind import Unwinder
 from probes.kernel import abi
@@ -77,3 +78,14 @@ def test_damaged_library_is_refused_or_tells_nothing(tmp_path_factory, data):
         pass
     finally:
         os.close(fd)
+
+
+def test_frames_that_take_too_much_are_not_known(library: int, monkeypatch):
+    function = next(
+        one for one in read_elf(library, LIBVIRT).functions if one.name == "virDomainSuspend"
+    )
+    assert Unwinder(library, LIBVIRT).frame(function.offset)
+    for limit in ("MOST_ENTRY", "MOST_TABLE"):
+        with monkeypatch.context() as patch:
+            patch.setattr(unwind, limit, 16)
+            assert Unwinder(library, LIBVIRT).frame(function.offset) is None, limit
