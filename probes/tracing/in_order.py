@@ -16,14 +16,12 @@ from probes.host.clock import WallClock
 from probes.host.daemons.before import Before
 from probes.host.daemons.guests import Guests
 from probes.host.daemons.programs import Daemons
-from probes.host.libraries.mapwatch import Mapped
+from probes.host.libraries.mapwatch import Happened, Mapped
 from probes.host.looking import maps
 from probes.host.processes.callers import Processes
-from probes.host.processes.lives import Exec, Exited, Forked, OutOfMemory, Signalled
+from probes.host.processes.lives import Exec, Exited, Forked
 from probes.kernel.rings.reader import SETTLED_NS, key_of, time_of
 from probes.tracing.covering import Covering
-
-Happened = Exited | Exec | Forked | Signalled | OutOfMemory | Mapped
 
 
 class InOrder:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from probes.calls.losses import Losses
-from probes.host.libraries.mapwatch import Dropped, Mapped, Online, Record
+from probes.host.libraries.mapwatch import Dropped, Happened, Mapped, Online, Record
 from probes.host.libraries.modules import Modules
 from probes.host.libraries.symbols import Symbols
 from probes.host.looking.owners import Owners
@@ -17,7 +17,6 @@ from probes.host.processes.callers import Processes
 from probes.host.processes.lives import Exec, Exited, Forked, Missed, OutOfMemory, Signalled
 from probes.host.processes.tree import Tree
 from probes.tracing.attachments import Attachments
-from probes.tracing.in_order import Happened
 
 REMEMBERING = 0.02  # s at a time
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from log.events import Call, VerdictInfo
+from log.events import VerdictInfo
 from log.recent import Recent
 from log.values import Value
 from probes.api import undescribed
 from probes.calls.parts.errors import MOST_THREADS
-from probes.calls.parts.open import Extra, Open
+from probes.calls.parts.open import Open
 from probes.calls.parts.verdicts import NOT_ENFORCED, Said, read_verdict
 from probes.kernel import records
 from probes.plans.meaning import values
@@ -86,21 +86,6 @@ class Judged:
         if row.function is None or row.returns != "integer":
             return said.info, None
         return said.info, values.integer(row.function.result.kind, said.result)
-
-
-def in_all(extra: Extra) -> VerdictInfo | None:
-    """The verdict on a call. One that was sent to a daemon is judged there by the host's
-    policy, if that daemon is enforced.
-    """
-    judged = [child.verdict for child in extra.children if isinstance(child, Call)]
-    if (
-        extra.verdict is None
-        or extra.verdict.action != NOT_ENFORCED.action
-        or extra.is_past
-        or not extra.sent
-    ):
-        return extra.verdict
-    return extra.verdict if NOT_ENFORCED in judged else None
 
 
 def _is_about(said: Said, stub: int, raw: bytes) -> bool:

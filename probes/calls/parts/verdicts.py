@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from log.events import CallError, VerdictInfo
+from log.events import Call, CallError, VerdictInfo
 from log.values import CutText, Value
+from probes.calls.parts.open import Extra
 from probes.kernel import records
 from probes.plans.plan import Constants, Plan
 
@@ -58,3 +59,18 @@ def error_of(info: VerdictInfo) -> CallError:
     return CallError(
         ACCESS_DENIED, "VIR_ERR_ACCESS_DENIED", "VIR_FROM_ACCESS", f"access denied: {text}"
     )
+
+
+def in_all(extra: Extra) -> VerdictInfo | None:
+    """The verdict on a call. One that was sent to a daemon is judged there by the host's
+    policy, if that daemon is enforced.
+    """
+    judged = [child.verdict for child in extra.children if isinstance(child, Call)]
+    if (
+        extra.verdict is None
+        or extra.verdict.action != NOT_ENFORCED.action
+        or extra.is_past
+        or not extra.sent
+    ):
+        return extra.verdict
+    return extra.verdict if NOT_ENFORCED in judged else None

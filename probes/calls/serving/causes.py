@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 
 from log.events import Call
 from log.values import Value
-from probes.calls.parts.judged import in_all
 from probes.calls.parts.open import Extra, Message, Open, OpenCalls, Sent
+from probes.calls.parts.verdicts import in_all
 from probes.calls.serving.access import keep, told
 from probes.calls.serving.clients import Served
 from probes.calls.serving.domains import found_by, with_true_name

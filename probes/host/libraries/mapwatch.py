@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 from probes.host.libraries.symbols import MMAP2, Symbols
 from probes.host.looking import maps
 from probes.host.processes import happened
-from probes.host.processes.lives import Exec, Forked, Life, Missed
+from probes.host.processes.lives import Exec, Exited, Forked, Life, Missed, OutOfMemory, Signalled
 from probes.kernel import records
 from probes.kernel.rings.perf import HEADER, SAMPLE_ID, CpuRing, Raw, online
 
@@ -77,6 +77,8 @@ class Online(NamedTuple):
 
 
 Record = Mapped | Dropped | Online | Life
+# what has its place among the calls
+Happened = Exited | Exec | Forked | Signalled | OutOfMemory | Mapped
 
 
 class TracepointSource(Protocol):

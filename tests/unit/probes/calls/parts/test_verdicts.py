@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from log.events import Call, VerdictInfo
 from probes.api import undescribed
 from probes.api.load import load_api
-from probes.calls.parts.judged import Judged, in_all
+from probes.calls.parts.judged import Judged
 from probes.calls.parts.open import Extra, Message, Open
-from probes.calls.parts.verdicts import NOT_ENFORCED, error_of, read_verdict
+from probes.calls.parts.verdicts import NOT_ENFORCED, error_of, in_all, read_verdict
 from probes.kernel import records
 from probes.plans.functions import verdict_plan
 from probes.plans.meaning.captured import Limits
