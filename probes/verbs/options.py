@@ -62,6 +62,8 @@ DAY_NS = 24 * 3600 * 10**9
 SPANS = {"h": DAY_NS // 24, "d": DAY_NS, "w": 7 * DAY_NS}  # ns
 SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}  # bytes
 BUFFER_MAX = 1024
+# MiB of each buffer; who records does so for days, and shows nothing that could hold it up
+BUFFER, RECORDS_BUFFER = 8, 4
 SPILL_MAX = 1 << 16
 RECORDING = """\
 examples:
@@ -227,6 +229,7 @@ def tracing_parser(version: str, *, records: bool = False) -> Parser:
     add_seconds(when, "stop after that long")
     when.add_argument("--max-events", metavar="N", type=_count, help="stop after that many calls")
     tuning = parser.add_argument_group("how it attaches")
+    buffers = RECORDS_BUFFER if records else BUFFER
     tuning.add_argument(
         "--library",
         metavar="PATH",
@@ -240,8 +243,8 @@ def tracing_parser(version: str, *, records: bool = False) -> Parser:
         "--buffer-size",
         metavar="MIB",
         type=_buffer_size,
-        default=8,
-        help="size of each buffer (8; at most 1024)",
+        default=buffers,
+        help=f"size of each buffer ({buffers}; at most {BUFFER_MAX})",
     )
     tuning.add_argument(
         "--spill",
