@@ -21,16 +21,16 @@ MADE_UP = """
 import os, time
 from probes.host import clock
 from probes.host.processes import users
-from probes.tracing import session
+from probes.tracing import session, whose
 
-assert session.Users is users.Users and session.WallClock is clock.WallClock
+assert whose.Users is users.Users and session.WallClock is clock.WallClock
 
 def find(uid):
     while not os.path.exists({answer!r}):
         time.sleep(0.01)
     return "carol" if uid == {carol} else None
 
-session.Users = lambda: users.Users(find)
+whose.Users = lambda: users.Users(find)
 set_on = lambda: {hour} * 10**9 if os.path.exists({later!r}) else 0
 
 def tai():  # as the programs in the kernel see it only when the clock has been set
