@@ -7,8 +7,8 @@ as much to build.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from log.client import Client
 from log.login import Login
@@ -346,3 +346,18 @@ Event = (
 def call_id(tid: int, time: int) -> str:
     """What a call is known by, over all processes: no thread begins two in a nanosecond."""
     return f"{tid}-{time}"
+
+
+_Counted = TypeVar("_Counted", Call, Reads)
+_Made = TypeVar("_Made")
+
+
+def once(event: _Counted, name: str, make: Callable[[_Counted], _Made]) -> _Made:
+    """What `make` has of the event, made once for all that are alike and kept by that name."""
+    alike = event.alike
+    if alike is None:
+        return make(event)
+    if name not in alike:
+        alike[name] = make(event)
+    made: _Made = alike[name]
+    return made

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from log.client import Client
-from log.events import Call, Caller, Command, DomainEvent, Event, Gap, Reads
+from log.events import Call, Caller, Command, DomainEvent, Event, Gap, Reads, once
 from log.filters.about import is_denied, names_of, uuids_of
 from log.recording.index import (
     CAUSED,
@@ -55,7 +55,7 @@ def entry_with(event: Event, line: str) -> Entry:
     first = event.time
     if type(event) is Call:
         last = first + (event.duration_ns or 0)
-        return Entry(line, first, last, 1, *_said_of_call(event))
+        return Entry(line, first, last, 1, *once(event, "entry", _said_of_call))
     if type(event) is Command:
         holds = CAUSED if event.parent else 0
         return Entry(line, first, first, 0, holds, (_who(event.caller, None),))
@@ -65,26 +65,14 @@ def entry_with(event: Event, line: str) -> Entry:
         return Entry(line, first, first, 0, holds, None if about is None else (about, who))
     if type(event) is Reads:
         failed = FAILED if event.failed else 0
-        alike = event.alike
-        if alike is None:
-            marks = _marks_of_reads(event)
-        elif "marks" in alike:
-            marks = alike["marks"]
-        else:
-            marks = alike["marks"] = _marks_of_reads(event)
+        marks = once(event, "marks", _marks_of_reads)
         return Entry(line, first, event.until, event.calls, failed, marks)
     return Entry(line, first, event.until if type(event) is Gap else first, 0, NOTICES, _NO_MARKS)
 
 
 def _said_of_call(call: Call) -> tuple[int, tuple[Marks, ...] | None]:
     """What it holds, and its marks."""
-    alike = call.alike
-    if alike is None:
-        return _holds(call), _marks_of_call(call)
-    said: tuple[int, tuple[Marks, ...] | None] | None = alike.get("entry")
-    if said is None:
-        said = alike["entry"] = _holds(call), _marks_of_call(call)
-    return said
+    return _holds(call), _marks_of_call(call)
 
 
 def _holds(call: Call) -> int:

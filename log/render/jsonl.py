@@ -30,6 +30,7 @@ from log.events import (
     UnderWay,
     VerdictInfo,
     call_id,
+    once,
 )
 from log.moments import SECOND, clock, rfc3339
 from log.parsing.kinds import KINDS, kind_of
@@ -63,7 +64,7 @@ def line(event: Event) -> str:
         return _reads(event) if type(event) is Reads else _other(event)
     start, duration, alike = event[0], event[1], event[-1]
     parts: _Parts
-    if alike is None:
+    if alike is None:  # as once() has it, which would be a call more for each line
         parts = _parts(event)
     elif "json" in alike:
         parts = alike["json"]
@@ -233,15 +234,7 @@ def _of_process(
 
 def _reads(event: Reads) -> str:
     """Thousands come at once, each minute the same but for their times and numbers."""
-    alike = event.alike
-    parts: tuple[str, str]
-    if alike is None:
-        parts = _reads_parts(event)
-    elif "json" in alike:
-        parts = alike["json"]
-    else:
-        parts = alike["json"] = _reads_parts(event)
-    middle, after = parts
+    middle, after = once(event, "json", _reads_parts)
     return (
         f'{{"type":"reads","time":"{rfc3339(event.time)}","until":"{rfc3339(event.until)}{middle}'
         f'{event.calls},"failed":{event.failed},"total_ns":{event.total_ns},'
